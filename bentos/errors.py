@@ -1,0 +1,89 @@
+"""Errors of the serving room, named by the state they report.
+
+IncumbentError
+├── UseCaseError           the use-case file is wrong: file, key, found, allowed
+├── SettingsError          an environment variable is wrong
+├── EventError             an event does not fit the schema
+│   └── DuplicateEvent     the id was answered before with another body
+├── ModelError             something is wrong with a model version
+│   ├── ModelNotReady      no verified model holds the role that is asked for
+│   ├── ModelCorrupt       a file differs from its digest, or golden rows differ
+│   └── ContractMismatch   the model wants another input schema than the use case has
+├── RegistryUnavailable    the registry cannot be reached (keep what is in office)
+├── RoleVacant             the alias is not set
+├── ReleaseError           a promotion or rollback was refused
+│   ├── StaleDecision      the champion is not the one that the verdict was about
+│   └── NothingToRollBack  no previous champion is recorded
+└── SpoolFull              the spool is at its cap (strict mode)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class IncumbentError(Exception):
+    """Base of every error that this room raises on purpose; its text is safe to show."""
+
+
+class UseCaseError(IncumbentError):
+    """One mistake in a use-case file, with what to write instead."""
+
+    def __init__(self, file: Path | str, key: str, found: str, allowed: str) -> None:
+        super().__init__(f"{file}: {key}: found {found}; allowed: {allowed}")
+        self.file = Path(file)
+        self.key = key
+        self.found = found
+        self.allowed = allowed
+
+
+class SettingsError(IncumbentError):
+    """An environment variable holds something that cannot be used."""
+
+
+class EventError(IncumbentError):
+    """An event does not fit the schema; the message names the column, never its value."""
+
+
+class DuplicateEvent(EventError):
+    """The event id was answered before, with another body."""
+
+
+class ModelError(IncumbentError):
+    """Something is wrong with one model version."""
+
+
+class ModelNotReady(ModelError):
+    """No verified model holds the role that is asked for."""
+
+
+class ModelCorrupt(ModelError):
+    """A file differs from its recorded digest, or the golden rows give other scores."""
+
+
+class ContractMismatch(ModelError):
+    """The model expects an input schema that the use case does not have."""
+
+
+class RegistryUnavailable(IncumbentError):
+    """The registry cannot be reached; what is in office stays in office."""
+
+
+class RoleVacant(IncumbentError):
+    """No model version holds the role."""
+
+
+class ReleaseError(IncumbentError):
+    """A promotion or rollback was refused; nothing was changed."""
+
+
+class StaleDecision(ReleaseError):
+    """The champion is no longer the one that the verdict compared against."""
+
+
+class NothingToRollBack(ReleaseError):
+    """No previous champion is recorded."""
+
+
+class SpoolFull(IncumbentError):
+    """The spool is at its cap and the log mode is strict."""

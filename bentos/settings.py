@@ -1,0 +1,117 @@
+"""Settings of everything the image runs, read once from ``INCUMBENT_*`` variables.
+
+Nothing here touches a disk: folders are made by whoever writes into them first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bentos.errors import SettingsError
+
+Environment = Literal["dev", "staging", "prod"]
+
+
+class Settings(BaseSettings):
+    """Where state lives and how the service behaves."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INCUMBENT_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
+
+    home: Path = Path(".incumbent")
+    """Folder of all state: databases, artefacts, spool, cache, reports."""
+    env: Environment = "dev"
+    """Prefix of model, deployment, event and database names; evidence never crosses it."""
+    usecase: str = "fraud"
+    """Name of a built-in use case or path of a TOML file."""
+    database_url: str = ""
+    """SQLAlchemy URL of the prediction log; empty is SQLite inside ``home``."""
+    mlflow_uri: str = ""
+    """MLflow tracking and registry URI; empty is SQLite inside ``home``."""
+    poll_seconds: float = Field(default=0.5, gt=0)
+    """How often the aliases are looked up."""
+    log_mode: Literal["available", "strict"] = "available"
+    """At the spool's cap: count drops, or answer 503."""
+    spool_cap_mb: int = Field(default=2048, ge=1)
+    """Size of the spool at which the log mode decides."""
+    spool_sync_seconds: float = Field(default=0.2, gt=0)
+    """Longest time between two fsyncs: what a power loss may cost."""
+    spool_rotate_mb: float = Field(default=16.0, gt=0)
+    """Size at which a spool segment is closed."""
+    spool_rotate_seconds: float = Field(default=5.0, gt=0)
+    """Age at which a spool segment is closed."""
+    max_body_mb: float = Field(default=1.0, gt=0)
+    """Largest request body."""
+    max_batch: int = Field(default=1000, ge=1)
+    """Most events in one batch request."""
+    answered_horizon: str = "7d"
+    """How long an answered event id is remembered for replays, in machine time."""
+
+    @property
+    def root(self) -> Path:
+        """``home`` as an absolute path."""
+        return self.home.expanduser().absolute()
+
+    @property
+    def log_url(self) -> str:
+        """SQLAlchemy URL of the database that holds log, labels, decisions and reports."""
+        return self.database_url or f"sqlite:///{self.root / f'{self.env}-log.db'}"
+
+    @property
+    def registry_uri(self) -> str:
+        """MLflow URI of tracking and registry."""
+        return self.mlflow_uri or f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of MLflow artefacts."""
+        return self.root / "artifacts"
+
+    @property
+    def snapshots(self) -> Path:
+        """Folder of content-addressed data snapshots."""
+        return self.root / "snapshots"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of HTML reports; `incumbent up` serves it."""
+        return self.root / "reports"
+
+    def spool(self, usecase: str) -> Path:
+        """Folder of log records that are not yet in the database."""
+        return self.root / "spool" / self.env / usecase
+
+    def cache(self, usecase: str) -> Path:
+        """Folder of the last verified models."""
+        return self.root / "cache" / self.env / usecase
+
+    def model_name(self, usecase: str) -> str:
+        """Name in the registry: ``dev-fraud``."""
+        return f"{self.env}-{usecase}"
+
+    def event_name(self, event: str) -> str:
+        """Name of a Prefect event: ``dev.model.drift.detected``."""
+        return f"{self.env}.{event}"
+
+    def deployment_name(self, usecase: str, flow: str) -> str:
+        """Name of a Prefect deployment: ``dev-fraud-training``."""
+        return f"{self.env}-{usecase}-{flow}"
+
+
+def read_settings(**overrides: object) -> Settings:
+    """Read the environment; ``overrides`` win.
+
+    Raises:
+        SettingsError: with the variable's name, what it holds and what is allowed.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # values are checked by the model itself
+    except ValidationError as exc:
+        error = exc.errors(include_url=False)[0]
+        name = f"INCUMBENT_{'_'.join(str(p) for p in error['loc']).upper()}"
+        raise SettingsError(f"{name}: found {error['input']!r}; {error['msg']}") from exc

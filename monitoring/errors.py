@@ -1,0 +1,45 @@
+"""Errors of the monitoring room, named by the state they report.
+
+MonitoringError
+├── InsufficientEvidence   too few rows, days or positives to say anything
+├── ProfileMismatch        a window lacks a column that the reference profile holds
+├── PolicyError            a policy contradicts itself
+└── StoreError             the database refused or contradicts a request
+    ├── StoreUnavailable   the database cannot be reached, is locked or full (retry)
+    ├── ConflictingLabel   two labels of equal rank disagree
+    └── JournalConflict    an append would break the decision chain
+"""
+
+from __future__ import annotations
+
+
+class MonitoringError(Exception):
+    """Base of every error that this room raises on purpose."""
+
+
+class InsufficientEvidence(MonitoringError):
+    """There are too few rows, days or positives; the message says how many are needed."""
+
+
+class ProfileMismatch(MonitoringError):
+    """The window under test lacks a column of the reference profile."""
+
+
+class PolicyError(MonitoringError):
+    """A policy contradicts itself; the message names both values."""
+
+
+class StoreError(MonitoringError):
+    """The database refused a request or contradicts it."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, is locked or is full; the same request may be retried."""
+
+
+class ConflictingLabel(StoreError):
+    """Two labels of equal rank say different things about one event."""
+
+
+class JournalConflict(StoreError):
+    """A decision row would break the hash chain or repeat an operation with other content."""

@@ -1,0 +1,181 @@
+"""What a team decides about money, evidence and alarms, as typed, frozen values.
+
+A policy is read from the use-case file. No function of this room has a threshold of its own:
+each takes the policy that holds it. The defaults are those of the fraud case.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from monitoring.durations import Duration, parse_duration
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Policy(BaseModel):
+    """Strict, frozen, and closed: an unknown key is an error, not a comment."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class CostModel(Policy):
+    """What the two mistakes cost, in one unit of money."""
+
+    false_negative: NonNegative | str = 100.0
+    """Cost of a missed positive: a constant, or the name of a column such as the amount."""
+    false_positive: NonNegative = 1.0
+    """Cost of a false alarm."""
+    currency: str = "EUR"
+    """Unit shown in reports; nothing is converted."""
+
+
+class CapacityPolicy(Policy):
+    """How many alerts the analysts can work on."""
+
+    alerts_per_day: Count | None = None
+    """Alerts a business day, or none for no limit."""
+
+
+class GatePolicy(Policy):
+    """Floors that a new model must reach on the test window before it may be compared."""
+
+    min_average_precision: Share = 0.5
+    """Average precision on the test window."""
+    min_recall: Share = 0.5
+    """Recall at the model's own threshold."""
+    max_calibration_error: Share = 0.05
+    """Equal-mass expected calibration error of the calibrated score."""
+    max_single_event_p99_ms: Positive = 100.0
+    """99th percentile of scoring one event, in milliseconds."""
+    max_model_mb: Positive = 500.0
+    """Size of the stored model, in megabytes."""
+    min_matured_rows: Count = 10_000
+    """Rows with matured labels in training and test together."""
+    min_baseline_gain: float = 0.0
+    """Average precision above logistic regression on the same rows; must be exceeded."""
+    max_champion_loss: Share = 0.02
+    """Average precision that a new model may lose against the champion on the same rows."""
+
+
+class PromotionPolicy(Policy):
+    """The evidence that moves ``@champion``."""
+
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
+    """Error level of every bound that decides."""
+    min_recall_gain: NonNegative | None = None
+    """Recall points the challenger must gain; 0.01 unless a non-inferiority margin is declared."""
+    recall_non_inferiority_margin: NonNegative | None = None
+    """Recall points the challenger may lose, for models that only cut false alarms."""
+    max_false_positive_rate_increase: NonNegative = 0.01
+    """Guardrail: upper bound of the rise in false-positive rate."""
+    min_matured_days: Count = 14
+    """Business days whose labels have all matured."""
+    min_matured_positives: Count = 200
+    """Matured positives over those days."""
+    max_shadow_days: Count = 60
+    """Days after which a comparison without a verdict keeps the champion."""
+    planned_days: Count = 28
+    """Day at which the sequential test is tightest (n* of the anytime-valid t)."""
+    cost_cap_quantile: Annotated[float, Field(gt=0.5, le=1.0)] = 0.999
+    """Amounts are capped at this quantile of the reference before they enter a cost."""
+
+    @model_validator(mode="after")
+    def _one_recall_rule(self) -> Self:
+        if self.min_recall_gain is not None and self.recall_non_inferiority_margin is not None:
+            raise ValueError("declare min_recall_gain or recall_non_inferiority_margin, not both")
+        return self
+
+    @property
+    def required_recall_gain(self) -> float:
+        """Smallest point estimate of the recall difference that may promote (negative for a margin)."""
+        if self.recall_non_inferiority_margin is not None:
+            return -self.recall_non_inferiority_margin
+        return 0.01 if self.min_recall_gain is None else self.min_recall_gain
+
+
+class DriftPolicy(Policy):
+    """When a difference to the reference profile is worth a person's time."""
+
+    psi_warning: Positive = 0.1
+    """Population stability index above its null expectation that warns."""
+    psi_severe: Positive = 0.25
+    """Population stability index above its null expectation that is severe."""
+    ks_warning: Positive = 0.1
+    """Kolmogorov-Smirnov distance that warns."""
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
+    """Level of the Benjamini-Hochberg control over features."""
+    window: Duration = Field(default=parse_duration("1d"), validate_default=True)
+    """Length of one window under test."""
+    windows: Count = 3
+    """Disjoint windows that are looked at together."""
+    windows_needed: Count = 2
+    """Windows of those that must agree before an alarm."""
+    min_rows: Count = 200
+    """Rows below which a window is ``insufficient_data``."""
+    bins: Annotated[int, Field(ge=2, le=100)] = 10
+    """Quantile bins of the reference profile."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.psi_severe <= self.psi_warning:
+            raise ValueError(f"psi_severe ({self.psi_severe}) must lie above psi_warning ({self.psi_warning})")
+        if self.windows_needed > self.windows:
+            raise ValueError(f"windows_needed ({self.windows_needed}) exceeds windows ({self.windows})")
+        return self
+
+
+class RetrainPolicy(Policy):
+    """What starts a new training, and how often it may."""
+
+    max_age: Duration = Field(default=parse_duration("30d"), validate_default=True)
+    """Age of the champion's training data that starts a retraining."""
+    max_new_rows: Count = 100_000
+    """Rows since the champion's training data that start a retraining."""
+    on_drift: bool = True
+    """Severe drift with a moved score distribution starts a retraining."""
+    on_performance: bool = True
+    """Matured performance loss beyond its interval starts a retraining."""
+    max_recall_loss: Share = 0.05
+    """Recall points below the reference period that count as lost performance."""
+    cooldown: Duration = Field(default=parse_duration("7d"), validate_default=True)
+    """Shortest time between two retrainings."""
+    max_per_month: Count = 4
+    """Retrainings in any 30 days."""
+
+
+Absent = Literal["negative", "unknown"]
+
+
+class LabelPolicy(Policy):
+    """When a label is final, and what its absence means."""
+
+    column: str
+    """Name of the label in tables that carry it; 1 is positive, 0 negative."""
+    source_name: str | None = None
+    """The label's column in foreign tables, where it has another name."""
+    observed_at: str | None = None
+    """Column with the time at which the label became known; without it, event time + matures_after."""
+    matures_after: Duration
+    """Age at which an event's label counts as final."""
+    absent_after_maturity: Absent = "unknown"
+    """What a matured event without a label is."""
+    sources: Annotated[tuple[str, ...], Field(min_length=1)] = ("label",)
+    """Label sources, strongest first; a stronger one revises a weaker one."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if len(set(self.sources)) != len(self.sources):
+            raise ValueError("each label source may be ranked once")
+        return self
+
+    def rank(self, source: str) -> int:
+        """0 for the strongest source; raises ``ValueError`` for one that is not ranked."""
+        if source not in self.sources:
+            raise ValueError(f"label source {source!r} is not ranked; allowed: {', '.join(self.sources)}")
+        return self.sources.index(source)
