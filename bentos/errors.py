@@ -65,6 +65,10 @@ class ContractMismatch(ModelError):
     """The model expects an input schema that the use case does not have."""
 
 
+class VersionMissing(ModelError):
+    """The registry has no such version, or has it no longer."""
+
+
 class RegistryUnavailable(IncumbentError):
     """The registry cannot be reached; what is in office stays in office."""
 
