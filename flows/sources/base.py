@@ -1,0 +1,112 @@
+"""What every source of events has in common.
+
+A source is asked for a time window and answers with clean events, their labels and the rows that
+were refused. All sources give the same frames for the same events; one test suite holds them to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+from monitoring.calendar import TimeWindow
+from monitoring.policies import LabelPolicy
+
+LABEL_COLUMNS = ("event_id", "y", "observed_at", "source")
+QUARANTINE_COLUMNS = ("row", "event_id", "reason", "column")
+ABSENT = "absent"
+"""Label source of a matured event that has no label where the use case says absent is negative."""
+
+
+@dataclass(frozen=True)
+class SourceRead:
+    """One window of a source.
+
+    Attributes:
+        events: clean events in the use case's own column names, sorted by event time, then id.
+        labels: one final label an event as known at ``as_of``: ``event_id`` (str), ``y`` (int8, 0
+            or 1), ``observed_at`` (UTC), ``source`` (str); in the order of ``events``. Events whose
+            label is unknown have no row. A matured event without a label is a row with source
+            ``absent`` where the use case says that absent is negative.
+        quarantine: refused rows: ``row`` (position in the source), ``event_id``, ``reason``,
+            ``column``.
+        window: the window that was asked for.
+        origin: what was read, without passwords; for logs, snapshots and lineage.
+        as_of: labels observed later were ignored; none means that all labels were taken.
+        revisions: every label revision observed by ``as_of``, for point-in-time features. It
+            equals ``labels`` for sources that know one label an event.
+        labelled: whether the source holds labels at all.
+    """
+
+    events: pd.DataFrame
+    labels: pd.DataFrame
+    quarantine: pd.DataFrame
+    window: TimeWindow
+    origin: str
+    as_of: datetime | None = None
+    revisions: pd.DataFrame = field(default_factory=lambda: empty_labels())
+    labelled: bool = True
+
+
+@runtime_checkable
+class EventSource(Protocol):
+    """Where events and labels come from."""
+
+    kind: str
+    """``simulator``, ``csv``, ``parquet``, ``sql`` or ``log``."""
+
+    @property
+    def origin(self) -> str:
+        """What is read, without passwords."""
+        ...
+
+    def read(self, window: TimeWindow, as_of: datetime | None = None) -> SourceRead:
+        """Read the events of a window with the labels known at ``as_of``.
+
+        Raises:
+            NoData: the window holds no usable event.
+            SchemaProblem: the table does not fit the use case.
+            SourceUnavailable: the file or database cannot be read.
+        """
+        ...
+
+    def extent(self) -> TimeWindow:
+        """The window that holds every event of the source; raises ``NoData`` if it is empty."""
+        ...
+
+
+def empty_labels() -> pd.DataFrame:
+    """A labels frame without rows, with the right types."""
+    return pd.DataFrame(
+        {
+            "event_id": pd.Series([], dtype=object),
+            "y": pd.Series([], dtype=np.int8),
+            "observed_at": pd.Series([], dtype="datetime64[us, UTC]"),
+            "source": pd.Series([], dtype=object),
+        }
+    )
+
+
+def empty_quarantine() -> pd.DataFrame:
+    """A quarantine frame without rows."""
+    return pd.DataFrame({"row": pd.Series([], dtype=np.int64), "event_id": pd.Series([], dtype=object),
+                         "reason": pd.Series([], dtype=object), "column": pd.Series([], dtype=object)})
+
+
+def days_of(window: TimeWindow, step: timedelta = timedelta(days=1)) -> Iterator[TimeWindow]:
+    """Cut a window into pieces of at most ``step``, in order."""
+    start = window.start
+    while start < window.end:
+        end = min(start + step, window.end)
+        yield TimeWindow(start, end)
+        start = end
+
+
+def label_names(policy: LabelPolicy) -> tuple[str, ...]:
+    """Names under which a table may hold the label: the foreign one first."""
+    return tuple(n for n in (policy.source_name, policy.column) if n is not None)
