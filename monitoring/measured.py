@@ -1,0 +1,68 @@
+"""A figure with its interval, and the one rule for figures that are not there: they are ``None``.
+
+A metric that cannot be computed (no positives, no alerts, not a number) is ``None`` and never a
+default value. Whoever judges it must answer ``INSUFFICIENT``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from monitoring.digest import canonical_json, sha256_hex
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value with the bounds of its interval; ``None`` is unknown or unbounded."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value at all."""
+        return self.value is not None
+
+
+UNKNOWN = Measured(None, None, None)
+
+
+def finite(value: float | None) -> float | None:
+    """The value as a plain float, or ``None`` when it is missing, NaN or infinite."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def measured(value: float | None, low: float | None = None, high: float | None = None) -> Measured:
+    """A :class:`Measured` in which NaN and infinity have become ``None``."""
+    return Measured(finite(value), finite(low), finite(high))
+
+
+def to_plain(value: object) -> Any:
+    """A frozen result as dictionaries, lists, text and numbers that JSON can hold."""
+    return msgspec.to_builtins(value)
+
+
+def from_plain(kind: type[T], data: object) -> T:
+    """The frozen result that :func:`to_plain` wrote.
+
+    Raises:
+        ValueError: when the data does not describe a ``kind``; the message names the place.
+    """
+    try:
+        return msgspec.convert(data, type=kind)
+    except msgspec.ValidationError as exc:
+        raise ValueError(f"not a stored {kind.__name__}: {exc}") from exc
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 of the canonical JSON of a frozen result."""
+    return sha256_hex(canonical_json(to_plain(value)))
