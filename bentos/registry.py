@@ -1,80 +1,129 @@
-"""The model registry: which versions exist, and which of them hold a role.
+"""The MLflow model registry: the adapter of :class:`bentos.roles.ModelRegistry`.
 
-``ModelRegistry`` is the port; ``MlflowRegistry`` is its adapter and the only MLflow code that the
-image runs. A registered version is a native XGBoost model for anyone with
-``mlflow.xgboost.load_model``, and holds our three files (:mod:`bentos.model`) beside it.
+It is the only MLflow code that the image runs. A registered version is a native XGBoost model for
+anyone with ``mlflow.xgboost.load_model``, and holds our three files (:mod:`bentos.model`) beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, Protocol, get_args
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
-Role = Literal["champion", "challenger", "candidate", "previous"]
-ROLES: Final[tuple[Role, ...]] = get_args(Role)
+from bentos.errors import ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
+from bentos.model import MODEL_FILE, MODEL_FILES, ScoringModel
+from bentos.roles import ROLES, ModelRef, ModelRegistry, Role, VersionInfo
 
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
 
-@dataclass(frozen=True, order=True)
-class ModelRef:
-    """One registered version. ``version`` is text whatever the backend returns."""
+    from bentos.settings import Settings
 
-    name: str
-    version: str
+__all__ = ["ROLES", "MlflowRegistry", "ModelRef", "ModelRegistry", "Role", "VersionInfo", "open_registry"]
 
-    @property
-    def label(self) -> str:
-        """``dev-fraud/3``."""
-        return f"{self.name}/{self.version}"
-
-    @classmethod
-    def parse(cls, label: str) -> ModelRef:
-        """The reverse of :attr:`label`; raises ``ValueError`` for other text."""
-        name, _, version = label.rpartition("/")
-        if not name or not version:
-            raise ValueError(f"a model label is name/version, for example dev-fraud/3: {label!r}")
-        return cls(name, version)
+_ENVIRONMENT: Final = {
+    # MLflow's own are 7 retries and 120 s: a poll would hang for minutes on a dead registry.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "3",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
 
 
-@dataclass(frozen=True)
-class VersionInfo:
-    """What the registry knows about a version.
+class MlflowRegistry:
+    """The MLflow registry behind a tracking URI. Building one opens nothing.
 
-    Attributes:
-        ref: the version.
-        tags: text to text; ours are listed in ``flows.steps.tracking``.
-        created_at: machine time, UTC.
-        run_id: the run that trained it, or none.
-        description: free text.
+    Only the client is used, never the fluent functions: those keep a process-wide tracking URI and
+    create a database in the working directory when it is not set.
+
+    Args:
+        uri: tracking and registry URI, for example ``sqlite:////abs/mlflow.db`` or ``http://host:5000``.
+        artifacts: folder of artefacts for a database URI; a server decides its own.
     """
 
-    ref: ModelRef
-    tags: Mapping[str, str]
-    created_at: datetime
-    run_id: str | None = None
-    description: str = ""
+    def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+        self.uri = uri
+        self.artifacts = artifacts
+        self._lock = Lock()
 
+    @cached_property
+    def _opened(self) -> MlflowClient:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow.tracking import MlflowClient
 
-class ModelRegistry(Protocol):
-    """The port. Every method may raise :class:`~bentos.errors.RegistryUnavailable`."""
+        # Creating the tables logs every migration.
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        if self.uri.startswith("sqlite:///"):
+            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    @property
+    def client(self) -> MlflowClient:
+        """The MLflow client; made on first use, once for all threads."""
+        with self._lock:
+            return self._opened
 
     def resolve(self, name: str, alias: str) -> ModelRef:
-        """The version that holds a role; raises :class:`~bentos.errors.RoleVacant` when none does."""
-        ...
+        """See :class:`ModelRegistry`."""
+        version = self._aliases(name).get(alias)
+        if version is None:
+            raise RoleVacant(f"{name} has no @{alias}; train a model, or promote a version")
+        return ModelRef(name, version)
 
     def roles(self, name: str) -> dict[Role, ModelRef]:
-        """All roles of a model in one look-up; empty for a model that does not exist."""
-        ...
+        """See :class:`ModelRegistry`; one look-up, about 2-6 ms on SQLite."""
+        aliases = self._aliases(name)
+        return {role: ModelRef(name, aliases[role]) for role in ROLES if role in aliases}
 
     def point(self, name: str, alias: str, version: str) -> None:
-        """Give a role to a version; raises :class:`~bentos.errors.VersionMissing`."""
-        ...
+        """See :class:`ModelRegistry`; one atomic write."""
+        with _translated(f"{name}/{version}"):
+            self.client.set_registered_model_alias(name, alias, str(version))
 
     def clear(self, name: str, alias: str) -> None:
-        """Take a role away; a vacant role stays vacant without an error."""
-        ...
+        """See :class:`ModelRegistry`."""
+        try:
+            with _translated(name):
+                self.client.delete_registered_model_alias(name, alias)
+        except VersionMissing:
+            return
+
+    def describe(self, ref: ModelRef) -> VersionInfo:
+        """See :class:`ModelRegistry`."""
+        with _translated(ref.label):
+            return _version_info(self.client.get_model_version(ref.name, ref.version))
+
+    def versions(self, name: str) -> list[VersionInfo]:
+        """See :class:`ModelRegistry`."""
+        found, token = [], None
+        with _translated(name):
+            while True:
+                page = self.client.search_model_versions(f"name = '{name}'", page_token=token)
+                found += [_version_info(row) for row in page]
+                token = page.token
+                if not token:
+                    return sorted(found, key=lambda info: int(info.ref.version))
+
+    def fetch(self, ref: ModelRef, into: Path) -> Path:
+        """See :class:`ModelRegistry`."""
+        with _translated(ref.label):
+            source = self.client.get_model_version_download_uri(ref.name, ref.version)
+            into.mkdir(parents=True, exist_ok=True)
+            for name in MODEL_FILES:
+                self._copy(source, name, into, ref)
+        return into
 
     def register(
         self,
@@ -84,24 +133,148 @@ class ModelRegistry(Protocol):
         run_id: str | None = None,
         description: str = "",
     ) -> ModelRef:
-        """Store the model in ``folder`` (:meth:`bentos.model.ScoringModel.save`) as a new version.
+        """See :class:`ModelRegistry`. Without ``run_id`` a run named ``register`` is made for it."""
+        model = ScoringModel.load(folder)
+        with _translated(name):
+            run = run_id or self.client.create_run(self.experiment(name), run_name="register").info.run_id
+            source = self._store(model, folder, name, run)
+            self._ensure_model(name)
+            made = self.client.create_model_version(
+                name, source=source, run_id=run, tags=dict(tags or {}), description=description
+            )
+            if run_id is None:
+                self.client.set_terminated(run)
+        return ModelRef(name, str(made.version))
 
-        The version row is written last, with its tags, so a failure leaves no version behind.
-        Raises :class:`~bentos.errors.ModelCorrupt` when the folder's files differ from their digests.
-        """
-        ...
+    def experiment(self, name: str) -> str:
+        """The id of the experiment of that name, made on first use with its artefacts in our folder."""
+        with _translated(name):
+            known = self.client.get_experiment_by_name(name)
+            if known is not None:
+                return str(known.experiment_id)
+            place = None if self.artifacts is None or _is_server(self.uri) else (self.artifacts / name).as_uri()
+            return str(self.client.create_experiment(name, artifact_location=place))
 
-    def fetch(self, ref: ModelRef, into: Path) -> Path:
-        """Copy a version's model files into the folder ``into`` (made if missing) and return it.
+    def _aliases(self, name: str) -> dict[str, str]:
+        # search_model_versions() answers aliases=[]: only the registered model knows them.
+        try:
+            with _translated(name):
+                return {alias: str(v) for alias, v in self.client.get_registered_model(name).aliases.items()}
+        except VersionMissing:
+            return {}
 
-        Nothing is verified or parsed here. Raises :class:`~bentos.errors.VersionMissing`.
-        """
-        ...
+    def _ensure_model(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
 
-    def describe(self, ref: ModelRef) -> VersionInfo:
-        """Tags, time and run of a version; raises :class:`~bentos.errors.VersionMissing`."""
-        ...
+        try:
+            self.client.create_registered_model(name)
+        except MlflowException as exc:
+            if exc.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
 
-    def versions(self, name: str) -> list[VersionInfo]:
-        """All versions of a model, oldest first; empty for a model that does not exist."""
-        ...
+    def _store(self, model: ScoringModel, folder: Path, name: str, run_id: str) -> str:
+        """Upload MLflow's files and ours as one logged model; returns where they are."""
+        from mlflow.entities import LoggedModelOutput
+
+        logged = self.client.create_logged_model(self.experiment(name), name="model", source_run_id=run_id)
+        try:
+            with tempfile.TemporaryDirectory(prefix="incumbent-model-") as scratch:
+                local = Path(scratch) / "model"
+                _write_flavor(model, local, logged, run_id)
+                for file in MODEL_FILES:
+                    shutil.copyfile(folder / file, local / file)
+                self.client.log_model_artifacts(logged.model_id, str(local))
+        except BaseException:
+            self.client.finalize_logged_model(logged.model_id, "FAILED")
+            raise
+        self.client.finalize_logged_model(logged.model_id, "READY")
+        self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        return str(logged.artifact_location)
+
+    def _copy(self, source: str, name: str, into: Path, ref: ModelRef) -> None:
+        local = _local_path(source)
+        try:
+            if local is not None:
+                shutil.copyfile(local / name, into / name)
+                return
+            from mlflow.artifacts import download_artifacts
+
+            download_artifacts(f"{source.rstrip('/')}/{name}", dst_path=str(into), tracking_uri=self.uri)
+        except FileNotFoundError as exc:
+            raise ModelCorrupt(
+                f"{ref.label} has no {name}: it was not registered by us, or its files are gone"
+            ) from exc
+
+
+def open_registry(settings: Settings) -> MlflowRegistry:
+    """The registry that the settings name; nothing is opened yet."""
+    return MlflowRegistry(settings.registry_uri, settings.artifacts)
+
+
+def _write_flavor(model: ScoringModel, folder: Path, logged: Any, run_id: str) -> None:
+    """Write what makes the version a native MLflow XGBoost model: signature, requirements, MLmodel."""
+    import mlflow.xgboost
+    import xgboost
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("float", name) for name in model.plan.names]),
+        outputs=Schema([ColSpec("float", "score")]),
+    )
+    described = Model(
+        artifact_path=logged.artifact_location, model_uuid=logged.model_id, model_id=logged.model_id, run_id=run_id
+    )
+    mlflow.xgboost.save_model(
+        model.booster,
+        str(folder),
+        mlflow_model=described,
+        model_format=Path(MODEL_FILE).suffix.removeprefix("."),
+        signature=signature,
+        # Without this MLflow guesses them by loading the model in another process, 5-9 s.
+        pip_requirements=[f"xgboost=={xgboost.__version__}"],
+    )
+
+
+def _version_info(row: Any) -> VersionInfo:
+    return VersionInfo(
+        ref=ModelRef(row.name, str(row.version)),
+        tags=dict(row.tags),
+        created_at=datetime.fromtimestamp(row.creation_timestamp / 1000, tz=UTC),
+        run_id=row.run_id or None,
+        description=row.description or "",
+    )
+
+
+def _is_server(uri: str) -> bool:
+    return urlsplit(uri).scheme in ("http", "https")
+
+
+def _local_path(uri: str) -> Path | None:
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        from urllib.request import url2pathname
+
+        return Path(url2pathname(parts.path))
+    return Path(uri) if parts.scheme == "" else None
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Turn errors of MLflow, its database and its network into ours."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except MlflowException as exc:
+        if exc.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise VersionMissing(f"the registry has no {what}") from exc
+        raise RegistryUnavailable(f"the registry did not answer about {what}: {exc.error_code}") from exc
+    except (SQLAlchemyError, OSError) as exc:
+        raise RegistryUnavailable(f"the registry did not answer about {what}: {_reason(exc)}") from exc
+
+
+def _reason(exc: Exception) -> str:
+    # A disk error's text names the cause ("No space left on device"); a database's may hold SQL and values.
+    return exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__

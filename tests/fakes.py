@@ -10,7 +10,7 @@ from tempfile import mkdtemp
 
 from bentos.errors import RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.model import MODEL_FILES, verified_files
-from bentos.registry import ROLES, ModelRef, Role, VersionInfo
+from bentos.roles import ROLES, ModelRef, Role, VersionInfo
 
 
 class FakeRegistry:
