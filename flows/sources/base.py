@@ -94,8 +94,14 @@ def empty_labels() -> pd.DataFrame:
 
 def empty_quarantine() -> pd.DataFrame:
     """A quarantine frame without rows."""
-    return pd.DataFrame({"row": pd.Series([], dtype=np.int64), "event_id": pd.Series([], dtype=object),
-                         "reason": pd.Series([], dtype=object), "column": pd.Series([], dtype=object)})
+    return pd.DataFrame(
+        {
+            "row": pd.Series([], dtype=np.int64),
+            "event_id": pd.Series([], dtype=object),
+            "reason": pd.Series([], dtype=object),
+            "column": pd.Series([], dtype=object),
+        }
+    )
 
 
 def days_of(window: TimeWindow, step: timedelta = timedelta(days=1)) -> Iterator[TimeWindow]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from bentos.usecase import UseCase
 from flows.sources.base import EventSource
 from monitoring.calendar import TimeWindow
-from monitoring.store import Store
+
+if TYPE_CHECKING:
+    from monitoring.store import Store
 
 Progress = Callable[[int, int], None]
 """Called with (days done, days in all)."""

@@ -1,24 +1,37 @@
 """Training data kept by content: the exact rows of every model can be loaded again.
 
 A snapshot is one Parquet file, ``<folder>/<digest[:2]>/<digest>.parquet``, with a small JSON file
-beside it. The digest is SHA-256 over the CONTENT in a canonical form, so it does not change with the
-Parquet writer, its compression or its version.
+beside it that says where the rows came from; the JSON file is written last and makes it complete.
+
+The digest is SHA-256 over the content in a canonical form (:mod:`flows.steps.snapshot_format`), so
+it does not change with the Parquet writer, its compression or its version.
 """
 
 from __future__ import annotations
 
+import json
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from bentos.usecase import UseCase
+from flows.errors import SnapshotCorrupt, SnapshotError, SnapshotMissing
+from flows.sources.base import SourceRead
+from flows.steps.snapshot_format import Frames
 from monitoring.calendar import TimeWindow
+from monitoring.digest import canonical_json, sha256_file
 
 
 @dataclass(frozen=True)
 class SnapshotRef:
     """Where a snapshot is and what it holds.
+
+    Content that was saved twice keeps what was said of it the first time.
 
     Attributes:
         digest: SHA-256 of the content; names the snapshot.
@@ -45,7 +58,7 @@ class SnapshotRef:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot's frames, as they were saved (row order, column order, types, values)."""
+    """A snapshot's frames: rows in the order of the events, columns, types and values as saved."""
 
     ref: SnapshotRef
     events: pd.DataFrame
@@ -64,25 +77,137 @@ class SnapshotStore:
         events: pd.DataFrame,
         labels: pd.DataFrame,
         *,
-        usecase: str,
+        usecase: UseCase,
         window: TimeWindow,
         source: str,
         as_of: datetime | None = None,
         revisions: pd.DataFrame | None = None,
     ) -> SnapshotRef:
-        """Store events and labels; idempotent. See ``SourceRead`` for the frames."""
-        raise NotImplementedError
+        """Store events and labels (the frames of a ``SourceRead``); idempotent and atomic.
 
-    def load(self, digest: str) -> Snapshot:
-        """Load and verify a snapshot.
+        Args:
+            events: clean events.
+            labels: at most one label an event.
+            usecase: names the id column, and is named in what is said of the snapshot.
+            window: the window that was read.
+            source: what was read, without passwords.
+            as_of: labels observed later were ignored.
+            revisions: every label revision, where there are more than ``labels``.
 
         Raises:
-            SnapshotMissing: no such file.
-            SnapshotCorrupt: the content gives another digest.
+            SnapshotError: a label names no event, an id repeats, or the disk refuses the file.
         """
-        raise NotImplementedError
+        frames = Frames.of(usecase.event_id, events, labels, revisions)
+        digest = frames.digest()
+        with suppress(SnapshotMissing, SnapshotCorrupt):
+            return self._verified_ref(digest)
+        about = {
+            "rows": len(events),
+            "positives": int((labels["y"] == 1).sum()),
+            "usecase": usecase.name,
+            "window": [window.start.isoformat(), window.end.isoformat()],
+            "source": source,
+            "as_of": as_of.isoformat() if as_of else None,
+        }
+        try:
+            self._write(digest, frames, about)
+        except OSError as exc:
+            raise SnapshotError(f"{self.folder}: cannot write snapshot {digest[:12]} ({exc.strerror})") from exc
+        return self._ref(digest)
+
+    def save_read(self, read: SourceRead, usecase: UseCase) -> SnapshotRef:
+        """Store what a source gave; see :meth:`save`."""
+        return self.save(
+            read.events,
+            read.labels,
+            usecase=usecase,
+            window=read.window,
+            source=read.origin,
+            as_of=read.as_of,
+            revisions=read.revisions,
+        )
+
+    def load(self, digest: str) -> Snapshot:
+        """Load a snapshot and verify it, file and content.
+
+        Raises:
+            SnapshotMissing: no complete snapshot has this digest.
+            SnapshotCorrupt: the file or its content gives another digest.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        ref = self._verified_ref(digest)
+        try:
+            frames = Frames.from_table(pq.read_table(ref.path, partitioning=None))
+        except (pa.ArrowException, OSError, KeyError) as exc:
+            raise SnapshotCorrupt(f"{ref.path}: not a readable snapshot ({type(exc).__name__})") from exc
+        if frames.digest() != digest:
+            raise SnapshotCorrupt(f"{ref.path}: the content has another digest; save the data again")
+        revisions = frames.labels.copy() if frames.revisions is None else frames.revisions
+        return Snapshot(ref, frames.events, frames.labels, revisions)
+
+    def find(self, prefix: str = "") -> list[SnapshotRef]:
+        """All complete snapshots whose digest starts with ``prefix``, in order of their digest."""
+        digests = sorted(p.stem for p in self.folder.glob("??/*.json") if p.stem.startswith(prefix))
+        return [self._ref(d) for d in digests]
+
+    def path(self, digest: str) -> Path:
+        """The Parquet file of a digest, whether it exists or not."""
+        return self.folder / digest[:2] / f"{digest}.parquet"
+
+    def _write(self, digest: str, frames: Frames, about: dict[str, Any]) -> None:
+        import pyarrow.parquet as pq
+
+        path = self.path(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{digest}.{os.getpid()}.partial")
+        try:
+            pq.write_table(frames.to_table(), partial, compression="zstd")
+            about = about | {"digest": digest, "file_sha256": sha256_file(partial)}
+            _into_place(partial, path)
+            partial.write_bytes(canonical_json(about))
+            _into_place(partial, path.with_suffix(".json"))
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _ref(self, digest: str) -> SnapshotRef:
+        path = self.path(digest)
+        try:
+            about = json.loads(path.with_suffix(".json").read_bytes())
+        except FileNotFoundError as exc:
+            raise SnapshotMissing(f"{self.folder}: no snapshot {digest!r}") from exc
+        except ValueError as exc:
+            raise SnapshotCorrupt(f"{path.with_suffix('.json')}: not JSON; save the data again") from exc
+        start, end = (datetime.fromisoformat(t) for t in about["window"])
+        return SnapshotRef(
+            digest=digest,
+            path=path,
+            rows=about["rows"],
+            positives=about["positives"],
+            file_digest=about["file_sha256"],
+            usecase=about["usecase"],
+            window=TimeWindow(start, end),
+            source=about["source"],
+            as_of=datetime.fromisoformat(about["as_of"]) if about["as_of"] else None,
+        )
+
+    def _verified_ref(self, digest: str) -> SnapshotRef:
+        ref = self._ref(digest)
+        if not ref.path.is_file():
+            raise SnapshotMissing(f"{ref.path}: the file is gone; save the data again")
+        if sha256_file(ref.path) != ref.file_digest:
+            raise SnapshotCorrupt(f"{ref.path}: the file differs from its SHA-256; save the data again")
+        return ref
 
 
-def content_digest(events: pd.DataFrame, labels: pd.DataFrame, revisions: pd.DataFrame | None = None) -> str:
-    """SHA-256 of the canonical form of the frames."""
-    raise NotImplementedError
+def content_digest(usecase: UseCase, read: SourceRead) -> str:
+    """The digest that a snapshot of these frames would have, without storing them."""
+    return Frames.of(usecase.event_id, read.events, read.labels, read.revisions).digest()
+
+
+def _into_place(partial: Path, path: Path) -> None:
+    """Flush a finished file to the disk and give it its name in one step."""
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)
