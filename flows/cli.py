@@ -1,0 +1,96 @@
+"""The ``incumbent`` command.
+
+Each sub-command lives in ``flows/commands`` and is imported only when it is called, so that help
+answers at once. Exit codes: 0 done, 1 refused with a reason, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "check": ("usecases", "check a use-case file"),
+    "simulate": ("usecases", "write simulated events to a file"),
+    "train": ("models", "train a model and judge it"),
+    "evaluate": ("models", "judge a stored version on later data"),
+    "score": ("models", "score a window of events in bulk"),
+    "retrain": ("models", "train again where the policy says so"),
+    "serve": ("service", "answer over HTTP"),
+    "scribe": ("service", "ship the spool to the database"),
+    "labels": ("data", "import late labels"),
+    "windows": ("data", "import history, so that windows start warm"),
+    "drift": ("decisions", "compare a window with the champion's reference"),
+    "compare": ("decisions", "compare challenger and champion on matured traffic"),
+    "promote": ("decisions", "put the challenger in office"),
+    "rollback": ("decisions", "bring the previous champion back"),
+    "status": ("records", "who is in office, and how it goes"),
+    "audit": ("records", "show or verify the decisions"),
+    "up": ("stacks", "start the whole stack and keep it up"),
+    "demo": ("stacks", "the whole story, end to end, on simulated data"),
+    "bench": ("benches", "measure a published claim"),
+}
+"""Command to (module in ``flows/commands``, one line of help)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(words)
+    args = parser.parse_args(words)
+    if args.command is None:
+        parser.print_help()
+        return 0
+    return _run(args)
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="incumbent", description="Champion/challenger operations for risk models.")
+    parser.add_argument("--version", action="version", version=_Version())
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    for name, (module, line) in COMMANDS.items():
+        command = commands.add_parser(name, help=line, description=line[0].upper() + line[1:] + ".")
+        if name == chosen:
+            _module(module).configure(name, command)
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    from flows.commands.common import Reply, expected_errors, show
+
+    try:
+        reply: Reply = _module(COMMANDS[args.command][0]).run(args)
+    except expected_errors() as exc:
+        if args.debug:
+            raise
+        print(f"incumbent {args.command}: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    show(reply, as_json=args.json)
+    return reply.code
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"flows.commands.{name}")
+
+
+class _Version(str):
+    """Looks the version up only when it is printed."""
+
+    __slots__ = ()
+
+    def __mod__(self, _: object) -> str:
+        from importlib.metadata import version
+
+        return f"incumbent {version('incumbent')}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Sub-commands of ``incumbent``: ``configure(name, parser)`` and ``run(args) -> Reply`` in each module."""

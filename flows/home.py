@@ -1,0 +1,178 @@
+"""The environment of every process that Incumbent starts.
+
+Prefect, MLflow and BentoML each keep state in a home of their own, by default in the user's home
+folder. Here all of them live inside ``INCUMBENT_HOME``, so that deleting one folder removes
+everything and a user's own profiles are never read or written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bentos.settings import Settings, read_settings
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The folder with ``prefect.yaml``: the repository, or site-packages of an installed copy."""
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "BENTOML_DO_NOT_TRACK": "True",
+}
+"""Telemetry switches of the libraries."""
+
+# A profile, an address or a metrics folder of the user's own must not leak in; how things are logged may.
+_FOREIGN = ("PREFECT_", "PROMETHEUS_MULTIPROC_DIR")
+_KEPT = ("PREFECT_LOGGING_",)
+
+
+@dataclass(frozen=True)
+class Home:
+    """Folders and addresses of one installation's state.
+
+    Attributes:
+        settings: names, environment and the root folder.
+    """
+
+    settings: Settings
+
+    @property
+    def root(self) -> Path:
+        return self.settings.root
+
+    @property
+    def prefect(self) -> Path:
+        return self.root / "prefect"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def run(self) -> Path:
+        """Files that matter only while processes run: addresses, metric shards."""
+        return self.root / "run"
+
+    @property
+    def addresses(self) -> Path:
+        """Written by the stack that is up, read by every command; absent while none is."""
+        return self.run / "stack.json"
+
+    def make(self) -> None:
+        """Create the folders that libraries expect to exist."""
+        for folder in (self.prefect, self.logs, self.run, self.root / "tmp", self.settings.reports):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def environment(
+        self,
+        *,
+        prefect_url: str | None = None,
+        reports_url: str | None = None,
+        base: Mapping[str, str] | None = None,
+    ) -> dict[str, str]:
+        """The complete environment of a child process.
+
+        Args:
+            prefect_url: API of the Prefect server, ``http://host:port/api``; none leaves flows untracked.
+            reports_url: address that serves the reports folder; none keeps links as file paths.
+            base: what to start from; the present process's environment by default.
+        """
+        inherited = os.environ if base is None else base
+        kept = {k: v for k, v in inherited.items() if not k.startswith(_FOREIGN) or k.startswith(_KEPT)}
+        return {**kept, **QUIET, **self._places(), **self._names(prefect_url, reports_url)}
+
+    def _places(self) -> dict[str, str]:
+        root, settings = self.root, self.settings
+        return {
+            "PREFECT_HOME": str(self.prefect),
+            "PREFECT_PROFILES_PATH": str(self.prefect / "profiles.toml"),
+            "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.prefect / 'prefect.db'}",
+            "BENTOML_HOME": str(root / "bentoml"),
+            "MLFLOW_TRACKING_URI": settings.registry_uri,
+            "MLFLOW_REGISTRY_URI": settings.registry_uri,
+            "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+            "MPLCONFIGDIR": str(root / "cache" / "matplotlib"),
+            **_temporary(root),
+        }
+
+    def _names(self, prefect_url: str | None, reports_url: str | None) -> dict[str, str]:
+        names = {
+            "INCUMBENT_HOME": str(self.root),
+            "INCUMBENT_ENV": self.settings.env,
+            "INCUMBENT_USECASE": usecase_reference(self.settings.usecase),
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+        }
+        if prefect_url is not None:
+            names["PREFECT_API_URL"] = prefect_url
+        if reports_url is not None:
+            names["INCUMBENT_REPORTS_URL"] = reports_url
+        return names
+
+    def enter(self, environ: MutableMapping[str, str] | None = None) -> None:
+        """Make this process live in the home too; call before Prefect or MLflow is imported."""
+        target = os.environ if environ is None else environ
+        self.make()
+        known = self.known_addresses()
+        wanted = self.environment(
+            prefect_url=known.get("prefect", target.get("PREFECT_API_URL")),
+            reports_url=target.get("INCUMBENT_REPORTS_URL", known.get("reports")),
+            base=target,
+        )
+        for name in set(target) - set(wanted):
+            del target[name]
+        target.update(wanted)
+
+    def known_addresses(self) -> dict[str, str]:
+        """Addresses of the stack that is up, by process name; empty while none is."""
+        try:
+            written = json.loads(self.addresses.read_text(encoding="utf-8"))
+            os.kill(written["pid"], 0)
+        except (OSError, ValueError, KeyError):
+            return {}  # never written, or left behind by a stack that was killed
+        return {k: v for k, v in written.get("urls", {}).items() if isinstance(v, str)}
+
+
+def usecase_reference(usecase: str) -> str:
+    """A use-case reference that means the same in any working directory."""
+    return str(Path(usecase).absolute()) if usecase.endswith(".toml") else usecase
+
+
+def open_home(**overrides: object) -> Home:
+    """The home named by ``INCUMBENT_HOME`` and its companions; ``overrides`` win.
+
+    Raises:
+        SettingsError: when a variable holds something unusable.
+    """
+    return Home(read_settings(**overrides))
+
+
+def deployment_values() -> dict[str, str]:
+    """Values that ``prefect.yaml`` puts into names and job variables, as a build step.
+
+    A template like ``{{ $INCUMBENT_ENV }}`` stays empty where the variable is unset; a step can
+    fill in the defaults, so that a bare ``prefect deploy --all`` gives the right names.
+    """
+    from bentos.usecase import load_usecase
+
+    home = open_home()
+    reference = usecase_reference(home.settings.usecase)
+    usecase = load_usecase(reference)
+    return {
+        "env": home.settings.env,
+        "home": str(home.root),
+        "usecase": reference,
+        "name": usecase.name,
+        "timezone": usecase.timezone,
+        "reports_url": os.environ.get("INCUMBENT_REPORTS_URL", home.known_addresses().get("reports", "")),
+    }
+
+
+def _temporary(root: Path) -> dict[str, str]:
+    # Unix sockets live in the temporary folder and their paths end at 107 bytes.
+    folder = root / "tmp"
+    return {"TMPDIR": str(folder)} if len(str(folder)) < 60 else {}

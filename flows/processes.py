@@ -1,0 +1,198 @@
+"""Child processes that are watched while they live and are gone when we are.
+
+Each child leads a session of its own, so that Ctrl-C in a terminal reaches only us and we stop the
+children in the right order. A child's own children are stopped with it, by process group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from flows.errors import StackError, StackNotReady
+
+_LOCAL = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to start, where its output goes, and how to tell that it is ready.
+
+    Attributes:
+        name: short name, shown to people and used for the log file.
+        argv: program and arguments.
+        environment: the child's complete environment.
+        log: file that receives both output streams, appended.
+        health_url: answers 2xx once the child is ready; none means ready when started.
+        patience: seconds until a child that is not ready counts as failed.
+        grace: seconds between asking it to stop and killing it.
+    """
+
+    name: str
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    health_url: str | None = None
+    patience: float = 90.0
+    grace: float = 12.0
+
+
+class Child:
+    """One started command."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        command.log.parent.mkdir(parents=True, exist_ok=True)
+        with command.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                list(command.argv),
+                env=dict(command.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent(),
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def ready(self) -> bool:
+        """Whether the health address answers now.
+
+        Raises:
+            StackError: when the child has ended; the message names its log file.
+        """
+        if not self.alive:
+            raise StackError(f"{self.command.name} ended with code {self._process.returncode}{self._advice()}")
+        return self.command.health_url is None or answers(self.command.health_url)
+
+    def wait_ready(self) -> None:
+        """Wait until it is ready.
+
+        Raises:
+            StackError: when it ends.
+            StackNotReady: when it is not ready in time; both messages name its log file.
+        """
+        deadline = time.monotonic() + self.command.patience
+        while not self.ready():
+            if time.monotonic() > deadline:
+                raise StackNotReady(
+                    f"{self.command.name} is not ready after {self.command.patience:.0f} s{self._advice()}"
+                )
+            time.sleep(0.1)
+
+    def ask_to_stop(self) -> None:
+        self._signal(signal.SIGTERM)
+
+    def wait_gone(self) -> None:
+        """Wait for the end; kill the whole group where asking was not enough."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(self.command.grace)
+        # Also reaches grandchildren that outlived their leader; an empty group is no error.
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+    def _advice(self) -> str:
+        tail = last_lines(self.command.log, 3)
+        shown = f" Its last words: {tail}" if tail else ""
+        return f"; look at {self.command.log}.{shown}"
+
+
+def answers(url: str) -> bool:
+    """Whether a GET gives a 2xx answer within two seconds."""
+    try:
+        return httpx.get(url, timeout=2.0, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def free_port(preferred: int | None = None, host: str = _LOCAL) -> int:
+    """``preferred`` where nobody listens there, else any free port."""
+    for port in (preferred, 0) if preferred else (0,):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((host, port))
+                return int(probe.getsockname()[1])
+    raise StackError(f"no free port on {host}")
+
+
+def stop_all(children: Sequence[Child]) -> None:
+    """Ask all to stop, last started first, then make sure that they are gone.
+
+    A second Ctrl-C meanwhile is ignored: leaving now would leave processes behind.
+    """
+    with _deaf_to_interrupts():
+        for child in reversed(children):
+            child.ask_to_stop()
+        for child in reversed(children):
+            child.wait_gone()
+
+
+def last_lines(file: Path, count: int) -> str:
+    """The last lines of a log that hold text, joined; empty where there is none."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return " | ".join([line.strip() for line in lines if line.strip()][-count:])
+
+
+@contextlib.contextmanager
+def ending_by_exception() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into ``SystemExit``, so that every ``finally`` runs."""
+    names = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, _exit) for number in names]
+    try:
+        yield
+    finally:
+        for number, handler in zip(names, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not in the main thread, where signals never arrive anyway
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """On Linux a child asks the kernel to be ended with us, even where we are killed."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    set_parent_death_signal = 1
+    return lambda: libc.prctl(set_parent_death_signal, signal.SIGTERM) and None

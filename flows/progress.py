@@ -1,0 +1,93 @@
+"""Progress bars on standard error, so that standard output stays for results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol, TextIO
+
+STEP_SECONDS = 5.0
+"""Where no terminal is attached, a bar becomes one line every so often."""
+
+
+class Bar(Protocol):
+    """What a long step reports to."""
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say how much is done; the total may still change."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show what is happening now beside the bar."""
+        ...
+
+
+@contextlib.contextmanager
+def progress(title: str, total: int | None = None, stream: TextIO | None = None) -> Iterator[Bar]:
+    """Show one long step while the block runs.
+
+    Args:
+        title: what is being done.
+        total: number of pieces, where known from the start.
+        stream: standard error by default.
+    """
+    out = stream if stream is not None else sys.stderr
+    bar = _terminal_bar if out.isatty() and os.environ.get("TERM") != "dumb" else _plain_bar
+    with bar(title, total, out) as shown:
+        yield shown
+
+
+@contextlib.contextmanager
+def _terminal_bar(title: str, total: int | None, out: TextIO) -> Iterator[Bar]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeElapsedColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
+    with Progress(*columns, console=Console(file=out)) as rich:
+        task = rich.add_task(title, total=total, note="")
+
+        class Shown:
+            def __call__(self, done: int, total: int) -> None:
+                rich.update(task, completed=done, total=total)
+
+            def say(self, text: str) -> None:
+                rich.update(task, note=text)
+
+        yield Shown()
+        if total is None:  # a step that never counted is complete when it ends
+            rich.update(task, completed=rich.tasks[task].completed or 1, total=rich.tasks[task].total or 1)
+
+
+@contextlib.contextmanager
+def _plain_bar(title: str, total: int | None, out: TextIO) -> Iterator[Bar]:
+    lines = _Lines(title, out)
+    lines.write("started")
+    yield lines
+    lines.write(f"done in {time.monotonic() - lines.started:.1f} s")
+
+
+class _Lines:
+    def __init__(self, title: str, out: TextIO) -> None:
+        self.title, self.out = title, out
+        self.started = self.shown = time.monotonic()
+        self.note = ""
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() - self.shown >= STEP_SECONDS:
+            self.write(f"{done}/{total} {self.note}".rstrip())
+
+    def say(self, text: str) -> None:
+        self.note = text
+
+    def write(self, text: str) -> None:
+        self.shown = time.monotonic()
+        self.out.write(f"{self.title}: {text}\n")
+        self.out.flush()
+
+
+Callback = Callable[[int, int], None]
+"""The part of a bar that domain code needs: called with (done, total)."""

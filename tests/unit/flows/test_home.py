@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from flows.home import Home, deployment_values, open_home, usecase_reference
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return open_home(home=tmp_path / "state")
+
+
+def test_every_library_keeps_its_state_inside_the_home(home: Home) -> None:
+    environment = home.environment(base={})
+    for name in ("PREFECT_HOME", "PREFECT_PROFILES_PATH", "BENTOML_HOME", "MPLCONFIGDIR", "INCUMBENT_HOME"):
+        assert environment[name].startswith(str(home.root)), name
+    for name in ("PREFECT_API_DATABASE_CONNECTION_URL", "MLFLOW_TRACKING_URI"):
+        assert str(home.root) in environment[name], name
+
+
+def test_telemetry_is_off(home: Home) -> None:
+    environment = home.environment(base={"DO_NOT_TRACK": "0"})
+    assert environment["DO_NOT_TRACK"] == "1"
+    assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert environment["BENTOML_DO_NOT_TRACK"] == "True"
+
+
+def test_a_users_own_prefect_profile_does_not_leak_into_our_processes(home: Home) -> None:
+    base = {"PREFECT_PROFILE": "work", "PREFECT_API_KEY": "k", "PREFECT_LOGGING_LEVEL": "DEBUG", "PATH": "/bin"}
+    environment = home.environment(base=base)
+    assert "PREFECT_PROFILE" not in environment
+    assert "PREFECT_API_KEY" not in environment
+    assert environment["PREFECT_LOGGING_LEVEL"] == "DEBUG"
+    assert environment["PATH"] == "/bin"
+
+
+def test_a_process_outside_a_stack_has_no_prefect_address(home: Home) -> None:
+    assert "PREFECT_API_URL" not in home.environment(base={})
+
+
+def test_entering_a_home_changes_the_given_environment_and_makes_its_folders(home: Home) -> None:
+    environ = {"PREFECT_PROFILE": "work", "PATH": "/bin"}
+    home.enter(environ)
+    assert environ["PREFECT_HOME"] == str(home.prefect)
+    assert "PREFECT_PROFILE" not in environ
+    assert home.logs.is_dir()
+
+
+def test_a_prefect_address_that_a_person_chose_is_kept(home: Home) -> None:
+    environ = {"PREFECT_API_URL": "http://prefect.example/api"}
+    home.enter(environ)
+    assert environ["PREFECT_API_URL"] == "http://prefect.example/api"
+
+
+def test_addresses_of_a_stack_that_was_killed_are_not_believed(home: Home) -> None:
+    home.make()
+    home.addresses.write_text(json.dumps({"pid": 2**22 + 1, "urls": {"prefect": "http://x/api"}}))
+    assert home.known_addresses() == {}
+    home.addresses.write_text(json.dumps({"pid": os.getpid(), "urls": {"prefect": "http://x/api"}}))
+    assert home.known_addresses() == {"prefect": "http://x/api"}
+
+
+def test_a_damaged_address_file_counts_as_no_stack(home: Home) -> None:
+    home.make()
+    home.addresses.write_text("{")
+    assert home.known_addresses() == {}
+
+
+def test_a_use_case_file_is_named_by_its_absolute_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert usecase_reference("my.toml") == str(tmp_path / "my.toml")
+    assert usecase_reference("fraud") == "fraud"
+
+
+def test_deployment_values_have_defaults_where_nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("INCUMBENT_ENV", "INCUMBENT_USECASE", "INCUMBENT_HOME", "INCUMBENT_REPORTS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    values = deployment_values()
+    assert (values["env"], values["name"], values["timezone"]) == ("dev", "fraud", "UTC")
+    assert values["home"] == str(tmp_path / ".incumbent")
+
+
+def test_deployment_values_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("INCUMBENT_ENV", "prod")
+    monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
+    values = deployment_values()
+    assert values["env"] == "prod"
+    assert values["home"] == str(tmp_path)
