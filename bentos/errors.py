@@ -49,6 +49,14 @@ class DuplicateEvent(EventError):
     """The event id was answered before, with another body."""
 
 
+class TableError(IncumbentError):
+    """A whole table does not fit the schema; single bad rows go to quarantine instead."""
+
+
+class FeatureError(IncumbentError):
+    """A feature plan cannot be read, or the events or labels it is given do not fit it."""
+
+
 class ModelError(IncumbentError):
     """Something is wrong with one model version."""
 
