@@ -156,6 +156,8 @@ class SplitPolicy(Policy):
     """Length of the fold that fits the calibrator and the threshold."""
     test: Duration = Field(default=parse_duration("7d"), validate_default=True)
     """Length of the fold that the gates look at."""
+    refit_calibration: Duration = Field(default=parse_duration("4d"), validate_default=True)
+    """Length of the short fold after the refit that fits the registered model's calibrator and threshold."""
 
 
 class TrainingPolicy(Policy):

@@ -64,7 +64,7 @@ def plan_split(usecase: UseCase, history_start: datetime, as_of: datetime) -> Sp
     calibration = _before(calendar, test.start, policy.calibration)
     train = _before(calendar, back(calendar, calibration.start, delay), policy.train)
     _require_history(usecase, history_start, train.start, as_of)
-    late = _before(calendar, end, policy.calibration)
+    late = _before(calendar, end, policy.refit_calibration)
     return Split(train, calibration, test, TimeWindow(train.start, late.start), late)
 
 
