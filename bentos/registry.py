@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from bentos.settings import Settings
 
-__all__ = ["ROLES", "MlflowRegistry", "ModelRef", "ModelRegistry", "Role", "VersionInfo", "open_registry"]
+__all__ = ["ROLES", "MlflowRegistry", "ModelRef", "ModelRegistry", "Role", "VersionInfo", "open_registry", "translated"]
 
 _ENVIRONMENT: Final = {
     # MLflow's own are 7 retries and 120 s: a poll would hang for minutes on a dead registry.
@@ -89,26 +89,26 @@ class MlflowRegistry:
 
     def point(self, name: str, alias: str, version: str) -> None:
         """See :class:`ModelRegistry`; one atomic write."""
-        with _translated(f"{name}/{version}"):
+        with translated(f"{name}/{version}"):
             self.client.set_registered_model_alias(name, alias, str(version))
 
     def clear(self, name: str, alias: str) -> None:
         """See :class:`ModelRegistry`."""
         try:
-            with _translated(name):
+            with translated(name):
                 self.client.delete_registered_model_alias(name, alias)
         except VersionMissing:
             return
 
     def describe(self, ref: ModelRef) -> VersionInfo:
         """See :class:`ModelRegistry`."""
-        with _translated(ref.label):
+        with translated(ref.label):
             return _version_info(self.client.get_model_version(ref.name, ref.version))
 
     def versions(self, name: str) -> list[VersionInfo]:
         """See :class:`ModelRegistry`."""
         found, token = [], None
-        with _translated(name):
+        with translated(name):
             while True:
                 page = self.client.search_model_versions(f"name = '{name}'", page_token=token)
                 found += [_version_info(row) for row in page]
@@ -118,7 +118,7 @@ class MlflowRegistry:
 
     def fetch(self, ref: ModelRef, into: Path) -> Path:
         """See :class:`ModelRegistry`."""
-        with _translated(ref.label):
+        with translated(ref.label):
             source = self.client.get_model_version_download_uri(ref.name, ref.version)
             into.mkdir(parents=True, exist_ok=True)
             for name in MODEL_FILES:
@@ -135,7 +135,7 @@ class MlflowRegistry:
     ) -> ModelRef:
         """See :class:`ModelRegistry`. Without ``run_id`` a run named ``register`` is made for it."""
         model = ScoringModel.load(folder)
-        with _translated(name):
+        with translated(name):
             run = run_id or self.client.create_run(self.experiment(name), run_name="register").info.run_id
             source = self._store(model, folder, name, run)
             self._ensure_model(name)
@@ -148,7 +148,7 @@ class MlflowRegistry:
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of that name, made on first use with its artefacts in our folder."""
-        with _translated(name):
+        with translated(name):
             known = self.client.get_experiment_by_name(name)
             if known is not None:
                 return str(known.experiment_id)
@@ -158,7 +158,7 @@ class MlflowRegistry:
     def _aliases(self, name: str) -> dict[str, str]:
         # search_model_versions() answers aliases=[]: only the registered model knows them.
         try:
-            with _translated(name):
+            with translated(name):
                 return {alias: str(v) for alias, v in self.client.get_registered_model(name).aliases.items()}
         except VersionMissing:
             return {}
@@ -260,7 +260,7 @@ def _local_path(uri: str) -> Path | None:
 
 
 @contextmanager
-def _translated(what: str) -> Iterator[None]:
+def translated(what: str) -> Iterator[None]:
     """Turn errors of MLflow, its database and its network into ours."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

@@ -52,6 +52,7 @@ class TrainingOutcome:
 
     @property
     def passed(self) -> bool:
+        """Whether the gates let the model through."""
         return self.verdict.outcome == "pass"
 
 

@@ -1,0 +1,79 @@
+"""Fit what turns a raw score into a probability; :mod:`bentos.calibration` applies it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bentos.calibration import Calibrator, Floats, logit, sigmoid
+from bentos.usecase import TrainingPolicy
+
+ISOTONIC_POSITIVES = 1_000
+"""Below so many positives isotonic steps follow noise and Platt's two numbers are safer."""
+_SMALLEST_SLOPE = 1e-3  # a model that ranks backwards keeps its order; the gates refuse it
+_ROUNDS = 100
+
+
+def fit_calibrator(raw: NDArray[np.float32], y: NDArray[np.int8], kind: str = "auto") -> Calibrator:
+    """Fit a calibrator on rows later than the booster's.
+
+    Args:
+        raw: scores in 0..1.
+        y: labels 0 or 1, both present.
+        kind: ``platt``, ``isotonic`` or ``auto`` (Platt below 1,000 positives).
+    """
+    if kind == "auto":
+        kind = "platt" if int(y.sum()) < ISOTONIC_POSITIVES else "isotonic"
+    scores = np.asarray(raw, dtype=np.float64)
+    return fit_platt(scores, y) if kind == "platt" else fit_isotonic(scores, y)
+
+
+def fit_platt(raw: Floats, y: NDArray[np.int8]) -> Calibrator:
+    """Platt scaling on log odds by Newton's method, with the smoothed targets of Platt (1999)."""
+    positives = float(y.sum())
+    target = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (len(y) - positives + 2))
+    x = logit(raw)
+    slope, intercept = _newton(x, target)
+    if slope < _SMALLEST_SLOPE:
+        slope = _SMALLEST_SLOPE
+        intercept = float(logit(np.array([target.mean()]))[0]) - slope * float(x.mean())
+    return Calibrator("platt", slope=slope, intercept=intercept)
+
+
+def fit_isotonic(raw: Floats, y: NDArray[np.int8]) -> Calibrator:
+    """Isotonic regression as knots at the centres of its blocks.
+
+    Joining centres keeps scores apart that a step would tie (Oron and Flournoy 2017); a tie at the
+    top would make a capacity of k alerts impossible to meet. Values stay half an event away from 0
+    and 1, which no finite sample can show.
+    """
+    from scipy.optimize import isotonic_regression
+
+    x, index, weights = np.unique(raw, return_inverse=True, return_counts=True)
+    mean = np.bincount(index, weights=y) / weights
+    fitted = isotonic_regression(mean, weights=weights)
+    starts = np.asarray(fitted.blocks[:-1])
+    centres = np.add.reduceat(x * weights, starts) / np.add.reduceat(weights, starts)
+    edge = 0.5 / len(raw)
+    values = np.clip(fitted.x[starts], edge, 1.0 - edge)
+    return Calibrator("isotonic", knots_x=tuple(centres.tolist()), knots_y=tuple(values.tolist()))
+
+
+def fit_by_policy(raw: NDArray[np.float32], y: NDArray[np.int8], policy: TrainingPolicy) -> Calibrator:
+    """The calibrator that the use case asks for."""
+    return fit_calibrator(raw, y, policy.calibration)
+
+
+def _newton(x: Floats, target: Floats) -> tuple[float, float]:
+    """Slope and intercept of the logistic regression of ``target`` on ``x``."""
+    design = np.column_stack([x, np.ones_like(x)])
+    weights = np.array([1.0, 0.0])
+    for _ in range(_ROUNDS):
+        p = sigmoid(design @ weights)
+        hessian = design.T @ (design * (p * (1 - p))[:, None]) + 1e-9 * np.eye(2)
+        step = np.linalg.solve(hessian, design.T @ (target - p))
+        # Full Newton steps overshoot when the first guess is far away.
+        weights = weights + step / max(1.0, float(np.abs(step).max()) / 2.0)
+        if float(np.abs(step).max()) < 1e-10:
+            break
+    return float(weights[0]), float(weights[1])

@@ -1,0 +1,162 @@
+"""Pictures of one evaluation, as PNG files. Drawn without pyplot, so nothing is global."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from xgboost import Booster
+
+_BINS = 10
+_CUTS = 200
+_SHAP_ROWS = 2_000
+
+
+@dataclass(frozen=True, eq=False)
+class PlotData:
+    """What the pictures show: one test fold.
+
+    Attributes:
+        y: labels 0 and 1.
+        ranked: scores that rank (raw).
+        probabilities: calibrated scores.
+        threshold: the cut in use.
+        cost_missed: cost of missing each positive row (float array).
+        cost_alarm: cost of one false alarm.
+        currency: unit of both.
+    """
+
+    y: NDArray[np.int8]
+    ranked: NDArray[Any]
+    probabilities: NDArray[np.float64]
+    threshold: float
+    cost_missed: NDArray[np.float64]
+    cost_alarm: float
+    currency: str
+
+
+@dataclass(frozen=True, eq=False)
+class ShapSummary:
+    """Mean absolute contribution (log odds) of each feature over a sample, largest first."""
+
+    names: tuple[str, ...]
+    mean_abs: tuple[float, ...]
+    rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object: rows and one figure a feature."""
+        return {"rows": self.rows, "mean_abs": dict(zip(self.names, self.mean_abs, strict=True))}
+
+
+def shap_summary(booster: Booster, features: NDArray[np.float32], names: Sequence[str], seed: int) -> ShapSummary:
+    """Exact tree SHAP (``pred_contribs``) on at most 2,000 rows, drawn by ``seed``."""
+    import xgboost
+
+    rows = len(features)
+    chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:_SHAP_ROWS])
+    matrix = xgboost.DMatrix(features[chosen], feature_names=list(names), nthread=1)
+    contributions = booster.predict(matrix, pred_contribs=True)[:, :-1]
+    strength = np.abs(contributions).mean(axis=0)
+    order = np.argsort(-strength, kind="stable")
+    return ShapSummary(tuple(names[i] for i in order), tuple(float(strength[i]) for i in order), rows=len(chosen))
+
+
+def draw_all(data: PlotData, booster: Booster, shap: ShapSummary, folder: Path) -> list[Path]:
+    """Write every picture into ``folder`` (made if missing) and return the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    gains = booster.get_score(importance_type="total_gain")
+    drawn = [
+        _precision_recall(data, folder / "precision_recall.png"),
+        _calibration(data, folder / "calibration.png"),
+        _scores(data, folder / "score_distribution.png"),
+        _cost(data, folder / "cost_against_threshold.png"),
+        _bars(gains, "Total gain of each feature", "gain", folder / "importance.png"),
+    ]
+    strengths = dict(zip(shap.names, shap.mean_abs, strict=True))
+    title = f"Mean |SHAP| over {shap.rows} test rows"
+    return [*drawn, _bars(strengths, title, "log odds", folder / "shap_summary.png")]
+
+
+def cost_curve(data: PlotData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Cost of the fold at 200 thresholds spread over the scores' quantiles."""
+    cuts = np.unique(np.quantile(data.probabilities, np.linspace(0.0, 1.0, _CUTS)))
+    order = np.argsort(data.probabilities, kind="stable")
+    scores, y = data.probabilities[order], data.y[order]
+    below = np.searchsorted(scores, cuts, side="left")
+    missed = np.concatenate([[0.0], np.cumsum(np.where(y == 1, data.cost_missed[order], 0.0))])
+    negatives = np.concatenate([[0], np.cumsum(y == 0)])
+    return cuts, missed[below] + data.cost_alarm * (negatives[-1] - negatives[below])
+
+
+def _precision_recall(data: PlotData, path: Path) -> Path:
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(data.y, data.ranked)
+    with _figure(path, "Precision and recall on the test window", "recall", "precision") as axes:
+        axes.step(recall, precision, where="post")
+        axes.axhline(float(data.y.mean()), linestyle=":", label=f"prevalence {data.y.mean():.4f}")
+        axes.legend()
+    return path
+
+
+def _calibration(data: PlotData, path: Path) -> Path:
+    parts = np.array_split(np.argsort(data.probabilities, kind="stable"), _BINS)
+    parts = [part for part in parts if len(part)]
+    predicted = [float(data.probabilities[part].mean()) for part in parts]
+    observed = [float(data.y[part].mean()) for part in parts]
+    low = max(min([p for p in predicted if p > 0] or [1e-4]) / 2, 1e-6)
+    with _figure(path, "Calibration in ten equal groups (log scale)", "mean score", "share of positives") as axes:
+        axes.plot([low, 1.0], [low, 1.0], linestyle=":")
+        axes.plot(np.maximum(predicted, low), np.maximum(observed, low), marker="o")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+    return path
+
+
+def _scores(data: PlotData, path: Path) -> Path:
+    edges = np.linspace(0.0, 1.0, 51).tolist()
+    with _figure(path, "Calibrated scores", "score", "rows (log scale)") as axes:
+        axes.hist(data.probabilities[data.y == 0], bins=edges, alpha=0.6, label="negative")
+        axes.hist(data.probabilities[data.y == 1], bins=edges, alpha=0.6, label="positive")
+        axes.axvline(data.threshold, linestyle="--", color="black", label=f"threshold {data.threshold:.4f}")
+        axes.set_yscale("log")
+        axes.legend()
+    return path
+
+
+def _cost(data: PlotData, path: Path) -> Path:
+    cuts, cost = cost_curve(data)
+    with _figure(path, "Cost against threshold", "threshold", f"cost on the test window, {data.currency}") as axes:
+        axes.plot(np.maximum(cuts, 1e-6), cost)
+        axes.axvline(max(data.threshold, 1e-6), linestyle="--", color="black", label=f"in use: {data.threshold:.4f}")
+        axes.set_xscale("log")
+        axes.legend()
+    return path
+
+
+def _bars(values: dict[str, float], title: str, unit: str, path: Path) -> Path:
+    ranked = sorted(values.items(), key=lambda item: (item[1], item[0]))[-30:]
+    with _figure(path, title, unit, "") as axes:
+        axes.barh([name for name, _ in ranked], [value for _, value in ranked])
+    return path
+
+
+@contextmanager
+def _figure(path: Path, title: str, across: str, up: str) -> Iterator[Axes]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=across, ylabel=up)
+    yield axes
+    figure.savefig(path, dpi=100)

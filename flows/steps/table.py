@@ -1,0 +1,118 @@
+"""Features and labels side by side: what folds are cut from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bentos.features import FeaturePlan
+from bentos.usecase import UseCase
+from flows.errors import EvaluationError
+from monitoring.calendar import TimeWindow
+
+Features = NDArray[np.float32]
+Labels = NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Labelled rows of one time window, in the order of event time, then id.
+
+    Attributes:
+        name: for messages.
+        window: event times of the rows.
+        features: float32, one row an event, columns in plan order, C order.
+        rows: ``event_id``, ``event_time``, ``day`` (business day), ``y`` (0 or 1), ``cost`` (of missing
+            the event, when the use case takes it from a column) and ``entity`` (of card precision, when
+            one is declared).
+    """
+
+    name: str
+    window: TimeWindow
+    features: Features
+    rows: pd.DataFrame
+
+    @property
+    def y(self) -> Labels:
+        """Labels 0 and 1."""
+        return self.rows["y"].to_numpy(dtype=np.int8)
+
+    @property
+    def positives(self) -> int:
+        """Rows with label 1."""
+        return int(self.y.sum())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def between(self, name: str, window: TimeWindow) -> Fold:
+        """The rows of a window inside this one."""
+        times = self.rows["event_time"]
+        inside = ((times >= window.start) & (times < window.end)).to_numpy()
+        return Fold(name, window, self.features[inside], self.rows[inside].reset_index(drop=True))
+
+    def halves(self) -> tuple[Fold, Fold]:
+        """The first and the second half by time: cut at the business day that is nearest to the middle.
+
+        Raises:
+            EvaluationError: when all rows lie on one day.
+        """
+        days = np.sort(self.rows["day"].unique())
+        if len(days) < 2:
+            raise EvaluationError(f"the {self.name} fold has rows on one day only; it needs two days or more")
+        first = (self.rows["day"] < days[(len(days) + 1) // 2]).to_numpy()
+        cut = self.rows["event_time"][~first].min().to_pydatetime()
+        return (
+            self.between(f"{self.name}, first half", TimeWindow(self.window.start, cut)),
+            self.between(f"{self.name}, second half", TimeWindow(cut, self.window.end)),
+        )
+
+
+def build_fold(
+    usecase: UseCase,
+    plan: FeaturePlan,
+    events: pd.DataFrame,
+    labels: pd.DataFrame,
+    revisions: pd.DataFrame,
+    as_of: datetime,
+    window: TimeWindow,
+) -> Fold:
+    """Every labelled row of ``window`` with its features as they were at its time.
+
+    Args:
+        usecase: names the columns.
+        plan: which features.
+        events: the whole history; earlier events fill the windows.
+        labels: one final label an event; events without one are left out.
+        revisions: all label revisions, for features that look at labels.
+        as_of: labels observed later are not looked at.
+        window: event times of the rows.
+    """
+    history = events[events[usecase.event_time] < window.end]
+    features = plan.build(history, revisions, as_of)
+    rows = _rows(usecase, history, labels)
+    kept = (rows["y"].notna() & (rows["event_time"] >= window.start)).to_numpy()
+    rows = rows[kept].reset_index(drop=True).astype({"y": np.int8})
+    matrix = np.ascontiguousarray(features.to_numpy(dtype=np.float32)[kept])
+    return Fold("history", window, matrix, rows)
+
+
+def _rows(usecase: UseCase, events: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    ids, times = events[usecase.event_id], events[usecase.event_time]
+    columns = {
+        "event_id": ids.to_numpy(),
+        "event_time": times.to_numpy(),
+        "day": usecase.calendar.days_of(times).to_numpy(),
+        "y": ids.map(labels.set_index("event_id")["y"]).to_numpy(dtype=np.float64),
+    }
+    rows = pd.DataFrame(columns)
+    rows["event_time"] = rows["event_time"].dt.tz_localize("UTC")
+    if isinstance(usecase.cost.false_negative, str):
+        rows["cost"] = events[usecase.cost.false_negative].to_numpy(dtype=np.float64)
+    if usecase.evaluation.entity is not None:
+        rows["entity"] = events[usecase.evaluation.entity].to_numpy()
+    return rows
