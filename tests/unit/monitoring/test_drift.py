@@ -1,0 +1,181 @@
+"""Drift reports: bands, false alarms, weekdays, several windows."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from monitoring.calendar import TimeWindow
+from monitoring.counting import WindowCounter
+from monitoring.drift import DriftReport, black_box_prior, combine, compare_profile, prior_shift, report_of
+from monitoring.errors import ProfileMismatch
+from monitoring.policies import DriftPolicy
+from monitoring.profile import ReferenceProfile
+from tests.unit.monitoring.test_profile import fitted, frame
+from tests.unit.monitoring.vectors import digits
+
+POLICY = DriftPolicy()
+START = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def wide(rows: int, seed: int, shift: float = 0.0) -> pd.DataFrame:
+    values = np.random.default_rng(seed).normal(size=(rows, 20)).astype(np.float32)
+    values[:, 0] += shift
+    return pd.DataFrame(values, columns=[f"f{i}" for i in range(20)])
+
+
+def day(n: int) -> TimeWindow:
+    return TimeWindow(START + timedelta(days=n), START + timedelta(days=n + 1))
+
+
+WIDE = ReferenceProfile.fit(wide(20_000, 1), None, POLICY)
+
+
+def test_the_same_distribution_raises_nothing() -> None:
+    report = compare_profile(fitted(), frame(2000, 9), POLICY, np.random.default_rng(5).beta(1, 30, 2000))
+    assert (report.status, report.band, report.share) == ("ok", "none", 0.0)
+
+
+def test_doubled_amounts_are_severe_and_named() -> None:
+    current = frame(1000, 9)
+    current["amount"] *= 3
+    report = compare_profile(fitted(), current, POLICY)
+    amount = report.features[0]
+    assert (amount.name, amount.band, report.band) == ("amount", "severe", "severe")
+    assert report.share == pytest.approx(1 / 5)  # the calendar feature is not among the five
+
+
+def test_half_the_values_missing_is_severe() -> None:
+    current = frame(1000, 9)
+    current.loc[::2, "amount"] = np.nan
+    drift = compare_profile(fitted(), current, POLICY).features[0]
+    assert drift.band == "severe"
+    assert drift.missing_share == pytest.approx(0.5, abs=0.02)
+    assert drift.reference_missing_share == pytest.approx(0.02)
+
+
+def test_unseen_categories_are_severe_and_counted() -> None:
+    current = frame(1000, 9)
+    current.loc[:299, "channel"] = "kiosk"
+    drift = compare_profile(fitted(), current, POLICY).features[5]
+    assert (drift.band, drift.unseen_share) == ("severe", pytest.approx(0.3))
+
+
+def test_a_moved_score_is_drift_of_the_score() -> None:
+    report = compare_profile(fitted(), frame(1000, 9), POLICY, np.random.default_rng(5).beta(3, 10, 1000))
+    assert report.score is not None
+    assert (report.score.band, report.band, report.share) == ("severe", "severe", 0.0)
+
+
+def test_too_few_rows_say_so_and_give_no_number() -> None:
+    for rows in (0, 5, 199):
+        report = compare_profile(fitted(), frame(2000).head(rows), POLICY)
+        assert (report.status, report.band, report.share, report.features) == ("insufficient_data", None, None, ())
+
+
+def test_a_missing_column_is_an_error_that_names_it() -> None:
+    with pytest.raises(ProfileMismatch, match="amount"):
+        compare_profile(fitted(), frame().drop(columns="amount"), POLICY)
+
+
+def test_a_calendar_feature_raises_nothing_by_itself() -> None:
+    current = frame(1000, 9)
+    current["weekend"] = np.float32(1.0)
+    report = compare_profile(fitted(), current, POLICY)
+    weekend = report.features[2]
+    assert (weekend.kind, weekend.raises, weekend.band, report.band) == ("calendar", False, "severe", "none")
+
+
+def test_a_short_window_is_compared_with_the_same_weekdays() -> None:
+    days = pd.Series(pd.date_range("2026-01-05", periods=28).repeat(400))
+    values = pd.DataFrame({"volume": np.where(days.dt.dayofweek >= 5, 10.0, 1.0).astype(np.float32)})
+    values["volume"] += np.random.default_rng(0).random(len(values)).astype(np.float32)
+    profile = ReferenceProfile.fit(values, None, POLICY, days=days)
+    saturday = days == pd.Timestamp("2026-01-10")
+    window, its_days = values[saturday], days[saturday]
+    assert compare_profile(profile, window, POLICY).band == "severe"
+    assert compare_profile(profile, window, POLICY, days=its_days).band == "none"
+
+
+def test_a_constant_column_is_marked() -> None:
+    report = compare_profile(fitted(), frame(1000, 9), POLICY)
+    assert [f.name for f in report.features if f.status == "constant"] == ["constant"]
+
+
+def test_a_significant_but_tiny_shift_raises_nothing() -> None:
+    current = wide(200_000, 3, shift=0.05)
+    drift = compare_profile(WIDE, current, POLICY).features[0]
+    assert drift.adjusted_p is not None
+    assert drift.adjusted_p < 0.05
+    assert drift.band == "none"
+
+
+def test_a_year_of_days_without_drift_raises_no_alarm_while_the_bare_rule_alarms() -> None:
+    reports = [compare_profile(WIDE, wide(200, 100 + n), POLICY, window=day(n)) for n in range(120)]
+    bare = sum(any((f.psi or 0) > 0.1 for f in r.features) for r in reports)
+    ours = sum(combine(reports[: n + 1], POLICY).band not in (None, "none") for n in range(120))
+    assert bare > 30
+    assert ours == 0
+
+
+def test_a_lasting_shift_is_noticed_on_its_second_day() -> None:
+    reports = [
+        compare_profile(WIDE, wide(1000, 50 + n, shift=1.0 if n >= 3 else 0.0), POLICY, window=day(n)) for n in range(6)
+    ]
+    alarms = [combine(reports[: n + 1], POLICY) for n in range(6)]
+    assert [a.band for a in alarms] == [None, "none", "none", "none", "severe", "severe"]
+    assert alarms[4].features == ("f0",)
+    assert not alarms[4].score_moved
+
+
+def test_two_features_that_drift_once_each_are_no_alarm() -> None:
+    quiet = wide(1000, 60)
+    first, second = quiet.copy(), quiet.copy()
+    first["f1"] += 2
+    second["f2"] += 2
+    reports = [compare_profile(WIDE, f, POLICY) for f in (first, second, quiet)]
+    assert combine(reports, POLICY).band == "none"
+
+
+def test_windows_without_enough_rows_do_not_vote() -> None:
+    reports = [compare_profile(WIDE, wide(10, n), POLICY) for n in range(3)]
+    alarm = combine(reports, POLICY)
+    assert (alarm.band, alarm.windows) == (None, 0)
+
+
+def test_overlapping_windows_are_refused() -> None:
+    reports = [compare_profile(WIDE, wide(300, n), POLICY, window=day(0)) for n in range(2)]
+    with pytest.raises(ValueError, match="disjoint"):
+        combine(reports, POLICY)
+
+
+def test_counting_in_chunks_gives_the_same_report() -> None:
+    current, scores = frame(70_000, 9), np.random.default_rng(5).beta(1, 30, 70_000)
+    counter = WindowCounter(fitted())
+    for start in range(0, 70_000, 7_001):
+        counter.add(current[start : start + 7_001], scores[start : start + 7_001])
+    assert report_of(counter, POLICY).digest == compare_profile(fitted(), current, POLICY, scores).digest
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    current = frame(1000, 9)
+    shuffled = current.sample(frac=1.0, random_state=1)
+    assert compare_profile(fitted(), current, POLICY) == compare_profile(fitted(), shuffled, POLICY)
+
+
+def test_a_report_survives_json() -> None:
+    report = compare_profile(fitted(), frame(1000, 9), POLICY, np.full(1000, 0.01), window=day(0))
+    assert DriftReport.from_json(report.to_json()) == report
+    assert DriftReport.from_json(report.to_json()).digest == report.digest
+
+
+def test_prior_shift_has_the_published_digits() -> None:
+    digits(prior_shift(80, 10_000, 0.005).p, "8.74691e-5")
+    assert prior_shift(0, 0, 0.005).p is None
+
+
+def test_black_box_prior_has_the_published_digits() -> None:
+    digits(black_box_prior(0.02, 0.8, 0.01), ".0126582278")
+    assert black_box_prior(0.02, 0.01, 0.01) is None
+    assert black_box_prior(0.001, 0.8, 0.01) == 0.0
