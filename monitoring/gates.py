@@ -1,20 +1,21 @@
 """Verdicts: what a set of figures is good enough for, check by check.
 
 Two questions end in a :class:`Verdict`. :func:`judge` asks whether a new model may be compared at
-all (``pass``, ``fail``, ``insufficient``); :func:`judge_comparison` asks whether it may take office
-(``promote``, ``keep``, ``keep_watching``). A missing or NaN figure is ``INSUFFICIENT`` and never a
-pass. Nothing is promoted without a verdict.
+all (``pass``, ``fail``, ``insufficient``); :func:`monitoring.comparison.judge_comparison` asks
+whether it may take office (``promote``, ``keep``, ``keep_watching``). A missing or NaN figure is
+``INSUFFICIENT`` and never a pass. Nothing is promoted without a verdict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Self
 
 from monitoring.calendar import TimeWindow
-from monitoring.measured import Measured, digest_of, finite, from_plain, to_plain
+from monitoring.errors import UnfairWindow
+from monitoring.measured import UNKNOWN, Measured, digest_of, finite, from_plain, to_plain
 from monitoring.policies import GatePolicy
 
 Status = Literal["PASS", "FAIL", "INSUFFICIENT"]
@@ -67,6 +68,10 @@ class Evidence:
     latency_p99_ms: float | None = None
     model_mb: float | None = None
     trained_until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "latency_p99_ms", finite(self.latency_p99_ms))
+        object.__setattr__(self, "model_mb", finite(self.model_mb))
 
     def value(self, name: str) -> float | None:
         """The metric's value, or ``None`` when it is absent or not a number."""
@@ -139,12 +144,39 @@ class Verdict:
 
 def at_least(name: str, value: float | None, limit: float, detail: str = "", *, strict: bool = False) -> Check:
     """A check that the value reaches the limit (``strict``: exceeds it)."""
-    raise NotImplementedError
+    known = finite(value)
+    if known is None:
+        return Check(name, None, limit, None, "INSUFFICIENT", detail or "could not be computed")
+    good = known > limit if strict else known >= limit
+    return Check(name, known, limit, known - limit, "PASS" if good else "FAIL", detail)
 
 
 def at_most(name: str, value: float | None, limit: float, detail: str = "") -> Check:
     """A check that the value does not exceed the limit."""
-    raise NotImplementedError
+    known = finite(value)
+    if known is None:
+        return Check(name, None, limit, None, "INSUFFICIENT", detail or "could not be computed")
+    return Check(name, known, limit, limit - known, "PASS" if known <= limit else "FAIL", detail)
+
+
+def enough(name: str, count: int, needed: int, detail: str = "") -> Check:
+    """A check of an amount of evidence: too little is ``INSUFFICIENT``, for more may come."""
+    status: Status = "PASS" if count >= needed else "INSUFFICIENT"
+    return Check(name, float(count), float(needed), float(count - needed), status, detail)
+
+
+def within_limit(name: str, difference: Measured, limit: float) -> Check:
+    """A check that a difference stays within -limit..limit, decided by its whole interval.
+
+    Entirely inside passes, entirely beyond fails, anything else is ``INSUFFICIENT`` and never "fair".
+    """
+    low, high = finite(difference.low), finite(difference.high)
+    if low is None or high is None:
+        return Check(name, finite(difference.value), limit, None, "INSUFFICIENT", "no interval")
+    inside, beyond = -limit <= low and high <= limit, high < -limit or low > limit
+    status: Status = "PASS" if inside else "FAIL" if beyond else "INSUFFICIENT"
+    margin = limit - max(abs(low), abs(high))
+    return Check(name, finite(difference.value), limit, margin, status, f"interval {low:.4f} to {high:.4f}")
 
 
 def judge(
@@ -155,12 +187,90 @@ def judge(
     ``as_of`` defaults to the end of the candidate's window.
 
     Raises:
-        PolicyError: when the test window does not lie after the training data, or the incumbent was
-            measured on another window.
+        UnfairWindow: when the test window does not lie after the training data, or the incumbent was
+            measured on other rows.
+        ValueError: without a window and without ``as_of``.
     """
-    raise NotImplementedError
+    _refuse_unfair_windows(candidate, incumbent)
+    when = as_of or (candidate.window.end if candidate.window else None)
+    if when is None:
+        raise ValueError("judge needs the candidate's window or as_of")
+    checks = tuple(_gate_checks(candidate, incumbent, policy))
+    reasons = tuple(_sentence(check) for check in checks if check.status != "PASS")
+    return Verdict(
+        kind="gate",
+        outcome=combine_checks(checks),
+        checks=checks,
+        challenger=candidate.model,
+        champion=incumbent.model if incumbent else None,
+        as_of=when,
+        reasons=reasons or ("every gate is passed",),
+        evidence_digest=digest_of((candidate, incumbent)),
+    )
 
 
 def combine_checks(checks: Sequence[Check]) -> Literal["pass", "fail", "insufficient"]:
-    """``fail`` with any failed check, else ``insufficient`` with any that lacks evidence, else ``pass``."""
-    raise NotImplementedError
+    """``fail`` with any failed check, else ``insufficient`` with any that lacks evidence, else ``pass``.
+
+    No check at all is ``insufficient``.
+    """
+    states = {check.status for check in checks}
+    if "FAIL" in states:
+        return "fail"
+    return "pass" if states == {"PASS"} else "insufficient"
+
+
+def _gate_checks(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
+    precision = candidate.value("average_precision")
+    yield enough("matured_rows", candidate.rows, policy.min_matured_rows, "rows with matured labels")
+    yield _floor(candidate, "average_precision", policy.min_average_precision)
+    yield _floor(candidate, "recall", policy.min_recall)
+    error = candidate.value("calibration_error")
+    yield at_most("calibration_error", error, policy.max_calibration_error, _interval(candidate, "calibration_error"))
+    yield at_most("single_event_p99_ms", candidate.latency_p99_ms, policy.max_single_event_p99_ms, "one event")
+    yield at_most("model_mb", candidate.model_mb, policy.max_model_mb, "stored model")
+    baseline = candidate.baseline.get("average_precision", UNKNOWN).value
+    yield at_least(
+        "baseline_gain", _difference(precision, baseline), policy.min_baseline_gain,
+        "average precision above the simple baseline on the same rows", strict=True,
+    )  # fmt: skip
+    if incumbent is not None:
+        yield at_least(
+            "champion_gain", _difference(precision, incumbent.value("average_precision")), -policy.max_champion_loss,
+            "average precision above the champion's on the same rows",
+        )  # fmt: skip
+
+
+def _floor(evidence: Evidence, name: str, limit: float) -> Check:
+    return at_least(name, evidence.value(name), limit, _interval(evidence, name))
+
+
+def _interval(evidence: Evidence, name: str) -> str:
+    found = evidence.metrics.get(name, UNKNOWN)
+    if found.low is None or found.high is None:
+        return ""
+    return f"interval {found.low:.4f} to {found.high:.4f}"
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    a, b = finite(a), finite(b)
+    return None if a is None or b is None else a - b
+
+
+def _sentence(check: Check) -> str:
+    if check.value is None:
+        return f"{check.name} could not be computed"
+    return f"{check.name} is {check.value:.4g}, the limit is {check.threshold:.4g} ({check.status.lower()})"
+
+
+def _refuse_unfair_windows(candidate: Evidence, incumbent: Evidence | None) -> None:
+    window, trained = candidate.window, candidate.trained_until
+    if window is not None and trained is not None and window.start < trained:
+        raise UnfairWindow(
+            f"the test window of {candidate.model} starts at {window.start}, "
+            f"before its training data end at {trained}; test on later rows"
+        )
+    if incumbent is not None and incumbent.window != window:
+        raise UnfairWindow(
+            f"{candidate.model} and {incumbent.model} were measured on different windows; measure both on the same rows"
+        )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special, stats
 
-from monitoring.measured import UNKNOWN, Measured, finite, measured
+from monitoring.measured import UNKNOWN, Measured, finite
 
 _EXACT_SIGN_FLIPS = 16
 _RANDOM_SIGN_FLIPS = 20_000
@@ -102,7 +102,7 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Measured:
     p = successes / trials
     centre = (p + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
-    return measured(p, max(0.0, centre - half), min(1.0, centre + half))
+    return Measured(p, max(0.0, centre - half), min(1.0, centre + half))
 
 
 def newcombe(k1: int, n1: int, k2: int, n2: int, confidence: float = 0.95) -> Measured:
@@ -113,7 +113,7 @@ def newcombe(k1: int, n1: int, k2: int, n2: int, confidence: float = 0.95) -> Me
     if p1 is None or l1 is None or u1 is None or p2 is None or l2 is None or u2 is None:
         return UNKNOWN
     d = p1 - p2
-    return measured(d, d - math.hypot(p1 - l1, u2 - p2), d + math.hypot(u1 - p1, p2 - l2))
+    return Measured(d, d - math.hypot(p1 - l1, u2 - p2), d + math.hypot(u1 - p1, p2 - l2))
 
 
 def katz(k1: int, n1: int, k2: int, n2: int, confidence: float = 0.95) -> Measured:
@@ -122,7 +122,7 @@ def katz(k1: int, n1: int, k2: int, n2: int, confidence: float = 0.95) -> Measur
         return UNKNOWN
     ratio = (k1 / n1) / (k2 / n2)
     half = z_value(confidence) * math.sqrt(1 / k1 - 1 / n1 + 1 / k2 - 1 / n2)
-    return measured(ratio, ratio * math.exp(-half), ratio * math.exp(half))
+    return Measured(ratio, ratio * math.exp(-half), ratio * math.exp(half))
 
 
 def bonett_price(b: int, c: int, n: int, confidence: float = 0.95) -> Measured:
@@ -132,7 +132,7 @@ def bonett_price(b: int, c: int, n: int, confidence: float = 0.95) -> Measured:
     p12, p21 = (b + 1) / (n + 2), (c + 1) / (n + 2)
     d = p12 - p21
     half = z_value(confidence) * math.sqrt((p12 + p21 - d * d) / (n + 2))
-    return measured((b - c) / n, max(-1.0, d - half), min(1.0, d + half))
+    return Measured((b - c) / n, max(-1.0, d - half), min(1.0, d + half))
 
 
 def tango_t(b: int, c: int, n: int, difference: float) -> float:
@@ -159,7 +159,7 @@ def tango_interval(b: int, c: int, n: int, confidence: float = 0.95) -> Measured
     point = (b - c) / n
     low = _root(lambda d: tango_t(b, c, n, d) - z, -1.0 + 1e-12, point, -1.0)
     high = _root(lambda d: tango_t(b, c, n, d) + z, point, 1.0 - 1e-12, 1.0)
-    return measured(point, low, high)
+    return Measured(point, low, high)
 
 
 def _root(f: Callable[[float], float], left: float, right: float, edge: float) -> float:

@@ -17,23 +17,6 @@ from monitoring.digest import canonical_json, sha256_hex
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A value with the bounds of its interval; ``None`` is unknown or unbounded."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def known(self) -> bool:
-        """Whether there is a value at all."""
-        return self.value is not None
-
-
-UNKNOWN = Measured(None, None, None)
-
-
 def finite(value: float | None) -> float | None:
     """The value as a plain float, or ``None`` when it is missing, NaN or infinite."""
     if value is None or not math.isfinite(value):
@@ -41,9 +24,26 @@ def finite(value: float | None) -> float | None:
     return float(value)
 
 
-def measured(value: float | None, low: float | None = None, high: float | None = None) -> Measured:
-    """A :class:`Measured` in which NaN and infinity have become ``None``."""
-    return Measured(finite(value), finite(low), finite(high))
+@dataclass(frozen=True)
+class Measured:
+    """A value with the bounds of its interval; ``None`` is unknown or unbounded, and so are NaN and infinity."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "value", finite(self.value))
+        object.__setattr__(self, "low", finite(self.low))
+        object.__setattr__(self, "high", finite(self.high))
+
+    @property
+    def known(self) -> bool:
+        """Whether there is a value at all."""
+        return self.value is not None
+
+
+UNKNOWN = Measured(None)
 
 
 def to_plain(value: object) -> Any:

@@ -15,7 +15,7 @@ from monitoring.policies import CostModel, PromotionPolicy
 
 @dataclass(frozen=True)
 class PairedResult:
-    """Everything a comparison found; :func:`monitoring.gates.judge_comparison` turns it into a verdict."""
+    """Everything a comparison found; :func:`monitoring.comparison.judge_comparison` turns it into a verdict."""
 
     champion: str
     challenger: str

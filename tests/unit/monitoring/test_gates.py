@@ -1,0 +1,161 @@
+"""Gates: every check is shown, and what is missing never passes."""
+
+import math
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitoring.calendar import TimeWindow
+from monitoring.errors import UnfairWindow
+from monitoring.gates import Check, Evidence, Verdict, combine_checks, judge, within_limit
+from monitoring.intervals import newcombe
+from monitoring.measured import Measured
+from monitoring.policies import GatePolicy
+
+POLICY = GatePolicy()
+START = datetime(2026, 3, 1, tzinfo=UTC)
+WINDOW = TimeWindow(START, START + timedelta(days=7))
+GOOD = Evidence(
+    model="dev-fraud/2",
+    metrics={
+        "average_precision": Measured(0.7, 0.65, 0.75),
+        "recall": Measured(0.8, 0.75, 0.85),
+        "calibration_error": Measured(0.01, 0.005, 0.02),
+    },
+    rows=60_000,
+    positives=400,
+    window=WINDOW,
+    baseline={"average_precision": Measured(0.6)},
+    latency_p99_ms=3.0,
+    model_mb=0.4,
+    trained_until=START,
+)
+
+
+def with_metric(name: str, value: float | None) -> Evidence:
+    return replace(GOOD, metrics={**GOOD.metrics, name: Measured(value)})
+
+
+def test_a_good_model_passes_every_gate_and_each_is_shown() -> None:
+    verdict = judge(GOOD, None, POLICY)
+    assert verdict.outcome == "pass"
+    assert verdict.as_of == WINDOW.end
+    assert [c.name for c in verdict.checks] == [
+        "matured_rows",
+        "average_precision",
+        "recall",
+        "calibration_error",
+        "single_event_p99_ms",
+        "model_mb",
+        "baseline_gain",
+    ]
+    assert verdict.check("recall") == Check("recall", 0.8, 0.5, pytest.approx(0.3), "PASS", "interval 0.7500 to 0.8500")  # type: ignore[arg-type]  # approx stands for a float
+
+
+@pytest.mark.parametrize("name", ["average_precision", "recall", "calibration_error"])
+@pytest.mark.parametrize("value", [None, math.nan, math.inf])
+def test_a_missing_or_nan_metric_is_insufficient_and_never_a_pass(name: str, value: float | None) -> None:
+    verdict = judge(with_metric(name, value), None, POLICY)
+    assert verdict.outcome == "insufficient"
+    assert verdict.check(name).status == "INSUFFICIENT"
+
+
+def test_a_metric_that_was_never_measured_is_insufficient() -> None:
+    verdict = judge(replace(GOOD, metrics={}), None, POLICY)
+    assert {c.status for c in verdict.checks} == {"PASS", "INSUFFICIENT"}
+    assert verdict.outcome == "insufficient"
+
+
+@pytest.mark.parametrize("field", ["latency_p99_ms", "model_mb"])
+def test_an_unmeasured_latency_or_size_is_insufficient(field: str) -> None:
+    for value in (None, math.nan):
+        assert judge(replace(GOOD, **{field: value}), None, POLICY).outcome == "insufficient"
+
+
+def test_a_failed_floor_fails_even_when_something_else_is_missing() -> None:
+    verdict = judge(replace(with_metric("recall", 0.3), latency_p99_ms=None), None, POLICY)
+    assert verdict.outcome == "fail"
+    assert any("recall is 0.3" in reason for reason in verdict.reasons)
+
+
+def test_too_few_rows_are_insufficient() -> None:
+    assert judge(replace(GOOD, rows=9_999), None, POLICY).outcome == "insufficient"
+
+
+def test_the_baseline_must_be_beaten_and_not_only_reached() -> None:
+    verdict = judge(replace(GOOD, baseline={"average_precision": Measured(0.7)}), None, POLICY)
+    assert verdict.check("baseline_gain").status == "FAIL"
+    assert judge(replace(GOOD, baseline={}), None, POLICY).outcome == "insufficient"
+
+
+def test_the_champion_is_compared_on_the_same_rows() -> None:
+    champion = replace(GOOD, model="dev-fraud/1", metrics={"average_precision": Measured(0.73)})
+    verdict = judge(GOOD, champion, POLICY)
+    assert verdict.champion == "dev-fraud/1"
+    assert verdict.check("champion_gain").status == "FAIL"
+    assert verdict.check("champion_gain").margin == pytest.approx(-0.01)
+    near = replace(champion, metrics={"average_precision": Measured(0.71)})
+    assert judge(GOOD, near, POLICY).outcome == "pass"
+    assert judge(GOOD, replace(champion, metrics={}), POLICY).outcome == "insufficient"
+
+
+def test_a_champion_measured_on_another_window_is_refused() -> None:
+    other = TimeWindow(START, START + timedelta(days=6))
+    with pytest.raises(UnfairWindow, match="same rows"):
+        judge(GOOD, replace(GOOD, window=other), POLICY)
+
+
+def test_a_test_window_inside_the_training_data_is_refused() -> None:
+    with pytest.raises(UnfairWindow, match="test on later rows"):
+        judge(replace(GOOD, trained_until=START + timedelta(seconds=1)), None, POLICY)
+
+
+def test_a_verdict_survives_json_and_keeps_its_digest() -> None:
+    verdict = judge(GOOD, GOOD, POLICY)
+    again = Verdict.from_json(verdict.to_json())
+    assert again == verdict
+    assert again.digest == verdict.digest
+    assert Evidence.from_json(GOOD.to_json()) == GOOD
+
+
+def test_the_digest_of_a_verdict_follows_its_evidence() -> None:
+    assert judge(GOOD, None, POLICY).digest != judge(with_metric("recall", 0.81), None, POLICY).digest
+
+
+def test_a_verdict_with_another_word_for_its_outcome_is_refused() -> None:
+    data = judge(GOOD, None, POLICY).to_json() | {"outcome": "fine"}
+    with pytest.raises(ValueError, match="outcome"):
+        Verdict.from_json(data)
+
+
+def test_nothing_checked_is_not_a_pass() -> None:
+    assert combine_checks([]) == "insufficient"
+
+
+def test_a_difference_is_fair_only_when_its_whole_interval_is() -> None:
+    assert within_limit("parity", newcombe(120, 1000, 180, 1000), 0.1).status == "PASS"
+    assert within_limit("parity", newcombe(120, 1000, 180, 1000), 0.02).status == "FAIL"
+    assert within_limit("opportunity", newcombe(3, 5, 70, 90), 0.1).status == "INSUFFICIENT"
+    assert within_limit("opportunity", newcombe(0, 0, 70, 90), 0.1).status == "INSUFFICIENT"
+
+
+METRIC = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))
+
+
+@given(METRIC, METRIC, METRIC, METRIC)
+def test_no_verdict_passes_unless_every_figure_is_finite(
+    precision: float | None, recall: float | None, error: float | None, latency: float | None
+) -> None:
+    metrics = {
+        "average_precision": Measured(precision),
+        "recall": Measured(recall),
+        "calibration_error": Measured(error),
+    }
+    verdict = judge(replace(GOOD, metrics=metrics, latency_p99_ms=latency), None, POLICY)
+    figures = (precision, recall, error, latency)
+    if verdict.outcome == "pass":
+        assert all(f is not None and math.isfinite(f) for f in figures)
+    assert Verdict.from_json(verdict.to_json()).digest == verdict.digest
