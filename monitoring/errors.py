@@ -3,11 +3,14 @@
 MonitoringError
 ├── InsufficientEvidence   too few rows, days or positives to say anything
 ├── ProfileMismatch        a window lacks a column that the reference profile holds
+├── UnfairWindow           a model would be judged on rows it learnt from, or two models on different rows
 ├── PolicyError            a policy contradicts itself
 └── StoreError             the database refused or contradicts a request
     ├── StoreUnavailable   the database cannot be reached, is locked or full (retry)
+    ├── RowRefused         one row cannot be stored as it is (retrying cannot help)
     ├── ConflictingLabel   two labels of equal rank disagree
-    └── JournalConflict    an append would break the decision chain
+    ├── JournalConflict    an append would break the decision chain
+    └── LeaseHeld          another holder has the lease, or took it over
 """
 
 from __future__ import annotations
@@ -25,6 +28,10 @@ class ProfileMismatch(MonitoringError):
     """The window under test lacks a column of the reference profile."""
 
 
+class UnfairWindow(MonitoringError):
+    """A test window overlaps training data, or two models were measured on different windows."""
+
+
 class PolicyError(MonitoringError):
     """A policy contradicts itself; the message names both values."""
 
@@ -37,9 +44,17 @@ class StoreUnavailable(StoreError):
     """The database cannot be reached, is locked or is full; the same request may be retried."""
 
 
+class RowRefused(StoreError):
+    """A row cannot be stored as it is; the message says why, never a value of it."""
+
+
 class ConflictingLabel(StoreError):
     """Two labels of equal rank say different things about one event."""
 
 
 class JournalConflict(StoreError):
     """A decision row would break the hash chain or repeat an operation with other content."""
+
+
+class LeaseHeld(StoreError):
+    """Another holder has the lease, or took it over after it ran out."""
