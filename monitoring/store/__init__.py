@@ -1,0 +1,126 @@
+"""The database of one environment: one protocol for each aggregate, opened by :func:`open_store`.
+
+It takes names and policies, never a use case. Read ``records.py`` for what it stores and each
+module for what it promises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monitoring.store.decisions import Decision, Decisions, RoleChange, _SqlDecisions
+from monitoring.store.engine import MEMORY_URL, Database
+from monitoring.store.journal import Journal, Lease, Operation, _SqlJournal
+from monitoring.store.labels import Labels, _SqlLabels
+from monitoring.store.log import PredictionLog, _SqlLog
+from monitoring.store.migrate import upgrade
+from monitoring.store.pairs import PairedCounts
+from monitoring.store.records import (
+    AppendResult,
+    LabelRecord,
+    LabelResult,
+    Origin,
+    PlanRecord,
+    ScoreRecord,
+    ShadowRecord,
+    StoredEvent,
+    StoredLabel,
+    model_label,
+    split_label,
+)
+from monitoring.store.reports import Report, ReportKind, Reports, _SqlReports
+from monitoring.store.runs import Run, Runs, _SqlRuns
+from monitoring.store.serving import Replica, Serving, _SqlServing
+from monitoring.store.shadowlog import ShadowLog, ShadowProgress, _SqlShadowLog
+from monitoring.store.shipping import Accounting, SpoolLedger, _SqlLedger
+
+
+@dataclass(frozen=True)
+class Store:
+    """Every aggregate on one database. Safe to share between threads; close it when done."""
+
+    log: PredictionLog
+    shadow: ShadowLog
+    labels: Labels
+    ledger: SpoolLedger
+    decisions: Decisions
+    journal: Journal
+    reports: Reports
+    runs: Runs
+    serving: Serving
+    database: Database
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.dispose()
+
+
+def open_store(url: str, busy_seconds: float = 5.0) -> Store:
+    """Open a database and bring it to the present tables.
+
+    Args:
+        url: ``sqlite:////abs/log.db``, ``postgresql://...`` or ``memory://`` (gone when closed).
+        busy_seconds: how long SQLite waits for another writer before ``StoreUnavailable``.
+
+    Raises:
+        StoreUnavailable: it cannot be reached or stays locked.
+        StoreError: the URL is of another kind, or a newer version made the database.
+    """
+    database = Database(url, int(busy_seconds * 1000))
+    upgrade(database)
+    return Store(
+        log=_SqlLog(database),
+        shadow=_SqlShadowLog(database),
+        labels=_SqlLabels(database),
+        ledger=_SqlLedger(database),
+        decisions=_SqlDecisions(database),
+        journal=_SqlJournal(database),
+        reports=_SqlReports(database),
+        runs=_SqlRuns(database),
+        serving=_SqlServing(database),
+        database=database,
+    )
+
+
+def memory_store() -> Store:
+    """A store in memory: SQLite's own, so that it keeps every rule of the real one."""
+    return open_store(MEMORY_URL)
+
+
+__all__ = [
+    "Accounting",
+    "AppendResult",
+    "Database",
+    "Decision",
+    "Decisions",
+    "Journal",
+    "LabelRecord",
+    "LabelResult",
+    "Labels",
+    "Lease",
+    "Operation",
+    "Origin",
+    "PairedCounts",
+    "PlanRecord",
+    "PredictionLog",
+    "Replica",
+    "Report",
+    "ReportKind",
+    "Reports",
+    "RoleChange",
+    "Run",
+    "Runs",
+    "ScoreRecord",
+    "Serving",
+    "ShadowLog",
+    "ShadowProgress",
+    "ShadowRecord",
+    "SpoolLedger",
+    "Store",
+    "StoredEvent",
+    "StoredLabel",
+    "memory_store",
+    "model_label",
+    "open_store",
+    "split_label",
+]

@@ -1,0 +1,177 @@
+"""One database: connections, transactions, its clock, and the translation of its errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from threading import RLock
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, exc
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import StaticPool
+
+from monitoring.errors import RowRefused, StoreError, StoreUnavailable
+
+MEMORY_URL: Final = "memory://"
+_BUSY_MS: Final = 5_000
+_LOG = logging.getLogger(__name__)
+
+_SQLITE_CLOCK = "SELECT CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER)"
+_POSTGRES_CLOCK = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
+
+
+class Database:
+    """Read and write transactions on one engine.
+
+    SQLite runs in WAL mode with ``synchronous=NORMAL``: readers never wait for the writer, and a
+    power cut may take the last commits. ``write(durable=True)`` waits for the disk.
+    """
+
+    def __init__(self, url: str, busy_ms: int = _BUSY_MS) -> None:
+        self.url = _normal(url)
+        self.engine = _make_engine(self.url, busy_ms)
+        self.is_sqlite = self.engine.dialect.name == "sqlite"
+        # A database in memory lives in one connection, which its users take in turn.
+        self._turn: Any = RLock() if isinstance(self.engine.pool, StaticPool) else nullcontext()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database.
+
+        Raises:
+            StoreUnavailable: the database cannot be reached or is locked.
+        """
+        with self._turn, translated(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def write(self, durable: bool = False) -> Iterator[Connection]:
+        """A transaction that may write; SQLite takes its write lock at once, so it never upgrades midway.
+
+        Args:
+            durable: return from the commit only when it, and all before it, are on the disk.
+
+        Raises:
+            StoreUnavailable: unreachable, locked or full; nothing was stored.
+            RowRefused: a value cannot be stored; nothing was stored.
+        """
+        with self._turn, translated(), self.engine.connect() as connection:
+            if self.is_sqlite:
+                level = "FULL" if durable else "NORMAL"
+                connection.connection.driver_connection.execute(f"PRAGMA synchronous={level}")  # type: ignore[union-attr]  # an open connection has a driver's
+                connection = connection.execution_options(incumbent_begin="BEGIN IMMEDIATE")
+            with connection.begin():
+                yield connection
+
+    def now(self, connection: Connection) -> int:
+        """The database's own clock in microseconds: the same for all who share the database."""
+        text = _SQLITE_CLOCK if self.is_sqlite else _POSTGRES_CLOCK
+        return int(connection.exec_driver_sql(text).scalar_one())
+
+    def lock(self, connection: Connection, key: int) -> None:
+        """Let one transaction at a time pass with ``key``, so that row numbers appear in commit order.
+
+        SQLite has one writer anyway.
+        """
+        if not self.is_sqlite:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({int(key)})")
+
+    def insert_new(
+        self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    ) -> int:
+        """Insert the rows whose unique key is new; returns how many those were.
+
+        Goes to the driver directly: SQLAlchemy's per-row work would double the cost. ``INSERT OR
+        IGNORE`` would also swallow rows that break a NOT NULL or CHECK rule, so it is not used.
+        """
+        if not rows:
+            return 0
+        mark = "?" if self.is_sqlite else "%s"
+        text = (
+            f"INSERT INTO {table.name} ({', '.join(columns)}) "  # noqa: S608  # names come from our own tables
+            f"VALUES ({', '.join([mark] * len(columns))}) ON CONFLICT DO NOTHING"
+        )
+        return connection.exec_driver_sql(text, list(rows)).rowcount
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn errors of the driver into this room's errors."""
+    try:
+        yield
+    except (exc.DataError, exc.IntegrityError) as error:
+        raise RowRefused(f"the database refuses a row: {_kind(error)}") from error
+    except (exc.OperationalError, exc.TimeoutError, exc.DisconnectionError) as error:
+        raise StoreUnavailable(f"the database cannot be used now: {_kind(error)}") from error
+    except exc.SQLAlchemyError as error:
+        if _is_value_error(error):
+            raise RowRefused(f"the database refuses a row: {_kind(error)}") from error
+        if getattr(error, "connection_invalidated", False):
+            raise StoreUnavailable(f"the connection to the database broke: {_kind(error)}") from error
+        raise StoreError(f"the database refuses a request: {_kind(error)}") from error
+    except (UnicodeError, OverflowError) as error:
+        raise RowRefused(f"the database refuses a row: {type(error).__name__}") from error
+
+
+def _is_value_error(error: exc.SQLAlchemyError) -> bool:
+    """Whether the driver could not carry a value (a lone surrogate, a number that is too long)."""
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, (UnicodeError, OverflowError, ValueError, TypeError)):
+        return True
+    return isinstance(error, (exc.InterfaceError, exc.ProgrammingError)) and "bind" in str(cause)
+
+
+def _kind(error: exc.SQLAlchemyError) -> str:
+    """What went wrong, without the statement and its parameters: those hold personal data."""
+    cause = getattr(error, "orig", None) or error
+    sqlstate = getattr(cause, "sqlstate", None)
+    name = getattr(cause, "sqlite_errorname", None) or sqlstate or type(cause).__name__
+    # SQLite's own texts name tables and columns, never values; PostgreSQL's DETAIL line quotes rows.
+    return f"{name}: {str(cause).splitlines()[0]}" if type(cause).__module__ == "sqlite3" else str(name)
+
+
+def _normal(url: str) -> URL:
+    if url == MEMORY_URL:
+        return make_url("sqlite://")
+    try:
+        parsed = make_url(url)
+    except exc.ArgumentError as error:
+        raise StoreError("the database URL cannot be read; expected e.g. sqlite:////path/log.db") from error
+    if parsed.drivername in ("postgres", "postgresql"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StoreError(f"no support for {parsed.get_backend_name()!r}; use sqlite or postgresql")
+    return parsed
+
+
+def _make_engine(url: URL, busy_ms: int) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, pool_size=4, connect_args={"connect_timeout": 5})
+    in_memory = url.database in (None, "", ":memory:")
+    options: dict[str, Any] = {"connect_args": {"check_same_thread": False, "timeout": busy_ms / 1000}}
+    if in_memory:
+        options["poolclass"] = StaticPool
+    engine = create_engine(url, **options)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transactions start too late and end before DDL; BEGIN is sent by us.
+    connection.isolation_level = None
+    for pragma in ("foreign_keys=ON", "recursive_triggers=ON", "cache_size=-65536", "temp_store=MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("incumbent_begin", "BEGIN"))

@@ -1,0 +1,103 @@
+"""Bring a database to the tables that this code knows, when it is opened.
+
+Several processes may open a new database at once: one of them upgrades under a lock, the others
+wait and find nothing to do. An up-to-date database costs one query and does not import Alembic.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, inspect
+
+from monitoring.errors import StoreError, StoreUnavailable
+from monitoring.store.engine import Database, translated
+
+HEAD: Final = "0001"
+_MIGRATION_LOCK: Final = 4_823_001
+_PATIENCE: Final = 30.0
+
+
+def upgrade(database: Database) -> None:
+    """Upgrade to :data:`HEAD`; a database that is there already is only looked at.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached or stays locked for 30 s.
+        StoreError: the database was made by a newer version of this program.
+    """
+    if _revision(database) == HEAD:
+        return
+    if database.is_sqlite:
+        _prepare_file(database)
+    _persist(lambda: _run(database))
+
+
+def _run(database: Database) -> None:
+    with database.write() as connection:
+        database.lock(connection, _MIGRATION_LOCK)
+        if _read(connection) != HEAD:
+            _alembic(connection)
+
+
+def _revision(database: Database) -> str | None:
+    if database.is_sqlite and database.url.database and not Path(database.url.database).exists():
+        return None
+    with database.read() as connection:
+        return _read(connection)
+
+
+def _read(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if found is None else str(found)
+
+
+def _alembic(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, HEAD)
+    except CommandError as exc:
+        raise StoreError(f"the database is at a revision that this version ({HEAD}) does not know: {exc}") from exc
+
+
+def _prepare_file(database: Database) -> None:
+    """Make the folder and switch the file to WAL, which stays with the file."""
+    name = database.url.database
+    if not name or name == ":memory:":
+        return
+    try:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StoreUnavailable(f"no folder can be made at {Path(name).parent}: {type(exc).__name__}") from exc
+    _persist(lambda: _enable_wal(database))
+
+
+def _enable_wal(database: Database) -> None:
+    with translated(), database.engine.connect() as connection:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.execute("PRAGMA journal_mode=WAL")
+
+
+def _persist(action: object) -> None:
+    """Repeat while another process holds the lock: changing the journal mode does not wait by itself."""
+    assert callable(action)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            action()
+        except StoreUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+        else:
+            return

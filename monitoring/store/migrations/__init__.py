@@ -1,0 +1,1 @@
+"""Alembic scripts; they run when a store is opened."""

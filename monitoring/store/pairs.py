@@ -1,0 +1,151 @@
+"""Champion and challenger on the same matured events, read from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, Select, and_, case, select
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.selectable import FromClause
+
+from monitoring.calendar import BusinessCalendar, TimeWindow
+from monitoring.policies import LabelPolicy
+from monitoring.store.frames import columns_of, decode_bodies, fetch, floats, texts, times, to_us
+from monitoring.store.labels import known_between
+from monitoring.store.records import split_label
+from monitoring.store.tables import predictions, shadow
+
+_SCORES = ("score", "threshold", "decision")
+
+
+@dataclass(frozen=True)
+class PairedCounts:
+    """What happened to the answered events of the matured window; ``frame.attrs["counts"]`` holds it.
+
+    Attributes:
+        answered: answered events in the matured part of the window.
+        paired: rows of the frame.
+        unscored_a, unscored_b: events that the champion or the challenger has not scored.
+        errors_a, errors_b: those of them at which it failed: held against it.
+        conflicting: scored by both, but one source says both labels.
+        unknown: scored by both, without a label, where absence is not a negative.
+    """
+
+    answered: int
+    paired: int
+    unscored_a: int
+    unscored_b: int
+    errors_a: int
+    errors_b: int
+    conflicting: int
+    unknown: int
+
+
+def paired(
+    connection: Connection,
+    usecase: str,
+    models: tuple[str, str],
+    window: TimeWindow,
+    as_of: datetime,
+    label: LabelPolicy,
+    calendar: BusinessCalendar,
+    columns: Mapping[str, str],
+) -> pd.DataFrame:
+    """Events of the window that have matured, that both models scored, with their label at ``as_of``.
+
+    A model has scored an event when it answered it, or scored it in shadow. An event has matured when
+    its whole business day lies at least ``label.matures_after`` before ``as_of``; an early label does
+    not let a younger event in.
+
+    Args:
+        connection: an open read.
+        usecase: name of the use case.
+        models: labels of champion (``a``) and challenger (``b``), for example ``dev-fraud/3``.
+        window: span of event time; its end is cut at the last matured day.
+        as_of: business time of the reader; labels observed later are not seen.
+        label: maturity, meaning of an absent label, ranks of sources.
+        calendar: what a day is.
+        columns: further event columns, name to declared type.
+
+    Returns:
+        event_id, event_time, day (midnight without zone), score_a, threshold_a, flag_a, score_b,
+        threshold_b, flag_b, y (int8), observed_at (NaT where absence means negative), then ``columns``;
+        in the order of event time. ``attrs["counts"]`` is a :class:`PairedCounts`.
+    """
+    end = min(window.end, calendar.matured_until(as_of, label.matures_after))
+    bounds = (to_us(window.start), to_us(end))
+    rows = fetch(connection, _query(usecase, models, bounds, bool(columns)))
+    frame = _frame(rows, calendar, columns)
+    known = known_between(connection, usecase, to_us(as_of), label, bounds)
+    return _label(frame, known, label)
+
+
+def _query(usecase: str, models: tuple[str, str], bounds: tuple[int, int], bodies: bool) -> Select[Any]:
+    p = predictions.c
+    sides = [(split_label(name), shadow.alias(alias)) for name, alias in zip(models, ("a", "b"), strict=True)]
+    wanted: list[ColumnElement[Any]] = [p.event_id, p.event_time]
+    for (name, version), side in sides:
+        answered = and_(p.model == name, p.version == version)
+        wanted += [case((answered, p[column]), else_=side.c[column]) for column in _SCORES]
+        wanted.append(side.c.error)
+    if bodies:
+        wanted.append(p.body)
+    source: Any = predictions
+    for (name, version), side in sides:
+        source = source.outerjoin(side, _same_event(side, name, version))
+    query = select(*wanted).select_from(source)
+    query = query.where(p.usecase == usecase, p.event_time >= bounds[0], p.event_time < bounds[1], p.origin == "live")
+    return query.order_by(p.event_time, p.row_id)
+
+
+def _same_event(side: FromClause, name: str, version: str) -> ColumnElement[bool]:
+    p = predictions.c
+    same = and_(side.c.usecase == p.usecase, side.c.event_id == p.event_id)
+    return and_(same, side.c.model == name, side.c.version == version)
+
+
+def _frame(rows: list[tuple[Any, ...]], calendar: BusinessCalendar, columns: Mapping[str, str]) -> pd.DataFrame:
+    parts = columns_of(rows, 11 if columns else 10)
+    at = times(parts[1])
+    frame = pd.DataFrame({"event_id": texts(parts[0]), "event_time": at, "day": calendar.days_of(at)})
+    for side, start in (("a", 2), ("b", 6)):
+        frame[f"score_{side}"] = floats(parts[start])
+        frame[f"threshold_{side}"] = floats(parts[start + 1])
+        frame[f"flag_{side}"] = floats(parts[start + 2]) == 1.0
+        frame[f"error_{side}"] = [text is not None for text in parts[start + 3]]
+    if columns:
+        for name, values in decode_bodies(parts[10], columns).items():
+            frame[name] = values
+    return frame
+
+
+def _label(frame: pd.DataFrame, known: pd.DataFrame, label: LabelPolicy) -> pd.DataFrame:
+    no_a, no_b = frame["score_a"].isna(), frame["score_b"].isna()
+    both = frame[~(no_a | no_b)].drop(columns=["error_a", "error_b"]).reset_index(drop=True)
+    place = pd.Index(known["event_id"]).get_indexer(pd.Index(both["event_id"]))
+    found = place >= 0
+    conflicting = found & known["conflict"].to_numpy(dtype=bool)[place] if len(known) else found
+    absent_counts = label.absent_after_maturity == "negative"
+    keep = ~conflicting & (found | absent_counts)
+    both.insert(9, "y", np.zeros(len(both), dtype=np.int8))
+    both.insert(10, "observed_at", times([None] * len(both)))
+    if found.any():
+        both.loc[found, "y"] = known["y"].to_numpy()[place[found]]
+        both.loc[found, "observed_at"] = known["observed_at"].array[place[found]]
+    result: pd.DataFrame = both[keep].reset_index(drop=True)
+    result.attrs["counts"] = PairedCounts(
+        answered=len(frame),
+        paired=len(result),
+        unscored_a=int(no_a.sum()),
+        unscored_b=int(no_b.sum()),
+        errors_a=int((no_a & frame["error_a"]).sum()),
+        errors_b=int((no_b & frame["error_b"]).sum()),
+        conflicting=int(conflicting.sum()),
+        unknown=int((~found & (not absent_counts)).sum()),
+    )
+    return result

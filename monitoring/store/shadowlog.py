@@ -1,0 +1,167 @@
+"""What models in shadow said about events that another model answered.
+
+A *watch* says from when (machine time) a model is due to score. It only scores events that arrived
+after it entered its role: earlier ones may be among those it was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final, Protocol
+
+from sqlalchemy import Select, and_, func, not_, select, update
+
+from monitoring.store.engine import Database
+from monitoring.store.frames import fetch
+from monitoring.store.records import ShadowRecord, split_label
+from monitoring.store.tables import predictions, roles, shadow, shadow_watches
+
+_FIELDS: Final = ShadowRecord.__struct_fields__
+_ROW: Final = attrgetter(*_FIELDS)
+_DECISION: Final = _FIELDS.index("decision")
+_SETTLED_US: Final = 30_000_000
+"""Rows stored longer ago than this have all become visible: no writer's transaction lasts so long."""
+
+
+@dataclass(frozen=True)
+class PendingRow:
+    """An answered event that a model has not scored yet, with its features as served."""
+
+    event_id: str
+    plan_id: str
+    features: bytes
+
+
+@dataclass(frozen=True)
+class ShadowProgress:
+    """How one model in shadow gets on: scored rows, failures among them, rows still to score."""
+
+    model: str
+    scored: int
+    errors: int
+    pending: int
+
+
+class ShadowLog(Protocol):
+    """Reads and writes of shadow scores; ``model`` is a label such as ``dev-fraud/3``."""
+
+    def watch(self, usecase: str, model: str) -> int:
+        """Start to watch (or find the watch) and return since when, in machine microseconds.
+
+        A new watch starts when the journal says that the version took its role, else now.
+        """
+        ...
+
+    def pending(self, usecase: str, model: str, limit: int) -> list[PendingRow]:
+        """Oldest answered events since the watch began that this model neither answered nor scored."""
+        ...
+
+    def advance(self, usecase: str, model: str) -> None:
+        """Remember that nothing old is pending, so that the next look starts later. Only a saving."""
+        ...
+
+    def append(self, rows: Sequence[ShadowRecord]) -> int:
+        """Store scores or failures; a pair of model and event that is there already stays. Returns the new ones.
+
+        Raises:
+            RowRefused: a score outside 0..1; nothing was stored.
+        """
+        ...
+
+    def progress(self, usecase: str, model: str) -> ShadowProgress:
+        """Counts since the watch began."""
+        ...
+
+
+class _SqlShadowLog:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def watch(self, usecase: str, model: str) -> int:
+        name, version = split_label(model)
+        w = shadow_watches.c
+        with self._database.write() as connection:
+            known = connection.execute(select(w.since).where(*_watch(usecase, model))).scalar()
+            if known is not None:
+                return int(known)
+            took_role = select(func.min(roles.c.recorded_at)).where(
+                roles.c.model == name, roles.c.version == version, roles.c.role != "candidate"
+            )
+            since = connection.execute(took_role).scalar() or self._database.now(connection)
+            first = select(func.min(predictions.c.row_id)).where(
+                predictions.c.usecase == usecase, predictions.c.received_at >= since
+            )
+            last = select(func.max(predictions.c.row_id))
+            low = connection.execute(first).scalar()
+            low = (connection.execute(last).scalar() or 0) if low is None else low - 1
+            row = (usecase, name, version, int(since), int(low))
+            self._database.insert_new(
+                connection, shadow_watches, ("usecase", "model", "version", "since", "low_row"), [row]
+            )
+            return int(since)
+
+    def pending(self, usecase: str, model: str, limit: int) -> list[PendingRow]:
+        p = predictions.c
+        query = select(p.event_id, p.plan_id, p.features).order_by(p.row_id).limit(limit)
+        with self._database.read() as connection:
+            return [PendingRow(*row) for row in fetch(connection, _unscored(query, usecase, model))]
+
+    def advance(self, usecase: str, model: str) -> None:
+        p = predictions.c
+        with self._database.write() as connection:
+            old = self._database.now(connection) - _SETTLED_US
+            low = select(shadow_watches.c.low_row).where(*_watch(usecase, model)).scalar_subquery()
+            settled = select(func.max(p.row_id)).where(p.row_id > low, p.stored_at < old)
+            target = connection.execute(settled).scalar()
+            waiting = connection.execute(_unscored(select(func.min(p.row_id)), usecase, model)).scalar()
+            if target is None:
+                return
+            target = target if waiting is None else min(target, waiting - 1)
+            connection.execute(update(shadow_watches).where(*_watch(usecase, model)).values(low_row=target))
+
+    def append(self, rows: Sequence[ShadowRecord]) -> int:
+        with self._database.write() as connection:
+            return self._database.insert_new(connection, shadow, _FIELDS, [_as_row(row) for row in rows])
+
+    def progress(self, usecase: str, model: str) -> ShadowProgress:
+        name, version = split_label(model)
+        s = shadow.c
+        counted = select(func.count(), func.count(s.error)).where(
+            s.usecase == usecase, s.model == name, s.version == version
+        )
+        with self._database.read() as connection:
+            scored, errors = connection.execute(counted).one()
+            pending = connection.execute(_unscored(select(func.count()), usecase, model)).scalar_one()
+        return ShadowProgress(model, int(scored) - int(errors), int(errors), int(pending))
+
+
+def _watch(usecase: str, model: str) -> tuple[Any, ...]:
+    name, version = split_label(model)
+    w = shadow_watches.c
+    return (w.usecase == usecase, w.model == name, w.version == version)
+
+
+def _unscored(query: Select[Any], usecase: str, model: str) -> Select[Any]:
+    name, version = split_label(model)
+    p, s, w = predictions.c, shadow.c, shadow_watches.c
+    same = and_(s.usecase == p.usecase, s.model == name, s.version == version, s.event_id == p.event_id)
+    source = predictions.join(shadow_watches, and_(*_watch(usecase, model))).outerjoin(shadow, same)
+    return query.select_from(source).where(
+        p.usecase == usecase,
+        p.row_id > w.low_row,
+        p.received_at >= w.since,
+        p.origin == "live",
+        p.features.is_not(None),
+        p.plan_id.is_not(None),
+        not_(and_(p.model == name, p.version == version)),
+        s.event_id.is_(None),
+    )
+
+
+def _as_row(record: ShadowRecord) -> tuple[Any, ...]:
+    values = _ROW(record)
+    if record.decision is None:
+        return tuple(values)
+    return (*values[:_DECISION], int(record.decision), *values[_DECISION + 1 :])
