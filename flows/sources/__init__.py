@@ -5,25 +5,86 @@ Flows call :func:`open_source` and read windows; they do not know which adapter 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from bentos.usecase import UseCase
+from pydantic import ValidationError
+
+from bentos.usecase import SimulatorOptions, SourceOptions, UseCase
+from flows.errors import SourceOptionsError
 from flows.sources.base import EventSource, SourceRead
 
-__all__ = ["EventSource", "SourceRead", "open_source"]
+if TYPE_CHECKING:
+    from monitoring.store import Store
+
+__all__ = ["KINDS", "EventSource", "SourceRead", "open_source"]
+
+KINDS: tuple[str, ...] = get_args(SourceOptions.model_fields["kind"].annotation)
+"""Every kind of source."""
 
 
-def open_source(usecase: UseCase, kind: str | None = None, **overrides: Any) -> EventSource:
-    """The source that the use case declares, or another one.
+def open_source(
+    usecase: UseCase, kind: str | None = None, *, store: Store | None = None, **overrides: Any
+) -> EventSource:
+    """The source that the use case declares, or another one. Nothing is read yet.
 
     Args:
         usecase: its ``[source]`` section holds the defaults.
         kind: ``simulator``, ``csv``, ``parquet``, ``sql`` or ``log``; none takes the use case's.
+        store: what ``log`` reads; none opens the database of the settings.
         overrides: fields of :class:`~bentos.usecase.SourceOptions` (``path``, ``url``, ``table``) or
             of :class:`~bentos.usecase.SimulatorOptions` (``seed``, ``days``, ``shifts``, ...) that
-            win over the file; ``store`` (a :class:`monitoring.store.Store`) for ``log``.
+            win over the file. ``None`` means not given, so that a command can pass all its options.
 
     Raises:
         SourceOptionsError: an option is unknown, missing or wrong.
     """
-    raise NotImplementedError
+    options = _options(usecase.source, kind, {k: v for k, v in overrides.items() if v is not None})
+    # Each adapter is imported on its own: reading a CSV needs no database driver.
+    if options.kind == "simulator":
+        from flows.sources.simulator import SimulatorSource
+
+        return SimulatorSource(usecase, options.simulator)
+    if options.kind == "csv":
+        from flows.sources.csv import CsvSource
+
+        return CsvSource(usecase, _needed(options, "path"))
+    if options.kind == "parquet":
+        from flows.sources.parquet import ParquetSource
+
+        return ParquetSource(usecase, _needed(options, "path"))
+    if options.kind == "sql":
+        from flows.sources.sql import SqlSource
+
+        return SqlSource(usecase, _needed(options, "url"), _needed(options, "table"))
+    from flows.sources.log import LogSource
+
+    return LogSource(usecase, store or _own_store())
+
+
+def _options(declared: SourceOptions, kind: str | None, overrides: dict[str, Any]) -> SourceOptions:
+    own = set(SourceOptions.model_fields) - {"kind", "simulator"}
+    unknown = sorted(set(overrides) - own - set(SimulatorOptions.model_fields))
+    if unknown:
+        allowed = ", ".join(sorted(own | set(SimulatorOptions.model_fields)))
+        raise SourceOptionsError(f"unknown option {unknown[0]!r}; allowed: {allowed}")
+    world = declared.simulator.model_dump() | {k: v for k, v in overrides.items() if k not in own}
+    plain = declared.model_dump(exclude={"simulator"}) | {k: v for k, v in overrides.items() if k in own}
+    try:
+        return SourceOptions(**plain | {"kind": kind or declared.kind, "simulator": SimulatorOptions(**world)})
+    except ValidationError as exc:
+        error = exc.errors(include_url=False)[0]
+        raise SourceOptionsError(f"{'.'.join(map(str, error['loc']))}: {error['msg']}") from exc
+
+
+def _needed(options: SourceOptions, name: str) -> str:
+    value = getattr(options, name)
+    if not value:
+        raise SourceOptionsError(f"source {options.kind!r} needs {name!r}: pass it, or write it under [source]")
+    return str(value)
+
+
+def _own_store() -> Store:
+    from bentos.settings import read_settings
+    from monitoring.store import open_store
+
+    return open_store(read_settings().log_url)

@@ -6,19 +6,16 @@ were refused. All sources give the same frames for the same events; one test sui
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
 from monitoring.calendar import TimeWindow
-from monitoring.policies import LabelPolicy
 
 LABEL_COLUMNS = ("event_id", "y", "observed_at", "source")
-QUARANTINE_COLUMNS = ("row", "event_id", "reason", "column")
 ABSENT = "absent"
 """Label source of a matured event that has no label where the use case says absent is negative."""
 
@@ -90,29 +87,3 @@ def empty_labels() -> pd.DataFrame:
             "source": pd.Series([], dtype=object),
         }
     )
-
-
-def empty_quarantine() -> pd.DataFrame:
-    """A quarantine frame without rows."""
-    return pd.DataFrame(
-        {
-            "row": pd.Series([], dtype=np.int64),
-            "event_id": pd.Series([], dtype=object),
-            "reason": pd.Series([], dtype=object),
-            "column": pd.Series([], dtype=object),
-        }
-    )
-
-
-def days_of(window: TimeWindow, step: timedelta = timedelta(days=1)) -> Iterator[TimeWindow]:
-    """Cut a window into pieces of at most ``step``, in order."""
-    start = window.start
-    while start < window.end:
-        end = min(start + step, window.end)
-        yield TimeWindow(start, end)
-        start = end
-
-
-def label_names(policy: LabelPolicy) -> tuple[str, ...]:
-    """Names under which a table may hold the label: the foreign one first."""
-    return tuple(n for n in (policy.source_name, policy.column) if n is not None)

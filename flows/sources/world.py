@@ -140,7 +140,7 @@ def _transactions(world: World, day: int) -> tuple[_Day, Floats]:
     n = len(customer)
     mean = world.mean_amount[customer]
     drawn = rng.normal(mean, mean / 2)
-    amount = np.round(np.where(drawn < 0, rng.uniform(0.0, 2 * mean), drawn), 2)
+    amount = np.asarray(np.round(np.where(drawn < 0, rng.uniform(0.0, 2 * mean), drawn), 2), np.float64)
     choices = world.first[customer + 1] - world.first[customer]
     terminal = world.reach[world.first[customer] + np.floor(rng.random(n) * choices).astype(np.int64)]
     second = np.trunc(rng.normal(DAY_SECONDS / 2, 20_000, n)).astype(np.int64)

@@ -1,0 +1,80 @@
+"""The product's own log with the labels known at a time: what retraining learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bentos.usecase import UseCase
+from flows.errors import NoData, SchemaProblem, SourceUnavailable
+from flows.sources.labels import final_labels
+from flows.sources.table import STEP, TableSource
+from monitoring.calendar import TimeWindow
+from monitoring.errors import StoreError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from monitoring.store import Store
+
+END_OF_TIME = pd.Timestamp("2200-01-01", tz="UTC").to_pydatetime()
+
+
+class LogSource(TableSource):
+    """Logged events of all origins with the statements about them.
+
+    The strongest label source wins; an event about which that source says both 0 and 1 has no label
+    (it is not counted as absent either). ``row`` in the quarantine counts the fetched rows from 0.
+    """
+
+    kind = "log"
+    knows_labels = True
+
+    def __init__(self, usecase: UseCase, store: Store) -> None:
+        super().__init__(usecase)
+        self._store = store
+
+    @property
+    def origin(self) -> str:
+        """What is read."""
+        return f"log of {self.usecase.name}"
+
+    def chunks(self, window: TimeWindow | None, times_only: bool = False) -> Iterator[pd.DataFrame]:
+        """The logged bodies of the window."""
+        columns = {c.name: c.type for c in self.usecase.columns}
+        with _available(self.origin):
+            table = self._store.log.events(self.usecase.name, window or self.extent(), columns)
+        yield table
+
+    def extent(self) -> TimeWindow:
+        """See :class:`~flows.sources.base.EventSource`."""
+        with _available(self.origin):
+            span = self._store.log.span(self.usecase.name)
+        if span is None:
+            raise NoData(f"{self.origin}: it holds no events; import some with: incumbent windows load")
+        return TimeWindow(span[1], span[2] + STEP)
+
+    def labels(
+        self, events: pd.DataFrame, observed: pd.DataFrame, as_of: datetime | None
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Final labels by rank, and every statement, about these events as known at ``as_of``."""
+        name, policy = self.usecase.name, self.usecase.label
+        until = END_OF_TIME if as_of is None else as_of
+        with _available(self.origin):
+            said = self._store.labels.history(name, until)
+            known = self._store.labels.known(name, until, policy)
+            torn = self._store.labels.conflicts(name, until, policy)["event_id"]
+        ours = said["event_id"].isin(events[self.usecase.event_id]) & said["source"].isin(policy.sources)
+        return final_labels(events, known, self.usecase, as_of, set(torn)), said[ours].reset_index(drop=True)
+
+
+@contextmanager
+def _available(origin: str) -> Iterator[None]:
+    try:
+        yield
+    except StoreUnavailable as exc:
+        raise SourceUnavailable(f"{origin}: {exc}") from exc
+    except StoreError as exc:
+        raise SchemaProblem(f"{origin}: {exc}") from exc

@@ -1,0 +1,102 @@
+"""Parquet files: one, a folder of them, or an fsspec URL; time filter and columns are pushed down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+
+from bentos.usecase import UseCase
+from flows.errors import SchemaProblem, SourceUnavailable
+from flows.sources.address import read_address
+from flows.sources.files import list_files, translated
+from flows.sources.table import TableSource, column_in, time_name, wanted
+from monitoring.calendar import TimeWindow
+
+SUFFIXES = (".parquet", ".pq")
+MARGIN = timedelta(days=1)
+"""Rows this much around the window are fetched too, because local times differ from UTC; the exact
+cut follows in UTC."""
+
+
+class ParquetSource(TableSource):
+    """Events in Parquet files, which may have columns in other orders or lack some.
+
+    ``row`` in the quarantine counts the rows that were fetched for the window, from 0.
+    """
+
+    kind = "parquet"
+
+    def __init__(self, usecase: UseCase, path: str) -> None:
+        super().__init__(usecase)
+        self._address = read_address(path)
+
+    @property
+    def origin(self) -> str:
+        """What is read, without passwords."""
+        return f"parquet {self._address.shown}"
+
+    def chunks(self, window: TimeWindow | None, times_only: bool = False) -> Iterator[pd.DataFrame]:
+        """The rows around the window, and those without a time."""
+        import pyarrow as pa
+
+        with translated(self._address):
+            try:
+                dataset = self._dataset()
+                time = time_name(dataset.schema.names, self.usecase, self.origin)
+                columns = [time] if times_only else wanted(dataset.schema.names, self.usecase)
+                around = None if window is None else _around(dataset.schema.field(time), window)
+                fetched = self._plain(dataset.to_table(columns=columns, filter=around))
+                frame = fetched.to_pandas(integer_object_nulls=True)
+            except pa.ArrowInvalid as exc:
+                raise SchemaProblem(f"{self.origin}: not readable as one Parquet table ({exc})") from exc
+            except (pa.ArrowException, NotImplementedError) as exc:
+                raise SourceUnavailable(f"{self.origin}: {exc}") from exc
+        yield frame
+
+    def _dataset(self) -> Any:
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+        from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+        system, files = list_files(self._address, SUFFIXES)
+        factory = ds.FileSystemDatasetFactory(PyFileSystem(FSSpecHandler(system)), files, ds.ParquetFileFormat())
+        # Files of different days may differ in integer widths and in optional columns.
+        schema = pa.unify_schemas(factory.inspect_schemas(), promote_options="permissive")
+        return factory.finish(schema)
+
+    def _plain(self, table: Any) -> Any:
+        """Types that pandas would change on the way (dictionaries, decimals, integer ids) made plain."""
+        import pyarrow as pa
+
+        ids = {column_in(table.column_names, c) for c in self.usecase.columns if c.type == "identifier"}
+        for place, field in enumerate(table.schema):
+            kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+            if field.name in ids and pa.types.is_integer(kind) and table.column(place).null_count:
+                # Else pandas would make 7 into 7.0.
+                kind = pa.string()
+            elif pa.types.is_decimal(kind):
+                kind = pa.float64()
+            if kind != field.type:
+                table = table.set_column(place, field.name, table.column(place).cast(kind))
+        return table
+
+
+def _around(field: Any, window: TimeWindow) -> Any:
+    """A filter on the time column, or none where its type has no order in time (text)."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    if not (pa.types.is_timestamp(field.type) or pa.types.is_date(field.type)):
+        return None
+    aware = pa.types.is_timestamp(field.type) and field.type.tz is not None
+    column = ds.field(field.name)
+
+    def edge(moment: datetime, margin: timedelta) -> Any:
+        # Whole seconds fit every unit of time that a file may have.
+        utc = (moment.astimezone(UTC) + margin).replace(microsecond=0)
+        return pa.scalar(utc if aware else utc.replace(tzinfo=None)).cast(field.type, safe=False)
+
+    return (column >= edge(window.start, -MARGIN)) & (column <= edge(window.end, MARGIN)) | column.is_null()
