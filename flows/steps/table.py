@@ -102,15 +102,16 @@ def build_fold(
 
 
 def _rows(usecase: UseCase, events: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    ids, times = events[usecase.event_id], events[usecase.event_time]
-    columns = {
-        "event_id": ids.to_numpy(),
-        "event_time": times.to_numpy(),
-        "day": usecase.calendar.days_of(times).to_numpy(),
-        "y": ids.map(labels.set_index("event_id")["y"]).to_numpy(dtype=np.float64),
-    }
-    rows = pd.DataFrame(columns)
-    rows["event_time"] = rows["event_time"].dt.tz_localize("UTC")
+    ids, times = events[usecase.event_id].array, events[usecase.event_time].reset_index(drop=True)
+    known = labels.set_index("event_id")["y"]
+    rows = pd.DataFrame(
+        {
+            "event_id": ids,
+            "event_time": times,
+            "day": usecase.calendar.days_of(times),
+            "y": known.reindex(ids).to_numpy(dtype=np.float64),
+        }
+    )
     if isinstance(usecase.cost.false_negative, str):
         rows["cost"] = events[usecase.cost.false_negative].to_numpy(dtype=np.float64)
     if usecase.evaluation.entity is not None:
