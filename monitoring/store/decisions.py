@@ -85,9 +85,9 @@ class Decisions(Protocol):
         ...
 
     def list(
-        self, usecase: str | None = None, kinds: Sequence[str] = (), after: int = 0, limit: int = 1000
+        self, usecase: str | None = None, kinds: Sequence[str] = (), after: int = 0, limit: int | None = 1000
     ) -> builtins.list[Decision]:
-        """Rows after ``after`` in order, all use cases and kinds unless named."""
+        """The newest ``limit`` rows after ``after``, oldest first; all use cases and kinds unless named."""
         ...
 
     def last(self, usecase: str | None = None, kinds: Sequence[str] = ()) -> Decision | None:
@@ -140,11 +140,11 @@ class _SqlDecisions:
         return [*_chain_problems(rows), *_role_problems(rows, projected)]
 
     def list(
-        self, usecase: str | None = None, kinds: Sequence[str] = (), after: int = 0, limit: int = 1000
+        self, usecase: str | None = None, kinds: Sequence[str] = (), after: int = 0, limit: int | None = 1000
     ) -> builtins.list[Decision]:
-        query = _filtered(usecase, kinds).where(decisions.c.seq > after).order_by(decisions.c.seq).limit(limit)
+        query = _filtered(usecase, kinds).where(decisions.c.seq > after).order_by(desc(decisions.c.seq)).limit(limit)
         with self._database.read() as connection:
-            return [_decision(row) for row in fetch(connection, query)]
+            return [_decision(row) for row in fetch(connection, query)][::-1]
 
     def last(self, usecase: str | None = None, kinds: Sequence[str] = ()) -> Decision | None:
         with self._database.read() as connection:
@@ -172,17 +172,16 @@ class _SqlDecisions:
 
     def barred(self, model: str) -> Mapping[str, str]:
         found: dict[str, str] = {}
-        query = _filtered(None, ("bar", "unbar")).order_by(decisions.c.seq)
+        query = _filtered(None, ("rollback.champion_set", "unbar")).order_by(decisions.c.seq)
         with self._database.read() as connection:
             rows = [_decision(row) for row in fetch(connection, query)]
         for row in rows:
             if row.payload.get("model") != model:
                 continue
-            version = str(row.payload["version"])
-            if row.kind == "bar":
-                found[version] = str(row.payload.get("reason", ""))
+            if row.kind == "unbar":
+                found.pop(str(row.payload["version"]), None)
             else:
-                found.pop(version, None)
+                found[str(row.payload["from_version"])] = str(row.payload["reason"])
         return found
 
 

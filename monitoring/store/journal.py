@@ -46,6 +46,7 @@ class Operation:
         kind: ``promotion``, ``rollback`` or ``installation``.
         from_version: the champion that it replaces; none for an installation.
         to_version: the champion that it sets.
+        previous_version: who held ``@previous`` before; an abort puts it back.
         evidence: digest of the verdict, or the term of office that a rollback ends.
         contract: contract digest of ``to_version``.
         actor, reason: who asked for it and why.
@@ -61,6 +62,7 @@ class Operation:
     kind: OperationKind
     from_version: str | None
     to_version: str
+    previous_version: str | None
     evidence: str
     contract: str
     actor: str
@@ -76,9 +78,14 @@ class Operation:
         return self.state in FINAL
 
 
-def operation_id(model: str, kind: str, from_version: str | None, to_version: str, evidence: str) -> str:
-    """The id of an operation: a digest of what it is about, so that a repeated request is the same one."""
-    return sha256_hex(canonical_json([model, kind, from_version, to_version, evidence]))
+def operation_id(
+    model: str, kind: str, from_version: str | None, to_version: str, evidence: str, attempt: int = 0
+) -> str:
+    """The id of an operation: a digest of what it is about, so that a repeated request is the same one.
+
+    ``attempt`` counts the times that the same request was aborted before.
+    """
+    return sha256_hex(canonical_json([model, kind, from_version, to_version, evidence, attempt]))
 
 
 class Journal(Protocol):
@@ -226,8 +233,8 @@ class _SqlJournal:
         changes: Sequence[RoleChange],
         payload: Mapping[str, Any],
     ) -> Decision:
-        names = ("op_id", "model", "from_version", "to_version", "evidence", "contract", "reason", "state", "note")
-        full = {name: getattr(operation, name) for name in names} | dict(payload)
+        unsaid = ("usecase", "kind", "actor", "at", "epoch")  # the decision's own columns say them
+        full = {name: getattr(operation, name) for name in _fields() if name not in unsaid} | dict(payload)
         kind = f"{operation.kind}.{operation.state.lower()}"
         return append_decision(
             self._database, connection, operation.usecase, kind, full, operation.actor, operation.at, changes

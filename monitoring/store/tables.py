@@ -217,6 +217,7 @@ operations = Table(
     _text("kind"),
     _optional_text("from_version"),
     _text("to_version"),
+    _optional_text("previous_version"),
     _text("evidence"),
     _text("contract"),
     _text("state"),

@@ -103,6 +103,7 @@ def _create_tables() -> None:
         sa.Column('kind', sa.Text(), nullable=False),
         sa.Column('from_version', sa.Text(), nullable=True),
         sa.Column('to_version', sa.Text(), nullable=False),
+        sa.Column('previous_version', sa.Text(), nullable=True),
         sa.Column('evidence', sa.Text(), nullable=False),
         sa.Column('contract', sa.Text(), nullable=False),
         sa.Column('state', sa.Text(), nullable=False),

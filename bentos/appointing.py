@@ -1,0 +1,85 @@
+"""Who is under comparison and who waits: appointments, dismissals, and bars that are lifted."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from bentos.errors import ReleaseError
+from bentos.release_run import desk_of, held_lease
+from bentos.release_steps import Check
+from bentos.roles import ModelRef, ModelRegistry
+from bentos.usecase import UseCase
+from monitoring.store import Decision, RoleChange, Store
+
+Appointment = Literal["challenger", "candidate"]
+
+
+def appoint(
+    registry: ModelRegistry,
+    store: Store,
+    ref: ModelRef,
+    role: Appointment,
+    *,
+    usecase: UseCase,
+    actor: str,
+    now: datetime,
+    reason: str,
+    replace: bool = False,
+    check: Check | None = None,
+) -> Decision | None:
+    """Make a version ``@challenger`` or ``@candidate``; ``None`` when it holds the role already.
+
+    Raises:
+        ReleaseError: another version is under comparison and ``replace`` was not said, the version must
+            not serve, or another release is under way.
+    """
+    desk = desk_of(registry, store, usecase, ref.name, check, 0.0)
+    contract = desk.contract_of(ref.version)
+    with held_lease(desk, actor, 0.0) as lease:
+        here = desk.holder(role)
+        if here == ref.version and desk.journalled(role) == ref.version:
+            return None
+        if role == "challenger" and here not in (None, ref.version) and not replace:
+            raise ReleaseError(f"version {here} is under comparison; a challenger keeps its place until its verdict")
+        store.journal.check(lease)
+        registry.point(ref.name, role, ref.version)
+        change = RoleChange(ref.name, role, ref.version, contract)
+        payload = {"model": ref.name, "role": role, "version": ref.version, "replaced": here, "reason": reason}
+        return store.decisions.append(usecase.name, "appointment", payload, actor, now, [change])
+
+
+def dismiss(
+    registry: ModelRegistry,
+    store: Store,
+    model: str,
+    role: Appointment,
+    *,
+    usecase: UseCase,
+    actor: str,
+    now: datetime,
+    reason: str,
+) -> Decision | None:
+    """Take ``@challenger`` or ``@candidate`` away; ``None`` when nobody holds it."""
+    desk = desk_of(registry, store, usecase, model, None, 0.0)
+    with held_lease(desk, actor, 0.0) as lease:
+        here = desk.holder(role)
+        if here is None and desk.journalled(role) is None:
+            return None
+        store.journal.check(lease)
+        registry.clear(model, role)
+        payload = {"model": model, "role": role, "version": here, "reason": reason}
+        return store.decisions.append(usecase.name, "dismissal", payload, actor, now, [RoleChange(model, role, None)])
+
+
+def lift_bar(store: Store, model: str, version: str, *, usecase: str, actor: str, now: datetime, reason: str) -> None:
+    """Let a version be promoted again that was rolled back from.
+
+    Raises:
+        ReleaseError: it is not barred, or no reason was given.
+    """
+    if version not in store.decisions.barred(model):
+        raise ReleaseError(f"version {version} of {model} is not barred")
+    if not reason.strip():
+        raise ReleaseError("lifting a bar needs a reason")
+    store.decisions.append(usecase, "unbar", {"model": model, "version": version, "reason": reason}, actor, now)

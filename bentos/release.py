@@ -1,0 +1,234 @@
+"""Who holds office: promote, roll back, install the first, appoint a challenger. No Prefect needed.
+
+Every change passes through the journal (:mod:`monitoring.store.journal`) under a lease, and can be
+resumed by whoever comes next. A promotion takes a :class:`~monitoring.gates.Verdict` and nothing
+else. At 3 a.m.: ``python -m bentos.release status`` and ``python -m bentos.release rollback``.
+
+After a rollback ``@previous`` is vacant and the version that was rolled back from is barred: running
+the command twice cannot bring it back, nor walk further into the past by accident.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from bentos.appointing import appoint, dismiss, lift_bar
+from bentos.errors import NothingToRollBack, ReleaseError, StaleDecision
+from bentos.release_run import (
+    Outcome,
+    Request,
+    carry_out,
+    default_actor,
+    desk_of,
+    held_lease,
+    resume_all,
+    said,
+    verified_apart,
+)
+from bentos.release_steps import LEASE_SECONDS, Check, Desk
+from bentos.roles import ModelRef, ModelRegistry
+from bentos.usecase import UseCase
+from monitoring.gates import Verdict
+from monitoring.store import Operation, Store
+
+__all__ = [
+    "Outcome",
+    "appoint",
+    "default_actor",
+    "dismiss",
+    "install_first",
+    "lift_bar",
+    "promote",
+    "recover",
+    "rollback",
+    "verified_apart",
+]
+
+
+def promote(
+    registry: ModelRegistry,
+    store: Store,
+    verdict: Verdict,
+    *,
+    usecase: UseCase,
+    actor: str,
+    now: datetime,
+    reason: str = "",
+    preview: bool = False,
+    wait_seconds: float = 0.0,
+    check: Check | None = None,
+) -> Outcome:
+    """Put the challenger of a verdict into office.
+
+    Args:
+        registry, store: where roles and journal are.
+        verdict: of a comparison, with the outcome ``promote``.
+        usecase: whose input schema the new champion must have.
+        actor: who asked.
+        now: business time of the request.
+        reason: why, in the actor's words; none takes the verdict's first reason.
+        preview: look at everything, change nothing.
+        wait_seconds: longest wait for the replicas to serve the new champion.
+        check: looks at the version's files; none loads it in a process apart.
+
+    Raises:
+        ReleaseError: the verdict does not promote, the version is barred or must not serve, or another
+            release is under way.
+        StaleDecision: champion or challenger are not the ones that were compared.
+        RegistryUnavailable, StoreUnavailable: ask again; what was begun is resumed.
+    """
+    _promotes(verdict)
+    to = ModelRef.parse(verdict.challenger)
+    champion = None if verdict.champion is None else ModelRef.parse(verdict.champion)
+    # An external incumbent is no version of this model: while it is in office the role is vacant.
+    from_version = champion.version if champion is not None and champion.name == to.name else None
+    desk = desk_of(registry, store, usecase, to.name, check, wait_seconds)
+    wanted = Request(
+        "promotion", from_version, to.version, verdict.digest, actor, reason or "; ".join(verdict.reasons[:1]), now
+    )
+
+    def look() -> None:
+        _matches(desk, from_version, to.version)
+        barred = store.decisions.barred(to.name)
+        if to.version in barred:
+            raise ReleaseError(
+                f"version {to.version} was rolled back from ({barred[to.version]}) and is barred; "
+                "train a new version, or lift the bar with a reason"
+            )
+
+    return carry_out(desk, wanted, look, preview, {"verdict": verdict.to_json()})
+
+
+def rollback(
+    registry: ModelRegistry,
+    store: Store,
+    model: str,
+    usecase: UseCase,
+    actor: str,
+    reason: str,
+    now: datetime,
+    *,
+    preview: bool = False,
+    wait_seconds: float = 0.0,
+    patience: float = LEASE_SECONDS + 5,
+    check: Check | None = None,
+) -> Outcome:
+    """Put ``@previous`` back into office and bar the version that leaves it.
+
+    Args:
+        registry, store: where roles and journal are.
+        model: name in the registry, for example ``dev-fraud``.
+        usecase: whose input schema the restored champion must have.
+        actor: who asked.
+        reason: why; it is required.
+        now: business time of the request.
+        preview: look at everything, change nothing.
+        wait_seconds: longest wait for the replicas to serve the restored champion.
+        patience: longest wait for a release that is under way, or whose process died.
+        check: looks at the version's files; none loads it in a process apart.
+
+    Raises:
+        NothingToRollBack: ``@previous`` is vacant.
+        ReleaseError: no reason was given, or the old version must not serve.
+        RegistryUnavailable, StoreUnavailable: ask again; what was begun is resumed.
+    """
+    if not reason.strip():
+        raise ReleaseError("a rollback needs a reason; say in a few words what went wrong")
+    desk = desk_of(registry, store, usecase, model, check, wait_seconds)
+    wanted = _rollback_request(desk, actor, reason, now)
+
+    def look() -> None:
+        if _rollback_request(desk, actor, reason, now) != wanted:
+            raise StaleDecision("the roles changed while the rollback waited; look at the status and ask again")
+
+    return carry_out(desk, wanted, look, preview, {}, patience)
+
+
+def install_first(
+    registry: ModelRegistry,
+    store: Store,
+    verdict: Verdict,
+    *,
+    usecase: UseCase,
+    actor: str,
+    now: datetime,
+    preview: bool = False,
+    wait_seconds: float = 0.0,
+    check: Check | None = None,
+) -> Outcome:
+    """Put the first model into office, on the strength of its gates alone.
+
+    Raises:
+        ReleaseError: the gates did not pass, or the use case declares an external incumbent.
+        StaleDecision: somebody is in office already.
+    """
+    if verdict.kind != "gate" or verdict.outcome != "pass":
+        raise ReleaseError(f"the gates say {verdict.outcome!r}: only a model that passes takes office")
+    if usecase.incumbent is not None:
+        raise ReleaseError("an external incumbent is in office; the model must be compared with it first")
+    to = ModelRef.parse(verdict.challenger)
+    desk = desk_of(registry, store, usecase, to.name, check, wait_seconds)
+    wanted = Request("installation", None, to.version, verdict.digest, actor, "the first model that passed", now)
+
+    def look() -> None:
+        if (here := desk.holder("champion")) is not None:
+            raise StaleDecision(f"version {here} is in office already; a later model must be compared with it")
+
+    return carry_out(desk, wanted, look, preview, {"verdict": verdict.to_json()})
+
+
+def recover(
+    registry: ModelRegistry,
+    store: Store,
+    model: str,
+    *,
+    usecase: UseCase,
+    actor: str,
+    now: datetime,
+    check: Check | None = None,
+) -> list[Operation]:
+    """Bring operations that a dead process left behind to an end; returns them as they ended.
+
+    Raises:
+        ReleaseError: another release is under way.
+    """
+    desk = desk_of(registry, store, usecase, model, check, 0.0)
+    with held_lease(desk, actor, 0.0) as lease:
+        return resume_all(desk, lease, now)
+
+
+def _promotes(verdict: Verdict) -> None:
+    if not isinstance(verdict, Verdict):
+        raise ReleaseError(f"a promotion needs a Verdict, not a {type(verdict).__name__}")
+    if verdict.kind != "comparison" or not verdict.promotes:
+        why = verdict.reasons[0] if verdict.reasons else "it names no reason"
+        raise ReleaseError(f"the verdict says {verdict.outcome!r}, which promotes nobody: {why}")
+
+
+def _matches(desk: Desk, from_version: str | None, to_version: str) -> None:
+    here, waiting = desk.holder("champion"), desk.holder("challenger")
+    if here != from_version:
+        raise StaleDecision(f"the verdict compared with {said(from_version)}, but {said(here)} is in office")
+    if waiting != to_version:
+        raise StaleDecision(f"the verdict is about version {to_version}, but the challenger is {said(waiting)}")
+
+
+def _rollback_request(desk: Desk, actor: str, reason: str, now: datetime) -> Request:
+    back = desk.holder("previous")
+    here = desk.holder("champion")
+    if back is None:
+        raise NothingToRollBack(
+            f"{desk.model} has no @previous: nothing was promoted since the last rollback or installation; "
+            "a new version must pass its gates and be promoted"
+        )
+    if back == here:
+        raise NothingToRollBack(f"@previous is version {back}, which is in office already")
+    terms = desk.store.decisions.terms(desk.model, "champion")
+    term = f"term:{terms[-1][2] if terms else 0}:{here}"
+    return Request("rollback", here, back, term, actor, reason, now)
+
+
+if __name__ == "__main__":
+    from bentos.release_cli import main
+
+    raise SystemExit(main())
