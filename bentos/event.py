@@ -24,8 +24,8 @@ EARLIEST_US = 0
 LATEST_US = (LATEST - EPOCH) // MICROSECOND
 """Event times lie in ``[1970, 2200)``: later ones are a wrong unit, and nanoseconds must not overflow."""
 
-LARGEST_NUMBER = 1e30
-"""No number may be larger: features are float32 and sums of them must stay finite."""
+LARGEST_NUMBER = 1e15
+"""No number may be larger, unless its column declares more: sums of scaled integers stay inside 64 bits."""
 LARGEST_INTEGER = 2**53 - 1
 """Integers beyond this are not exact in every reader of JSON."""
 
@@ -44,8 +44,10 @@ def has_control(text: str) -> bool:
 def bounds(column: Column) -> tuple[float, float]:
     """Smallest and largest allowed number of a numeric column, both included."""
     limit: float = LARGEST_INTEGER if column.type == "integer" else LARGEST_NUMBER
-    low = -limit if column.min is None else max(column.min, -limit)
-    high = limit if column.max is None else min(column.max, limit)
+    low = -limit if column.min is None else column.min
+    high = limit if column.max is None else column.max
+    if column.type == "integer":
+        return max(low, -limit), min(high, limit)
     return low, high
 
 

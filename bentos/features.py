@@ -1,70 +1,236 @@
 """The only feature code: one definition, executed over a whole frame or for one event.
 
-(Being written: signatures stand.)
+``build`` and ``row`` give bit-equal float32 values: times and amounts are whole numbers in both, each
+window is the same set of events, and the last step is the same float64 division, rounded once.
+
+The ranking of label sources is part of a plan, because a label rate depends on it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bentos.event import Event
+from bentos.clock import local_seconds, part_of
+from bentos.definitions import (
+    CalendarDefinition,
+    ColumnDefinition,
+    Definition,
+    WindowDefinition,
+    from_json,
+    renamed,
+    resolve,
+)
+from bentos.errors import FeatureError
+from bentos.event import EPOCH, MICROSECOND, Event
+from bentos.offline import EntityRows, column_values, label_ranks, label_spans, microseconds_of, window_values
+from bentos.online import Binding, inputs_of_frame
+from bentos.schema import EventSchema
 from bentos.usecase import UseCase
-from bentos.windows import WindowSpec, WindowState
+from bentos.windows import WindowState
+from monitoring.digest import canonical_json, sha256_hex
+
+_VERSION = 1
 
 
 class FeaturePlan:
     """Ordered feature definitions, complete in themselves: no use case is needed to execute them.
 
     Attributes:
+        definitions: what each feature is.
         names: feature names, in the order of every vector and frame.
         fingerprint: SHA-256 of :meth:`to_json`.
         specs: the window specs that the plan needs; build a state with ``MemoryWindows(union.specs)``.
+        event_id: column that names an event.
+        event_time: column with its time.
+        sources: label sources, strongest first.
     """
 
-    names: tuple[str, ...]
-    fingerprint: str
-    specs: tuple[WindowSpec, ...]
+    def __init__(
+        self, definitions: Sequence[Definition], event_id: str, event_time: str, sources: Sequence[str]
+    ) -> None:
+        self.definitions = tuple(definitions)
+        self.names = tuple(d.name for d in self.definitions)
+        self.event_id = event_id
+        self.event_time = event_time
+        self.sources = tuple(sources)
+        self.specs = tuple(dict.fromkeys(d.spec for d in self.definitions if isinstance(d, WindowDefinition)))
+        self.fingerprint = sha256_hex(canonical_json(self.to_json()))
+        self._binding: Binding | None = None
 
     @classmethod
     def of(cls, usecase: UseCase) -> FeaturePlan:
         """The plan that a use case declares."""
-        raise NotImplementedError
+        definitions = [resolve(f, usecase) for f in usecase.features]
+        return cls(definitions, usecase.event_id, usecase.event_time, usecase.label.sources)
 
     @classmethod
     def union(cls, plans: Iterable[FeaturePlan]) -> FeaturePlan:
-        """Every feature of several plans once, in order; equal names with other definitions get a suffix."""
-        raise NotImplementedError
+        """Every feature of several plans once, in order of first sight.
+
+        Features that share a name but not their definition all get a suffix from its digest, so a bare
+        name never has two meanings. Label sources are ranked as in the first plan.
+
+        Raises:
+            FeatureError: for no plan at all, or plans over other id or time columns.
+        """
+        every = list(plans)
+        if not every:
+            raise FeatureError("the union of no feature plans is undefined; give at least one plan")
+        first = every[0]
+        if any((p.event_id, p.event_time) != (first.event_id, first.event_time) for p in every):
+            raise FeatureError("feature plans with other event_id or event_time columns cannot be served together")
+        found = dict.fromkeys((d.name, d.digest) for p in every for d in p.definitions)
+        by_key = {(d.name, d.digest): d for p in every for d in p.definitions}
+        counts: dict[str, int] = {}
+        for name, _ in found:
+            counts[name] = counts.get(name, 0) + 1
+        definitions = [
+            by_key[key] if counts[key[0]] == 1 else renamed(by_key[key], f"{key[0]}__{key[1][:8]}") for key in found
+        ]
+        return cls(definitions, first.event_id, first.event_time, first.sources)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> FeaturePlan:
-        """The reverse of :meth:`to_json`. Raises ``FeatureError`` for anything else."""
-        raise NotImplementedError
+        """The reverse of :meth:`to_json`.
+
+        Raises:
+            FeatureError: for anything that :meth:`to_json` did not write.
+        """
+        if data.get("version") != _VERSION:
+            raise FeatureError(f"feature plan of version {data.get('version')!r}; this code reads version {_VERSION}")
+        try:
+            plan = cls([from_json(d) for d in data["features"]], data["event_id"], data["event_time"], data["sources"])
+        except (KeyError, TypeError) as exc:
+            raise FeatureError(f"feature plan cannot be read: {type(exc).__name__}: {exc}") from exc
+        return plan
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values."""
-        raise NotImplementedError
+        return {
+            "version": _VERSION,
+            "event_id": self.event_id,
+            "event_time": self.event_time,
+            "sources": list(self.sources),
+            "features": [d.to_json() for d in self.definitions],
+        }
 
     def with_categories(self, events: pd.DataFrame) -> FeaturePlan:
-        """A plan whose open category lists are those of a training frame (sorted); call it before ``build``."""
-        raise NotImplementedError
+        """A plan whose open category lists are the sorted values of a training frame."""
+        definitions = [
+            replace(d, categories=tuple(sorted(events[d.column].dropna().unique())))
+            if isinstance(d, ColumnDefinition) and d.is_open
+            else d
+            for d in self.definitions
+        ]
+        return FeaturePlan(definitions, self.event_id, self.event_time, self.sources)
 
     def build(self, events: pd.DataFrame, labels: pd.DataFrame, as_of: datetime) -> pd.DataFrame:
-        """Features of every event, point in time; float32, index and row order of ``events``."""
-        raise NotImplementedError
+        """Features of every event, point in time.
 
-    def rows(self, events: Sequence[Event], state: WindowState) -> np.ndarray:
-        """Features of a batch, each event in order reads and then adds; float32, C order, one row an event."""
-        raise NotImplementedError
+        Args:
+            events: an events frame with distinct ids, in any order; rows are context for each other.
+            labels: a labels frame, with every revision; ids that are not in ``events`` are ignored.
+            as_of: labels observed later are ignored.
 
-    def row(self, event: Event, state: WindowState) -> np.ndarray:
-        """Features of one event (reads and adds); float32 of ``len(names)``, bit-equal to :meth:`build`."""
-        raise NotImplementedError
+        Returns:
+            float32 columns in plan order, with the index and row order of ``events``.
 
-    def positions_in(self, union: FeaturePlan) -> np.ndarray:
-        """Where each of this plan's features stands in a union's vector."""
-        raise NotImplementedError
+        Raises:
+            FeatureError: for repeated ids, unranked label sources or open category lists.
+        """
+        out = np.empty((len(events), len(self.names)), dtype=np.float32)
+        times = microseconds_of(events[self.event_time])
+        for at, definition in enumerate(self.definitions):
+            if isinstance(definition, ColumnDefinition):
+                out[:, at] = column_values(events[definition.column], definition)
+            elif isinstance(definition, CalendarDefinition):
+                local = local_seconds(times, definition.timezone)
+                out[:, at] = part_of(definition.part, local, definition.night)
+        if self.specs:
+            self._build_windows(events, labels, (as_of.astimezone(UTC) - EPOCH) // MICROSECOND, times, out)
+        return pd.DataFrame(out, index=events.index, columns=list(self.names))
+
+    def row(self, event: Event, state: WindowState) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Features of one event; it reads and is then added. float32 of ``len(names)``."""
+        vector: np.ndarray[Any, np.dtype[np.float32]] = self.rows((event,), state)[0]
+        return vector
+
+    def rows(self, events: Sequence[Event], state: WindowState) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Features of a batch, one row an event; each event in order reads and is then added.
+
+        Raises:
+            FeatureError: the state lacks a window of this plan, or an event a column.
+        """
+        if not events:
+            return np.empty((0, len(self.names)), dtype=np.float32)
+        return self._bind(events[0].schema, state).rows(events)
+
+    def add(self, events: Iterable[Event], state: WindowState) -> int:
+        """Add events to a state without reading (``POST /events``); says how many were new."""
+        return state.add(self._bind(e.schema, state).window_input(e) for e in events)
+
+    def load(self, state: WindowState, events: pd.DataFrame, labels: pd.DataFrame) -> int:
+        """Fill a state from history: an events frame and its labels, with every revision.
+
+        Returns:
+            How many events were new to the state.
+
+        Raises:
+            FeatureError: for a label source that is not ranked.
+        """
+        ranks = label_ranks(labels, self.sources).tolist()
+        observed = microseconds_of(labels["observed_at"]).tolist()
+        # Labels first: they wait for their events, and an event too old to matter takes its own away.
+        for event_id, y, moment, rank in zip(labels["event_id"], labels["y"].tolist(), observed, ranks, strict=True):
+            state.label(event_id, y, moment, rank)
+        ordered = events.sort_values(self.event_time, kind="stable")
+        return state.add(inputs_of_frame(ordered, self.event_id, self.event_time, state))
+
+    def positions_in(self, union: FeaturePlan) -> np.ndarray[Any, np.dtype[np.intp]]:
+        """Where each of this plan's features stands in a union's vector: ``vector[positions]`` is ours.
+
+        Raises:
+            FeatureError: the union lacks a feature of this plan.
+        """
+        exact = {(d.name, d.digest): at for at, d in enumerate(union.definitions)}
+        suffixed = {d.digest: at for at, d in enumerate(union.definitions) if d.name.endswith(f"__{d.digest[:8]}")}
+        found = [exact.get((d.name, d.digest), suffixed.get(d.digest)) for d in self.definitions]
+        lacking = [name for name, at in zip(self.names, found, strict=True) if at is None]
+        if lacking:
+            raise FeatureError(f"feature {lacking[0]!r} is not part of the served union of plans")
+        return np.array(found, dtype=np.intp)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FeaturePlan) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        return f"FeaturePlan({len(self.names)} features, {self.fingerprint[:12]})"
+
+    def _bind(self, schema: EventSchema, state: WindowState) -> Binding:
+        binding = self._binding
+        if binding is None or binding.schema is not schema or binding.state is not state:
+            binding = self._binding = Binding(self.definitions, schema, state)
+        return binding
+
+    def _build_windows(self, events: pd.DataFrame, labels: pd.DataFrame, as_of_us: int, times: Any, out: Any) -> None:
+        if not events[self.event_id].is_unique:
+            raise FeatureError("events must have distinct ids; clean the table with EventSchema.read_table")
+        reach = max(s.over + s.delay for s in self.specs)
+        rated = any(s.agg == "label_rate" for s in self.specs)
+        spans = label_spans(events[self.event_id], labels, self.sources, as_of_us) if rated else None
+        entities = dict.fromkeys(s.entity for s in self.specs)
+        for entity in entities:
+            rows = EntityRows(events[entity], times, reach)
+            amounts: dict[tuple[str, int], Any] = {}
+            for at, d in enumerate(self.definitions):
+                if isinstance(d, WindowDefinition) and d.spec.entity == entity:
+                    out[rows.order, at] = window_values(d.spec, rows, events, spans, amounts)

@@ -155,12 +155,8 @@ class EventSchema:
 
     def body_model(self) -> type[BaseModel]:
         """A pydantic model of one event, for the OpenAPI page; decoding does not use it."""
-        fields: dict[str, Any] = {c.name: _model_field(c) for c in self.columns}
         name = f"{self._usecase.name.title().replace('_', '')}Event"
-        config = ConfigDict(extra="forbid", strict=True)
-        doc = self._usecase.description or None
-        model: type[BaseModel] = create_model(name, __config__=config, __doc__=doc, **fields)
-        return model
+        return body_model_of(name, self.columns, self._usecase.description or None)
 
     def _frame(self, rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(self.columns)
@@ -202,6 +198,14 @@ def _python_values(series: pd.Series[Any], column: Column) -> list[Any]:
         make: Any = {"float": float, "integer": int, "boolean": bool}[column.type]
         return [None if v != v else make(v) for v in values]
     return [None if v is None or v != v else v for v in values]
+
+
+def body_model_of(name: str, columns: Iterable[Column], description: str | None = None) -> type[BaseModel]:
+    """A pydantic model of a JSON object with these columns, for the OpenAPI page."""
+    fields: dict[str, Any] = {c.name: _model_field(c) for c in columns}
+    config = ConfigDict(extra="forbid", strict=True)
+    model: type[BaseModel] = create_model(name, __config__=config, __doc__=description, **fields)
+    return model
 
 
 def _model_field(column: Column) -> tuple[Any, Any]:

@@ -1,13 +1,24 @@
-"""Cleaning of whole tables. (Being written: signatures stand.)"""
+"""Cleaning of whole tables: good rows in the product's own form, bad rows in quarantine with a reason.
+
+One bad value costs its row, not the table. What makes the whole table suspect (a column that is
+missing, has no usable value, or is missing too often) raises :class:`~bentos.errors.TableError`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.columns import CODE, REASONS, read_booleans, read_column, read_times
+from bentos.errors import TableError
+from bentos.event import allowed_values
+from bentos.usecase import Column, UseCase
+
+FEW_ROWS = 50
+"""Fewer rows say nothing about how often an optional column is missing."""
 
 
 @dataclass(frozen=True)
@@ -16,22 +27,163 @@ class TableRead:
 
     Attributes:
         events: the events frame, sorted by (event time, event id), fresh index from 0.
-        quarantine: ``row``, ``event_id``, ``reason``, ``column``; one row for each refused row.
+        quarantine: ``row`` (position in the table), ``event_id``, ``reason``, ``column``; one row for
+            each refused row, with the first reason in the order of the declared columns.
         rows: position in the table of each row of ``events``.
         out_of_order: rows whose time lies before that of the row above them, in the table's order.
     """
 
     events: pd.DataFrame
     quarantine: pd.DataFrame
-    rows: np.ndarray
+    rows: np.ndarray[Any, np.dtype[np.intp]]
     out_of_order: int
 
 
 def read_table(table: pd.DataFrame, usecase: UseCase) -> TableRead:
     """See :meth:`bentos.schema.EventSchema.read_table`."""
-    raise NotImplementedError
+    columns, problems = {}, {}
+    for column in usecase.columns:
+        values, codes = read_column(_find(table, column), column, usecase.zone)
+        _refuse_hopeless(column, codes, values, len(table))
+        columns[column.name], problems[column.name] = values, codes
+    return _assemble(pd.DataFrame(columns), problems, usecase)
 
 
 def read_labelled(table: pd.DataFrame, usecase: UseCase) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """See :meth:`bentos.schema.EventSchema.read_labelled`."""
-    raise NotImplementedError
+    read = read_table(table, usecase)
+    policy = usecase.label
+    name = policy.source_name if policy.source_name in table.columns else policy.column
+    if name not in table.columns:
+        return read.events, empty_labels(), read.quarantine
+    values, codes = read_booleans(_column(table, str(name)), nullable=True)
+    bad = codes[read.rows] != 0
+    events = read.events[~bad].reset_index(drop=True)
+    refused = _quarantine(read.rows[bad], read.events[usecase.event_id][bad], CODE["bad_label"], policy.column)
+    quarantine = _stack(read.quarantine, refused)
+    rows = read.rows[~bad]
+    known = ~np.isnan(values[rows])
+    observed = events[usecase.event_time] + policy.matures_after
+    if policy.observed_at is not None:
+        stamps, _ = read_times(_need(table, policy.observed_at), usecase.zone, nullable=True)
+        observed = stamps.iloc[rows].reset_index(drop=True).fillna(observed)
+    labels = pd.DataFrame(
+        {
+            "event_id": events[usecase.event_id][known],
+            "y": values[rows][known].astype(np.int8),
+            "observed_at": observed[known],
+            "source": pd.Series(policy.sources[0], index=events.index[known], dtype=object),
+        }
+    )
+    return events, labels.reset_index(drop=True), quarantine
+
+
+def empty_labels() -> pd.DataFrame:
+    """A labels frame without rows."""
+    return pd.DataFrame(
+        {
+            "event_id": pd.Series(dtype=object),
+            "y": pd.Series(dtype=np.int8),
+            "observed_at": pd.Series(dtype="datetime64[us, UTC]"),
+            "source": pd.Series(dtype=object),
+        }
+    )
+
+
+def _find(table: pd.DataFrame, column: Column) -> pd.Series[Any]:
+    for name in (column.external_name, column.name):
+        if name in table.columns:
+            return _column(table, name)
+    names = " or ".join(dict.fromkeys((repr(column.external_name), repr(column.name))))
+    have = ", ".join(map(str, table.columns[:30]))
+    raise TableError(f"column {names} is missing; the table has {have or 'no columns'}")
+
+
+def _need(table: pd.DataFrame, name: str) -> pd.Series[Any]:
+    if name not in table.columns:
+        raise TableError(f"column {name!r}, declared as label.observed_at, is missing")
+    return _column(table, name)
+
+
+def _column(table: pd.DataFrame, name: str) -> pd.Series[Any]:
+    times = int((table.columns == name).sum())
+    if times > 1:
+        raise TableError(f"column {name!r} is there {times} times")
+    return table[name].reset_index(drop=True)
+
+
+def _refuse_hopeless(column: Column, codes: Any, values: Any, rows: int) -> None:
+    if rows == 0:
+        return
+    empty = pd.isna(values).to_numpy() if isinstance(values, pd.Series) else pd.isna(values)
+    missing = (codes == CODE["missing"]) | (empty & (codes == 0))
+    share = float(missing.mean())
+    limit = column.max_missing_share
+    if limit is not None and share > limit:
+        raise TableError(f"column {column.name!r}: {share:.1%} of {rows} values are missing, allowed are {limit:.1%}")
+    if share == 1.0 and limit is None and (not column.nullable or rows >= FEW_ROWS):
+        raise TableError(f"column {column.name!r}: all {rows} values are missing")
+    if (codes != 0).all():
+        worst = REASONS[int(np.bincount(codes).argmax())]
+        raise TableError(
+            f"column {column.name!r}: none of {rows} values can be used ({worst}); allowed is {allowed_values(column)}"
+        )
+
+
+def _assemble(frame: pd.DataFrame, problems: dict[str, Any], usecase: UseCase) -> TableRead:
+    first = np.zeros(len(frame), dtype=np.uint8)
+    where = np.zeros(len(frame), dtype=np.intp)
+    for place, codes in enumerate(problems.values()):
+        fresh = (first == 0) & (codes != 0)
+        first[fresh], where[fresh] = codes[fresh], place
+    ids, times = frame[usecase.event_id], frame[usecase.event_time]
+    clean = np.flatnonzero(first == 0)
+    repeated = clean[ids.iloc[clean].duplicated().to_numpy()]
+    first[repeated], where[repeated] = CODE["duplicate_event_id"], list(problems).index(usecase.event_id)
+    refused = np.flatnonzero(first)
+    names = np.array(list(problems), dtype=object)
+    quarantine = _quarantine(refused, ids.iloc[refused], first[refused], names[where[refused]])
+    good = np.flatnonzero(first == 0)
+    stamps = times.iloc[good].to_numpy("M8[us]").view(np.int64)
+    order = _time_order(stamps, ids.to_numpy()[good])
+    rows = good if order is None else good[order]
+    events = (frame if len(rows) == len(frame) and order is None else frame.iloc[rows]).reset_index(drop=True)
+    out_of_order = int((np.diff(stamps) < 0).sum())
+    events.attrs["out_of_order"] = out_of_order
+    return TableRead(events, quarantine, rows, out_of_order)
+
+
+def _time_order(stamps: Any, ids: Any) -> Any:
+    """Positions sorted by (time, id), or ``None`` where they are in order already."""
+    step = np.diff(stamps)
+    if (step > 0).all():
+        return None
+    order = np.argsort(stamps, kind="stable")
+    ordered = stamps[order]
+    same = np.flatnonzero(np.diff(ordered) == 0)
+    tied = np.union1d(same, same + 1)
+    if len(tied):
+        # Only ties are compared as text: sorting a million strings takes seconds.
+        rows = order[tied]
+        order[tied] = rows[np.lexsort((pd.factorize(ids[rows], sort=True)[0], stamps[rows]))]
+    return order
+
+
+def _quarantine(rows: Any, ids: pd.Series[Any], codes: Any, names: Any) -> pd.DataFrame:
+    reasons = np.array(REASONS, dtype=object)[codes]
+    return pd.DataFrame(
+        {
+            "row": np.asarray(rows, dtype=np.int64),
+            "event_id": pd.Series(ids.to_numpy(), dtype=object),
+            "reason": pd.Series(np.broadcast_to(reasons, len(rows)), dtype=object),
+            "column": pd.Series(np.broadcast_to(np.asarray(names, dtype=object), len(rows)), dtype=object),
+        }
+    )
+
+
+def _stack(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    if second.empty:
+        return first
+    if first.empty:
+        return second
+    return pd.concat([first, second]).sort_values("row").reset_index(drop=True)

@@ -56,8 +56,8 @@ class Column(Policy):
     """Largest allowed number."""
     nullable: bool = False
     """Whether an event may lack it; a missing number becomes NaN."""
-    max_missing_share: Share = 0.0
-    """Share of missing values above which a table is refused."""
+    max_missing_share: Share | None = None
+    """Share of missing values above which a whole table is refused; below it single rows decide."""
     categories: tuple[str, ...] = ()
     """Allowed values of a ``category`` column; empty takes the list of the training data."""
     max_length: Count = 128

@@ -1,0 +1,42 @@
+"""When an event counts as a known positive, from everything that was ever said about it.
+
+At any moment the strongest source that has spoken decides (rank 0 is the strongest). A source that
+contradicts itself leaves the event unknown from then on: it is not counted as positive, as training
+excludes it. The order in which labels arrive does not matter, only when they were observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+
+FOREVER = 2**62
+"""End of a span that nothing has ended."""
+
+Said = tuple[int, int, int]
+"""One label: (observed_at in microseconds, rank of its source, y)."""
+
+
+def positive_spans(said: Iterable[Said]) -> tuple[tuple[int, int], ...]:
+    """Spans ``[start, end)`` of microseconds in which the event is a known positive.
+
+    Examples:
+        >>> positive_spans([(10, 1, 1), (30, 0, 0)])
+        ((10, 30),)
+    """
+    spans: list[tuple[int, int]] = []
+    strongest, y, since = 1 << 30, 0, 0
+    for moment, group in groupby(sorted(said), key=lambda label: label[0]):
+        before = y
+        for _, rank, value in group:
+            if rank < strongest:
+                strongest, y = rank, value
+            elif rank == strongest:
+                y = min(y, value)
+        if y and not before:
+            since = moment
+        elif before and not y:
+            spans.append((since, moment))
+    if y:
+        spans.append((since, FOREVER))
+    return tuple(spans)
