@@ -68,7 +68,7 @@ class ParquetSource(TableSource):
         return factory.finish(schema)
 
     def _plain(self, table: Any) -> Any:
-        """Types that pandas would change on the way (dictionaries, decimals, integer ids) made plain."""
+        """Types that pandas would change on the way (dictionaries, decimals, ids with gaps) made plain."""
         import pyarrow as pa
 
         ids = {column_in(table.column_names, c) for c in self.usecase.columns if c.type == "identifier"}
@@ -81,7 +81,8 @@ class ParquetSource(TableSource):
                 kind = pa.float64()
             if kind != field.type:
                 table = table.set_column(place, field.name, table.column(place).cast(kind))
-        return table
+        # What the writer's pandas noted about types no longer holds.
+        return table.replace_schema_metadata(None)
 
 
 def _around(field: Any, window: TimeWindow) -> Any:

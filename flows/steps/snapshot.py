@@ -175,7 +175,7 @@ class SnapshotStore:
         path = self.path(digest)
         try:
             about = json.loads(path.with_suffix(".json").read_bytes())
-        except FileNotFoundError as exc:
+        except (FileNotFoundError, NotADirectoryError) as exc:
             raise SnapshotMissing(f"{self.folder}: no snapshot {digest!r}") from exc
         except ValueError as exc:
             raise SnapshotCorrupt(f"{path.with_suffix('.json')}: not JSON; save the data again") from exc
