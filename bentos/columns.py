@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from bentos.event import EARLIEST, LATEST, NUMBER_TYPES, TEXT_TYPES, bounds, has_control
+from bentos.event import NUMBER_TYPES, TEXT_TYPES, has_control
+from bentos.limits import EARLIEST, LATEST, bounds
 from bentos.usecase import Column
 
 REASONS = (

@@ -1,4 +1,4 @@
-"""One event in memory, and the limits that every event keeps.
+"""One event in memory.
 
 An :class:`Event` is what the service scores: the declared columns, already checked. Times are whole
 microseconds since 1970 in UTC; missing values are ``None``.
@@ -7,27 +7,16 @@ microseconds since 1970 in UTC; missing values are ``None``.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bentos.usecase import Column
+from bentos.declarations import Column
+from bentos.limits import EPOCH, MICROSECOND, bounds
 from monitoring.digest import sha256_hex
 
 if TYPE_CHECKING:
     from bentos.schema import EventSchema
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-EARLIEST_US = 0
-LATEST_US = (LATEST - EPOCH) // MICROSECOND
-"""Event times lie in ``[1970, 2200)``: later ones are a wrong unit, and nanoseconds must not overflow."""
-
-LARGEST_NUMBER = 1e15
-"""No number may be larger, unless its column declares more: sums of scaled integers stay inside 64 bits."""
-LARGEST_INTEGER = 2**53 - 1
-"""Integers beyond this are not exact in every reader of JSON."""
+__all__ = ["EPOCH", "MICROSECOND", "NUMBER_TYPES", "TEXT_TYPES", "Event", "allowed_values", "bounds", "has_control"]
 
 TEXT_TYPES = ("identifier", "string", "category")
 NUMBER_TYPES = ("float", "integer")
@@ -39,16 +28,6 @@ def has_control(text: str) -> bool:
     """Whether a text holds a control character or half of a surrogate pair."""
     # isprintable is quick but also refuses joiners inside emoji, so a doubtful text gets the exact search.
     return not text.isprintable() and _CONTROL.search(text) is not None
-
-
-def bounds(column: Column) -> tuple[float, float]:
-    """Smallest and largest allowed number of a numeric column, both included."""
-    limit: float = LARGEST_INTEGER if column.type == "integer" else LARGEST_NUMBER
-    low = -limit if column.min is None else column.min
-    high = limit if column.max is None else column.max
-    if column.type == "integer":
-        return max(low, -limit), min(high, limit)
-    return low, high
 
 
 def allowed_values(column: Column) -> str:

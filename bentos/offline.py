@@ -17,6 +17,7 @@ import pandas as pd
 from bentos.definitions import ColumnDefinition, category_codes
 from bentos.errors import FeatureError
 from bentos.label_spans import FOREVER, positive_spans
+from bentos.limits import LARGEST_SCALED
 from bentos.windows import WindowSpec
 
 Ints = Any
@@ -135,7 +136,7 @@ def scaled(values: Any, decimals: int) -> tuple[Ints, Any]:
     numbers = np.asarray(values, dtype=np.float64)
     known = ~np.isnan(numbers)
     products = np.where(known, numbers, 0.0) * float(10**decimals)
-    if len(products) and np.abs(products).max() > _KEY_SPACE:
+    if len(products) and np.abs(products).max() > LARGEST_SCALED:
         raise FeatureError(f"a summed number exceeds 2**62 / 10**{decimals}; declare fewer decimals or a max")
     return np.rint(products).astype(np.int64), known
 

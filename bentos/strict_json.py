@@ -18,17 +18,8 @@ from typing import Annotated, Any
 import msgspec
 
 from bentos.errors import EventError
-from bentos.event import (
-    EARLIEST_US,
-    EPOCH,
-    LATEST_US,
-    MICROSECOND,
-    NUMBER_TYPES,
-    TEXT_TYPES,
-    allowed_values,
-    bounds,
-    has_control,
-)
+from bentos.event import NUMBER_TYPES, TEXT_TYPES, allowed_values, has_control
+from bentos.limits import EARLIEST_US, EPOCH, LATEST_US, MICROSECOND, bounds
 from bentos.usecase import Column
 
 _PLACE = re.compile(r"at `\$(?:\[(\d+|\.\.\.)\])?(?:\.([^`]+))?`$")

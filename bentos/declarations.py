@@ -1,0 +1,129 @@
+"""What a use case declares of its events: columns and features."""
+
+from __future__ import annotations
+
+import re
+from datetime import time
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from monitoring.durations import Duration, parse_duration
+from monitoring.policies import Count, Policy, Share
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+ColumnType = Literal["float", "integer", "boolean", "identifier", "string", "category", "datetime"]
+NO_TIME = parse_duration("0s")
+
+
+class Column(Policy):
+    """One declared column of an event. Columns that are not declared are ignored in tables."""
+
+    name: Name
+    """The column's name inside the product and in HTTP bodies."""
+    source_name: str | None = None
+    """Its name in foreign tables, where that is another."""
+    type: ColumnType
+    """``identifier`` is text that names a thing; integers in tables become their decimal text."""
+    min: float | None = None
+    """Smallest allowed number."""
+    max: float | None = None
+    """Largest allowed number."""
+    nullable: bool = False
+    """Whether an event may lack it; a missing number becomes NaN."""
+    max_missing_share: Share | None = None
+    """Share of missing values above which a whole table is refused; below it single rows decide."""
+    categories: tuple[str, ...] = ()
+    """Allowed values of a ``category`` column; empty takes the list of the training data."""
+    max_length: Count = 128
+    """Longest allowed text."""
+    decimals: Annotated[int, Field(ge=0, le=9)] = 2
+    """Decimal places kept when the column is summed in a window (sums are scaled integers)."""
+    description: str = ""
+    """What it is, for forms and the API page."""
+    example: str | int | float | bool | None = None
+    """An example for the API page."""
+
+    @property
+    def external_name(self) -> str:
+        """The name that tables of others use."""
+        return self.source_name or self.name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        numeric = self.type in ("float", "integer")
+        if not numeric and (self.min is not None or self.max is not None):
+            raise ValueError(f"min and max are for numbers; column {self.name!r} is a {self.type}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min ({self.min}) exceeds max ({self.max}) in column {self.name!r}")
+        if self.categories and self.type != "category":
+            raise ValueError(f"categories are for type 'category'; column {self.name!r} is a {self.type}")
+        return self
+
+
+class ColumnFeature(Policy):
+    """A declared number, boolean or category, as it is."""
+
+    name: Name
+    kind: Literal["column"]
+    column: Name
+
+
+CalendarPart = Literal["hour", "weekday", "weekend", "night", "month", "day_of_month"]
+
+
+class CalendarFeature(Policy):
+    """A part of the local event time. ``weekend`` and ``night`` are 0 or 1; Monday is weekday 0."""
+
+    name: Name
+    kind: Literal["calendar"]
+    part: CalendarPart
+
+
+Aggregation = Literal["count", "sum", "mean", "label_rate"]
+
+
+class WindowFeature(Policy):
+    """An aggregate over an entity's earlier events.
+
+    For an event at time t the window is ``(t - delay - over, t - delay]``; with no delay it holds
+    strictly earlier events, and the event itself where ``include_current``. ``label_rate`` is the
+    share of known positives among them: a label counts from max(event time + delay, observed_at),
+    until then its event is in the denominator only. An empty window gives 0.
+    """
+
+    name: Name
+    kind: Literal["window"]
+    entity: Name
+    agg: Aggregation
+    over: Duration
+    column: Name | None = None
+    delay: Duration = NO_TIME
+    include_current: bool = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.agg in ("sum", "mean") and self.column is None:
+            raise ValueError(f"feature {self.name!r}: agg {self.agg!r} needs a column")
+        if self.agg in ("count", "label_rate") and self.column is not None:
+            raise ValueError(f"feature {self.name!r}: agg {self.agg!r} takes no column")
+        if self.over <= NO_TIME:
+            raise ValueError(f"feature {self.name!r}: over must be longer than nothing")
+        if self.agg == "label_rate" and self.include_current and "include_current" in self.model_fields_set:
+            raise ValueError(f"feature {self.name!r}: a label_rate never includes the current event")
+        return self
+
+    @property
+    def counts_itself(self) -> bool:
+        """Whether the event's own row is in its window."""
+        return self.include_current and self.delay == NO_TIME and self.agg != "label_rate"
+
+
+Feature = Annotated[ColumnFeature | CalendarFeature | WindowFeature, Field(discriminator="kind")]
+
+
+def parse_clock(value: str) -> time:
+    """Read ``HH:MM``."""
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        raise ValueError("a local time as HH:MM, for example '06:00'")
+    return time.fromisoformat(value)

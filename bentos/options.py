@@ -1,0 +1,115 @@
+"""The parts of a use case that say how training, evaluation and the simulator run."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bentos.declarations import Name
+from monitoring.durations import Duration, parse_duration
+from monitoring.policies import Count, Policy, Positive, Share
+
+
+class SplitPolicy(Policy):
+    """Time-ordered folds: train, then a gap as long as labels take, then calibration, then test."""
+
+    train: Duration = Field(default=parse_duration("28d"), validate_default=True)
+    """Length of the training fold."""
+    calibration: Duration = Field(default=parse_duration("7d"), validate_default=True)
+    """Length of the fold that fits the calibrator and the threshold."""
+    test: Duration = Field(default=parse_duration("7d"), validate_default=True)
+    """Length of the fold that the gates look at."""
+    refit_calibration: Duration = Field(default=parse_duration("4d"), validate_default=True)
+    """Length of the short fold after the refit that fits the registered model's calibrator and threshold."""
+
+
+class TrainingPolicy(Policy):
+    """Settings of XGBoost and of what follows it."""
+
+    trees: Count = 100
+    """Boosting rounds."""
+    max_depth: Count = 3
+    """Depth of a tree."""
+    learning_rate: Positive = 0.1
+    """Shrinkage of each tree."""
+    tree_method: Literal["hist", "exact", "approx"] = "hist"
+    """How splits are searched."""
+    max_bin: Annotated[int, Field(ge=2)] = 1024
+    """Bins of the hist method; few bins blur sharp limits."""
+    base_score: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """Score before the first tree."""
+    min_child_weight: float = 1.0
+    """Smallest sum of hessians in a leaf."""
+    subsample: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of rows a tree sees."""
+    colsample_bytree: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of features a tree sees."""
+    calibration: Literal["auto", "platt", "isotonic"] = "auto"
+    """``auto`` is Platt below 1,000 positives and isotonic above."""
+    seed: int = 7
+    """Seed of everything random in training."""
+
+
+class Shift(Policy):
+    """A declared change of the simulated world."""
+
+    day: Annotated[int, Field(ge=0)]
+    """Day of the simulation from which it holds."""
+    kind: Literal["amount_scale", "fraud_scenario", "fraud_rate"]
+    """Amounts scale by ``factor``; a new fraud scenario starts; compromises multiply by ``factor``."""
+    factor: Positive = 1.0
+    """Size of the change; for ``fraud_scenario`` how many cards a day are hit."""
+
+
+class SimulatorOptions(Policy):
+    """The card-transaction simulator."""
+
+    customers: Count = 1000
+    """Card holders, uniform on a square of side 100."""
+    terminals: Count = 2000
+    """Terminals, uniform on the same square."""
+    radius: Positive = 5.0
+    """Distance within which a customer uses terminals."""
+    start: date = date(2026, 1, 1)
+    """First simulated day."""
+    days: Count = 180
+    """Simulated days."""
+    seed: int = 7
+    """Seed of the whole world."""
+    shifts: tuple[Shift, ...] = ()
+    """Declared changes."""
+
+
+class SourceOptions(Policy):
+    """Where flows read events, unless a parameter names another source."""
+
+    kind: Literal["simulator", "csv", "parquet", "sql", "log"] = "simulator"
+    """The adapter in ``flows/sources``."""
+    path: str | None = None
+    """File, folder or fsspec URL of ``csv`` and ``parquet``."""
+    url: str | None = None
+    """SQLAlchemy URL of ``sql``; ``${NAME}`` is replaced by the environment."""
+    table: str | None = None
+    """Table or view of ``sql``."""
+    simulator: SimulatorOptions = SimulatorOptions()
+    """Options of ``simulator``."""
+
+
+class ExternalIncumbent(Policy):
+    """A score column of the event that holds office before any model does."""
+
+    column: Name
+    """The column with the score in 0..1."""
+    threshold: Share
+    """Scores at or above it are flagged."""
+
+
+class EvaluationPolicy(Policy):
+    """How results are cut."""
+
+    entity: Name | None = None
+    """Entity of card precision, for example the customer."""
+    top_k: Count = 100
+    """Alerts a day of card precision."""

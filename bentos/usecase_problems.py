@@ -1,0 +1,147 @@
+"""What is wrong with a use case: references that lead nowhere, leaks, limits, and words for each.
+
+A problem is (key, found, allowed), the words of :class:`~bentos.errors.UseCaseError`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from bentos.declarations import CalendarFeature, Column, ColumnFeature, WindowFeature
+from bentos.errors import UseCaseError
+from bentos.limits import LARGEST_SCALED, bounds
+from monitoring.policies import Policy
+
+if TYPE_CHECKING:
+    from bentos.usecase import UseCase
+
+Problem = tuple[str, str, str]
+_KINDS = {"column": ColumnFeature, "calendar": CalendarFeature, "window": WindowFeature}
+_TEXTS = ("identifier", "category", "string")
+_NUMBERS = ("float", "integer")
+
+
+def problems(usecase: UseCase) -> Iterator[Problem]:
+    """Every problem that no single value of the file shows."""
+    yield from _repeated("columns", [c.name for c in usecase.columns])
+    yield from _repeated("columns.source_name", [c.external_name for c in usecase.columns])
+    yield from _repeated("features", [f.name for f in usecase.features])
+    yield from _event_problems(usecase)
+    for index, feature in enumerate(usecase.features):
+        yield from _feature_problems(usecase, feature, f"features[{index}]")
+    if usecase.evaluation.entity is not None:
+        yield from _reference(usecase, "evaluation.entity", usecase.evaluation.entity, ("identifier",))
+    if isinstance(usecase.cost.false_negative, str):
+        yield from _reference(usecase, "cost.false_negative", usecase.cost.false_negative, _NUMBERS)
+    if usecase.incumbent is not None:
+        yield from _reference(usecase, "incumbent.column", usecase.incumbent.column, ("float",))
+    yield from _leaks(usecase)
+
+
+def not_finite(data: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """Keys of a parsed file that hold NaN or infinity, which TOML allows and no policy may hold."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            yield from not_finite(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(data, list):
+        for index, value in enumerate(data):
+            yield from not_finite(value, f"{key}[{index}]")
+    elif isinstance(data, float) and not math.isfinite(data):
+        yield key, str(data)
+
+
+def explain(exc: ValidationError, file: Path | str, root: type[Policy]) -> UseCaseError:
+    """The first mistake that pydantic found, in our words; ``root`` is the model of the whole file."""
+    error = exc.errors(include_url=False)[0]
+    key = _path(error["loc"])
+    if error["type"] == "extra_forbidden":
+        allowed = _allowed_keys(error["loc"], root)
+        near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return UseCaseError(file, key, "an unknown key", ", ".join(allowed) + hint)
+    found = "nothing" if error["type"] == "missing" else repr(error["input"])
+    if len(found) > 120:
+        found = found[:117] + "..."
+    return UseCaseError(file, key, found, error["msg"].removeprefix("Value error, "))
+
+
+def _event_problems(usecase: UseCase) -> Iterator[Problem]:
+    yield from _reference(usecase, "event_id", usecase.event_id, ("identifier",))
+    yield from _reference(usecase, "event_time", usecase.event_time, ("datetime",))
+    for key, name in (("event_id", usecase.event_id), ("event_time", usecase.event_time)):
+        if any(c.name == name and c.nullable for c in usecase.columns):
+            yield key, f"{name!r}, which is nullable", "a column that every event has"
+
+
+def _feature_problems(usecase: UseCase, feature: object, where: str) -> Iterator[Problem]:
+    if isinstance(feature, ColumnFeature):
+        yield from _reference(usecase, f"{where}.column", feature.column, (*_NUMBERS, "boolean", "category"))
+    if isinstance(feature, WindowFeature):
+        yield from _reference(usecase, f"{where}.entity", feature.entity, _TEXTS)
+        if feature.column is not None:
+            wrong = list(_reference(usecase, f"{where}.column", feature.column, _NUMBERS))
+            yield from wrong or _too_large(usecase.column(feature.column), f"{where}.column")
+
+
+def _too_large(column: Column, key: str) -> Iterator[Problem]:
+    """Sums are whole numbers of 10**-decimals in 64 bits."""
+    if max(map(abs, bounds(column))) * 10**column.decimals > LARGEST_SCALED:
+        allowed = f"numbers up to {LARGEST_SCALED / 10**column.decimals:.3g}; declare min and max, or fewer decimals"
+        yield key, f"{column.name!r} with {column.decimals} decimals and no closer limit", allowed
+
+
+def _leaks(usecase: UseCase) -> Iterator[Problem]:
+    """The label must not come in as a column of the event."""
+    names = {c.name for c in usecase.columns} | {c.external_name for c in usecase.columns}
+    label = {"column": usecase.label.column, "source_name": usecase.label.source_name}
+    for key, name in label.items():
+        if name in names:
+            allowed = "a name that no event column has: the label is not known when the event is scored"
+            yield f"label.{key}", repr(name), allowed
+
+
+def _repeated(key: str, names: list[str]) -> Iterator[Problem]:
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        yield key, f"{name!r} twice", "each name once"
+
+
+def _reference(usecase: UseCase, key: str, name: str, allowed: tuple[str, ...]) -> Iterator[Problem]:
+    types = {c.name: c.type for c in usecase.columns}
+    fitting = ", ".join(sorted(n for n, t in types.items() if t in allowed))
+    if name not in types:
+        yield key, repr(name), f"a declared column ({fitting or 'none of a fitting type is declared'})"
+    elif types[name] not in allowed:
+        yield key, f"{name!r} of type {types[name]}", f"a column of type {' or '.join(allowed)} ({fitting})"
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    text = ""
+    for index, part in enumerate(loc):
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif not (index == 2 and loc[0] == "features" and part in _KINDS):
+            text += f".{part}" if text else part
+    return text or "file"
+
+
+def _allowed_keys(loc: tuple[int | str, ...], root: Any) -> list[str]:
+    model = root
+    for part in loc[:-1]:
+        if isinstance(part, int):
+            continue
+        model = _KINDS[part] if model is None else _model_of(model.model_fields[part].annotation)
+    return sorted(model.model_fields) if model is not None else []
+
+
+def _model_of(annotation: Any) -> Any:
+    """The policy class inside an annotation, or none where several are possible."""
+    if isinstance(annotation, type) and issubclass(annotation, Policy):
+        return annotation
+    found = {m for m in map(_model_of, getattr(annotation, "__args__", ())) if m is not None}
+    return found.pop() if len(found) == 1 else None
