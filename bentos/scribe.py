@@ -1,0 +1,202 @@
+"""The scribe's process: ships the spool into the database and scores the shadow. It logs counts, never data.
+
+Run as ``python -m bentos.scribe``, beside each serving process that shares its spool folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Final
+
+from bentos.errors import IncumbentError
+from bentos.settings import Settings, read_settings
+from bentos.shadow import ShadowScorer
+from bentos.shipper import Scribe, ShipResult, accounting
+from bentos.usecase import UseCase, load_usecase
+from monitoring.errors import MonitoringError
+from monitoring.store import Store, open_store
+
+__all__ = ["Scribe", "ScribeProcess", "ShipResult", "accounting", "main"]
+
+log = logging.getLogger("incumbent.scribe")
+
+POLL_SECONDS: Final = 0.2
+_LONGEST_BACKOFF: Final = 5.0
+_REPORT_SECONDS: Final = 10.0
+
+
+class ScribeProcess:
+    """What ``python -m bentos.scribe`` runs: ships in the main thread, scores the shadow in another.
+
+    Args:
+        settings: folders and addresses.
+        usecase: what is shipped.
+        poll_seconds: pause when there is nothing to do.
+    """
+
+    def __init__(self, settings: Settings, usecase: UseCase, poll_seconds: float = POLL_SECONDS) -> None:
+        self._settings = settings
+        self._usecase = usecase
+        self._poll = poll_seconds
+        self._folder = settings.spool(usecase.name)
+        self._stop = threading.Event()
+
+    def stop(self, *_: object) -> None:
+        """Finish the batch and end."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Work until :meth:`stop`."""
+        store = self._open_store()
+        if store is None:
+            return
+        shadow = threading.Thread(target=self._score_forever, args=(store,), name="shadow", daemon=True)
+        shadow.start()
+        try:
+            with self._only_one():
+                self._ship_forever(store)
+        finally:
+            self._stop.set()
+            shadow.join(timeout=8.0)
+            store.close()
+
+    def _open_store(self) -> Store | None:
+        opened: list[Store] = []
+
+        def round_() -> bool:
+            opened.append(open_store(self._settings.log_url))
+            return True
+
+        self._repeat(round_, until=lambda: bool(opened))
+        return opened[0] if opened else None
+
+    def _ship_forever(self, store: Store) -> None:
+        scribe = Scribe(store, self._folder, self._usecase.name, self._usecase.label, stop=self._stop)
+        counted = _Counter("shipped")
+
+        def round_() -> bool:
+            done = scribe.run_once()
+            counted.add(asdict(done))
+            return done.shipped > 0
+
+        self._repeat(round_)
+
+    def _score_forever(self, store: Store) -> None:
+        from bentos.registry import open_registry
+
+        name = self._usecase.name
+        cache = self._settings.cache(name) / "shadow"
+        scorer = ShadowScorer(store, open_registry(self._settings), name, self._settings.model_name(name), cache)
+        counted = _Counter("shadow scored")
+
+        def round_() -> bool:
+            done = scorer.run_once()
+            counted.add(asdict(done))
+            return done.full
+
+        try:
+            self._repeat(round_)
+        finally:
+            scorer.close()
+
+    def _repeat(self, action: Callable[[], bool], until: Callable[[], bool] = lambda: False) -> None:
+        """Act until stopped: at once after a busy round, after a pause else, ever later after failures."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                busy, failures = action(), 0
+            except (MonitoringError, IncumbentError, OSError) as exc:
+                failures += 1
+                busy = False
+                log.warning("round failed, trying again: %s", type(exc).__name__ if isinstance(exc, OSError) else exc)
+            except Exception as exc:  # the process must outlive any fault; the text could hold data
+                failures += 1
+                busy = False
+                log.error("round failed, trying again: %s", type(exc).__name__)
+            if until():
+                return
+            if not busy:
+                self._stop.wait(min(_LONGEST_BACKOFF, self._poll * 2.0 ** min(failures, 10)))
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Hold the spool's lock; a second scribe waits here as a stand-by."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self._folder / ".scribe.lock", os.O_CREAT | os.O_RDWR, 0o640)
+        waiting = False
+        try:
+            while not self._stop.is_set():
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                if not waiting:
+                    log.info("another scribe ships this spool; standing by")
+                waiting = True
+                self._stop.wait(1.0)
+            yield
+        finally:
+            os.close(fd)
+
+
+class _Counter:
+    """Adds up counts and logs them now and then."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._sums: dict[str, int] = {}
+        self._due = time.monotonic()
+
+    def add(self, counts: dict[str, int]) -> None:
+        for name, value in counts.items():
+            self._sums[name] = self._sums.get(name, 0) + int(value)
+        if any(self._sums.values()) and time.monotonic() >= self._due:
+            text = ", ".join(f"{name} {value}" for name, value in self._sums.items() if value)
+            log.info("%s: %s", self._what, text)
+            self._sums.clear()
+            self._due = time.monotonic() + _REPORT_SECONDS
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM; ``--accounting`` prints the identity as JSON and ends."""
+    parser = argparse.ArgumentParser(prog="python -m bentos.scribe", description=main.__doc__)
+    parser.add_argument("--usecase", default="", help="name or TOML file; default INCUMBENT_USECASE")
+    parser.add_argument("--poll", type=float, default=POLL_SECONDS, help="seconds between looks at an idle spool")
+    parser.add_argument("--accounting", action="store_true", help="print where every accepted record is, and end")
+    options = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    settings = read_settings()
+    usecase = load_usecase(options.usecase or settings.usecase)
+    if options.accounting:
+        return _print_accounting(settings, usecase)
+    process = ScribeProcess(settings, usecase, options.poll)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, process.stop)
+    log.info("shipping %s", usecase.name)
+    process.run()
+    log.info("stopped in order")
+    return 0
+
+
+def _print_accounting(settings: Settings, usecase: UseCase) -> int:
+    store = open_store(settings.log_url)
+    try:
+        found = accounting(store, settings.spool(usecase.name), usecase.name)
+    finally:
+        store.close()
+    print(json.dumps(asdict(found)))  # noqa: T201  # a command talks to people
+    return 0 if found.balanced else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
