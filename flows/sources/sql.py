@@ -93,7 +93,10 @@ class SqlSource(TableSource):
         import sqlalchemy as sa
 
         try:
-            return sa.create_engine(self._address.value, poolclass=sa.pool.NullPool)
+            url = sa.make_url(self._address.value)
+            if url.drivername in ("postgres", "postgresql"):
+                url = url.set(drivername="postgresql+psycopg")  # the driver that comes with the product
+            return sa.create_engine(url, poolclass=sa.pool.NullPool)
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ImportError, ValueError) as exc:
             text = self._address.scrub(str(exc))
             raise SourceOptionsError(f"{self.origin}: not a usable database URL ({text})") from self._shown(exc)

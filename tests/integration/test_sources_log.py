@@ -1,0 +1,198 @@
+"""The log as a source: ranks, contradictions, late and revised labels, and the way back in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bentos.usecase import UseCase
+from flows.errors import FlowRefused, NoData, SourceUnavailable
+from flows.sources import SourceRead, open_source
+from flows.steps.history import load_history
+from flows.steps.snapshot import SnapshotStore
+from monitoring.calendar import TimeWindow
+from monitoring.errors import StoreUnavailable
+from monitoring.store import Store, memory_store
+from monitoring.store.frames import to_us
+from monitoring.store.records import LabelRecord
+from tests.integration.source_cases import FRAUD, START, WINDOW, WORLD, csv_file, foreign, truth
+
+LATER = START + timedelta(days=60)
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    opened = memory_store()
+    yield opened
+    opened.close()
+
+
+def with_events(store: Store) -> list[str]:
+    """Log the events without any label."""
+    store.log.import_history("fraud", truth().events, "transaction_id", "tx_time")
+    return truth().events["transaction_id"].tolist()
+
+
+def say(store: Store, event_id: str, y: int, day: float, source: str = "chargeback") -> None:
+    at = to_us(START + timedelta(days=day))
+    store.labels.add([LabelRecord("fraud", event_id, y, at, source, at)], FRAUD.label)
+
+
+def read_log(store: Store, as_of: datetime | None = LATER, usecase: UseCase = FRAUD) -> SourceRead:
+    return open_source(usecase, "log", store=store).read(WINDOW, as_of)
+
+
+def label_of(read: SourceRead, event_id: str) -> tuple[int, str] | None:
+    rows = read.labels[read.labels["event_id"] == event_id]
+    return None if rows.empty else (int(rows["y"].iloc[0]), str(rows["source"].iloc[0]))
+
+
+def test_the_strongest_source_known_at_as_of_wins(store: Store) -> None:
+    first, *_ = with_events(store)
+    say(store, first, 1, day=2, source="analyst")
+    say(store, first, 0, day=20, source="chargeback")
+    assert label_of(read_log(store, START + timedelta(days=15)), first) == (1, "analyst")
+    assert label_of(read_log(store, START + timedelta(days=25)), first) == (0, "chargeback")
+
+
+def test_features_get_every_revision(store: Store) -> None:
+    first, *_ = with_events(store)
+    say(store, first, 1, day=2, source="analyst")
+    say(store, first, 0, day=20, source="chargeback")
+    revisions = read_log(store).revisions
+    assert revisions[["y", "source"]].to_numpy().tolist() == [[1, "analyst"], [0, "chargeback"]]
+    assert len(read_log(store, START + timedelta(days=15)).revisions) == 1
+
+
+def test_a_contradicted_event_is_neither_positive_nor_absent(store: Store) -> None:
+    first, *_ = with_events(store)
+    say(store, first, 1, day=2)
+    say(store, first, 0, day=3)
+    read = read_log(store)
+    assert label_of(read, first) is None
+    assert len(read.labels) == len(read.events) - 1
+    assert len(read.revisions) == 2
+
+
+def test_matured_events_without_a_label_are_negative(store: Store) -> None:
+    first, second, *_ = with_events(store)
+    say(store, first, 1, day=2)
+    read = read_log(store)
+    assert label_of(read, first) == (1, "chargeback")
+    assert label_of(read, second) == (0, "absent")
+    assert read.labels["y"].sum() == 1
+
+
+def test_matured_events_without_a_label_stay_unknown_where_the_use_case_says_so(store: Store) -> None:
+    first, *_ = with_events(store)
+    say(store, first, 1, day=2)
+    unknown = FRAUD.model_copy(update={"label": FRAUD.label.model_copy(update={"absent_after_maturity": "unknown"})})
+    assert read_log(store, usecase=unknown).labels["event_id"].tolist() == [first]
+
+
+def test_labels_of_events_outside_the_window_do_not_come_along(store: Store) -> None:
+    *_, last = with_events(store)
+    say(store, last, 1, day=20)
+    say(store, "never seen", 1, day=20)
+    week = TimeWindow(START, START + timedelta(days=7))
+    read = open_source(FRAUD, "log", store=store).read(week, LATER)
+    assert read.revisions.empty
+    assert set(read.labels["event_id"]) == set(read.events["transaction_id"])
+
+
+def test_an_empty_log_says_how_to_fill_it(store: Store) -> None:
+    with pytest.raises(NoData, match="it holds no events; import some with: incumbent windows load"):
+        read_log(store)
+
+
+def test_use_cases_do_not_see_each_other(store: Store) -> None:
+    with_events(store)
+    with pytest.raises(NoData):
+        read_log(store, usecase=FRAUD.model_copy(update={"name": "other"}))
+
+
+def test_a_locked_database_can_be_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: object, **__: object) -> None:
+        raise StoreUnavailable("database is locked")
+
+    monkeypatch.setattr(type(store.log), "events", locked)
+    with pytest.raises(SourceUnavailable, match="log of fraud: database is locked"):
+        read_log(store)
+
+
+def test_what_was_read_from_the_log_can_be_kept_and_loaded_again(store: Store, tmp_path: Path) -> None:
+    first, *_ = with_events(store)
+    say(store, first, 1, day=2, source="analyst")
+    say(store, first, 0, day=20, source="chargeback")
+    read = read_log(store)
+    snapshots = SnapshotStore(tmp_path)
+    loaded = snapshots.load(snapshots.save_read(read, FRAUD).digest)
+    pd.testing.assert_frame_equal(loaded.events, read.events)
+    pd.testing.assert_frame_equal(loaded.labels, read.labels)
+    assert len(loaded.revisions) == 2
+
+
+def test_an_imported_history_reads_back_as_it_was(store: Store) -> None:
+    simulator = open_source(FRAUD, "simulator", **WORLD)
+    result = load_history(simulator, WINDOW, store, FRAUD)
+    assert (result.events, result.labels) == (len(truth().events), len(truth().labels))
+    assert (result.repeated, result.quarantined) == (0, 0)
+    read = read_log(store)
+    pd.testing.assert_frame_equal(read.events, truth().events)
+    pd.testing.assert_frame_equal(read.labels, truth().labels)
+
+
+def test_importing_twice_changes_nothing(store: Store) -> None:
+    simulator = open_source(FRAUD, "simulator", **WORLD)
+    load_history(simulator, TimeWindow(WINDOW.start, WINDOW.start + timedelta(days=6)), store, FRAUD)
+    again = load_history(simulator, WINDOW, store, FRAUD)
+    assert again.repeated > 0
+    assert again.events + again.repeated == len(truth().events)
+    assert len(read_log(store).events) == len(truth().events)
+
+
+def test_an_import_knows_only_what_was_known_then(store: Store) -> None:
+    as_of = START + timedelta(days=9)
+    load_history(open_source(FRAUD, "simulator", **WORLD), WINDOW, store, FRAUD, as_of)
+    read = open_source(FRAUD, "log", store=store).read(WINDOW)
+    assert read.events["tx_time"].max() <= as_of
+    assert read.revisions["observed_at"].max() <= as_of
+
+
+def test_refused_rows_are_counted_and_not_stored(store: Store, tmp_path: Path) -> None:
+    table = foreign(truth()).reset_index(drop=True)
+    table.loc[:2, "TX_AMOUNT"] = -1.0
+    result = load_history(csv_file(table, tmp_path), WINDOW, store, FRAUD)
+    assert result.quarantined == 3
+    assert result.events == len(truth().events) - 3
+
+
+def test_progress_counts_to_the_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.steps.history.BATCH_ROWS", 250)
+    told: list[tuple[int, int]] = []
+    load_history(
+        open_source(FRAUD, "simulator", **WORLD),
+        WINDOW,
+        store,
+        FRAUD,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert [d for d, _ in told] == sorted(d for d, _ in told)
+    assert told[-1][0] == told[-1][1] == len(truth().events) + len(truth().labels)
+
+
+def test_the_log_is_not_imported_into_itself(store: Store) -> None:
+    with_events(store)
+    with pytest.raises(FlowRefused, match="refused: the log cannot be imported into itself"):
+        load_history(open_source(FRAUD, "log", store=store), WINDOW, store, FRAUD)
+
+
+def test_imported_rows_are_marked_as_history(store: Store) -> None:
+    load_history(open_source(FRAUD, "simulator", **WORLD), WINDOW, store, FRAUD)
+    (events,) = store.log.stream("fraud")
+    assert {e.origin for e in events} == {"history"}
+    assert all(e.score is None for e in events)
