@@ -8,6 +8,7 @@ IncumbentError
 ├── ModelError             something is wrong with a model version
 │   ├── ModelNotReady      no verified model holds the role that is asked for
 │   ├── ModelCorrupt       a file differs from its digest, or golden rows differ
+│   ├── NotPermitted       the journal holds no decision about the model's content
 │   └── ContractMismatch   the model wants another input schema than the use case has
 ├── RegistryUnavailable    the registry cannot be reached (keep what is in office)
 ├── RoleVacant             the alias is not set
@@ -75,6 +76,10 @@ class ContractMismatch(ModelError):
 
 class VersionMissing(ModelError):
     """The registry has no such version, or has it no longer."""
+
+
+class NotPermitted(ModelError):
+    """The journal holds no decision about a version's content: no release put it there."""
 
 
 class RegistryUnavailable(IncumbentError):

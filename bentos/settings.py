@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bentos.errors import SettingsError
+from monitoring.durations import Duration, parse_duration
 
 Environment = Literal["dev", "staging", "prod"]
 
@@ -49,8 +50,14 @@ class Settings(BaseSettings):
     """Largest request body."""
     max_batch: int = Field(default=1000, ge=1)
     """Most events in one batch request."""
-    answered_horizon: str = "7d"
+    answered_horizon: Duration = Field(default=parse_duration("7d"), validate_default=True)
     """How long an answered event id is remembered for replays, in machine time."""
+    max_concurrency: int = Field(default=512, ge=1)
+    """Requests under way at once in one process; more are refused with 429."""
+    body_seconds: float = Field(default=5.0, gt=0)
+    """Longest time for a request's body to arrive."""
+    journal_required: bool = True
+    """Whether a champion is served only when the journal of decisions holds its contract digest."""
 
     @property
     def root(self) -> Path:

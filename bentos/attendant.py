@@ -1,0 +1,147 @@
+"""The errands of a serving process that need the database, on one thread: labels in, heartbeats out.
+
+Nothing that is answered waits for it, and a database that is away only delays it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from bentos.history import batches
+from bentos.keeper import WindowKeeper
+from bentos.labels import Contradictions
+from bentos.slot import Slot
+from monitoring import metrics
+from monitoring.errors import MonitoringError
+from monitoring.store import Store
+
+log = logging.getLogger("incumbent.attendant")
+
+_PERIOD: Final = 1.0
+_HEARTBEAT_SECONDS: Final = 3.0
+_FORGET_SECONDS: Final = 60.0
+_LABELS_AT_ONCE: Final = 500
+Post = Callable[[Callable[[], None]], None]
+
+
+class Attendant:
+    """Follows the labels table, says what is served, forgets old answers.
+
+    Args:
+        usecase: name in the log.
+        model: registered model.
+        replica: name of this process among the replicas.
+        store: gives the database, or raises while it is away.
+        slot: what is in office here.
+        keeper: whose windows the labels feed.
+        said: remembers who said what.
+        post: runs a function on the scoring thread.
+        answered_since_us: answers given before this machine time are forgotten.
+    """
+
+    def __init__(
+        self,
+        usecase: str,
+        model: str,
+        replica: str,
+        store: Callable[[], Store],
+        slot: Slot,
+        keeper: WindowKeeper,
+        said: Contradictions,
+        post: Post,
+        answered_since_us: Callable[[], int],
+    ) -> None:
+        self._usecase = usecase
+        self._model = model
+        self._replica = replica
+        self._store = store
+        self._slot = slot
+        self._keeper = keeper
+        self._said = said
+        self._post = post
+        self._answered_since = answered_since_us
+        self._cursor: int | None = None
+        self._due = {"beat": 0.0, "forget": 0.0}
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Run until :meth:`stop`."""
+        self._thread = threading.Thread(target=self._run, name="attendant", daemon=True)
+        self._thread.start()
+
+    def announce(self) -> None:
+        """The office changed: tell the database now."""
+        self._due["beat"] = 0.0
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Sign off and end."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=3.0)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            for errand in (self._beat, self._follow_labels, self._forget):
+                try:
+                    errand()
+                except MonitoringError as exc:
+                    metrics.HEARTBEAT_FAILURES.inc()
+                    log.warning("the database is away (%s)", type(exc).__name__)
+                    break
+                except Exception as exc:  # the thread must outlive any fault
+                    log.error("an errand failed: %s", type(exc).__name__)
+            self._wake.wait(_PERIOD)
+        self._sign_off()
+
+    def _beat(self) -> None:
+        if time.monotonic() < self._due["beat"]:
+            return
+        self._due["beat"] = time.monotonic() + _HEARTBEAT_SECONDS
+        office, view = self._slot.office, self._slot.view
+        seen = view.roles.get("champion") if view.reachable else None
+        refused = {ref.version: f"{r.reason}: {r.message}" for ref, r in view.refused.items()}
+        self._store().serving.heartbeat(
+            self._usecase,
+            self._replica,
+            self._model,
+            None if office is None else office.holder.ref.version,
+            None if seen is None else seen.version,
+            {"refused": refused} if refused else {},
+        )
+
+    def _follow_labels(self) -> None:
+        if self._keeper.state is None:
+            return
+        if self._cursor is None:
+            self._cursor = self._keeper.label_cursor
+        while not self._stop.is_set():
+            rows, cursor = self._store().labels.tail(self._usecase, self._cursor)
+            if not rows:
+                return
+            for row in rows:
+                self._said.add(row.event_id, row.source, row.y)
+            for part in batches(rows, _LABELS_AT_ONCE):
+                self._post(lambda part=part: self._keeper.label(part))  # type: ignore[misc]  # binds this round's part
+            self._cursor = cursor
+
+    def _forget(self) -> None:
+        if time.monotonic() < self._due["forget"]:
+            return
+        self._due["forget"] = time.monotonic() + _FORGET_SECONDS
+        before = self._answered_since()
+        self._post(lambda: self._keeper.forget_answers(before))
+
+    def _sign_off(self) -> None:
+        try:
+            self._store().serving.leave(self._usecase, self._replica)
+        except MonitoringError:
+            log.info("the database is away; the heartbeat will run out by itself")

@@ -1,0 +1,67 @@
+"""Zero-wait micro-batching: what is there goes together, and nothing waits for more to come.
+
+While the event loop works on one batch, the requests that arrive meanwhile queue in its sockets. On
+its next turn it decodes them all, and only then runs the one callback that the first of them
+scheduled. So a lone request is scored at once, and under load batches grow by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class MicroBatcher(Generic[Item, Answer]):
+    """Collects items of one turn of the event loop and runs them together, in order.
+
+    Args:
+        run: takes at most ``max_batch`` items and returns one answer each, in order; an answer that
+            is an exception is raised to its own caller only. An exception raised by ``run`` goes to
+            every caller of that batch.
+        max_batch: items of one run; the rest follows on the next turn, so that sockets are served
+            between two runs.
+    """
+
+    def __init__(self, run: Callable[[Sequence[Item]], Sequence[Answer | Exception]], max_batch: int = 256) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._items: list[Item] = []
+        self._waiters: list[asyncio.Future[Answer]] = []
+
+    @property
+    def waiting(self) -> int:
+        """Items that no run has taken yet."""
+        return len(self._items)
+
+    def submit(self, item: Item, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Answer]:
+        """Queue one item; the future holds its answer after the loop's next turn."""
+        waiter: asyncio.Future[Answer] = loop.create_future()
+        if not self._items:
+            loop.call_soon(self._flush, loop)
+        self._items.append(item)
+        self._waiters.append(waiter)
+        return waiter
+
+    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        items, waiters = self._items[: self._max_batch], self._waiters[: self._max_batch]
+        del self._items[: self._max_batch], self._waiters[: self._max_batch]
+        if self._items:
+            loop.call_soon(self._flush, loop)
+        try:
+            answers = self._run(items)
+        except Exception as exc:  # the caller decides what a failure means to its client
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(exc)
+            return
+        for waiter, answer in zip(waiters, answers, strict=True):
+            if waiter.done():  # its client went away
+                continue
+            if isinstance(answer, Exception):
+                waiter.set_exception(answer)
+            else:
+                waiter.set_result(answer)

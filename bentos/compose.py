@@ -1,0 +1,259 @@
+"""The composition root of serving: settings in, a runtime out.
+
+Everything that touches a disk, a database or the network is made here, and started by
+:meth:`Runtime.start` on threads of its own: the process answers ``/livez`` at once and ``/score`` as
+soon as a verified champion and its windows are there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+import msgspec
+
+from bentos.attendant import Attendant
+from bentos.batcher import MicroBatcher
+from bentos.cache import ModelCache
+from bentos.event import Event
+from bentos.examiner import Examiner, Permission
+from bentos.features import FeaturePlan
+from bentos.history import LogHistory
+from bentos.keeper import WindowKeeper
+from bentos.labels import Contradictions, LabelDesk
+from bentos.office import ExternalHolder, ModelHolder, Office
+from bentos.roles import ModelRef, ModelRegistry
+from bentos.schema import EventSchema
+from bentos.scoring import Answer, Scorer, machine_time_us
+from bentos.segments import spooled_records
+from bentos.settings import Settings
+from bentos.slot import Slot
+from bentos.spool import SpoolWriter
+from bentos.usecase import UseCase, load_usecase
+from bentos.verifier import Verifier
+from bentos.windows import WindowState
+from monitoring import metrics
+from monitoring.durations import microseconds
+from monitoring.store import Store, open_store
+from monitoring.store.records import LabelRecord, ScoreRecord
+
+
+class LazyStore:
+    """A database that is opened when it is first needed, and again when that failed."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._lock = threading.Lock()
+        self._store: Store | None = None
+
+    def __call__(self) -> Store:
+        """The open store; raises :class:`~monitoring.errors.StoreUnavailable` while it is away."""
+        with self._lock:
+            if self._store is None:
+                self._store = open_store(self._url)
+            return self._store
+
+    def close(self) -> None:
+        """Close it if it was opened."""
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+                self._store = None
+
+
+class Runtime:
+    """One serving process: what the front door talks to. Made without touching anything.
+
+    Args:
+        settings: read from the environment.
+        usecase: what is decided.
+        registry: where the roles are.
+    """
+
+    def __init__(self, settings: Settings, usecase: UseCase, registry: ModelRegistry) -> None:
+        self.usecase = usecase
+        self.schema = EventSchema.of(usecase)
+        self.body_limit = int(settings.max_body_mb * (1 << 20))
+        self.max_batch = settings.max_batch
+        self.capacity = settings.max_concurrency
+        self.body_timeout_s = settings.body_seconds
+        self.model = settings.model_name(usecase.name)
+        self.replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._settings = settings
+        self._registry = registry
+        self._store = LazyStore(settings.log_url)
+        self._verifier = Verifier()
+        self._said = Contradictions()
+        self._horizon_us = microseconds(settings.answered_horizon)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._frozen = False
+        self._spool: SpoolWriter | None = None
+        self._wire()
+
+    def _wire(self) -> None:
+        cache = ModelCache(self._settings.cache(self.usecase.name))
+        sources = self.usecase.label.sources
+        history = LogHistory(
+            self.usecase.name, self.schema, sources, self._store, self._unshipped, self._answered_since
+        )
+        self.keeper = WindowKeeper(history, sources, self.post, self._windows_ready)
+        permit = Permission(self.model, self._store, cache) if self._settings.journal_required else _anything
+        fingerprint = self.schema.fingerprint
+        examiner = Examiner(self.model, fingerprint, self._registry, cache, self._verifier, permit)
+        external = _external(self.usecase)
+        self.slot = Slot(self.model, self._registry, examiner, self.keeper, external, self._office_changed)
+        self.attendant = Attendant(
+            self.usecase.name, self.model, self.replica, self._store, self.slot, self.keeper, self._said, self.post,
+            self._answered_since,
+        )  # fmt: skip
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Open the spool and start the threads; the loop's thread is the one that scores."""
+        self._loop = loop
+        self._spool = SpoolWriter.of(self._settings, self.usecase.name)
+        self.scorer = Scorer(self.usecase.name, self._office, self._spool, self.keeper)
+        self.batcher: MicroBatcher[Event, bytes] = MicroBatcher(self.scorer.run)
+        self.labels = LabelDesk(self.usecase, self._spool, self.max_batch, self._newest, self._said)
+        metrics.READY.set(0)
+        self.slot.start(self._settings.poll_seconds)
+        self.attendant.start()
+
+    def stop(self) -> None:
+        """End the threads, close the spool and the database; call when no request is under way."""
+        self.keeper.stop()
+        self.slot.stop()
+        self.attendant.stop()
+        self._verifier.close()
+        if self._spool is not None:
+            self._spool.close()
+        self._store.close()
+        metrics.READY.set(0)
+
+    def ready(self) -> bool:
+        """Whether a verified champion is in office."""
+        return self.slot.office is not None
+
+    def submit(self, event: Event) -> asyncio.Future[bytes]:
+        """Score one event together with whatever else is there."""
+        assert self._loop is not None
+        return self.batcher.submit(event, self._loop)
+
+    def score(self, events: list[Event]) -> list[Answer]:
+        """Score a list at once; on the loop's thread."""
+        return self.scorer.run(events)
+
+    def take_labels(self, body: bytes) -> bytes:
+        """See :meth:`bentos.labels.LabelDesk.take`."""
+        return self.labels.take(body)
+
+    def model_card(self) -> bytes:
+        """What is in office and since when, what holds the other roles, what is refused and why."""
+        view, office = self.slot.view, self.slot.office
+        return msgspec.json.encode(
+            {
+                "usecase": self.usecase.name,
+                "model": self.model,
+                "replica": self.replica,
+                "in_office": None if office is None else _in_office(office),
+                "roles": {role: ref.version for role, ref in view.roles.items()},
+                "refused": {
+                    ref.version: {"reason": r.reason, "message": r.message, "at": r.at}
+                    for ref, r in view.refused.items()
+                },
+                "registry": {"reachable": view.reachable, "polled_at": view.polled_at},
+                "input_schema": self.schema.fingerprint,
+            }
+        )
+
+    def observe(self) -> None:
+        """Bring the gauges that are read, not counted, up to date."""
+        if self._spool is not None:
+            self.scorer.flush()
+            stats = self._spool.stats
+            metrics.LOG_ACCEPTED.set(stats.accepted)
+            metrics.LOG_DROPPED.set(stats.dropped)
+            metrics.SPOOL_BYTES.set(stats.bytes)
+
+    def post(self, step: Callable[[], None]) -> None:
+        """Run a function on the loop's thread, between two batches."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(step)
+
+    def _office(self) -> Office | None:
+        return self.slot.office
+
+    def _newest(self) -> int:
+        return self.scorer.newest_us
+
+    def _windows_ready(self, state: WindowState) -> None:
+        self.slot.reseat(state)
+
+    def _office_changed(self) -> None:
+        self.attendant.announce()
+        if not self._frozen:
+            self._frozen = True
+            self.post(settle_memory)
+
+    def _answered_since(self) -> int:
+        return machine_time_us() - self._horizon_us
+
+    def _unshipped(self) -> Iterable[ScoreRecord | LabelRecord]:
+        return spooled_records(self._settings.spool(self.usecase.name))
+
+
+def settle_memory() -> None:
+    """Keep the collector away from what lives as long as the process: full collections cost 100 ms and more."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def build_runtime(settings: Settings, registry: ModelRegistry | None = None) -> Runtime:
+    """The runtime that the settings describe; the registry may be given for tests."""
+    # A registry that hangs must not hang us: by default MLflow asks 7 times for 120 s.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    if registry is None:
+        from bentos.registry import open_registry
+
+        registry = open_registry(settings)
+    return Runtime(settings, load_usecase(settings.usecase), registry)
+
+
+def _anything(ref: ModelRef, digest: str) -> None:
+    """Permit every version."""
+
+
+def _external(usecase: UseCase) -> ExternalHolder | None:
+    return None if usecase.incumbent is None else ExternalHolder(usecase.incumbent, FeaturePlan.of(usecase))
+
+
+def _in_office(office: Office) -> dict[str, object]:
+    holder = office.holder
+    said: dict[str, object] = {
+        "name": holder.ref.name,
+        "version": holder.ref.version,
+        "alias": holder.alias,
+        "since": office.since.astimezone(UTC),
+        "seconds": (datetime.now(UTC) - office.since).total_seconds(),
+        "threshold": holder.threshold,
+        "contract_digest": holder.digest,
+        "features": list(holder.plan.names),
+        "plan": holder.plan.fingerprint,
+        "logged_plan": office.plan.fingerprint,
+    }
+    if isinstance(holder, ModelHolder):
+        metadata = holder.model.metadata
+        said |= {
+            "semantic_version": metadata.semantic_version,
+            "training": {"start": metadata.training_start, "end": metadata.training_end, "rows": metadata.rows},
+            "data_digest": metadata.data_digest,
+        }
+    return said

@@ -1,0 +1,263 @@
+"""The front door: the outermost link of the Bento's middleware chain.
+
+It answers what is asked often (``/score``, ``/labels``, ``/model``) without passing through the
+framework's metrics, tracing, timeout and concurrency layers, which cost more than the model does;
+it does their work itself, counted in bulk. Everything else passes through to the Bento, except
+
+* an unknown path: answered here, because BentoML counts requests by raw path and would keep a time
+  series for each,
+* ``/score/batch``: decoded strictly here, then handed on as tickets (:class:`Tickets`), so that
+  BentoML's adaptive batching carries rows that are already known to be good,
+* an error made by the framework: its body is replaced by one of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from bentos import http
+from bentos.errors import IncumbentError, ModelNotReady
+from bentos.http import ASGIApp, Receive, Reply, Scope, Send, problem
+from bentos.schema import Event, EventSchema
+from bentos.tickets import Tickets, own_errors, replay, with_json_body
+from monitoring import metrics
+
+log = logging.getLogger("incumbent.http")
+
+SCORE: Final = "/score"
+BATCH: Final = "/score/batch"
+LABELS: Final = "/labels"
+MODEL: Final = "/model"
+METRICS: Final = "/metrics"
+_SWEEP_SECONDS: Final = 0.5
+
+
+class Desk(Protocol):
+    """What the front door needs of the runtime behind it."""
+
+    schema: EventSchema
+    body_limit: int
+    """Bytes of one request's body."""
+    max_batch: int
+    """Events or labels of one list."""
+    capacity: int
+    """Requests under way at once; more are refused with 429."""
+    body_timeout_s: float
+    """Longest time for a body to arrive."""
+
+    def ready(self) -> bool:
+        """Whether a verified champion is in office."""
+        ...
+
+    def submit(self, event: Event) -> asyncio.Future[bytes]:
+        """Score one event with whatever else is there; the future holds the reply's body."""
+        ...
+
+    def take_labels(self, body: bytes) -> bytes:
+        """Accept one label or a list of labels; returns the reply's body."""
+        ...
+
+    def model_card(self) -> bytes:
+        """What is in office and since when, as JSON."""
+        ...
+
+    def observe(self) -> None:
+        """Bring the gauges up to date before they are read."""
+        ...
+
+
+class Tally(Protocol):
+    """Counts the requests that the framework's own layer does not see."""
+
+    def add(self, endpoint: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        ...
+
+    def flush(self) -> None:
+        """Move the counts into the instruments behind ``/metrics``."""
+        ...
+
+
+class FrontDoor:
+    """ASGI middleware; see the module's text.
+
+    Args:
+        app: the rest of the chain.
+        desk: gives the runtime, or none while it is being built.
+        tally: makes the request counter once the chain below is complete.
+        tickets: where rows of ``/score/batch`` wait.
+        known: whether a path leads anywhere.
+        index: HTML behind ``/``.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        desk: Callable[[], Desk | None],
+        tally: Callable[[ASGIApp], Tally],
+        tickets: Tickets,
+        known: Callable[[str], bool],
+        index: bytes = b"",
+    ) -> None:
+        self._app = app
+        self._desk = desk
+        self._tally = tally(app)
+        self._tickets = tickets
+        self._known = known
+        self._index = index
+        self._in_flight = 0
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+        self._answers: dict[str, Callable[[Desk, Scope, Receive], Coroutine[Any, Any, Reply]]] = {
+            LABELS: self._labels,
+            MODEL: self._model,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection, or pass it on."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._app(scope, receive, send)
+        elif kind == "http":
+            await self._http(scope, receive, send)
+        else:  # there is no websocket here, and its path would become a time series
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path == SCORE:
+            await self._timed(self._score, SCORE, scope, receive, send)
+        elif path in self._answers:
+            await self._timed(self._answers[path], path, scope, receive, send)
+        elif path == BATCH:
+            await self._batch(scope, receive, send)
+        elif path == "/":
+            await http.page(send, self._index)
+        elif self._known(path):
+            if path == METRICS:
+                self._tally.flush()
+                self._observe()
+            await self._app(scope, receive, send)
+        else:
+            metrics.REFUSED.labels("other", http.NOT_FOUND.code).inc()
+            await http.reply(send, *http.refusal(problem(http.NOT_FOUND)))
+
+    async def _timed(
+        self,
+        answer: Callable[[Desk, Scope, Receive], Coroutine[Any, Any, Reply]],
+        path: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer here: count, limit, translate errors."""
+        started = time.perf_counter()
+        try:
+            found = await answer(self._enter(), scope, receive)
+        except Exception as exc:
+            found = _refuse(exc, path)
+        finally:
+            self._in_flight -= 1
+        await http.reply(send, *found)
+        self._tally.add(path, found.status, time.perf_counter() - started)
+
+    def _observe(self) -> None:
+        if (desk := self._desk()) is not None:
+            desk.observe()
+
+    def _enter(self) -> Desk:
+        # Counted even when refused, so that the caller can always count down.
+        self._in_flight += 1
+        desk = self._desk()
+        if desk is None:
+            raise ModelNotReady("the service is starting; ask /readyz")
+        if self._in_flight > desk.capacity:
+            raise problem(http.BUSY, headers=((b"retry-after", b"1"),))
+        return desk
+
+    async def _score(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        body = await self._body(desk, scope, receive)
+        if not desk.ready():
+            raise problem(http.NOT_READY)
+        return Reply(200, await desk.submit(desk.schema.decode(body)))
+
+    async def _labels(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        return Reply(200, desk.take_labels(await self._body(desk, scope, receive)))
+
+    async def _model(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        _only(scope, "GET")
+        return Reply(200, desk.model_card())
+
+    async def _batch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        numbers: list[int] = []
+        started = time.perf_counter()
+        try:
+            desk = self._enter()
+            body = await self._body(desk, scope, receive)
+            if not desk.ready():
+                raise problem(http.NOT_READY)
+            numbers = self._tickets.issue(desk.schema.decode_many(body, desk.max_batch))
+        except Exception as exc:
+            found = _refuse(exc, BATCH)
+            await http.reply(send, *found)
+            self._tally.add(BATCH, found.status, time.perf_counter() - started)
+        else:
+            # BentoML counts this one: it passes through all its layers.
+            await self._app(with_json_body(scope), replay(msgspec.json.encode(numbers)), own_errors(send, BATCH))
+        finally:
+            self._in_flight -= 1
+            self._tickets.void(numbers)
+
+    async def _body(self, desk: Desk, scope: Scope, receive: Receive) -> bytes:
+        """The request's body, within its limits of type, size and time."""
+        _only(scope, "POST")
+        http.check_headers(scope["headers"], desk.body_limit)
+        task = asyncio.current_task()
+        assert task is not None
+        self._reading[task] = time.monotonic() + desk.body_timeout_s
+        self._watch()
+        try:
+            return await http.read_body(receive, desk.body_limit)
+        except asyncio.CancelledError:
+            if task in self._reading or task.uncancel():
+                raise
+            raise problem(http.SLOW_BODY) from None
+        finally:
+            self._reading.pop(task, None)
+
+    def _watch(self) -> None:
+        # One sweeper for all bodies: a timer of its own would cost each request more than reading does.
+        if self._sweeper is None or self._sweeper.done():
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self._tally.flush()
+            self._observe()
+            now = time.monotonic()
+            for task in [task for task, deadline in self._reading.items() if deadline < now]:
+                del self._reading[task]
+                task.cancel()
+
+
+def _refuse(error: Exception, path: str) -> Reply:
+    found = http.refusal(error)
+    if not isinstance(error, IncumbentError):
+        # The text of a foreign error may hold a value of the event, so only its type and place are logged.
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        log.error("%s failed: %s\n%s", path, type(error).__name__, frames)
+    metrics.REFUSED.labels(path, http.translate(error).code).inc()
+    return found
+
+
+def _only(scope: Scope, method: str) -> None:
+    if scope["method"] != method:
+        raise problem(http.METHOD, f"{scope['path']} answers {method}", ((b"allow", method.encode()),))

@@ -1,0 +1,198 @@
+"""HTTP without a framework: replies, errors as JSON, and a body that is never read past its limit.
+
+Every error of the product leaves as ``{"error": {"code": "...", "message": "..."}}``. The code is a
+word for programs, the message is for people; neither ever holds a value of the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from bentos.errors import (
+    DuplicateEvent,
+    EventError,
+    IncumbentError,
+    ModelNotReady,
+    SpoolFull,
+)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+JSON: Final = b"application/json"
+_HEADERS_BY_LENGTH: Final = 4096
+
+
+class HttpProblem(IncumbentError):
+    """A request that is refused, with the status that says so.
+
+    Attributes:
+        status: the HTTP status.
+        code: a stable word for programs.
+        headers: extra response headers.
+    """
+
+    def __init__(self, status: int, code: str, message: str, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = headers
+
+
+class Reply(NamedTuple):
+    """A finished response: status, JSON body, extra headers."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class ErrorKind(NamedTuple):
+    """One row of the table of errors: what a client may meet, and why."""
+
+    status: int
+    code: str
+    meaning: str
+
+
+# One table for replies, the API page and the tests.
+INVALID: Final = ErrorKind(400, "invalid", "The body is not the JSON that the schema asks for; the column is named.")
+NOT_FOUND: Final = ErrorKind(404, "not_found", "There is no such path.")
+METHOD: Final = ErrorKind(405, "method_not_allowed", "The path answers another method.")
+SLOW_BODY: Final = ErrorKind(408, "slow_body", "The body did not arrive in time.")
+CONFLICT: Final = ErrorKind(409, "conflict", "The event id was answered before, with another body.")
+TOO_LARGE: Final = ErrorKind(413, "too_large", "The body or the list is longer than the limit.")
+MEDIA_TYPE: Final = ErrorKind(415, "unsupported_media_type", "Only application/json is read.")
+UNPROCESSABLE: Final = ErrorKind(422, "unprocessable", "The label is well formed but cannot be true.")
+BUSY: Final = ErrorKind(429, "busy", "More requests are under way than the service takes; retry after a pause.")
+INTERNAL: Final = ErrorKind(500, "internal", "A fault of the service; it is logged.")
+NOT_READY: Final = ErrorKind(503, "not_ready", "No verified model is in office yet.")
+LOG_FULL: Final = ErrorKind(503, "log_full", "The prediction log is at its cap and answers may not go unlogged.")
+TIMEOUT: Final = ErrorKind(504, "timeout", "The service did not answer in time.")
+ERRORS: Final = (
+    INVALID, NOT_FOUND, METHOD, SLOW_BODY, CONFLICT, TOO_LARGE, MEDIA_TYPE, UNPROCESSABLE, BUSY, INTERNAL,
+    NOT_READY, LOG_FULL, TIMEOUT,
+)  # fmt: skip
+
+_KINDS: Final = (
+    (DuplicateEvent, CONFLICT),
+    (EventError, INVALID),
+    (ModelNotReady, NOT_READY),
+    (SpoolFull, LOG_FULL),
+)
+
+
+def problem(kind: ErrorKind, message: str = "", headers: tuple[tuple[bytes, bytes], ...] = ()) -> HttpProblem:
+    """An error of the table, with its own message or the table's."""
+    return HttpProblem(kind.status, kind.code, message or kind.meaning, headers)
+
+
+def translate(error: Exception) -> HttpProblem:
+    """What an error of the product means to a client; anything unknown is a fault of the service."""
+    if isinstance(error, HttpProblem):
+        return error
+    for kind_of_error, kind in _KINDS:
+        if isinstance(error, kind_of_error):
+            return problem(kind, str(error))
+    return problem(INTERNAL)
+
+
+def error_body(code: str, message: str) -> bytes:
+    """``{"error": {"code": ..., "message": ...}}``."""
+    return msgspec.json.encode({"error": {"code": code, "message": message}})
+
+
+def refusal(error: Exception) -> Reply:
+    """The reply to a request that raised ``error``."""
+    found = translate(error)
+    return Reply(found.status, error_body(found.code, str(found)), found.headers)
+
+
+async def reply(send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    """Send a whole JSON response."""
+    base = _json_headers(len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*base, *headers] if headers else base})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def page(send: Send, html: bytes) -> None:
+    """Send a whole HTML page."""
+    headers = [(b"content-type", b"text/html; charset=utf-8"), (b"content-length", str(len(html)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": html})
+
+
+def _json_headers(length: int) -> list[tuple[bytes, bytes]]:
+    if length < _HEADERS_BY_LENGTH and (known := _KNOWN_HEADERS.get(length)) is not None:
+        return known
+    made = [(b"content-type", JSON), (b"content-length", str(length).encode())]
+    if length < _HEADERS_BY_LENGTH:
+        _KNOWN_HEADERS[length] = made
+    return made
+
+
+# Bodies of one length share their header list: it is built once instead of once a request.
+_KNOWN_HEADERS: dict[int, list[tuple[bytes, bytes]]] = {}
+
+
+def check_headers(headers: RawHeaders, limit: int) -> None:
+    """Refuse another content type and a declared length above ``limit`` bytes, before any body is read.
+
+    Raises:
+        HttpProblem: 415, 413 or 400.
+    """
+    media_type = b""
+    for name, value in headers:
+        if name == b"content-type":
+            media_type = value
+        elif name == b"content-length":
+            check_length(value, limit)
+    if media_type != JSON and not _is_json(media_type):
+        raise problem(MEDIA_TYPE)
+
+
+def check_length(value: bytes, limit: int) -> None:
+    """Refuse a ``content-length`` above ``limit``; raises :class:`HttpProblem` 413 or 400."""
+    if not value.isdigit():
+        raise problem(INVALID, "content-length is no number")
+    if int(value) > limit:
+        raise problem(TOO_LARGE, f"the body is longer than {limit} bytes")
+
+
+def _is_json(media_type: bytes) -> bool:
+    """Whether it is application/json, with no charset but UTF-8 (RFC 8259 knows no other)."""
+    kind, *parameters = (part.strip().lower() for part in media_type.split(b";"))
+    charsets = [p.partition(b"=")[2].strip(b'"') for p in parameters if p.startswith(b"charset")]
+    return kind == JSON and all(charset in (b"utf-8", b"utf8", b"us-ascii") for charset in charsets)
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Read a body of at most ``limit`` bytes; a longer one, chunked or not, is left unread.
+
+    Raises:
+        HttpProblem: 413 as soon as the limit is passed, 400 when the client goes away.
+    """
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False) and len(body) <= limit:
+        if message["type"] == "http.disconnect":
+            raise problem(INVALID, "the client went away")
+        return body
+    parts = [body]
+    size = len(body)
+    while size <= limit and message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise problem(INVALID, "the client went away")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+    if size > limit:
+        raise problem(TOO_LARGE, f"the body is longer than {limit} bytes")
+    return b"".join(parts)

@@ -1,0 +1,148 @@
+"""Who answers: one model version, or an external score, with the windows that feed it.
+
+An :class:`Office` is replaced as a whole by assigning one reference, so every answer names exactly
+one version, and a batch never sees half of a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bentos.contract import Matrix
+from bentos.event import Event
+from bentos.features import FeaturePlan
+from bentos.model import Scores, ScoringModel
+from bentos.predictor import Predict, fast_predict
+from bentos.roles import ModelRef
+from bentos.usecase import ExternalIncumbent
+from bentos.windows import WindowState
+
+EXTERNAL: Final = "external"
+
+
+class Holder(Protocol):
+    """Whoever holds office: scores events, given the features of the union plan."""
+
+    @property
+    def ref(self) -> ModelRef:
+        """What each answer names."""
+        ...
+
+    @property
+    def alias(self) -> str:
+        """The role that it answers under."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """Calibrated scores at or above it are flagged."""
+        ...
+
+    @property
+    def digest(self) -> str | None:
+        """Contract digest, or none for an external score."""
+        ...
+
+    @property
+    def plan(self) -> FeaturePlan:
+        """Features it needs, or that are logged beside an external score."""
+        ...
+
+    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
+        """One score for each event; ``features`` has the union's columns, ``positions`` picks its own."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ModelHolder:
+    """A verified model version."""
+
+    ref: ModelRef
+    model: ScoringModel
+    digest: str | None
+    alias: str = "champion"
+
+    @cached_property
+    def threshold(self) -> float:
+        """See :class:`Holder`."""
+        return float(self.model.threshold.value)
+
+    @property
+    def plan(self) -> FeaturePlan:
+        """See :class:`Holder`."""
+        return self.model.plan
+
+    @cached_property
+    def predict(self) -> Predict:
+        """The booster's quickest way from features to raw scores."""
+        return fast_predict(self.model.booster, self.model.golden.features)
+
+    def warm_up(self) -> None:
+        """Prove the quick way and score golden rows, so that the first request pays for nothing."""
+        for _ in range(3):
+            self.predict(self.model.golden.features)
+            self.predict(self.model.golden.features[:1])
+        self.model.warm_up()
+
+    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
+        """See :class:`Holder`."""
+        # Taking columns gives Fortran order, which the predictor would have to copy again.
+        raw = self.predict(np.ascontiguousarray(features[:, positions]))
+        return Scores(raw, self.model.calibrator.apply(raw))
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalHolder:
+    """A score column of the event, while no model of ours holds office."""
+
+    incumbent: ExternalIncumbent
+    plan: FeaturePlan
+    alias: str = EXTERNAL
+    digest: str | None = None
+
+    @property
+    def ref(self) -> ModelRef:
+        """See :class:`Holder`."""
+        return ModelRef(self.incumbent.column, "0")
+
+    @property
+    def threshold(self) -> float:
+        """See :class:`Holder`."""
+        return self.incumbent.threshold
+
+    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
+        """See :class:`Holder`; raw and calibrated score are the column."""
+        given = np.array([event.value(self.incumbent.column) for event in events], dtype=np.float64)
+        return Scores(given.astype(np.float32), given)
+
+
+@dataclass(frozen=True, eq=False)
+class Office:
+    """What answers from one moment on.
+
+    Attributes:
+        holder: who answers.
+        plan: union of the features of every model in a role: what is computed and logged.
+        windows: the state that the features are read from.
+        positions: the holder's columns in the union.
+        since: machine time at which this holder took office here.
+    """
+
+    holder: Holder
+    plan: FeaturePlan
+    windows: WindowState
+    positions: NDArray[np.intp]
+    since: datetime
+
+    @classmethod
+    def of(cls, holder: Holder, plan: FeaturePlan, windows: WindowState, since: datetime) -> Office:
+        """Seat a holder on a union plan that holds its features."""
+        positions = np.asarray(holder.plan.positions_in(plan), dtype=np.intp)
+        return cls(holder, plan, windows, positions, since)

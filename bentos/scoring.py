@@ -1,0 +1,192 @@
+"""The scoring core: events in, answers out, and the log written before anybody is answered.
+
+One batch runs to its end on the event loop's thread: windows read and add event by event, the
+champion predicts once, the spool gets one write. So the order of the log is the order of the
+windows, and no lock is needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+
+from bentos.answers import answer, ending
+from bentos.errors import DuplicateEvent, ModelCorrupt, ModelNotReady
+from bentos.event import Event
+from bentos.http import translate
+from bentos.office import Office
+from monitoring import metrics
+from monitoring.store.records import LabelRecord, PlanRecord, ScoreRecord
+
+Answer = bytes | Exception
+
+
+class Spool(Protocol):
+    """Where records go before an answer; see :class:`bentos.spool.SpoolWriter`."""
+
+    def declare(self, plan: PlanRecord) -> None:
+        """Say what a plan id stands for, before the first record that carries it."""
+        ...
+
+    def append(self, records: Sequence[ScoreRecord | LabelRecord]) -> None:
+        """Write the records at once; raises :class:`~bentos.errors.SpoolFull` in strict mode."""
+        ...
+
+
+class Tap(Protocol):
+    """Hears of every event that was added to the windows, while a new state is being built."""
+
+    def heard(self, events: Sequence[Event], answers: Sequence[Answer], now_us: int) -> None:
+        """Called after each batch with what was scored and answered."""
+        ...
+
+
+def machine_time_us() -> int:
+    """Machine time in microseconds since 1970, UTC."""
+    return time.time_ns() // 1000
+
+
+class Scorer:
+    """Scores batches of events for one use case.
+
+    Args:
+        usecase: name written to the log.
+        office: who answers now, or none.
+        spool: the durable log's first stop.
+        tap: hears of scored events.
+        clock: machine time in microseconds.
+
+    Attributes:
+        newest_us: newest event time seen, in microseconds; 0 before the first.
+    """
+
+    def __init__(
+        self,
+        usecase: str,
+        office: Callable[[], Office | None],
+        spool: Spool,
+        tap: Tap | None = None,
+        clock: Callable[[], int] = machine_time_us,
+    ) -> None:
+        self.newest_us = 0
+        self._usecase = usecase
+        self._office = office
+        self._spool = spool
+        self._tap = tap
+        self._clock = clock
+        self._logged_plan = ""
+        self._tally = metrics.ScoreTally()
+
+    def run(self, events: Sequence[Event]) -> list[Answer]:
+        """One answer for each event, in order; an exception is the answer to its own event only.
+
+        An id that was answered before gets its first answer if the body is the same.
+
+        Raises:
+            ModelNotReady: nobody is in office.
+            SpoolFull: nothing was answered; the same events may be sent again.
+        """
+        office = self._office()
+        if office is None:
+            raise ModelNotReady("no verified model is in office yet")
+        answers: list[Answer | None] = [None] * len(events)
+        fresh: dict[str, int] = {}
+        repeats: list[tuple[int, int]] = []
+        for at, event in enumerate(events):
+            known = office.windows.answered(event.event_id)
+            if known is not None:
+                answers[at] = _repeat(event, *known)
+            elif (first := fresh.setdefault(event.event_id, at)) != at:
+                repeats.append((at, first))
+        if fresh:
+            places = list(fresh.values())
+            for at, said in zip(places, self._score(office, [events[at] for at in places]), strict=True):
+                answers[at] = said
+        for at, first in repeats:
+            earlier = answers[first]
+            answers[at] = (
+                _repeat(events[at], events[first].body_hash, earlier) if isinstance(earlier, bytes) else earlier
+            )
+        return [found for found in answers if found is not None]
+
+    def flush(self) -> None:
+        """Move what was counted into the instruments behind ``/metrics``."""
+        self._tally.flush()
+
+    def _score(self, office: Office, events: list[Event]) -> list[Answer]:
+        holder = office.holder
+        now = self._clock()
+        features = office.plan.rows(events, office.windows)
+        scores = holder.scores(events, features, office.positions)
+        flags = scores.calibrated >= holder.threshold
+        end = ending(holder.threshold, holder.ref.name, holder.ref.version, holder.alias)
+        raw, score, flagged = scores.raw.tolist(), scores.calibrated.tolist(), flags.tolist()
+        records: list[ScoreRecord] = []
+        answers: list[Answer] = []
+        blob, width = np.ascontiguousarray(features, dtype="<f4").tobytes(), 4 * features.shape[1]
+        for i, event in enumerate(events):
+            if not 0.0 <= score[i] <= 1.0:  # NaN is not between them either
+                answers.append(ModelCorrupt("the model gave no score between 0 and 1"))
+                continue
+            records.append(
+                ScoreRecord(
+                    self._usecase, event.event_id, event.time_us, now, "live", event.as_json(),
+                    office.plan.fingerprint, blob[i * width : (i + 1) * width],
+                    holder.ref.name, holder.ref.version, holder.alias, holder.digest,
+                    raw[i], score[i], holder.threshold, flagged[i],
+                )
+            )  # fmt: skip
+            answers.append(answer(event.event_id, score[i], flagged[i], end))
+        self._log(office, records)
+        self._settle(office, events, answers, now)
+        self._tally.add(holder.ref.version, holder.alias, flagged)
+        return answers
+
+    def _log(self, office: Office, records: list[ScoreRecord]) -> None:
+        if self._logged_plan != office.plan.fingerprint:
+            # The log can read the feature blobs only when it knows the plan's columns.
+            self._spool.declare(PlanRecord(office.plan.fingerprint, office.plan.names))
+            self._logged_plan = office.plan.fingerprint
+        self._spool.append(records)
+
+    def _settle(self, office: Office, events: list[Event], answers: list[Answer], now: int) -> None:
+        """After the log holds them: remember the answers, tell the tap."""
+        for event, said in zip(events, answers, strict=True):
+            if isinstance(said, bytes):
+                office.windows.remember(event.event_id, event.body_hash, said, now)
+        self.newest_us = max(self.newest_us, max(event.time_us for event in events))
+        if self._tap is not None:
+            self._tap.heard(events, answers, now)
+
+
+def _repeat(event: Event, body_hash: str, said: bytes) -> Answer:
+    if event.body_hash != body_hash:
+        return DuplicateEvent("this event id was answered before, with another body")
+    metrics.REPLAYED.inc()
+    return said
+
+
+def row_answers(score: Callable[[list[Event]], list[Answer]], events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Answers of a list as JSON objects; an event that fails says so in its own place.
+
+    Args:
+        score: scores a batch, and may fail as a whole.
+        events: checked events.
+    """
+    try:
+        answers: Sequence[Answer] = score(list(events))
+    except Exception as exc:  # rows of several requests share a batch: each is told, none is lost
+        answers = [exc] * len(events)
+    return [_row(event, said) for event, said in zip(events, answers, strict=True)]
+
+
+def _row(event: Event, said: Answer) -> dict[str, Any]:
+    if isinstance(said, bytes):
+        found: dict[str, Any] = msgspec.json.decode(said)
+        return found
+    refused = translate(said)
+    return {"event_id": event.event_id, "error": {"code": refused.code, "message": str(refused)}}

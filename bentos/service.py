@@ -1,0 +1,188 @@
+"""The Bento: ``bentoml serve bentos.service:Incumbent`` serves the use case of ``INCUMBENT_USECASE``.
+
+The only module that imports bentoml. Its APIs say what exists; the front door
+(:mod:`bentos.fastpath`), the outermost link of the same chain, answers most of them before the
+framework's own layers run. ``/score/batch`` passes through BentoML's adaptive batching.
+
+Heavy imports wait until the worker needs them: what this module imports, the master process holds too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import bentoml
+import msgspec
+import yaml
+from _bentoml_sdk import Service
+from bentoml.validators import ContentType
+from pydantic import PlainValidator, WithJsonSchema
+
+if TYPE_CHECKING:
+    from bentos.compose import Runtime
+    from bentos.event import Event
+    from bentos.tickets import Tickets
+    from monitoring.metrics import RequestTally
+
+NAMESPACE = "incumbent"
+BATCH_ROWS = 256
+"""Rows scored in one go for lists: longer ones would hold up single events."""
+
+
+class ApiPage(dict[str, Any]):
+    """Our OpenAPI document in the form that BentoML asks for."""
+
+    def asdict(self) -> dict[str, Any]:
+        """The document."""
+        return dict(self)
+
+
+yaml.add_representer(ApiPage, yaml.representer.SafeRepresenter.represent_dict)
+
+
+@lru_cache(maxsize=1)
+def runtime() -> Runtime:
+    """The runtime of this process, made on first use and started by the service."""
+    from bentos.compose import build_runtime
+    from bentos.settings import read_settings
+
+    return build_runtime(read_settings())
+
+
+@lru_cache(maxsize=1)
+def tickets() -> Tickets:
+    """Where rows of lists wait while their numbers pass through BentoML."""
+    from bentos.tickets import Tickets
+
+    return Tickets()
+
+
+class FrontedService(Service):  # type: ignore[misc]  # the base has no type information
+    """A BentoML service behind our front door, with our OpenAPI document."""
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        """BentoML's application with one more, outermost, middleware."""
+        from bentos.apipage import INDEX
+        from bentos.fastpath import FrontDoor
+
+        app = super().to_asgi(is_main)
+        known = _known_paths(app.routes).__contains__
+        app.add_middleware(FrontDoor, desk=runtime, tally=_tally, tickets=tickets(), known=known, index=INDEX)
+        return app
+
+    @property
+    def openapi_spec(self) -> ApiPage:
+        """See :func:`bentos.apipage.openapi`."""
+        from bentos.apipage import openapi
+
+        version = self.bento.tag.version if self.bento is not None else "unbuilt"
+        here = runtime()
+        return ApiPage(openapi(here.usecase, here.schema, version or "unbuilt", here.max_batch))
+
+
+def _known_paths(routes: list[Any]) -> frozenset[str]:
+    """Every path that leads anywhere: of routes, and of the files behind mounted folders."""
+    paths = set()
+    for route in routes:
+        folder = getattr(getattr(route, "app", None), "directory", None)
+        if folder is None:
+            paths.add(route.path)
+        else:
+            files = (file.relative_to(folder) for file in Path(folder).rglob("*") if file.is_file())
+            paths.update(f"{route.path}/{file.as_posix()}" for file in files)
+    return frozenset(paths)
+
+
+def _tally(below: Any) -> RequestTally:
+    """Count what the front door answers in the instruments of BentoML's own metrics layer."""
+    from monitoring.metrics import RequestTally
+
+    def instruments() -> tuple[Any, Any] | None:
+        if not hasattr(below, "_setup"):  # metrics are switched off
+            return None
+        if not below._is_setup:
+            below._setup()
+        return below.metrics_request_total, below.metrics_request_duration
+
+    def labels() -> dict[str, str]:
+        here = bentoml.server_context
+        return {
+            "service_name": here.bento_name,
+            "service_version": here.bento_version,
+            "runner_name": here.service_name or "",
+        }
+
+    return RequestTally(instruments, labels)
+
+
+def _redeem(number: Any) -> Event:
+    """The row that waits under a ticket's number."""
+    try:
+        return tickets().redeem(number)
+    except (KeyError, TypeError) as exc:
+        raise ValueError("an event comes through the front door") from exc
+
+
+_OBJECT = WithJsonSchema({"type": "object"})
+Row = Annotated[Any, PlainValidator(_redeem), _OBJECT]
+Json = ContentType("application/json")
+EventBody = Annotated[dict[str, Any], Json]
+Rows = Annotated[list[Row], Json]
+Answer = Annotated[dict[str, Any], Json]
+Answers = Annotated[list[dict[str, Any]], Json]
+
+
+@bentoml.service(
+    name=NAMESPACE,
+    service_class=FrontedService,
+    workers=1,  # the window state lives in the process; replicas need a shared one
+    traffic={"timeout": 5, "max_concurrency": 512},
+    tracing={"excluded_urls": ".*"},
+    logging={"access": {"enabled": False}},
+    metrics={
+        "namespace": NAMESPACE,
+        "duration": {"buckets": [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0]},
+    },
+)
+class Incumbent:
+    """Scores events with the model in office and writes the prediction log."""
+
+    def __init__(self) -> None:
+        self.runtime = runtime()
+
+    @bentoml.on_startup
+    async def open(self) -> None:
+        """Start the runtime's threads; the service is ready when a champion is in office."""
+        logging.getLogger(NAMESPACE).setLevel(logging.INFO)
+        self.runtime.start(asyncio.get_running_loop())
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """End them, and make the log durable."""
+        self.runtime.stop()
+
+    async def __is_ready__(self) -> bool:
+        return self.runtime.ready()
+
+    @bentoml.api(route="/score")
+    async def score(self, event: EventBody, /) -> Answer:
+        """Score one event."""
+        found: dict[str, Any] = msgspec.json.decode(await self.runtime.submit(self.runtime.schema.event(event)))
+        return found
+
+    @bentoml.api(route="/score/batch", batchable=True, max_batch_size=BATCH_ROWS)
+    async def score_batch(self, events: Rows, /) -> Answers:
+        """Score a list of events; never raises, because one batch carries rows of several requests."""
+        from bentos.scoring import row_answers
+
+        return row_answers(self.runtime.score, events)
+
+    @bentoml.api(route="/labels")
+    async def labels(self, labels: EventBody, /) -> Answer:
+        """Take one label or a list of labels."""
+        found: dict[str, Any] = msgspec.json.decode(self.runtime.take_labels(msgspec.json.encode(labels)))
+        return found

@@ -1,0 +1,197 @@
+"""Prometheus instruments of the serving process: fast figures, counted where they happen.
+
+Slow figures (drift, matured performance, lag of the log) come from the database and belong to
+``monitoring.exporter``. Everything here is module level, because BentoML merges the processes of a
+service through prometheus_client's multiprocess files and custom collectors would not reach
+``/metrics``. Gauges say how several processes merge.
+
+No label ever holds an event id, an entity or a value of an event.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+NAMESPACE: Final = "incumbent"
+
+SCORED: Final = Counter(
+    "scored_events",
+    "Events answered with a score, by the version that answered, its role and the decision",
+    ["version", "alias", "decision"],
+    namespace=NAMESPACE,
+)
+REPLAYED: Final = Counter(
+    "replayed_events", "Events whose id and body were answered before: the answer was repeated", namespace=NAMESPACE
+)
+REFUSED: Final = Counter(
+    "refused_requests", "Requests refused, by path and error code", ["path", "code"], namespace=NAMESPACE
+)
+BATCH: Final = Histogram(
+    "score_batch_events",
+    "Events scored together",
+    namespace=NAMESPACE,
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
+)
+LABELS: Final = Counter("received_labels", "Labels accepted over HTTP, by source", ["source"], namespace=NAMESPACE)
+LABELS_APPLIED: Final = Counter("applied_labels", "Labels fed to the window state", namespace=NAMESPACE)
+
+READY: Final = Gauge(
+    "ready", "1 while a verified champion is in office", namespace=NAMESPACE, multiprocess_mode="livemax"
+)
+SERVED: Final = Gauge(
+    "served_version",
+    "Version in office here, as a number; 0 is an external incumbent",
+    namespace=NAMESPACE,
+    multiprocess_mode="livemostrecent",
+)
+SINCE: Final = Gauge(
+    "served_since_timestamp_seconds",
+    "When the version in office took office here",
+    namespace=NAMESPACE,
+    multiprocess_mode="livemostrecent",
+)
+ALIAS: Final = Gauge(
+    "alias_version",
+    "Version that the registry gives a role, as last seen here; 0 is vacant",
+    ["role"],
+    namespace=NAMESPACE,
+    multiprocess_mode="livemostrecent",
+)
+POLLED: Final = Gauge(
+    "registry_polled_timestamp_seconds",
+    "Last time the registry answered",
+    namespace=NAMESPACE,
+    multiprocess_mode="livemostrecent",
+)
+POLL_FAILURES: Final = Counter(
+    "registry_poll_failures", "Look-ups that the registry did not answer", namespace=NAMESPACE
+)
+SWAPS: Final = Counter("model_swaps", "Changes of the version in office", namespace=NAMESPACE)
+REJECTED: Final = Counter(
+    "model_rejections",
+    "Versions that were refused, by reason: missing, corrupt, schema, journal",
+    ["version", "reason"],
+    namespace=NAMESPACE,
+)
+REJECTED_NOW: Final = Gauge(
+    "model_rejected",
+    "1 while a version that holds a role is refused here",
+    ["role"],
+    namespace=NAMESPACE,
+    multiprocess_mode="livemostrecent",
+)
+SWAP_SECONDS: Final = Histogram(
+    "model_swap_seconds",
+    "From seeing a changed alias to the first batch of the new version: fetch, verify, warm up, swap",
+    namespace=NAMESPACE,
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
+)
+
+WINDOW_EVENTS: Final = Gauge(
+    "window_events", "Events held by the window state", namespace=NAMESPACE, multiprocess_mode="livemostrecent"
+)
+WINDOW_REBUILDS: Final = Counter(
+    "window_rebuilds", "Times the window state was built from the log, by outcome", ["outcome"], namespace=NAMESPACE
+)
+WINDOW_REBUILD_SECONDS: Final = Gauge(
+    "window_rebuild_seconds", "Length of the last rebuild", namespace=NAMESPACE, multiprocess_mode="livemostrecent"
+)
+
+LOG_ACCEPTED: Final = Gauge(
+    "log_accepted_records",
+    "Records given to the spool since the start",
+    namespace=NAMESPACE,
+    multiprocess_mode="livesum",
+)
+LOG_DROPPED: Final = Gauge(
+    "log_dropped_records",
+    "Records dropped at the spool's cap since the start",
+    namespace=NAMESPACE,
+    multiprocess_mode="livesum",
+)
+SPOOL_BYTES: Final = Gauge(
+    "spool_bytes", "Size of the spool on this machine", namespace=NAMESPACE, multiprocess_mode="livemax"
+)
+HEARTBEAT_FAILURES: Final = Counter(
+    "heartbeat_failures", "Heartbeats that the database did not take", namespace=NAMESPACE
+)
+
+
+class RequestTally:
+    """Counts requests in plain numbers and moves them into Prometheus instruments now and then.
+
+    One observation costs 7 us and one increment 3 us in multiprocess mode, a tenth of a whole request.
+
+    Args:
+        instruments: gives the counter and the histogram (with labels ``endpoint`` and
+            ``http_response_code``), or none when metrics are off.
+        labels: the other labels that they want.
+    """
+
+    def __init__(
+        self, instruments: Callable[[], tuple[Any, Any] | None], labels: Callable[[], Mapping[str, str]]
+    ) -> None:
+        self._instruments = instruments
+        self._labels = labels
+        self._seconds: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+
+    def add(self, endpoint: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self._seconds[endpoint, status].append(seconds)
+
+    def flush(self) -> None:
+        """Move what was counted into the instruments."""
+        if not self._seconds or (found := self._instruments()) is None:
+            return
+        total, duration = found
+        counted, self._seconds = self._seconds, defaultdict(list)
+        for (endpoint, status), seconds in counted.items():
+            labels = {**self._labels(), "endpoint": endpoint, "http_response_code": str(status)}
+            total.labels(**labels).inc(len(seconds))
+            observe_all(duration.labels(**labels), seconds)
+
+
+class ScoreTally:
+    """Counts scored events in plain numbers, like :class:`RequestTally`."""
+
+    def __init__(self) -> None:
+        self._sizes: list[float] = []
+        self._decisions: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+
+    def add(self, version: str, alias: str, flagged: list[bool]) -> None:
+        """Count one batch of one version."""
+        self._sizes.append(len(flagged))
+        counts = self._decisions[version, alias]
+        alerts = sum(flagged)
+        counts[0] += len(flagged) - alerts
+        counts[1] += alerts
+
+    def flush(self) -> None:
+        """Move what was counted into the instruments."""
+        sizes, self._sizes = self._sizes, []
+        if sizes:
+            observe_all(BATCH, sizes)
+        counted, self._decisions = self._decisions, defaultdict(lambda: [0, 0])
+        for (version, alias), counts in counted.items():
+            for decision, number in zip(("pass", "alert"), counts, strict=True):
+                SCORED.labels(version, alias, decision).inc(number)
+
+
+def observe_all(histogram: Any, values: list[float]) -> None:
+    """Observe many values at the price of one: each bucket is incremented once.
+
+    prometheus_client has no public call for it; these are the parts that ``observe`` itself uses.
+    """
+    bounds = histogram._upper_bounds
+    counts = [0] * len(bounds)
+    for value in values:
+        counts[bisect_left(bounds, value)] += 1
+    histogram._sum.inc(sum(values))
+    for bucket, number in zip(histogram._buckets, counts, strict=True):
+        if number:
+            bucket.inc(number)
