@@ -74,6 +74,8 @@ class PromotionPolicy(Policy):
     """Recall points the challenger may lose, for models that only cut false alarms."""
     max_false_positive_rate_increase: NonNegative = 0.01
     """Guardrail: upper bound of the rise in false-positive rate."""
+    max_challenger_errors: Share = 0.001
+    """Guardrail: share of answered events at which the challenger failed to score."""
     min_matured_days: Count = 14
     """Business days whose labels have all matured."""
     min_matured_positives: Count = 200

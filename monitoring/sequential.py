@@ -169,7 +169,9 @@ def anytime_ratio(x: ArrayLike, y: ArrayLike, alpha: float = 0.05, planned: floa
 
     ``x`` is the daily difference of counts (true positives of challenger minus champion), ``y`` the
     daily denominator (positives). The interval holds every d that the test of x - d y does not reject
-    (Fieller's construction with the anytime-valid t); e-value and p are those of d = 0.
+    (Fieller's construction with the anytime-valid t); e-value and p are those of d = 0. Where no day
+    differs at all there is no spread to judge by, and the bound is that of a rate never seen in the
+    whole denominator.
     """
     top, base = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     at_zero = anytime_t(top, alpha, planned)
@@ -179,7 +181,10 @@ def anytime_ratio(x: ArrayLike, y: ArrayLike, alpha: float = 0.05, planned: floa
             at_zero.n, None, None, None, None, None, None, None, at_zero.block, None, alpha, planned
         )
     point = float(top.sum()) / total
-    low, high = _fieller(blocked(top, at_zero.block), blocked(base, at_zero.block), alpha, planned / at_zero.block)
+    size = at_zero.block
+    low, high = _fieller(blocked(top, size), blocked(base, size), alpha, planned / size)
+    if not np.any(top):
+        low, high = _no_difference(total, alpha)
     return AnytimeT(
         at_zero.n, point, at_zero.sd, at_zero.t, at_zero.log_e, at_zero.p,
         low, high, at_zero.block, at_zero.autocorrelation, alpha, planned,
@@ -233,9 +238,17 @@ def _fieller(x: np.ndarray, y: np.ndarray, alpha: float, planned: float) -> tupl
     w = c * c / n
     a, b, k = m_y * m_y - w * v_y, m_x * m_y - w * v_xy, m_x * m_x - w * v_x
     root = b * b - a * k
-    if a <= 0.0 or v_y <= 0.0:
+    # No spread around the point is missing evidence, not certainty.
+    if a <= 0.0 or root <= 1e-12 * b * b:
         return None, None
-    # No spread at the point itself (two models that differ on no row): every other d is still tested,
-    # because x - d y varies with y. So the interval shrinks to the point instead of going missing.
-    root = max(root, 0.0)
     return (b - math.sqrt(root)) / a, (b + math.sqrt(root)) / a
+
+
+def _no_difference(trials: float, alpha: float) -> tuple[float, float]:
+    """Bounds of a rate that was not seen once in ``trials``, valid at every look.
+
+    The e-value of a rate r against a uniform mixture is (1-r)^-n/(n+1); it reaches 1/alpha at
+    r = 1 - (alpha/(n+1))^(1/n). Either model may be the better one by that much.
+    """
+    bound = -math.expm1((math.log(alpha) - math.log1p(trials)) / trials)
+    return -bound, bound

@@ -96,10 +96,19 @@ def test_the_ratio_bound_agrees_with_the_test_of_the_shifted_series() -> None:
     assert ratio.low < ratio.mean < ratio.high  # type: ignore[operator]  # both bounds are known here
 
 
-def test_models_that_differ_nowhere_have_a_ratio_of_exactly_zero() -> None:
-    ratio = anytime_ratio(np.zeros(30), np.random.default_rng(0).poisson(100, 30))
-    assert (ratio.low, ratio.high) == (0.0, 0.0)
-    assert anytime_ratio(np.zeros(30), np.full(30, 100.0)).high is None
+def test_models_that_differ_nowhere_are_equal_up_to_a_rate_that_was_never_seen() -> None:
+    ratio = anytime_ratio(np.zeros(30), np.full(30, 100.0))
+    assert ratio.high == pytest.approx(1 - (0.05 / 3001) ** (1 / 3000))
+    assert ratio.low == -ratio.high  # type: ignore[operator]  # known here
+    assert (ratio.mean, ratio.p) == (0.0, None)
+    few = anytime_ratio(np.zeros(3), np.full(3, 5.0))
+    assert few.high is not None
+    assert few.high > 0.3
+
+
+def test_a_difference_in_exact_proportion_has_no_spread_and_so_no_bound() -> None:
+    positives = np.random.default_rng(0).poisson(100, 30).astype(float)
+    assert anytime_ratio(0.02 * positives, positives).low is None
 
 
 def test_a_ratio_without_positives_is_unknown() -> None:

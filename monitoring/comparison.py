@@ -1,0 +1,164 @@
+"""From a paired comparison to a verdict: promote, keep, or keep watching.
+
+Promotion needs every check (an intersection-union test, so the level is not split over them). A
+check whose bound has not got there yet is ``INSUFFICIENT``: the comparison goes on. A check whose
+bound rules the goal out is ``FAIL``: the champion stays, once there is the minimum of evidence. So it
+does after ``max_shadow_days``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monitoring.gates import Check, Outcome, Status, Verdict, at_most, combine_checks, enough
+from monitoring.paired import PairedResult
+from monitoring.policies import PromotionPolicy
+from monitoring.sequential import AnytimeT, anytime_t, days_needed
+
+
+def judge_comparison(
+    result: PairedResult,
+    policy: PromotionPolicy,
+    *,
+    guards: Sequence[Check] = (),
+    shadow_days: int | None = None,
+) -> Verdict:
+    """The verdict on a challenger.
+
+    Args:
+        result: of :func:`monitoring.paired.compare_paired`.
+        policy: minimum evidence, required gain or margin, guardrails.
+        guards: further checks that must pass (latency, slices, ...).
+        shadow_days: days since the comparison began; the matured days when not given.
+
+    Raises:
+        ValueError: when champion and challenger are the same version.
+    """
+    if result.champion == result.challenger:
+        raise ValueError(f"{result.champion} cannot be compared with itself")
+    checks = (*comparison_checks(result, policy), *guards)
+    waited = result.days if shadow_days is None else shadow_days
+    outcome = _outcome(checks, result, policy, waited)
+    needed = expected_days(result, policy) if outcome == "keep_watching" else None
+    return Verdict(
+        kind="comparison",
+        outcome=outcome,
+        checks=checks,
+        challenger=result.challenger,
+        champion=result.champion,
+        as_of=result.as_of,
+        reasons=_reasons(result, policy, checks, outcome, needed, waited),
+        evidence_digest=result.digest,
+        days_needed=needed,
+    )
+
+
+def comparison_checks(result: PairedResult, policy: PromotionPolicy) -> tuple[Check, ...]:
+    """The checks that decide, each with the bound it looked at."""
+    margin = policy.recall_non_inferiority_margin
+    floor = 0.0 if margin is None else -margin
+    return (
+        enough("matured_days", result.days, policy.min_matured_days, "days whose labels have all matured"),
+        enough("matured_positives", result.positives, policy.min_matured_positives, "positives on those days"),
+        _above("cost_saving", result.saving, 0.0, f"{result.currency} a day"),
+        _above("recall_gain", result.recall_gain, floor, "recall"),
+        _point(result.recall_gain, policy.required_recall_gain),
+        _below("false_positive_rate_rise", result.false_positive_rate_rise, policy.max_false_positive_rate_increase),
+        _errors(result, policy),
+    )
+
+
+def expected_days(result: PairedResult, policy: PromotionPolicy) -> int | None:
+    """Matured days still needed if mean and spread stay as they are; ``None`` when never."""
+    margin = policy.recall_non_inferiority_margin or 0.0
+    gained = result.column("tp_b") - result.column("tp_a") + margin * result.column("positives")
+    waits = [days_needed(result.saving), days_needed(anytime_t(gained, policy.alpha, float(policy.planned_days)))]
+    point = result.recall_gain.mean
+    if point is None or point < policy.required_recall_gain:
+        return None
+    per_day = result.positives / result.days
+    waits.append(max(0, policy.min_matured_days - result.days))
+    waits.append(max(0, -int(-(policy.min_matured_positives - result.positives) // per_day)))
+    known = [wait for wait in waits if wait is not None]
+    return max(known) if len(known) == len(waits) else None
+
+
+def _outcome(checks: Sequence[Check], result: PairedResult, policy: PromotionPolicy, waited: int) -> Outcome:
+    found = combine_checks(checks)
+    if found == "pass":
+        return "promote"
+    if waited >= policy.max_shadow_days:
+        return "keep"
+    judged = result.days >= policy.min_matured_days and result.positives >= policy.min_matured_positives
+    return "keep" if found == "fail" and judged else "keep_watching"
+
+
+def _above(name: str, test: AnytimeT, limit: float, unit: str) -> Check:
+    """Passes when the lower bound exceeds ``limit``; fails when the upper one lies below it."""
+    if test.low is None or test.high is None:
+        return Check(name, None, limit, None, "INSUFFICIENT", _bounds(test, unit))
+    status: Status = "PASS" if test.low > limit else "FAIL" if test.high < limit else "INSUFFICIENT"
+    return Check(name, test.low, limit, test.low - limit, status, _bounds(test, unit))
+
+
+def _below(name: str, test: AnytimeT, limit: float) -> Check:
+    """Passes when the upper bound is at most ``limit``; fails when the lower one exceeds it."""
+    if test.low is None or test.high is None:
+        return Check(name, None, limit, None, "INSUFFICIENT", _bounds(test, "rate"))
+    status: Status = "PASS" if test.high <= limit else "FAIL" if test.low > limit else "INSUFFICIENT"
+    return Check(name, test.high, limit, limit - test.high, status, _bounds(test, "rate"))
+
+
+def _point(test: AnytimeT, needed: float) -> Check:
+    """The gain itself must be worth it. It fails only where the upper bound rules it out."""
+    if test.mean is None:
+        return Check("recall_gain_point", None, needed, None, "INSUFFICIENT", "no positives yet")
+    ruled_out = test.high is not None and test.high < needed
+    status: Status = "PASS" if test.mean >= needed else "FAIL" if ruled_out else "INSUFFICIENT"
+    detail = f"recall differs by {test.mean:+.4f}, {needed:+.4f} is asked"
+    return Check("recall_gain_point", test.mean, needed, test.mean - needed, status, detail)
+
+
+def _errors(result: PairedResult, policy: PromotionPolicy) -> Check:
+    """Events at which the challenger failed count against it; nothing seen is no evidence."""
+    seen = result.rows + result.unscored
+    share = result.challenger_errors / seen if seen else None
+    detail = f"failed at {result.challenger_errors} of {seen} events"
+    return at_most("challenger_errors", share, policy.max_challenger_errors, detail)
+
+
+def _bounds(test: AnytimeT, unit: str) -> str:
+    if test.mean is None:
+        return "no evidence yet"
+    days = f"{test.n * test.block} days" + ("" if test.block == 1 else f" in blocks of {test.block}")
+    if test.low is None or test.high is None:
+        return f"{test.mean:.4g} {unit}, no bound yet from {days}"
+    return f"{test.mean:.4g} {unit}, anytime-valid {test.low:.4g} to {test.high:.4g} from {days}"
+
+
+def _reasons(
+    result: PairedResult,
+    policy: PromotionPolicy,
+    checks: Sequence[Check],
+    outcome: Outcome,
+    needed: int | None,
+    waited: int,
+) -> tuple[str, ...]:
+    telling = [c for c in checks if outcome == "promote" or c.status != "PASS"]
+    telling.sort(key=lambda c: c.status != "FAIL")  # what rules it out comes first
+    reasons = [f"{c.name}: {_explained(c)}" for c in telling]
+    if outcome == "keep" and not any(c.status == "FAIL" for c in checks):
+        reasons.insert(0, f"no verdict after {waited} days (at most {policy.max_shadow_days}): the champion stays")
+    if outcome == "keep_watching":
+        more = "cannot be said at the present effect" if needed is None else f"about {needed} at the present effect"
+        reasons.append(f"matured days still needed: {more}")
+    matched = result.appendix.matched.difference if result.appendix else None
+    if matched is not None and matched <= 0.0 and (result.recall_gain.mean or 0.0) > 0.0:
+        reasons.append("at equal alerts the challenger catches no more: its gain is a lower threshold")
+    return tuple(reasons)
+
+
+def _explained(check: Check) -> str:
+    if check.value is not None and check.name.startswith("matured_"):
+        return f"{check.value:.0f} of {check.threshold:.0f} {check.detail}"
+    return check.detail or check.status.lower()
