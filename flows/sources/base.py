@@ -38,6 +38,8 @@ class SourceRead:
         revisions: every label revision observed by ``as_of``, for point-in-time features. It
             equals ``labels`` for sources that know one label an event.
         labelled: whether the source holds labels at all.
+        out_of_order: rows that came before an earlier one; they are sorted, but many of them in a log
+            that should be in order point at a broken clock.
     """
 
     events: pd.DataFrame
@@ -48,6 +50,7 @@ class SourceRead:
     as_of: datetime | None = None
     revisions: pd.DataFrame = field(default_factory=lambda: empty_labels())
     labelled: bool = True
+    out_of_order: int = 0
 
 
 @runtime_checkable

@@ -59,7 +59,8 @@ class TableSource(ABC):
         events, observed, quarantine = self._validated(table, window)
         labelled = self.knows_labels or label_in(table.columns, self.usecase.label) is not None
         labels, revisions = self.labels(events, observed, as_of) if labelled else (empty_labels(), empty_labels())
-        return SourceRead(events, labels, quarantine, window, self.origin, as_of, revisions, labelled)
+        unordered = int(events.attrs.get("out_of_order", 0))
+        return SourceRead(events, labels, quarantine, window, self.origin, as_of, revisions, labelled, unordered)
 
     def labels(
         self, events: pd.DataFrame, observed: pd.DataFrame, as_of: datetime | None

@@ -57,6 +57,13 @@ def test_a_csv_number_that_is_none_costs_its_row_and_says_where(tmp_path: Path) 
     ]
 
 
+def test_rows_out_of_order_are_sorted_and_counted(tmp_path: Path) -> None:
+    hours = (10, 12, 11, 13, 9)
+    read = read_csv(tmp_path, *(f"{i},2026-01-02 {h:02}:00:00,c,m,5.00,0" for i, h in enumerate(hours)))
+    assert read.events["transaction_id"].tolist() == ["4", "0", "2", "1", "3"]
+    assert read.out_of_order == 2
+
+
 def test_rows_of_a_folder_are_numbered_through_all_files(tmp_path: Path) -> None:
     for name in ("b.csv", "a.csv"):
         lines = [f"{name}{i},2026-01-02 10:00:00,c,m,{'x' if i == 1 else 1},0" for i in range(3)]
