@@ -61,16 +61,24 @@ class BusinessCalendar:
         return self.start_of(day + timedelta(days=1))
 
     def day_of(self, instant: datetime) -> date:
-        """The business day that holds an aware instant."""
+        """The business day that holds an aware instant: ``start_of(day) <= instant < end_of(day)``."""
         local = instant.astimezone(self.zone)
-        return local.date() - timedelta(days=1 if local.time() < self.day_starts_at else 0)
+        day = local.date() - timedelta(days=1 if local.time() < self.day_starts_at else 0)
+        # Wall time misleads where the boundary lies in an hour that a clock change skips or repeats.
+        if instant < self.start_of(day):
+            return day - timedelta(days=1)
+        return day + timedelta(days=1) if instant >= self.end_of(day) else day
 
     def days_of(self, times: pd.Series) -> pd.Series:
         """The business day of each UTC time, as timezone-free midnight timestamps (vectorised)."""
-        local = self.local(times)
-        offset = pd.Timedelta(hours=self.day_starts_at.hour, minutes=self.day_starts_at.minute)
-        days: pd.Series = (local - offset).dt.normalize()
-        return days
+        known = times.dropna()
+        if known.empty:
+            return pd.Series(pd.NaT, index=times.index, name=times.name, dtype="datetime64[ns]")
+        days = self.day_range(self.day_of(known.min()), self.day_of(known.max()))
+        starts = np.array([self.start_of(d).replace(tzinfo=None) for d in days], dtype="datetime64[us]")
+        place = np.searchsorted(starts, times.to_numpy("datetime64[us]"), side="right") - 1
+        found = pd.Series(np.array(days, dtype="datetime64[ns]")[place], index=times.index, name=times.name)
+        return found.mask(times.isna())
 
     def local(self, times: pd.Series) -> pd.Series:
         """UTC times as timezone-free local wall times."""

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import pandas as pd
 
+from bentos.tables import empty_labels
 from monitoring.calendar import TimeWindow
+
+__all__ = ["ABSENT", "LABEL_COLUMNS", "EventSource", "SourceRead", "empty_labels"]
 
 LABEL_COLUMNS = ("event_id", "y", "observed_at", "source")
 ABSENT = "absent"
@@ -48,7 +50,7 @@ class SourceRead:
     window: TimeWindow
     origin: str
     as_of: datetime | None = None
-    revisions: pd.DataFrame = field(default_factory=lambda: empty_labels())
+    revisions: pd.DataFrame = field(default_factory=empty_labels)
     labelled: bool = True
     out_of_order: int = 0
 
@@ -78,15 +80,3 @@ class EventSource(Protocol):
     def extent(self) -> TimeWindow:
         """The window that holds every event of the source; raises ``NoData`` if it is empty."""
         ...
-
-
-def empty_labels() -> pd.DataFrame:
-    """A labels frame without rows, with the right types."""
-    return pd.DataFrame(
-        {
-            "event_id": pd.Series([], dtype=object),
-            "y": pd.Series([], dtype=np.int8),
-            "observed_at": pd.Series([], dtype="datetime64[us, UTC]"),
-            "source": pd.Series([], dtype=object),
-        }
-    )
