@@ -89,7 +89,9 @@ class WindowFeature(Policy):
     For an event at time t the window is ``(t - delay - over, t - delay]``; with no delay it holds
     strictly earlier events, and the event itself where ``include_current``. ``label_rate`` is the
     share of known positives among them: a label counts from max(event time + delay, observed_at),
-    until then its event is in the denominator only. An empty window gives 0.
+    until then its event is in the denominator only. A missing amount is left out of ``sum`` and
+    ``mean`` while ``count`` counts its event. An empty window gives 0, and so does an event without
+    the entity, apart from itself.
     """
 
     name: Name
@@ -99,7 +101,8 @@ class WindowFeature(Policy):
     over: Duration
     column: Name | None = None
     delay: Duration = NO_TIME
-    include_current: bool = True
+    include_current: bool | None = None
+    """Whether the event itself is counted; by default it is, unless the window is delayed or a label rate."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -109,14 +112,16 @@ class WindowFeature(Policy):
             raise ValueError(f"feature {self.name!r}: agg {self.agg!r} takes no column")
         if self.over <= NO_TIME:
             raise ValueError(f"feature {self.name!r}: over must be longer than nothing")
-        if self.agg == "label_rate" and self.include_current and "include_current" in self.model_fields_set:
+        if self.agg == "label_rate" and self.include_current:
             raise ValueError(f"feature {self.name!r}: a label_rate never includes the current event")
+        if self.delay > NO_TIME and self.include_current:
+            raise ValueError(f"feature {self.name!r}: a delayed window never includes the current event")
         return self
 
     @property
     def counts_itself(self) -> bool:
         """Whether the event's own row is in its window."""
-        return self.include_current and self.delay == NO_TIME and self.agg != "label_rate"
+        return self.include_current is not False and self.delay == NO_TIME and self.agg != "label_rate"
 
 
 Feature = Annotated[ColumnFeature | CalendarFeature | WindowFeature, Field(discriminator="kind")]

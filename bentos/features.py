@@ -8,6 +8,7 @@ The ranking of label sources is part of a plan, because a label rate depends on 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -85,13 +86,11 @@ class FeaturePlan:
         first = every[0]
         if any((p.event_id, p.event_time) != (first.event_id, first.event_time) for p in every):
             raise FeatureError("feature plans with other event_id or event_time columns cannot be served together")
-        found = dict.fromkeys((d.name, d.digest) for p in every for d in p.definitions)
-        by_key = {(d.name, d.digest): d for p in every for d in p.definitions}
-        counts: dict[str, int] = {}
-        for name, _ in found:
-            counts[name] = counts.get(name, 0) + 1
+        found = {_identity(d): d for p in every for d in p.definitions}
+        meanings = Counter(name for name, _ in found)
         definitions = [
-            by_key[key] if counts[key[0]] == 1 else renamed(by_key[key], f"{key[0]}__{key[1][:8]}") for key in found
+            renamed(definition, name if meanings[name] == 1 else f"{name}__{digest[:8]}")
+            for (name, digest), definition in found.items()
         ]
         return cls(definitions, first.event_id, first.event_time, first.sources)
 
@@ -198,9 +197,8 @@ class FeaturePlan:
         Raises:
             FeatureError: the union lacks a feature of this plan.
         """
-        exact = {(d.name, d.digest): at for at, d in enumerate(union.definitions)}
-        suffixed = {d.digest: at for at, d in enumerate(union.definitions) if d.name.endswith(f"__{d.digest[:8]}")}
-        found = [exact.get((d.name, d.digest), suffixed.get(d.digest)) for d in self.definitions]
+        places = {_identity(d): at for at, d in enumerate(union.definitions)}
+        found = [places.get(_identity(d)) for d in self.definitions]
         lacking = [name for name, at in zip(self.names, found, strict=True) if at is None]
         if lacking:
             raise FeatureError(f"feature {lacking[0]!r} is not part of the served union of plans")
@@ -234,3 +232,8 @@ class FeaturePlan:
             for at, d in enumerate(self.definitions):
                 if isinstance(d, WindowDefinition) and d.spec.entity == entity:
                     out[rows.order, at] = window_values(d.spec, rows, events, spans, amounts)
+
+
+def _identity(definition: Definition) -> tuple[str, str]:
+    """Name and digest of a definition, without the suffix that a union may have given it."""
+    return definition.name.removesuffix(f"__{definition.digest[:8]}"), definition.digest

@@ -122,7 +122,8 @@ def _refuse_hopeless(column: Column, codes: Any, values: Any, rows: int) -> None
     if limit is not None and share > limit:
         raise TableError(f"column {column.name!r}: {share:.1%} of {rows} values are missing, allowed are {limit:.1%}")
     if share == 1.0 and limit is None and (not column.nullable or rows >= FEW_ROWS):
-        raise TableError(f"column {column.name!r}: all {rows} values are missing")
+        hint = "; if that is right, declare max_missing_share = 1" if column.nullable else ""
+        raise TableError(f"column {column.name!r}: all {rows} values are missing{hint}")
     if (codes != 0).all():
         worst = REASONS[int(np.bincount(codes).argmax())]
         raise TableError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,8 @@ from bentos.calibration import Calibrator, Threshold
 from bentos.features import FeaturePlan
 from bentos.model import ModelMetadata, ScoringModel, golden_rows
 from bentos.schema import EventSchema
-from bentos.usecase import UseCase, load_usecase
+from bentos.tables import empty_labels
+from bentos.usecase import UseCase, load_usecase, parse_usecase
 from monitoring.policies import DriftPolicy
 from monitoring.profile import ReferenceProfile
 
@@ -21,6 +24,90 @@ from monitoring.profile import ReferenceProfile
 def fraud() -> UseCase:
     """The fraud case as shipped."""
     return load_usecase("fraud")
+
+
+def case_data(**changes: Any) -> dict[str, Any]:
+    """The content of a small use-case file: card payments with a place, a channel and an optional fee."""
+    data: dict[str, Any] = {
+        "name": "cards",
+        "event_id": "id",
+        "event_time": "at",
+        "label": {"column": "fraud", "matures_after": "7d", "sources": ["chargeback", "analyst"]},
+        "columns": [
+            {"name": "id", "type": "identifier", "source_name": "ID"},
+            {"name": "at", "type": "datetime", "source_name": "WHEN"},
+            {"name": "card", "type": "identifier", "max_length": 8},
+            {"name": "shop", "type": "string", "nullable": True},
+            {"name": "amount", "type": "float", "min": 0, "max": 1000},
+            {"name": "items", "type": "integer", "min": 1, "max": 50},
+            {"name": "fee", "type": "float", "nullable": True},
+            {"name": "online", "type": "boolean"},
+            {"name": "channel", "type": "category", "categories": ["app", "web"]},
+        ],
+        "features": [
+            {"name": "amount", "kind": "column", "column": "amount"},
+            {"name": "fee", "kind": "column", "column": "fee"},
+            {"name": "online", "kind": "column", "column": "online"},
+            {"name": "channel", "kind": "column", "column": "channel"},
+            {"name": "hour", "kind": "calendar", "part": "hour"},
+            window("card_count", "card", "count", "2d"),
+            window("card_mean", "card", "mean", "2d", column="amount"),
+            window("card_fee_mean", "card", "mean", "1d", column="fee"),
+            window("shop_count", "shop", "count", "1d", delay="1d"),
+            window("shop_risk", "shop", "label_rate", "2d", delay="1d"),
+        ],
+    }
+    return data | changes
+
+
+def window(name: str, entity: str, agg: str, over: str, **more: Any) -> dict[str, Any]:
+    """One window feature of a use-case file."""
+    return {"name": name, "kind": "window", "entity": entity, "agg": agg, "over": over, **more}
+
+
+def case(**changes: Any) -> UseCase:
+    """The use case of :func:`case_data`, with some top-level keys replaced."""
+    return parse_usecase(case_data(**changes))
+
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+"""A Monday."""
+
+
+def card_event(number: int = 1, after: timedelta = timedelta(), **values: Any) -> dict[str, Any]:
+    """One event of :func:`case` as a mapping, ``after`` noon of 2026-03-02; ``values`` replace columns."""
+    event: dict[str, Any] = {
+        "id": f"e{number:04d}",
+        "at": NOON + after,
+        "card": "c1",
+        "shop": "s1",
+        "amount": 10.0,
+        "items": 1,
+        "fee": None,
+        "online": True,
+        "channel": "web",
+    }
+    return event | values
+
+
+def card_frame(*events: Mapping[str, Any], usecase: UseCase | None = None) -> pd.DataFrame:
+    """Events of :func:`card_event` as an events frame, in the given order."""
+    schema = EventSchema.of(usecase or case())
+    return schema.frame([schema.event(e) for e in events])
+
+
+def label(number: int, y: int, after: timedelta, source: str = "chargeback") -> tuple[str, int, datetime, str]:
+    """One label of event ``number``, observed ``after`` noon of 2026-03-02."""
+    return f"e{number:04d}", y, NOON + after, source
+
+
+def label_frame(*labels: tuple[str, int, datetime, str]) -> pd.DataFrame:
+    """A labels frame of (event id, y, observed at, source)."""
+    if not labels:
+        return empty_labels()
+    frame = pd.DataFrame(labels, columns=["event_id", "y", "observed_at", "source"])
+    frame["observed_at"] = pd.to_datetime(frame["observed_at"], utc=True).dt.as_unit("us")
+    return frame.astype({"y": np.int8, "event_id": object, "source": object})
 
 
 def tiny_model(
