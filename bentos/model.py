@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from bentos.calibration import Calibrator, Floats, Threshold
 from bentos.contract import GoldenRows, Matrix, ModelMetadata, golden_rows
-from bentos.errors import ContractMismatch, ModelCorrupt
+from bentos.errors import ContractMismatch, FeatureError, ModelCorrupt
 from monitoring.digest import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class ScoringModel:
         files = verified_files(folder, contract_digest)
         try:
             return _parse(files)
-        except (KeyError, TypeError, ValueError) as exc:
+        except (KeyError, TypeError, ValueError, FeatureError) as exc:
             raise ModelCorrupt(f"{folder}: {CONTRACT_FILE} cannot be read: {exc!r}") from exc
 
     def _contract(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -213,27 +214,30 @@ def open_registry(settings: Settings) -> MlflowRegistry:
 
 def _write_flavor(model: ScoringModel, folder: Path, logged: Any, run_id: str) -> None:
     """Write what makes the version a native MLflow XGBoost model: signature, requirements, MLmodel."""
-    import mlflow.xgboost
-    import xgboost
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema
+    with warnings.catch_warnings():
+        # MLflow warns about its own type hints on the first save.
+        warnings.simplefilter("ignore")
+        import mlflow.xgboost
+        import xgboost
+        from mlflow.models import Model, ModelSignature
+        from mlflow.types import ColSpec, Schema
 
-    signature = ModelSignature(
-        inputs=Schema([ColSpec("float", name) for name in model.plan.names]),
-        outputs=Schema([ColSpec("float", "score")]),
-    )
-    described = Model(
-        artifact_path=logged.artifact_location, model_uuid=logged.model_id, model_id=logged.model_id, run_id=run_id
-    )
-    mlflow.xgboost.save_model(
-        model.booster,
-        str(folder),
-        mlflow_model=described,
-        model_format=Path(MODEL_FILE).suffix.removeprefix("."),
-        signature=signature,
-        # Without this MLflow guesses them by loading the model in another process, 5-9 s.
-        pip_requirements=[f"xgboost=={xgboost.__version__}"],
-    )
+        signature = ModelSignature(
+            inputs=Schema([ColSpec("float", name) for name in model.plan.names]),
+            outputs=Schema([ColSpec("float", "score")]),
+        )
+        described = Model(
+            artifact_path=logged.artifact_location, model_uuid=logged.model_id, model_id=logged.model_id, run_id=run_id
+        )
+        mlflow.xgboost.save_model(
+            model.booster,
+            str(folder),
+            mlflow_model=described,
+            model_format=Path(MODEL_FILE).suffix.removeprefix("."),
+            signature=signature,
+            # Without this MLflow guesses them by loading the model in another process, 5-9 s.
+            pip_requirements=[f"xgboost=={xgboost.__version__}"],
+        )
 
 
 def _version_info(row: Any) -> VersionInfo:

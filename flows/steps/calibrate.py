@@ -11,6 +11,7 @@ from bentos.usecase import TrainingPolicy
 ISOTONIC_POSITIVES = 1_000
 """Below so many positives isotonic steps follow noise and Platt's two numbers are safer."""
 _SMALLEST_SLOPE = 1e-3  # a model that ranks backwards keeps its order; the gates refuse it
+_SLOPE = 1e-3
 _ROUNDS = 100
 
 
@@ -41,11 +42,12 @@ def fit_platt(raw: Floats, y: NDArray[np.int8]) -> Calibrator:
 
 
 def fit_isotonic(raw: Floats, y: NDArray[np.int8]) -> Calibrator:
-    """Isotonic regression as knots at the centres of its blocks.
+    """Isotonic regression as knots at the centres of its blocks, strictly rising.
 
-    Joining centres keeps scores apart that a step would tie (Oron and Flournoy 2017); a tie at the
-    top would make a capacity of k alerts impossible to meet. Values stay half an event away from 0
-    and 1, which no finite sample can show.
+    Joining centres keeps scores apart that a step would tie (Oron and Flournoy 2017), and a slight
+    slope does so beyond the outer centres: a tie would change every ranking figure, and one at the top
+    would make a capacity of k alerts impossible to meet. Values stay half an event away from 0 and 1,
+    which no finite sample can show.
     """
     from scipy.optimize import isotonic_regression
 
@@ -56,12 +58,21 @@ def fit_isotonic(raw: Floats, y: NDArray[np.int8]) -> Calibrator:
     centres = np.add.reduceat(x * weights, starts) / np.add.reduceat(weights, starts)
     edge = 0.5 / len(raw)
     values = np.clip(fitted.x[starts], edge, 1.0 - edge)
-    return Calibrator("isotonic", knots_x=tuple(centres.tolist()), knots_y=tuple(values.tolist()))
+    return _with_slopes(centres.tolist(), values.tolist())
 
 
 def fit_by_policy(raw: NDArray[np.float32], y: NDArray[np.int8], policy: TrainingPolicy) -> Calibrator:
     """The calibrator that the use case asks for."""
     return fit_calibrator(raw, y, policy.calibration)
+
+
+def _with_slopes(x: list[float], y: list[float]) -> Calibrator:
+    """Knots at 0 and 1 whose values lie a little below the first and above the last."""
+    if x[0] > 0.0:
+        x, y = [0.0, *x], [y[0] * (1.0 - _SLOPE), *y]
+    if x[-1] < 1.0:
+        x, y = [*x, 1.0], [*y, y[-1] + (1.0 - y[-1]) * _SLOPE]
+    return Calibrator("isotonic", knots_x=tuple(x), knots_y=tuple(y))
 
 
 def _newton(x: Floats, target: Floats) -> tuple[float, float]:

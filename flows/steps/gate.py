@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
+from bentos.errors import StaleDecision
 from bentos.registry import ModelRef, ModelRegistry
 from bentos.settings import Settings
 from bentos.usecase import UseCase
+from flows.errors import FlowRefused
 from monitoring.gates import Verdict
 
 if TYPE_CHECKING:
+    from bentos.release_steps import Check
     from monitoring.store import Store
+
+_SEATS: Final[tuple[Literal["champion", "challenger", "candidate"], ...]] = ("champion", "challenger", "candidate")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,11 @@ class Seat:
     reason: str
     replaced: ModelRef | None = None
 
+    @property
+    def label(self) -> str | None:
+        """``dev-fraud/3``, or none."""
+        return None if self.ref is None else self.ref.label
+
 
 def seat(
     usecase: UseCase,
@@ -43,6 +53,7 @@ def seat(
     *,
     actor: str,
     now: datetime,
+    check: Check | None = None,
 ) -> Seat:
     """Give a version the role that its verdict earns; repeating it changes nothing.
 
@@ -51,12 +62,70 @@ def seat(
     while a comparison is under way: a challenger is never replaced before its own verdict.
 
     Args:
+        usecase, settings: which model, in which environment.
+        registry, store: where roles and journal are.
         ref: the registered version, or none when the gates refused it.
         verdict: of the gates, about this version.
         actor: who asked, for the journal.
-        now: machine time of the request, aware.
+        now: business time of the request, aware.
+        check: looks at the version's files; none loads it in a process apart.
 
     Raises:
-        FlowRefused: when the verdict is about another model than ``ref``.
+        FlowRefused: when the verdict is about another model than ``ref``, or ``ref`` belongs elsewhere.
+        ReleaseError: the version must not serve, or another release is under way.
     """
-    raise NotImplementedError
+    if ref is None or verdict.outcome != "pass":
+        return Seat(None, ref, f"the gates say {verdict.outcome}: {verdict.reasons[0]}")
+    _require_same(ref, verdict, settings.model_name(usecase.name))
+    roles = registry.roles(ref.name)
+    for role in _SEATS:
+        if roles.get(role) == ref:
+            return Seat(role, ref, f"it is @{role} already")
+    request = _Request(usecase, registry, store, actor, now, check)
+    if "champion" not in roles and usecase.incumbent is None:
+        return request.install(ref, verdict)
+    if "challenger" not in roles:
+        return request.appoint(ref, "challenger", "nothing else is under comparison")
+    waiting = f"{roles['challenger'].label} is under comparison until its verdict"
+    return replace(request.appoint(ref, "candidate", waiting), replaced=roles.get("candidate"))
+
+
+@dataclass(frozen=True)
+class _Request:
+    usecase: UseCase
+    registry: ModelRegistry
+    store: Store
+    actor: str
+    now: datetime
+    check: Check | None
+
+    def install(self, ref: ModelRef, verdict: Verdict) -> Seat:
+        """The first model takes office; when another was quicker, this one challenges it."""
+        from bentos.release import install_first
+
+        try:
+            install_first(
+                self.registry, self.store, verdict,
+                usecase=self.usecase, actor=self.actor, now=self.now, check=self.check,
+            )  # fmt: skip
+        except StaleDecision:
+            return self.appoint(ref, "challenger", "another model took office first")
+        return Seat("champion", ref, "the first model that passed its gates takes office")
+
+    def appoint(self, ref: ModelRef, role: Literal["challenger", "candidate"], reason: str) -> Seat:
+        """Name a challenger or a candidate, in the journal too."""
+        from bentos.release import appoint
+
+        appoint(
+            self.registry, self.store, ref, role,
+            usecase=self.usecase, actor=self.actor, now=self.now, reason=reason,
+            replace=role == "candidate", check=self.check,
+        )  # fmt: skip
+        return Seat(role, ref, reason)
+
+
+def _require_same(ref: ModelRef, verdict: Verdict, name: str) -> None:
+    if verdict.challenger != ref.label:
+        raise FlowRefused(f"the verdict is about {verdict.challenger}, not about {ref.label}; judge that version")
+    if ref.name != name:
+        raise FlowRefused(f"{ref.label} is no version of {name}; evidence never crosses environments or use cases")

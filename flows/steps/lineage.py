@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+from bentos.model import ScoringModel
 from bentos.registry import ModelRegistry, VersionInfo
-from bentos.usecase import TrainingPolicy
 from monitoring.digest import canonical_json, sha256_file, sha256_hex
+from monitoring.gates import Evidence, Verdict
 
 PROJECT = Path(__file__).resolve().parents[2]
 FIRST_VERSION = "1.0.0"
+_SHOWN = ("average_precision", "auc_roc", "recall", "precision", "cost", "calibration_error")
 
-# Tags of every registered version.
+# Tags of a version that later code reads; version_tags() writes these and more.
 SEMANTIC_VERSION = "semantic_version"
-DATA_DIGEST = "data_digest"
-PARENT = "parent"
 SCHEMA = "schema_fingerprint"
 PLAN = "plan_fingerprint"
 PARAMETERS = "parameters_digest"
@@ -32,14 +33,40 @@ class Kinship:
     plan_fingerprint: str
     parameters_digest: str
 
-    def tags(self) -> dict[str, str]:
-        """The three as version tags."""
-        return {SCHEMA: self.schema_fingerprint, PLAN: self.plan_fingerprint, PARAMETERS: self.parameters_digest}
 
-
-def parameters_digest(policy: TrainingPolicy, seed: int) -> str:
+def parameters_digest(parameters: Mapping[str, Any], seed: int) -> str:
     """SHA-256 of the training settings and the seed."""
-    return sha256_hex(canonical_json(policy.model_dump(mode="json") | {"seed": seed}))
+    return sha256_hex(canonical_json(dict(parameters) | {"seed": seed}))
+
+
+def version_tags(
+    model: ScoringModel, parent: VersionInfo | None, verdict: Verdict, evidence: Evidence
+) -> dict[str, str]:
+    """What the registry says of a version. Gate figures are those of the evaluated twin."""
+    about = model.metadata
+    gates = {f"gate_{name}": f"{found:.6g}" for name in _SHOWN if (found := evidence.value(name)) is not None}
+    tags = {
+        SEMANTIC_VERSION: about.semantic_version,
+        SCHEMA: model.schema_fingerprint,
+        PLAN: model.plan.fingerprint,
+        PARAMETERS: parameters_digest(about.parameters, about.seed),
+        "usecase": about.usecase,
+        "parent": parent_label(parent) or "none",
+        "champion": verdict.champion or "none",
+        "data_digest": about.data_digest,
+        "training_start": about.training_start,
+        "training_end": about.training_end,
+        "as_of": about.as_of,
+        "rows": str(about.rows),
+        "positives": str(about.positives),
+        "seed": str(about.seed),
+        "threshold": f"{model.threshold.value:.6g}",
+        "contract_digest": model.contract_digest,
+        "booster_digest": model.booster_digest,
+        "twin_digest": about.twin_digest or "none",
+        "gates": verdict.outcome,
+    }
+    return tags | gates
 
 
 def newest(registry: ModelRegistry, name: str) -> VersionInfo | None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from monitoring.calibration import equal_mass_bins
+from monitoring.cost import Prices, cost_curve
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from xgboost import Booster
 
-_BINS = 10
-_CUTS = 200
 _SHAP_ROWS = 2_000
 
 
@@ -26,20 +27,16 @@ class PlotData:
 
     Attributes:
         y: labels 0 and 1.
-        ranked: scores that rank (raw).
         probabilities: calibrated scores.
         threshold: the cut in use.
-        cost_missed: cost of missing each positive row (float array).
-        cost_alarm: cost of one false alarm.
+        prices: what the two mistakes cost.
         currency: unit of both.
     """
 
     y: NDArray[np.int8]
-    ranked: NDArray[Any]
     probabilities: NDArray[np.float64]
     threshold: float
-    cost_missed: NDArray[np.float64]
-    cost_alarm: float
+    prices: Prices
     currency: str
 
 
@@ -85,21 +82,10 @@ def draw_all(data: PlotData, booster: Booster, shap: ShapSummary, folder: Path) 
     return [*drawn, _bars(strengths, title, "log odds", folder / "shap_summary.png")]
 
 
-def cost_curve(data: PlotData) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Cost of the fold at 200 thresholds spread over the scores' quantiles."""
-    cuts = np.unique(np.quantile(data.probabilities, np.linspace(0.0, 1.0, _CUTS)))
-    order = np.argsort(data.probabilities, kind="stable")
-    scores, y = data.probabilities[order], data.y[order]
-    below = np.searchsorted(scores, cuts, side="left")
-    missed = np.concatenate([[0.0], np.cumsum(np.where(y == 1, data.cost_missed[order], 0.0))])
-    negatives = np.concatenate([[0], np.cumsum(y == 0)])
-    return cuts, missed[below] + data.cost_alarm * (negatives[-1] - negatives[below])
-
-
 def _precision_recall(data: PlotData, path: Path) -> Path:
     from sklearn.metrics import precision_recall_curve
 
-    precision, recall, _ = precision_recall_curve(data.y, data.ranked)
+    precision, recall, _ = precision_recall_curve(data.y, data.probabilities)
     with _figure(path, "Precision and recall on the test window", "recall", "precision") as axes:
         axes.step(recall, precision, where="post")
         axes.axhline(float(data.y.mean()), linestyle=":", label=f"prevalence {data.y.mean():.4f}")
@@ -108,12 +94,12 @@ def _precision_recall(data: PlotData, path: Path) -> Path:
 
 
 def _calibration(data: PlotData, path: Path) -> Path:
-    parts = np.array_split(np.argsort(data.probabilities, kind="stable"), _BINS)
-    parts = [part for part in parts if len(part)]
-    predicted = [float(data.probabilities[part].mean()) for part in parts]
-    observed = [float(data.y[part].mean()) for part in parts]
+    bins = equal_mass_bins(data.probabilities)
+    groups = [bins == group for group in np.unique(bins)]
+    predicted = [float(data.probabilities[group].mean()) for group in groups]
+    observed = [float(data.y[group].mean()) for group in groups]
     low = max(min([p for p in predicted if p > 0] or [1e-4]) / 2, 1e-6)
-    with _figure(path, "Calibration in ten equal groups (log scale)", "mean score", "share of positives") as axes:
+    with _figure(path, "Calibration in equal groups (log scale)", "mean score", "share of positives") as axes:
         axes.plot([low, 1.0], [low, 1.0], linestyle=":")
         axes.plot(np.maximum(predicted, low), np.maximum(observed, low), marker="o")
         axes.set_xscale("log")
@@ -133,9 +119,9 @@ def _scores(data: PlotData, path: Path) -> Path:
 
 
 def _cost(data: PlotData, path: Path) -> Path:
-    cuts, cost = cost_curve(data)
+    curve = cost_curve(data.y, data.probabilities, data.prices)
     with _figure(path, "Cost against threshold", "threshold", f"cost on the test window, {data.currency}") as axes:
-        axes.plot(np.maximum(cuts, 1e-6), cost)
+        axes.plot(np.maximum(curve.threshold, 1e-6), curve.cost)
         axes.axvline(max(data.threshold, 1e-6), linestyle="--", color="black", label=f"in use: {data.threshold:.4f}")
         axes.set_xscale("log")
         axes.legend()

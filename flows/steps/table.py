@@ -13,6 +13,7 @@ from bentos.features import FeaturePlan
 from bentos.usecase import UseCase
 from flows.errors import EvaluationError
 from monitoring.calendar import TimeWindow
+from monitoring.cost import Prices, prices_of
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int8]
@@ -26,9 +27,9 @@ class Fold:
         name: for messages.
         window: event times of the rows.
         features: float32, one row an event, columns in plan order, C order.
-        rows: ``event_id``, ``event_time``, ``day`` (business day), ``y`` (0 or 1), ``cost`` (of missing
-            the event, when the use case takes it from a column) and ``entity`` (of card precision, when
-            one is declared).
+        rows: ``event_id``, ``event_time``, ``day`` (business day), ``y`` (0 or 1); where the use case
+            declares them, ``cost`` (of missing the event), ``entity`` (of card precision) and
+            ``external`` (the score of an external incumbent).
     """
 
     name: str
@@ -45,6 +46,12 @@ class Fold:
     def positives(self) -> int:
         """Rows with label 1."""
         return int(self.y.sum())
+
+    def prices(self, usecase: UseCase) -> Prices:
+        """What the two mistakes cost on each row."""
+        if "cost" in self.rows:
+            return Prices(self.rows["cost"].to_numpy(), usecase.cost.false_positive)
+        return prices_of(usecase.cost)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -72,29 +79,41 @@ class Fold:
         )
 
 
-def build_fold(
-    usecase: UseCase,
-    plan: FeaturePlan,
-    events: pd.DataFrame,
-    labels: pd.DataFrame,
-    revisions: pd.DataFrame,
-    as_of: datetime,
-    window: TimeWindow,
-) -> Fold:
-    """Every labelled row of ``window`` with its features as they were at its time.
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What was known at a business time: events before it, labels observed by it.
 
-    Args:
-        usecase: names the columns.
-        plan: which features.
-        events: the whole history; earlier events fill the windows.
-        labels: one final label an event; events without one are left out.
-        revisions: all label revisions, for features that look at labels.
-        as_of: labels observed later are not looked at.
-        window: event times of the rows.
+    Attributes:
+        events: an events frame; earlier rows fill the windows of later ones.
+        labels: one final label an event; events without one are not used as rows.
+        revisions: all ranked label revisions, for features that look at labels.
+        as_of: the business time.
     """
-    history = events[events[usecase.event_time] < window.end]
-    features = plan.build(history, revisions, as_of)
-    rows = _rows(usecase, history, labels)
+
+    events: pd.DataFrame
+    labels: pd.DataFrame
+    revisions: pd.DataFrame
+    as_of: datetime
+
+    @classmethod
+    def at(
+        cls, usecase: UseCase, events: pd.DataFrame, labels: pd.DataFrame, revisions: pd.DataFrame, as_of: datetime
+    ) -> Known:
+        """Leave out what came later, and revisions that only say that no label came."""
+        told = revisions[revisions["source"].isin(usecase.label.sources)]
+        return cls(
+            events[events[usecase.event_time] < as_of],
+            labels[labels["observed_at"] <= as_of],
+            told[told["observed_at"] <= as_of],
+            as_of,
+        )
+
+
+def build_fold(usecase: UseCase, plan: FeaturePlan, known: Known, window: TimeWindow) -> Fold:
+    """Every labelled row of ``window`` with its features as they were at its time."""
+    history = known.events[known.events[usecase.event_time] < window.end]
+    features = plan.build(history, known.revisions, known.as_of)
+    rows = _rows(usecase, history, known.labels)
     kept = (rows["y"].notna() & (rows["event_time"] >= window.start)).to_numpy()
     rows = rows[kept].reset_index(drop=True).astype({"y": np.int8})
     matrix = np.ascontiguousarray(features.to_numpy(dtype=np.float32)[kept])
@@ -116,4 +135,6 @@ def _rows(usecase: UseCase, events: pd.DataFrame, labels: pd.DataFrame) -> pd.Da
         rows["cost"] = events[usecase.cost.false_negative].to_numpy(dtype=np.float64)
     if usecase.evaluation.entity is not None:
         rows["entity"] = events[usecase.evaluation.entity].to_numpy()
+    if usecase.incumbent is not None:
+        rows["external"] = events[usecase.incumbent.column].to_numpy(dtype=np.float64)
     return rows

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bentos.errors import RegistryUnavailable, VersionMissing
-from bentos.registry import MlflowRegistry, translated
+from bentos.registry import MlflowRegistry, ModelRegistry, translated
 
 _DIGEST_LENGTH = 36  # MLflow's column; the whole digest is a parameter beside it
 _TEXT_LENGTH = 5_000
@@ -152,4 +152,17 @@ def open_run(tracker: Tracker, experiment: str, name: str, tags: Mapping[str, st
         with suppress(RegistryUnavailable):  # the first error is the one to show
             tracker.finish(run_id, ok=False)
         raise
-    tracker.finish(run_id, ok=True)
+    # What the run was for is done; a run that looks open is not worth a failure.
+    with suppress(RegistryUnavailable):
+        tracker.finish(run_id, ok=True)
+
+
+def tracker_of(registry: ModelRegistry) -> Tracker:
+    """The tracker that belongs to a registry.
+
+    Raises:
+        TypeError: for another registry than MLflow's; pass a tracker beside it.
+    """
+    if not isinstance(registry, MlflowRegistry):
+        raise TypeError(f"no tracker is known for a {type(registry).__name__}; pass one")
+    return MlflowTracker(registry)

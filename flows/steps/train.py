@@ -9,21 +9,36 @@ is logged with its reasons and nothing is registered. Roles are given by :mod:`f
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 
-from bentos.model import ScoringModel
-from bentos.registry import ModelRef, ModelRegistry
+from bentos.errors import RegistryUnavailable
+from bentos.features import FeaturePlan
+from bentos.model import ModelMetadata, ScoringModel
+from bentos.registry import ModelRef, ModelRegistry, VersionInfo
+from bentos.schema import EventSchema
 from bentos.settings import Settings
 from bentos.usecase import UseCase
+from flows.errors import EvaluationError, TooFewRows
 from flows.sources.base import SourceRead
+from flows.steps import lineage, record
+from flows.steps.build import Recipe, build_model, reference_window
+from flows.steps.judge import Folds, Judgement, judge_twin
 from flows.steps.snapshot import SnapshotRef, SnapshotStore
-from flows.steps.split import Split
+from flows.steps.split import Split, plan_split
+from flows.steps.table import Known, build_fold
+from flows.steps.tracking import Tracker, open_run, tracker_of
+from monitoring.calendar import TimeWindow
 from monitoring.gates import Evidence, Verdict
 
 Progress = Callable[[str, int, int], None]
 """Called with (what starts now, steps done, steps in all)."""
+
+STEPS = ("keep the data", "build features", "fit the twin", "measure and judge", "log", "refit", "register")
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,7 @@ class TrainingOutcome:
         model: the registered model, or the twin when the gates refused.
         split: the folds.
         snapshot: the exact data.
+        notes: plain sentences on what limits the comparison with the champion.
     """
 
     run_id: str
@@ -49,6 +65,7 @@ class TrainingOutcome:
     model: ScoringModel
     split: Split
     snapshot: SnapshotRef
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -64,6 +81,7 @@ class EvaluationOutcome:
     verdict: Verdict
     evidence: Evidence
     incumbent: Evidence | None
+    notes: tuple[str, ...] = ()
 
 
 def train_model(
@@ -76,6 +94,7 @@ def train_model(
     snapshots: SnapshotStore,
     seed: int | None = None,
     progress: Progress | None = None,
+    tracker: Tracker | None = None,
 ) -> TrainingOutcome:
     """Train, judge, and register when the gates pass.
 
@@ -88,13 +107,23 @@ def train_model(
         snapshots: where the exact data is kept.
         seed: overrides ``[training] seed``.
         progress: told of each step.
+        tracker: where the run is logged; none takes the registry's own.
 
     Raises:
         TooFewRows: history or a fold is too short.
         OneClass: a fold holds one class only.
         RegistryUnavailable: the registry or the disk failed; nothing is registered.
     """
-    raise NotImplementedError
+    job = _Job(usecase, settings.model_name(usecase.name), as_of, registry, tracker or tracker_of(registry), progress)
+    job.tell(0)
+    known = Known.at(usecase, read.events, read.labels, read.revisions, as_of)
+    split = plan_split(usecase, history_start(usecase, known, read.window), as_of)
+    snapshot = snapshots.save_read(read, usecase)
+    tags = {"usecase": usecase.name, "kind": "training", "as_of": as_of.isoformat()}
+    with open_run(job.tracker, job.name, f"{usecase.name} as of {as_of:%Y-%m-%d %H:%M}", tags) as run_id:
+        record.record_data(job.tracker, run_id, usecase, snapshot, split)
+        recipe = Recipe(usecase, _plan(usecase, known, split), usecase.training.seed if seed is None else seed)
+        return _fit_and_judge(job, recipe, known, split, snapshot, run_id)
 
 
 def evaluate_version(
@@ -106,6 +135,7 @@ def evaluate_version(
     registry: ModelRegistry,
     snapshots: SnapshotStore,
     progress: Progress | None = None,
+    tracker: Tracker | None = None,
 ) -> EvaluationOutcome:
     """Judge a registered version again: its stored twin on its snapshot's test window, against the
     champion of now on the same rows.
@@ -115,4 +145,139 @@ def evaluate_version(
         SnapshotMissing: its data is gone.
         EvaluationError: the version was not made by :func:`train_model`.
     """
-    raise NotImplementedError
+    tell = progress or _silent
+    tell("load the twin", 0, 3)
+    info = registry.describe(ref)
+    if info.run_id is None:
+        raise EvaluationError(f"{ref.label} names no run; only versions made by a training can be judged again")
+    with tempfile.TemporaryDirectory(prefix="incumbent-run-") as scratch:
+        stored, twin = record.read_evaluation(tracker or tracker_of(registry), info.run_id, Path(scratch))
+    tell("build features", 1, 3)
+    snapshot = snapshots.load(stored.data_digest)
+    known = Known.at(usecase, snapshot.events, snapshot.labels, snapshot.revisions, stored.as_of)
+    folds = Folds.cut(build_fold(usecase, twin.plan, known, _every(stored.split)), stored.split)
+    tell("measure and judge", 2, 3)
+    found = judge_twin(usecase, twin, ref.label, folds, known, registry, ref.name, as_of)
+    tell("done", 3, 3)
+    return EvaluationOutcome(ref, found.verdict, found.evidence, found.incumbent, found.notes)
+
+
+def history_start(usecase: UseCase, known: Known, window: TimeWindow) -> datetime:
+    """Start of the first day with events, or of the window that was read if that is later.
+
+    Raises:
+        TooFewRows: when nothing was known at ``as_of``.
+    """
+    if known.events.empty:
+        raise TooFewRows(f"no event lies before {known.as_of:%Y-%m-%d %H:%M} UTC")
+    first = known.events[usecase.event_time].min().to_pydatetime()
+    return max(window.start, usecase.calendar.start_of(usecase.calendar.day_of(first)))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The ports of one training."""
+
+    usecase: UseCase
+    name: str
+    as_of: datetime
+    registry: ModelRegistry
+    tracker: Tracker
+    progress: Progress | None
+
+    def tell(self, step: int) -> None:
+        """Report that a step starts; the last report is ``done``."""
+        text = STEPS[step] if step < len(STEPS) else "done"
+        (self.progress or _silent)(text, step, len(STEPS))
+
+
+def _fit_and_judge(
+    job: _Job, recipe: Recipe, known: Known, split: Split, snapshot: SnapshotRef, run_id: str
+) -> TrainingOutcome:
+    usecase, parent = job.usecase, lineage.newest(job.registry, job.name)
+    job.tell(1)
+    folds = Folds.cut(build_fold(usecase, recipe.plan, known, _every(split)), split)
+    about = _about(job, recipe, snapshot, parent)
+    job.tell(2)
+    twin = build_model(recipe, folds.train, folds.calibration, folds.calibration, about)
+    job.tell(3)
+    found = judge_twin(
+        usecase, twin, f"{job.name}/twin-{twin.booster_digest[:12]}", folds, known, job.registry, job.name, job.as_of
+    )
+    job.tell(4)
+    stored = record.StoredEvaluation(split, job.as_of, snapshot.digest)
+    record.record_twin(job.tracker, run_id, usecase, twin, found, folds, stored)
+    if found.verdict.outcome != "pass":
+        job.tell(len(STEPS))
+        return _outcome(run_id, found, None, twin, split, snapshot)
+    job.tell(5)
+    model = _refit(recipe, folds, about, twin)
+    job.tell(6)
+    ref = _register(job, model, found, parent, run_id)
+    job.tell(len(STEPS))
+    return _outcome(run_id, found.of(ref.label, usecase), ref, model, split, snapshot)
+
+
+def _refit(recipe: Recipe, folds: Folds, about: ModelMetadata, twin: ScoringModel) -> ScoringModel:
+    """The same recipe on all matured rows but the short, late calibration fold."""
+    matured = TimeWindow(folds.refit.window.start, folds.refit_calibration.window.end)
+    reference = folds.every.between("reference", reference_window(recipe.usecase, matured))
+    told = replace(about, twin_digest=twin.booster_digest)
+    return build_model(recipe, folds.refit, folds.refit_calibration, reference, told)
+
+
+def _register(job: _Job, model: ScoringModel, found: Judgement, parent: VersionInfo | None, run_id: str) -> ModelRef:
+    """Store the refit as a new version; nothing after it may fail the training."""
+    tags = lineage.version_tags(model, parent, found.verdict, found.evidence)
+    with tempfile.TemporaryDirectory(prefix="incumbent-model-") as scratch:
+        model.save(Path(scratch))
+        ref = job.registry.register(Path(scratch), job.name, tags, run_id, _description(job.usecase, model))
+    with suppress(RegistryUnavailable):
+        job.tracker.log(run_id, tags={"version": ref.label, **{f"version.{k}": v for k, v in tags.items()}})
+    return ref
+
+
+def _about(job: _Job, recipe: Recipe, snapshot: SnapshotRef, parent: VersionInfo | None) -> ModelMetadata:
+    kin = lineage.Kinship(
+        EventSchema.of(job.usecase).fingerprint,
+        recipe.plan.fingerprint,
+        lineage.parameters_digest(job.usecase.training.model_dump(mode="json"), recipe.seed),
+    )
+    return ModelMetadata(
+        usecase=job.usecase.name,
+        semantic_version=lineage.next_version(parent, kin),
+        data_digest=snapshot.digest,
+        as_of=job.as_of.isoformat(),
+        parent=lineage.parent_label(parent),
+    )
+
+
+def _plan(usecase: UseCase, known: Known, split: Split) -> FeaturePlan:
+    """The declared features; open category lists are learnt from the training fold."""
+    times = known.events[usecase.event_time]
+    inside = (times >= split.train.start) & (times < split.train.end)
+    return FeaturePlan.of(usecase).with_categories(known.events[inside])
+
+
+def _every(split: Split) -> TimeWindow:
+    return TimeWindow(split.train.start, split.matured_until)
+
+
+def _description(usecase: UseCase, model: ScoringModel) -> str:
+    about = model.metadata
+    return (
+        f"{usecase.description or usecase.name} Version {about.semantic_version}, {about.rows} rows from "
+        f"{about.training_start[:10]} to {about.training_end[:10]}, data {about.data_digest[:12]}."
+    )
+
+
+def _outcome(
+    run_id: str, found: Judgement, ref: ModelRef | None, model: ScoringModel, split: Split, snapshot: SnapshotRef
+) -> TrainingOutcome:
+    return TrainingOutcome(
+        run_id, found.verdict, found.evidence, found.incumbent, ref, model, split, snapshot, found.notes
+    )
+
+
+def _silent(step: str, done: int, steps: int) -> None:
+    """No progress."""

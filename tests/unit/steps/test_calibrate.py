@@ -59,7 +59,14 @@ def test_isotonic_scores_never_reach_certainty():
     raw = np.linspace(0.01, 0.99, 40)
     y = (raw > 0.5).astype(np.int8)
     p = fit_isotonic(raw, y).apply(np.array([0.0, 1.0]))
-    assert p.tolist() == [0.5 / 40, 1 - 0.5 / 40]
+    assert p.tolist() == pytest.approx([0.5 / 40, 1 - 0.5 / 40], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["platt", "isotonic"])
+def test_calibrating_ties_no_scores_that_were_apart(kind: str):
+    raw, y, _ = skewed(20_000)
+    distinct = np.unique(raw)
+    assert (np.diff(fit_calibrator(raw, y, kind).apply(distinct)) > 0).all()
 
 
 def test_fitting_does_not_depend_on_the_order_of_rows():

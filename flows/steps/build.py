@@ -1,0 +1,127 @@
+"""From folds to a :class:`~bentos.model.ScoringModel`: fit, calibrate, choose the threshold, freeze the reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bentos.calibration import Floats, Threshold
+from bentos.features import FeaturePlan
+from bentos.model import ModelMetadata, ScoringModel, golden_rows
+from bentos.schema import EventSchema
+from bentos.usecase import CalendarFeature, ColumnFeature, UseCase
+from flows.steps.calibrate import fit_by_policy
+from flows.steps.fit import fit_booster, raw_scores, require_both_classes
+from flows.steps.split import back
+from flows.steps.table import Fold
+from monitoring.calendar import TimeWindow
+from monitoring.cost import choose_threshold
+from monitoring.profile import ReferenceProfile
+
+WEEK = timedelta(days=7)
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What a model is made of, apart from its rows.
+
+    Attributes:
+        usecase: policies.
+        plan: features, with categories learnt.
+        seed: of everything random.
+    """
+
+    usecase: UseCase
+    plan: FeaturePlan
+    seed: int
+
+
+def build_model(recipe: Recipe, fit: Fold, calibration: Fold, reference: Fold, about: ModelMetadata) -> ScoringModel:
+    """Make a model.
+
+    Args:
+        recipe: policies, features, seed.
+        fit: rows of the booster.
+        calibration: later rows; the first half by time fits the calibrator, the second the threshold.
+        reference: rows whose features are the frozen reference; its scores are those of ``calibration``.
+        about: lineage; windows, counts and parameters are filled in here.
+
+    Raises:
+        TooFewRows: a fold has no row.
+        OneClass: a fold holds one class only.
+    """
+    usecase, policy = recipe.usecase, recipe.usecase.training
+    booster = fit_booster(fit.features, fit.y, recipe.plan.names, policy, recipe.seed)
+    first, second = calibration.halves()
+    require_both_classes(first.y, first.name)
+    calibrator = fit_by_policy(raw_scores(booster, first.features), first.y, policy)
+    scores = calibrator.apply(raw_scores(booster, calibration.features))
+    return ScoringModel(
+        booster=booster,
+        plan=recipe.plan,
+        calibrator=calibrator,
+        threshold=_threshold(recipe, second, calibrator.apply(raw_scores(booster, second.features))),
+        profile=freeze_reference(recipe, reference, calibration, scores),
+        schema_fingerprint=EventSchema.of(usecase).fingerprint,
+        golden=golden_rows(booster, calibrator, second.features),
+        metadata=_filled(about, recipe, fit, calibration),
+    )
+
+
+def reference_window(usecase: UseCase, matured: TimeWindow) -> TimeWindow:
+    """The newest part of the matured rows: as long as the test fold, at least a week for every weekday."""
+    start = back(usecase.calendar, matured.end, max(usecase.split.test, WEEK))
+    return TimeWindow(max(start, matured.start), matured.end)
+
+
+def freeze_reference(recipe: Recipe, reference: Fold, calibration: Fold, scores: Floats) -> ReferenceProfile:
+    """Features of ``reference``, scores of ``calibration``: the booster was not fitted on the latter."""
+    declared = recipe.usecase.features
+    types = {column.name: column.type for column in recipe.usecase.columns}
+    frame = pd.DataFrame(reference.features, columns=list(recipe.plan.names))
+    kinds = {
+        "calendar_features": [f.name for f in declared if isinstance(f, CalendarFeature)],
+        "categorical_features": [
+            f.name for f in declared if isinstance(f, ColumnFeature) and types[f.column] == "category"
+        ],
+    }
+    policy = recipe.usecase.drift
+    features = ReferenceProfile.fit(frame, None, policy, days=reference.rows["day"], labels=reference.y, **kinds)
+    empty = frame.iloc[:0].reindex(range(len(scores)))[[]]
+    scored = ReferenceProfile.fit(empty, scores, policy, days=calibration.rows["day"])
+    return replace(features, score=scored.score)
+
+
+def _threshold(recipe: Recipe, fold: Fold, scores: Floats) -> Threshold:
+    """The cheapest threshold under the capacity, with its bootstrap interval."""
+    usecase = recipe.usecase
+    days: NDArray[np.generic] = fold.rows["day"].to_numpy()
+    chosen = choose_threshold(scores, days, fold.prices(usecase), usecase.capacity, y=fold.y, seed=recipe.seed)
+    return Threshold(
+        value=chosen.value,
+        low=min(chosen.low, chosen.value),
+        high=max(chosen.high, chosen.value),
+        cost_optimal=chosen.uncapped,
+        alerts_per_day=usecase.capacity.alerts_per_day,
+        false_negative=usecase.cost.false_negative,
+        false_positive=usecase.cost.false_positive,
+    )
+
+
+def _filled(about: ModelMetadata, recipe: Recipe, fit: Fold, calibration: Fold) -> ModelMetadata:
+    return replace(
+        about,
+        usecase=recipe.usecase.name,
+        training_start=fit.window.start.isoformat(),
+        training_end=fit.window.end.isoformat(),
+        calibration_start=calibration.window.start.isoformat(),
+        calibration_end=calibration.window.end.isoformat(),
+        rows=len(fit),
+        positives=fit.positives,
+        seed=recipe.seed,
+        parameters=recipe.usecase.training.model_dump(mode="json"),
+    )

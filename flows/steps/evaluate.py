@@ -1,0 +1,148 @@
+"""Measure a model, a baseline and whoever is in office on the same rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bentos.calibration import Floats
+from bentos.model import ScoringModel
+from bentos.schema import EventSchema
+from bentos.usecase import UseCase
+from bentos.windows import MemoryWindows
+from flows.errors import EvaluationError
+from flows.steps.baseline import baseline_scores
+from flows.steps.fit import require_both_classes
+from flows.steps.table import Fold
+from monitoring.calendar import TimeWindow
+from monitoring.gates import Evidence
+from monitoring.performance import Performance, measure
+
+LATENCY_CONTEXT = 20_000
+LATENCY_EVENTS = 500
+_WARM_UP = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A scored fold: rows, calibrated scores and decisions."""
+
+    fold: Fold
+    scores: Floats
+    flags: NDArray[np.bool_]
+
+    def performance(self, usecase: UseCase, seed: int) -> Performance:
+        """Every figure with its interval (:func:`monitoring.performance.measure`)."""
+        rows = self.fold.rows
+        return measure(
+            self.fold.y,
+            self.scores,
+            self.flags,
+            self.fold.prices(usecase),
+            days=rows["day"],
+            entities=rows.get("entity"),
+            top_k=usecase.evaluation.top_k,
+            seed=seed,
+        )
+
+
+def scored(model: ScoringModel, fold: Fold) -> Judged:
+    """The model's calibrated scores and decisions on a fold of its own features."""
+    scores = model.score(fold.features).calibrated
+    return Judged(fold, scores, model.decide(scores))
+
+
+def candidate_evidence(
+    usecase: UseCase, model: ScoringModel, label: str, train: Fold, test: Fold, matured_rows: int, latency_ms: float
+) -> Evidence:
+    """What is known of a new model: its figures on ``test``, those of the baseline, latency and size.
+
+    Args:
+        usecase: policies.
+        model: the evaluated twin.
+        label: how the evidence names it.
+        train: rows of the baseline, which are the twin's.
+        test: rows later than everything the twin was made of.
+        matured_rows: rows with matured labels in all folds.
+        latency_ms: from :func:`single_event_p99_ms`.
+
+    Raises:
+        OneClass: the test fold holds one class only.
+        EvaluationError: the test window does not lie after the training data.
+    """
+    require_both_classes(test.y, "test")
+    trained_until = datetime.fromisoformat(model.metadata.calibration_end or model.metadata.training_end)
+    if test.window.start < trained_until:
+        raise EvaluationError(f"the test window starts at {test.window.start}, training ends at {trained_until}")
+    seed = model.metadata.seed
+    baseline = baseline_scores(train, test)
+    # The baseline has no threshold of its own: it may flag as many rows as the model does.
+    flagged = scored(model, test)
+    simple = Judged(test, baseline, _top(baseline, int(flagged.flags.sum())))
+    found = flagged.performance(usecase, seed)
+    return Evidence(
+        model=label,
+        metrics=found.metrics,
+        rows=matured_rows,
+        positives=found.positives,
+        window=test.window,
+        baseline=simple.performance(usecase, seed).metrics,
+        latency_p99_ms=latency_ms,
+        model_mb=sum(len(data) for data in model.files.values()) / 1e6,
+        trained_until=trained_until,
+    )
+
+
+def incumbent_evidence(usecase: UseCase, label: str, judged: Judged, window: TimeWindow, seed: int) -> Evidence:
+    """The figures of whoever is in office on the same rows."""
+    found = judged.performance(usecase, seed)
+    return Evidence(label, found.metrics, rows=found.rows, positives=found.positives, window=window)
+
+
+def external_judged(usecase: UseCase, fold: Fold) -> Judged:
+    """The external incumbent's score column against its declared threshold."""
+    assert usecase.incumbent is not None
+    scores = fold.rows["external"].to_numpy(dtype=np.float64)
+    return Judged(fold, scores, scores >= usecase.incumbent.threshold)
+
+
+def single_event_p99_ms(usecase: UseCase, model: ScoringModel, events: pd.DataFrame) -> float:
+    """99th percentile of one event's way through windows, features, booster and threshold, in milliseconds.
+
+    The windows hold up to 20,000 earlier events, without labels: a look-up costs the same without them.
+
+    Args:
+        usecase: names the columns.
+        model: the model.
+        events: an events frame ordered by time; the last 500 are timed.
+    """
+    timed = min(LATENCY_EVENTS, len(events) // 2)
+    warm = events.iloc[max(0, len(events) - timed - LATENCY_CONTEXT) : len(events) - timed]
+    schema = EventSchema.of(usecase)
+    state = MemoryWindows(model.plan.specs)
+    bodies = schema.bodies(events.iloc[len(events) - timed :])
+    model.plan.add((schema.decode(body) for body in schema.bodies(warm)), state)
+    model.warm_up()
+    took = []
+    for body in bodies:
+        began = time.perf_counter()
+        event = schema.decode(body)
+        model.decide(model.score(model.plan.row(event, state)[None, :]).calibrated)
+        took.append(time.perf_counter() - began)
+    return float(np.percentile(took[min(_WARM_UP, len(took) // 2) :], 99.0) * 1000.0)
+
+
+def relabelled(evidence: Evidence, label: str) -> Evidence:
+    """The same evidence under the name that the registry gave."""
+    return replace(evidence, model=label)
+
+
+def _top(scores: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    flags = np.zeros(len(scores), dtype=np.bool_)
+    flags[np.argsort(-scores, kind="stable")[:count]] = True
+    return flags

@@ -1,0 +1,133 @@
+"""The evaluated twin against its gates, the baseline and whoever is in office."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from bentos.errors import ContractMismatch
+from bentos.model import ScoringModel
+from bentos.registry import ModelRef, ModelRegistry
+from bentos.schema import EventSchema
+from bentos.usecase import UseCase
+from flows.steps.evaluate import (
+    candidate_evidence,
+    external_judged,
+    incumbent_evidence,
+    scored,
+    single_event_p99_ms,
+)
+from flows.steps.split import Split
+from flows.steps.table import Fold, Known, build_fold
+from monitoring.calendar import TimeWindow
+from monitoring.gates import Evidence, Verdict, judge
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """The rows of a split, with the features of one plan; ``every`` holds all of them."""
+
+    every: Fold
+    train: Fold
+    calibration: Fold
+    test: Fold
+    refit: Fold
+    refit_calibration: Fold
+
+    @classmethod
+    def cut(cls, every: Fold, split: Split) -> Folds:
+        """Cut every matured row of the split into its folds."""
+        names = (name for name in cls.__dataclass_fields__ if name != "every")
+        return cls(every, **{name: every.between(name, getattr(split, name)) for name in names})
+
+    @property
+    def matured_rows(self) -> int:
+        """Rows that the twin and its test look at."""
+        return len(self.train) + len(self.calibration) + len(self.test)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with the evidence that it rests on.
+
+    Attributes:
+        notes: plain sentences on what limits the comparison.
+    """
+
+    verdict: Verdict
+    evidence: Evidence
+    incumbent: Evidence | None
+    notes: tuple[str, ...] = ()
+
+    def of(self, label: str, usecase: UseCase) -> Judgement:
+        """The same judgement about the version that the twin became."""
+        evidence = replace(self.evidence, model=label)
+        verdict = judge(evidence, self.incumbent, usecase.gates, as_of=self.verdict.as_of)
+        return replace(self, evidence=evidence, verdict=verdict)
+
+
+def judge_twin(
+    usecase: UseCase,
+    twin: ScoringModel,
+    label: str,
+    folds: Folds,
+    known: Known,
+    registry: ModelRegistry,
+    name: str,
+    as_of: datetime,
+) -> Judgement:
+    """Measure the twin on the test fold, the incumbent on the same rows, and judge.
+
+    Args:
+        usecase: policies.
+        twin: the model that the gates look at.
+        label: how the evidence names it.
+        folds: rows with the twin's features.
+        known: events and labels, for an incumbent with other features.
+        registry, name: where the champion is.
+        as_of: business time of the judgement.
+    """
+    latency = single_event_p99_ms(usecase, twin, known.events)
+    evidence = candidate_evidence(usecase, twin, label, folds.train, folds.test, folds.matured_rows, latency)
+    incumbent, notes = measure_incumbent(usecase, registry, name, label, known, folds.test)
+    return Judgement(judge(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)
+
+
+def measure_incumbent(
+    usecase: UseCase, registry: ModelRegistry, name: str, own: str, known: Known, test: Fold
+) -> tuple[Evidence | None, tuple[str, ...]]:
+    """The figures of the champion, or of an external incumbent, on the rows of ``test``.
+
+    Returns:
+        The evidence, or none when nobody else is in office, and notes on its fairness.
+    """
+    ref = registry.roles(name).get("champion")
+    if ref is None and usecase.incumbent is not None:
+        label = f"external/{usecase.incumbent.column}"
+        judged = external_judged(usecase, test)
+        return incumbent_evidence(usecase, label, judged, test.window, usecase.training.seed), ()
+    if ref is None or ref.label == own:
+        return None, ()
+    champion = fetch_model(registry, ref)
+    try:
+        champion.check_schema(EventSchema.of(usecase).fingerprint)
+    except ContractMismatch:
+        return None, (f"{ref.label} is in office with another input schema and cannot be measured on these rows",)
+    rows = build_fold(usecase, champion.plan, known, test.window)
+    found = incumbent_evidence(usecase, ref.label, scored(champion, rows), test.window, usecase.training.seed)
+    return found, _fairness(ref, champion, test.window)
+
+
+def fetch_model(registry: ModelRegistry, ref: ModelRef) -> ScoringModel:
+    """Load a registered version into memory."""
+    with tempfile.TemporaryDirectory(prefix="incumbent-model-") as folder:
+        return ScoringModel.load(registry.fetch(ref, Path(folder)))
+
+
+def _fairness(ref: ModelRef, champion: ScoringModel, test: TimeWindow) -> tuple[str, ...]:
+    seen = champion.metadata.calibration_end
+    if seen and datetime.fromisoformat(seen) > test.start:
+        return (f"{ref.label} was trained on rows up to {seen}, inside the test window: its figures flatter it",)
+    return ()
