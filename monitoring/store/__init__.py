@@ -67,7 +67,11 @@ def open_store(url: str, busy_seconds: float = 5.0) -> Store:
         StoreError: the URL is of another kind, or a newer version made the database.
     """
     database = Database(url, int(busy_seconds * 1000))
-    upgrade(database)
+    try:
+        upgrade(database)
+    except BaseException:
+        database.dispose()
+        raise
     return Store(
         log=_SqlLog(database),
         shadow=_SqlShadowLog(database),

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+
+from monitoring.errors import JournalConflict, StoreError
+from monitoring.store import Decision, RoleChange, Store, open_store
+from tests.logged import at
+
+MODEL = "dev-fraud"
+
+
+def note(store: Store, day: float, *changes: RoleChange, kind: str = "appointment") -> Decision:
+    return store.decisions.append("fraud", kind, {"model": MODEL, "why": "test"}, "ann", at(day), changes)
+
+
+def seat(version: str | None, role: str = "champion") -> RoleChange:
+    return RoleChange(MODEL, role, version, None if version is None else version * 64)
+
+
+def test_each_decision_holds_the_hash_of_the_one_before(store: Store) -> None:
+    first, second = note(store, 1), note(store, 0)
+    assert (first.seq, second.seq) == (1, 2)
+    assert (first.prev_hash, second.prev_hash) == ("0" * 64, first.hash)
+    assert store.decisions.list() == [first, second]
+    assert store.decisions.last() == second
+    assert store.decisions.verify() == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE decisions SET actor = 'bob' WHERE seq = 1",
+        "DELETE FROM decisions WHERE seq = 2",
+        "UPDATE roles SET version = '9'",
+        "DELETE FROM roles",
+    ],
+)
+def test_the_database_refuses_to_change_what_was_decided(store: Store, statement: str) -> None:
+    note(store, 1, seat("1"))
+    note(store, 2)
+    with pytest.raises(StoreError, match=r"append-only|23000"), store.database.write() as connection:
+        connection.execute(text(statement))
+    assert store.decisions.verify() == []
+    assert len(store.decisions.list()) == 2
+
+
+def test_sqlite_refuses_to_replace_a_decision(store: Store) -> None:
+    if not store.database.is_sqlite:
+        pytest.skip("REPLACE is SQLite's")
+    note(store, 1)
+    copy = "INSERT OR REPLACE INTO decisions SELECT * FROM decisions WHERE seq = 1"
+    with pytest.raises(StoreError), store.database.write() as connection:
+        connection.execute(text(copy))
+
+
+def test_postgresql_refuses_to_empty_the_table(store: Store) -> None:
+    if store.database.is_sqlite:
+        pytest.skip("TRUNCATE is PostgreSQL's")
+    note(store, 1)
+    with pytest.raises(StoreError), store.database.write() as connection:
+        connection.execute(text("TRUNCATE decisions"))
+
+
+@pytest.mark.parametrize(("seq", "prev"), [(3, "LAST"), (2, "f" * 64), (1, "0" * 64)])
+def test_the_database_refuses_a_row_that_does_not_follow_the_last(store: Store, seq: int, prev: str) -> None:
+    first = note(store, 1)
+    values = f"({seq}, 'fraud', 'x', '{{}}', 'bob', 0, 0, '{first.hash if prev == 'LAST' else prev}', 'h')"
+    columns = "(seq, usecase, kind, payload, actor, at, recorded_at, prev_hash, hash)"
+    with pytest.raises(StoreError), store.database.write() as connection:
+        connection.execute(text(f"INSERT INTO decisions {columns} VALUES {values}"))
+
+
+def unguarded(store: Store, statement: str) -> None:
+    """What somebody with the password could do: take the guards away, write, put them back."""
+    with store.database.write() as connection:
+        for trigger in ("no_update", "no_delete") if store.database.is_sqlite else ("no_change",):
+            for table in ("decisions", "roles"):
+                name = f"{table}_{trigger}"
+                connection.execute(text(f"DROP TRIGGER {name}" + ("" if store.database.is_sqlite else f" ON {table}")))
+        connection.execute(text(statement))
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("UPDATE decisions SET actor = 'bob' WHERE seq = 2", "2 was changed"),
+        ("UPDATE decisions SET at = at - 1 WHERE seq = 1", "1 was changed"),
+        ("DELETE FROM decisions WHERE seq = 2", "2 is missing"),
+        ("UPDATE decisions SET hash = 'x' WHERE seq = 1", "2 does not follow"),
+        ("UPDATE roles SET version = '9' WHERE role_id = 1", "roles differs"),
+    ],
+)
+def test_an_edit_behind_the_guards_shows(store: Store, statement: str, problem: str) -> None:
+    note(store, 1, seat("1"))
+    note(store, 2)
+    note(store, 3, seat("2"))
+    unguarded(store, statement)
+    assert any(problem in found for found in store.decisions.verify())
+
+
+def test_a_payload_that_is_not_json_is_refused(store: Store) -> None:
+    for payload in ({"x": float("nan")}, {"x": object()}):
+        with pytest.raises(JournalConflict):
+            store.decisions.append("fraud", "x", payload, "ann", at(0))
+    assert store.decisions.list() == []
+
+
+def test_who_held_a_role_on_a_past_day_comes_from_the_journal(store: Store) -> None:
+    note(store, 1, seat("1"))
+    note(store, 5, seat("2"), seat("1", "previous"))
+    note(store, 5, seat("1"))
+    note(store, 9, seat(None))
+    held = [store.decisions.role_at(MODEL, "champion", at(day)) for day in (0.9, 1, 4.9, 5, 8.9, 9)]
+    assert held == [None, "1", "1", "1", "1", None]
+    assert store.decisions.role_at(MODEL, "previous", at(6)) == "1"
+    assert store.decisions.role_at("dev-churn", "champion", at(6)) is None
+    assert [term[0] for term in store.decisions.terms(MODEL, "champion")] == ["1", "2", "1", None]
+
+
+def test_the_contracts_of_all_that_ever_held_a_role_are_known(store: Store) -> None:
+    note(store, 1, seat("1"))
+    note(store, 2, seat("2", "challenger"), seat(None))
+    assert store.decisions.contracts(MODEL) == {"1" * 64, "2" * 64}
+    assert store.decisions.contracts("dev-churn") == frozenset()
+
+
+def test_decisions_can_be_filtered_and_the_newest_are_listed(store: Store) -> None:
+    for day in range(5):
+        note(store, day, kind="even" if day % 2 == 0 else "odd")
+    assert [d.seq for d in store.decisions.list(kinds=("even",))] == [1, 3, 5]
+    assert [d.seq for d in store.decisions.list(limit=2)] == [4, 5]
+    assert [d.seq for d in store.decisions.list(after=3)] == [4, 5]
+    assert store.decisions.list(usecase="churn") == []
+    assert store.decisions.last(kinds=("odd",)).seq == 4  # type: ignore[union-attr]  # there is one
+
+
+def test_many_writers_make_one_chain(store_url: str) -> None:
+    stores = [open_store(store_url, busy_seconds=20) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda n: note(stores[n % 3], n), range(30)))
+    chain = stores[0].decisions.list()
+    assert [d.seq for d in chain] == list(range(1, 31))
+    assert stores[1].decisions.verify() == []
+    for store in stores:
+        store.close()
