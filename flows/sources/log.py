@@ -15,11 +15,10 @@ from flows.sources.labels import final_labels
 from flows.sources.table import STEP, TableSource
 from monitoring.calendar import TimeWindow
 from monitoring.errors import StoreError, StoreUnavailable
+from monitoring.store.labels import resolve
 
 if TYPE_CHECKING:
     from monitoring.store import Store
-
-END_OF_TIME = pd.Timestamp("2200-01-01", tz="UTC").to_pydatetime()
 
 
 class LogSource(TableSource):
@@ -60,14 +59,15 @@ class LogSource(TableSource):
         self, events: pd.DataFrame, observed: pd.DataFrame, as_of: datetime | None
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Final labels by rank, and every statement, about these events as known at ``as_of``."""
-        name, policy = self.usecase.name, self.usecase.label
-        until = END_OF_TIME if as_of is None else as_of
+        policy = self.usecase.label
         with _available(self.origin):
-            said = self._store.labels.history(name, until)
-            known = self._store.labels.known(name, until, policy)
-            torn = self._store.labels.conflicts(name, until, policy)["event_id"]
+            said = self._store.labels.history(self.usecase.name, as_of)
         ours = said["event_id"].isin(events[self.usecase.event_id]) & said["source"].isin(policy.sources)
-        return final_labels(events, known, self.usecase, as_of, set(torn)), said[ours].reset_index(drop=True)
+        revisions = said[ours].reset_index(drop=True)
+        known = resolve(revisions, policy)
+        torn = known.loc[known["conflict"], "event_id"]
+        final = final_labels(events, known[~known["conflict"]], self.usecase, as_of, excluded=set(torn))
+        return final, revisions
 
 
 @contextmanager
