@@ -38,7 +38,8 @@ class SourceRead:
         origin: what was read, without passwords; for logs, snapshots and lineage.
         as_of: labels observed later were ignored; none means that all labels were taken.
         revisions: every label revision observed by ``as_of``, for point-in-time features. It
-            equals ``labels`` for sources that know one label an event.
+            equals ``labels`` for sources that know one label an event. Give these to
+            ``FeaturePlan.build``, which knows no source ``absent``.
         labelled: whether the source holds labels at all.
         out_of_order: rows that came before an earlier one; they are sorted, but many of them in a log
             that should be in order point at a broken clock.

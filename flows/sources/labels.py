@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bentos.usecase import UseCase
-from flows.sources.base import ABSENT, LABEL_COLUMNS
+from flows.sources.base import ABSENT, LABEL_COLUMNS, SourceRead
 
 
 def known_at(labels: pd.DataFrame, as_of: datetime | None) -> pd.DataFrame:
@@ -61,3 +61,18 @@ def final_labels(
     both = pd.concat([found, filled]) if len(found) and len(filled) else filled if len(filled) else found
     order = np.argsort(ids.get_indexer(pd.Index(both["event_id"])), kind="stable")
     return both.iloc[order].reset_index(drop=True)
+
+
+def as_table(read: SourceRead, usecase: UseCase) -> pd.DataFrame:
+    """Events with their labels as one table in our own names, which every file source can read back.
+
+    The label stands in its declared column, empty where it is unknown; ``label.observed_at`` is
+    written where it is declared.
+    """
+    label = read.labels.set_index("event_id")
+    ids = read.events[usecase.event_id]
+    # Int8 keeps 0 and 1 whole beside missing ones.
+    columns = {usecase.label.column: label["y"].astype("Int8").reindex(ids).array}
+    if usecase.label.observed_at is not None:
+        columns[usecase.label.observed_at] = label["observed_at"].reindex(ids).array
+    return read.events.assign(**columns)

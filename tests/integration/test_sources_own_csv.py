@@ -10,6 +10,7 @@ import pandas as pd
 from bentos.features import FeaturePlan
 from bentos.usecase import load_usecase
 from flows.sources import open_source
+from flows.sources.labels import as_table
 from tests.integration.source_cases import FRAUD, WINDOW, truth
 
 OWN_TOML = """
@@ -108,11 +109,27 @@ def test_a_csv_with_other_names_gives_the_same_features_by_one_toml_file(tmp_pat
 
     usecase = load_usecase(tmp_path / "betrug.toml")
     read = open_source(usecase).read(WINDOW)
-    built = FeaturePlan.of(usecase).build(read.events, read.labels, WINDOW.end)
+    built = FeaturePlan.of(usecase).build(read.events, read.revisions, WINDOW.end)
 
-    reference = FeaturePlan.of(FRAUD).build(truth().events, truth().labels, WINDOW.end)
+    reference = FeaturePlan.of(FRAUD).build(truth().events, truth().revisions, WINDOW.end)
     assert read.quarantine.empty
     assert read.labels["y"].tolist() == truth().labels["y"].tolist()
     assert read.labels["observed_at"].tolist() == truth().labels["observed_at"].tolist()
     for ours, theirs in zip(built.columns, SAME_FEATURES, strict=True):
         np.testing.assert_array_equal(built[ours], reference[theirs])
+
+
+def test_what_was_read_can_be_written_and_read_back(tmp_path: Path) -> None:
+    bank_export(tmp_path / "export.csv")
+    (tmp_path / "betrug.toml").write_text(OWN_TOML.replace("FILE", str(tmp_path / "export.csv")), encoding="utf-8")
+    usecase = load_usecase(tmp_path / "betrug.toml")
+    read = open_source(usecase).read(WINDOW)
+    as_table(read, usecase).to_csv(tmp_path / "again.csv", index=False)
+    as_table(read, usecase).to_parquet(tmp_path / "again.parquet", index=False)
+    renamed = usecase.model_copy(
+        update={"label": usecase.label.model_copy(update={"source_name": None, "observed_at": "Gemeldet am"})}
+    )
+    for kind in ("csv", "parquet"):
+        again = open_source(renamed, kind, path=str(tmp_path / f"again.{kind}")).read(WINDOW)
+        pd.testing.assert_frame_equal(again.events, read.events)
+        pd.testing.assert_frame_equal(again.labels, read.labels)
