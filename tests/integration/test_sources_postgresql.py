@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from flows.sources import open_source
 from monitoring.calendar import TimeWindow
 from tests.integration.source_cases import FRAUD, START, WINDOW, foreign, truth
-from tests.postgresql import postgresql
+from tests.postgresql import cluster
 
 pytestmark = pytest.mark.needs_postgresql
 
@@ -25,10 +25,11 @@ FROM aware
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with postgresql() as address:
+    with cluster() as server:
+        address = server.url(server.create())
         table = foreign(truth())
         times = table["TX_DATETIME"]
-        engine = sa.create_engine(address.replace("postgresql:", "postgresql+psycopg:"))
+        engine = sa.create_engine(address)
         with engine.begin() as connection:
             table.to_sql("aware", connection, index=False)
             table.assign(TX_DATETIME=times.dt.tz_localize(None)).to_sql("naive", connection, index=False)
@@ -36,9 +37,10 @@ def url() -> Iterator[str]:
             connection.execute(sa.text("CREATE SCHEMA bank"))
             connection.execute(sa.text(VIEW))
             # The zone of a session must not matter.
-            connection.execute(sa.text("ALTER ROLE incumbent SET timezone = 'Asia/Tokyo'"))
+            connection.execute(sa.text("ALTER ROLE CURRENT_USER SET timezone = 'Asia/Tokyo'"))
         engine.dispose()
-        yield address
+        # Without a driver in the URL the one of the product is used.
+        yield address.replace("postgresql+psycopg:", "postgresql:")
 
 
 @pytest.mark.parametrize("table", ["aware", "naive", "texts", "bank.cards"])
