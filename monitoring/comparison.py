@@ -144,9 +144,12 @@ def _reasons(
     needed: int | None,
     waited: int,
 ) -> tuple[str, ...]:
-    telling = [c for c in checks if outcome == "promote" or c.status != "PASS"]
+    decided = ("cost_saving", "recall_gain")
+    telling = [c for c in checks if (c.name in decided if outcome == "promote" else c.status != "PASS")]
     telling.sort(key=lambda c: c.status != "FAIL")  # what rules it out comes first
-    reasons = [f"{c.name}: {_explained(c)}" for c in telling]
+    reasons = [f"{c.name.replace('_', ' ')}: {_explained(c)}" for c in telling]
+    if outcome == "promote":
+        reasons.insert(0, f"all {len(checks)} checks pass")
     if outcome == "keep" and not any(c.status == "FAIL" for c in checks):
         reasons.insert(0, f"no verdict after {waited} days (at most {policy.max_shadow_days}): the champion stays")
     if outcome == "keep_watching":

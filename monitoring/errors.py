@@ -4,6 +4,7 @@ MonitoringError
 ├── InsufficientEvidence   too few rows, days or positives to say anything
 ├── ProfileMismatch        a window lacks a column that the reference profile holds
 ├── UnfairWindow           a model would be judged on rows it learnt from, or two models on different rows
+├── ReportFailed           a page for people could not be made; what it reports on is unharmed
 ├── PolicyError            a policy contradicts itself
 └── StoreError             the database refused or contradicts a request
     ├── StoreUnavailable   the database cannot be reached, is locked or full (retry)
@@ -30,6 +31,10 @@ class ProfileMismatch(MonitoringError):
 
 class UnfairWindow(MonitoringError):
     """A test window overlaps training data, or two models were measured on different windows."""
+
+
+class ReportFailed(MonitoringError):
+    """A page could not be made; the findings themselves are stored and unharmed."""
 
 
 class PolicyError(MonitoringError):

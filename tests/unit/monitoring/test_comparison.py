@@ -46,7 +46,8 @@ def test_a_clearly_better_challenger_is_promoted_with_every_check_shown() -> Non
         "false_positive_rate_rise",
         "challenger_errors",
     ]
-    assert len(verdict.reasons) == 7
+    assert verdict.reasons[0] == "all 7 checks pass"
+    assert [reason.split(":")[0] for reason in verdict.reasons[1:]] == ["cost saving", "recall gain"]
     assert (verdict.champion, verdict.challenger, verdict.as_of) == ("m/1", "m/2", AS_OF)
 
 
@@ -82,7 +83,7 @@ def test_a_worse_challenger_is_ruled_out_once_there_is_enough_evidence() -> None
     verdict = judge_comparison(result(28, -0.08), POLICY)
     assert verdict.outcome == "keep"
     assert status(verdict)["cost_saving"] == "FAIL"
-    assert verdict.reasons[0].startswith("cost_saving")
+    assert verdict.reasons[0].startswith("cost saving")
     early = judge_comparison(result(10, -0.3), POLICY)
     assert early.outcome == "keep_watching"
 

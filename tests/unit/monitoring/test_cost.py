@@ -137,7 +137,7 @@ def test_the_capacity_cut_is_the_lowest_that_fits(values: list[int], budget: int
         assert np.count_nonzero(x >= lower.max()) > budget
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=1, max_size=60))
 def test_every_point_of_the_cost_curve_is_the_cost_of_its_threshold(rows: list[tuple[bool, int]]) -> None:
     y, p = np.array([r[0] for r in rows]), np.array([r[1] for r in rows]) / 10

@@ -111,11 +111,11 @@ def test_a_significant_but_tiny_shift_raises_nothing() -> None:
     assert drift.band == "none"
 
 
-def test_a_year_of_days_without_drift_raises_no_alarm_while_the_bare_rule_alarms() -> None:
-    reports = [compare_profile(WIDE, wide(200, 100 + n), POLICY, window=day(n)) for n in range(120)]
+def test_two_months_without_drift_raises_no_alarm_while_the_bare_rule_alarms() -> None:
+    reports = [compare_profile(WIDE, wide(200, 100 + n), POLICY, window=day(n)) for n in range(60)]
     bare = sum(any((f.psi or 0) > 0.1 for f in r.features) for r in reports)
-    ours = sum(combine(reports[: n + 1], POLICY).band not in (None, "none") for n in range(120))
-    assert bare > 30
+    ours = sum(combine(reports[: n + 1], POLICY).band not in (None, "none") for n in range(60))
+    assert bare > 15
     assert ours == 0
 
 

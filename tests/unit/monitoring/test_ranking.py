@@ -61,6 +61,7 @@ SCORED = st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=4, max_s
 )
 
 
+@settings(deadline=None, max_examples=40)
 @given(SCORED)
 def test_ranking_figures_agree_with_the_reference_implementation(rows: list[tuple[bool, int]]) -> None:
     y, s = np.array([r[0] for r in rows], dtype=int), np.array([r[1] for r in rows], dtype=float)
@@ -68,7 +69,7 @@ def test_ranking_figures_agree_with_the_reference_implementation(rows: list[tupl
     assert auc_roc(y, s) == pytest.approx(roc_auc_score(y, s))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(SCORED, st.integers(1, 9))
 def test_a_repetition_equals_the_figure_of_the_weighted_rows(rows: list[tuple[bool, int]], count: int) -> None:
     y, s = np.array([r[0] for r in rows], dtype=int), np.array([r[1] for r in rows], dtype=float)

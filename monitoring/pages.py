@@ -1,0 +1,171 @@
+"""Self-contained HTML pages: what a verdict rests on, and the header over a drift report.
+
+A page holds everything it shows; it opens from a disk, prints well and runs no script of ours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from monitoring.appendix import LEGACY_NOTE, NOT_USED, Appendix
+from monitoring.charts import Line, chart
+from monitoring.gates import Check, Verdict
+from monitoring.intervals import RatioDifference
+from monitoring.measured import Measured
+from monitoring.paired import PairedResult
+from monitoring.sequential import anytime_path
+
+STYLE = """
+.incumbent{font:15px/1.5 system-ui,sans-serif;color:#1c1c1c;background:#fff;max-width:60rem}
+.incumbent{margin:1.5rem auto;padding:0 1rem}
+.incumbent h1{font-size:1.5rem;margin:.2rem 0}.incumbent h2{font-size:1.1rem;margin:1.6rem 0 .4rem}
+.incumbent table{border-collapse:collapse;width:100%}
+.incumbent td,.incumbent th{border-bottom:1px solid #ddd;padding:.25rem .5rem;text-align:left;vertical-align:top}
+.incumbent .n{text-align:right;font-variant-numeric:tabular-nums}
+.incumbent .PASS,.incumbent .none{color:#166534}.incumbent .FAIL,.incumbent .severe{color:#b91c1c;font-weight:600}
+.incumbent .INSUFFICIENT,.incumbent .warning{color:#92400e}
+.incumbent svg{width:100%;height:auto;font-size:11px}.incumbent .legend,.incumbent .note{color:#555;font-size:.85rem}
+.incumbent .outcome{font-size:1.2rem;font-weight:600}
+@media print{.incumbent{max-width:none}.incumbent h2{break-after:avoid}}
+@media print{.incumbent table,.incumbent svg{break-inside:avoid}}
+"""
+
+
+def write_comparison_report(path: Path, result: PairedResult, verdict: Verdict) -> Path:
+    """Write the page of a comparison: page one decides, the appendix does not. Returns ``path``."""
+    return write_page(path, f"{result.challenger} against {result.champion}", comparison_body(result, verdict))
+
+
+def write_page(path: Path, title: str, body: str) -> Path:
+    """Write one page in a single step, so that nobody reads half of it."""
+    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    head = f"{meta}<title>{escape(title)}</title><style>{STYLE}</style>"
+    text = f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+    return write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file beside its place and move it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+    return path
+
+
+def comparison_body(result: PairedResult, verdict: Verdict) -> str:
+    """The page's content."""
+    evidence = f"{result.days} matured days, {result.rows:,} events, {result.positives:,} positives"
+    parts = [
+        '<main class="incumbent">',
+        f"<h1>{escape(result.challenger)} against {escape(result.champion)}</h1>",
+        f'<p class="outcome">Verdict: {escape(verdict.outcome.replace("_", " "))}</p>',
+        f"<p>{evidence}, as of {result.as_of:%Y-%m-%d %H:%M} UTC.</p>",
+        "<ul>", *(f"<li>{escape(reason)}</li>" for reason in verdict.reasons), "</ul>",
+        "<h2>What decides</h2>", checks_table(verdict.checks),
+        "<h2>Cost saved a day, and its confidence sequence</h2>", _saving_chart(result),
+        "<h2>Recall so far</h2>", _recall_chart(result),
+        "<h2>Both models</h2>", _both(result),
+    ]  # fmt: skip
+    if result.appendix is not None:
+        parts += [f"<h2>Appendix: {NOT_USED}</h2>", _appendix(result.appendix, result.currency)]
+    parts.append(f'<p class="note">Verdict {verdict.digest[:16]}, evidence {verdict.evidence_digest[:16]}.</p></main>')
+    return "".join(parts)
+
+
+def checks_table(checks: Iterable[Check]) -> str:
+    """Every check with its value, limit and margin."""
+    rows = [
+        (c.name.replace("_", " "), number(c.value), number(c.threshold), number(c.margin), c.status, c.detail)
+        for c in checks
+    ]
+    return table(("check", "value", "limit", "margin", "", ""), rows, numeric=(1, 2, 3), classed=4)
+
+
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[int] = (), classed: int | None = None
+) -> str:
+    """An HTML table; ``classed`` names the column whose text is also its style."""
+
+    def cell(index: int, text: str) -> str:
+        style = "n" if index in numeric else text if index == classed else ""
+        return f'<td class="{escape(style)}">{escape(text)}</td>' if style else f"<td>{escape(text)}</td>"
+
+    classes = [' class="n"' if i in numeric else "" for i in range(len(head))]
+    top = "".join(f"<th{style}>{escape(text)}</th>" for style, text in zip(classes, head, strict=True))
+    body = "".join(f"<tr>{''.join(cell(i, t) for i, t in enumerate(row))}</tr>" for row in rows)
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, large and whole numbers without decimals, a dash where there is nothing."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000.0 or float(value).is_integer() else f"{value:.4g}"
+
+
+def interval(figure: Measured) -> str:
+    """A value with its bounds."""
+    if figure.low is None or figure.high is None:
+        return number(figure.value)
+    return f"{number(figure.value)} ({number(figure.low)} to {number(figure.high)})"
+
+
+def _saving_chart(result: PairedResult) -> str:
+    saving = result.column("saving")
+    path = anytime_path(saving, result.saving.alpha, result.saving.planned, result.saving.block)
+    labels = [f"{result.series[n - 1].day:%Y-%m-%d}" for n in path.days]
+    mean = Line(f"mean saving, {result.currency} a day", path.mean)
+    band = tuple(Line("anytime-valid bounds of the mean", edge) for edge in (path.low, path.high))
+    return chart([mean], labels, band=(band[0], band[1]), zero=True)
+
+
+def _recall_chart(result: PairedResult) -> str:
+    labels = [f"{d.day:%Y-%m-%d}" for d in result.series]
+    total = result.column("positives").cumsum()
+
+    def so_far(name: str) -> list[float | None]:
+        return [float(hit / n) if n else None for hit, n in zip(result.column(name).cumsum(), total, strict=True)]
+
+    return chart([Line(result.champion, so_far("tp_a")), Line(result.challenger, so_far("tp_b"))], labels)
+
+
+def _both(result: PairedResult) -> str:
+    rows = [
+        ("recall", interval(result.recall_champion), interval(result.recall_challenger)),
+        (f"cost, {result.currency}", interval(result.cost_champion), interval(result.cost_challenger)),
+    ]
+    return table(("", result.champion, result.challenger), rows, numeric=(1, 2))
+
+
+def _appendix(a: Appendix, currency: str) -> str:
+    rows = [_ratio(name, ratio) for name, ratio in _ratios(a).items()]
+    rows.append((f"saving a day, {currency}", "", "", interval(a.saving.measured), number(a.saving.p)))
+    if a.delong is not None:
+        d = a.delong
+        gap = interval(Measured(d.difference, d.low, d.high))
+        rows.append(("AUC (DeLong)", number(d.a), number(d.b), gap, number(d.p)))
+    for name, figure in (("average precision", a.average_precision), ("card precision", a.card_precision)):
+        if figure is not None:
+            rows.append((name, number(figure.a), number(figure.b), interval(figure.difference), ""))
+    m = a.mcnemar
+    rows.append(("McNemar mid-p, caught by one model only", str(m.c), str(m.b), "", number(m.mid_p)))
+    rows.append(("unpaired t-test (legacy)", "", "", "", number(a.legacy_p)))
+    head = ("figure", "champion", "challenger", "difference", "p")
+    return table(head, rows, numeric=(1, 2, 3, 4)) + f'<p class="note">{escape(LEGACY_NOTE)}</p>'
+
+
+def _ratios(a: Appendix) -> Mapping[str, RatioDifference]:
+    return {
+        "recall": a.recall,
+        "precision": a.precision,
+        "false-positive rate": a.false_positive_rate,
+        f"recall at {a.matched_alerts:,} alerts": a.matched,
+    }
+
+
+def _ratio(name: str, r: RatioDifference) -> tuple[str, str, str, str, str]:
+    return name, number(r.a), number(r.b), interval(Measured(r.difference, r.low, r.high)), number(r.p)

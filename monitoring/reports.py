@@ -1,0 +1,237 @@
+"""Drift reports for people: Evidently's HTML under a header that states our own verdict.
+
+The only module that imports Evidently, and only inside functions: its import takes seconds. Nothing
+is decided from its figures; :mod:`monitoring.drift` decides.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from monitoring.drift import DriftAlarm, DriftReport, FeatureDrift
+from monitoring.errors import ReportFailed
+from monitoring.pages import STYLE, number, table, write_comparison_report, write_page, write_text
+
+__all__ = ["DriftReportInfo", "write_comparison_report", "write_drift_report"]
+
+MAX_ROWS = 20_000
+DISAGREEMENT = (
+    "Evidently's PSI may differ from ours, and only ours decides. Evidently bins reference and current rows pooled, "
+    "in bins of equal width, and leaves missing values out; so its figure moves with the window, one large amount can "
+    "put nearly all rows into one bin, and half the values missing looks like no drift. Ours uses the quantile bins "
+    "frozen with the model, with a bin for missing values, and counts only what exceeds chance at this sample size."
+)
+
+
+@dataclass(frozen=True)
+class DriftReportInfo:
+    """What was written.
+
+    Attributes:
+        path: the page.
+        rows: rows of reference and current in Evidently's part.
+        left_out: columns without any value in one of the two, which Evidently cannot take.
+        disagree: features whose band differs between Evidently's PSI and ours.
+        tests: Evidently's own tests by outcome, for example ``{"SUCCESS": 9, "FAIL": 2}``.
+    """
+
+    path: Path
+    rows: tuple[int, int]
+    left_out: tuple[str, ...]
+    disagree: tuple[str, ...]
+    tests: Mapping[str, int]
+
+
+def write_drift_report(
+    path: Path,
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    *,
+    numerical: Sequence[str],
+    categorical: Sequence[str] = (),
+    report: DriftReport | None = None,
+    alarm: DriftAlarm | None = None,
+    target: str | None = None,
+    prediction: str | None = None,
+    score: str | None = None,
+    title: str = "Drift report",
+    max_rows: int = MAX_ROWS,
+    seed: int = 7,
+) -> DriftReportInfo:
+    """Write one self-contained page on a bounded, seeded sample.
+
+    Args:
+        path: the HTML file.
+        reference, current: rows of the reference period and of the window.
+        numerical, categorical: feature columns of both tables.
+        report, alarm: our own findings for the header.
+        target, prediction, score: columns with 0/1 label, 0/1 decision and score, for the part on
+            classification quality; it is left out unless both tables hold both classes.
+        title: of the page.
+        max_rows: rows of each table that Evidently sees.
+        seed: of the sample.
+
+    Raises:
+        ReportFailed: when Evidently cannot make the report; the cause is attached.
+    """
+    samples = [_sample(frame, max_rows, seed) for frame in (reference, current)]
+    usable, left_out = _usable(samples, [*numerical, *categorical])
+    rows = (len(samples[0]), len(samples[1]))
+    if not usable:
+        body = _header(title, report, alarm, {}, left_out, rows)
+        return DriftReportInfo(write_page(path, title, body), rows, left_out, (), {})
+    quality = _quality_columns(samples, target, prediction, score)
+    try:
+        html, values, tests = _run_evidently(
+            samples, [c for c in numerical if c in usable], [c for c in categorical if c in usable], quality
+        )
+    except Exception as exc:
+        raise ReportFailed(f"Evidently could not make {path.name}: {type(exc).__name__}: {exc}") from exc
+    header = _header(title, report, alarm, values, left_out, rows)
+    written = write_text(path, html.replace("<body>", f"<body><style>{STYLE}</style>{header}", 1))
+    disagree = tuple(f.name for f in _features(report) if f.name in values and _differs(f, values[f.name]))
+    return DriftReportInfo(written, rows, left_out, disagree, tests)
+
+
+def _sample(frame: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
+    """At most ``rows`` rows, in their own order."""
+    if len(frame) <= rows:
+        return frame.reset_index(drop=True)
+    chosen = np.sort(np.random.default_rng(seed).choice(len(frame), rows, replace=False))
+    return frame.iloc[chosen].reset_index(drop=True)
+
+
+def _usable(samples: Sequence[pd.DataFrame], columns: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Columns with a value in both tables, and the rest."""
+    usable = [c for c in columns if all(c in s.columns and bool(s[c].notna().any()) for s in samples)]
+    return usable, tuple(c for c in columns if c not in usable)
+
+
+def _quality_columns(
+    samples: Sequence[pd.DataFrame], target: str | None, prediction: str | None, score: str | None
+) -> dict[str, str]:
+    """Columns of the classification part, empty where it cannot be made."""
+    if target is None or prediction is None or score is None:
+        return {}
+    names = {"target": target, "prediction_labels": prediction, "prediction_probas": score}
+    for sample in samples:
+        if any(n not in sample.columns for n in names.values()) or sample[target].nunique() < 2:
+            return {}
+    return names
+
+
+def _run_evidently(
+    samples: Sequence[pd.DataFrame], numerical: list[str], categorical: list[str], quality: dict[str, str]
+) -> tuple[str, dict[str, float], dict[str, int]]:
+    """Evidently's page, its PSI of each column and its test outcomes."""
+    with warnings.catch_warnings():
+        # Its dependencies warn about their own future and about constant columns; neither is news here.
+        warnings.simplefilter("ignore")
+        from evidently import BinaryClassification, DataDefinition, Dataset, Report
+        from evidently.presets import ClassificationPreset, DataDriftPreset, DataSummaryPreset
+
+        columns = [*numerical, *categorical]
+        definition = DataDefinition(
+            numerical_columns=[*numerical, *(v for k, v in quality.items() if k == "prediction_probas")],
+            categorical_columns=[*categorical, *(v for k, v in quality.items() if k != "prediction_probas")],
+            classification=[BinaryClassification(**quality, pos_label=1)] if quality else None,
+        )
+        presets: list[Any] = [DataDriftPreset(columns=columns, num_method="psi", cat_method="psi")]
+        presets.append(DataSummaryPreset(columns=columns))
+        if quality:
+            presets.append(ClassificationPreset())
+        kept = [*columns, *quality.values()]
+        reference, current = (Dataset.from_pandas(s[kept], definition) for s in samples)
+        snapshot = Report(presets, include_tests=True).run(current, reference)
+        found = snapshot.dict()
+        return snapshot.get_html_str(as_iframe=False), _values(found), _tests(found)
+
+
+def _values(found: Mapping[str, Any]) -> dict[str, float]:
+    """PSI by column from the snapshot's metrics."""
+    return {
+        str(m["config"]["column"]): float(m["value"])
+        for m in found["metrics"]
+        if str(m["config"].get("type", "")).endswith("ValueDrift")
+    }
+
+
+def _tests(found: Mapping[str, Any]) -> dict[str, int]:
+    outcomes = [str(getattr(t["status"], "value", t["status"])) for t in found.get("tests", ())]
+    return {name: outcomes.count(name) for name in sorted(set(outcomes))}
+
+
+def _features(report: DriftReport | None) -> Sequence[FeatureDrift]:
+    return report.features if report is not None else ()
+
+
+def _theirs(psi: float) -> str:
+    return "severe" if psi >= 0.25 else "warning" if psi >= 0.1 else "none"
+
+
+def _differs(feature: FeatureDrift, theirs: float) -> bool:
+    return feature.band != _theirs(theirs)
+
+
+def _header(
+    title: str,
+    report: DriftReport | None,
+    alarm: DriftAlarm | None,
+    values: Mapping[str, float],
+    left_out: Sequence[str],
+    rows: tuple[int, int],
+) -> str:
+    """Our own verdict, and why Evidently's figures may say otherwise."""
+    parts = ['<main class="incumbent">', f"<h1>{escape(title)}</h1>"]
+    parts.append(f'<p class="outcome">{_verdict(report, alarm)}</p>')
+    if report is not None and report.features:
+        parts.append(_table(report, values))
+    if values:
+        parts.append(f'<p class="note">{escape(DISAGREEMENT)}</p>')
+        sample = f"Below: Evidently on a sample of {rows[0]:,} reference and {rows[1]:,} current rows."
+        parts.append(f'<p class="note">{sample}</p>')
+    if left_out:
+        parts.append(f"<p>Without any value, and so not below: {escape(', '.join(left_out))}.</p>")
+    return "".join((*parts, "</main>"))
+
+
+def _verdict(report: DriftReport | None, alarm: DriftAlarm | None) -> str:
+    if report is None:
+        return "No finding of our own was given."
+    if report.status == "insufficient_data":
+        return f"Insufficient data: {report.rows:,} rows in the window."
+    text = f"This window: {report.band}, {report.rows:,} rows, {(report.share or 0.0):.0%} of features drifted."
+    if alarm is None:
+        return text
+    if alarm.band is None:
+        return f"{text} Too few windows for an alarm."
+    named = f" ({escape(', '.join(alarm.features))})" if alarm.features else ""
+    return f"{text} Over {alarm.windows} windows: {alarm.band}{named}."
+
+
+def _table(report: DriftReport, values: Mapping[str, float]) -> str:
+    found = sorted(report.features, key=lambda f: -(f.excess or 0.0))
+    rows = [_row(f, values.get(f.name)) for f in found]
+    if report.score is not None:
+        rows.append(_row(report.score, None))
+    head = ("feature", "band", "PSI", "above chance", "adjusted p", "KS", "missing", "Evidently's PSI", "")
+    return table(head, rows, numeric=(2, 3, 4, 5, 6, 7), classed=1)
+
+
+def _row(f: FeatureDrift, theirs: float | None) -> tuple[str, ...]:
+    name = f.name if f.raises else f"{f.name} (calendar: raises nothing)"
+    note = "" if theirs is None or not _differs(f, theirs) else f"bands differ: {_theirs(theirs)} there"
+    if f.status == "constant":
+        note = f"constant. {note}".strip()
+    return (
+        name, f.band, number(f.psi), number(f.excess), number(f.adjusted_p), number(f.ks),
+        f"{f.missing_share or 0.0:.1%}", number(theirs), note,
+    )  # fmt: skip

@@ -1,0 +1,107 @@
+"""Evidently's report under our own header, on a real Evidently."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import monitoring.reports
+from monitoring.drift import combine, compare_profile
+from monitoring.errors import ReportFailed
+from monitoring.policies import DriftPolicy
+from monitoring.profile import ReferenceProfile
+from monitoring.reports import write_drift_report
+
+POLICY = DriftPolicy()
+NUMBERS = ["amount", "count"]
+
+
+def frame(rows: int, seed: int, scale: float = 1.0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame(
+        {
+            "amount": (rng.lognormal(3, 1, rows) * scale).astype(np.float32),
+            "count": rng.poisson(3, rows).astype(np.float32),
+            "channel": rng.choice(["web", "shop"], rows),
+            "empty": np.full(rows, np.nan, np.float32),
+            "y": (rng.random(rows) < 0.1).astype(int),
+        }
+    )
+    data["score"] = np.clip(rng.random(rows) * 0.5 + 0.3 * data["y"], 0, 1)
+    data["flag"] = (data["score"] > 0.4).astype(int)
+    return data
+
+
+REFERENCE, CURRENT = frame(3000, 1), frame(1000, 2, scale=2.0)
+PROFILE = ReferenceProfile.fit(REFERENCE[[*NUMBERS, "channel"]], None, POLICY)
+
+
+def test_the_report_holds_our_verdict_evidently_and_the_reason_they_differ(tmp_path: Path) -> None:
+    report = compare_profile(PROFILE, CURRENT, POLICY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        info = write_drift_report(
+            tmp_path / "drift.html",
+            REFERENCE,
+            CURRENT,
+            numerical=[*NUMBERS, "empty"],
+            categorical=["channel"],
+            report=report,
+            alarm=combine([report], POLICY),
+            target="y",
+            prediction="flag",
+            score="score",
+            title="Drift of dev-fraud/1",
+            max_rows=800,
+        )
+    html = info.path.read_text(encoding="utf-8")
+    assert "Drift of dev-fraud/1" in html
+    assert "This window:" in html
+    assert "only ours decides" in html
+    assert info.rows == (800, 800)
+    assert info.left_out == ("empty",)
+    assert sum(info.tests.values()) > 10
+    assert "src=\"http" not in html
+    assert "href=\"http" not in html.split("<script", 1)[0]
+
+
+def test_a_window_that_evidently_cannot_take_still_has_a_page(tmp_path: Path) -> None:
+    report = compare_profile(PROFILE, CURRENT.head(0), POLICY)
+    info = write_drift_report(
+        tmp_path / "drift.html", REFERENCE, CURRENT.head(0), numerical=NUMBERS, categorical=["channel"], report=report
+    )
+    html = info.path.read_text(encoding="utf-8")
+    assert "Insufficient data: 0 rows" in html
+    assert info.tests == {}
+    assert info.left_out == ("amount", "count", "channel")
+
+
+def test_one_class_leaves_the_quality_part_out(tmp_path: Path) -> None:
+    info = write_drift_report(
+        tmp_path / "drift.html",
+        REFERENCE.assign(y=0),
+        CURRENT,
+        numerical=NUMBERS,
+        target="y",
+        prediction="flag",
+        score="score",
+    )
+    assert info.path.exists()
+
+
+def test_the_sample_is_seeded() -> None:
+    one, other = (monitoring.reports._sample(REFERENCE, 100, 3) for _ in range(2))
+    assert one.equals(other)
+    assert len(one) == 100
+
+
+def test_what_evidently_refuses_is_an_error_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise ValueError("bad column")
+
+    monkeypatch.setattr(monitoring.reports, "_run_evidently", broken)
+    with pytest.raises(ReportFailed, match="bad column"):
+        write_drift_report(tmp_path / "drift.html", REFERENCE, CURRENT, numerical=NUMBERS)
+    assert not (tmp_path / "drift.html").exists()
