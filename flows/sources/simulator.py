@@ -53,8 +53,9 @@ class SimulatorSource(TableSource):
 
     def chunks(self, window: TimeWindow | None, times_only: bool = False) -> Iterator[pd.DataFrame]:
         """The days that overlap the window, in the use case's own names."""
+        names = {c.name: self._made_as(c) for c in self.usecase.columns}
         made = self._made(window)
-        columns = {c.name: made[self._made_as(c)] for c in self.usecase.columns}
+        columns = {own: made[name] for own, name in names.items()}
         label = self.usecase.label
         observed = {label.observed_at: made["event_time"] + label.matures_after} if label.observed_at else {}
         yield pd.DataFrame(columns | {label.column: made["fraud"]} | observed)
