@@ -42,12 +42,16 @@ class ScribeProcess:
         settings: folders and addresses.
         usecase: what is shipped.
         poll_seconds: pause when there is nothing to do.
+        shadow: whether models in shadow are scored here too.
     """
 
-    def __init__(self, settings: Settings, usecase: UseCase, poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(
+        self, settings: Settings, usecase: UseCase, poll_seconds: float = POLL_SECONDS, shadow: bool = True
+    ) -> None:
         self._settings = settings
         self._usecase = usecase
         self._poll = poll_seconds
+        self._with_shadow = shadow
         self._folder = settings.spool(usecase.name)
         self._stop = threading.Event()
 
@@ -61,13 +65,15 @@ class ScribeProcess:
         if store is None:
             return
         shadow = threading.Thread(target=self._score_forever, args=(store,), name="shadow", daemon=True)
-        shadow.start()
+        if self._with_shadow:
+            shadow.start()
         try:
             with self._only_one():
                 self._ship_forever(store)
         finally:
             self._stop.set()
-            shadow.join(timeout=8.0)
+            if shadow.is_alive():
+                shadow.join(timeout=8.0)
             store.close()
 
     def _open_store(self) -> Store | None:
@@ -171,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bentos.scribe", description=main.__doc__)
     parser.add_argument("--usecase", default="", help="name or TOML file; default INCUMBENT_USECASE")
     parser.add_argument("--poll", type=float, default=POLL_SECONDS, help="seconds between looks at an idle spool")
+    parser.add_argument("--no-shadow", action="store_true", help="ship only")
     parser.add_argument("--accounting", action="store_true", help="print where every accepted record is, and end")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -179,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     usecase = load_usecase(options.usecase or settings.usecase)
     if options.accounting:
         return _print_accounting(settings, usecase)
-    process = ScribeProcess(settings, usecase, options.poll)
+    process = ScribeProcess(settings, usecase, options.poll, shadow=not options.no_shadow)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, process.stop)
     log.info("shipping %s", usecase.name)

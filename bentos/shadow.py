@@ -31,6 +31,7 @@ log = logging.getLogger("incumbent.shadow")
 WATCHED: Final[tuple[Role, ...]] = ("challenger", "previous", "champion")
 _ROLE_SECONDS: Final = 1.0
 _ADVANCE_SECONDS: Final = 10.0
+_FIRST_BACKOFF: Final = 1.0
 _LONGEST_BACKOFF: Final = 60.0
 
 
@@ -52,7 +53,7 @@ class _Seat:
             self.child.close()
         self.child = None
         self.failures += 1
-        self.not_before = time.monotonic() + min(_LONGEST_BACKOFF, 0.5 * 2.0**self.failures)
+        self.not_before = time.monotonic() + min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** (self.failures - 1))
 
 
 @dataclass(frozen=True)
