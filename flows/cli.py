@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("records", "who is in office, and how it goes"),
     "audit": ("records", "show or verify the decisions"),
     "up": ("stacks", "start the whole stack and keep it up"),
+    "down": ("stacks", "stop a stack that was left up"),
     "demo": ("stacks", "the whole story, end to end, on simulated data"),
     "bench": ("benches", "measure a published claim"),
 }

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bentos.settings import Settings, read_settings
 
@@ -43,14 +44,17 @@ class Home:
 
     @property
     def root(self) -> Path:
+        """``INCUMBENT_HOME``, absolute."""
         return self.settings.root
 
     @property
     def prefect(self) -> Path:
+        """Prefect's profiles, database and caches."""
         return self.root / "prefect"
 
     @property
     def logs(self) -> Path:
+        """One log file for each process that was started."""
         return self.root / "logs"
 
     @property
@@ -128,13 +132,25 @@ class Home:
         target.update(wanted)
 
     def known_addresses(self) -> dict[str, str]:
-        """Addresses of the stack that is up, by process name; empty while none is."""
+        """Addresses of the stack that is up, by name; empty while none is."""
+        from flows.processes import born
+
+        # A stack that was killed leaves its file behind, and its process ids are used again.
+        if not any(born(pid) == birth for pid, birth in self.left_running().values()):
+            return {}
+        return {str(name): str(url) for name, url in self._written().get("urls", {}).items()}
+
+    def left_running(self) -> dict[str, tuple[int, str]]:
+        """Process id and birth of each part by the addresses file, in the order of their start."""
+        parts = self._written().get("parts", {})
+        return {name: (int(part["pid"]), str(part["born"])) for name, part in parts.items()}
+
+    def _written(self) -> dict[str, Any]:
         try:
             written = json.loads(self.addresses.read_text(encoding="utf-8"))
-            os.kill(written["pid"], 0)
-        except (OSError, ValueError, KeyError):
-            return {}  # never written, or left behind by a stack that was killed
-        return {k: v for k, v in written.get("urls", {}).items() if isinstance(v, str)}
+        except (OSError, ValueError):
+            return {}
+        return written if isinstance(written, dict) else {}
 
 
 def usecase_reference(usecase: str) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bentos.errors import RoleVacant
 from bentos.settings import Settings, read_settings
 from bentos.usecase import UseCase, load_usecase
+from monitoring.calendar import TimeWindow
 
 if TYPE_CHECKING:
-    from bentos.roles import ModelRef, ModelRegistry
+    from bentos.model import ScoringModel
+    from bentos.roles import ModelRef, ModelRegistry, Role
     from flows.steps.snapshot import SnapshotStore
+    from flows.steps.watching import DriftFinding
     from monitoring.store import Store
 
 
@@ -32,18 +39,21 @@ class House:
 
     @cached_property
     def store(self) -> Store:
+        """The prediction log and what lies beside it; opening upgrades its schema."""
         from monitoring.store import open_store
 
         return open_store(self.settings.log_url)
 
     @cached_property
     def registry(self) -> ModelRegistry:
+        """Versions and their roles."""
         from bentos.registry import open_registry
 
         return open_registry(self.settings)
 
     @cached_property
     def snapshots(self) -> SnapshotStore:
+        """Training data, kept by content."""
         from flows.steps.snapshot import SnapshotStore
 
         return SnapshotStore(self.settings.snapshots)
@@ -53,9 +63,52 @@ class House:
         """Name of the model in the registry: ``dev-fraud``."""
         return self.settings.model_name(self.usecase.name)
 
+    @property
+    def actor(self) -> str:
+        """Who is acting, for records: ``INCUMBENT_ACTOR``, else the user of this process and machine."""
+        from bentos.release import default_actor
+
+        return os.environ.get("INCUMBENT_ACTOR") or default_actor()
+
+    def version(self, number: str | None, roles: Sequence[Role]) -> ModelRef:
+        """The named version, else whoever holds the first of the roles that is taken.
+
+        Raises:
+            RoleVacant: none of the roles is taken.
+        """
+        from bentos.roles import ModelRef
+
+        if number is not None:
+            return ModelRef(self.model, number)
+        held = self.registry.roles(self.model)
+        for role in roles:
+            if role in held:
+                return held[role]
+        raise RoleVacant(f"{self.model} has no {' or '.join(f'@{role}' for role in roles)}; train a model first")
+
     def champion(self) -> ModelRef:
         """The version in office; raises :class:`~bentos.errors.RoleVacant` when nobody is."""
         return self.registry.resolve(self.model, "champion")
+
+    def load(self, ref: ModelRef) -> ScoringModel:
+        """A version, verified by its digests and loaded; a copy is kept."""
+        from bentos.cache import ModelCache
+        from bentos.model import ScoringModel
+
+        cache = ModelCache(self.settings.cache(self.usecase.name) / "flows")
+        return ScoringModel.load(cache.fetch(self.registry, ref)[0])
+
+    def drift_page(self, model: ScoringModel, finding: DriftFinding) -> Path | None:
+        """The Evidently page of a drift check, in the reports folder; none where it cannot be made."""
+        from flows.steps.pages import drift_page
+
+        return drift_page(self.store, self.snapshots, self.settings.reports, self.usecase, model, finding)
+
+    def last_day(self, as_of: datetime) -> TimeWindow:
+        """The last whole business day before ``as_of``."""
+        calendar = self.usecase.calendar
+        end = calendar.start_of(calendar.day_of(as_of))
+        return TimeWindow(calendar.start_of(calendar.day_of(end - timedelta(hours=1))), end)
 
 
 def open_house(reference: str | None = None, **overrides: object) -> House:

@@ -38,6 +38,7 @@ class Command:
         health_url: answers 2xx once the child is ready; none means ready when started.
         patience: seconds until a child that is not ready counts as failed.
         grace: seconds between asking it to stop and killing it.
+        outlive: whether it may go on when this process ends.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Command:
     health_url: str | None = None
     patience: float = 90.0
     grace: float = 12.0
+    outlive: bool = False
 
 
 class Child:
@@ -63,15 +65,17 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent(),
+                preexec_fn=None if command.outlive else _end_with_parent(),
             )
 
     @property
     def pid(self) -> int:
+        """Process id, which is also the id of its process group."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
+        """Whether it has not ended yet."""
         return self._process.poll() is None
 
     def ready(self) -> bool:
@@ -100,6 +104,7 @@ class Child:
             time.sleep(0.1)
 
     def ask_to_stop(self) -> None:
+        """Send SIGTERM to its whole group."""
         self._signal(signal.SIGTERM)
 
     def wait_gone(self) -> None:
@@ -118,6 +123,34 @@ class Child:
         tail = last_lines(self.command.log, 3)
         shown = f" Its last words: {tail}" if tail else ""
         return f"; look at {self.command.log}.{shown}"
+
+
+def born(pid: int) -> str | None:
+    """When a living process started, as text; none when there is no such process.
+
+    Together with the id it names one process for good: ids are used again.
+    """
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] == "Z" else fields[19]
+    if Path("/proc/self/stat").exists():
+        return None
+    said = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return said.stdout.strip() or None
+
+
+def end_group(pid: int, birth: str, grace: float = 12.0) -> bool:
+    """Stop a process that another run of ours started, with its group; whether it was there."""
+    if born(pid) != birth:
+        return False
+    deadline = time.monotonic() + grace
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, number)
+        while born(pid) == birth and time.monotonic() < deadline:
+            time.sleep(0.05)
+        deadline = time.monotonic() + grace
+    return True
 
 
 def answers(url: str) -> bool:

@@ -6,7 +6,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Protocol, TextIO
 
 STEP_SECONDS = 5.0
@@ -24,6 +25,21 @@ class Bar(Protocol):
         """Show what is happening now beside the bar."""
         ...
 
+    def tell(self, text: str) -> None:
+        """Write a line that stays."""
+        ...
+
+
+_shown: ContextVar[Bar | None] = ContextVar("incumbent_progress", default=None)
+
+
+def told(step: str, done: int, total: int) -> None:
+    """Tell whatever bar is shown that a step of a long job begins; nobody need be watching."""
+    bar = _shown.get()
+    if bar is not None:
+        bar.say(step)
+        bar(done, total)
+
 
 @contextlib.contextmanager
 def progress(title: str, total: int | None = None, stream: TextIO | None = None) -> Iterator[Bar]:
@@ -37,7 +53,11 @@ def progress(title: str, total: int | None = None, stream: TextIO | None = None)
     out = stream if stream is not None else sys.stderr
     bar = _terminal_bar if out.isatty() and os.environ.get("TERM") != "dumb" else _plain_bar
     with bar(title, total, out) as shown:
-        yield shown
+        token = _shown.set(shown)
+        try:
+            yield shown
+        finally:
+            _shown.reset(token)
 
 
 @contextlib.contextmanager
@@ -56,6 +76,9 @@ def _terminal_bar(title: str, total: int | None, out: TextIO) -> Iterator[Bar]:
 
             def say(self, text: str) -> None:
                 rich.update(task, note=text)
+
+            def tell(self, text: str) -> None:
+                rich.console.print(text, highlight=False)
 
         yield Shown()
         if total is None:  # a step that never counted is complete when it ends
@@ -83,11 +106,11 @@ class _Lines:
     def say(self, text: str) -> None:
         self.note = text
 
+    def tell(self, text: str) -> None:
+        self.out.write(f"{text}\n")
+        self.out.flush()
+
     def write(self, text: str) -> None:
         self.shown = time.monotonic()
         self.out.write(f"{self.title}: {text}\n")
         self.out.flush()
-
-
-Callback = Callable[[int, int], None]
-"""The part of a bar that domain code needs: called with (done, total)."""

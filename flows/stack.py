@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,11 +19,11 @@ from typing import Self
 from bentos.settings import Settings
 from flows.errors import PortTaken, StackError
 from flows.home import PROJECT, Home
-from flows.processes import Child, Command, ending_by_exception, free_port, last_lines, stop_all
+from flows.processes import Child, Command, born, end_group, ending_by_exception, free_port, last_lines, stop_all
 
 POOL = "incumbent"
 """Name of the Prefect work pool; one process worker serves it."""
-SERVICE = "bentos.service:IncumbentService"
+SERVICE = "bentos.service:Incumbent"
 
 Notice = Callable[[str], None]
 """Called with the name of each part that became ready."""
@@ -47,6 +46,7 @@ class Ports:
         return cls(prefect, service, reports, host)
 
     def url(self, port: int) -> str:
+        """``http://host:port``."""
         return f"http://{self.host}:{port}"
 
     @property
@@ -61,14 +61,23 @@ class Ports:
 
 @dataclass
 class Stack:
-    """The running parts. Use :func:`running`, which always stops what it started."""
+    """The running parts. Use :func:`running`, which always stops what it started.
+
+    Attributes:
+        home: where their state and their logs are.
+        ports: where they listen.
+        outlive: whether they may be left running on purpose (:meth:`leave`).
+        children: what was started, in order.
+    """
 
     home: Home
     ports: Ports
+    outlive: bool = False
     children: list[Child] = field(default_factory=list)
 
     @property
     def urls(self) -> dict[str, str]:
+        """Address of each part, by name."""
         return self.ports.urls
 
     @property
@@ -89,22 +98,29 @@ class Stack:
         self.prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(PROJECT / "prefect.yaml"))
         return self._start("prefect-worker", [program("prefect"), "worker", "start", "--pool", POOL, "--name", "local"])
 
-    def start_service(self) -> Child:
+    def start_service(self, *, vacant: bool = False) -> Child:
+        """Start the Bento; it is ready once a verified champion is loaded and the windows are warm.
+
+        Args:
+            vacant: be content with a service that lives, because nobody may be in office yet.
+        """
         port, host = str(self.ports.service), self.ports.host
         return self._start(
             "service",
             [program("bentoml"), "serve", SERVICE, "--host", host, "--port", port, "--working-dir", str(PROJECT)],
-            health=f"{self.urls['service']}/readyz",
+            health=f"{self.urls['service']}/{'livez' if vacant else 'readyz'}",
         )
 
     def start_scribe(self) -> Child:
+        """Start what ships the spool to the database and scores the challenger."""
         return self._start("scribe", [sys.executable, "-m", "bentos.scribe"])
 
     def start_reports(self) -> Child:
+        """Serve the reports folder, so that links in artifacts open from elsewhere."""
         folder = str(self.home.settings.reports)
         port, host = str(self.ports.reports), self.ports.host
-        return self._start("reports", [sys.executable, "-m", "http.server", port, "--bind", host, "--directory", folder],
-                           health=self.urls["reports"])  # fmt: skip
+        argv = [sys.executable, "-m", "http.server", port, "--bind", host, "--directory", folder]
+        return self._start("reports", argv, health=self.urls["reports"])
 
     def prefect(self, *words: str) -> None:
         """Run one command of Prefect against our server.
@@ -125,7 +141,8 @@ class Stack:
 
     def publish(self) -> None:
         """Write the addresses, so that other commands find the stack."""
-        content = {"pid": os.getpid(), "urls": self.urls, "pids": {c.command.name: c.pid for c in self.children}}
+        parts = {child.command.name: {"pid": child.pid, "born": born(child.pid)} for child in self.children}
+        content = {"urls": self.urls, "parts": parts}
         self.home.addresses.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def check(self) -> None:
@@ -135,13 +152,19 @@ class Stack:
                 child.ready()
 
     def stop(self) -> None:
-        """Stop every part and remove the addresses; a second call does nothing."""
+        """Stop every part and remove the addresses; parts that were left running stay."""
         children, self.children = self.children, []
-        stop_all(children)
-        self.home.addresses.unlink(missing_ok=True)
+        if children:
+            stop_all(children)
+            self.home.addresses.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """Let every part go on without us; ``incumbent down`` stops them later."""
+        self.publish()
+        self.children = []
 
     def _start(self, name: str, argv: Sequence[str], health: str | None = None) -> Child:
-        command = Command(name, argv, self.environment, self.home.logs / f"{name}.log", health)
+        command = Command(name, argv, self.environment, self.home.logs / f"{name}.log", health, outlive=self.outlive)
         child = Child(command)
         self.children.append(child)
         return child
@@ -154,7 +177,7 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(home: Home, ports: Ports) -> Iterator[Stack]:
+def running(home: Home, ports: Ports, *, outlive: bool = False) -> Iterator[Stack]:
     """A stack whose parts the caller starts; all are stopped however the block is left.
 
     Raises:
@@ -163,18 +186,21 @@ def running(home: Home, ports: Ports) -> Iterator[Stack]:
     if home.known_addresses():
         raise PortTaken(f"a stack is already up in {home.root} (see {home.addresses}); stop it first")
     home.make()
-    with ending_by_exception(), Stack(home, ports) as stack:
+    with ending_by_exception(), Stack(home, ports, outlive) as stack:
         yield stack
 
 
 def start_all(stack: Stack, notice: Notice) -> None:
-    """Start every part and wait until all are healthy. The service needs a champion first.
+    """Start every part and wait until all are healthy.
+
+    The service counts as healthy while nobody is in office: then it answers its probes, and scores as
+    soon as a first model is.
 
     Raises:
         StackError: when a part ends or is not ready in time.
     """
     server = stack.start_prefect()
-    parts = [stack.start_reports(), stack.start_scribe(), stack.start_service()]
+    parts = [stack.start_reports(), stack.start_scribe(), stack.start_service(vacant=True)]
     server.wait_ready()
     notice("Prefect server")
     parts.append(stack.start_worker())
@@ -182,6 +208,14 @@ def start_all(stack: Stack, notice: Notice) -> None:
         child.wait_ready()
         notice(child.command.name)
     stack.publish()
+
+
+def stop_left_running(home: Home) -> list[str]:
+    """Stop what an earlier run left up in this home; the names of the parts that were there."""
+    parts = home.left_running()
+    names = [name for name, (pid, birth) in reversed(parts.items()) if end_group(pid, birth)]
+    home.addresses.unlink(missing_ok=True)
+    return names
 
 
 def program(name: str) -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bentos.usecase import UseCase
+    from flows.home import Home
+    from flows.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,59 @@ def source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--path", help="file, folder or URL of a csv or parquet source")
     parser.add_argument("--url", help="SQLAlchemy URL of a sql source")
     parser.add_argument("--table", help="table or view of a sql source")
+
+
+def run_flow(args: argparse.Namespace, module: str, title: str, **parameters: object) -> Reply:
+    """Run one flow in this process, with a bar, and turn what it found into a reply.
+
+    Args:
+        args: holds ``usecase``.
+        module: module and flow have the same name, for example ``drift``.
+        title: of the bar.
+        parameters: of the flow; ``usecase`` is added.
+    """
+    import importlib
+
+    enter_home(args)
+    from flows.progress import progress
+    from flows.recording import call
+
+    flow = getattr(importlib.import_module(f"flows.{module}"), module)
+    with progress(title):
+        outcome = call(flow, usecase=args.usecase, **parameters)
+    return Reply(outcome.to_json(), people(outcome), 1 if outcome.status == "refused" else 0)
+
+
+def enter_home(args: argparse.Namespace) -> Home:
+    """Move this process into ``INCUMBENT_HOME`` before any library looks for its own home."""
+    from flows.home import open_home, usecase_reference
+
+    if args.usecase:
+        args.usecase = usecase_reference(args.usecase)
+    home = open_home(**({"usecase": args.usecase} if args.usecase else {}))
+    home.enter()
+    return home
+
+
+def people(outcome: Outcome) -> str:
+    """An outcome as lines of text: the sentence, the figures, the checks."""
+    parts = [outcome.summary]
+    if outcome.figures:
+        parts.append(table([(name, value) for name, value in outcome.figures]))
+    if outcome.checks:
+        rows = [(c.name, c.value, c.threshold, c.status, c.detail) for c in outcome.checks]
+        parts.append(table(rows, ("check", "value", "limit", "status", "detail")))
+    if outcome.report is not None:
+        parts.append(f"report: {outcome.report}")
+    return "\n\n".join(parts)
+
+
+def usecase_of(args: argparse.Namespace) -> UseCase:
+    """The use case that is meant: ``--usecase``, else ``INCUMBENT_USECASE``."""
+    from bentos.settings import read_settings
+    from bentos.usecase import load_usecase
+
+    return load_usecase(args.usecase or read_settings().usecase)
 
 
 def expected_errors() -> tuple[type[Exception], ...]:

@@ -58,12 +58,18 @@ def plan_split(usecase: UseCase, history_start: datetime, as_of: datetime) -> Sp
     Raises:
         TooFewRows: when the history is too short; the message says how many days are needed.
     """
+    split = split_at(usecase, as_of)
+    _require_history(usecase, history_start, split.train.start, as_of)
+    return split
+
+
+def split_at(usecase: UseCase, as_of: datetime) -> Split:
+    """The folds of a training at ``as_of``, whether or not there is enough history for them."""
     calendar, policy, delay = usecase.calendar, usecase.split, usecase.label.matures_after
     end = calendar.matured_until(as_of, delay)
     test = _before(calendar, end, policy.test)
     calibration = _before(calendar, test.start, policy.calibration)
     train = _before(calendar, back(calendar, calibration.start, delay), policy.train)
-    _require_history(usecase, history_start, train.start, as_of)
     late = _before(calendar, end, policy.refit_calibration)
     return Split(train, calibration, test, TimeWindow(train.start, late.start), late)
 

@@ -115,6 +115,10 @@ class PredictionLog(Protocol):
         """How many events there are, the first and the last event time; ``None`` without any."""
         ...
 
+    def count(self, usecase: str, window: TimeWindow) -> int:
+        """How many events of all origins the window holds."""
+        ...
+
     def paired(
         self,
         usecase: str,
@@ -223,6 +227,10 @@ class _SqlLog:
         with self._database.read() as connection:
             count, first, last = connection.execute(query).one()
         return (int(count), from_us(first), from_us(last)) if count else None
+
+    def count(self, usecase: str, window: TimeWindow) -> int:
+        with self._database.read() as connection:
+            return int(connection.execute(_in_window(select(func.count()), usecase, window, None).order_by(None)).scalar_one())
 
     def paired(
         self,

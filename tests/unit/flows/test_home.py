@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.home import Home, deployment_values, open_home, usecase_reference
+from flows.processes import born
 
 
 @pytest.fixture
@@ -59,9 +60,14 @@ def test_a_prefect_address_that_a_person_chose_is_kept(home: Home) -> None:
 
 def test_addresses_of_a_stack_that_was_killed_are_not_believed(home: Home) -> None:
     home.make()
-    home.addresses.write_text(json.dumps({"pid": 2**22 + 1, "urls": {"prefect": "http://x/api"}}))
+
+    def write(birth: str | None) -> None:
+        parts = {"service": {"pid": os.getpid(), "born": birth}}
+        home.addresses.write_text(json.dumps({"urls": {"prefect": "http://x/api"}, "parts": parts}))
+
+    write("another life of this process id")
     assert home.known_addresses() == {}
-    home.addresses.write_text(json.dumps({"pid": os.getpid(), "urls": {"prefect": "http://x/api"}}))
+    write(born(os.getpid()))
     assert home.known_addresses() == {"prefect": "http://x/api"}
 
 

@@ -1,0 +1,52 @@
+"""``labels import`` and ``windows load``: data that comes in by other roads than HTTP."""
+
+from __future__ import annotations
+
+import argparse
+
+from flows.commands.common import Reply, common_arguments, enter_home, instant, run_flow, source_arguments
+
+
+def configure(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of one command."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    if name == "labels":
+        action = actions.add_parser("import", help="import labels from .csv or .parquet files")
+        action.add_argument("path", nargs="?", help="a file or a folder; inbox/labels in INCUMBENT_HOME by default")
+        common_arguments(action)
+        return
+    action = actions.add_parser("load", help="import events and labels of a source into the log as history")
+    common_arguments(action, as_of=True)
+    source_arguments(action)
+    action.add_argument("--start", metavar="TIME", help="first event time; the start of the source by default")
+    action.add_argument("--end", metavar="TIME", help="event time to stop before; the end of the source by default")
+
+
+def run(args: argparse.Namespace) -> Reply:
+    """Run the chosen command."""
+    if args.command == "labels":
+        return run_flow(args, "labels", "label import", path=args.path)
+    return _load(args)
+
+
+def _load(args: argparse.Namespace) -> Reply:
+    enter_home(args)
+    from flows.house import open_house
+    from flows.progress import progress
+    from flows.sources import open_source
+    from flows.steps.history import load_history
+    from monitoring.calendar import TimeWindow
+
+    house = open_house(args.usecase)
+    place = {"path": args.path, "url": args.url, "table": args.table}
+    source = open_source(house.usecase, args.source, store=house.store, **place)
+    extent = source.extent()
+    start, end = instant(args.start, house.usecase), instant(args.end, house.usecase)
+    window = TimeWindow(start or extent.start, end or extent.end)
+    with progress("history") as bar:
+        done = load_history(
+            source, window, house.store, house.usecase, instant(args.as_of, house.usecase), progress=bar
+        )
+    data = {"events": done.events, "repeated": done.repeated, "labels": done.labels, "quarantined": done.quarantined}
+    text = f"{done.events} events and {done.labels} labels are new in the log; {done.quarantined} rows were refused"
+    return Reply(data | {"start": window.start, "end": window.end}, text)

@@ -1,0 +1,32 @@
+"""``drift``, ``compare``, ``promote``, ``rollback``: what decides who is in office."""
+
+from __future__ import annotations
+
+import argparse
+
+from flows.commands.common import Reply, common_arguments, instant, run_flow, usecase_of
+
+
+def configure(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of one command."""
+    common_arguments(parser, as_of=True)
+    if name == "drift":
+        parser.add_argument(
+            "--html", choices=("on_change", "always", "never"), default="on_change", help="Evidently page"
+        )
+        parser.add_argument("--no-skew", action="store_true", help="do not recompute features from raw events")
+    if name in ("promote", "rollback"):
+        parser.add_argument("--reason", default="", help="why, in a few words; without it only a preview is shown")
+        parser.add_argument("--preview", action="store_true", help="show what would be written, change nothing")
+
+
+def run(args: argparse.Namespace) -> Reply:
+    """Run the chosen command."""
+    as_of = instant(args.as_of, usecase_of(args))
+    if args.command == "drift":
+        return run_flow(args, "drift", "drift check", as_of=as_of, html=args.html, skew=not args.no_skew)
+    if args.command == "compare":
+        return run_flow(args, "comparison", "comparison", as_of=as_of)
+    module = "promotion" if args.command == "promote" else "rollback"
+    preview = args.preview or not args.reason.strip()
+    return run_flow(args, module, module, as_of=as_of, preview=preview, reason=args.reason)

@@ -1,0 +1,30 @@
+"""``serve`` and ``scribe``: the two processes of the image, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from flows.commands.common import Reply, common_arguments, enter_home
+
+
+def configure(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of one command."""
+    common_arguments(parser)
+    if name == "serve":
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+        parser.add_argument("--port", type=int, default=3000, help="port to listen on")
+
+
+def run(args: argparse.Namespace) -> Reply:
+    """Replace this process by the service or the scribe, so that signals reach it directly."""
+    from flows.home import PROJECT
+    from flows.stack import SERVICE, program
+
+    home = enter_home(args)
+    environment = home.environment()
+    if args.command == "scribe":
+        os.execve(sys.executable, [sys.executable, "-m", "bentos.scribe"], environment)  # noqa: S606
+    words = ["serve", SERVICE, "--host", args.host, "--port", str(args.port), "--working-dir", str(PROJECT)]
+    os.execve(program("bentoml"), ["bentoml", *words], environment)  # noqa: S606

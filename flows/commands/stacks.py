@@ -1,0 +1,158 @@
+"""``up``, ``down`` and ``demo``: what starts processes and stops them again."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from flows.commands.common import Reply, common_arguments, enter_home, table
+
+if TYPE_CHECKING:
+    from flows.home import Home
+    from flows.stack import Stack
+
+
+def configure(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of one command."""
+    common_arguments(parser)
+    if name == "up":
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 by default")
+        parser.add_argument("--detach", action="store_true", help="return once all is up; stop it with: incumbent down")
+    if name in ("up", "down"):
+        parser.add_argument("--demo", action="store_true", help="the demo's home instead of your own")
+    if name == "demo":
+        parser.add_argument("--keep", action="store_true", help="leave the stack up at the end (also KEEP=1)")
+
+
+def run(args: argparse.Namespace) -> Reply:
+    """Run the chosen command."""
+    return {"up": _up, "down": _down, "demo": _demo}[args.command](args)
+
+
+def _up(args: argparse.Namespace) -> Reply:
+    from flows.progress import progress
+    from flows.stack import Ports, running, start_all
+
+    home = _home(args)
+    with running(home, Ports.find(settled=True, host=args.host), outlive=args.detach) as stack:
+        with progress("stack", 5) as bar:
+            ready = [0]
+
+            def notice(name: str) -> None:
+                ready[0] += 1
+                bar.say(name)
+                bar(ready[0], 5)
+
+            start_all(stack, notice)
+        data = _addresses(stack)
+        if args.detach:
+            stack.leave()
+            return Reply(data, f"{_shown(data)}\n\nstop it with: incumbent down")
+        _show_and_wait(stack, data, args)
+    return Reply({"stopped": True}, "stopped")
+
+
+def _show_and_wait(stack: Stack, data: dict[str, Any], args: argparse.Namespace) -> None:
+    from flows.commands.common import show
+
+    show(Reply(data, f"{_shown(data)}\n\nCtrl-C stops it"), as_json=args.json)
+    try:
+        while True:
+            stack.check()
+            time.sleep(1.0)
+    except KeyboardInterrupt:
+        return
+
+
+def _down(args: argparse.Namespace) -> Reply:
+    from flows.stack import stop_left_running
+
+    stopped = stop_left_running(_home(args))
+    return Reply({"stopped": stopped}, f"stopped {', '.join(stopped)}" if stopped else "nothing was up")
+
+
+def _demo(args: argparse.Namespace) -> Reply:
+    from flows.demo import run_demo
+    from flows.home import open_home
+    from flows.stack import demo_home
+
+    home = open_home(**({"usecase": args.usecase} if args.usecase else {}))
+    keep = args.keep or os.environ.get("KEEP", "") not in ("", "0")
+    started = time.monotonic()
+    summary = run_demo(home, keep=keep)
+    return Reply(summary, _closing(summary, demo_home(home), keep, time.monotonic() - started))
+
+
+def _home(args: argparse.Namespace) -> Home:
+    from flows.home import open_home
+    from flows.stack import demo_home
+
+    if not args.demo:
+        return enter_home(args)
+    home = demo_home(open_home(**({"usecase": args.usecase} if args.usecase else {})))
+    home.enter()
+    return home
+
+
+def _addresses(stack: Stack) -> dict[str, Any]:
+    urls = stack.urls
+    return {
+        "prefect_ui": urls["prefect"].removesuffix("/api"),
+        "service": urls["service"],
+        "api_page": f"{urls['service']}/",
+        "reports": urls["reports"],
+        "logs": str(stack.home.logs),
+        "mlflow_ui": mlflow_command(stack.home),
+    }
+
+
+def _shown(data: dict[str, Any]) -> str:
+    return table(list(data.items()))
+
+
+def mlflow_command(home: Home) -> str:
+    """The command that opens the MLflow UI on this home's store."""
+    from flows.stack import program
+
+    return f"{program('mlflow')} ui --workers 1 --backend-store-uri {home.settings.registry_uri}"
+
+
+def _closing(summary: dict[str, Any], home: Home, keep: bool, seconds: float) -> str:
+    rows = [
+        ("live days", summary["days"]),
+        ("events answered", summary["rows_scored"]),
+        ("events in the log", summary["rows_logged"]),
+        ("failed requests", summary["failed_requests"]),
+        ("the world changed on day", summary["shift_day"]),
+        ("it was noticed on day", summary["noticed_day"]),
+    ]
+    for who in ("champion", "challenger"):
+        rows += [(f"{who} {summary[who]['version']}: recall", _interval(summary[who]["recall"]))]
+        rows += [(f"{who} {summary[who]['version']}: cost, {summary['currency']}", _interval(summary[who]["cost"]))]
+    for what in ("promotion", "rollback"):
+        rows.append((f"{what}: seconds to the first answer", summary[f"{what}_seconds"]))
+    rows.append(("minutes", round(seconds / 60, 1)))
+    return f"{table(rows)}\n\n{_where_to_look(home, keep)}"
+
+
+def _interval(figure: dict[str, Any] | None) -> str:
+    if not figure or figure["value"] is None:
+        return "unknown"
+    low, high = figure["low"], figure["high"]
+    form = "{:,.0f}" if abs(figure["value"]) >= 10 else "{:.3f}"
+    return form.format(figure["value"]) + (f" ({form.format(low)} to {form.format(high)})" if low is not None else "")
+
+
+def _where_to_look(home: Home, keep: bool) -> str:
+    lines = [f"summary   {home.root / 'summary.json'}"]
+    lines += [f"report    {page}" for page in sorted(home.settings.reports.rglob("*.html"))]
+    lines.append(f"mlflow    {mlflow_command(home)}")
+    if keep:
+        lines += [f"{name:<9} {url}" for name, url in home.known_addresses().items()]
+        lines.append("stop it   incumbent down --demo")
+    else:
+        lines.append("all of it incumbent up --demo   (Prefect UI, service, reports)")
+    lines.append(f"logs      {home.logs}")
+    return "\n".join(lines)

@@ -1,0 +1,59 @@
+"""``check`` and ``simulate``: what needs a use-case file and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+
+from flows.commands.common import Reply, common_arguments
+
+
+def configure(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of one command."""
+    common_arguments(parser)
+    if name == "check":
+        parser.add_argument("file", nargs="?", help="a use-case file or a built-in name; INCUMBENT_USECASE by default")
+        return
+    parser.add_argument("--out", required=True, metavar="FILE", help="a .parquet or .csv file to write")
+    parser.add_argument("--days", type=int, help="simulated days")
+    parser.add_argument("--seed", type=int, help="seed of the world")
+    parser.add_argument("--customers", type=int, help="card holders")
+    parser.add_argument("--terminals", type=int, help="terminals")
+    parser.add_argument("--start", metavar="DATE", help="first day")
+
+
+def run(args: argparse.Namespace) -> Reply:
+    """Run the chosen command."""
+    return _check(args) if args.command == "check" else _simulate(args)
+
+
+def _check(args: argparse.Namespace) -> Reply:
+    from bentos.conformance import check_usecase
+    from bentos.settings import read_settings
+    from bentos.usecase import load_usecase
+
+    reference = args.file or args.usecase or read_settings().usecase
+    usecase = load_usecase(reference)
+    findings = check_usecase(usecase)
+    raise NotImplementedError(findings)
+
+
+def _simulate(args: argparse.Namespace) -> Reply:
+    from datetime import date
+    from pathlib import Path
+
+    from bentos.settings import read_settings
+    from bentos.usecase import load_usecase
+    from flows.sources import open_source
+    from flows.sources.labels import as_table
+
+    usecase = load_usecase(args.usecase or read_settings().usecase)
+    options = {k: getattr(args, k) for k in ("days", "seed", "customers", "terminals") if getattr(args, k) is not None}
+    if args.start:
+        options["start"] = date.fromisoformat(args.start)
+    source = open_source(usecase, "simulator", **options)
+    read = source.read(source.extent())
+    table = as_table(read, usecase)
+    out = Path(args.out)
+    table.to_csv(out, index=False) if out.suffix == ".csv" else table.to_parquet(out, index=False)
+    data = {"file": str(out.absolute()), "rows": len(table), "positives": int((read.labels["y"] == 1).sum())}
+    return Reply(data, f"{data['rows']} events with {data['positives']} positives in {data['file']}")

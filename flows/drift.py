@@ -1,0 +1,45 @@
+"""Drift: the log's latest days against the frozen reference of whoever answered them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from prefect import flow
+
+from flows.artifacts import emit
+from flows.house import open_house
+from flows.outcome import Outcome
+from flows.recording import recorded
+from flows.steps.watching import check_drift, in_office
+from flows.views import drift_event, drift_view
+
+
+@flow(name="drift", description="Compare the latest days with the champion's reference.")
+def drift(
+    usecase: str | None = None,
+    as_of: datetime | None = None,
+    html: Literal["on_change", "always", "never"] = "on_change",
+    skew: bool = True,
+) -> Outcome:
+    """Compare the latest days of the log with the frozen reference of the model that answered them.
+
+    Args:
+        usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
+        as_of: Business time of the check; nothing later is looked at. Empty takes now.
+        html: When an Evidently page is written: when the verdict changed, always, or never.
+        skew: Whether logged features are compared with features recomputed from the raw events.
+    """
+    house = open_house(usecase)
+    with recorded(house, "drift", as_of) as run:
+        ref = in_office(house.store, house.registry, house.model, house.usecase, run.as_of)
+        model = house.load(ref)
+        before = house.store.reports.latest(house.usecase.name, "drift", as_of=run.as_of)
+        finding = check_drift(house.store, house.usecase, ref, model, run.as_of, skew=skew)
+        changed = finding.known and (before is None or before.outcome != finding.outcome)
+        wanted = html == "always" or (html == "on_change" and changed)
+        page = house.drift_page(model, finding) if wanted else None
+        run.keep("drift", finding.outcome, finding.to_json(), model=ref.label, html=page)
+        if changed and finding.raised:
+            emit(house.settings.event_name("model.drift.detected"), f"model.{house.model}", drift_event(finding))
+        return run.conclude(drift_view(finding, page))

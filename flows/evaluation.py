@@ -1,0 +1,35 @@
+"""Evaluation: judge a registered version again, on the same rows as the champion. Changes no role."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow
+
+from flows.house import open_house
+from flows.outcome import Outcome
+from flows.progress import told
+from flows.recording import recorded
+from flows.steps.train import evaluate_version
+from flows.views import evaluation_view
+
+
+@flow(name="evaluation", description="Judge a registered version on the same rows as the champion.")
+def evaluation(usecase: str | None = None, version: str | None = None, as_of: datetime | None = None) -> Outcome:
+    """Judge a registered version against the gates and the champion of now. Changes no role.
+
+    Args:
+        usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
+        version: Number of the registered version. Empty takes challenger, candidate or champion, in that order.
+        as_of: Business time of the judgement. Empty takes now.
+    """
+    house = open_house(usecase)
+    with recorded(house, "evaluation", as_of) as run:
+        ref = house.version(version, ("challenger", "candidate", "champion"))
+        judged = evaluate_version(
+            house.usecase, ref, run.as_of,
+            settings=house.settings, registry=house.registry, snapshots=house.snapshots, progress=told,
+        )  # fmt: skip
+        verdict = judged.verdict
+        run.keep("evaluation", verdict.outcome, verdict.to_json(), model=verdict.champion, challenger=ref.label)
+        return run.conclude(evaluation_view(judged, run.as_of))

@@ -1,0 +1,37 @@
+"""Promotion: the challenger takes office, on the strength of a stored verdict."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow
+
+from bentos.release import promote
+from flows.house import open_house
+from flows.outcome import Outcome
+from flows.recording import recorded
+from flows.steps.duel import latest_verdict, require_reason
+from flows.views import release_view
+
+
+@flow(name="promotion", description="Put the challenger in office, if the stored verdict says so.")
+def promotion(
+    usecase: str | None = None, as_of: datetime | None = None, preview: bool = True, reason: str = ""
+) -> Outcome:
+    """Put the challenger in office, if the latest stored comparison says promote.
+
+    Args:
+        usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
+        as_of: Business time of the request; later verdicts are not looked at. Empty takes now.
+        preview: Only show what would be written. Switch off to promote.
+        reason: Why, in a few words, for the record. Required when preview is off.
+    """
+    house = open_house(usecase)
+    with recorded(house, "promotion", as_of) as run:
+        require_reason(preview, reason)
+        verdict = latest_verdict(house.store, house.usecase, run.as_of)
+        done = promote(
+            house.registry, house.store, verdict,
+            usecase=house.usecase, actor=house.actor, now=run.as_of, reason=reason, preview=preview, wait_seconds=10.0,
+        )  # fmt: skip
+        return run.conclude(release_view(done, run.as_of, verdict))

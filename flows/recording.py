@@ -1,0 +1,120 @@
+"""What is kept of each run of a flow: one row in the runs table, whatever becomes of it, and its reports."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from prefect import Flow
+from prefect.context import FlowRunContext
+from prefect.states import Completed, State
+
+from flows.artifacts import publish
+from flows.house import House, business_time, machine_now
+from flows.outcome import Outcome
+from monitoring.errors import MonitoringError
+
+if TYPE_CHECKING:
+    from monitoring.store import Report, ReportKind
+    from monitoring.store.runs import RunState
+
+log = logging.getLogger("incumbent.flows")
+
+
+@dataclass
+class FlowRun:
+    """One run of one flow.
+
+    Attributes:
+        house: what it works with.
+        flow: name of the flow.
+        as_of: business time; a flow that works it out sets it.
+        run_id: that of the Prefect run, else a new one.
+        started: machine time.
+        outcome: what it concluded, once it has.
+    """
+
+    house: House
+    flow: str
+    as_of: datetime
+    run_id: str
+    started: datetime
+    outcome: Outcome | None = None
+
+    def keep(
+        self,
+        kind: ReportKind,
+        outcome: str,
+        payload: Mapping[str, Any],
+        *,
+        model: str | None = None,
+        challenger: str | None = None,
+        html: Path | None = None,
+    ) -> Report:
+        """Store a finding of this run for its business time."""
+        from monitoring.store import Report
+
+        page = None if html is None else str(html)
+        report = Report(
+            self.house.usecase.name, kind, self.as_of, outcome, payload, model, challenger, page, self.run_id
+        )
+        return self.house.store.reports.add(report)
+
+    def conclude(self, outcome: Outcome) -> Outcome:
+        """Publish what was found and return it.
+
+        In a Prefect run too little data gives a completed state of that name; Prefect takes a returned
+        state in the place of a result.
+        """
+        self.outcome = outcome
+        log.info("%s: %s", self.flow, outcome.summary)
+        publish(outcome, self.house.settings, self.house.usecase.name)
+        if outcome.status == "insufficient_data" and FlowRunContext.get() is not None:
+            return cast(Outcome, Completed(message=f"insufficient_data: {outcome.summary}", data=outcome))
+        return outcome
+
+
+@contextmanager
+def recorded(house: House, flow: str, as_of: datetime | None) -> Iterator[FlowRun]:
+    """Record a run: its start, its end, its outcome, or the error that ended it."""
+    context = FlowRunContext.get()
+    run_id = str(context.flow_run.id) if context is not None and context.flow_run is not None else uuid.uuid4().hex
+    run = FlowRun(house, flow, business_time(as_of), run_id, machine_now())
+    _write(run, "running", "")
+    try:
+        yield run
+    except BaseException as exc:
+        # What went wrong matters more than that it could not be written down.
+        with suppress(MonitoringError):
+            _write(run, "failed", str(exc) or type(exc).__name__)
+        raise
+    done = run.outcome
+    _write(run, "completed", "" if done is None else f"{done.status}: {done.summary}")
+
+
+def call(flow: Flow[..., Any], **parameters: object) -> Outcome:
+    """Run a flow from inside another flow or from the command line.
+
+    Inside a Prefect run it becomes a run of its own below it. Elsewhere the plain function is called:
+    Prefect would start a server for one run.
+    """
+    result = flow(**parameters) if FlowRunContext.get() is not None else flow.fn(**parameters)
+    return cast(Outcome, result.data if isinstance(result, State) else result)
+
+
+def _write(run: FlowRun, state: RunState, message: str) -> None:
+    from monitoring.store import Run
+
+    ended = None if state == "running" else machine_now()
+    figures = (
+        {name: value for name, value in run.outcome.figures if isinstance(value, int | float)} if run.outcome else {}
+    )
+    run.house.store.runs.put(
+        Run(run.run_id, run.house.usecase.name, run.flow, state, run.started, ended, run.as_of, message, figures)
+    )

@@ -1,0 +1,36 @@
+"""Rollback: the previous champion comes back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow
+
+from bentos import release
+from flows.house import open_house
+from flows.outcome import Outcome
+from flows.recording import recorded
+from flows.steps.duel import require_reason
+from flows.views import release_view
+
+
+@flow(name="rollback", description="Bring the previous champion back.")
+def rollback(
+    usecase: str | None = None, as_of: datetime | None = None, preview: bool = True, reason: str = ""
+) -> Outcome:
+    """Bring the previous champion back; the version that leaves is barred until a new decision.
+
+    Args:
+        usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
+        as_of: Business time of the request. Empty takes now.
+        preview: Only show what would be written. Switch off to roll back.
+        reason: Why, in a few words, for the record. Required when preview is off.
+    """
+    house = open_house(usecase)
+    with recorded(house, "rollback", as_of) as run:
+        require_reason(preview, reason)
+        done = release.rollback(
+            house.registry, house.store, house.model, house.usecase, house.actor, reason or "preview", run.as_of,
+            preview=preview, wait_seconds=10.0,
+        )  # fmt: skip
+        return run.conclude(release_view(done, run.as_of))

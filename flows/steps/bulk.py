@@ -1,0 +1,51 @@
+"""Scores in bulk: the same features and model as online, for a whole window at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bentos.usecase import UseCase
+from flows.sources.base import EventSource
+from monitoring.calendar import TimeWindow
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from bentos.model import ScoringModel
+
+
+def scored_window(
+    usecase: UseCase, source: EventSource, model: ScoringModel, window: TimeWindow, as_of: datetime
+) -> pd.DataFrame:
+    """Score the events of a window; earlier events of the source warm its windows.
+
+    Returns:
+        The events with ``score``, ``threshold`` and ``decision``, highest score first.
+
+    Raises:
+        NoData: the window holds no event.
+        SchemaProblem: the source does not fit the use case.
+    """
+    context = TimeWindow(window.start - usecase.longest_window, window.end)
+    source.read(window, as_of=as_of)  # an empty window must not hide behind its context
+    read = source.read(context, as_of=as_of)
+    features = model.plan.build(read.events, read.revisions, as_of)
+    wanted = (read.events[usecase.event_time] >= window.start).to_numpy()
+    scores = model.score(features.to_numpy()[wanted])
+    table = read.events[wanted].assign(
+        score=scores.calibrated, threshold=model.threshold.value, decision=model.decide(scores.calibrated)
+    )
+    return table.sort_values(["score", usecase.event_id], ascending=[False, True]).reset_index(drop=True)
+
+
+def write_list(table: pd.DataFrame, folder: Path, name: str, window: TimeWindow) -> tuple[Path, Path]:
+    """Write the list as Parquet and CSV; the files are named by model and window."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"{name}-{window.start:%Y%m%dT%H%M}-{window.end:%Y%m%dT%H%M}"
+    files = (folder / f"{stem}.parquet", folder / f"{stem}.csv")
+    table.to_parquet(files[0], index=False)
+    table.to_csv(files[1], index=False)
+    return files

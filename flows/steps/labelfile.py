@@ -1,0 +1,116 @@
+"""Late labels in files: read, checked row by row, ready for the labels table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bentos.columns import REASONS, read_booleans, read_column, read_times
+from bentos.usecase import Column, UseCase
+from flows.errors import NoData, SchemaProblem, SourceOptionsError
+from monitoring.store.records import LabelRecord
+
+SUFFIXES = (".csv", ".parquet")
+_MICROSECOND = pd.Timedelta(microseconds=1)
+_EPOCH = pd.Timestamp(0, tz="UTC")
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """What a file of labels holds.
+
+    Attributes:
+        records: good rows.
+        refused: rows that were refused, by reason.
+    """
+
+    records: list[LabelRecord]
+    refused: dict[str, int]
+
+
+def label_files(path: Path, *, named: bool = True) -> list[Path]:
+    """The file itself, or the label files of a folder by name.
+
+    Args:
+        path: a file or a folder.
+        named: whether a person named it; only then is it a mistake that it does not exist.
+
+    Raises:
+        SourceOptionsError: a named path does not exist.
+    """
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    if named and not path.exists():
+        raise SourceOptionsError(f"{path}: no such file or folder")
+    return [path] if path.exists() else []
+
+
+def read_label_file(file: Path, usecase: UseCase, now: datetime) -> LabelFile:
+    """Read one file of labels.
+
+    The columns are the event id (``event_id``, or its name in the use case or in foreign tables), the
+    label (``label``, ``y``, or its names), ``observed_at`` and, where several sources are ranked,
+    ``source``; without it the strongest is meant.
+
+    Args:
+        file: ends in .csv or .parquet.
+        usecase: names the columns and ranks the sources.
+        now: machine time: when the labels arrived.
+
+    Raises:
+        NoData: the file has no row.
+        SchemaProblem: a column is missing.
+        SourceOptionsError: the file is of another kind.
+    """
+    table = _read(file)
+    if table.empty:
+        raise NoData(f"{file}: it holds no rows")
+    ids, id_codes = read_column(table[_name(table, _id_names(usecase), file)], _ID, usecase.zone)
+    y, y_codes = read_booleans(table[_name(table, _label_names(usecase), file)], False)
+    times, time_codes = read_times(table[_name(table, ("observed_at",), file)], usecase.zone, False)
+    source, source_codes = _sources(table, usecase)
+    codes = np.maximum.reduce([np.asarray(c, np.uint8) for c in (id_codes, y_codes, time_codes)])
+    reasons = pd.Series(np.asarray(REASONS, dtype=object)[codes]).where(codes > 0, source_codes)
+    good = (reasons == "").to_numpy()
+    observed = ((times - _EPOCH) // _MICROSECOND).to_numpy()
+    arrived = int((pd.Timestamp(now) - _EPOCH) // _MICROSECOND)
+    rows = zip(np.asarray(ids)[good], np.asarray(y)[good], observed[good], np.asarray(source)[good], strict=True)
+    records = [LabelRecord(usecase.name, str(i), int(v), int(at), str(s), arrived) for i, v, at, s in rows]
+    return LabelFile(records, {str(k): int(v) for k, v in reasons[~good].value_counts().items()})
+
+
+_ID = Column(name="event_id", type="identifier")
+
+
+def _read(file: Path) -> pd.DataFrame:
+    if file.suffix == ".parquet":
+        return pd.read_parquet(file)
+    if file.suffix == ".csv":
+        return pd.read_csv(file, dtype=str, keep_default_na=False)
+    raise SourceOptionsError(f"{file}: labels are read from {' or '.join(SUFFIXES)} files")
+
+
+def _sources(table: pd.DataFrame, usecase: UseCase) -> tuple[pd.Series, pd.Series]:
+    ranked = usecase.label.sources
+    named = table["source"].astype(str) if "source" in table else pd.Series(ranked[0], index=table.index)
+    return named, pd.Series(np.where(named.isin(ranked), "", "unknown_source"), dtype=object)
+
+
+def _id_names(usecase: UseCase) -> tuple[str, ...]:
+    return ("event_id", usecase.event_id, usecase.column(usecase.event_id).external_name)
+
+
+def _label_names(usecase: UseCase) -> tuple[str, ...]:
+    names = ("label", "y", usecase.label.column, usecase.label.source_name)
+    return tuple(name for name in names if name is not None)
+
+
+def _name(table: pd.DataFrame, allowed: tuple[str, ...], file: Path) -> str:
+    for name in allowed:
+        if name in table.columns:
+            return name
+    raise SchemaProblem(f"{file}: no column {' or '.join(dict.fromkeys(allowed))}")

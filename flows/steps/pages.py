@@ -1,0 +1,72 @@
+"""HTML pages beside the figures of a drift check or a comparison."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bentos.usecase import UseCase
+from flows.errors import SnapshotError
+from flows.steps.snapshot import SnapshotStore
+from flows.steps.watching import DriftFinding, served
+from monitoring.errors import ReportFailed
+
+if TYPE_CHECKING:
+    from bentos.model import ScoringModel
+    from monitoring.store import Store
+
+REFERENCE_ROWS = 20_000
+log = logging.getLogger("incumbent.flows")
+
+
+def drift_page(
+    store: Store,
+    snapshots: SnapshotStore,
+    folder: Path,
+    usecase: UseCase,
+    model: ScoringModel,
+    finding: DriftFinding,
+) -> Path | None:
+    """Write the Evidently page of the newest window; none where it cannot be made, for it decides nothing."""
+    from monitoring.reports import write_drift_report
+
+    window = finding.latest.window
+    if window is None or finding.latest.status != "ok":
+        return None
+    path = folder / "drift" / f"{finding.model.replace('/', '-')}-{finding.as_of:%Y%m%dT%H%M}.html"
+    try:
+        reference = training_rows(snapshots, model)
+        current = served(store, usecase, model, window).features
+        info = write_drift_report(
+            path,
+            reference,
+            current,
+            numerical=list(model.plan.names),
+            report=finding.latest,
+            alarm=finding.alarm,
+            title=f"Drift of {finding.model} as of {finding.as_of:%Y-%m-%d %H:%M}",
+        )
+    except (ReportFailed, SnapshotError) as exc:
+        log.warning("no drift page: %s", exc)
+        return None
+    return info.path
+
+
+def training_rows(snapshots: SnapshotStore, model: ScoringModel, rows: int = REFERENCE_ROWS) -> pd.DataFrame:
+    """Features of the rows that the model was fitted on, at most so many, built again from its snapshot.
+
+    Raises:
+        SnapshotMissing: its data is gone.
+        SnapshotCorrupt: its data was changed.
+    """
+    about = model.metadata
+    data = snapshots.load(about.data_digest)
+    features = model.plan.build(data.events, data.revisions, datetime.fromisoformat(about.as_of))
+    times = data.events[model.plan.event_time]
+    start, end = pd.Timestamp(about.training_start), pd.Timestamp(about.training_end)
+    fitted = features[((times >= start) & (times < end)).to_numpy()]
+    return fitted.sample(min(rows, len(fitted)), random_state=about.seed).sort_index()

@@ -1,0 +1,135 @@
+"""Whether a new model is due: what is known of the champion, put to the retraining policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bentos.usecase import UseCase
+from flows.steps.split import DAY, split_at
+from monitoring.calendar import TimeWindow
+from monitoring.intervals import newcombe
+from monitoring.measured import Measured
+from monitoring.triggers import RetrainDecision, RetrainInputs, should_retrain
+
+if TYPE_CHECKING:
+    from bentos.model import ScoringModel
+    from monitoring.store import Report, Store
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """The policy's answer about one champion.
+
+    Attributes:
+        model: label of the champion, or none.
+        decision: reasons, obstacles, notes.
+        change_since: business time since which drift has been raised without a break, or none.
+    """
+
+    model: str | None
+    decision: RetrainDecision
+    change_since: datetime | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether to train now."""
+        return self.decision.retrain
+
+    @property
+    def outcome(self) -> str:
+        """``retrain``, ``blocked`` (reasons, but something stands in the way) or ``no``."""
+        return "retrain" if self.due else "blocked" if self.decision.reasons else "no"
+
+    @property
+    def reason(self) -> str:
+        """The answer in one line."""
+        found = self.decision.reasons if self.due else self.decision.blocked_by or self.decision.reasons
+        return "; ".join(found) or "nothing calls for it"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        since = None if self.change_since is None else self.change_since.isoformat()
+        return {"model": self.model, "outcome": self.outcome, "change_since": since} | self.decision.to_json()
+
+
+def retraining_due(
+    store: Store, usecase: UseCase, name: str, as_of: datetime, label: str | None, model: ScoringModel | None
+) -> Renewal:
+    """Ask the policy at ``as_of``.
+
+    Args:
+        store: reports, journal and log.
+        usecase: policy and maturity.
+        name: model in the registry, for example ``dev-fraud``.
+        as_of: business time; later reports and decisions are not looked at.
+        label: of the champion, or none.
+        model: the champion, or none.
+    """
+    reports = [r for r in store.reports.list(usecase.name, "drift") if r.as_of <= as_of]
+    trained_until = None if model is None else datetime.fromisoformat(model.metadata.training_end)
+    alarm = reports[-1].payload["alarm"] if reports else {}
+    inputs = RetrainInputs(
+        trained_until=trained_until,
+        new_rows=0 if trained_until is None else _new_rows(store, usecase, trained_until, as_of),
+        drift_severe=alarm.get("band") == "severe",
+        score_moved=bool(alarm.get("score_moved")),
+        drifted=tuple(alarm.get("features", ())),
+        recall_loss=_recall_loss(store, usecase, label, reports, as_of),
+        retrainings=tuple(r.as_of for r in store.reports.list(usecase.name, "retraining") if r.outcome == "retrain"),
+        in_flight=any(store.decisions.role_at(name, role, as_of) for role in ("challenger", "candidate")),
+    )
+    decision = should_retrain(inputs, usecase.retrain, as_of, usecase.label.matures_after)
+    since = _raised_since(reports)
+    return Renewal(label, _wait_for_the_change(decision, usecase, since, as_of), since)
+
+
+def _wait_for_the_change(
+    decision: RetrainDecision, usecase: UseCase, since: datetime | None, as_of: datetime
+) -> RetrainDecision:
+    """Hold a retraining back while its training fold would hardly hold what has changed.
+
+    The gates look at the newest matured days. A model fitted on days before the change would be judged
+    on days after it, and be refused.
+    """
+    if not decision.retrain or since is None:
+        return decision
+    needed = usecase.retrain.wait_after_change
+    seen = split_at(usecase, as_of).train.end - since
+    if seen >= needed:
+        return decision
+    days = f"{max(0.0, seen / DAY):.0f} of {needed / DAY:.0f}"
+    blocked = f"the training fold would hold {days} days since the change of {since:%Y-%m-%d}"
+    return replace(decision, retrain=False, blocked_by=(*decision.blocked_by, blocked))
+
+
+def _raised_since(reports: list[Report]) -> datetime | None:
+    """The first of the latest checks that all raised drift, against whichever model."""
+    since = None
+    for report in reversed(reports):
+        if report.outcome not in ("warning", "severe"):
+            break
+        since = report.as_of
+    return since
+
+
+def _new_rows(store: Store, usecase: UseCase, trained_until: datetime, as_of: datetime) -> int:
+    end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
+    return 0 if end <= trained_until else store.log.count(usecase.name, TimeWindow(trained_until, end))
+
+
+def _recall_loss(
+    store: Store, usecase: UseCase, label: str | None, reports: list[Report], as_of: datetime
+) -> Measured | None:
+    """Recall of the reference period minus recall of the latest matured week."""
+    trained = store.reports.latest(usecase.name, "training", challenger=label, as_of=as_of) if label else None
+    now = reports[-1].payload.get("performance") if reports else None
+    if trained is None or not now:
+        return None
+    then = trained.payload["evidence"]
+    before, after = then["metrics"]["recall"]["value"], now["metrics"]["recall"]["value"]
+    if before is None or after is None:
+        return None
+    n1, n2 = int(then["positives"]), int(now["positives"])
+    return newcombe(round(before * n1), n1, round(after * n2), n2)

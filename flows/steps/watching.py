@@ -1,0 +1,185 @@
+"""What one drift check looks at: the log's latest days against the champion's frozen reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bentos.roles import ModelRef, ModelRegistry
+from bentos.usecase import UseCase
+from flows.steps.split import back
+from monitoring.calendar import TimeWindow
+from monitoring.cost import prices_of
+from monitoring.drift import DriftAlarm, DriftReport, combine, compare_profile
+from monitoring.measured import to_plain
+from monitoring.performance import Performance, matured, measure
+from monitoring.skew import SkewReport, feature_skew
+
+if TYPE_CHECKING:
+    from bentos.model import ScoringModel
+    from monitoring.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """What was answered in one window: one row an event, in event-time order.
+
+    Attributes:
+        window: span of event time.
+        features: the model's own features as logged, float32, in plan order.
+        answers: event_id, event_time, score, threshold, decision and what else the log holds.
+    """
+
+    window: TimeWindow
+    features: pd.DataFrame
+    answers: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class DriftFinding:
+    """One drift check.
+
+    Attributes:
+        model: label of the version whose reference it is.
+        as_of: business time of the check.
+        reports: one for each window, oldest first.
+        alarm: what the windows say together.
+        performance: figures of the latest matured week, or none while nothing has matured.
+        skew: of the newest window, or none where it was not asked for.
+    """
+
+    model: str
+    as_of: datetime
+    reports: tuple[DriftReport, ...]
+    alarm: DriftAlarm
+    performance: Performance | None = None
+    skew: SkewReport | None = None
+
+    @property
+    def latest(self) -> DriftReport:
+        """The newest window."""
+        return self.reports[-1]
+
+    @property
+    def outcome(self) -> str:
+        """``none``, ``warning``, ``severe``, or ``insufficient_data``: no band rather than a calm one."""
+        return self.alarm.band or "insufficient_data"
+
+    @property
+    def known(self) -> bool:
+        """Whether there was enough data to say anything."""
+        return self.alarm.band is not None
+
+    @property
+    def raised(self) -> bool:
+        """Whether somebody should look."""
+        return self.alarm.band in ("warning", "severe")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain | {"outcome": self.outcome}
+
+
+def windows_before(usecase: UseCase, as_of: datetime) -> list[TimeWindow]:
+    """The policy's disjoint windows that end with the last whole business day before ``as_of``."""
+    calendar, policy = usecase.calendar, usecase.drift
+    end = calendar.start_of(calendar.day_of(as_of))
+    windows = []
+    for _ in range(policy.windows):
+        start = back(calendar, end, policy.window)
+        windows.append(TimeWindow(start, end))
+        end = start
+    return windows[::-1]
+
+
+def answering(store: Store, usecase: UseCase, window: TimeWindow) -> ModelRef | None:
+    """The version that gave the newest answer of a window: who was in office then, by the log itself."""
+    answers = store.log.answers(usecase.name, window)
+    return None if answers.empty else ModelRef.parse(str(answers["model"].iloc[-1]))
+
+
+def served(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow) -> Served:
+    """Logged features and answers of a window, cut to the features of one model."""
+    names, features = store.log.features(usecase.name, window)
+    answers = store.log.answers(usecase.name, window)
+    wanted = list(model.plan.names)
+    missing = [name for name in wanted if name not in names]
+    both = answers[["event_id"]].merge(features.assign(**dict.fromkeys(missing)), on="event_id", how="inner")
+    kept = answers[answers["event_id"].isin(set(both["event_id"]))].reset_index(drop=True)
+    return Served(window, both[wanted].astype("float32"), kept)
+
+
+def in_office(store: Store, registry: ModelRegistry, model: str, usecase: UseCase, as_of: datetime) -> ModelRef:
+    """Who answered the newest event of the windows under test; where nobody did, the registry's champion.
+
+    Raises:
+        RoleVacant: there is no champion either.
+    """
+    windows = windows_before(usecase, as_of)
+    ref = answering(store, usecase, TimeWindow(windows[0].start, windows[-1].end))
+    return ref or registry.resolve(model, "champion")
+
+
+def check_drift(
+    store: Store, usecase: UseCase, ref: ModelRef, model: ScoringModel, as_of: datetime, *, skew: bool = True
+) -> DriftFinding:
+    """Compare each of the policy's windows with the model's reference and combine them."""
+    seen = [served(store, usecase, model, window) for window in windows_before(usecase, as_of)]
+    reports = tuple(_compare(usecase, model, one) for one in seen)
+    return DriftFinding(
+        ref.label,
+        as_of,
+        reports,
+        combine(reports, usecase.drift),
+        matured_performance(store, usecase, as_of),
+        skew_of(store, usecase, model, seen[-1]) if skew else None,
+    )
+
+
+def _compare(usecase: UseCase, model: ScoringModel, seen: Served) -> DriftReport:
+    days = usecase.calendar.days_of(seen.answers["event_time"])
+    scores = seen.answers["score"].to_numpy()
+    return compare_profile(model.profile, seen.features, usecase.drift, scores, days=days, window=seen.window)
+
+
+def matured_performance(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> Performance | None:
+    """What was achieved in the latest ``days`` whose labels have all matured; none without an answer."""
+    end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
+    window = TimeWindow(back(usecase.calendar, end, timedelta(days=days)), end)
+    answers = store.log.answers(usecase.name, window)
+    known = store.labels.known(usecase.name, as_of, usecase.label)
+    rows = matured(answers, known, as_of, usecase.label, usecase.calendar)
+    if rows.empty:
+        return None
+    prices = prices_of(usecase.cost, with_cost_column(store, usecase, window, rows))
+    return measure(rows["y"], rows["score"], rows["decision"], prices, days=rows["day"])
+
+
+def with_cost_column(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the event column that a miss costs, where the policy names one."""
+    cost = usecase.cost.false_negative
+    if not isinstance(cost, str):
+        return rows
+    events = store.log.events(usecase.name, window, {usecase.event_id: "identifier", cost: usecase.column(cost).type})
+    return rows.merge(events.rename(columns={usecase.event_id: "event_id"}), on="event_id", how="left")
+
+
+def skew_of(store: Store, usecase: UseCase, model: ScoringModel, seen: Served) -> SkewReport:
+    """Build the window's features again from the logged raw events and compare them bit by bit."""
+    context = TimeWindow(seen.window.start - usecase.longest_window, seen.window.end)
+    events = store.log.events(usecase.name, context, {c.name: c.type for c in usecase.columns})
+    statements = store.labels.history(usecase.name, as_of=seen.window.end)
+    built = model.plan.build(events, statements, seen.window.end).set_index(events[usecase.event_id])
+    scored = seen.answers["event_id"]
+    return feature_skew(seen.features.set_index(scored), built[built.index.isin(set(scored))])
+
+
+def drifted_features(finding: DriftFinding) -> Mapping[str, float | None]:
+    """The alarm's features with the size of the newest window's shift (PSI above chance)."""
+    sizes = {feature.name: feature.excess for feature in finding.latest.features}
+    return {name: sizes.get(name) for name in finding.alarm.features}

@@ -1,0 +1,50 @@
+"""Training: read a history, fit and judge a model, give it the role it has earned."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow
+
+from flows.forms import DECLARED, SourceChoice
+from flows.house import open_house
+from flows.outcome import Outcome
+from flows.progress import told
+from flows.recording import recorded
+from flows.steps.gate import seat
+from flows.steps.reading import read_history
+from flows.steps.train import train_model
+from flows.views import training_report, training_view
+
+
+@flow(name="training", description="Train a model, judge it, and give it the role it has earned.")
+def training(
+    usecase: str | None = None,
+    until: datetime | None = None,
+    source: SourceChoice = DECLARED,
+    reason: str = "",
+) -> Outcome:
+    """Train a model on matured events, judge it, and give it the role it has earned.
+
+    Args:
+        usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
+        until: Business time of the training; nothing later is read. Empty takes the end of the source.
+        source: Where events are read. Empty takes what the use case declares.
+        reason: Why a model is trained, for the record.
+    """
+    house = open_house(usecase)
+    with recorded(house, "training", until) as run:
+        history = read_history(source.open(house), house.usecase, until)
+        run.as_of = history.as_of
+        trained = train_model(
+            house.usecase, history.read, history.as_of,
+            settings=house.settings, registry=house.registry, snapshots=house.snapshots, progress=told,
+        )  # fmt: skip
+        seated = seat(
+            house.usecase, house.settings, house.registry, house.store, trained.ref, trained.verdict,
+            actor=house.actor, now=history.as_of,
+        )  # fmt: skip
+        verdict = trained.verdict
+        report = training_report(trained, seated, reason)
+        run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)
+        return run.conclude(training_view(trained, seated, history.as_of))
