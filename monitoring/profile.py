@@ -107,26 +107,30 @@ class ReferenceProfile:
         calendar_features: Collection[str] = (),
         categorical_features: Collection[str] = (),
         days: pd.Series | None = None,
+        score_days: pd.Series | None = None,
         labels: np.ndarray | None = None,
     ) -> Self:
         """Freeze a reference.
 
         Args:
             features: one column per feature (float32 numbers, or text for categories), one row per event.
-            scores: calibrated score of each row, or none.
+            scores: calibrated scores, or none; of the same rows, or of other rows with ``score_days``.
             policy: holds the number of bins.
             calendar_features: names that describe the calendar and raise no drift by themselves.
             categorical_features: names of number columns that are category codes. Text columns are
                 categorical in any case.
             days: business day of each row (``BusinessCalendar.days_of``); with it, windows shorter
                 than a week are later compared with the same weekdays.
+            score_days: business day of each score, where the scores are of other rows.
             labels: 0/1 of each row (NaN unknown), for the prior-shift test.
 
         Raises:
-            ValueError: when the reference has no row.
+            ValueError: when the reference has no row, or days and rows differ in number.
         """
         if not len(features):
             raise ValueError("a reference profile needs at least one row")
+        if days is not None and len(days) != len(features):
+            raise ValueError(f"{len(features)} reference rows have {len(days)} days")
         weekday = None if days is None else weekdays_of(days)
         profiles = tuple(
             fit_feature(
@@ -138,7 +142,7 @@ class ReferenceProfile:
             )
             for name in features.columns
         )
-        score = None if scores is None else fit_feature("score", pd.Series(scores), "numeric", policy.bins, weekday)
+        score = None if scores is None else _fit_scores(scores, policy.bins, days if score_days is None else score_days)
         return cls(profiles, score, len(features), _prevalence(labels))
 
     @property
@@ -172,6 +176,12 @@ def fit_feature(name: str, values: pd.Series, kind: Kind, bins: int, weekday: np
     if kind == "categorical":
         return _fit_categories(name, values, weekday)
     return _fit_numbers(name, values.to_numpy(dtype=np.float32, na_value=np.nan), kind, bins, weekday)
+
+
+def _fit_scores(scores: np.ndarray, bins: int, days: pd.Series | None) -> FeatureProfile:
+    if days is not None and len(days) != len(scores):
+        raise ValueError(f"{len(scores)} scores have {len(days)} days; pass score_days for scores of other rows")
+    return fit_feature("score", pd.Series(scores), "numeric", bins, None if days is None else weekdays_of(days))
 
 
 def level_codes(values: pd.Series, categories: tuple[str, ...], coded: bool) -> np.ndarray:

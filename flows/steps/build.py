@@ -90,10 +90,8 @@ def freeze_reference(recipe: Recipe, reference: Fold, calibration: Fold, scores:
         ],
     }
     policy = recipe.usecase.drift
-    features = ReferenceProfile.fit(frame, None, policy, days=reference.rows["day"], labels=reference.y, **kinds)
-    empty = frame.iloc[:0].reindex(range(len(scores)))[[]]
-    scored = ReferenceProfile.fit(empty, scores, policy, days=calibration.rows["day"])
-    return replace(features, score=scored.score)
+    days, score_days = reference.rows["day"], calibration.rows["day"]
+    return ReferenceProfile.fit(frame, scores, policy, days=days, score_days=score_days, labels=reference.y, **kinds)
 
 
 def _threshold(recipe: Recipe, fold: Fold, scores: Floats) -> Threshold:

@@ -153,6 +153,17 @@ def test_a_profile_without_rows_is_refused() -> None:
         ReferenceProfile.fit(pd.DataFrame({"x": []}), None, POLICY)
 
 
+def test_scores_may_be_of_other_rows_than_the_features() -> None:
+    days = pd.Series(pd.date_range("2026-01-05", periods=2000, freq="1h").normalize())
+    profile = ReferenceProfile.fit(frame(2000), np.linspace(0, 1, 50), POLICY, days=days, score_days=days.head(50))
+    assert profile.score is not None
+    assert (profile.rows, profile.score.rows) == (2000, 50)
+    with pytest.raises(ValueError, match="score_days"):
+        ReferenceProfile.fit(frame(2000), np.linspace(0, 1, 50), POLICY, days=days)
+    with pytest.raises(ValueError, match="3 days"):
+        ReferenceProfile.fit(frame(2000), None, POLICY, days=days.head(3))
+
+
 def test_weekday_counts_add_up_to_the_whole() -> None:
     profile = fitted()
     amount, channel = profile.features[0], profile.features[5]
