@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_PATTERN = re.compile(r"(\d+)([smhd])")
+_PATTERN = re.compile(r"([0-9]+)([smhd])")
 
 
 def parse_duration(value: object) -> timedelta:
@@ -27,7 +27,10 @@ def parse_duration(value: object) -> timedelta:
     match = _PATTERN.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("a duration is a whole number and a unit of s, m, h or d, for example '7d'")
-    return timedelta(**{_UNITS[match.group(2)]: int(match.group(1))})
+    try:
+        return timedelta(**{_UNITS[match.group(2)]: int(match.group(1))})
+    except (OverflowError, ValueError):
+        raise ValueError("a duration may not exceed 999999999 days, for example '7d'") from None
 
 
 def format_duration(value: timedelta) -> str:

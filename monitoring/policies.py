@@ -21,7 +21,9 @@ Count = Annotated[int, Field(ge=1)]
 class Policy(BaseModel):
     """Strict, frozen, and closed: an unknown key is an error, not a comment."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class CostModel(Policy):
