@@ -159,9 +159,7 @@ def build_appendix(
     )
 
 
-def ratio_of(
-    rows: PairedRows, x_a: np.ndarray, y_a: np.ndarray, x_b: np.ndarray, y_b: np.ndarray
-) -> RatioDifference:
+def ratio_of(rows: PairedRows, x_a: np.ndarray, y_a: np.ndarray, x_b: np.ndarray, y_b: np.ndarray) -> RatioDifference:
     """Difference of two pooled ratios, clustered by day or by entity, whichever interval is wider."""
     by_day = _clustered(rows.by_day, x_a, y_a, x_b, y_b)
     if rows.entity is None:

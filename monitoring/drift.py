@@ -8,9 +8,9 @@ line of a report; :func:`combine` needs the same feature in several disjoint win
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from monitoring.calendar import TimeWindow
 from monitoring.counting import FeatureCounts, WindowCounter, histograms
 from monitoring.distances import benjamini_hochberg, ks_distance, ks_p, psi_test
 from monitoring.intervals import wilson
-from monitoring.measured import Measured, digest_of, from_plain, to_plain
+from monitoring.measured import Measured, Stored
 from monitoring.policies import DriftPolicy
 from monitoring.profile import FeatureProfile, Kind, ReferenceProfile
 
@@ -51,7 +51,7 @@ class FeatureDrift:
 
 
 @dataclass(frozen=True)
-class DriftReport:
+class DriftReport(Stored):
     """All features of one window.
 
     Attributes:
@@ -69,21 +69,6 @@ class DriftReport:
     band: Band | None
     profile_digest: str
     window: TimeWindow | None = None
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON."""
-        return digest_of(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """What :meth:`to_json` wrote."""
-        return from_plain(cls, data)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Literal
 
 from monitoring.calendar import TimeWindow
 from monitoring.errors import UnfairWindow
-from monitoring.measured import UNKNOWN, Measured, digest_of, finite, from_plain, to_plain
+from monitoring.measured import UNKNOWN, Measured, Stored, digest_of, finite
 from monitoring.policies import GatePolicy
 
 Status = Literal["PASS", "FAIL", "INSUFFICIENT"]
@@ -44,7 +44,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(Stored):
     """What is known of one model on one window.
 
     Attributes:
@@ -77,19 +77,9 @@ class Evidence:
         """The metric's value, or ``None`` when it is absent or not a number."""
         return finite(self.metrics[name].value) if name in self.metrics else None
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """What :meth:`to_json` wrote."""
-        return from_plain(cls, data)
-
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Stored):
     """The frozen result of judging, with everything that was looked at.
 
     Attributes:
@@ -115,11 +105,6 @@ class Verdict:
     days_needed: int | None = None
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON of the whole verdict."""
-        return digest_of(self)
-
-    @property
     def promotes(self) -> bool:
         """Whether this verdict may move ``@champion``."""
         return self.outcome == "promote"
@@ -130,16 +115,6 @@ class Verdict:
             if check.name == name:
                 return check
         raise KeyError(name)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """What :meth:`to_json` wrote; ``ValueError`` for anything else."""
-        return from_plain(cls, data)
 
 
 def at_least(name: str, value: float | None, limit: float, detail: str = "", *, strict: bool = False) -> Check:

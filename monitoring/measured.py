@@ -7,8 +7,10 @@ default value. Whoever judges it must answer ``INSUFFICIENT``.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -61,6 +63,25 @@ def from_plain(kind: type[T], data: object) -> T:
         return msgspec.convert(data, type=kind)
     except msgspec.ValidationError as exc:
         raise ValueError(f"not a stored {kind.__name__}: {exc}") from exc
+
+
+class Stored:
+    """A frozen result that is kept as JSON and named by its content."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return digest_of(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON; :meth:`from_json` gives an equal result."""
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What :meth:`to_json` wrote; ``ValueError`` for anything else."""
+        return from_plain(cls, data)
 
 
 def digest_of(value: object) -> str:

@@ -7,10 +7,8 @@ All other figures are an :class:`~monitoring.appendix.Appendix` that no decision
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,7 @@ import pandas as pd
 from monitoring.appendix import Appendix, PairedRows, build_appendix
 from monitoring.cost import Prices, prices_of
 from monitoring.intervals import clustered_ratio, mean_interval
-from monitoring.measured import Measured, digest_of, from_plain, to_plain
+from monitoring.measured import Measured, Stored
 from monitoring.policies import CostModel, PromotionPolicy
 from monitoring.sequential import AnytimeT, anytime_ratio, anytime_t
 
@@ -44,7 +42,7 @@ class PairedDay:
 
 
 @dataclass(frozen=True)
-class PairedResult:
+class PairedResult(Stored):
     """What a comparison found; :func:`monitoring.comparison.judge_comparison` makes a verdict of it.
 
     Attributes:
@@ -84,24 +82,9 @@ class PairedResult:
     series: tuple[PairedDay, ...]
     appendix: Appendix | None = None
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON."""
-        return digest_of(self)
-
     def column(self, name: str) -> np.ndarray:
         """One figure of all days, for example ``saving`` or ``tp_b``."""
         return np.array([getattr(day, name) for day in self.series], dtype=float)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """What :meth:`to_json` wrote."""
-        return from_plain(cls, data)
 
 
 def compare_paired(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from monitoring.calibration import equal_mass_bins, log_losses
 from monitoring.cost import Prices
 from monitoring.entities import card_precision
 from monitoring.intervals import wilson
-from monitoring.measured import UNKNOWN, Measured, from_plain, to_plain
+from monitoring.measured import UNKNOWN, Measured, Stored
 from monitoring.policies import LabelPolicy
 from monitoring.ranking import RankTable, auc_roc, average_precision
 
@@ -51,7 +51,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Performance:
+class Performance(Stored):
     """All figures of one model on one set of rows.
 
     Attributes:
@@ -73,16 +73,6 @@ class Performance:
     def value(self, name: str) -> float | None:
         """A metric's value, ``None`` when it is unknown or was not asked for."""
         return self.metrics.get(name, UNKNOWN).value
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """What :meth:`to_json` wrote."""
-        return from_plain(cls, data)
 
 
 def measure(

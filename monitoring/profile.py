@@ -8,15 +8,15 @@ distance are read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import pandas as pd
 
-from monitoring.measured import digest_of, from_plain, to_plain
+from monitoring.measured import Stored
 from monitoring.policies import DriftPolicy
 
 Kind = Literal["numeric", "categorical", "calendar"]
@@ -82,7 +82,7 @@ class FeatureProfile:
 
 
 @dataclass(frozen=True)
-class ReferenceProfile:
+class ReferenceProfile(Stored):
     """All features of the reference and the score, with a stable digest.
 
     Attributes:
@@ -149,21 +149,6 @@ class ReferenceProfile:
     def names(self) -> tuple[str, ...]:
         """Names of the features, in order."""
         return tuple(feature.name for feature in self.features)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON."""
-        return digest_of(self)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON; :meth:`from_json` gives an equal profile."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """What :meth:`to_json` wrote; ``ValueError`` for anything else."""
-        return from_plain(cls, data)
 
 
 def weekdays_of(days: pd.Series) -> np.ndarray:
@@ -270,9 +255,7 @@ def _before(values: np.ndarray) -> np.ndarray:
     return np.maximum(np.nextafter(values.astype(np.float32), np.float32(-np.inf)), -_LARGEST)
 
 
-def _weekday_numbers(
-    values: np.ndarray, points: np.ndarray, weekday: np.ndarray | None
-) -> tuple[tuple[int, ...], ...]:
+def _weekday_numbers(values: np.ndarray, points: np.ndarray, weekday: np.ndarray | None) -> tuple[tuple[int, ...], ...]:
     """Rows at or below each point, rows with a value and missing rows, for each weekday."""
     if weekday is None:
         return ()

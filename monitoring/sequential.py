@@ -140,9 +140,7 @@ def anytime_t(values: ArrayLike, alpha: float = 0.05, planned: float = 28, block
     half = critical_multiplier(n, alpha, n_star) * sd / math.sqrt(n)
     low, high = finite(mean - half), finite(mean + half)
     p = min(1.0, math.exp(-max(_running_log_e(units, alpha, n_star))))
-    return AnytimeT(
-        n, mean, sd, t, log_e_value(n, t, alpha, n_star), p, low, high, size, correlation, alpha, planned
-    )
+    return AnytimeT(n, mean, sd, t, log_e_value(n, t, alpha, n_star), p, low, high, size, correlation, alpha, planned)
 
 
 def anytime_path(values: ArrayLike, alpha: float = 0.05, planned: float = 28, block: int = 1) -> AnytimePath:
@@ -177,9 +175,7 @@ def anytime_ratio(x: ArrayLike, y: ArrayLike, alpha: float = 0.05, planned: floa
     at_zero = anytime_t(top, alpha, planned)
     total = float(base.sum())
     if total <= 0.0:
-        return AnytimeT(
-            at_zero.n, None, None, None, None, None, None, None, at_zero.block, None, alpha, planned
-        )
+        return AnytimeT(at_zero.n, None, None, None, None, None, None, None, at_zero.block, None, alpha, planned)
     point = float(top.sum()) / total
     size = at_zero.block
     low, high = _fieller(blocked(top, size), blocked(base, size), alpha, planned / size)

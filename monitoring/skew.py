@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 
-from monitoring.measured import from_plain, to_plain
+from monitoring.measured import Stored
 
 WORST = 20
 
@@ -25,7 +23,7 @@ class FeatureSkew:
 
 
 @dataclass(frozen=True)
-class SkewReport:
+class SkewReport(Stored):
     """All features of one window.
 
     Attributes:
@@ -43,16 +41,6 @@ class SkewReport:
     features: tuple[FeatureSkew, ...]
     missing_logged: int = 0
     missing_recomputed: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """What :meth:`to_json` wrote."""
-        return from_plain(cls, data)
 
 
 def feature_skew(logged: pd.DataFrame, recomputed: pd.DataFrame) -> SkewReport:
@@ -79,9 +67,7 @@ def feature_skew(logged: pd.DataFrame, recomputed: pd.DataFrame) -> SkewReport:
     order = np.argsort(-per_feature, kind="stable")
     features = tuple(_one(names[i], differs[:, i], a[:, i], b[:, i]) for i in order[:WORST] if per_feature[i])
     rows, bad = len(common), int(differs.any(axis=1).sum())
-    return SkewReport(
-        rows, bad, bad / rows if rows else None, features, len(recomputed) - rows, len(logged) - rows
-    )
+    return SkewReport(rows, bad, bad / rows if rows else None, features, len(recomputed) - rows, len(logged) - rows)
 
 
 def _values(table: pd.DataFrame, rows: pd.Index, names: list[str]) -> np.ndarray:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Self
 
 from monitoring.durations import format_duration
-from monitoring.measured import Measured, from_plain, to_plain
+from monitoring.measured import Measured, Stored
 from monitoring.policies import RetrainPolicy
 
 MONTH = timedelta(days=30)
@@ -40,7 +38,7 @@ class RetrainInputs:
 
 
 @dataclass(frozen=True)
-class RetrainDecision:
+class RetrainDecision(Stored):
     """The answer, with every reason and every obstacle; "no" is stored as well.
 
     Attributes:
@@ -56,16 +54,6 @@ class RetrainDecision:
     blocked_by: tuple[str, ...]
     notes: tuple[str, ...]
     as_of: datetime
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON."""
-        plain: dict[str, Any] = to_plain(self)
-        return plain
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """What :meth:`to_json` wrote."""
-        return from_plain(cls, data)
 
 
 def should_retrain(
@@ -119,9 +107,7 @@ def _notes(inputs: RetrainInputs, policy: RetrainPolicy) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _blocks(
-    inputs: RetrainInputs, policy: RetrainPolicy, as_of: datetime, matures_after: timedelta
-) -> tuple[str, ...]:
+def _blocks(inputs: RetrainInputs, policy: RetrainPolicy, as_of: datetime, matures_after: timedelta) -> tuple[str, ...]:
     past = [t for t in inputs.retrainings if t <= as_of]
     blocked = []
     if inputs.in_flight:

@@ -63,8 +63,8 @@ def test_the_report_holds_our_verdict_evidently_and_the_reason_they_differ(tmp_p
     assert info.rows == (800, 800)
     assert info.left_out == ("empty",)
     assert sum(info.tests.values()) > 10
-    assert "src=\"http" not in html
-    assert "href=\"http" not in html.split("<script", 1)[0]
+    assert 'src="http' not in html
+    assert 'href="http' not in html.split("<script", 1)[0]
 
 
 def test_a_window_that_evidently_cannot_take_still_has_a_page(tmp_path: Path) -> None:

@@ -23,9 +23,7 @@ def result(
     fp_a = rng.poisson(40, days)
     fp_b = np.clip(fp_a - rng.normal(alarms, 2.0, days).round(), 0, None)
     table = table_of(np.column_stack([p, tp_a, tp_b, fp_a, fp_b]), negatives=1000)
-    return compare_paired(
-        table, CostModel(), policy, champion="m/1", challenger="m/2", as_of=AS_OF, appendix=False
-    )
+    return compare_paired(table, CostModel(), policy, champion="m/1", challenger="m/2", as_of=AS_OF, appendix=False)
 
 
 def status(verdict: Verdict) -> dict[str, str]:
@@ -173,8 +171,6 @@ def test_a_lower_threshold_is_named_as_such() -> None:
     counts = [[80, 50, 60, 40, 90]] * 20
     table = table_of(np.array(counts) + rng.integers(0, 3, (20, 5)), negatives=500)
     table["score_b"] = table["score_a"]
-    found = compare_paired(
-        table, CostModel(), POLICY, champion="m/1", challenger="m/2", as_of=AS_OF, repetitions=10
-    )
+    found = compare_paired(table, CostModel(), POLICY, champion="m/1", challenger="m/2", as_of=AS_OF, repetitions=10)
     reasons = judge_comparison(found, PromotionPolicy(max_false_positive_rate_increase=0.5)).reasons
     assert any("equal alerts" in reason for reason in reasons)

@@ -79,9 +79,7 @@ def test_capacity_raises_the_threshold_and_is_never_exceeded() -> None:
 
 def test_a_capacity_that_does_not_bind_changes_nothing() -> None:
     p, _, days = fold()
-    free, capped = (
-        choose_threshold(p, days, PRICES, c) for c in (FREE, CapacityPolicy(alerts_per_day=100_000))
-    )
+    free, capped = (choose_threshold(p, days, PRICES, c) for c in (FREE, CapacityPolicy(alerts_per_day=100_000)))
     assert capped == free
 
 

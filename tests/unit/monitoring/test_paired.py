@@ -37,7 +37,13 @@ def table_of(days: np.ndarray, negatives: int = 400, start: str = "2026-01-01") 
 def compare(frame: pd.DataFrame, cost: CostModel | None = None, **more: object) -> PairedResult:
     options = {"repetitions": 200} | more
     return compare_paired(
-        frame, cost or CostModel(), POLICY, champion="dev-fraud/1", challenger="dev-fraud/2", as_of=AS_OF, **options  # type: ignore[arg-type]  # keyword options of many types
+        frame,
+        cost or CostModel(),
+        POLICY,
+        champion="dev-fraud/1",
+        challenger="dev-fraud/2",
+        as_of=AS_OF,
+        **options,  # type: ignore[arg-type]  # keyword options of many types
     )
 
 
