@@ -6,6 +6,8 @@ Nothing that is answered waits for it, and a database that is away only delays i
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -64,6 +66,7 @@ class Attendant:
         self._said = said
         self._post = post
         self._answered_since = answered_since_us
+        self._parent = os.getppid()
         self._cursor: int | None = None
         self._due = {"beat": 0.0, "forget": 0.0}
         self._wake = threading.Event()
@@ -90,6 +93,7 @@ class Attendant:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._wake.clear()
+            self._mind_orphanhood()
             for errand in (self._beat, self._follow_labels, self._forget):
                 try:
                     errand()
@@ -101,6 +105,13 @@ class Attendant:
                     log.error("an errand failed: %s", type(exc).__name__)
             self._wake.wait(_PERIOD)
         self._sign_off()
+
+    def _mind_orphanhood(self) -> None:
+        """End when the supervisor is gone: an orphan keeps the port and would score beside its successor."""
+        if os.getppid() != self._parent:
+            log.error("the supervisor of this process is gone; it ends")
+            self._parent = os.getppid()
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _beat(self) -> None:
         if time.monotonic() < self._due["beat"]:

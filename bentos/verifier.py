@@ -69,7 +69,9 @@ class Verifier:
             self._drop()
 
     def _ensure(self) -> subprocess.Popen[bytes]:
-        if self._child is None or self._child.poll() is not None:
+        if self._child is not None and self._child.poll() is not None:
+            self._drop()
+        if self._child is None:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", _MODULE],
                 stdin=subprocess.PIPE,
