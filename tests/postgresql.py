@@ -44,10 +44,10 @@ class Cluster:
         """SQLAlchemy URL of a database."""
         return f"postgresql+psycopg://{self._user}@/{database}?host={self._folder}"
 
-    def create(self, template: str = "template1") -> str:
-        """Make an empty database, or a copy of one that nobody uses; returns its name."""
+    def create(self) -> str:
+        """Make an empty database; returns its name."""
         name = f"test_{next(_NUMBERS)}"
-        self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        self._run(f'CREATE DATABASE "{name}"')
         return name
 
     def drop(self, name: str) -> None:

@@ -33,8 +33,9 @@ class Database:
         self.url = _normal(url)
         self.engine = _make_engine(self.url, busy_ms)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
+        self.in_memory = isinstance(self.engine.pool, StaticPool)
         # A database in memory lives in one connection, which its users take in turn.
-        self._turn: Any = RLock() if isinstance(self.engine.pool, StaticPool) else nullcontext()
+        self._turn: Any = RLock() if self.in_memory else nullcontext()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

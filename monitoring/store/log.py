@@ -230,7 +230,9 @@ class _SqlLog:
 
     def count(self, usecase: str, window: TimeWindow) -> int:
         with self._database.read() as connection:
-            return int(connection.execute(_in_window(select(func.count()), usecase, window, None).order_by(None)).scalar_one())
+            return int(
+                connection.execute(_in_window(select(func.count()), usecase, window, None).order_by(None)).scalar_one()
+            )
 
     def paired(
         self,

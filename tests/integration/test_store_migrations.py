@@ -45,8 +45,8 @@ def test_several_processes_may_open_a_new_database_at_once(tmp_path: Path) -> No
 @pytest.mark.needs_postgresql
 def test_several_processes_may_open_a_new_postgresql_database_at_once(postgresql: Cluster) -> None:
     url = postgresql.url(postgresql.create())
-    started = [subprocess.Popen([sys.executable, "-c", OPEN, url], cwd=ROOT) for _ in range(3)]
-    assert [process.wait(timeout=60) for process in started] == [0, 0, 0]
+    started = [subprocess.Popen([sys.executable, "-c", OPEN, url], cwd=ROOT) for _ in range(2)]
+    assert [process.wait(timeout=60) for process in started] == [0, 0]
 
 
 def test_an_up_to_date_database_is_opened_without_alembic(store_url: str) -> None:

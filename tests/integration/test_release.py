@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bentos.errors import ModelCorrupt, NothingToRollBack, ReleaseError, StaleDecision
+from bentos.release import Outcome, appoint, dismiss, install_first, lift_bar, promote, recover, rollback
+from bentos.usecase import UseCase
+from monitoring.gates import Verdict
+from monitoring.store import Store, memory_store
+from tests.builders import fraud
+from tests.fakes import FakeRegistry
+from tests.releases import MODEL, NOW, compared, harmless, passed, ref, registry_of
+
+LATER = NOW + timedelta(days=1)
+
+
+class Town:
+    """A registry, a store and a use case, with short words for what is asked of them."""
+
+    def __init__(self, registry: FakeRegistry, store: Store, usecase: UseCase | None = None) -> None:
+        self.registry, self.store = registry, store
+        self.usecase = usecase or fraud()
+        self.check: Any = harmless
+
+    def install(self, version: str = "1", **more: Any) -> Outcome:
+        return install_first(
+            self.registry, self.store, passed(version), usecase=self.usecase, actor="ann", now=NOW, check=self.check,
+            **more,
+        )  # fmt: skip
+
+    def appoint(self, version: str, role: Any = "challenger", **more: Any) -> Any:
+        return appoint(
+            self.registry, self.store, ref(version), role, usecase=self.usecase, actor="ann", now=NOW,
+            reason="it passed", check=self.check, **more,
+        )  # fmt: skip
+
+    def promote(self, verdict: Any, **more: Any) -> Outcome:
+        names = {"usecase": self.usecase, "actor": "ann", "now": NOW, "check": self.check} | more
+        return promote(self.registry, self.store, verdict, **names)
+
+    def rollback(self, reason: str = "too many alerts", **more: Any) -> Outcome:
+        names = {"check": self.check, "patience": 0.0} | more
+        return rollback(self.registry, self.store, MODEL, self.usecase, "bob", reason, LATER, **names)
+
+    def roles(self) -> dict[str, str]:
+        return {role: found.version for role, found in self.registry.roles(MODEL).items()}
+
+    def journalled(self) -> dict[str, str]:
+        names = ("champion", "challenger", "candidate", "previous")
+        held = {name: self.store.decisions.role_at(MODEL, name, LATER) for name in names}
+        return {name: version for name, version in held.items() if version is not None}
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    store = memory_store()
+    yield Town(registry_of(tmp_path), store)
+    store.close()
+
+
+@pytest.fixture
+def ready(town: Town) -> Town:
+    """Version 1 in office, version 2 compared with it."""
+    town.install()
+    town.appoint("2")
+    return town
+
+
+def test_the_first_model_that_passes_takes_office(town: Town) -> None:
+    done = town.install()
+    assert (done.kind, done.from_version, done.to_version, done.state) == ("installation", None, "1", "DONE")
+    assert town.roles() == town.journalled() == {"champion": "1"}
+    assert town.install() == Outcome(
+        **{**vars(done), "repeated": True, "steps": (), "message": f"done before: {done.message}"}
+    )
+
+
+def test_a_second_model_cannot_be_installed_over_the_first(town: Town) -> None:
+    town.install()
+    with pytest.raises(StaleDecision, match="in office already"):
+        town.install("2")
+
+
+def test_gates_that_did_not_pass_install_nobody(town: Town) -> None:
+    for verdict in (compared(None, "1"), passed("1").__class__("gate", "insufficient", (), ref("1").label, None, NOW)):
+        with pytest.raises(ReleaseError, match="gates"):
+            install_first(town.registry, town.store, verdict, usecase=fraud(), actor="ann", now=NOW, check=harmless)
+    assert town.roles() == {}
+
+
+def test_a_promotion_changes_the_roles_and_tells_the_journal(ready: Town) -> None:
+    done = ready.promote(compared("1", "2"))
+    assert (done.from_version, done.to_version, done.state, done.acknowledged) == ("1", "2", "DONE", None)
+    assert done.steps == ("@previous = 1", "@champion = 2", "@challenger cleared")
+    assert ready.roles() == ready.journalled() == {"champion": "2", "previous": "1"}
+    kinds = [d.kind for d in ready.store.decisions.list() if d.kind.startswith("promotion")]
+    states = ["planned", "verified", "previous_set", "champion_set", "confirmed", "done"]
+    assert kinds == [f"promotion.{state}" for state in states]
+    assert ready.store.decisions.verify() == []
+
+
+def test_the_champion_is_written_once_and_after_the_way_back(ready: Town) -> None:
+    ready.registry.writes.clear()
+    ready.promote(compared("1", "2"))
+    assert ready.registry.writes == [(MODEL, "previous", "1"), (MODEL, "champion", "2"), (MODEL, "challenger", None)]
+
+
+def test_the_verdict_is_in_the_chain_of_decisions(ready: Town) -> None:
+    verdict = compared("1", "2")
+    ready.promote(verdict)
+    (planned,) = ready.store.decisions.list(kinds=("promotion.planned",))
+    assert Verdict.from_json(planned.payload["verdict"]) == verdict
+    assert planned.payload["evidence"] == verdict.digest
+    assert planned.payload["reason"] == "it saves money"
+
+
+def test_the_same_verdict_promotes_once(ready: Town) -> None:
+    ready.promote(compared("1", "2"))
+    ready.registry.writes.clear()
+    assert ready.promote(compared("1", "2")).repeated
+    assert ready.registry.writes == []
+
+
+@pytest.mark.parametrize("outcome", ["keep", "keep_watching"])
+def test_only_a_verdict_that_says_promote_promotes(ready: Town, outcome: str) -> None:
+    with pytest.raises(ReleaseError, match="it saves money"):
+        ready.promote(compared("1", "2", outcome))
+    with pytest.raises(ReleaseError):
+        ready.promote(passed("2"))
+    with pytest.raises(ReleaseError, match="needs a Verdict"):
+        ready.promote({"outcome": "promote"})
+    assert ready.roles() == {"champion": "1", "challenger": "2"}
+
+
+@pytest.mark.parametrize("verdict", [compared("3", "2"), compared(None, "2"), compared("1", "3")])
+def test_a_verdict_about_other_models_is_stale(ready: Town, verdict: Any) -> None:
+    with pytest.raises(StaleDecision):
+        ready.promote(verdict)
+    assert ready.roles() == {"champion": "1", "challenger": "2"}
+    assert ready.store.journal.unfinished(MODEL) == []
+
+
+def test_an_external_incumbent_is_replaced_like_any_other(town: Town) -> None:
+    town.appoint("1")
+    done = town.promote(replace(compared(None, "1"), champion="vendor_score/0"))
+    assert (done.from_version, town.roles()) == (None, {"champion": "1"})
+
+
+@pytest.mark.parametrize("act", ["promote", "rollback"])
+def test_a_version_that_must_not_serve_stays_out(ready: Town, act: str) -> None:
+    if act == "rollback":
+        ready.promote(compared("1", "2"))
+    before = ready.roles()
+
+    def refuse(folder: Path) -> None:
+        raise ModelCorrupt("golden rows differ")
+
+    ready.check = refuse
+    with pytest.raises((ReleaseError, ModelCorrupt), match="golden rows"):
+        ready.promote(compared("1", "2")) if act == "promote" else ready.rollback()
+    assert ready.roles() == before
+
+
+def test_content_that_changes_under_the_lease_is_taken_back_and_may_be_asked_for_again(
+    ready: Town, tmp_path: Path
+) -> None:
+    looks = []
+
+    def second_time(folder: Path) -> None:
+        looks.append(folder)
+        if len(looks) == 2:
+            raise ModelCorrupt("it changed")
+
+    ready.check = second_time
+    with pytest.raises(ReleaseError, match="taken back"):
+        ready.promote(compared("1", "2"))
+    assert ready.roles() == ready.journalled() == {"champion": "1", "challenger": "2"}
+    assert ready.promote(compared("1", "2")).state == "DONE"
+    assert ready.roles() == {"champion": "2", "previous": "1"}
+
+
+def test_a_preview_says_what_would_happen_and_changes_nothing(ready: Town) -> None:
+    chain = ready.store.decisions.list()
+    ready.registry.writes.clear()
+    shown = ready.promote(compared("1", "2"), preview=True)
+    assert shown.preview
+    assert shown.steps == ("verify version 2", "@previous = 1", "@champion = 2", "@challenger cleared")
+    with pytest.raises(StaleDecision):
+        ready.promote(compared("3", "2"), preview=True)
+    ready.promote(compared("1", "2"))
+    done = ready.store.decisions.list()[len(chain) :]
+    back = ready.rollback(preview=True)
+    assert back.steps == ("verify version 1", "@champion = 1", "@previous cleared", "version 2 barred")
+    assert ready.store.decisions.list() == [*chain, *done]
+    assert ready.roles() == {"champion": "2", "previous": "1"}
+
+
+def test_a_rollback_restores_the_previous_champion_and_bars_the_one_that_leaves(ready: Town) -> None:
+    ready.promote(compared("1", "2"))
+    done = ready.rollback("it flags everybody")
+    assert (done.from_version, done.to_version, done.state) == ("2", "1", "DONE")
+    assert ready.roles() == ready.journalled() == {"champion": "1"}
+    assert ready.store.decisions.barred(MODEL) == {"2": "it flags everybody"}
+
+
+def test_a_second_rollback_is_refused_and_loops_nowhere(ready: Town) -> None:
+    ready.promote(compared("1", "2"))
+    ready.rollback()
+    with pytest.raises(NothingToRollBack, match="no @previous"):
+        ready.rollback()
+    assert ready.roles() == {"champion": "1"}
+
+
+def test_without_a_previous_champion_or_a_reason_there_is_no_rollback(ready: Town) -> None:
+    with pytest.raises(NothingToRollBack):
+        ready.rollback()
+    ready.promote(compared("1", "2"))
+    with pytest.raises(ReleaseError, match="reason"):
+        ready.rollback("  ")
+
+
+def test_a_barred_version_needs_its_bar_lifted_before_it_returns(ready: Town) -> None:
+    ready.promote(compared("1", "2"))
+    ready.rollback("too slow")
+    ready.appoint("2")
+    with pytest.raises(StaleDecision, match="undone since"):
+        ready.promote(compared("1", "2"))
+    fresh = compared("1", "2", as_of=LATER)
+    with pytest.raises(ReleaseError, match="too slow"):
+        ready.promote(fresh)
+    with pytest.raises(ReleaseError, match="not barred"):
+        lift_bar(ready.store, MODEL, "3", usecase="fraud", actor="ann", now=LATER, reason="fixed")
+    lift_bar(ready.store, MODEL, "2", usecase="fraud", actor="ann", now=LATER, reason="fixed")
+    assert ready.promote(fresh).to_version == "2"
+    assert ready.rollback("again").to_version == "1"
+
+
+def test_a_challenger_keeps_its_place_until_its_verdict(ready: Town) -> None:
+    with pytest.raises(ReleaseError, match="under comparison"):
+        ready.appoint("3")
+    assert ready.appoint("2") is None
+    ready.appoint("3", "candidate")
+    ready.appoint("3", replace=True)
+    assert ready.roles() == ready.journalled() == {"champion": "1", "challenger": "3", "candidate": "3"}
+    (last,) = ready.store.decisions.list(limit=1)
+    assert (last.payload["replaced"], last.payload["reason"]) == ("2", "it passed")
+
+
+def test_a_dismissed_challenger_leaves_its_role_on_the_record(ready: Town) -> None:
+    names = {"usecase": fraud(), "actor": "ann", "now": LATER, "reason": "60 days without a verdict"}
+    made = dismiss(ready.registry, ready.store, MODEL, "challenger", **names)  # type: ignore[arg-type]  # by name
+    assert made is not None
+    assert ready.roles() == ready.journalled() == {"champion": "1"}
+    assert dismiss(ready.registry, ready.store, MODEL, "challenger", **names) is None  # type: ignore[arg-type]  # by name
+
+
+def test_every_version_with_a_role_is_approved_by_content(ready: Town, tmp_path: Path) -> None:
+    ready.appoint("3", "candidate")
+    known = ready.store.decisions.contracts(MODEL)
+    assert len(known) == 3
+
+
+def test_a_release_under_way_keeps_the_next_one_out(ready: Town) -> None:
+    ready.store.journal.acquire(f"release:{MODEL}", "carl", 60)
+    with pytest.raises(ReleaseError, match="carl"):
+        ready.promote(compared("1", "2"))
+    with pytest.raises(ReleaseError, match="carl"):
+        ready.rollback() if "previous" in ready.roles() else ready.appoint("3", "candidate")
+
+
+def test_replicas_are_waited_for_and_asked_what_they_serve(ready: Town) -> None:
+    ready.store.serving.heartbeat("fraud", "a", MODEL, "1")
+    assert ready.promote(compared("1", "2"), wait_seconds=0.05).acknowledged is False
+    ready.store.serving.heartbeat("fraud", "a", MODEL, "1")
+    assert ready.rollback(wait_seconds=5).acknowledged is True
+
+
+def test_nothing_is_left_to_recover_after_an_orderly_release(ready: Town) -> None:
+    ready.promote(compared("1", "2"))
+    assert recover(ready.registry, ready.store, MODEL, usecase=fraud(), actor="ann", now=LATER, check=harmless) == []

@@ -1,0 +1,121 @@
+"""``python -m bentos.release`` as somebody meets it at 3 a.m."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bentos.release import appoint, install_first
+from bentos.release_cli import main
+from bentos.settings import read_settings
+from monitoring.store import Report, Store, open_store
+from tests.builders import fraud
+from tests.fakes import FakeRegistry
+from tests.releases import MODEL, NOW, compared, harmless, passed, ref, registry_of
+
+NAMES: dict[str, Any] = {"usecase": fraud(), "actor": "ann", "now": NOW, "check": harmless}
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
+    """Version 1 in office, version 2 compared with it; no model is really loaded."""
+    made = registry_of(tmp_path)
+    monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
+    monkeypatch.setattr("bentos.registry.open_registry", lambda settings: made)
+    monkeypatch.setattr("bentos.release_run.verified_apart", lambda usecase: harmless)
+    return made
+
+
+@pytest.fixture
+def store(tmp_path: Path, registry: FakeRegistry) -> Iterator[Store]:
+    opened = open_store(read_settings(home=tmp_path).log_url)
+    install_first(registry, opened, passed("1"), **NAMES)
+    appoint(registry, opened, ref("2"), "challenger", reason="it passed", **NAMES)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def run(store: Store, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, Any]]:
+    """Run a command; its exit code and what it printed as JSON, or its complaint."""
+
+    def command(*words: str) -> tuple[int, Any]:
+        code = main([*words, "--json"])
+        said = capsys.readouterr()
+        return code, json.loads(said.out) if code == 0 else said.err
+
+    return command
+
+
+def test_the_status_says_who_is_in_office_and_who_serves(run: Callable[..., Any], store: Store) -> None:
+    store.serving.heartbeat("fraud", "a", MODEL, "1")
+    code, said = run("status")
+    assert code == 0
+    assert said["roles"] == {"champion": "1", "challenger": "2"}
+    assert (said["champion_by_journal"], said["in_office_since"]) == ("1", NOW.isoformat())
+    assert said["served"]["a"]["version"] == "1"
+    assert said["audit_problems"] == said["unfinished"] == []
+
+
+def test_the_status_works_without_a_registry(run: Callable[..., Any], registry: FakeRegistry) -> None:
+    registry.down = True
+    _, said = run("status")
+    assert (said["registry_reachable"], said["champion_by_journal"]) == (False, "1")
+
+
+def test_the_last_stored_comparison_promotes_and_a_rollback_returns(run: Callable[..., Any], store: Store) -> None:
+    code, said = run("promote")
+    assert (code, "no comparison" in said) == (1, True)
+    verdict = compared("1", "2")
+    store.reports.add(Report("fraud", "comparison", NOW, "promote", {"verdict": verdict.to_json()}))
+    code, said = run("promote", "--preview")
+    assert (said["preview"], run("status")[1]["roles"]["champion"]) == (True, "1")
+    code, said = run("promote", "--wait", "0")
+    assert (code, said["to_version"], said["state"]) == (0, "2", "DONE")
+    code, said = run("rollback", "--reason", "too many alerts", "--wait", "0")
+    assert (code, said["to_version"]) == (0, "1")
+    assert run("status")[1]["barred"] == {"2": "too many alerts"}
+    code, said = run("rollback", "--reason", "again")
+    assert (code, "@previous" in said) == (1, True)
+
+
+def test_a_verdict_may_come_from_a_file(run: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "verdict.json"
+    file.write_text(json.dumps(replace(compared("1", "2"), outcome="keep").to_json()))
+    code, said = run("promote", "--verdict", str(file))
+    assert (code, "keep" in said) == (1, True)
+    file.write_text('{"a": 1}')
+    assert run("promote", "--verdict", str(file))[0] == 1
+    assert run("promote", "--verdict", str(tmp_path / "nothing"))[0] == 1
+
+
+def test_an_interrupted_release_is_shown_and_ended(
+    run: Callable[..., Any], store: Store, registry: FakeRegistry
+) -> None:
+    from bentos.release import promote
+    from tests.releases import Killed, Process, dies_after, time_passes
+
+    process = Process(registry, store, dies_after(8))
+    with pytest.raises(Killed):
+        promote(process.registry, process.store, compared("1", "2"), **NAMES)
+    time_passes(store)
+    assert len(run("status")[1]["unfinished"]) == 1
+    assert run("recover", "--preview")[1]["operations"] == run("status")[1]["unfinished"]
+    assert len(run("recover")[1]["operations"]) == 1
+    assert run("status")[1]["unfinished"] == []
+
+
+def test_a_rollback_without_a_reason_is_wrong_usage(registry: FakeRegistry) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["rollback"])
+    assert caught.value.code == 2
+
+
+def test_plain_text_is_for_people(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 0
+    assert "champion: 1" in capsys.readouterr().out

@@ -1,0 +1,227 @@
+"""Releases whose process dies after any write, and releases that meet each other and a stranger's hand."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bentos.errors import ReleaseError
+from bentos.release import appoint, install_first, promote, recover, rollback
+from monitoring.store import Store, memory_store
+from tests.builders import fraud
+from tests.fakes import FakeRegistry
+from tests.releases import (
+    MODEL,
+    NOW,
+    Killed,
+    Process,
+    compared,
+    dies_after,
+    harmless,
+    passed,
+    ref,
+    registry_of,
+    time_passes,
+)
+
+Act = Callable[[Any, Store], object]
+NAMES: dict[str, Any] = {"usecase": fraud(), "actor": "ann", "now": NOW, "check": harmless}
+
+
+def set_up(folder: Path) -> tuple[FakeRegistry, Store]:
+    """Version 1 in office, version 2 compared with it."""
+    registry, store = registry_of(folder), memory_store()
+    install_first(registry, store, passed("1"), **NAMES)
+    appoint(registry, store, ref("2"), "challenger", reason="it passed", **NAMES)
+    return registry, store
+
+
+def do_promote(registry: Any, store: Store) -> object:
+    return promote(registry, store, compared("1", "2"), **NAMES)
+
+
+def do_rollback(registry: Any, store: Store) -> object:
+    return rollback(registry, store, MODEL, fraud(), "bob", "it is bad", NOW, check=harmless, patience=0.0)
+
+
+def do_recover(registry: Any, store: Store, now: Any = NOW) -> object:
+    return recover(registry, store, MODEL, **NAMES | {"now": now})
+
+
+def roles(registry: FakeRegistry) -> dict[str, str]:
+    return {role: found.version for role, found in registry.roles(MODEL).items()}
+
+
+def journalled(store: Store) -> dict[str, str]:
+    ends = {role: store.decisions.terms(MODEL, role) for role in ("champion", "challenger", "candidate", "previous")}
+    return {role: terms[-1][0] for role, terms in ends.items() if terms and terms[-1][0] is not None}
+
+
+BEFORE = {"champion": "1", "challenger": "2"}
+AFTER = {"champion": "2", "previous": "1"}
+BACK = {"champion": "1"}
+
+
+def deaths(folder: Path, prepare: Act | None, act: Act) -> Iterator[tuple[FakeRegistry, Store]]:
+    """The act, killed after no write, after one, after two, and so on until it comes through."""
+    for writes in range(100):
+        registry, store = set_up(folder / str(writes))
+        if prepare is not None:
+            prepare(registry, store)
+        process = Process(registry, store, dies_after(writes))
+        try:
+            act(process.registry, process.store)
+        except Killed:
+            yield registry, store
+            store.close()
+        else:
+            store.close()
+            return
+    pytest.fail("it never came through")
+
+
+@pytest.mark.parametrize("again", ["the same request", "a recovery"])
+def test_a_promotion_that_dies_after_any_write_is_made_good(tmp_path: Path, again: str) -> None:
+    seen = 0
+    for registry, store in deaths(tmp_path, None, do_promote):
+        assert registry.resolve(MODEL, "champion").version in ("1", "2")
+        assert roles(registry).get("previous") in (None, "1")
+        time_passes(store)
+        if again == "a recovery":
+            do_recover(registry, store)
+            assert roles(registry) == journalled(store)
+            assert roles(registry) in (BEFORE, AFTER)
+        do_promote(registry, store)
+        assert roles(registry) == journalled(store) == AFTER
+        assert store.journal.unfinished(MODEL) == []
+        assert store.decisions.verify() == []
+        seen += 1
+    assert seen > 12
+
+
+def test_a_rollback_that_dies_after_any_write_is_made_good(tmp_path: Path) -> None:
+    seen = 0
+    for registry, store in deaths(tmp_path, do_promote, do_rollback):
+        assert registry.resolve(MODEL, "champion").version in ("1", "2")
+        time_passes(store)
+        do_recover(registry, store)
+        assert roles(registry) == journalled(store)
+        if roles(registry) == AFTER:
+            do_rollback(registry, store)
+        assert roles(registry) == journalled(store) == BACK
+        assert set(store.decisions.barred(MODEL)) == {"2"}
+        assert store.decisions.verify() == []
+        seen += 1
+    assert seen > 8
+
+
+def test_a_promotion_left_behind_long_ago_is_taken_back_unless_it_was_committed(tmp_path: Path) -> None:
+    ends = []
+    for registry, store in deaths(tmp_path, None, do_promote):
+        committed = registry.resolve(MODEL, "champion").version == "2"
+        time_passes(store)
+        do_recover(registry, store, NOW + timedelta(days=2))
+        assert roles(registry) == journalled(store) == (AFTER if committed else BEFORE)
+        assert store.journal.unfinished(MODEL) == []
+        ends.append(committed)
+    assert set(ends) == {True, False}
+
+
+def test_after_a_strangers_hand_recovery_touches_nothing(tmp_path: Path) -> None:
+    for registry, store in deaths(tmp_path, None, do_promote):
+        registry.point(MODEL, "champion", "3")
+        before = roles(registry)
+        time_passes(store)
+        do_recover(registry, store)
+        assert roles(registry) == before
+        assert store.journal.unfinished(MODEL) == []
+        assert store.decisions.verify() == []
+
+
+class Turns:
+    """Lets several threads write one at a time, in an order that a seed decides."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._moved = threading.Condition()
+        self._waiting: set[int] = set()
+        self._running = 0
+        self._allowed: int | None = None
+
+    def run(self, acts: list[Callable[[Callable[[], None]], object]]) -> None:
+        """Run the acts; each gets a function to call ahead of every write."""
+        self._running = len(acts)
+        threads = [threading.Thread(target=self._actor, args=(n, act)) for n, act in enumerate(acts)]
+        for thread in threads:
+            thread.start()
+        with self._moved:
+            while self._running:
+                self._moved.wait_for(lambda: self._allowed is None and len(self._waiting) == self._running)
+                if self._waiting:
+                    self._allowed = self._random.choice(sorted(self._waiting))
+                    self._moved.notify_all()
+        for thread in threads:
+            thread.join()
+
+    def _actor(self, me: int, act: Callable[[Callable[[], None]], object]) -> None:
+        def turn() -> None:
+            with self._moved:
+                self._waiting.add(me)
+                self._moved.notify_all()
+                self._moved.wait_for(lambda: self._allowed == me)
+                self._waiting.discard(me)
+                self._allowed = None
+                self._moved.notify_all()
+
+        try:
+            with suppress(ReleaseError, Killed):
+                act(turn)
+        finally:
+            with self._moved:
+                self._running -= 1
+                self._moved.notify_all()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_releases_that_meet_leave_one_of_their_results(tmp_path: Path, seed: int) -> None:
+    registry, store = set_up(tmp_path)
+    chance = random.Random(seed)
+    champions: set[str] = set()
+
+    def acting(act: Act, dies: int | None) -> Callable[[Callable[[], None]], object]:
+        def run(turn: Callable[[], None]) -> object:
+            fate = dies_after(dies) if dies is not None else lambda: None
+
+            def before() -> None:
+                turn()
+                champions.add(registry.resolve(MODEL, "champion").version)
+                fate()
+
+            process = Process(registry, store, before)
+            return act(process.registry, process.store)
+
+        return run
+
+    def stranger(turn: Callable[[], None]) -> None:
+        for _ in range(chance.randrange(12)):
+            turn()
+        registry.point(MODEL, "champion", "1")
+
+    some = [acting(do_promote, chance.choice([None, chance.randrange(16)])) for _ in range(2)]
+    Turns(seed).run([*some, acting(do_rollback, None), acting(do_recover, None), stranger])
+    time_passes(store)
+    do_recover(registry, store)
+    assert champions <= {"1", "2"}
+    held = roles(registry)
+    assert held["champion"] in ("1", "2")
+    assert held.get("previous") in (None, "1")
+    assert store.journal.unfinished(MODEL) == []
+    assert store.decisions.verify() == []
+    store.close()
