@@ -33,7 +33,16 @@ if TYPE_CHECKING:
     from bentos.features import FeaturePlan
     from monitoring.profile import ReferenceProfile
 
-__all__ = ["GoldenRows", "Matrix", "ModelMetadata", "Scores", "ScoringModel", "golden_rows", "verified_files"]
+__all__ = [
+    "GoldenRows",
+    "Matrix",
+    "ModelMetadata",
+    "Scores",
+    "ScoringModel",
+    "golden_rows",
+    "requirement",
+    "verified_files",
+]
 
 MODEL_FILE: Final = "model.ubj"
 CONTRACT_FILE: Final = "contract.json"
@@ -201,6 +210,13 @@ def verified_files(folder: Path, contract_digest: str | None = None) -> dict[str
         if sha256_hex(contents[name]) != digest:
             raise ModelCorrupt(f"{folder}: {name} differs from its digest; fetch the version again")
     return contents
+
+
+def requirement() -> str:
+    """The library that reads ``model.ubj``, as a requirement: ``xgboost==3.2.0``."""
+    import xgboost
+
+    return f"xgboost=={xgboost.__version__}"
 
 
 def _compare_golden(name: str, found: NDArray[Any], expected: NDArray[Any]) -> None:

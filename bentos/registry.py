@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from bentos.errors import ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
-from bentos.model import MODEL_FILE, MODEL_FILES, ScoringModel
+from bentos.model import MODEL_FILE, MODEL_FILES, ScoringModel, requirement
 from bentos.roles import ROLES, ModelRef, ModelRegistry, Role, VersionInfo
 
 if TYPE_CHECKING:
@@ -218,7 +218,6 @@ def _write_flavor(model: ScoringModel, folder: Path, logged: Any, run_id: str) -
         # MLflow warns about its own type hints on the first save.
         warnings.simplefilter("ignore")
         import mlflow.xgboost
-        import xgboost
         from mlflow.models import Model, ModelSignature
         from mlflow.types import ColSpec, Schema
 
@@ -236,7 +235,7 @@ def _write_flavor(model: ScoringModel, folder: Path, logged: Any, run_id: str) -
             model_format=Path(MODEL_FILE).suffix.removeprefix("."),
             signature=signature,
             # Without this MLflow guesses them by loading the model in another process, 5-9 s.
-            pip_requirements=[f"xgboost=={xgboost.__version__}"],
+            pip_requirements=[requirement()],
         )
 
 

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 from bentos.errors import RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.model import MODEL_FILES, verified_files
 from bentos.roles import ROLES, ModelRef, Role, VersionInfo
+from flows.steps.tracking import DatasetFacts
 
 
 class FakeRegistry:
@@ -87,3 +89,58 @@ class FakeRegistry:
         if ref not in self._versions:
             raise VersionMissing(f"{ref.label} does not exist")
         return self._versions[ref]
+
+
+class FakeTracker:
+    """A tracker in memory; kept files are copied into a temporary folder.
+
+    Attributes:
+        runs: run id to everything logged: ``experiment name params metrics tags datasets state``.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+        self._folder = folder or Path(mkdtemp(prefix="incumbent-fake-"))
+
+    def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        run_id = f"run-{len(self.runs) + 1}"
+        empty: dict[str, Any] = {"params": {}, "metrics": {}, "datasets": [], "state": "RUNNING"}
+        self.runs[run_id] = empty | {"experiment": experiment, "name": name, "tags": dict(tags)}
+        return run_id
+
+    def log(
+        self,
+        run_id: str,
+        params: Mapping[str, object] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        run = self._known(run_id)
+        run["params"] |= {key: str(value) for key, value in (params or {}).items()}
+        run["metrics"] |= metrics or {}
+        run["tags"] |= tags or {}
+
+    def dataset(self, run_id: str, facts: DatasetFacts) -> None:
+        self._known(run_id)["datasets"].append(facts)
+
+    def keep(self, run_id: str, folder: Path) -> None:
+        self._known(run_id)
+        shutil.copytree(folder, self._folder / run_id, dirs_exist_ok=True)
+
+    def fetch(self, run_id: str, path: str, into: Path) -> Path:
+        self._known(run_id)
+        kept = self._folder / run_id / path
+        if not kept.exists():
+            raise VersionMissing(f"run {run_id} keeps no {path}")
+        (into / path).parent.mkdir(parents=True, exist_ok=True)
+        if kept.is_dir():
+            return Path(shutil.copytree(kept, into / path))
+        return Path(shutil.copyfile(kept, into / path))
+
+    def finish(self, run_id: str, ok: bool) -> None:
+        self._known(run_id)["state"] = "FINISHED" if ok else "FAILED"
+
+    def _known(self, run_id: str) -> dict[str, Any]:
+        if run_id not in self.runs:
+            raise VersionMissing(f"run {run_id} does not exist")
+        return self.runs[run_id]

@@ -28,7 +28,6 @@ from monitoring.ranking import auc_roc, average_precision
 
 WEEK = timedelta(days=7)
 TOP_K = 100
-THREADS = 2
 
 CHAPTER_3 = TrainingPolicy(
     trees=100, max_depth=6, learning_rate=0.3, tree_method="exact", base_score=0.5, min_child_weight=1.0, seed=0
@@ -92,8 +91,8 @@ def run_week(every: Fold, plan: FeaturePlan, start: datetime, settings: Training
     train = every.between("train", TimeWindow(start, start + WEEK))
     between = every.between("labels arriving", TimeWindow(start + WEEK, start + 2 * WEEK))
     test = every.between("test", TimeWindow(start + 2 * WEEK, start + 3 * WEEK))
-    booster = fit_booster(train.features, train.y, plan.names, settings, settings.seed, threads=THREADS)
-    keep = ~_known_compromised(train.rows, between.rows, test.rows)
+    booster = fit_booster(train.features, train.y, plan.names, settings, settings.seed)
+    keep = ~known_compromised(train.rows, between.rows, test.rows)
     rows, scores = test.rows[keep], raw_scores(booster, test.features[keep])
     y = rows["y"].to_numpy()
     return FoldFigures(
@@ -119,7 +118,7 @@ def _prequential(every: Fold, plan: FeaturePlan, told: Progress, steps: int) -> 
     }
 
 
-def _known_compromised(train: pd.DataFrame, between: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
+def known_compromised(train: pd.DataFrame, between: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
     """Which test rows belong to a card whose compromise was known on the row's day."""
     first_known: dict[Any, pd.Timestamp] = dict.fromkeys(train.loc[train["y"] == 1, "entity"], pd.Timestamp.min)
     # A fraud of a day in the waiting week is known from eight days later: on test day k, what

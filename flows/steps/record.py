@@ -7,11 +7,10 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bentos.model import ScoringModel
+from bentos.model import ScoringModel, requirement
 from bentos.usecase import UseCase
 from flows.errors import EvaluationError
 from flows.steps.evaluate import scored
@@ -51,7 +50,7 @@ def record_data(tracker: Tracker, run_id: str, usecase: UseCase, snapshot: Snaps
         "data_source": snapshot.source,
         "git_commit": git_commit() or "none",
         "environment_digest": environment_digest(),
-        "xgboost": _version_of("xgboost-cpu", "xgboost"),
+        "booster_library": requirement(),
     }
     tracker.log(run_id, params=params | folds)
 
@@ -163,12 +162,3 @@ def _plain(evidence: Evidence | None) -> dict[str, Any] | None:
 
 def _write(path: Path, data: object) -> None:
     path.write_text(json.dumps(data, indent=2, sort_keys=True), encoding="utf-8")
-
-
-def _version_of(*names: str) -> str:
-    for name in names:
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"

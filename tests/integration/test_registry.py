@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ import pytest
 from bentos.errors import IncumbentError, ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.model import MODEL_FILE, MODEL_FILES, ScoringModel
 from bentos.registry import MlflowRegistry, ModelRef, ModelRegistry
+from tests import registries
 from tests.builders import tiny_model
 from tests.fakes import FakeRegistry
 
@@ -27,18 +27,9 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> ModelRegistry:
     return request.getfixturevalue("mlflow_registry")
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes seconds to create its tables: once is enough."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowRegistry(f"sqlite:///{path}").versions(NAME)
-    return path
-
-
 @pytest.fixture
-def mlflow_registry(empty_database: Path, tmp_path: Path) -> MlflowRegistry:
-    shutil.copyfile(empty_database, tmp_path / "mlflow.db")
-    return MlflowRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+def mlflow_registry(tmp_path: Path) -> MlflowRegistry:
+    return registries.mlflow_registry(tmp_path)
 
 
 @pytest.fixture

@@ -1,0 +1,105 @@
+"""A judged version gets the seat it has earned, and nobody loses one to it by accident."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bentos.registry import ModelRef
+from bentos.settings import Settings, read_settings
+from bentos.usecase import ExternalIncumbent, UseCase
+from flows.errors import FlowRefused
+from flows.steps.gate import Seat, seat
+from monitoring.gates import Verdict
+from monitoring.store import Store, memory_store
+from tests.builders import fraud, tiny_model
+from tests.fakes import FakeRegistry
+
+NAME = "dev-fraud"
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    opened = memory_store()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> FakeRegistry:
+    return FakeRegistry(tmp_path / "registry")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return read_settings(home=tmp_path, env="dev")
+
+
+def version(registry: FakeRegistry, tmp_path: Path, seed: int = 1) -> ModelRef:
+    folder = tmp_path / f"model-{seed}"
+    tiny_model(seed=seed).save(folder)
+    return registry.register(folder, NAME)
+
+
+def passed(ref: ModelRef, outcome: str = "pass") -> Verdict:
+    return Verdict("gate", outcome, (), ref.label, None, NOW, reasons=("recall is 0.1, the limit is 0.5 (fail)",))
+
+
+def give(registry: FakeRegistry, store: Store, settings: Settings, ref: ModelRef | None, verdict: Verdict,
+         usecase: UseCase | None = None) -> Seat:  # fmt: skip
+    return seat(
+        usecase or fraud(), settings, registry, store, ref, verdict, actor="test", now=NOW, check=lambda _: None
+    )
+
+
+def test_the_first_takes_office_the_second_challenges_the_third_waits(
+    registry: FakeRegistry, store: Store, settings: Settings, tmp_path: Path
+):
+    refs = [version(registry, tmp_path, seed) for seed in (1, 2, 3, 4)]
+    seats = [give(registry, store, settings, ref, passed(ref)) for ref in refs]
+    assert [s.role for s in seats] == ["champion", "challenger", "candidate", "candidate"]
+    assert [s.replaced for s in seats] == [None, None, None, refs[2]]
+    assert registry.roles(NAME) == {"champion": refs[0], "challenger": refs[1], "candidate": refs[3]}
+
+
+def test_giving_a_seat_again_changes_nothing(registry: FakeRegistry, store: Store, settings: Settings, tmp_path: Path):
+    ref = version(registry, tmp_path)
+    first = give(registry, store, settings, ref, passed(ref))
+    writes = len(registry.writes)
+    again = give(registry, store, settings, ref, passed(ref))
+    assert (first.role, again.role, again.label) == ("champion", "champion", f"{NAME}/1")
+    assert len(registry.writes) == writes
+
+
+@pytest.mark.parametrize("outcome", ["fail", "insufficient"])
+def test_a_refused_model_gets_no_seat_and_hears_why(
+    registry: FakeRegistry, store: Store, settings: Settings, outcome: str
+):
+    found = give(registry, store, settings, None, passed(ModelRef(NAME, "1"), outcome))
+    assert (found.role, found.label) == (None, None)
+    assert found.reason == f"the gates say {outcome}: recall is 0.1, the limit is 0.5 (fail)"
+    assert not registry.writes
+
+
+def test_an_external_incumbent_is_challenged_not_replaced(
+    registry: FakeRegistry, store: Store, settings: Settings, tmp_path: Path
+):
+    usecase = fraud().model_copy(update={"incumbent": ExternalIncumbent(column="amount", threshold=0.5)})
+    ref = version(registry, tmp_path)
+    assert give(registry, store, settings, ref, passed(ref), usecase).role == "challenger"
+    assert registry.roles(NAME) == {"challenger": ref}
+
+
+def test_a_verdict_about_another_model_gives_no_seat(
+    registry: FakeRegistry, store: Store, settings: Settings, tmp_path: Path
+):
+    one, two = version(registry, tmp_path, 1), version(registry, tmp_path, 2)
+    with pytest.raises(FlowRefused, match="judge that version"):
+        give(registry, store, settings, one, passed(two))
+    production = read_settings(home=tmp_path, env="prod")
+    with pytest.raises(FlowRefused, match="never crosses"):
+        give(registry, store, production, one, passed(one))
