@@ -53,7 +53,7 @@ Label = tuple[str, int, Any, str]
 
 event_values = st.fixed_dictionaries(
     {
-        "hour": st.integers(0, 24),
+        "hour": st.integers(0, 14),
         "card": st.sampled_from(["c1", "c1", "c2", "c3"]),
         "shop": st.sampled_from(["s1", "s2", None]),
         "amount": st.decimals(0, 1000, places=3).map(float),
@@ -70,8 +70,9 @@ def histories(draw: st.DrawFn) -> tuple[list[Event], list[Label]]:
     """Events in any order, with ties, and labels that come late, twice or contradict each other."""
     rows = draw(st.lists(event_values, min_size=1, max_size=25))
     events = [SCHEMA.event(card_event(n, HOUR * row.pop("hour"), **row)) for n, row in enumerate(rows)]
-    numbers = st.integers(0, len(rows) + 1)
-    raw = st.tuples(numbers, st.integers(0, 1), st.integers(0, 36), st.sampled_from(["chargeback", "analyst"]))
+    # Few events get many labels: revisions and contradictions are the point.
+    numbers = st.integers(0, 4) | st.integers(0, len(rows) + 1)
+    raw = st.tuples(numbers, st.integers(0, 1), st.integers(0, 18), st.sampled_from(["chargeback", "analyst"]))
     said = draw(st.lists(raw, max_size=25))
     return events, [label(n, y, HOUR * h, source) for n, y, h, source in said]
 
@@ -187,6 +188,7 @@ def test_whatever_the_order_of_arrival_a_later_read_gives_the_offline_bits(
         assert same(PLAN.row(event, state), features[event.event_id])
 
 
+@settings(max_examples=30)
 @given(histories())
 def test_a_state_loaded_from_history_reads_like_the_offline_build(history: tuple[list[Event], list[Label]]) -> None:
     events, labels = history
@@ -198,6 +200,7 @@ def test_a_state_loaded_from_history_reads_like_the_offline_build(history: tuple
         assert same(PLAN.row(event, state), features[event.event_id])
 
 
+@settings(max_examples=30)
 @given(histories(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_change_the_offline_build(
     history: tuple[list[Event], list[Label]], random: Any
@@ -210,6 +213,7 @@ def test_the_order_of_rows_does_not_change_the_offline_build(
     assert all(same(shuffled[i], features[i]) for i in features)
 
 
+@settings(max_examples=30)
 @given(histories(), st.integers(0, 30))
 def test_no_feature_changes_when_the_future_does(history: tuple[list[Event], list[Label]], hour: int) -> None:
     events, labels = history
@@ -219,6 +223,7 @@ def test_no_feature_changes_when_the_future_does(history: tuple[list[Event], lis
     assert all(same(features[i], full[i]) for i in features)
 
 
+@settings(max_examples=30)
 @given(histories(), st.integers(0, 36))
 def test_labels_observed_after_as_of_are_not_seen(history: tuple[list[Event], list[Label]], hour: int) -> None:
     events, labels = history
