@@ -71,7 +71,7 @@ class ShadowLog(Protocol):
         ...
 
     def progress(self, usecase: str, model: str) -> ShadowProgress:
-        """Counts since the watch began."""
+        """Counts since the watch began; it begins now for a version that the journal gave a role."""
         ...
 
 
@@ -86,10 +86,7 @@ class _SqlShadowLog:
             known = connection.execute(select(w.since).where(*_watch(usecase, model))).scalar()
             if known is not None:
                 return int(known)
-            took_role = select(func.min(roles.c.recorded_at)).where(
-                roles.c.model == name, roles.c.version == version, roles.c.role != "candidate"
-            )
-            since = connection.execute(took_role).scalar() or self._database.now(connection)
+            since = connection.execute(_entered_shadow(name, version)).scalar() or self._database.now(connection)
             first = select(func.min(predictions.c.row_id)).where(
                 predictions.c.usecase == usecase, predictions.c.received_at >= since
             )
@@ -127,6 +124,10 @@ class _SqlShadowLog:
 
     def progress(self, usecase: str, model: str) -> ShadowProgress:
         name, version = split_label(model)
+        with self._database.read() as connection:
+            appointed = connection.execute(_entered_shadow(name, version)).scalar()
+        if appointed is not None:
+            self.watch(usecase, model)
         s = shadow.c
         counted = select(func.count(), func.count(s.error)).where(
             s.usecase == usecase, s.model == name, s.version == version
@@ -135,6 +136,12 @@ class _SqlShadowLog:
             scored, errors = connection.execute(counted).one()
             pending = connection.execute(_unscored(select(func.count()), usecase, model)).scalar_one()
         return ShadowProgress(model, int(scored) - int(errors), int(errors), int(pending))
+
+
+def _entered_shadow(name: str, version: str) -> Select[Any]:
+    """When the version first held a role in which it is scored, by the journal; machine time or null."""
+    ours = (roles.c.model == name, roles.c.version == version, roles.c.role != "candidate")
+    return select(func.min(roles.c.recorded_at)).where(*ours)
 
 
 def _watch(usecase: str, model: str) -> tuple[Any, ...]:

@@ -144,6 +144,11 @@ def test_the_stream_starts_where_it_is_told_and_carries_the_answer(store: Store)
     assert (silent.origin, silent.score, silent.decision) == ("event", None, None)
 
 
+def test_events_of_a_window_can_be_counted(store: Store) -> None:
+    store.log.append([scored(1, 0), unscored(2, 1), scored(3, 2)])
+    assert store.log.count("fraud", days(0, 2)) == 2
+
+
 def test_the_span_tells_how_much_there_is(store: Store) -> None:
     store.log.append([scored(1, 3), scored(2, 1)])
     assert store.log.span("fraud") == (2, at(1), at(3))

@@ -68,6 +68,13 @@ def test_failures_are_kept_and_counted_apart(store: Store) -> None:
     assert (progress.scored, progress.errors, progress.pending) == (1, 1, 1)
 
 
+def test_progress_counts_what_is_due_before_anybody_has_looked(store: Store) -> None:
+    since = appointed(store, "2")
+    store.log.append([scored(1, received_at=since)])
+    assert store.shadow.progress("fraud", CHALLENGER).pending == 1
+    assert store.shadow.progress("fraud", "dev-fraud/9").pending == 0
+
+
 @pytest.mark.parametrize("wrong", [{"score": float("nan")}, {"score": 2.0}, {"score": None, "decision": None}])
 def test_a_shadow_row_holds_a_probability_or_an_error(store: Store, wrong: dict[str, object]) -> None:
     with pytest.raises(RowRefused):
