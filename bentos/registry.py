@@ -38,6 +38,7 @@ _ENVIRONMENT: Final = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -138,10 +139,12 @@ class MlflowRegistry:
         model = ScoringModel.load(folder)
         with translated(name):
             run = run_id or self.client.create_run(self.experiment(name), run_name="register").info.run_id
-            source = self._store(model, folder, name, run)
+            logged = self._store(model, folder, name, run)
             self._ensure_model(name)
+            # A server takes the id; a database would resolve it through the process-wide URI, which is not ours.
+            source = f"models:/{logged.model_id}" if _is_server(self.uri) else logged.artifact_location
             made = self.client.create_model_version(
-                name, source=source, run_id=run, tags=dict(tags or {}), description=description
+                name, source, run, tags=dict(tags or {}), description=description, model_id=logged.model_id
             )
             if run_id is None:
                 self.client.set_terminated(run)
@@ -173,8 +176,8 @@ class MlflowRegistry:
             if exc.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _store(self, model: ScoringModel, folder: Path, name: str, run_id: str) -> str:
-        """Upload MLflow's files and ours as one logged model; returns where they are."""
+    def _store(self, model: ScoringModel, folder: Path, name: str, run_id: str) -> Any:
+        """Upload MLflow's files and ours as one logged model; returns MLflow's description of it."""
         from mlflow.entities import LoggedModelOutput
 
         logged = self.client.create_logged_model(self.experiment(name), name="model", source_run_id=run_id)
@@ -190,7 +193,7 @@ class MlflowRegistry:
             raise
         self.client.finalize_logged_model(logged.model_id, "READY")
         self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-        return str(logged.artifact_location)
+        return logged
 
     def _copy(self, source: str, name: str, into: Path, ref: ModelRef) -> None:
         local = _local_path(source)
@@ -272,7 +275,7 @@ def translated(what: str) -> Iterator[None]:
         yield
     except MlflowException as exc:
         if exc.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise VersionMissing(f"the registry has no {what}") from exc
+            raise VersionMissing(f"the registry has no {what}: {str(exc.message).splitlines()[0]}") from exc
         raise RegistryUnavailable(f"the registry did not answer about {what}: {exc.error_code}") from exc
     except (SQLAlchemyError, OSError) as exc:
         raise RegistryUnavailable(f"the registry did not answer about {what}: {_reason(exc)}") from exc

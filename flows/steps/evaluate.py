@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bentos.calibration import Floats
+from bentos.features import FeaturePlan
 from bentos.model import ScoringModel
 from bentos.schema import EventSchema
 from bentos.usecase import UseCase
@@ -137,9 +138,12 @@ def single_event_p99_ms(usecase: UseCase, model: ScoringModel, events: pd.DataFr
     return float(np.percentile(took[min(_WARM_UP, len(took) // 2) :], 99.0) * 1000.0)
 
 
-def relabelled(evidence: Evidence, label: str) -> Evidence:
-    """The same evidence under the name that the registry gave."""
-    return replace(evidence, model=label)
+def constant_features(fold: Fold, plan: FeaturePlan) -> tuple[str, ...]:
+    """A note for each feature that has one value, or none, in every row: it teaches nothing."""
+    first = fold.features[:1]
+    same = ((fold.features == first) | (np.isnan(fold.features) & np.isnan(first))).all(axis=0)
+    flat = [name for name, constant in zip(plan.names, same, strict=True) if constant]
+    return tuple(f"feature {name} is constant in the {fold.name} fold" for name in flat)
 
 
 def _top(scores: NDArray[np.float64], count: int) -> NDArray[np.bool_]:

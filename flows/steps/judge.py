@@ -53,7 +53,7 @@ class Judgement:
     """A verdict with the evidence that it rests on.
 
     Attributes:
-        notes: plain sentences on what limits the comparison.
+        notes: plain sentences on what a reader of the figures should know.
     """
 
     verdict: Verdict

@@ -27,6 +27,7 @@ from flows.errors import EvaluationError, TooFewRows
 from flows.sources.base import SourceRead
 from flows.steps import lineage, record
 from flows.steps.build import Recipe, build_model, reference_window
+from flows.steps.evaluate import constant_features
 from flows.steps.judge import Folds, Judgement, judge_twin
 from flows.steps.snapshot import SnapshotRef, SnapshotStore
 from flows.steps.split import Split, plan_split
@@ -54,7 +55,7 @@ class TrainingOutcome:
         model: the registered model, or the twin when the gates refused.
         split: the folds.
         snapshot: the exact data.
-        notes: plain sentences on what limits the comparison with the champion.
+        notes: plain sentences: what limits the comparison with the champion, which features are constant.
     """
 
     run_id: str
@@ -204,6 +205,7 @@ def _fit_and_judge(
     found = judge_twin(
         usecase, twin, f"{job.name}/twin-{twin.booster_digest[:12]}", folds, known, job.registry, job.name, job.as_of
     )
+    found = replace(found, notes=found.notes + constant_features(folds.train, recipe.plan))
     job.tell(4)
     stored = record.StoredEvaluation(split, job.as_of, snapshot.digest)
     record.record_twin(job.tracker, run_id, usecase, twin, found, folds, stored)

@@ -12,7 +12,7 @@ import pytest
 from bentos.features import FeaturePlan
 from flows.errors import EvaluationError, OneClass
 from flows.steps.build import Recipe, build_model, reference_window
-from flows.steps.evaluate import candidate_evidence, single_event_p99_ms
+from flows.steps.evaluate import candidate_evidence, constant_features, single_event_p99_ms
 from flows.steps.table import Fold
 from monitoring.calendar import TimeWindow
 from tests.builders import fraud, tiny_model
@@ -56,8 +56,8 @@ def test_a_model_is_built_and_measured_in_order_of_time():
 
     with pytest.raises(EvaluationError, match="training ends at"):
         candidate_evidence(fraud(), model, "dev-fraud/1", train, calibration, len(every), latency_ms=1.5)
+    quiet = replace(test, rows=test.rows.assign(y=0))
     with pytest.raises(OneClass, match="test fold are negative"):
-        quiet = replace(test, rows=test.rows.assign(y=0))
         candidate_evidence(fraud(), model, "dev-fraud/1", train, quiet, len(every), latency_ms=1.5)
 
 
@@ -76,3 +76,13 @@ def test_single_events_are_timed_through_windows_features_and_booster():
     events = pd.DataFrame({"transaction_id": [f"t{n}" for n in range(rows)], "tx_time": times})
     events = events.assign(customer_id="c1", terminal_id="m1", amount=12.5)
     assert single_event_p99_ms(fraud(), tiny_model(), events) > 0.0
+
+
+def test_features_that_never_change_are_noted():
+    every = fold()
+    every.features[:, 2] = 4.0
+    every.features[:, 3] = np.nan
+    assert constant_features(every, PLAN) == (
+        "feature during_night is constant in the small fold",
+        "feature customer_count_1d is constant in the small fold",
+    )
