@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 
+import httpx
 import pytest
 
 from bentos.errors import IncumbentError, ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.model import MODEL_FILE, MODEL_FILES, ScoringModel
 from bentos.registry import MlflowRegistry, ModelRef, ModelRegistry
+from flows.steps.tracking import MlflowTracker
 from tests import registries
 from tests.builders import tiny_model
 from tests.fakes import FakeRegistry
@@ -208,3 +216,51 @@ def test_roles_can_be_polled_from_a_thread_while_they_move(mlflow_registry: Mlfl
         thread.join()
     assert not failed
     assert seen <= {"1", "2"}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    program = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", port]
+    stores = ["--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--artifacts-destination", str(tmp_path)]
+    with (tmp_path / "server.log").open("wb") as log:
+        quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        process = subprocess.Popen(program + stores, env=quiet, stdout=log, stderr=log, start_new_session=True)
+        try:
+            wait_for(f"http://127.0.0.1:{port}/health")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(30)
+
+
+def wait_for(url: str) -> None:
+    for _ in range(240):
+        with suppress(httpx.HTTPError):
+            if httpx.get(url).status_code == 200:
+                return
+        time.sleep(0.5)
+    raise AssertionError(f"{url} did not answer")
+
+
+@pytest.mark.slow
+def test_a_registry_behind_a_server_keeps_the_contract_too(server: str, folder: Path, tmp_path: Path):
+    registry = MlflowRegistry(server, tmp_path / "unused")
+    assert registry.roles(NAME) == {}
+    ref = registry.register(folder, NAME, {"semantic_version": "1.0.0"}, description="the first")
+    registry.point(NAME, "champion", ref.version)
+    assert registry.roles(NAME) == {"champion": ModelRef(NAME, "1")}
+    assert registry.describe(ref).tags["semantic_version"] == "1.0.0"
+    registry.clear(NAME, "challenger")
+    into = registry.fetch(ref, tmp_path / "fetched")
+    ScoringModel.load(into, ScoringModel.load(folder).contract_digest).check_golden()
+    with pytest.raises(VersionMissing):
+        registry.point(NAME, "champion", "7")
+    tracker = MlflowTracker(registry)
+    run_id = tracker.start(NAME, "a run", {})
+    tracker.keep(run_id, folder)
+    assert tracker.fetch(run_id, MODEL_FILE, tmp_path / "kept").read_bytes() == (folder / MODEL_FILE).read_bytes()
+    assert not (tmp_path / "unused").exists()
