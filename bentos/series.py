@@ -139,7 +139,7 @@ class EntityWindows:
         series = self.series.get(key)
         if series is None:
             series = self.series[key] = Series(len(self._take))
-        series.add(time_us, [amounts[i] for i in self._take])
+        series.add(time_us, [amounts[i] for i in self._take] if self._take else ())
 
     def label(self, key: str, event_id: str, time_us: int, spans: tuple[tuple[int, int], ...]) -> None:
         """Replace what is known about one event of entity ``key``."""
@@ -156,29 +156,28 @@ class EntityWindows:
     def read(self, key: str | None, time_us: int, amounts: Sequence[int | None], out: list[float]) -> None:
         """Write each window's value for an event of entity ``key`` at ``time_us`` into its slot of ``out``."""
         series = self.series.get(key, self._nothing) if key is not None else self._nothing
-        times, sums = series.times, series.sums
+        times, sums, missing, spans = series.times, series.sums, series.missing, series.spans
         highs = [bisect_right(times, time_us - d) if d else bisect_left(times, time_us) for d in self._uppers]
         lows = [bisect_right(times, time_us - o) for o in self._lowers]
         for kind, slot, upper, lower, a, scale, own in self._reads:
             high, low = highs[upper], lows[lower]
             count = high - low
             if kind == _COUNT:
-                out[slot] = float(count + own)
+                out[slot] = count + own
             elif kind == _RATE:
-                if count:
+                if count and spans:
                     delay, reach = self._uppers[upper], self._lowers[lower]
                     known = series.known_positives(time_us, time_us - reach, time_us - delay, strict=not delay)
                     out[slot] = known / count
             else:
                 total = sums[a][high] - sums[a][low]
-                if series.missing:
+                if missing:
                     count -= self._missing(series, a, time_us, upper, lower)
                 if own and (amount := amounts[self._take[a]]) is not None:
                     total += amount
                     count += 1
                 if count:
-                    total = _wrapped(total)
-                    out[slot] = float(total) / float(scale * count if kind == _MEAN else scale)
+                    out[slot] = float(_wrapped(total)) / (scale * count if kind == _MEAN else scale)
 
     def _missing(self, series: Series, a: int, time_us: int, upper: int, lower: int) -> int:
         stamps = series.missing.get(a)

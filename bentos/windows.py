@@ -25,6 +25,8 @@ from bentos.usecase import Aggregation
 _DAY_US = 86_400_000_000
 _SAMPLE = 1024
 """Added events after which the newest business time is estimated again."""
+_SWEEP = 32
+"""Added events after which expired ones are dropped."""
 _CROWDED = 10_000
 """Waiting labels above which old ones are looked for."""
 
@@ -241,9 +243,10 @@ class MemoryWindows:
             self._said[event.event_id] = self._parked.pop(event.event_id)
             self._count_labels(event.event_id, event.time_us, event.entities)
         self._recent.append(event.time_us)
+        if not len(self._order) % _SWEEP:
+            self._expire()
         if len(self._recent) >= _SAMPLE:
             self._advance()
-        self._expire(2)
         return 1
 
     def _count_labels(self, event_id: str, time_us: int, entities: tuple[str | None, ...]) -> None:
@@ -266,10 +269,10 @@ class MemoryWindows:
                 self._parked = {i: said for i, said in self._parked.items() if max(said)[0] > self._cutoff}
                 self._crowded = max(_CROWDED, 2 * len(self._parked))
 
-    def _expire(self, examine: int) -> None:
+    def _expire(self) -> None:
         """Look at the oldest arrivals and drop the expired; two for each added event keep pace."""
         order = self._order
-        for _ in range(min(examine, len(order))):
+        for _ in range(min(2 * _SWEEP, len(order))):
             event_id = order[0]
             time_us, entities = self._seen[event_id]
             if time_us > self._cutoff:

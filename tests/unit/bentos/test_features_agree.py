@@ -142,6 +142,7 @@ def same(first: np.ndarray[Any, Any], second: np.ndarray[Any, Any]) -> bool:
 @pytest.fixture(autouse=True)
 def _state_that_ages_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "_SAMPLE", 2)
+    monkeypatch.setattr(windows, "_SWEEP", 1)
 
 
 @given(histories())

@@ -18,6 +18,11 @@ SUM = WindowSpec("card", "sum", "amount", 2, DAY, 0, False)
 RISK = WindowSpec("card", "label_rate", None, 0, DAY, HOUR, False)
 
 
+@pytest.fixture(autouse=True)
+def _sweep_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "_SWEEP", 1)
+
+
 def at(hour: float, number: int | None = None, card: str | None = "c1", cents: int | None = 100) -> WindowInput:
     name = f"e{hour if number is None else number}"
     return WindowInput(name, round(hour * HOUR), (card,), (cents,))
