@@ -1,0 +1,106 @@
+"""The Bento: what is inside, and that its requirements are a part of the tested set."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+NOT_IN_THE_IMAGE = {"prefect", "evidently", "mlflow", "scikit-learn", "matplotlib", "pyarrow", "pytest"}
+
+
+def blocks(file: Path) -> dict[str, str]:
+    """Name to pin with its hashes."""
+    found = re.split(r"\n(?=[A-Za-z0-9])", file.read_text().strip())
+    return {re.split(r"[=\[ ]", block, maxsplit=1)[0].lower(): block for block in found}
+
+
+@pytest.fixture(scope="module")
+def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("bentoml")
+    # BentoML installs uv into the running environment when it finds none, even where it locks nothing.
+    stub = home / "bin" / "uv"
+    stub.parent.mkdir()
+    stub.write_text("#!/bin/sh\nexit 1\n")
+    stub.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{stub.parent}{os.pathsep}{os.environ['PATH']}",
+        "BENTOML_HOME": str(home),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "INCUMBENT_HOME": str(home / "never-made"),
+    }
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("bentoml")), "build"],
+        cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not (home / "never-made").exists()
+    return next(path.parent for path in (home / "bentos").rglob("bento.yaml"))
+
+
+def test_the_bento_holds_the_two_rooms_of_the_image_and_nothing_else(bento: Path) -> None:
+    source = bento / "src"
+    # BentoML adds its own build file.
+    assert {path.name for path in source.iterdir()} == {"bentos", "monitoring", "bentofile.yaml"}
+    kinds = {path.suffix for path in source.rglob("*") if path.is_file()}
+    assert kinds <= {".py", ".toml", ".txt", ".in", ".typed", ".mako", ".json", ".html", ".css", ".yaml", ".yml"} | {""}
+    assert (source / "bentos" / "fraud" / "usecase.toml").is_file()
+    assert list((source / "monitoring" / "store" / "migrations" / "versions").glob("0*.py"))
+
+
+def test_the_bento_describes_its_api_with_the_columns_of_the_use_case(bento: Path) -> None:
+    page = yaml.safe_load((bento / "apis" / "openapi.yaml").read_text())
+    assert "amount" in page["components"]["schemas"]["Event"]["properties"]
+    assert "/score" in page["paths"]
+
+
+def test_the_image_runs_as_a_user_and_keeps_its_state_in_one_place(bento: Path) -> None:
+    recipe = (bento / "env" / "docker" / "Dockerfile").read_text()
+    assert "USER bentoml" in recipe
+    assert "ENV INCUMBENT_HOME=$INCUMBENT_HOME" in recipe
+
+
+def test_the_bento_installs_what_the_repository_pins(bento: Path) -> None:
+    installed = (bento / "env" / "python" / "requirements.txt").read_text()
+    for name, block in blocks(PROJECT / "bentos" / "requirements.txt").items():
+        assert block.split(" ")[0].split("\n")[0] in installed, name
+
+
+def test_every_pin_of_the_image_is_one_of_the_tested_set() -> None:
+    lock, image = (blocks(PROJECT / name) for name in ("requirements.lock", "bentos/requirements.txt"))
+    assert image.items() <= lock.items()
+
+
+def test_the_image_leaves_out_what_only_flows_and_reports_need() -> None:
+    assert not NOT_IN_THE_IMAGE & set(blocks(PROJECT / "bentos" / "requirements.txt"))
+
+
+def test_the_image_has_every_package_that_its_rooms_import() -> None:
+    image = set(blocks(PROJECT / "bentos" / "requirements.txt"))
+    owners = packages_distributions()
+    imported = {
+        name
+        for room in ("bentos", "monitoring")
+        for file in (PROJECT / room).rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in _imported(node)
+    }
+    foreign = imported - set(sys.stdlib_module_names) - {"bentos", "monitoring", "evidently"}
+    lacking = {name for name in foreign if not image & {owner.lower().replace("_", "-") for owner in owners[name]}}
+    assert lacking == set()
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+        return [node.module.partition(".")[0]]
+    return []
