@@ -103,11 +103,11 @@ class ScribeProcess:
         name = self._usecase.name
         cache = self._settings.cache(name) / "shadow"
         scorer = ShadowScorer(store, open_registry(self._settings), name, self._settings.model_name(name), cache)
-        counted = _Counter("shadow scored")
+        counted = _Counter("scored in shadow")
 
         def round_() -> bool:
             done = scorer.run_once()
-            counted.add(asdict(done))
+            counted.add({"rows": done.scored, "errors": done.errors, "processes lost": done.failures})
             return done.full
 
         try:

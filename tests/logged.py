@@ -63,10 +63,10 @@ def scored(number: int, day: float = 0.0, **changes: Any) -> ScoreRecord:
     return ScoreRecord(**values | changes)
 
 
-def unscored(number: int, day: float = 0.0) -> ScoreRecord:
+def unscored(number: int, day: float = 0.0, **changes: Any) -> ScoreRecord:
     """Event ``number``, sent not to be scored."""
-    record = scored(number, day)
-    return ScoreRecord("fraud", record.event_id, record.event_time, record.received_at, "event", record.body)
+    full = scored(number, day, origin="event", **changes)
+    return ScoreRecord(full.usecase, full.event_id, full.event_time, full.received_at, full.origin, full.body)
 
 
 def shadowed(number: int, **changes: Any) -> ShadowRecord:

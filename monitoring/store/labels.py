@@ -94,9 +94,7 @@ class _SqlLabels:
         found = self._resolved(usecase, as_of, policy, None)
         return found.loc[found["conflict"], ["event_id", "source", "observed_at"]].reset_index(drop=True)
 
-    def _resolved(
-        self, usecase: str, as_of: datetime, policy: LabelPolicy, window: TimeWindow | None
-    ) -> pd.DataFrame:
+    def _resolved(self, usecase: str, as_of: datetime, policy: LabelPolicy, window: TimeWindow | None) -> pd.DataFrame:
         bounds = None if window is None else (to_us(window.start), to_us(window.end))
         with self._database.read() as connection:
             return known_between(connection, usecase, to_us(as_of), policy, bounds)

@@ -15,7 +15,7 @@ from monitoring.gates import Verdict
 from monitoring.store import Store, memory_store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
-from tests.releases import MODEL, NOW, compared, harmless, passed, ref, registry_of
+from tests.releases import MODEL, NOW, compared, harmless, passed, ref, registry_of, version_files
 
 LATER = NOW + timedelta(days=1)
 
@@ -170,19 +170,27 @@ def test_a_version_that_must_not_serve_stays_out(ready: Town, act: str) -> None:
 def test_content_that_changes_under_the_lease_is_taken_back_and_may_be_asked_for_again(
     ready: Town, tmp_path: Path
 ) -> None:
-    looks = []
+    def swapped_meanwhile(folder: Path) -> None:
+        ready.check = harmless
+        stored = ready.registry.fetch(ref("2"), tmp_path / "look")
+        other = version_files(tmp_path / "other", b"other")
+        place = ready.registry._folder / MODEL / "2"
+        for file in stored.iterdir():
+            (place / file.name).write_bytes((other / file.name).read_bytes())
 
-    def second_time(folder: Path) -> None:
-        looks.append(folder)
-        if len(looks) == 2:
-            raise ModelCorrupt("it changed")
-
-    ready.check = second_time
-    with pytest.raises(ReleaseError, match="taken back"):
+    ready.check = swapped_meanwhile
+    with pytest.raises(ReleaseError, match="not the one that was planned"):
         ready.promote(compared("1", "2"))
     assert ready.roles() == ready.journalled() == {"champion": "1", "challenger": "2"}
     assert ready.promote(compared("1", "2")).state == "DONE"
     assert ready.roles() == {"champion": "2", "previous": "1"}
+
+
+def test_content_is_looked_at_once_and_compared_twice(ready: Town) -> None:
+    looks: list[Path] = []
+    ready.check = looks.append
+    ready.promote(compared("1", "2"))
+    assert len(looks) == 1
 
 
 def test_a_preview_says_what_would_happen_and_changes_nothing(ready: Town) -> None:

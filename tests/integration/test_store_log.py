@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bentos.schema import EventSchema
 from monitoring.errors import RowRefused, StoreError
 from monitoring.store import AppendResult, PlanRecord, Store
 from tests.builders import card_event, card_frame, case
@@ -119,6 +120,16 @@ def test_history_comes_back_as_the_frame_that_went_in(store: Store) -> None:
     columns = {column.name: column.type for column in usecase.columns}
     pd.testing.assert_frame_equal(store.log.events("cards", WINDOW, columns), events)
     assert store.log.answers("cards", WINDOW).empty
+
+
+def test_the_body_that_the_service_logs_comes_back_as_the_frame_of_its_event(store: Store) -> None:
+    usecase = case()
+    schema = EventSchema.of(usecase)
+    given = [card_event(1, fee=0.1 + 0.2), card_event(2, shop="가😀", fee=None, items=50, online=False)]
+    events = [schema.event(one) for one in given]
+    store.log.append([unscored(n, usecase="cards", body=e.as_json()) for n, e in enumerate(events)])
+    columns = {column.name: column.type for column in usecase.columns}
+    pd.testing.assert_frame_equal(store.log.events("cards", WINDOW, columns), card_frame(*given))
 
 
 def test_a_body_that_does_not_fit_is_an_error_without_its_values(store: Store) -> None:
