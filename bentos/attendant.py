@@ -25,7 +25,6 @@ log = logging.getLogger("incumbent.attendant")
 
 _PERIOD: Final = 1.0
 _HEARTBEAT_SECONDS: Final = 3.0
-_FORGET_SECONDS: Final = 60.0
 _LABELS_AT_ONCE: Final = 500
 Post = Callable[[Callable[[], None]], None]
 
@@ -68,7 +67,7 @@ class Attendant:
         self._answered_since = answered_since_us
         self._parent = os.getppid()
         self._cursor: int | None = None
-        self._due = {"beat": 0.0, "forget": 0.0}
+        self._beat_due = 0.0
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -80,7 +79,7 @@ class Attendant:
 
     def announce(self) -> None:
         """The office changed: tell the database now."""
-        self._due["beat"] = 0.0
+        self._beat_due = 0.0
         self._wake.set()
 
     def stop(self) -> None:
@@ -114,9 +113,9 @@ class Attendant:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def _beat(self) -> None:
-        if time.monotonic() < self._due["beat"]:
+        if time.monotonic() < self._beat_due:
             return
-        self._due["beat"] = time.monotonic() + _HEARTBEAT_SECONDS
+        self._beat_due = time.monotonic() + _HEARTBEAT_SECONDS
         office, view = self._slot.office, self._slot.view
         seen = view.roles.get("champion") if view.reachable else None
         refused = {ref.version: f"{r.reason}: {r.message}" for ref, r in view.refused.items()}
@@ -145,9 +144,6 @@ class Attendant:
             self._cursor = cursor
 
     def _forget(self) -> None:
-        if time.monotonic() < self._due["forget"]:
-            return
-        self._due["forget"] = time.monotonic() + _FORGET_SECONDS
         before = self._answered_since()
         self._post(lambda: self._keeper.forget_answers(before))
 

@@ -99,10 +99,10 @@ class Runtime:
     def _wire(self) -> None:
         cache = ModelCache(self._settings.cache(self.usecase.name))
         sources = self.usecase.label.sources
-        history = LogHistory(
+        self._history = LogHistory(
             self.usecase.name, self.schema, sources, self._store, self._unshipped, self._answered_since
         )
-        self.keeper = WindowKeeper(history, sources, self.post, self._windows_ready)
+        self.keeper = WindowKeeper(self._history, sources, self.post, self._windows_ready)
         permit = Permission(self.model, self._store, cache) if self._settings.journal_required else _anything
         fingerprint = self.schema.fingerprint
         examiner = Examiner(self.model, fingerprint, self._registry, cache, self._verifier, permit)
@@ -189,7 +189,7 @@ class Runtime:
         return self.slot.office
 
     def _newest(self) -> int:
-        return self.scorer.newest_us
+        return max(self.scorer.newest_us, self._history.newest_us)
 
     def _windows_ready(self, state: WindowState) -> None:
         self.slot.reseat(state)

@@ -10,6 +10,7 @@ import pandas as pd
 from bentos.answers import answer, ending
 from bentos.features import FeaturePlan
 from bentos.schema import EventSchema
+from bentos.scoring import machine_time_us
 from bentos.windows import WindowState
 from monitoring.digest import sha256_hex
 from monitoring.store import Store
@@ -31,6 +32,9 @@ class LogHistory:
         store: gives the database; may raise :class:`~monitoring.errors.StoreUnavailable`.
         spooled: records that are still in the spool.
         answered_since_us: machine time from which on answers are remembered.
+
+    Attributes:
+        newest_us: newest event time in the database at the last reading, in microseconds.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class LogHistory:
         spooled: Callable[[], Iterable[SpoolRecord]],
         answered_since_us: Callable[[], int],
     ) -> None:
+        self.newest_us = 0
         self._usecase = usecase
         self._schema = schema
         self._sources = tuple(sources)
@@ -78,8 +83,10 @@ class LogHistory:
         span = store.log.span(self._usecase)
         if span is None:
             return 0
+        self.newest_us = to_us(span[2])
         reach = max((spec.over + spec.delay for spec in state.specs), default=0)
-        return max(0, to_us(span[2]) - reach - _DAY_US)
+        # One event with a date far in the future must not push everything else out.
+        return max(0, min(self.newest_us, machine_time_us()) - reach - _DAY_US)
 
     def _add(self, plan: FeaturePlan, state: WindowState, events: Sequence[StoredEvent], since: int) -> None:
         if not events:

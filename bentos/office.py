@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.contract import Matrix
+from bentos.errors import EventError, IncumbentError, ModelCorrupt
 from bentos.event import Event
 from bentos.features import FeaturePlan
 from bentos.model import Scores, ScoringModel
@@ -55,6 +56,10 @@ class Holder(Protocol):
         """Features it needs, or that are logged beside an external score."""
         ...
 
+    def unscorable(self) -> IncumbentError:
+        """What to tell about an event that got no score between 0 and 1."""
+        ...
+
     def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
         """One score for each event; ``features`` has the union's columns, ``positions`` picks its own."""
         ...
@@ -91,6 +96,10 @@ class ModelHolder:
             self.predict(self.model.golden.features[:1])
         self.model.warm_up()
 
+    def unscorable(self) -> IncumbentError:
+        """See :class:`Holder`."""
+        return ModelCorrupt("the model gave no score between 0 and 1")
+
     def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
         """See :class:`Holder`."""
         # Taking columns gives Fortran order, which the predictor would have to copy again.
@@ -116,6 +125,10 @@ class ExternalHolder:
     def threshold(self) -> float:
         """See :class:`Holder`."""
         return self.incumbent.threshold
+
+    def unscorable(self) -> IncumbentError:
+        """See :class:`Holder`."""
+        return EventError(f"column {self.incumbent.column!r}: allowed is a score from 0 to 1")
 
     def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
         """See :class:`Holder`; raw and calibrated score are the column."""

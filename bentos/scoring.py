@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from bentos.answers import answer, ending
-from bentos.errors import DuplicateEvent, ModelCorrupt, ModelNotReady
+from bentos.errors import DuplicateEvent, ModelNotReady
 from bentos.event import Event
 from bentos.http import translate
 from bentos.office import Office
@@ -130,7 +130,7 @@ class Scorer:
         blob, width = np.ascontiguousarray(features, dtype="<f4").tobytes(), 4 * features.shape[1]
         for i, event in enumerate(events):
             if not 0.0 <= score[i] <= 1.0:  # NaN is not between them either
-                answers.append(ModelCorrupt("the model gave no score between 0 and 1"))
+                answers.append(holder.unscorable())
                 continue
             records.append(
                 ScoreRecord(

@@ -158,6 +158,8 @@ class Incumbent:
     async def open(self) -> None:
         """Start the runtime's threads; the service is ready when a champion is in office."""
         logging.getLogger(NAMESPACE).setLevel(logging.INFO)
+        if (bentoml.server_context.worker_index or 1) > 1:
+            raise RuntimeError("the window state lives in one process: run one worker, and more replicas")
         self.runtime.start(asyncio.get_running_loop())
 
     @bentoml.on_shutdown

@@ -92,9 +92,6 @@ SWAP_SECONDS: Final = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
 )
 
-WINDOW_EVENTS: Final = Gauge(
-    "window_events", "Events held by the window state", namespace=NAMESPACE, multiprocess_mode="livemostrecent"
-)
 WINDOW_REBUILDS: Final = Counter(
     "window_rebuilds", "Times the window state was built from the log, by outcome", ["outcome"], namespace=NAMESPACE
 )

@@ -157,6 +157,15 @@ def test_events_that_no_window_can_reach_are_left_out(place: Place) -> None:
     assert state.stats().events == 1
 
 
+def test_one_event_dated_far_in_the_future_does_not_empty_the_windows(place: Place) -> None:
+    events = [event(n, day=n / 4) for n in range(4)]
+    place.service(MemoryWindows(PLAN.specs)).run([*events, event(99, "c-9", day=60_000.0)])
+    place.ship()
+    warm = MemoryWindows(PLAN.specs)
+    PLAN.add(events, warm)
+    assert probe(place.fresh_state())[0, 3] == probe(warm)[0, 3]
+
+
 def test_what_happens_while_a_state_is_built_is_in_it(place: Place) -> None:
     gate = threading.Event()
     history = place.history()

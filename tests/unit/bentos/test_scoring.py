@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from bentos.errors import DuplicateEvent, ModelCorrupt, ModelNotReady, SpoolFull
+from bentos.errors import DuplicateEvent, EventError, ModelCorrupt, ModelNotReady, SpoolFull
 from bentos.event import Event
 from bentos.features import FeaturePlan
 from bentos.office import ExternalHolder, ModelHolder, Office
@@ -181,6 +181,15 @@ def test_an_external_score_is_answered_and_logged_like_a_model() -> None:
     assert (found["score"], found["decision"]) == (0.5, True)
     assert found["model"] == {"name": "amount", "version": "0", "alias": "external"}
     assert desk.paper.records[0].features is not None
+
+
+def test_an_event_without_the_external_score_is_refused_as_the_client_s_mistake() -> None:
+    plan = FeaturePlan.union([FeaturePlan.of(fraud())])
+    holder = ExternalHolder(ExternalIncumbent(column="amount", threshold=0.4), plan)
+    desk = Desk(Office.of(holder, plan, MemoryWindows(plan.specs), datetime.now(UTC)))
+    refused, fine = desk.ask(event(amount=57.0), event("t-2", amount=0.1))
+    assert isinstance(refused, EventError)
+    assert isinstance(fine, bytes)
 
 
 def test_the_quick_way_to_predict_gives_the_bits_of_the_long_one() -> None:
