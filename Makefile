@@ -10,10 +10,10 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: setup demo test lint bench up lock clean help
+.PHONY: setup demo test test-slow lint bench up lock clean help
 
 help:
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: '$(PYTHON)' was not found. Set PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -41,6 +41,9 @@ lint: $(STAMP) ## ruff, mypy and import-linter
 
 test: $(STAMP) lint ## all checks and the default tests
 	$(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## the longer suite: published results on real data, an MLflow server
+	$(BIN)/python -m pytest -m slow
 
 bench: $(STAMP) ## performance claims, measured side by side
 	$(BIN)/incumbent bench features
