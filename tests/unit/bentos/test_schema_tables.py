@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bentos.errors import TableError
+from bentos.errors import EventError, TableError
 from bentos.schema import EventSchema
 from tests.builders import NOON, card_event, case, case_data
 
@@ -294,3 +296,30 @@ def test_tables_and_requests_refuse_the_same_times() -> None:
     events, quarantine = SCHEMA.validate_frame(table(WHEN=[first, last, NOON]))
     assert quarantine.empty
     assert events["at"].tolist() == [first, NOON, last]
+
+
+@settings(max_examples=60)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "card": st.text(min_size=1, max_size=10),
+            "shop": st.text(min_size=1, max_size=4),
+            "amount": st.floats(-10, 1100) | st.floats(allow_nan=False),
+            "items": st.integers(-5, 60) | st.integers(),
+            "fee": st.none() | st.floats(allow_nan=False),
+            "channel": st.sampled_from(["app", "web", "phone", "APP"]),
+            "at": st.datetimes(datetime(1960, 1, 1), datetime(2210, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+        },
+    )
+)
+def test_a_value_that_a_table_takes_a_request_takes_and_the_reverse(values: dict[str, Any]) -> None:
+    good, doubtful = card_event(1), card_event(2, **values)
+    events, quarantine = SCHEMA.validate_frame(pd.DataFrame([good, doubtful]).astype({"at": object}))
+    try:
+        asked = SCHEMA.event(doubtful)
+    except EventError:
+        assert quarantine["event_id"].tolist() == ["e0002"]
+    else:
+        assert quarantine.empty
+        assert asked.as_json() in SCHEMA.bodies(events)
