@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("stacks", "stop a stack that was left up"),
     "demo": ("stacks", "the whole story, end to end, on simulated data"),
     "bench": ("benches", "measure a published claim"),
+    "drill": ("drills", "cause faults on purpose and count what they cost"),
 }
 """Command to (module in ``flows/commands``, one line of help)."""
 

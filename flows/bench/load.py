@@ -44,7 +44,8 @@ class Load(msgspec.Struct, frozen=True):
         rate: requests a second of an open loop; none is a closed loop.
         ids: what every event id of this round begins with.
         echo_ids: whether an answer must hold the (first) id that was sent.
-        record: file that receives every answer, a line each: id, status, JSON.
+        record: file that receives every answer, a line each: machine time, id, status, JSON.
+        give_up: whether an open loop ends when the server cannot follow.
     """
 
     port: int
@@ -57,6 +58,7 @@ class Load(msgspec.Struct, frozen=True):
     ids: str = "b-"
     echo_ids: bool = True
     record: str = ""
+    give_up: bool = True
 
 
 class Measured(msgspec.Struct):
@@ -141,7 +143,7 @@ class Generator:
         elif self.measure_from <= now < self.measure_to:
             self.times.append(now - connection.since)
         if self.record is not None:
-            self.record.write(b"%b %b %b\n" % (connection.id, status, body))
+            self.record.write(b"%.6f %b %b %b\n" % (time.time(), connection.id, status, body))
         self.go_on(connection, now)
 
     def go_on(self, connection: Connection, now: float) -> None:
@@ -196,7 +198,7 @@ class Generator:
                     self.idle.pop().ask(at)
                 else:
                     self.waits.append(at)
-            if self.waits and now - self.waits[0] > _BACKLOG_SECONDS:
+            if self.load.give_up and self.waits and now - self.waits[0] > _BACKLOG_SECONDS:
                 self.overrun = True
                 self.ends.set()
             await asyncio.sleep(0.001)

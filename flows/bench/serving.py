@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,15 +15,12 @@ from dataclasses import field as made_by
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from flows.bench.bodies import events_of
 from flows.bench.figures import OURS, RIVALS, Round, Rounds, machine, ratios, relative_cost, round_json, said, summaries
 from flows.bench.homes import LagWatch
-from flows.bench.load import Load, Measured
+from flows.bench.load import Load
+from flows.bench.loading import run_load
 from flows.bench.servers import Field, Server, running_field
-from flows.errors import StackError
-from flows.home import PROJECT
 
 Notice = Callable[[str], None]
 CONNECTIONS = (1, 8, 32, 64)
@@ -262,19 +257,3 @@ def soaked(bench: Bench) -> dict[str, Any] | None:
     found = bench._once(server, 64, bench.plan.soak, SOAK_RATE)
     bench.notice(f"soak: {said(server.name, 64, found)}")
     return {"rate": SOAK_RATE, "seconds": bench.plan.soak} | round_json(found)
-
-
-def run_load(load: Load) -> Measured:
-    """Run the load generator in a process of its own.
-
-    Raises:
-        StackError: it failed.
-    """
-    command = [sys.executable, "-m", "flows.bench.load"]
-    patience = load.seconds + load.warm_up + 120
-    done = subprocess.run(
-        command, input=msgspec.json.encode(load), capture_output=True, timeout=patience, check=False, cwd=PROJECT
-    )
-    if done.returncode != 0:
-        raise StackError(f"the load generator failed: {done.stderr.decode(errors='replace')[-300:]}")
-    return msgspec.json.decode(done.stdout, type=Measured)

@@ -1,0 +1,45 @@
+"""``drill``: faults on purpose, in a home of their own; exit code 1 when anything was lost, doubled or mixed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from typing import Any
+
+from flows.commands.common import Reply, common_arguments, enter_home, table
+
+_FAULTS = {"log": ("lost", "duplicated", "wrong"), "swap": ("failed", "mixed")}
+
+
+def configure(_: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of each drill."""
+    names = parser.add_subparsers(dest="name", metavar="NAME", required=True)
+    log = names.add_parser("log", help="kill worker and scribe under load; every answered event must be stored once")
+    swap = names.add_parser("swap", help="change the office under load; every answer must be by the version it names")
+    swap.add_argument("--flips", type=int, default=100, metavar="N", help="role changes (default 100)")
+    for one in (log, swap):
+        common_arguments(one)
+
+
+def run(args: argparse.Namespace) -> Reply:
+    """Run one drill; progress goes to standard error."""
+    from flows.processes import ending_by_exception
+    from flows.progress import progress
+
+    root = enter_home(args).root / "drills" / args.name
+    with contextlib.redirect_stdout(sys.stderr), ending_by_exception(), progress(f"drill {args.name}") as bar:
+        found = _drill(args, root, bar.tell)
+    faults = sum(found[name] for name in _FAULTS[args.name])
+    plain = [(name, value) for name, value in found.items() if not isinstance(value, dict)]
+    return Reply(found, table(plain), 1 if faults else 0)
+
+
+def _drill(args: argparse.Namespace, root: Any, tell: Any) -> dict[str, Any]:
+    if args.name == "log":
+        from flows.steps.drill_log import drill_log
+
+        return drill_log(root, tell)
+    from flows.steps.drill_swap import drill_swap
+
+    return drill_swap(root, tell, flips=args.flips)
