@@ -18,7 +18,7 @@ from bentos.errors import ReleaseError, StaleDecision
 from bentos.release_steps import FRESH, LEASE_SECONDS, Aborted, Check, Desk, Work, resume
 from bentos.roles import ModelRegistry, Role
 from bentos.usecase import UseCase
-from monitoring.errors import LeaseHeld
+from monitoring.errors import LeaseHeld, MonitoringError
 from monitoring.store import Lease, Operation, Store
 from monitoring.store.journal import OperationKind, operation_id
 
@@ -167,7 +167,9 @@ def held_lease(desk: Desk, actor: str, patience: float) -> Iterator[Lease]:
     except LeaseHeld as exc:
         raise ReleaseError(f"this release lost its lease: {exc}; what was begun is resumed by the next") from exc
     finally:
-        desk.store.journal.release(lease)
+        # A lease that cannot be given back runs out by itself; it must not hide what became of the release.
+        with suppress(MonitoringError):
+            desk.store.journal.release(lease)
 
 
 def _steps(desk: Desk, wanted: Request) -> Iterator[str]:

@@ -13,7 +13,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["available", "strict"]
 _LOG = logging.getLogger(__name__)
+# The length of a file is part of what fdatasync writes; macOS has only the full fsync.
+_FLUSH: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
 @dataclass(frozen=True)
@@ -235,7 +237,7 @@ class SpoolWriter:
             self._unsynced = False
         for fd in [*retired, *([current] if current >= 0 else [])]:
             try:
-                os.fdatasync(fd)
+                _FLUSH(fd)
             except OSError:
                 self._sync_errors += 1
             finally:

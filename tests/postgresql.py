@@ -54,6 +54,15 @@ class Cluster:
         """Remove a database, whoever is connected."""
         self._run(f'DROP DATABASE "{name}" WITH (FORCE)')
 
+    def shut(self, name: str) -> None:
+        """Throw everybody out of a database and let nobody in."""
+        self._run(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        self._run(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+
+    def reopen(self, name: str) -> None:
+        """Let people in again."""
+        self._run(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+
     def _run(self, statement: str) -> None:
         with psycopg.connect(host=str(self._folder), user=self._user, dbname="postgres", autocommit=True) as session:
             session.execute(statement)  # type: ignore[call-overload]  # the text is our own

@@ -19,6 +19,7 @@ from monitoring.errors import LeaseHeld, StoreUnavailable
 from monitoring.store import Store, memory_store, open_store
 from monitoring.store.tables import predictions, quarantine
 from tests.logged import PLAN, days, label, labels_policy, numbers, scored
+from tests.postgresql import Cluster
 from tests.spooling import FlakyLedger, die, sizes
 
 POLICY = labels_policy()
@@ -251,6 +252,26 @@ def test_a_locked_database_leaves_everything_in_the_spool_until_it_is_free(tmp_p
     assert logged(store) == [0, 1, 2]
     writer.close()
     store.close()
+
+
+@pytest.mark.needs_postgresql
+def test_a_postgresql_that_goes_away_and_returns_loses_nothing(postgresql: Cluster, tmp_path: Path) -> None:
+    name = postgresql.create()
+    store = open_store(postgresql.url(name))
+    writer = SpoolWriter(tmp_path)
+    writer.append([scored(n) for n in range(30)])
+    assert scribe(store, tmp_path, batch=10).run_once().shipped == 30
+    postgresql.shut(name)
+    writer.append([scored(n) for n in range(30, 60)])
+    with pytest.raises(StoreUnavailable):
+        scribe(store, tmp_path, batch=10).run_once()
+    postgresql.reopen(name)
+    assert scribe(store, tmp_path, batch=10).run_once().shipped == 30
+    assert logged(store) == list(range(60))
+    assert accounting(store, tmp_path, "fraud").balance == 0
+    writer.close()
+    store.close()
+    postgresql.drop(name)
 
 
 def test_two_scribes_never_store_a_record_twice(store_url: str, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_a_failed_fsync_is_counted_and_nothing_stops(tmp_path: Path, monkeypatch
     def fail(fd: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("bentos.spool.os.fdatasync", fail)
+    monkeypatch.setattr("bentos.spool._FLUSH", fail)
     writer = SpoolWriter(tmp_path, sync_seconds=0.01)
     writer.append([scored(1)])
     wait_until(lambda: writer.stats.sync_errors > 0)
