@@ -92,7 +92,7 @@ class Runtime:
         self._said = Contradictions()
         self._horizon_us = microseconds(settings.answered_horizon)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._frozen = False
+        self._settled = False
         self._spool: SpoolWriter | None = None
         self._wire()
 
@@ -136,8 +136,8 @@ class Runtime:
         metrics.READY.set(0)
 
     def ready(self) -> bool:
-        """Whether a verified champion is in office."""
-        return self.slot.office is not None
+        """Whether a verified champion is in office, and the memory it takes is settled."""
+        return self._settled and self.slot.office is not None
 
     def submit(self, event: Event) -> asyncio.Future[bytes]:
         """Score one event together with whatever else is there."""
@@ -195,10 +195,10 @@ class Runtime:
         self.slot.reseat(state)
 
     def _office_changed(self) -> None:
+        if not self._settled:
+            settle_memory()
+            self._settled = True
         self.attendant.announce()
-        if not self._frozen:
-            self._frozen = True
-            self.post(settle_memory)
 
     def _answered_since(self) -> int:
         return machine_time_us() - self._horizon_us

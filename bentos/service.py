@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -158,6 +159,10 @@ class Incumbent:
     async def open(self) -> None:
         """Start the runtime's threads; the service is ready when a champion is in office."""
         logging.getLogger(NAMESPACE).setLevel(logging.INFO)
+        # uvicorn words a line for each request even where nobody keeps it, unless the logger leads nowhere.
+        logging.getLogger("uvicorn.access").propagate = False
+        # Loading a model and filling windows happen on threads; a request should wait 1 ms for one, not 5.
+        sys.setswitchinterval(0.001)
         if (bentoml.server_context.worker_index or 1) > 1:
             raise RuntimeError("the window state lives in one process: run one worker, and more replicas")
         self.runtime.start(asyncio.get_running_loop())
