@@ -105,9 +105,9 @@ class Runtime:
         self.keeper = WindowKeeper(self._history, sources, self.post, self._windows_ready)
         permit = Permission(self.model, self._store, cache) if self._settings.journal_required else _anything
         fingerprint = self.schema.fingerprint
-        examiner = Examiner(self.model, fingerprint, self._registry, cache, self._verifier, permit)
+        self._examiner = Examiner(self.model, fingerprint, self._registry, cache, self._verifier, permit)
         external = _external(self.usecase)
-        self.slot = Slot(self.model, self._registry, examiner, self.keeper, external, self._office_changed)
+        self.slot = Slot(self.model, self._registry, self._examiner, self.keeper, external, self._office_changed)
         self.attendant = Attendant(
             self.usecase.name, self.model, self.replica, self._store, self.slot, self.keeper, self._said, self.post,
             self._answered_since,
@@ -155,6 +155,7 @@ class Runtime:
     def model_card(self) -> bytes:
         """What is in office and since when, what holds the other roles, what is refused and why."""
         view, office = self.slot.view, self.slot.office
+        digests = self._examiner.digests()
         return msgspec.json.encode(
             {
                 "usecase": self.usecase.name,
@@ -162,6 +163,7 @@ class Runtime:
                 "replica": self.replica,
                 "in_office": None if office is None else _in_office(office),
                 "roles": {role: ref.version for role, ref in view.roles.items()},
+                "contract_digests": {ref.version: digest for ref, digest in digests.items()},
                 "refused": {
                     ref.version: {"reason": r.reason, "message": r.message, "at": r.at}
                     for ref, r in view.refused.items()

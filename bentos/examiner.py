@@ -107,6 +107,10 @@ class Examiner:
         found = self._plans.get(ref)
         return None if found is None else found[0]
 
+    def digests(self) -> Mapping[ModelRef, str]:
+        """Contract digest of each accepted version."""
+        return {ref: digest for ref, (_, digest) in list(self._plans.items())}
+
     def remembered(self) -> Mapping[Role, ModelRef]:
         """Roles of the last good time."""
         note = self._cache.recall()

@@ -220,6 +220,7 @@ def test_what_is_in_office_is_told_with_its_digest(server: Server) -> None:
     assert (office["name"], office["version"], office["alias"]) == ("dev-fraud", "1", "champion")
     assert office["contract_digest"] == tiny_model(threshold=0.1).contract_digest
     assert card["roles"] == {"champion": "1"}
+    assert card["contract_digests"] == {"1": office["contract_digest"]}
     assert card["registry"]["reachable"]
     assert card["refused"] == {}
 
