@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from flows.outcome import Outcome
     from flows.sources.base import SourceRead
 
-PACE = 120.0
+PACE = 50.0
 """Events a second that are sent one by one while the office changes hands."""
+SWAP_DAYS = 5
+"""Live days that a change of office may take at most, at that pace."""
 PATIENCE = 60.0
 """Seconds that the log may take to catch up with a day of traffic."""
 
@@ -210,15 +212,23 @@ class Story:
         """Promote or roll back through the worker while events are sent one by one."""
         before = self.house.champion().version
         self.bar.say(f"{flow} under traffic")
-        events = self.events_of(self.today)
-        with Traffic(self.client, events, PACE) as traffic:
+        days = [self.events_of(day) for day in range(self.today, self.today + SWAP_DAYS)]
+        with Traffic(self.client, pd.concat(days, ignore_index=True), PACE) as traffic:
             self.wait_for("traffic", lambda: traffic.tally.versions[before] >= PACE)
             self.run(flow, as_of=self.as_of, preview=False, reason=reason)
             after = self.house.champion().version
             self.wait_for("the new champion's answers", lambda: traffic.tally.versions[after] >= PACE)
-        self.client.send(events.iloc[traffic.sent :])
-        self.end_of_day(len(events))
-        self.bar.tell(f"day {self.today - 1}: {flow}: version {before} out, version {after} in")
+        self.bar.tell(f"day {self.today}: {flow}: version {before} out, version {after} in")
+        self.finish_days(days, traffic.sent)
+
+    def finish_days(self, days: list[pd.DataFrame], sent: int) -> None:
+        """Send in batches what the days that were begun still hold."""
+        for events in days:
+            self.client.send(events.iloc[sent:])
+            self.end_of_day(len(events))
+            sent -= len(events)
+            if sent <= 0:
+                return
 
     def end_of_day(self, sent: int) -> None:
         """Labels that become known tomorrow are posted, and the log catches up."""

@@ -31,6 +31,9 @@ QUIET = {
 _FOREIGN = ("PREFECT_", "PROMETHEUS_MULTIPROC_DIR")
 _KEPT = ("PREFECT_LOGGING_",)
 
+PURPOSES = ("training", "monitoring", "release", "inference", "labels")
+"""Tags that group deployments in the Prefect UI."""
+
 
 @dataclass(frozen=True)
 class Home:
@@ -167,7 +170,7 @@ def open_home(**overrides: object) -> Home:
     return Home(read_settings(**overrides))
 
 
-def deployment_values() -> dict[str, str]:
+def deployment_values() -> dict[str, Any]:
     """Values that ``prefect.yaml`` puts into names and job variables, as a build step.
 
     A template like ``{{ $INCUMBENT_ENV }}`` stays empty where the variable is unset; a step can
@@ -178,8 +181,11 @@ def deployment_values() -> dict[str, str]:
     home = open_home()
     reference = usecase_reference(home.settings.usecase)
     usecase = load_usecase(reference)
+    common = [home.settings.env, usecase.name]
     return {
         "env": home.settings.env,
+        # A template inside a list is dropped by Prefect; one that stands for a whole list is not.
+        "tags": {purpose: [*common, purpose] for purpose in PURPOSES},
         "home": str(home.root),
         "usecase": reference,
         "name": usecase.name,

@@ -4,23 +4,85 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, common_arguments
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, table
 
-BENCHES = ("handbook", "features")
+if TYPE_CHECKING:
+    from flows.home import Home
+
+TRANSACTIONS = "card_transactions.parquet"
+"""The handbook's transactions in the folder that ``INCUMBENT_BENCH_DATA`` names."""
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
-    """Add the arguments."""
-    parser.add_argument("name", choices=BENCHES, help="which claim")
-    parser.add_argument("--data", type=Path, metavar="FILE", help="card transactions of the handbook, as Parquet")
-    parser.add_argument("--prequential", action="store_true", help="handbook: also the four weekly folds")
-    common_arguments(parser)
+    """Add the arguments of each benchmark."""
+    names = parser.add_subparsers(dest="name", metavar="NAME", required=True)
+    handbook = names.add_parser("handbook", help="the published protocol of the Fraud Detection Handbook")
+    handbook.add_argument("--prequential", action="store_true", help="also the four weekly folds")
+    features = names.add_parser("features", help="our feature build against pandas group-and-roll")
+    serving = names.add_parser("serving", help="the service beside other ways to serve the same model")
+    serving.add_argument("--quick", action="store_true", help="32 connections only, in under five minutes")
+    serving.add_argument("--servers", metavar="NAMES", help="only these, by comma; for experiments")
+    common_arguments(serving)
+    for parser_of_one in (handbook, features):
+        parser_of_one.add_argument("--data", type=Path, metavar="FILE", help=f"{TRANSACTIONS} of the handbook")
+        common_arguments(parser_of_one)
 
 
 def run(args: argparse.Namespace) -> Reply:
     """Measure one claim; whatever libraries print goes to standard error."""
-    with contextlib.redirect_stdout(sys.stderr):
-        return Reply(_measure(args))
+    from flows.progress import progress
+
+    home = enter_home(args)
+    if args.name == "serving":
+        return _serving(args, home)
+    with contextlib.redirect_stdout(sys.stderr), progress(f"bench {args.name}"):
+        return Reply(_handbook(args) if args.name == "handbook" else _features(args))
+
+
+def _serving(args: argparse.Namespace, home: Home) -> Reply:
+    """The table goes to standard error, so that it is seen beside the JSON too."""
+    from dataclasses import replace
+
+    from flows.bench.figures import HEADERS, notes_for_people, rows_for_people
+    from flows.bench.serving import QUICK, BenchPlan, bench_serving
+    from flows.processes import ending_by_exception
+    from flows.progress import progress
+
+    plan = QUICK if args.quick else BenchPlan()
+    if args.servers:
+        plan = replace(plan, servers=tuple(args.servers.split(",")))
+    with contextlib.redirect_stdout(sys.stderr), ending_by_exception(), progress("bench serving") as bar:
+        found = bench_serving(home.root / "bench" / "serving", plan, bar.tell)
+    text = "\n".join([table(rows_for_people(found), HEADERS), "", *notes_for_people(found)])
+    if args.json:
+        sys.stderr.write(f"{text}\n")
+    return Reply(found, text)
+
+
+def _handbook(args: argparse.Namespace) -> dict[str, Any]:
+    from flows.progress import told
+    from flows.steps.handbook import bench_handbook
+
+    data = _data(args)
+    if data is None:
+        raise UsageRefused(f"bench handbook needs --data FILE, or {TRANSACTIONS} in the folder INCUMBENT_BENCH_DATA")
+    return bench_handbook(data, args.prequential, told)
+
+
+def _features(args: argparse.Namespace) -> dict[str, Any]:
+    from flows.steps.bench_features import bench_features
+
+    return bench_features(_data(args))
+
+
+def _data(args: argparse.Namespace) -> Path | None:
+    folder = os.environ.get("INCUMBENT_BENCH_DATA")
+    path: Path | None = args.data or (Path(folder) / TRANSACTIONS if folder else None)
+    if path is not None and not path.is_file():
+        raise UsageRefused(f"{path}: no such file")
+    return path

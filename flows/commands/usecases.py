@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flows.commands.common import Reply, common_arguments
+from flows.commands.common import Reply, common_arguments, table
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -31,10 +31,10 @@ def _check(args: argparse.Namespace) -> Reply:
     from bentos.settings import read_settings
     from bentos.usecase import load_usecase
 
-    reference = args.file or args.usecase or read_settings().usecase
-    usecase = load_usecase(reference)
-    findings = check_usecase(usecase)
-    raise NotImplementedError(findings)
+    report = check_usecase(load_usecase(args.file or args.usecase or read_settings().usecase))
+    rows = [(finding.status, finding.name, finding.detail) for finding in report.findings]
+    verdict = "this use case can be run" if report.passed else "this use case cannot be run yet"
+    return Reply(report.to_json(), f"{table(rows)}\n\n{report.usecase}: {verdict}", 0 if report.passed else 1)
 
 
 def _simulate(args: argparse.Namespace) -> Reply:
@@ -52,8 +52,7 @@ def _simulate(args: argparse.Namespace) -> Reply:
         options["start"] = date.fromisoformat(args.start)
     source = open_source(usecase, "simulator", **options)
     read = source.read(source.extent())
-    table = as_table(read, usecase)
-    out = Path(args.out)
-    table.to_csv(out, index=False) if out.suffix == ".csv" else table.to_parquet(out, index=False)
-    data = {"file": str(out.absolute()), "rows": len(table), "positives": int((read.labels["y"] == 1).sum())}
+    made, out = as_table(read, usecase), Path(args.out)
+    made.to_csv(out, index=False) if out.suffix == ".csv" else made.to_parquet(out, index=False)
+    data = {"file": str(out.absolute()), "rows": len(made), "positives": int((read.labels["y"] == 1).sum())}
     return Reply(data, f"{data['rows']} events with {data['positives']} positives in {data['file']}")

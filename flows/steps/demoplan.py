@@ -14,9 +14,9 @@ from monitoring.calendar import TimeWindow
 DAY = timedelta(days=1)
 SPARE_DAYS = 2
 """Days of history beyond what a first training needs."""
-PATIENCE_DAYS = 20
+PATIENCE_DAYS = 30
 """Live days that the story may take beyond what the policies ask for."""
-SHIFT_DAY = 4
+SHIFT_DAY = 3
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class DemoPlan:
     expected_days: int
     shift_day: int
     amount_scale: float = 1.4
-    cards_a_day: float = 0.5
+    cards_a_day: float = 1.0
     overrides: tuple[tuple[str, int], ...] = ()
 
     @property

@@ -142,6 +142,7 @@ def _keep(
 ) -> str | None:
     if rows.empty:
         return None
-    table = rows.rename(columns={"event_id": usecase.event_id})
+    # The day follows from the event time and the use case's calendar.
+    table = rows.drop(columns="day").rename(columns={"event_id": usecase.event_id})
     source = f"comparison {duel.champion} {duel.challenger}"
     return snapshots.save(table, empty_labels(), usecase=usecase, window=window, source=source, as_of=as_of).digest

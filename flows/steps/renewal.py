@@ -11,6 +11,7 @@ from flows.steps.split import DAY, split_at
 from monitoring.calendar import TimeWindow
 from monitoring.intervals import newcombe
 from monitoring.measured import Measured
+from monitoring.policies import DriftPolicy
 from monitoring.triggers import RetrainDecision, RetrainInputs, should_retrain
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def retraining_due(
         in_flight=any(store.decisions.role_at(name, role, as_of) for role in ("challenger", "candidate")),
     )
     decision = should_retrain(inputs, usecase.retrain, as_of, usecase.label.matures_after)
-    since = _raised_since(reports)
+    since = _raised_since(reports, usecase.drift)
     return Renewal(label, _wait_for_the_change(decision, usecase, since, as_of), since)
 
 
@@ -104,13 +105,17 @@ def _wait_for_the_change(
     return replace(decision, retrain=False, blocked_by=(*decision.blocked_by, blocked))
 
 
-def _raised_since(reports: list[Report]) -> datetime | None:
-    """The first of the latest checks that all raised drift, against whichever model."""
+def _raised_since(reports: list[Report], policy: DriftPolicy) -> datetime | None:
+    """When the latest unbroken run of alarms began, against whichever model.
+
+    An alarm needs several windows that agree, so the change is at least that much older than the
+    first of them.
+    """
     since = None
     for report in reversed(reports):
         if report.outcome not in ("warning", "severe"):
             break
-        since = report.as_of
+        since = report.as_of - policy.windows_needed * policy.window
     return since
 
 

@@ -152,7 +152,7 @@ def matured_performance(store: Store, usecase: UseCase, as_of: datetime, days: i
     end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
     window = TimeWindow(back(usecase.calendar, end, timedelta(days=days)), end)
     answers = store.log.answers(usecase.name, window)
-    known = store.labels.known(usecase.name, as_of, usecase.label)
+    known = store.labels.known(usecase.name, as_of, usecase.label, window)
     rows = matured(answers, known, as_of, usecase.label, usecase.calendar)
     if rows.empty:
         return None

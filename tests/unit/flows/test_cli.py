@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from bentos.usecase import load_usecase
 from flows.cli import COMMANDS, main
 from flows.commands.common import Reply, UsageRefused, instant, show, table
-from bentos.usecase import load_usecase
 
 
 def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "flows.cli", *words], capture_output=True, text=True, cwd=cwd, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *words], capture_output=True, text=True, cwd=cwd, check=False
+    )
 
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:

@@ -1,0 +1,195 @@
+"""Every pipeline in this process on a small world: real MLflow store, real database, no Prefect server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bentos.errors import NothingToRollBack, ReleaseError
+from flows.comparison import comparison
+from flows.drift import drift
+from flows.errors import FlowRefused, NoData, OneClass, SchemaProblem
+from flows.evaluation import evaluation
+from flows.forms import LOG, SourceChoice
+from flows.labels import labels
+from flows.promotion import promotion
+from flows.recording import call
+from flows.retraining import retraining
+from flows.rollback import rollback
+from flows.scoring import scoring
+from flows.steps.standing import standing
+from flows.training import training
+from tests.worlds import DAY, World, small_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A champion trained through the flow, six live days, and a challenger that alarms more readily."""
+    folder = tmp_path_factory.mktemp("world")
+    with small_world(folder) as made:
+        outcome = call(training, usecase=made.reference, source=LOG, until=made.live_from, reason="a test")
+        assert outcome.status == "done", outcome.summary
+        made.challenger(0.004, folder / "challenger")
+        made.live(0, 6, shadow="2")
+        yield made
+
+
+def run_of(world: World, flow: str) -> tuple[str, str]:
+    run = world.house.store.runs.latest(world.house.usecase.name, flow)
+    assert run is not None
+    return run.state, run.message
+
+
+def test_the_first_model_that_passes_takes_office_and_the_run_is_recorded(world: World) -> None:
+    assert world.house.champion().version == "1"
+    report = world.house.store.reports.latest("fraud", "training")
+    assert report is not None
+    assert report.payload["role"] == "champion"
+    assert report.payload["reason"] == "a test"
+
+
+def test_an_empty_window_fails_with_no_data(world: World) -> None:
+    with pytest.raises(NoData, match=r"^no_data: "):
+        call(training, usecase=world.reference, source=LOG, until=world.live_from - 400 * DAY)
+    state, message = run_of(world, "training")
+    assert state == "failed"
+    assert message.startswith("no_data: ")
+
+
+def table(world: World, **changes: object) -> pd.DataFrame:
+    from flows.sources import open_source
+    from flows.sources.labels import as_table
+
+    source = open_source(world.house.usecase, "simulator")
+    from monitoring.calendar import TimeWindow
+
+    read = source.read(TimeWindow(world.live_from - 30 * DAY, world.live_from))
+    return as_table(read, world.house.usecase).assign(**changes)
+
+
+def test_one_class_fails_with_one_class(world: World, tmp_path: Path) -> None:
+    table(world, is_fraud=0).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(OneClass, match=r"^one_class: "):
+        call(
+            training,
+            usecase=world.reference,
+            source=SourceChoice(kind="parquet", path=str(tmp_path / "t.parquet")),
+            until=world.live_from,
+        )
+
+
+def test_a_missing_column_fails_with_schema(world: World, tmp_path: Path) -> None:
+    table(world).drop(columns="amount").to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(SchemaProblem, match=r"^schema: .*amount"):
+        call(training, usecase=world.reference, source=SourceChoice(kind="parquet", path=str(tmp_path / "t.parquet")))
+
+
+def test_a_calm_world_raises_no_drift_and_its_features_agree_bit_by_bit(world: World) -> None:
+    outcome = call(drift, usecase=world.reference, as_of=world.day(3), html="never")
+    assert outcome.status == "done"
+    assert outcome.data["outcome"] == "none"
+    assert outcome.data["skew"]["share"] == 0.0
+    assert outcome.data["model"] == "dev-fraud/1"
+
+
+def test_drift_on_too_few_rows_completes_without_a_band(world: World) -> None:
+    outcome = call(drift, usecase=world.reference, as_of=world.day(60), html="never", skew=False)
+    assert outcome.status == "insufficient_data"
+    assert outcome.data["outcome"] == "insufficient_data"
+    assert outcome.data["alarm"]["band"] is None
+    assert run_of(world, "drift")[0] == "completed"
+
+
+def test_drift_of_a_past_day_looks_at_nothing_later(world: World) -> None:
+    early = call(drift, usecase=world.reference, as_of=world.day(1), html="never", skew=False)
+    assert [r["rows"] for r in early.data["reports"]][:2] == [0, 0]
+    assert early.data["performance"] is None
+
+
+def test_a_version_is_judged_again_without_changing_a_role(world: World) -> None:
+    before = world.house.registry.roles(world.house.model)
+    outcome = call(evaluation, usecase=world.reference, version="1", as_of=world.day(1))
+    assert outcome.status == "done"
+    assert world.house.registry.roles(world.house.model) == before
+
+
+def test_events_are_scored_in_bulk_as_they_were_online(world: World) -> None:
+    outcome = call(scoring, usecase=world.reference, end=world.day(2))
+    listed = pd.read_parquet(outcome.data["files"][0]).set_index("transaction_id")["score"]
+    from monitoring.calendar import TimeWindow
+
+    answers = world.house.store.log.answers("fraud", TimeWindow(world.day(1), world.day(2))).set_index("event_id")
+    assert listed.sort_index().tolist() == answers["score"].sort_index().tolist()
+
+
+def test_labels_from_a_file_are_stored_once(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(
+        "event_id,label,observed_at,source\n"
+        "unknown-1,1,2026-03-01T00:00:00Z,analyst\n"
+        "unknown-2,2,2026-03-01T00:00:00Z,analyst\n"
+        "unknown-3,1,2026-03-01T00:00:00Z,neighbour\n"
+    )
+    first = call(labels, usecase=world.reference, path=str(file))
+    assert (first.data["stored"], first.data["parked"]) == (1, 1)
+    assert first.data["refused"] == {"bad_label": 1, "unknown_source": 1} or sum(first.data["refused"].values()) == 2
+    again = call(labels, usecase=world.reference, path=str(file))
+    assert (again.data["stored"], again.data["duplicates"]) == (0, 1)
+
+
+def test_an_empty_inbox_is_no_mistake_but_a_missing_file_is(world: World, tmp_path: Path) -> None:
+    assert call(labels, usecase=world.reference).data["files"] == 0
+    with pytest.raises(Exception, match="no such file"):
+        call(labels, usecase=world.reference, path=str(tmp_path / "absent.csv"))
+
+
+def test_retraining_waits_while_a_challenger_is_under_comparison(world: World) -> None:
+    outcome = call(retraining, usecase=world.reference, as_of=world.day(40))
+    assert outcome.data["outcome"] == "blocked"
+    assert outcome.data["training"] is None
+    assert "waits for its comparison" in outcome.summary
+
+
+def test_a_comparison_before_any_day_has_matured_is_insufficient(world: World) -> None:
+    outcome = call(comparison, usecase=world.reference, as_of=world.day(1))
+    assert outcome.status == "insufficient_data"
+    assert outcome.data["verdict"]["outcome"] == "keep_watching"
+
+
+def test_a_promotion_without_a_promoting_verdict_is_refused(world: World) -> None:
+    call(comparison, usecase=world.reference, as_of=world.day(1))
+    with pytest.raises(ReleaseError, match="promotes nobody"):
+        call(promotion, usecase=world.reference, as_of=world.day(1), preview=False, reason="a test")
+
+
+def test_a_change_of_office_needs_a_reason(world: World) -> None:
+    for flow in (promotion, rollback):
+        with pytest.raises(FlowRefused, match="reason is required"):
+            call(flow, usecase=world.reference, preview=False, reason=" ")
+
+
+def test_a_rollback_without_a_previous_champion_is_a_clear_error(world: World) -> None:
+    with pytest.raises(NothingToRollBack, match="no @previous"):
+        call(rollback, usecase=world.reference, as_of=world.day(1))
+
+
+def test_a_comparison_keeps_its_verdict_and_the_exact_rows_behind_it(world: World) -> None:
+    outcome = call(comparison, usecase=world.reference, as_of=world.day(8))
+    assert outcome.data["result"]["days"] == 6
+    assert outcome.data["result"]["recall_challenger"]["value"] >= outcome.data["result"]["recall_champion"]["value"]
+    kept = world.house.snapshots.load(outcome.data["evidence_snapshot"])
+    assert kept.ref.rows == outcome.data["result"]["rows"]
+    again = call(comparison, usecase=world.reference, as_of=world.day(8))
+    assert again.data["verdict"] == outcome.data["verdict"]
+    assert again.data["evidence_snapshot"] == outcome.data["evidence_snapshot"]
+
+
+def test_standing_names_roles_log_and_reports(world: World) -> None:
+    found = standing(world.house.store, world.house.registry, world.house.usecase, world.house.model, world.day(9))
+    assert found.roles["champion"]["version"] == "1"
+    assert found.roles["challenger"]["since"] == world.live_from
+    assert found.log["events"] > 0
+    assert any(name == "@champion" for name, _ in found.lines())

@@ -1,0 +1,118 @@
+"""The deployments on a real Prefect server, run by a real process worker, from a foreign folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flows.home import open_home
+from flows.stack import Ports, Stack, running
+from tests.builders import tiny_model
+from tests.servers import House
+
+WORKER_PATIENCE = 180.0
+
+
+@dataclass
+class Office:
+    """A house with a tiny champion and a Prefect server with a worker."""
+
+    house: House
+    stack: Stack
+    api: httpx.Client
+
+    def deployment(self, flow: str) -> dict[str, Any]:
+        answer = self.api.get(f"/deployments/name/{flow}/staging-fraud-{flow}")
+        return dict(answer.raise_for_status().json())
+
+    def start(self, flow: str, **parameters: object) -> str:
+        url = f"/deployments/{self.deployment(flow)['id']}/create_flow_run"
+        return str(self.api.post(url, json={"parameters": parameters}).raise_for_status().json()["id"])
+
+    def end_of(self, run_id: str) -> dict[str, Any]:
+        import time
+
+        deadline = time.monotonic() + WORKER_PATIENCE
+        while time.monotonic() < deadline:
+            run = self.api.get(f"/flow_runs/{run_id}").raise_for_status().json()
+            if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+                return dict(run["state"])
+            time.sleep(0.25)
+        raise AssertionError(f"run {run_id} did not end: {(self.stack.home.logs / 'prefect-worker.log').read_text()}")
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    folder = tmp_path_factory.mktemp("office")
+    house = House(folder / "home")
+    house.settings = house.settings.model_copy(update={"env": "staging"})
+    model = tiny_model()
+    house.appoint(house.add(model), model.contract_digest)
+    home = open_home(home=folder / "home", env="staging")
+    before = Path.cwd()
+    os.chdir(folder)  # deployments must not depend on where they are made
+    try:
+        with running(home, Ports.find()) as stack:
+            stack.start_prefect().wait_ready()
+            stack.start_worker()
+            with httpx.Client(base_url=stack.urls["prefect"], timeout=30.0, trust_env=False) as api:
+                yield Office(house, stack, api)
+    finally:
+        os.chdir(before)
+
+
+def test_deployments_carry_environment_limits_help_and_sleeping_schedules(office: Office) -> None:
+    for flow in (
+        "training",
+        "evaluation",
+        "drift",
+        "comparison",
+        "promotion",
+        "rollback",
+        "scoring",
+        "labels",
+        "retraining",
+    ):
+        found = office.deployment(flow)
+        assert found["tags"][:2] == ["staging", "fraud"]
+        assert found["parameters"]["usecase"] == "fraud"
+        assert found["global_concurrency_limit"]["limit"] == 1
+        assert all(not schedule["active"] for schedule in found["schedules"])
+        assert found["job_variables"]["env"]["INCUMBENT_HOME"] == str(office.stack.home.root)
+        assert not found["pull_steps"]
+
+
+def test_forms_offer_choices_and_safe_defaults(office: Office) -> None:
+    promotion = office.deployment("promotion")["parameter_openapi_schema"]["properties"]
+    assert promotion["preview"]["default"] is True
+    assert "Switch off to promote" in promotion["preview"]["description"]
+    html = office.deployment("drift")["parameter_openapi_schema"]["properties"]["html"]
+    assert html["enum"] == ["on_change", "always", "never"]
+    training = office.deployment("training")["parameter_openapi_schema"]
+    kinds = training["definitions"]["SourceChoice"]["properties"]["kind"]["anyOf"][0]["enum"]
+    assert "parquet" in kinds
+
+
+def test_a_parameter_of_the_wrong_type_is_refused_by_the_server(office: Office) -> None:
+    url = f"/deployments/{office.deployment('promotion')['id']}/create_flow_run"
+    answer = office.api.post(url, json={"parameters": {"preview": "perhaps"}})
+    assert answer.status_code == 409
+
+
+def test_runs_of_the_worker_end_in_states_that_say_why(office: Office) -> None:
+    calm = office.start("drift", as_of="2026-03-01T00:00:00+00:00")
+    failed = office.start("labels", path=str(office.stack.home.root / "absent.csv"))
+    state = office.end_of(calm)
+    assert state["type"] == "COMPLETED", state
+    assert state["message"].startswith("insufficient_data")
+    state = office.end_of(failed)
+    assert state["type"] == "FAILED"
+    assert "no such file or folder" in state["message"]
+    artifacts = office.api.post("/artifacts/filter", json={}).raise_for_status().json()
+    assert "staging-fraud-drift-summary" in {artifact["key"] for artifact in artifacts}

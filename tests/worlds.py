@@ -1,0 +1,154 @@
+"""A small house in which flows run for real: own home, MLflow store, database, simulated card world."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from bentos import release
+from bentos.calibration import Threshold
+from bentos.model import ScoringModel
+from bentos.roles import ModelRef
+from bentos.usecase import builtin_usecases
+from flows.house import House, open_house
+from flows.sources import open_source
+from flows.steps.history import load_history
+from flows.steps.split import days_needed
+from monitoring.calendar import TimeWindow
+from monitoring.store import LabelRecord, PlanRecord, ScoreRecord, ShadowRecord
+from monitoring.store.frames import encode_bodies, to_us
+from tests.registries import mlflow_registry
+
+DAY = timedelta(days=1)
+SMALLER = {
+    'matures_after = "7d"': 'matures_after = "2d"',
+    'delay = "7d"': 'delay = "2d"',
+    'over = "30d"': 'over = "3d"',
+    'train = "28d"': 'train = "7d"',
+    'calibration = "7d"': 'calibration = "4d"',
+    'test = "7d"': 'test = "4d"',
+    'refit_calibration = "4d"': 'refit_calibration = "2d"',
+    "customers = 1000": "customers = 400",
+    "terminals = 2000": "terminals = 800",
+    "min_average_precision = 0.5": "min_average_precision = 0.05",
+    "min_recall = 0.5": "min_recall = 0.05",
+    "min_matured_rows = 10000": "min_matured_rows = 1000",
+    "min_matured_days = 14": "min_matured_days = 3",
+    "min_matured_positives = 200": "min_matured_positives = 5",
+}
+"""What makes the fraud case short enough for a test."""
+
+
+@dataclass(frozen=True)
+class World:
+    """One use case, one history, and the days after it.
+
+    Attributes:
+        house: what flows open by :attr:`reference`.
+        reference: path of the use-case file.
+        live_from: first instant after the history.
+    """
+
+    house: House
+    reference: str
+    live_from: datetime
+
+    def day(self, number: int) -> datetime:
+        """The start of a live day."""
+        return self.live_from + number * DAY
+
+    def model(self, version: str = "1") -> ScoringModel:
+        """A registered version."""
+        return self.house.load(ModelRef(self.house.model, version))
+
+    def live(self, first: int, last: int, *, shadow: str | None = None) -> None:
+        """Answer live days as version 1 would, and score them in shadow; labels follow."""
+        usecase, store = self.house.usecase, self.house.store
+        window = TimeWindow(self.day(first), self.day(last))
+        read = open_source(usecase, "simulator").read(TimeWindow(self.day(first) - usecase.longest_window, window.end))
+        model = self.model()
+        plan = PlanRecord(model.plan.fingerprint, model.plan.names)
+        store.log.declare_plan(plan)
+        wanted = (read.events[usecase.event_time] >= window.start).to_numpy()
+        features = model.plan.build(read.events, read.revisions, window.end)[wanted].to_numpy()
+        events = read.events[wanted].reset_index(drop=True)
+        stamps = [to_us(t) for t in events[usecase.event_time]]
+        bodies = encode_bodies(events)
+        said = model.score(features)
+        flags = model.decide(said.calibrated)
+        records = [
+            ScoreRecord(
+                usecase.name, event_id, at, to_us(self.live_from), "live", body, plan.plan_id, row.tobytes(),
+                self.house.model, "1", "champion", model.contract_digest, float(raw), float(score),
+                float(model.threshold.value), bool(flag),
+            )
+            for event_id, at, body, row, raw, score, flag in zip(
+                events[usecase.event_id], stamps, bodies, features, said.raw, said.calibrated, flags, strict=True
+            )
+        ]  # fmt: skip
+        store.log.append(records)
+        if shadow is not None:
+            self._shadow(shadow, records, features)
+        # Also of the last days of history, whose labels were not known when it was imported.
+        known = read.revisions[read.revisions["y"] == 1]
+        rows = zip(known["event_id"], known["observed_at"], strict=True)
+        store.labels.add(
+            [LabelRecord(usecase.name, e, 1, to_us(at), "chargeback", to_us(at)) for e, at in rows], usecase.label
+        )
+
+    def _shadow(self, version: str, records: list[ScoreRecord], features: object) -> None:
+        model = self.model(version)
+        said = model.score(features)  # type: ignore[arg-type]  # the rows of live()
+        flags = model.decide(said.calibrated)
+        self.house.store.shadow.append(
+            [
+                ShadowRecord(
+                    r.usecase, r.event_id, self.house.model, version, "challenger", float(raw), float(score),
+                    float(model.threshold.value), bool(flag), None, r.received_at,
+                )
+                for r, raw, score, flag in zip(records, said.raw, said.calibrated, flags, strict=True)
+            ]
+        )  # fmt: skip
+
+    def challenger(self, threshold: float, folder: Path) -> ModelRef:
+        """Register version 1 with another threshold and appoint it on the first live day."""
+        changed = replace(self.model(), threshold=Threshold(threshold, threshold, threshold))
+        changed.save(folder)
+        ref = self.house.registry.register(folder, self.house.model)
+        release.appoint(
+            self.house.registry, self.house.store, ref, "challenger",
+            usecase=self.house.usecase, actor="test", now=self.live_from, reason="a test",
+        )  # fmt: skip
+        return ref
+
+
+@contextmanager
+def small_world(folder: Path, *, history: bool = True) -> Iterator[World]:
+    """A world in a folder of its own; ``INCUMBENT_HOME`` points there meanwhile."""
+    text = builtin_usecases()["fraud"].read_text(encoding="utf-8")
+    for old, new in SMALLER.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    file = folder / "small.toml"
+    file.write_text(text, encoding="utf-8")
+    mlflow_registry(folder / "home")
+    before = os.environ.get("INCUMBENT_HOME")
+    os.environ["INCUMBENT_HOME"] = str(folder / "home")
+    try:
+        house = open_house(str(file))
+        start = house.usecase.calendar.start_of(house.usecase.source.simulator.start)
+        live_from = start + (days_needed(house.usecase) + 2) * DAY
+        if history:
+            source = open_source(house.usecase, "simulator")
+            load_history(source, TimeWindow(start, live_from), house.store, house.usecase, live_from)
+        yield World(house, str(file), live_from)
+        house.store.close()
+    finally:
+        if before is None:
+            del os.environ["INCUMBENT_HOME"]
+        else:
+            os.environ["INCUMBENT_HOME"] = before
