@@ -212,22 +212,6 @@ def spool_bytes(folder: Path) -> int:
     return total
 
 
-def oldest_seconds(folder: Path, now: float) -> float:
-    """Age of the oldest segment's last write, in seconds; 0 for an empty spool.
-
-    Args:
-        folder: the spool of one use case.
-        now: seconds since 1970, machine time.
-    """
-    found = []
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(".seg"):
-                with contextlib.suppress(OSError):
-                    found.append(entry.stat().st_mtime)
-    return max(0.0, now - min(found)) if found else 0.0
-
-
 def is_alive(folder: Path, writer: str) -> bool:
     """Whether the process that writes under this name lives: the kernel drops its lock when it dies."""
     try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 
 from monitoring.digest import canonical_json
 from monitoring.store.engine import Database
@@ -105,12 +105,6 @@ class _SqlServing:
     def leave(self, usecase: str, replica: str) -> None:
         with self._database.write() as connection:
             connection.execute(delete(served).where(*_is(usecase, replica)))
-
-
-def count_replicas(database: Database, usecase: str) -> int:
-    """How many replicas ever said something and did not leave."""
-    with database.read() as connection:
-        return int(connection.execute(select(func.count()).where(served.c.usecase == usecase)).scalar_one())
 
 
 def _is(usecase: str, replica: str) -> tuple[Any, ...]:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from monitoring.errors import LeaseHeld
 from monitoring.policies import LabelPolicy
@@ -267,10 +267,3 @@ def _is(usecase: str, writer: str) -> tuple[Any, ...]:
 def _state(connection: Connection, usecase: str, writer: str) -> WriterState:
     rows = fetch(connection, _select().where(*_is(usecase, writer)))
     return WriterState(*rows[0]) if rows else WriterState(writer)
-
-
-def quarantined_rows(database: Database, usecase: str) -> int:
-    """How many records the quarantine table holds."""
-    query = select(func.coalesce(func.sum(quarantine.c.records), 0)).where(quarantine.c.usecase == usecase)
-    with database.read() as connection:
-        return int(connection.execute(query).scalar_one())
