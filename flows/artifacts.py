@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
@@ -58,7 +59,9 @@ def report_link(report: Path, settings: Settings) -> str:
     """Where a browser finds a report: over HTTP if the reports folder is served, else as a file."""
     base = os.environ.get("INCUMBENT_REPORTS_URL", "").rstrip("/")
     inside = report.is_relative_to(settings.reports)
-    return f"{base}/{report.relative_to(settings.reports).as_posix()}" if base and inside else report.as_uri()
+    if not (base and inside):
+        return report.as_uri()
+    return f"{base}/{quote(report.relative_to(settings.reports).as_posix())}"
 
 
 def _row(check: Check) -> dict[str, Any]:

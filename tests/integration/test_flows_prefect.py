@@ -1,4 +1,4 @@
-"""The deployments on a real Prefect server, run by a real process worker, from a foreign folder."""
+"""The whole stack, started as ``incumbent up`` does, from a foreign folder: deployments, runs, addresses."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from flows.errors import PortTaken
 from flows.home import open_home
-from flows.stack import Ports, Stack, running
+from flows.stack import Ports, Stack, running, start_all
 from tests.builders import tiny_model
 from tests.servers import House
 
@@ -26,6 +27,7 @@ class Office:
     house: House
     stack: Stack
     api: httpx.Client
+    folder: Path
 
     def deployment(self, flow: str) -> dict[str, Any]:
         answer = self.api.get(f"/deployments/name/{flow}/staging-fraud-{flow}")
@@ -59,10 +61,11 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     os.chdir(folder)  # deployments must not depend on where they are made
     try:
         with running(home, Ports.find()) as stack:
-            stack.start_prefect().wait_ready()
-            stack.start_worker()
+            started: list[str] = []
+            start_all(stack, started.append)
+            assert set(started) == {"Prefect server", "reports", "scribe", "service", "prefect-worker"}
             with httpx.Client(base_url=stack.urls["prefect"], timeout=30.0, trust_env=False) as api:
-                yield Office(house, stack, api)
+                yield Office(house, stack, api, folder)
     finally:
         os.chdir(before)
 
@@ -116,3 +119,27 @@ def test_runs_of_the_worker_end_in_states_that_say_why(office: Office) -> None:
     assert "no such file or folder" in state["message"]
     artifacts = office.api.post("/artifacts/filter", json={}).raise_for_status().json()
     assert "staging-fraud-drift-summary" in {artifact["key"] for artifact in artifacts}
+
+
+def test_every_part_answers_at_its_published_address(office: Office) -> None:
+    urls = office.stack.home.known_addresses()
+    assert urls == office.stack.urls
+    page = office.stack.home.settings.reports / "drift" / "page.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text("<p>a report</p>")
+    assert httpx.get(f"{urls['reports']}/drift/page.html", trust_env=False).text == "<p>a report</p>"
+    assert httpx.get(f"{urls['service']}/livez", trust_env=False).status_code == 200
+    assert httpx.get(f"{urls['prefect']}/health", trust_env=False).json() is True
+
+
+def test_a_second_stack_in_the_same_home_is_refused(office: Office) -> None:
+    with pytest.raises(PortTaken, match="already up"), running(office.stack.home, Ports.find()):
+        pass
+
+
+def test_state_lies_inside_the_home(office: Office) -> None:
+    home = office.stack.home
+    assert (home.prefect / "prefect.db").is_file()
+    assert (home.root / "bentoml").is_dir()
+    assert not (office.folder / ".prefect").exists()
+    assert sorted(p.name for p in office.folder.iterdir()) == ["home"]

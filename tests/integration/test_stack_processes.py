@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from flows.errors import StackError, StackNotReady
+from flows.home import open_home
 from flows.processes import Child, Command, free_port, last_lines, stop_all
+from flows.stack import Ports, running, stop_left_running
 
 
 def command(tmp_path: Path, code: str, **options: object) -> Command:
@@ -122,3 +124,28 @@ def test_a_preferred_port_that_is_taken_is_replaced_by_a_free_one() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         assert free_port(port) != port
+
+
+def test_a_stack_that_was_left_up_is_found_and_stopped_later(tmp_path: Path) -> None:
+    home = open_home(home=tmp_path)
+    argv = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with running(home, Ports.find(), outlive=True) as stack:
+        stack.children.append(Child(Command("part", argv, dict(os.environ), home.logs / "part.log", outlive=True)))
+        child = stack.children[0]
+        stack.leave()
+    assert home.known_addresses()["service"] == stack.urls["service"]
+    assert child.alive
+    assert stop_left_running(home) == ["part"]
+    assert gone(child.pid)
+    stop_all([child])
+    assert home.known_addresses() == {}
+
+
+def test_a_part_that_ends_by_itself_is_noticed(tmp_path: Path) -> None:
+    home = open_home(home=tmp_path)
+    with running(home, Ports.find()) as stack:
+        stack.children.append(Child(command(tmp_path, "raise SystemExit('boom')")))
+        while stack.children[0].alive:
+            time.sleep(0.02)
+        with pytest.raises(StackError, match=r"part ended with code 1.*boom"):
+            stack.check()
