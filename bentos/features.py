@@ -143,17 +143,18 @@ class FeaturePlan:
         Raises:
             FeatureError: for repeated ids, unranked label sources or open category lists.
         """
-        out = np.empty((len(events), len(self.names)), dtype=np.float32)
+        # Column by column in memory, as pandas keeps it: windows are written in another order than they are made.
+        out = np.empty((len(self.names), len(events)), dtype=np.float32)
         times = microseconds_of(events[self.event_time])
         for at, definition in enumerate(self.definitions):
             if isinstance(definition, ColumnDefinition):
-                out[:, at] = column_values(events[definition.column], definition)
+                out[at] = column_values(events[definition.column], definition)
             elif isinstance(definition, CalendarDefinition):
                 local = local_seconds(times, definition.timezone)
-                out[:, at] = part_of(definition.part, local, definition.night)
+                out[at] = part_of(definition.part, local, definition.night)
         if self.specs:
             self._build_windows(events, labels, (as_of.astimezone(UTC) - EPOCH) // MICROSECOND, times, out)
-        return pd.DataFrame(out, index=events.index, columns=list(self.names))
+        return pd.DataFrame(out.T, index=events.index, columns=list(self.names))
 
     def row(self, event: Event, state: WindowState) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Features of one event; it reads and is then added. float32 of ``len(names)``."""
@@ -231,7 +232,7 @@ class FeaturePlan:
             amounts: dict[tuple[str, int], Any] = {}
             for at, d in enumerate(self.definitions):
                 if isinstance(d, WindowDefinition) and d.spec.entity == entity:
-                    out[rows.order, at] = window_values(d.spec, rows, events, spans, amounts)
+                    out[at, rows.order] = window_values(d.spec, rows, events, spans, amounts)
 
 
 def _identity(definition: Definition) -> tuple[str, str]:

@@ -147,14 +147,23 @@ def label_spans(ids: pd.Series[Any], labels: pd.DataFrame, sources: Sequence[str
     Raises:
         FeatureError: for a label source that is not ranked.
     """
-    labels = labels[microseconds_of(labels["observed_at"]) <= as_of_us]
-    # Few events are ever positive; only their labels matter.
-    labels = labels[labels["event_id"].isin(labels.loc[labels["y"] == 1, "event_id"])]
-    candidates = np.flatnonzero(ids.isin(labels["event_id"]).to_numpy())
-    places = pd.Index(ids.iloc[candidates]).get_indexer(pd.Index(labels["event_id"]))
-    labels, rows = labels[places >= 0], candidates[places[places >= 0]]
+    ranks = label_ranks(labels, sources)
+    observed = microseconds_of(labels["observed_at"])
     y = labels["y"].to_numpy(dtype=np.int64)
-    return _spans(rows, microseconds_of(labels["observed_at"]), label_ranks(labels, sources), y)
+    about = labels["event_id"].to_numpy(dtype=object)
+    names = ids.to_numpy(dtype=object)
+    if len(about) == len(names) and (about == names).all():
+        # One label an event, in the order of the events: nothing has to be looked up.
+        rows = np.flatnonzero((y == 1) & (observed <= as_of_us))
+        return Spans(rows, observed[rows], np.full(len(rows), FOREVER, dtype=np.int64))
+    known = np.flatnonzero(observed <= as_of_us)
+    # Few events are ever positive; only their labels matter.
+    positive = about[known][y[known] == 1]
+    known = known[pd.Series(about[known], dtype=object).isin(positive).to_numpy()]
+    candidates = np.flatnonzero(ids.isin(positive).to_numpy())
+    places = pd.Index(names[candidates], dtype=object).get_indexer(pd.Index(about[known], dtype=object))
+    known, rows = known[places >= 0], candidates[places[places >= 0]]
+    return _spans(rows, observed[known], ranks[known], y[known])
 
 
 def label_ranks(labels: pd.DataFrame, sources: Sequence[str]) -> Ints:
