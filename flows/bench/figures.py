@@ -17,12 +17,23 @@ RIVALS = ("fastapi", "bento_default", "mlserver", "mlflow_serve", "asgi_echo")
 
 @dataclass
 class Round:
-    """One server's round, with what the log did meanwhile (ours only)."""
+    """One server's round.
+
+    Attributes:
+        measured: what the load generator says.
+        load_average: of the machine, when the round ended.
+        cpu_us, log_cpu_us: processor time a request of the server, and of what ships its log (ours only).
+        lag_s: how far the database was behind at the end (ours only).
+        shadow_pending: events that the challenger had still to score then.
+        void: the log was too far behind for the round to count.
+    """
 
     measured: Measured
+    load_average: float = 0.0
+    cpu_us: float = 0.0
+    log_cpu_us: float = 0.0
     lag_s: float = 0.0
     shadow_pending: int = 0
-    load_average: float = 0.0
     void: bool = False
 
 
@@ -32,8 +43,11 @@ Rounds = dict[str, list[Round]]
 def said(name: str, connections: int, found: Round) -> str:
     """One round in one line."""
     m = found.measured
-    log = f", log {found.lag_s:.1f} s behind, shadow {found.shadow_pending}" if name.startswith("ours") else ""
-    return f"{name} at {connections}: {m.rps:.0f}/s, p50 {m.p50_ms:.1f}, p99 {m.p99_ms:.1f} ms, {m.errors} errors{log}"
+    text = f"{name} at {connections}: {m.rps:.0f}/s, p50 {m.p50_ms:.1f}, p99 {m.p99_ms:.1f} ms, {m.errors} errors"
+    text += f", {found.cpu_us:.0f} us"
+    if name.startswith("ours"):
+        text += f" + {found.log_cpu_us:.0f} us, log {found.lag_s:.1f} s behind, shadow {found.shadow_pending}"
+    return text
 
 
 def summaries(rounds: Rounds) -> dict[str, Any]:
@@ -50,6 +64,7 @@ def _summary(name: str, rounds: list[Round]) -> dict[str, Any]:
         "p50_ms": statistics.median(m.p50_ms for m in measured),
         "p99_ms": statistics.median(m.p99_ms for m in measured),
         "errors": sum(m.errors for m in measured),
+        "cpu_us": round(statistics.median(r.cpu_us for r in valid), 1),
         "rps_range": [round(min(rates), 1), round(max(rates), 1)],
         "rounds": len(valid),
         "void": sum(r.void for r in rounds),
@@ -57,6 +72,7 @@ def _summary(name: str, rounds: list[Round]) -> dict[str, Any]:
     if name == "ours_batch100":
         result["events_per_s"] = round(result["rps"] * 100, 1)
     if name.startswith("ours"):
+        result["log_cpu_us"] = round(statistics.median(r.log_cpu_us for r in valid), 1)
         result["lag_s"] = round(max(r.lag_s for r in valid), 3)
         result["shadow_pending"] = max(r.shadow_pending for r in valid)
     return result
@@ -112,26 +128,17 @@ def machine() -> dict[str, Any]:
 
 
 def rows_for_people(found: Mapping[str, Any]) -> list[tuple[object, ...]]:
-    """The closed loops as rows: connections, server, rate, p50, p99, errors, times the rate of FastAPI and MLServer."""
+    """The closed loops as rows; see :data:`HEADERS`."""
     rows: list[tuple[object, ...]] = []
     for connections, servers in found["closed"].items():
         for name, figures in servers.items():
             against = [_times(servers, name, other) for other in ("fastapi", "mlserver")]
-            rows.append(
-                (
-                    int(connections),
-                    name,
-                    figures["rps"],
-                    figures["p50_ms"],
-                    figures["p99_ms"],
-                    figures["errors"],
-                    *against,
-                )
-            )
+            own = [figures[key] for key in ("rps", "p50_ms", "p99_ms", "errors", "cpu_us")]
+            rows.append((int(connections), name, *own, *against))
     return rows
 
 
-HEADERS = ("conns", "server", "req/s", "p50 ms", "p99 ms", "errors", "x fastapi", "x mlserver")
+HEADERS = ("conns", "server", "req/s", "p50 ms", "p99 ms", "errors", "cpu us", "x fastapi", "x mlserver")
 
 
 def _times(servers: Mapping[str, Any], name: str, other: str) -> float | None:

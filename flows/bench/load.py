@@ -88,7 +88,7 @@ class Generator:
         self.load = load
         self.record = record
         self.waits: deque[float] = deque()
-        self.idle: list[Connection] = []
+        self.idle: deque[Connection] = deque()
         self.connections: list[Connection] = []
         self.statuses: Counter[str] = Counter()
         self.sent = self.errors = 0
@@ -195,7 +195,7 @@ class Generator:
                 at = started + count / rate
                 count += 1
                 if self.idle:
-                    self.idle.pop().ask(at)
+                    self.idle.popleft().ask(at)  # in turn: a server closes connections that stay idle
                 else:
                     self.waits.append(at)
             if self.load.give_up and self.waits and now - self.waits[0] > _BACKLOG_SECONDS:

@@ -100,8 +100,11 @@ class Bench:
             self.plan.warm_up, rate, f"b{self._serial:04d}-", server.echo_ids,
         )  # fmt: skip
         with self.field.awake(server.group):
+            before = server.group.cpu_seconds()
             measured = run_load(load)
-            found = Round(measured, load_average=os.getloadavg()[0])
+            spent = [b - a for a, b in zip(before, server.group.cpu_seconds(), strict=True)]
+            share = 1e6 / max(1, measured.requests)
+            found = Round(measured, os.getloadavg()[0], spent[0] * share, sum(spent[1:]) * share)
             if server.group.home is not None:
                 self._look_at_log(server, found)
         self._sent[key] = self._sent.get(key, 0) + measured.events
@@ -111,16 +114,14 @@ class Bench:
         """Lag at the end of the load, then let the log catch up, so that the next round starts level."""
         assert server.group.home is not None
         watch = LagWatch(server.group.home)
-        behind = watch.lag()
+        behind, here = watch.lag(), watch.stored()
         found.shadow_pending = watch.shadow_pending()
-        before, deadline = -1, time.monotonic() + _DRAIN_SECONDS
-        waited = time.monotonic()
-        while (stored := watch.stored()) != before and time.monotonic() < deadline:
-            before = stored
+        stored, before, deadline = here, -1, time.monotonic() + _DRAIN_SECONDS
+        while stored != before and time.monotonic() < deadline:
             time.sleep(0.5)
-        # Nothing came after the first look: the age of the newest record was idleness, not lag.
-        moved = time.monotonic() - waited > 0.8
-        found.lag_s = behind if moved else 0.0
+            before, stored = stored, watch.stored()
+        # Where nothing came after the first look, the age of the newest record was idleness, not lag.
+        found.lag_s = behind if stored > here else 0.0
         found.void = found.lag_s > LAG_LIMIT
 
     def over(self) -> bool:

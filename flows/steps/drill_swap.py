@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -229,24 +229,21 @@ def _flip(changes: Changes, flips: int, notice: Notice) -> int:
 def itinerary(versions: int, flips: int) -> list[int | None]:
     """Which version takes office next; none is a rollback. New ones come every other time, until all were seen."""
     order: list[int | None] = []
-    here, before, unseen, old = 0, 0, iter(range(1, versions)), 0
+    seen, here, before, turn = 1, 0, 0, 0
     for number in range(1, flips + 1):
         if number % _ROLLBACK_EVERY == 0 and order and order[-1] is not None:
             order.append(None)
             here = before
             continue
-        wanted = next(unseen, None) if number % 2 else None
-        if wanted is None:
-            old = next(v for v in _round_robin(old, versions) if v != here)
-            wanted = old
+        if number % 2 and seen < versions:
+            wanted, seen = seen, seen + 1
+        else:
+            known = [version for version in range(seen) if version != here]
+            turn += 1
+            wanted = known[turn % len(known)]
         order.append(wanted)
         here, before = wanted, here
     return order
-
-
-def _round_robin(start: int, count: int) -> Iterator[int]:
-    for step in range(1, count + 1):
-        yield (start + step) % count
 
 
 class _Model(msgspec.Struct):
