@@ -70,7 +70,7 @@ def _run(args: argparse.Namespace) -> int:
     except expected_errors() as exc:
         if args.debug:
             raise
-        print(f"incumbent {args.command}: {exc}", file=sys.stderr)
+        print(" ".join([f"incumbent {args.command}: {exc}", *getattr(exc, "__notes__", ())]), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

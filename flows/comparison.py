@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from prefect import flow
 
@@ -14,16 +15,25 @@ from flows.views import comparison_view
 
 
 @flow(name="comparison", description="Compare challenger and champion on matured traffic.")
-def comparison(usecase: str | None = None, as_of: datetime | None = None) -> Outcome:
+def comparison(
+    usecase: str | None = None,
+    as_of: datetime | None = None,
+    html: Literal["on_change", "always", "never"] = "on_change",
+) -> Outcome:
     """Compare challenger and champion on the same matured events and store a verdict. Changes no role.
 
     Args:
         usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
         as_of: Business time of the comparison; nothing later is looked at. Empty takes now.
+        html: When a page is written: when the verdict changed, always, or never.
     """
     house = open_house(usecase)
     with recorded(house, "comparison", as_of) as run:
         duel = contestants(house.store, house.registry, house.model, run.as_of)
+        before = house.store.reports.latest(house.usecase.name, "comparison", challenger=duel.challenger)
         found = compare(house.store, house.usecase, house.snapshots, duel, run.as_of)
-        run.keep("comparison", found.verdict.outcome, found.to_json(), model=duel.champion, challenger=duel.challenger)
-        return run.conclude(comparison_view(found, run.as_of))
+        outcome = found.verdict.outcome
+        changed = found.result.days > 0 and (before is None or before.outcome != outcome)
+        page = house.comparison_page(found) if html == "always" or (html == "on_change" and changed) else None
+        run.keep("comparison", outcome, found.to_json(), model=duel.champion, challenger=duel.challenger, html=page)
+        return run.conclude(comparison_view(found, run.as_of, page))

@@ -30,6 +30,7 @@ from flows.steps.tale import summarise
 from monitoring.calendar import TimeWindow
 
 if TYPE_CHECKING:
+    from flows.deployed import Submitted
     from flows.outcome import Outcome
     from flows.sources.base import SourceRead
 
@@ -37,6 +38,8 @@ PACE = 50.0
 """Events a second that are sent one by one while the office changes hands."""
 SWAP_DAYS = 5
 """Live days that a change of office may take at most, at that pace."""
+LABELS_BY_FILE = 1
+"""Live day whose labels come from a file instead of HTTP."""
 PATIENCE = 60.0
 """Seconds that the log may take to catch up with a day of traffic."""
 
@@ -57,7 +60,11 @@ def run_demo(home: Home, *, keep: bool = False, plan: DemoPlan | None = None) ->
 
         house = open_house(home.settings.usecase)
         story = Story(house, stack, plan or plan_demo(house.usecase))
-        summary = story.tell()
+        try:
+            summary = story.tell()
+        except Exception as exc:
+            exc.add_note(f"(logs: {home.logs})")
+            raise
         (home.root / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         if keep:
             stack.leave()
@@ -74,6 +81,7 @@ class Story:
         plan: when what happens.
         today: the live day that comes next, counted from 0.
         as_of: business time: the end of the last live day.
+        under_way: runs of the worker that need not be waited for yet.
     """
 
     house: House
@@ -81,6 +89,7 @@ class Story:
     plan: DemoPlan
     today: int = 0
     as_of: datetime = field(init=False)
+    under_way: list[Submitted] = field(default_factory=list)
     bar: Bar = field(init=False)
     client: Replay = field(init=False)
 
@@ -99,6 +108,7 @@ class Story:
             self.days_until(self.drift_is_noticed)
             self.days_until(self.a_challenger_is_in_shadow)
             self.days_until(self.the_verdict_is_promote)
+            self.wait_for_runs()
             self.change_office("promotion", "the challenger catches more fraud at less cost")
             self.change_office("rollback", "the demo shows the way back")
         return self.figures()
@@ -116,18 +126,16 @@ class Story:
         with progress("Prefect server, deployments, worker"):
             server.wait_ready()
             self.stack.start_worker()
+            self.stack.start_scribe()
+            self.stack.start_service(vacant=True)
             self.stack.publish()
         with progress("first champion (training deployment)"):
-            source_choice = {"kind": "log"}
-            self.run("training", until=self.as_of, source=source_choice, reason="the first model")
+            self.run("training", until=self.as_of, source={"kind": "log"}, reason="the first model")
 
     def open_for_traffic(self) -> None:
-        """The service loads the champion and fills its windows from the log; the scribe starts shipping."""
-        with progress("service and scribe"):
-            scribe, service = self.stack.start_scribe(), self.stack.start_service()
-            service.wait_ready()
-            scribe.wait_ready()
-            self.stack.publish()
+        """The service loads the champion and fills its windows from the log."""
+        with progress("service: champion loaded, windows warm"):
+            self.stack.await_office()
 
     def days_until(self, came_true: Callable[[], bool]) -> None:
         """Live days, one after the other, until something came true at the end of one.
@@ -145,19 +153,13 @@ class Story:
         raise FlowRefused(f"after {self.today} live days it is still not so that {what}")
 
     def the_other_roads_were_used(self) -> bool:
-        """Labels from a file, a list scored in bulk, and a retraining that is not due, through the worker."""
-        from flows.deployed import submit, wait
-
+        """Labels from a file and a list scored in bulk, through the worker."""
         self.check_drift()
-        if self.today == 1:
-            file = self.house.settings.root / "inbox" / "labels" / "first-days.csv"
-            file.parent.mkdir(parents=True)
-            self.labels_of(self.today + 1).to_csv(file, index=False)
-            self.bar.say("labels from a file, a list in bulk")
-            runs = [submit(self.house.settings, self.house.usecase.name, "labels")]
-            runs.append(submit(self.house.settings, self.house.usecase.name, "scoring", end=_text(self.as_of)))
-            for run in runs:
-                wait(run)
+        file = self.house.settings.root / "inbox" / "labels" / "second-day.csv"
+        file.parent.mkdir(parents=True)
+        self.labels_of(LABELS_BY_FILE).to_csv(file, index=False)
+        self.run("labels")
+        self.begin("scoring", end=self.as_of)
         return True
 
     def drift_is_noticed(self) -> bool:
@@ -186,7 +188,7 @@ class Story:
         if challenger is None:
             self.bar.tell(f"day {self.today - 1}: the gates refused the new model")
             return False
-        self.run("evaluation", as_of=self.as_of)
+        self.begin("evaluation", as_of=self.as_of)
         self.bar.tell(f"day {self.today - 1}: version {challenger.version} passed the gates and is scored in shadow")
         return True
 
@@ -233,7 +235,7 @@ class Story:
     def end_of_day(self, sent: int) -> None:
         """Labels that become known tomorrow are posted, and the log catches up."""
         usecase, window = self.house.usecase, self.plan.day(self.today)
-        if self.today != 1:  # that day's labels come from a file
+        if self.today + 1 != LABELS_BY_FILE:
             self.client.send_labels(self.labels_of(self.today + 1))
         self.wait_for("the log", lambda: self.house.store.log.count(usecase.name, window) >= sent)
         self.stack.check()
@@ -248,15 +250,32 @@ class Story:
 
         return call(drift, usecase=self.house.reference, as_of=self.as_of, html="never", skew=False)
 
-    def run(self, flow: str, **parameters: Any) -> str:
-        """Run a deployment through the worker and wait for its end."""
-        from flows.deployed import submit, wait
+    def begin(self, flow: str, **parameters: Any) -> Submitted:
+        """Ask the worker for a run; live days go on meanwhile."""
+        from flows.deployed import submit
 
-        plain = {name: _text(value) if isinstance(value, datetime) else value for name, value in parameters.items()}
-        try:
-            return wait(submit(self.house.settings, self.house.usecase.name, flow, **plain))
-        except StackError as exc:
-            raise StackError(f"{exc.message}; look at {self.stack.home.logs / 'prefect-worker.log'}") from exc
+        plain = {name: v.isoformat() if isinstance(v, datetime) else v for name, v in parameters.items()}
+        self.under_way.append(submit(self.house.settings, self.house.usecase.name, flow, **plain))
+        return self.under_way[-1]
+
+    def run(self, flow: str, **parameters: Any) -> None:
+        """Run a deployment through the worker and wait for its end."""
+        self.begin(flow, **parameters)
+        self.wait_for_runs()
+
+    def wait_for_runs(self) -> None:
+        """Wait for every run that is under way.
+
+        Raises:
+            StackError: one did not complete; the message names the worker's log.
+        """
+        from flows.deployed import wait
+
+        while self.under_way:
+            try:
+                wait(self.under_way.pop(0))
+            except StackError as exc:
+                raise StackError(f"{exc.message}; look at {self.stack.home.logs / 'prefect-worker.log'}") from exc
 
     def wait_for(self, what: str, came_true: Callable[[], bool]) -> None:
         """Wait until something is so.
@@ -303,10 +322,6 @@ class Story:
 def _between(table: pd.DataFrame, column: str, window: TimeWindow) -> pd.DataFrame:
     inside = (table[column] >= window.start) & (table[column] < window.end)
     return table[inside].reset_index(drop=True)
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat()
 
 
 def _empty(home: Home) -> None:

@@ -18,6 +18,7 @@ from monitoring.calendar import TimeWindow
 if TYPE_CHECKING:
     from bentos.model import ScoringModel
     from bentos.roles import ModelRef, ModelRegistry, Role
+    from flows.steps.duel import Comparison
     from flows.steps.snapshot import SnapshotStore
     from flows.steps.watching import DriftFinding
     from monitoring.store import Store
@@ -103,6 +104,14 @@ class House:
         from flows.steps.pages import drift_page
 
         return drift_page(self.store, self.snapshots, self.settings.reports, self.usecase, model, finding)
+
+    def comparison_page(self, found: Comparison) -> Path:
+        """The page of a comparison, in the reports folder."""
+        from monitoring.pages import write_comparison_report
+
+        result = found.result
+        name = f"{result.champion}-{result.challenger}-{result.as_of:%Y%m%dT%H%M}.html".replace("/", "-")
+        return write_comparison_report(self.settings.reports / "comparison" / name, result, found.verdict)
 
     def last_day(self, as_of: datetime) -> TimeWindow:
         """The last whole business day before ``as_of``."""

@@ -84,8 +84,7 @@ class Child:
         Raises:
             StackError: when the child has ended; the message names its log file.
         """
-        if not self.alive:
-            raise StackError(f"{self.command.name} ended with code {self._process.returncode}{self._advice()}")
+        self.require_alive()
         return self.command.health_url is None or answers(self.command.health_url)
 
     def wait_ready(self) -> None:
@@ -95,13 +94,21 @@ class Child:
             StackError: when it ends.
             StackNotReady: when it is not ready in time; both messages name its log file.
         """
-        deadline = time.monotonic() + self.command.patience
-        while not self.ready():
+        self.wait_until(self.ready, self.command.patience)
+
+    def wait_until(self, came_true: Callable[[], bool], patience: float) -> None:
+        """Wait until something is so while this child lives; raises like :meth:`wait_ready`."""
+        deadline = time.monotonic() + patience
+        while not came_true():
+            self.require_alive()
             if time.monotonic() > deadline:
-                raise StackNotReady(
-                    f"{self.command.name} is not ready after {self.command.patience:.0f} s{self._advice()}"
-                )
+                raise StackNotReady(f"{self.command.name} is not ready after {patience:.0f} s{self._advice()}")
             time.sleep(0.1)
+
+    def require_alive(self) -> None:
+        """Raise :class:`StackError` when it has ended; the message names its log file."""
+        if not self.alive:
+            raise StackError(f"{self.command.name} ended with code {self._process.returncode}{self._advice()}")
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM to its whole group."""

@@ -19,7 +19,17 @@ from typing import Self
 from bentos.settings import Settings
 from flows.errors import PortTaken, StackError
 from flows.home import PROJECT, Home
-from flows.processes import Child, Command, born, end_group, ending_by_exception, free_port, last_lines, stop_all
+from flows.processes import (
+    Child,
+    Command,
+    answers,
+    born,
+    end_group,
+    ending_by_exception,
+    free_port,
+    last_lines,
+    stop_all,
+)
 
 POOL = "incumbent"
 """Name of the Prefect work pool; one process worker serves it."""
@@ -111,6 +121,15 @@ class Stack:
             health=f"{self.urls['service']}/{'livez' if vacant else 'readyz'}",
         )
 
+    def await_office(self, patience: float = 120.0) -> None:
+        """Wait until the running service has a champion in office and warm windows.
+
+        Raises:
+            StackNotReady: it has none in time; the message names its log file.
+        """
+        child = next(child for child in self.children if child.command.name == "service")
+        child.wait_until(lambda: answers(f"{self.urls['service']}/readyz"), patience)
+
     def start_scribe(self) -> Child:
         """Start what ships the spool to the database and scores the challenger."""
         return self._start("scribe", [sys.executable, "-m", "bentos.scribe"])
@@ -148,8 +167,7 @@ class Stack:
     def check(self) -> None:
         """Raise :class:`StackError` when a part has ended; the message names its log file."""
         for child in self.children:
-            if not child.alive:
-                child.ready()
+            child.require_alive()
 
     def stop(self) -> None:
         """Stop every part and remove the addresses; parts that were left running stay."""

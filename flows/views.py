@@ -101,7 +101,7 @@ def drift_event(finding: DriftFinding) -> dict[str, Any]:
     }
 
 
-def comparison_view(found: Comparison, as_of: datetime) -> Outcome:
+def comparison_view(found: Comparison, as_of: datetime, page: Path | None = None) -> Outcome:
     """A comparison: the verdict, and what both models cost on the same events."""
     verdict, result = found.verdict, found.result
     summary = f"{verdict.outcome.replace('_', ' ')}: {verdict.challenger} against {verdict.champion}. {_first(verdict)}"
@@ -112,7 +112,7 @@ def comparison_view(found: Comparison, as_of: datetime) -> Outcome:
     figures += [(f"cost of the challenger, {result.currency}", _interval(result.cost_challenger))]
     figures += [("days in shadow", found.shadow_days), ("days still needed", verdict.days_needed)]
     status: Status = "insufficient_data" if result.days == 0 else "done"
-    return Outcome("comparison", status, summary.strip(), as_of, found.to_json(), verdict.checks, figures)
+    return Outcome("comparison", status, summary.strip(), as_of, found.to_json(), verdict.checks, figures, page)
 
 
 def release_view(done: Release, as_of: datetime, verdict: Verdict | None = None) -> Outcome:

@@ -10,10 +10,10 @@ from flows.commands.common import Reply, common_arguments, instant, run_flow, us
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of one command."""
     common_arguments(parser, as_of=True)
+    if name in ("drift", "compare"):
+        choices = ("on_change", "always", "never")
+        parser.add_argument("--html", choices=choices, default="on_change", help="when a page is written")
     if name == "drift":
-        parser.add_argument(
-            "--html", choices=("on_change", "always", "never"), default="on_change", help="Evidently page"
-        )
         parser.add_argument("--no-skew", action="store_true", help="do not recompute features from raw events")
     if name in ("promote", "rollback"):
         parser.add_argument("--reason", default="", help="why, in a few words; without it only a preview is shown")
@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> Reply:
     if args.command == "drift":
         return run_flow(args, "drift", "drift check", as_of=as_of, html=args.html, skew=not args.no_skew)
     if args.command == "compare":
-        return run_flow(args, "comparison", "comparison", as_of=as_of)
+        return run_flow(args, "comparison", "comparison", as_of=as_of, html=args.html)
     module = "promotion" if args.command == "promote" else "rollback"
     preview = args.preview or not args.reason.strip()
     return run_flow(args, module, module, as_of=as_of, preview=preview, reason=args.reason)

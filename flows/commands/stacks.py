@@ -146,13 +146,15 @@ def _interval(figure: dict[str, Any] | None) -> str:
 
 
 def _where_to_look(home: Home, keep: bool) -> str:
+    from flows.stack import program
+
     lines = [f"summary   {home.root / 'summary.json'}"]
     lines += [f"report    {page}" for page in sorted(home.settings.reports.rglob("*.html"))]
     lines.append(f"mlflow    {mlflow_command(home)}")
     if keep:
         lines += [f"{name:<9} {url}" for name, url in home.known_addresses().items()]
-        lines.append("stop it   incumbent down --demo")
+        lines.append(f"stop it   {program('incumbent')} down --demo")
     else:
-        lines.append("all of it incumbent up --demo   (Prefect UI, service, reports)")
+        lines.append(f"prefect   {program('incumbent')} up --demo   (and the service, and the reports over HTTP)")
     lines.append(f"logs      {home.logs}")
     return "\n".join(lines)
