@@ -7,6 +7,7 @@ what a table accepts and a request refuses, or the reverse, would be training-se
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -84,6 +85,10 @@ class EventSchema:
         Raises:
             EventError: like :meth:`decode`, and for a value that JSON cannot hold.
         """
+        # The encoder writes infinity as null, which a nullable column would take for missing.
+        for name, value in values.items():
+            if isinstance(value, float) and math.isinf(value):
+                raise EventError(f"{name}: a finite number is needed")
         try:
             body = self._encoder.encode(dict(values))
         except (TypeError, ValueError) as exc:

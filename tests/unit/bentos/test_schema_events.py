@@ -238,6 +238,11 @@ def test_an_event_does_not_show_its_values_when_printed() -> None:
     assert "c1" not in repr(SCHEMA.decode(body()))
 
 
+def test_an_infinite_number_in_a_mapping_is_refused_and_not_taken_for_missing() -> None:
+    with pytest.raises(EventError, match="fee: a finite number"):
+        SCHEMA.event({**card_event(1), "fee": float("inf")})
+
+
 def test_a_mapping_with_an_aware_time_becomes_an_event() -> None:
     paris = timezone(timedelta(hours=1))
     event = SCHEMA.event(card_event(at=datetime(2026, 3, 2, 13, tzinfo=paris)))
