@@ -10,38 +10,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from flows.errors import FlowRefused, StackError
 from flows.home import Home
-from flows.house import House
-from flows.progress import Bar, progress
-from flows.stack import Ports, Stack, demo_home, running
-from flows.steps.demoplan import DAY, DemoPlan, plan_demo
+from flows.progress import progress
+from flows.stack import Ports, demo_home, running
+from flows.stage import LABELS_BY_FILE, Stage
+from flows.steps.demoplan import DemoPlan, plan_demo
 from flows.steps.replay import Replay, Traffic
 from flows.steps.tale import summarise
-from monitoring.calendar import TimeWindow
 
 if TYPE_CHECKING:
-    from flows.deployed import Submitted
     from flows.outcome import Outcome
-    from flows.sources.base import SourceRead
 
 PACE = 50.0
 """Events a second that are sent one by one while the office changes hands."""
 SWAP_DAYS = 5
 """Live days that a change of office may take at most, at that pace."""
-LABELS_BY_FILE = 1
-"""Live day whose labels come from a file instead of HTTP."""
-PATIENCE = 60.0
-"""Seconds that the log may take to catch up with a day of traffic."""
 
 
 def run_demo(home: Home, *, keep: bool = False, plan: DemoPlan | None = None) -> dict[str, Any]:
@@ -71,30 +60,8 @@ def run_demo(home: Home, *, keep: bool = False, plan: DemoPlan | None = None) ->
     return summary
 
 
-@dataclass
-class Story:
-    """The demo, chapter by chapter.
-
-    Attributes:
-        house: the demo's own use case, registry and database.
-        stack: the processes, started as the story needs them.
-        plan: when what happens.
-        today: the live day that comes next, counted from 0.
-        as_of: business time: the end of the last live day.
-        under_way: runs of the worker that need not be waited for yet.
-    """
-
-    house: House
-    stack: Stack
-    plan: DemoPlan
-    today: int = 0
-    as_of: datetime = field(init=False)
-    under_way: list[Submitted] = field(default_factory=list)
-    bar: Bar = field(init=False)
-    client: Replay = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.as_of = self.plan.live_from
+class Story(Stage):
+    """The demo, chapter by chapter."""
 
     def tell(self) -> dict[str, Any]:
         """All chapters, and the figures at the end."""
@@ -104,6 +71,7 @@ class Story:
             Replay(self.stack.urls["service"], self.house.usecase) as self.client,
             progress("live days", self.plan.expected_days) as self.bar,
         ):
+            self.post_labels(0)
             self.days_until(self.the_other_roads_were_used)
             self.days_until(self.drift_is_noticed)
             self.days_until(self.a_challenger_is_in_shadow)
@@ -144,9 +112,7 @@ class Story:
             FlowRefused: it did not within the plan's days.
         """
         while self.today < self.plan.live_days:
-            events = self.events_of(self.today)
-            self.client.send(events)
-            self.end_of_day(len(events))
+            self.live_day()
             if came_true():
                 return
         what = came_true.__name__.replace("_", " ")
@@ -223,26 +189,6 @@ class Story:
         self.bar.tell(f"day {self.today}: {flow}: version {before} out, version {after} in")
         self.finish_days(days, traffic.sent)
 
-    def finish_days(self, days: list[pd.DataFrame], sent: int) -> None:
-        """Send in batches what the days that were begun still hold."""
-        for events in days:
-            self.client.send(events.iloc[sent:])
-            self.end_of_day(len(events))
-            sent -= len(events)
-            if sent <= 0:
-                return
-
-    def end_of_day(self, sent: int) -> None:
-        """Labels that become known tomorrow are posted, and the log catches up."""
-        usecase, window = self.house.usecase, self.plan.day(self.today)
-        if self.today + 1 != LABELS_BY_FILE:
-            self.client.send_labels(self.labels_of(self.today + 1))
-        self.wait_for("the log", lambda: self.house.store.log.count(usecase.name, window) >= sent)
-        self.stack.check()
-        self.today += 1
-        self.as_of = window.end
-        self.bar(self.today, max(self.today, self.plan.expected_days))
-
     def check_drift(self) -> Outcome:
         """The daily drift check, in this process."""
         from flows.drift import drift
@@ -250,78 +196,10 @@ class Story:
 
         return call(drift, usecase=self.house.reference, as_of=self.as_of, html="never", skew=False)
 
-    def begin(self, flow: str, **parameters: Any) -> Submitted:
-        """Ask the worker for a run; live days go on meanwhile."""
-        from flows.deployed import submit
-
-        plain = {name: v.isoformat() if isinstance(v, datetime) else v for name, v in parameters.items()}
-        self.under_way.append(submit(self.house.settings, self.house.usecase.name, flow, **plain))
-        return self.under_way[-1]
-
-    def run(self, flow: str, **parameters: Any) -> None:
-        """Run a deployment through the worker and wait for its end."""
-        self.begin(flow, **parameters)
-        self.wait_for_runs()
-
-    def wait_for_runs(self) -> None:
-        """Wait for every run that is under way.
-
-        Raises:
-            StackError: one did not complete; the message names the worker's log.
-        """
-        from flows.deployed import wait
-
-        while self.under_way:
-            try:
-                wait(self.under_way.pop(0))
-            except StackError as exc:
-                raise StackError(f"{exc.message}; look at {self.stack.home.logs / 'prefect-worker.log'}") from exc
-
-    def wait_for(self, what: str, came_true: Callable[[], bool]) -> None:
-        """Wait until something is so.
-
-        Raises:
-            StackError: it is not in time, or a process ended.
-        """
-        deadline = time.monotonic() + PATIENCE
-        while not came_true():
-            self.stack.check()
-            if time.monotonic() > deadline:
-                raise StackError(f"{what} did not catch up within {PATIENCE:.0f} s; look at {self.stack.home.logs}")
-            time.sleep(0.05)
-
-    def shadow_pending(self) -> int:
-        """Answered events that the challenger has still to score."""
-        challenger = self.house.registry.resolve(self.house.model, "challenger")
-        return self.house.store.shadow.progress(self.house.usecase.name, challenger.label).pending
-
     def figures(self) -> dict[str, Any]:
         """What happened, read from the database."""
-        shown, failed = self.plan.live, self.client.total.failed
-        return summarise(self.house.store, self.house.usecase, self.house.model, shown, self.plan.shift_day, failed)
-
-    @cached_property
-    def world(self) -> SourceRead:
-        """Live events, and the labels of all events whose label is not known at the start."""
-        from flows.sources import open_source
-
-        source = open_source(self.house.usecase, "simulator", **self.plan.simulator())
-        start = self.plan.live_from - self.house.usecase.label.matures_after - DAY
-        return source.read(TimeWindow(start, self.plan.live.end))
-
-    def events_of(self, day: int) -> pd.DataFrame:
-        """The events of a live day, in order."""
-        return _between(self.world.events, self.house.usecase.event_time, self.plan.day(day))
-
-    def labels_of(self, day: int) -> pd.DataFrame:
-        """Positives that become known on a live day: most fraud teams are told of frauds only."""
-        known = _between(self.world.revisions, "observed_at", self.plan.day(day))
-        return known[known["y"] == 1]
-
-
-def _between(table: pd.DataFrame, column: str, window: TimeWindow) -> pd.DataFrame:
-    inside = (table[column] >= window.start) & (table[column] < window.end)
-    return table[inside].reset_index(drop=True)
+        usecase, plan = self.house.usecase, self.plan
+        return summarise(self.house.store, usecase, self.house.model, plan.live, plan.shift_day, self.client.total)
 
 
 def _empty(home: Home) -> None:

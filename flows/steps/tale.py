@@ -1,4 +1,4 @@
-"""The figures that the demo ends with. Every one of them is read from the database."""
+"""The figures that the demo ends with, read from the database; only what reached the client is its own word."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bentos.usecase import UseCase
+from flows.steps.replay import Tally
 from monitoring.calendar import TimeWindow
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def swaps(store: Store, usecase: UseCase, model: str, window: TimeWindow) -> dic
 
 
 def summarise(
-    store: Store, usecase: UseCase, model: str, live: TimeWindow, shift_day: int, failed_requests: int
+    store: Store, usecase: UseCase, model: str, live: TimeWindow, shift_day: int, client: Tally
 ) -> dict[str, Any]:
     """What ``summary.json`` holds.
 
@@ -54,16 +55,16 @@ def summarise(
         model: name in the registry.
         live: event times of the replayed traffic.
         shift_day: live day on which the world changed, counted from 0.
-        failed_requests: as the client counted them: a request without an answer leaves no row.
+        client: what the client counted: answers that it got, and requests that failed and left no row.
     """
     answers = store.log.answers(usecase.name, live)
     changed = swaps(store, usecase, model, live)
     verdict = _last_promoting(store, usecase)
     promotion, rollback = changed.get("promotion"), changed.get("rollback")
     return {
-        "rows_scored": len(answers),
+        "rows_scored": client.answered,
         "rows_logged": store.log.count(usecase.name, live),
-        "failed_requests": failed_requests,
+        "failed_requests": client.failed,
         "days": int(answers["event_time"].dt.floor("D").nunique()),
         "shift_day": shift_day,
         "noticed_day": _noticed(store, usecase, live, shift_day),

@@ -1,0 +1,114 @@
+"""The demo's days, without processes: a client and a database that remember."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bentos.usecase import load_usecase
+from flows.demo import Story
+from flows.errors import FlowRefused, StackError
+from flows.stage import LABELS_BY_FILE
+from flows.steps.demoplan import plan_demo
+
+FRAUD = load_usecase("fraud")
+
+
+@dataclass
+class Client:
+    """Remembers what was sent."""
+
+    events: list[str] = field(default_factory=list)
+    labels: list[pd.DataFrame] = field(default_factory=list)
+    refuse: int = 0
+
+    def send(self, events: pd.DataFrame) -> None:
+        self.events += events["transaction_id"].tolist()
+
+    def send_labels(self, labels: pd.DataFrame) -> int:
+        self.labels.append(labels)
+        return self.refuse
+
+
+class Bar:
+    def __call__(self, done: int, total: int) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def tell(self, text: str) -> None: ...
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    log = SimpleNamespace(count=lambda _usecase, _window: 10**6)
+    house: Any = SimpleNamespace(usecase=FRAUD, store=SimpleNamespace(log=log))
+    stack: Any = SimpleNamespace(check=lambda: None, home=SimpleNamespace(logs=tmp_path))
+    plan = plan_demo(FRAUD, shift_day=1, overrides=(("customers", 30), ("terminals", 60)))
+    told = Story(house, stack, plan)
+    told.bar, told.client = Bar(), Client()  # type: ignore[assignment]  # stand-ins
+    return told
+
+
+def client(story: Story) -> Client:
+    found: Any = story.client
+    assert isinstance(found, Client)
+    return found
+
+
+def test_a_live_day_sends_that_days_events_in_order_and_moves_business_time(story: Story) -> None:
+    story.live_day()
+    times = story.events_of(0)["tx_time"]
+    assert client(story).events == story.events_of(0)["transaction_id"].tolist()
+    assert times.is_monotonic_increasing
+    assert (times >= story.plan.live_from).all()
+    assert (story.today, story.as_of) == (1, story.plan.day(0).end)
+
+
+def test_labels_of_each_day_are_posted_once_but_for_those_that_come_by_file(story: Story) -> None:
+    story.post_labels(0)
+    for _ in range(3):
+        story.live_day()
+    posted = pd.concat(client(story).labels)
+    days = (posted["observed_at"] - story.plan.live_from) // pd.Timedelta(days=1)
+    assert LABELS_BY_FILE not in set(days)
+    assert posted["event_id"].is_unique
+    assert (posted["y"] == 1).all()
+    assert len(story.labels_of(LABELS_BY_FILE)) > 0
+
+
+def test_a_refused_label_stops_the_story(story: Story) -> None:
+    story.live_day()
+    client(story).refuse = 2
+    with pytest.raises(StackError, match=r"2 labels were refused; look at .*service\.log"):
+        story.live_day()
+
+
+@pytest.mark.parametrize("sent", [0, 5, 60, 130])
+def test_days_that_were_begun_one_by_one_are_finished_in_batches(story: Story, sent: int) -> None:
+    days = [story.events_of(day) for day in range(5)]
+    whole = pd.concat(days)["transaction_id"].tolist()
+    story.finish_days(days, sent)
+    finished = sum(len(day) for day in days[: story.today])
+    assert whole[:sent] + client(story).events == whole[:finished]
+    assert finished >= sent
+
+
+def test_a_story_that_does_not_come_true_is_given_up(story: Story) -> None:
+    story.today = story.plan.live_days - 1
+
+    def pigs_fly() -> bool:
+        return False
+
+    with pytest.raises(FlowRefused, match="still not so that pigs fly"):
+        story.days_until(pigs_fly)
+
+
+def test_waiting_names_the_logs_when_time_is_up(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.stage.PATIENCE", 0.1)
+    with pytest.raises(StackError, match=r"the log did not catch up"):
+        story.wait_for("the log", lambda: False)
