@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     """Where state lives and how the service behaves."""
 
     model_config = SettingsConfigDict(
-        env_prefix="INCUMBENT_", frozen=True, extra="ignore", use_attribute_docstrings=True
+        env_prefix="INCUMBENT_", env_ignore_empty=True, frozen=True, extra="ignore", use_attribute_docstrings=True
     )
 
     home: Path = Path(".incumbent")
