@@ -40,7 +40,7 @@ lint: $(STAMP) ## ruff, mypy and import-linter
 	$(BIN)/lint-imports
 
 test: $(STAMP) lint ## all checks and the default tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP) ## the longer suite: published results on real data, an MLflow server
 	$(BIN)/python -m pytest -m slow
