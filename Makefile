@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
 
 # Prefect, MLflow and BentoML phone home unless told not to; nothing here needs it.
 export DO_NOT_TRACK := 1
@@ -48,9 +50,9 @@ test-slow: $(STAMP) ## the longer suite: published results on real data, an MLfl
 bench: $(STAMP) ## performance claims, measured side by side
 	$(BIN)/incumbent bench features
 
-lock: ## pin every dependency again, with hashes and without any index host
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-		--no-annotate --no-header --extra dev pyproject.toml -o requirements.lock
+lock: $(STAMP) ## pin every dependency again, with hashes and without any index host
+	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) -c requirements.lock bentos/requirements.in -o bentos/requirements.txt
 
 clean: ## remove state and caches, keep .venv
 	rm -rf .incumbent .pytest_cache .mypy_cache .ruff_cache .hypothesis
