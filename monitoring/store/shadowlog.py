@@ -156,8 +156,9 @@ def _unscored(query: Select[Any], usecase: str, model: str) -> Select[Any]:
     same = and_(s.usecase == p.usecase, s.model == name, s.version == version, s.event_id == p.event_id)
     source = predictions.join(shadow_watches, and_(*_watch(usecase, model))).outerjoin(shadow, same)
     return query.select_from(source).where(
-        p.usecase == usecase,
-        p.row_id > w.low_row,
+        # Not by the index on usecase, which holds all history: by row_id, from the watch's place on.
+        func.coalesce(p.usecase, "") == usecase,
+        p.row_id > select(w.low_row).where(*_watch(usecase, model)).scalar_subquery(),
         p.received_at >= w.since,
         p.origin == "live",
         p.features.is_not(None),
