@@ -44,6 +44,7 @@ class Load(msgspec.Struct, frozen=True):
         rate: requests a second of an open loop; none is a closed loop.
         ids: what every event id of this round begins with.
         echo_ids: whether an answer must hold the (first) id that was sent.
+        holds: text that every answer must hold.
         record: file that receives every answer, a line each: machine time, id, status, JSON.
         give_up: whether an open loop ends when the server cannot follow.
     """
@@ -58,6 +59,7 @@ class Load(msgspec.Struct, frozen=True):
     ids: str = "b-"
     echo_ids: bool = True
     record: str = ""
+    holds: str = ""
     give_up: bool = True
 
 
@@ -97,6 +99,7 @@ class Generator:
         self.ends = asyncio.Event()
         self._bodies = bodies
         self._ids = load.ids.encode()
+        self._holds = load.holds.encode()
         self._per_request = events_of(load.body.kind)
         self._next_id = 0
         self._started = time.perf_counter()
@@ -138,7 +141,7 @@ class Generator:
         if good and self.load.echo_ids:
             # A list may be answered 200 although some of its events were refused in their places.
             good = connection.id in body and (self._per_request == 1 or body.count(_SCORE) == self._per_request)
-        if not good:
+        if not good or self._holds not in body:
             self.fail(status.decode("latin-1") if status != b"200" else "wrong answer")
         elif self.measure_from <= now < self.measure_to:
             self.times.append(now - connection.since)

@@ -100,6 +100,7 @@ class Server:
         group: the processes behind it.
         port, path, kind: where requests go and what they hold.
         echo_ids: whether answers must name the event.
+        holds: text that every answer must hold.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Server:
     path: str
     kind: Kind
     echo_ids: bool = True
+    holds: str = ""
 
 
 @dataclass
@@ -230,7 +232,7 @@ def _ours(root: Path, base: BenchHome, models: BenchModels) -> list[Server]:
         Server("ours_vector", precomputed, ports[2], "/score", "row"),
         Server("ours_event", event, ports[0], "/score", "event"),
         Server("ours_batch100", event, ports[0], "/score/batch", "batch"),
-        Server("ours_explain", event, ports[0], "/score?explain=true", "event"),
+        Server("ours_explain", event, ports[0], "/score?explain=true", "event", holds='"reasons"'),
         Server("ours_no_shadow", still, ports[1], "/score", "event"),
     ]
 

@@ -28,7 +28,7 @@ LAG_LIMIT = 5.0
 """Seconds that the database may be behind at the end of a round; else the round is void and repeated."""
 SOAK_RATE = 1000.0
 _REPEATS = 2
-_DRAIN_SECONDS = 60.0
+_DRAIN_SECONDS = 15.0
 _HEADROOM = 16_000
 """Events a second for which different bodies are made."""
 
@@ -97,7 +97,7 @@ class Bench:
         self._serial += 1
         load = Load(
             server.port, server.path, self.field.body(server, count, self._sent.get(key, 0)), connections, seconds,
-            self.plan.warm_up, rate, f"b{self._serial:04d}-", server.echo_ids,
+            self.plan.warm_up, rate, f"b{self._serial:04d}-", server.echo_ids, holds=server.holds,
         )  # fmt: skip
         with self.field.awake(server.group):
             before = server.group.cpu_seconds()
@@ -111,7 +111,7 @@ class Bench:
         return found
 
     def _look_at_log(self, server: Server, found: Round) -> None:
-        """Lag at the end of the load, then let the log catch up, so that the next round starts level."""
+        """Lag at the end of the load, then let log and shadow catch up, so that the next round starts level."""
         assert server.group.home is not None
         watch = LagWatch(server.group.home)
         behind, here = watch.lag(), watch.stored()
@@ -120,6 +120,8 @@ class Bench:
         while stored != before and time.monotonic() < deadline:
             time.sleep(0.5)
             before, stored = stored, watch.stored()
+        while watch.shadow_pending() and time.monotonic() < deadline:
+            time.sleep(0.5)
         # Where nothing came after the first look, the age of the newest record was idleness, not lag.
         found.lag_s = behind if stored > here else 0.0
         found.void = found.lag_s > LAG_LIMIT
