@@ -29,7 +29,7 @@ def comparison(
     """
     house = open_house(usecase)
     with recorded(house, "comparison", as_of) as run:
-        duel = contestants(house.store, house.registry, house.model, run.as_of)
+        duel = contestants(house.store, house.registry, house.usecase, house.model, run.as_of)
         before = house.store.reports.latest(house.usecase.name, "comparison", challenger=duel.challenger)
         found = compare(house.store, house.usecase, house.snapshots, duel, run.as_of)
         outcome = found.verdict.outcome

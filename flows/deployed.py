@@ -32,7 +32,7 @@ def submit(settings: Settings, usecase: str, flow: str, **parameters: object) ->
     return Submitted(flow, run.id)
 
 
-def wait(submitted: Submitted, patience: float = 240.0) -> str:
+def wait(submitted: Submitted, patience: float = 600.0) -> str:
     """Wait for the end of a run and return the message of its final state.
 
     Raises:

@@ -46,7 +46,7 @@ class Command:
     environment: Mapping[str, str]
     log: Path
     health_url: str | None = None
-    patience: float = 90.0
+    patience: float = 180.0
     grace: float = 12.0
     outlive: bool = False
 

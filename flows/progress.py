@@ -64,10 +64,12 @@ def progress(title: str, total: int | None = None, stream: TextIO | None = None)
 def _terminal_bar(title: str, total: int | None, out: TextIO) -> Iterator[Bar]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
+    note = Column(no_wrap=True, overflow="ellipsis", ratio=1)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
-    with Progress(*columns, console=Console(file=out)) as rich:
+               TimeElapsedColumn(), TextColumn("{task.fields[note]}", table_column=note))  # fmt: skip
+    with Progress(*columns, console=Console(file=out), expand=True) as rich:
         task = rich.add_task(title, total=total, note="")
 
         class Shown:
@@ -81,6 +83,7 @@ def _terminal_bar(title: str, total: int | None, out: TextIO) -> Iterator[Bar]:
                 rich.console.print(text, highlight=False)
 
         yield Shown()
+        rich.update(task, note="")
         if total is None:  # a step that never counted is complete when it ends
             rich.update(task, completed=rich.tasks[task].completed or 1, total=rich.tasks[task].total or 1)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +37,8 @@ POOL = "incumbent"
 """Name of the Prefect work pool; one process worker serves it."""
 SERVICE = "bentos.service:Incumbent"
 
+_ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with, never a default
+
 Notice = Callable[[str], None]
 """Called with the name of each part that became ready."""
 
@@ -56,8 +60,21 @@ class Ports:
         return cls(prefect, service, reports, host)
 
     def url(self, port: int) -> str:
-        """``http://host:port``."""
-        return f"http://{self.host}:{port}"
+        """Where this machine reaches a part."""
+        return f"http://{'127.0.0.1' if self.everywhere else self.host}:{port}"
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether every address of this machine is listened on."""
+        return self.host in _ANY
+
+    @property
+    def link_base(self) -> str:
+        """Where a browser, perhaps on another machine, reaches the reports."""
+        chosen = os.environ.get("INCUMBENT_REPORTS_URL")
+        return chosen or (
+            f"http://{socket.gethostname()}:{self.reports}" if self.everywhere else self.url(self.reports)
+        )
 
     @property
     def urls(self) -> dict[str, str]:
@@ -93,8 +110,7 @@ class Stack:
     @property
     def environment(self) -> dict[str, str]:
         """Environment of every part, and of whoever talks to them."""
-        urls = self.urls
-        return self.home.environment(prefect_url=urls["prefect"], reports_url=urls["reports"])
+        return self.home.environment(prefect_url=self.urls["prefect"], reports_url=self.ports.link_base)
 
     def start_prefect(self) -> Child:
         """Start the server; it needs 7 to 15 seconds, so others may work meanwhile."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LABELS_BY_FILE = 1
 """Live day whose labels come from a file instead of HTTP."""
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds that the log may take to catch up with a day of traffic."""
 
 

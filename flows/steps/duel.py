@@ -51,22 +51,25 @@ class Comparison:
         }
 
 
-def contestants(store: Store, registry: ModelRegistry, model: str, as_of: datetime) -> Duel:
+def contestants(store: Store, registry: ModelRegistry, usecase: UseCase, model: str, as_of: datetime) -> Duel:
     """Who is compared with whom at ``as_of``, and since when.
 
-    Roles are those of the journal at that time, so that a past day can be judged again.
+    Roles are those of the journal at that time, so that a past day can be judged again. Where no model
+    of ours is in office and the use case declares an external incumbent, that is the champion.
 
     Raises:
         FlowRefused: nobody was in office, or nobody was under comparison.
     """
     champion = _holder(store, registry, model, "champion", as_of)
     challenger = _holder(store, registry, model, "challenger", as_of)
-    if champion is None:
+    outsider = usecase.incumbent
+    if champion is None and outsider is None:
         raise FlowRefused(f"nobody holds office for {model}; train a first model")
     if challenger is None:
         raise FlowRefused(f"no version of {model} is under comparison; train one, or wait for retraining")
     since = max(at for _, at in _terms(store, model, "challenger", challenger, as_of))
-    return Duel(f"{model}/{champion}", f"{model}/{challenger}", since)
+    held = f"{model}/{champion}" if champion is not None or outsider is None else f"{outsider.column}/0"
+    return Duel(held, f"{model}/{challenger}", since)
 
 
 def compare(store: Store, usecase: UseCase, snapshots: SnapshotStore, duel: Duel, as_of: datetime) -> Comparison:

@@ -97,10 +97,11 @@ def windows_before(usecase: UseCase, as_of: datetime) -> list[TimeWindow]:
     return windows[::-1]
 
 
-def answering(store: Store, usecase: UseCase, window: TimeWindow) -> ModelRef | None:
-    """The version that gave the newest answer of a window: who was in office then, by the log itself."""
+def answering(store: Store, usecase: UseCase, name: str, window: TimeWindow) -> ModelRef | None:
+    """The version of a model that gave the newest answer of a window: who was in office, by the log itself."""
     answers = store.log.answers(usecase.name, window)
-    return None if answers.empty else ModelRef.parse(str(answers["model"].iloc[-1]))
+    ours = answers[answers["model"].str.rpartition("/")[0] == name] if len(answers) else answers
+    return None if ours.empty else ModelRef.parse(str(ours["model"].iloc[-1]))
 
 
 def served(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow) -> Served:
@@ -121,7 +122,7 @@ def in_office(store: Store, registry: ModelRegistry, model: str, usecase: UseCas
         RoleVacant: there is no champion either.
     """
     windows = windows_before(usecase, as_of)
-    ref = answering(store, usecase, TimeWindow(windows[0].start, windows[-1].end))
+    ref = answering(store, usecase, model, TimeWindow(windows[0].start, windows[-1].end))
     return ref or registry.resolve(model, "champion")
 
 
@@ -143,7 +144,8 @@ def check_drift(
 
 def _compare(usecase: UseCase, model: ScoringModel, seen: Served) -> DriftReport:
     days = usecase.calendar.days_of(seen.answers["event_time"])
-    scores = seen.answers["score"].to_numpy()
+    # Another version may have answered some of these events: its scores have another distribution.
+    scores = model.score(seen.features.to_numpy()).calibrated
     return compare_profile(model.profile, seen.features, usecase.drift, scores, days=days, window=seen.window)
 
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from flows.home import Home, deployment_values, open_home, usecase_reference
 from flows.processes import born
+from flows.stack import Ports
 
 
 @pytest.fixture
@@ -98,3 +100,13 @@ def test_deployment_values_follow_the_environment(monkeypatch: pytest.MonkeyPatc
     values = deployment_values()
     assert values["env"] == "prod"
     assert values["home"] == str(tmp_path)
+
+
+def test_links_name_a_host_that_others_can_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("INCUMBENT_REPORTS_URL", raising=False)
+    here, everywhere = Ports(1, 2, 3), Ports(1, 2, 3, "0.0.0.0")
+    assert here.link_base == "http://127.0.0.1:3"
+    assert everywhere.urls["service"] == "http://127.0.0.1:2"
+    assert everywhere.link_base == f"http://{socket.gethostname()}:3"
+    monkeypatch.setenv("INCUMBENT_REPORTS_URL", "https://reports.example")
+    assert everywhere.link_base == "https://reports.example"
