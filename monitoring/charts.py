@@ -110,6 +110,13 @@ def _shade(scale: Scale, low: Line, high: Line) -> list[str]:
     both = [None if a is None or b is None else (a, b) for a, b in zip(low.values, high.values, strict=True)]
     parts = []
     for run in _runs(both):
+        if len(run) == 1:  # a single step has no width to shade
+            x, (bottom, top) = scale.x(run[0][0]), run[0][1]
+            parts.append(
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{scale.y(top):.1f}" y2="{scale.y(bottom):.1f}"'
+                f' stroke="{COLOURS[0]}" stroke-width="6" opacity=".3"/>'
+            )
+            continue
         upper = [f"{scale.x(i):.1f},{scale.y(pair[1]):.1f}" for i, pair in run]
         lower = [f"{scale.x(i):.1f},{scale.y(pair[0]):.1f}" for i, pair in reversed(run)]
         parts.append(f'<polygon points="{" ".join(upper + lower)}" fill="{COLOURS[0]}" opacity=".15"/>')
@@ -129,5 +136,5 @@ def _runs(values: Sequence[T | None]) -> list[list[tuple[int, T]]]:
 def _legend(lines: Sequence[Line], band: tuple[Line, Line] | None) -> str:
     items = [f'<span style="color:{c}">■ {escape(line.name)}</span>' for c, line in zip(COLOURS, lines, strict=False)]
     if band is not None:
-        items.append(f"<span>shaded: {escape(band[0].name)}</span>")
+        items.append(f"<span>shaded, from the step on where they are finite: {escape(band[0].name)}</span>")
     return f'<p class="legend">{" ".join(items)}</p>'

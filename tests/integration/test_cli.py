@@ -85,7 +85,7 @@ def test_a_house_is_filled_and_a_model_trained_from_a_persons_own_csv(
 
 def test_the_chain_of_decisions_is_shown_and_verified(capsys: pytest.CaptureFixture[str], world: World) -> None:
     shown = said(capsys, world, "audit", "show")
-    assert [d["kind"] for d in shown["decisions"]][0] == "installation.planned"
+    assert shown["decisions"][0]["kind"] == "installation.planned"
     assert said(capsys, world, "audit", "verify") == {"problems": []}
 
 
@@ -105,7 +105,7 @@ def test_a_bench_prints_one_object_or_says_what_it_needs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("INCUMBENT_BENCH_DATA", raising=False)
-    assert main(["bench", "handbook", "--json"]) == 1
+    assert main(["bench", "handbook", "--json"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "--data FILE" in captured.err
@@ -121,3 +121,8 @@ def test_a_command_finds_its_home_from_any_folder(
 
 def test_nothing_is_up_and_so_nothing_is_stopped(capsys: pytest.CaptureFixture[str], world: World) -> None:
     assert said(capsys, world, "down") == {"stopped": []}
+
+
+def test_a_time_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str], world: World) -> None:
+    assert main(["drift", "--as-of", "yesterday", "--usecase", world.reference]) == 2
+    assert "2026-03-01" in capsys.readouterr().err

@@ -84,3 +84,10 @@ def test_a_chart_leaves_gaps_and_survives_a_flat_line() -> None:
 def test_ticks_are_round_and_lie_within_the_range() -> None:
     assert ticks(0.0, 10.0) == [0.0, 5.0, 10.0]
     assert all(-3.2 <= t <= 7.9 for t in ticks(-3.2, 7.9))
+
+
+def test_a_bound_that_is_known_for_one_step_only_is_drawn_as_a_bar() -> None:
+    edges = (Line("bounds", [None, None, 1.0]), Line("bounds", [None, None, 3.0]))
+    picture = chart([Line("mean", [2.0, 2.0, 2.0])], ["a", "b", "c"], band=edges)
+    assert 'stroke-width="6"' in picture
+    assert "polygon" not in picture
