@@ -63,7 +63,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from flows.commands.common import Reply, expected_errors, show
+    from flows.commands.common import Reply, UsageRefused, expected_errors, show
 
     try:
         reply: Reply = _module(COMMANDS[args.command][0]).run(args)
@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.debug:
             raise
         print(" ".join([f"incumbent {args.command}: {exc}", *getattr(exc, "__notes__", ())]), file=sys.stderr)
-        return 1
+        return 2 if isinstance(exc, UsageRefused) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
