@@ -229,8 +229,8 @@ class Generator:
         return self.measured(spent)
 
     def measured(self, cpu_share: float) -> Measured:
-        """The figures; requests that never left count as errors of an overrun."""
-        waiting = sum(1 for c in self.connections if c.since) + len(self.waits)
+        """The figures; what was due and never left counts as an error of an overrun, else the round ended first."""
+        waiting = sum(1 for c in self.connections if c.since) + (len(self.waits) if self.overrun else 0)
         if waiting:
             self.errors += waiting
             self.statuses["no answer"] += waiting
