@@ -111,6 +111,7 @@ class Story(Stage):
         Raises:
             FlowRefused: it did not within the plan's days.
         """
+        self.bar.say("")
         while self.today < self.plan.live_days:
             self.live_day()
             if came_true():
