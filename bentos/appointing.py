@@ -31,8 +31,8 @@ def appoint(
     """Make a version ``@challenger`` or ``@candidate``; ``None`` when it holds the role already.
 
     Raises:
-        ReleaseError: another version is under comparison and ``replace`` was not said, the version must
-            not serve, or another release is under way.
+        ReleaseError: another version is under comparison and ``replace`` was not said, the version is in
+            office or must not serve, or another release is under way.
     """
     desk = desk_of(registry, store, usecase, ref.name, check, 0.0)
     contract = desk.contract_of(ref.version)
@@ -40,6 +40,8 @@ def appoint(
         here = desk.holder(role)
         if here == ref.version and desk.journalled(role) == ref.version:
             return None
+        if desk.holder("champion") == ref.version:
+            raise ReleaseError(f"version {ref.version} is in office; it cannot be @{role} as well")
         if role == "challenger" and here not in (None, ref.version) and not replace:
             raise ReleaseError(f"version {here} is under comparison; a challenger keeps its place until its verdict")
         store.journal.check(lease)

@@ -82,6 +82,8 @@ def promote(
     champion = None if verdict.champion is None else ModelRef.parse(verdict.champion)
     # An external incumbent is no version of this model: while it is in office the role is vacant.
     from_version = champion.version if champion is not None and champion.name == to.name else None
+    if from_version == to.version:
+        raise ReleaseError(f"the verdict compares version {to.version} with itself, which promotes nobody")
     desk = desk_of(registry, store, usecase, to.name, check, wait_seconds)
     wanted = Request(
         "promotion", from_version, to.version, verdict.digest, actor, reason or "; ".join(verdict.reasons[:1]), now

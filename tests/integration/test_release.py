@@ -260,6 +260,21 @@ def test_a_challenger_keeps_its_place_until_its_verdict(ready: Town) -> None:
     assert (last.payload["replaced"], last.payload["reason"]) == ("2", "it passed")
 
 
+@pytest.mark.parametrize("role", ["challenger", "candidate"])
+def test_the_version_in_office_is_not_its_own_challenger(ready: Town, role: str) -> None:
+    with pytest.raises(ReleaseError, match="version 1 is in office"):
+        ready.appoint("1", role, replace=True)
+    assert ready.roles() == ready.journalled() == {"champion": "1", "challenger": "2"}
+
+
+def test_a_version_is_not_promoted_over_itself(ready: Town) -> None:
+    ready.registry.point(MODEL, "challenger", "1")
+    with pytest.raises(ReleaseError, match="compares version 1 with itself"):
+        ready.promote(compared("1", "1"))
+    assert ready.roles()["champion"] == "1"
+    assert ready.store.journal.unfinished(MODEL) == []
+
+
 def test_a_dismissed_challenger_leaves_its_role_on_the_record(ready: Town) -> None:
     names = {"usecase": fraud(), "actor": "ann", "now": LATER, "reason": "60 days without a verdict"}
     made = dismiss(ready.registry, ready.store, MODEL, "challenger", **names)  # type: ignore[arg-type]  # by name
