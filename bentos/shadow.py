@@ -45,6 +45,7 @@ class _Seat:
     failures: int = 0
     not_before: float = 0.0
     advance_at: float = 0.0
+    after: int = 0  # rows up to here were looked at; the watch's own place moves every 10 s only
     positions: dict[str, NDArray[np.intp] | None] = field(default_factory=dict)
 
     def give_up(self) -> None:
@@ -151,17 +152,22 @@ class ShadowScorer:
     def _serve(self, seat: _Seat) -> ShadowResult:
         if time.monotonic() < seat.not_before:
             return ShadowResult()
-        rows = self._store.shadow.pending(self._usecase, seat.ref.label, self._chunk)
-        if len(rows) < self._chunk and time.monotonic() >= seat.advance_at:
-            seat.advance_at = time.monotonic() + _ADVANCE_SECONDS
+        if time.monotonic() >= seat.advance_at:
+            # Now and then from the start: a row may become visible after a later one.
+            seat.advance_at, seat.after = time.monotonic() + _ADVANCE_SECONDS, 0
             self._store.shadow.advance(self._usecase, seat.ref.label)
+        newest = self._store.shadow.newest_row()
+        rows = self._store.shadow.pending(self._usecase, seat.ref.label, self._chunk, seat.after)
+        after = rows[-1].row_id if len(rows) == self._chunk else newest
         if not rows:
+            seat.after = after
             return ShadowResult()
         child = self._child(seat)
         if child is None:
             return ShadowResult(failures=1)
         records, failures = self._score(seat, child, rows)
         self._store.shadow.append(records)
+        seat.after = after if len(records) == len(rows) else seat.after
         errors = sum(record.error is not None for record in records)
         return ShadowResult(len(records) - errors, errors, failures, full=len(rows) == self._chunk)
 

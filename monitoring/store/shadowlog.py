@@ -27,11 +27,12 @@ _SETTLED_US: Final = 30_000_000
 
 @dataclass(frozen=True)
 class PendingRow:
-    """An answered event that a model has not scored yet, with its features as served."""
+    """An answered event that a model has not scored yet, with its features as served; ``row_id`` is its place."""
 
     event_id: str
     plan_id: str
     features: bytes
+    row_id: int
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,15 @@ class ShadowLog(Protocol):
         """
         ...
 
-    def pending(self, usecase: str, model: str, limit: int) -> list[PendingRow]:
-        """Oldest answered events since the watch began that this model neither answered nor scored."""
+    def pending(self, usecase: str, model: str, limit: int, after: int = 0) -> list[PendingRow]:
+        """Oldest answered events since the watch began that this model neither answered nor scored.
+
+        ``after`` leaves out rows up to that place: a caller that has just looked at them saves the database that.
+        """
+        ...
+
+    def newest_row(self) -> int:
+        """Place of the newest row of the log; a row that is still being written may get an earlier one."""
         ...
 
     def advance(self, usecase: str, model: str) -> None:
@@ -99,11 +107,16 @@ class _SqlShadowLog:
             )
             return int(since)
 
-    def pending(self, usecase: str, model: str, limit: int) -> list[PendingRow]:
+    def pending(self, usecase: str, model: str, limit: int, after: int = 0) -> list[PendingRow]:
         p = predictions.c
-        query = select(p.event_id, p.plan_id, p.features).order_by(p.row_id).limit(limit)
+        query = select(p.event_id, p.plan_id, p.features, p.row_id).where(p.row_id > after)
+        query = query.order_by(p.row_id).limit(limit)
         with self._database.read() as connection:
             return [PendingRow(*row) for row in fetch(connection, _unscored(query, usecase, model))]
+
+    def newest_row(self) -> int:
+        with self._database.read() as connection:
+            return int(connection.execute(select(func.max(predictions.c.row_id))).scalar() or 0)
 
     def advance(self, usecase: str, model: str) -> None:
         p = predictions.c
