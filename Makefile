@@ -49,6 +49,7 @@ test-slow: $(STAMP) ## the longer suite: published results on real data, an MLfl
 
 bench: $(STAMP) ## performance claims, measured side by side
 	$(BIN)/incumbent bench features
+	$(BIN)/incumbent bench serving --quick
 
 lock: $(STAMP) ## pin every dependency again, with hashes and without any index host
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
