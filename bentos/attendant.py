@@ -82,6 +82,11 @@ class Attendant:
         self._beat_due = 0.0
         self._wake.set()
 
+    @property
+    def label_cursor(self) -> int:
+        """Place in the labels table up to which the windows know the labels; 0 before the first."""
+        return self._keeper.label_cursor if self._cursor is None else self._cursor
+
     def stop(self) -> None:
         """Sign off and end."""
         self._stop.set()

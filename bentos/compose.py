@@ -170,6 +170,7 @@ class Runtime:
                 },
                 "registry": {"reachable": view.reachable, "polled_at": view.polled_at},
                 "input_schema": self.schema.fingerprint,
+                "labels_known_up_to": self.attendant.label_cursor,
             }
         )
 

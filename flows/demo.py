@@ -126,6 +126,7 @@ class Story(Stage):
         file.parent.mkdir(parents=True)
         self.labels_of(LABELS_BY_FILE).to_csv(file, index=False)
         self.run("labels")
+        self.await_labels(LABELS_BY_FILE)
         self.begin("scoring", end=self.as_of)
         return True
 

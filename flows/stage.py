@@ -88,6 +88,21 @@ class Stage:
         refused = 0 if day == LABELS_BY_FILE else self.client.send_labels(self.labels_of(day))
         if refused:
             raise StackError(f"{refused} labels were refused; look at {self.stack.home.logs / 'service.log'}")
+        if day != LABELS_BY_FILE:
+            self.await_labels(day)
+
+    def await_labels(self, day: int) -> None:
+        """Wait until the service's windows know the labels of a day.
+
+        A simulated day lasts a second or two, which is what a label needs on its road through the
+        log; without waiting, the first events of a day would be scored on yesterday's labels.
+        """
+        name, events = self.house.usecase.name, list(self.labels_of(day)["event_id"])
+        if not events:
+            return
+        self.wait_for("the log of labels", lambda: len(self.house.store.labels.of_events(name, events)) >= len(events))
+        last = max(label.label_id for label in self.house.store.labels.of_events(name, events))
+        self.wait_for("the windows", lambda: self.client.model()["labels_known_up_to"] >= last)
 
     def begin(self, flow: str, **parameters: Any) -> Submitted:
         """Ask the worker for a run; live days go on meanwhile."""

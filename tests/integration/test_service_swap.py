@@ -175,6 +175,9 @@ def test_a_label_reaches_the_windows_through_the_table(server: Server, house: Ho
     assert server.post("/labels", json.dumps(said).encode()).status_code == 200
     house.ship()
     _until(lambda: server.metrics()["incumbent_applied_labels_total"] > applied)
+    with house.store() as store:
+        (label,) = store.labels.of_events("fraud", ["t-fraud"])
+    _until(lambda: server.card()["labels_known_up_to"] >= label.label_id)
     server.score(event("t-after", terminal_id="m-risky", tx_time=later.isoformat()))
     house.ship()
     with house.store() as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,8 @@ from flows.demo import Story
 from flows.errors import FlowRefused, StackError
 from flows.stage import LABELS_BY_FILE
 from flows.steps.demoplan import plan_demo
+from monitoring.store import LabelRecord, Store, memory_store
+from monitoring.store.frames import to_us
 
 FRAUD = load_usecase("fraud")
 
@@ -26,13 +29,23 @@ class Client:
     events: list[str] = field(default_factory=list)
     labels: list[pd.DataFrame] = field(default_factory=list)
     refuse: int = 0
+    store: Store = field(default_factory=memory_store)
+    known: list[int] = field(default_factory=lambda: [0])
 
     def send(self, events: pd.DataFrame) -> None:
         self.events += events["transaction_id"].tolist()
 
     def send_labels(self, labels: pd.DataFrame) -> int:
         self.labels.append(labels)
+        rows = zip(labels["event_id"], labels["observed_at"], strict=True)
+        self.store.labels.add([LabelRecord("fraud", e, 1, to_us(at), "chargeback", 0) for e, at in rows], FRAUD.label)
         return self.refuse
+
+    def model(self) -> dict[str, Any]:
+        """The windows are one question behind the table."""
+        said = {"labels_known_up_to": self.known[-1]}
+        self.known.append(self.store.labels.tail("fraud", 0)[1])
+        return said
 
 
 class Bar:
@@ -44,14 +57,16 @@ class Bar:
 
 
 @pytest.fixture
-def story(tmp_path: Path) -> Story:
+def story(tmp_path: Path) -> Iterator[Story]:
+    sender = Client()
     log = SimpleNamespace(count=lambda _usecase, _window: 10**6)
-    house: Any = SimpleNamespace(usecase=FRAUD, store=SimpleNamespace(log=log))
+    house: Any = SimpleNamespace(usecase=FRAUD, store=SimpleNamespace(log=log, labels=sender.store.labels))
     stack: Any = SimpleNamespace(check=lambda: None, home=SimpleNamespace(logs=tmp_path))
     plan = plan_demo(FRAUD, shift_day=1, overrides=(("customers", 30), ("terminals", 60)))
     told = Story(house, stack, plan)
-    told.bar, told.client = Bar(), Client()  # type: ignore[assignment]  # stand-ins
-    return told
+    told.bar, told.client = Bar(), sender  # type: ignore[assignment]  # stand-ins
+    yield told
+    sender.store.close()
 
 
 def client(story: Story) -> Client:
@@ -79,6 +94,16 @@ def test_labels_of_each_day_are_posted_once_but_for_those_that_come_by_file(stor
     assert posted["event_id"].is_unique
     assert (posted["y"] == 1).all()
     assert len(story.labels_of(LABELS_BY_FILE)) > 0
+
+
+def test_a_day_begins_when_the_windows_know_its_labels(story: Story) -> None:
+    story.post_labels(0)
+    story.live_day()
+    story.live_day()
+    _, last = client(story).store.labels.tail("fraud", 0)
+    assert last > 0
+    assert client(story).known[-2] >= last
+    assert client(story).known[0] < last
 
 
 def test_a_refused_label_stops_the_story(story: Story) -> None:
