@@ -49,7 +49,8 @@ def _up(args: argparse.Namespace) -> Reply:
         data = _addresses(stack)
         if args.detach:
             stack.leave()
-            return Reply(data, f"{_shown(data)}\n\nstop it with: incumbent down")
+            words = "incumbent down --demo" if args.demo else "incumbent down"
+            return Reply(data, f"{_shown(data)}\n\nstop it with: {words}")
         _show_and_wait(stack, data, args)
     return Reply({"stopped": True}, "stopped")
 
