@@ -11,8 +11,7 @@
     │   └── SnapshotCorrupt        "snapshot_corrupt"     the content differs from its digest
     ├── TrainingError              "training"             a model cannot be made
     │   ├── OneClass               "one_class"            a fold holds one class only
-    │   ├── TooFewRows             "too_few_rows"         a fold or the history is too short
-    │   └── NotReproducible        "not_reproducible"     the same data and seed gave another model
+    │   └── TooFewRows             "too_few_rows"         a fold or the history is too short
     ├── EvaluationError            "evaluation"           a candidate cannot be judged
     ├── FlowRefused                "refused"              a precondition of the flow does not hold
     └── StackError                 "stack"                a process of the local stack misbehaves
@@ -110,12 +109,6 @@ class TooFewRows(TrainingError):
     """A fold, or the history before it, is too short."""
 
     code = "too_few_rows"
-
-
-class NotReproducible(TrainingError):
-    """The same data, code and seed gave another model."""
-
-    code = "not_reproducible"
 
 
 class EvaluationError(FlowError):

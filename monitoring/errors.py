@@ -1,15 +1,12 @@
 """Errors of the monitoring room, named by the state they report.
 
 MonitoringError
-├── InsufficientEvidence   too few rows, days or positives to say anything
 ├── ProfileMismatch        a window lacks a column that the reference profile holds
 ├── UnfairWindow           a model would be judged on rows it learnt from, or two models on different rows
 ├── ReportFailed           a page for people could not be made; what it reports on is unharmed
-├── PolicyError            a policy contradicts itself
 └── StoreError             the database refused or contradicts a request
     ├── StoreUnavailable   the database cannot be reached, is locked or full (retry)
     ├── RowRefused         one row cannot be stored as it is (retrying cannot help)
-    ├── ConflictingLabel   two labels of equal rank disagree
     ├── JournalConflict    an append would break the decision chain
     └── LeaseHeld          another holder has the lease, or took it over
 """
@@ -19,10 +16,6 @@ from __future__ import annotations
 
 class MonitoringError(Exception):
     """Base of every error that this room raises on purpose."""
-
-
-class InsufficientEvidence(MonitoringError):
-    """There are too few rows, days or positives; the message says how many are needed."""
 
 
 class ProfileMismatch(MonitoringError):
@@ -37,10 +30,6 @@ class ReportFailed(MonitoringError):
     """A page could not be made; the findings themselves are stored and unharmed."""
 
 
-class PolicyError(MonitoringError):
-    """A policy contradicts itself; the message names both values."""
-
-
 class StoreError(MonitoringError):
     """The database refused a request or contradicts it."""
 
@@ -51,10 +40,6 @@ class StoreUnavailable(StoreError):
 
 class RowRefused(StoreError):
     """A row cannot be stored as it is; the message says why, never a value of it."""
-
-
-class ConflictingLabel(StoreError):
-    """Two labels of equal rank say different things about one event."""
 
 
 class JournalConflict(StoreError):
