@@ -3,6 +3,11 @@
 IncumbentError
 ├── UseCaseError           the use-case file is wrong: file, key, found, allowed
 ├── SettingsError          an environment variable is wrong
+├── AccessError            a request is not allowed
+│   ├── KeyMissing         it carries no API key
+│   ├── KeyInvalid         its key is unknown, expired or revoked
+│   └── ScopeMissing       its key may not ask for this
+├── KeyFileError           the file of API keys cannot be used
 ├── EventError             an event does not fit the schema
 │   └── DuplicateEvent     the id was answered before with another body
 ├── ModelError             something is wrong with a model version
@@ -40,6 +45,26 @@ class UseCaseError(IncumbentError):
 
 class SettingsError(IncumbentError):
     """An environment variable holds something that cannot be used."""
+
+
+class AccessError(IncumbentError):
+    """A request is not allowed; the text never holds a key."""
+
+
+class KeyMissing(AccessError):
+    """The request carries no API key."""
+
+
+class KeyInvalid(AccessError):
+    """The key is unknown, expired or revoked."""
+
+
+class ScopeMissing(AccessError):
+    """The key is valid, but not for this."""
+
+
+class KeyFileError(IncumbentError):
+    """The file of API keys is missing, is no such file, or cannot be changed as asked."""
 
 
 class EventError(IncumbentError):

@@ -59,6 +59,16 @@ class Settings(BaseSettings):
     journal_required: bool = True
     """Whether a champion is served only when the journal of decisions holds its contract digest."""
 
+    keys: str = ""
+    """File of API keys; empty is ``keys.json`` inside ``home``."""
+    keys_required: Literal["auto", "always"] = "auto"
+    """``auto`` asks for keys unless the service listens on this machine alone; ``always`` asks in any case."""
+
+    @property
+    def keys_file(self) -> Path:
+        """File of API keys; see :mod:`bentos.keys`."""
+        return Path(self.keys).expanduser().absolute() if self.keys else self.root / "keys.json"
+
     @property
     def root(self) -> Path:
         """``home`` as an absolute path."""
