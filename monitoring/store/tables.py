@@ -287,5 +287,19 @@ served = Table(
     _time("seen_at"),
 )
 
+pins = Table(
+    "pins",
+    metadata,
+    Column("model", Text, primary_key=True),
+    _text("usecase"),
+    _text("version"),
+    _optional_text("from_version"),
+    _text("contract"),
+    Column("decision", BigInteger, nullable=False),
+    _text("actor"),
+    _text("reason"),
+    _time("pinned_at"),
+)
+
 APPEND_ONLY = (decisions, roles)
 """Tables whose rows the database itself refuses to change or delete."""
