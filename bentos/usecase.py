@@ -45,6 +45,7 @@ from monitoring.policies import (
     CapacityPolicy,
     CostModel,
     DriftPolicy,
+    FairnessPolicy,
     GatePolicy,
     LabelPolicy,
     Policy,
@@ -108,6 +109,7 @@ class UseCase(Policy):
     promotion: PromotionPolicy = PromotionPolicy()
     drift: DriftPolicy = DriftPolicy()
     retrain: RetrainPolicy = RetrainPolicy()
+    fairness: FairnessPolicy = FairnessPolicy()
     incumbent: ExternalIncumbent | None = None
 
     @field_validator("timezone")

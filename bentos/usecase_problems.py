@@ -41,6 +41,7 @@ def problems(usecase: UseCase) -> Iterator[Problem]:
         yield from _reference(usecase, "cost.false_negative", usecase.cost.false_negative, _NUMBERS)
     if usecase.incumbent is not None:
         yield from _reference(usecase, "incumbent.column", usecase.incumbent.column, ("float",))
+    yield from _fairness_problems(usecase)
     yield from _leaks(usecase)
 
 
@@ -77,6 +78,18 @@ def _event_problems(usecase: UseCase) -> Iterator[Problem]:
     for key, name in (("event_id", usecase.event_id), ("event_time", usecase.event_time)):
         if any(c.name == name and c.nullable for c in usecase.columns):
             yield key, f"{name!r}, which is nullable", "a column that every event has"
+
+
+def _fairness_problems(usecase: UseCase) -> Iterator[Problem]:
+    policy = usecase.fairness
+    for key, names in (("sensitive", policy.sensitive), ("slices", policy.slices)):
+        for name in names:
+            yield from _reference(usecase, f"fairness.{key}", name, (*_TEXTS, *_NUMBERS, "boolean"))
+    numbers = {c.name for c in usecase.columns if c.type in _NUMBERS}
+    for name in {*policy.sensitive, *policy.slices} & numbers - set(policy.edges):
+        yield f"fairness.edges.{name}", "nothing", "edges that cut the number into groups, for example [30, 50]"
+    for name in sorted(set(policy.edges) - numbers):
+        yield f"fairness.edges.{name}", f"{name!r}, which is no number", "edges for numbers only"
 
 
 def _feature_problems(usecase: UseCase, feature: object, where: str) -> Iterator[Problem]:

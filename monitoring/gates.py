@@ -57,6 +57,7 @@ class Evidence(Stored):
         latency_p99_ms: 99th percentile of scoring one event, milliseconds.
         model_mb: size of the stored model, megabytes.
         trained_until: end of the training data, which must not reach into ``window``.
+        fairness: comparisons of sensitive groups on the same rows (:mod:`monitoring.fairness`), judged already.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Evidence(Stored):
     latency_p99_ms: float | None = None
     model_mb: float | None = None
     trained_until: datetime | None = None
+    fairness: tuple[Check, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "latency_p99_ms", finite(self.latency_p99_ms))
@@ -214,6 +216,7 @@ def _gate_checks(candidate: Evidence, incumbent: Evidence | None, policy: GatePo
             "champion_gain", _difference(precision, incumbent.value("average_precision")), -policy.max_champion_loss,
             "average precision above the champion's on the same rows",
         )  # fmt: skip
+    yield from candidate.fairness
 
 
 def _floor(evidence: Evidence, name: str, limit: float) -> Check:

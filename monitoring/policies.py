@@ -155,6 +155,46 @@ class RetrainPolicy(Policy):
     """Retrainings in any 30 days."""
 
 
+class FairnessPolicy(Policy):
+    """Which groups must be treated alike, and how much difference is allowed."""
+
+    sensitive: tuple[str, ...] = ()
+    """Event columns whose groups are compared and judged."""
+    slices: tuple[str, ...] = ()
+    """Event columns by which figures are cut, without limits."""
+    edges: dict[str, tuple[float, ...]] = {}
+    """Edges at which a number is cut into groups, by column; each group holds its lower edge."""
+    reference: dict[str, str] = {}
+    """Group that the others of a column are compared with; by default the largest."""
+    max_parity_difference: Positive = 0.1
+    """Largest difference of the shares that are flagged."""
+    max_opportunity_difference: Positive = 0.1
+    """Largest difference of recall."""
+    min_disparate_impact: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.8
+    """Smallest ratio of the shares that are flagged, either way round."""
+    min_rows: Count = 100
+    """Rows of a group below which parity is not judged."""
+    min_positives: Count = 30
+    """Positives of a group below which opportunity is not judged."""
+    max_groups: Annotated[int, Field(ge=2, le=200)] = 20
+    """Groups of one column; the smallest beyond them are one group."""
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
+    """Level of the Benjamini-Hochberg control over all comparisons."""
+    insufficient_blocks: bool = False
+    """Whether too little evidence holds a model back as a failure does."""
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        named = {*self.sensitive, *self.slices}
+        for key in (*self.edges, *self.reference):
+            if key not in named:
+                raise ValueError(f"{key!r} is neither sensitive nor a slice")
+        for column, edges in self.edges.items():
+            if not edges or list(edges) != sorted(set(edges)):
+                raise ValueError(f"edges of {column!r} must rise: {edges}")
+        return self
+
+
 Absent = Literal["negative", "unknown"]
 
 

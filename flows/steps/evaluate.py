@@ -21,6 +21,7 @@ from flows.steps.baseline import baseline_scores
 from flows.steps.fit import require_both_classes
 from flows.steps.table import Fold
 from monitoring.calendar import TimeWindow
+from monitoring.fairness import FairnessReport, assess
 from monitoring.gates import Evidence
 from monitoring.performance import Performance, measure
 
@@ -50,6 +51,10 @@ class Judged:
             top_k=usecase.evaluation.top_k,
             seed=seed,
         )
+
+    def fairness(self, usecase: UseCase) -> FairnessReport:
+        """The decisions by sensitive group and slice (:func:`monitoring.fairness.assess`)."""
+        return assess(self.fold.groups, self.fold.y, self.flags, usecase.fairness)
 
 
 def scored(model: ScoringModel, fold: Fold) -> Judged:
@@ -96,6 +101,7 @@ def candidate_evidence(
         latency_p99_ms=latency_ms,
         model_mb=sum(len(data) for data in model.files.values()) / 1e6,
         trained_until=trained_until,
+        fairness=flagged.fairness(usecase).checks(usecase.fairness),
     )
 
 

@@ -17,6 +17,8 @@ from monitoring.cost import Prices, prices_of
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int8]
+GROUP = "group."
+"""Prefix of the columns that hold the values of sensitive columns and slices."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +30,8 @@ class Fold:
         window: event times of the rows.
         features: float32, one row an event, columns in plan order, C order.
         rows: ``event_id``, ``event_time``, ``day`` (business day), ``y`` (0 or 1); where the use case
-            declares them, ``cost`` (of missing the event), ``entity`` (of card precision) and
-            ``external`` (the score of an external incumbent).
+            declares them, ``cost`` (of missing the event), ``entity`` (of card precision), ``external``
+            (the score of an external incumbent) and ``group.<column>`` for each sensitive column or slice.
     """
 
     name: str
@@ -52,6 +54,12 @@ class Fold:
         if "cost" in self.rows:
             return Prices(self.rows["cost"].to_numpy(), usecase.cost.false_positive)
         return prices_of(usecase.cost)
+
+    @property
+    def groups(self) -> pd.DataFrame:
+        """Values of the sensitive columns and slices, named as the use case names them."""
+        names = [name for name in map(str, self.rows) if name.startswith(GROUP)]
+        return self.rows[names].rename(columns=lambda name: name.removeprefix(GROUP))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -137,4 +145,6 @@ def _rows(usecase: UseCase, events: pd.DataFrame, labels: pd.DataFrame) -> pd.Da
         rows["entity"] = events[usecase.evaluation.entity].to_numpy()
     if usecase.incumbent is not None:
         rows["external"] = events[usecase.incumbent.column].to_numpy(dtype=np.float64)
+    for column in dict.fromkeys((*usecase.fairness.sensitive, *usecase.fairness.slices)):
+        rows[f"{GROUP}{column}"] = events[column].to_numpy()
     return rows

@@ -15,6 +15,7 @@ from flows.steps.split import back
 from monitoring.calendar import TimeWindow
 from monitoring.cost import prices_of
 from monitoring.drift import DriftAlarm, DriftReport, combine, compare_profile
+from monitoring.fairness import FairnessReport, assess
 from monitoring.measured import to_plain
 from monitoring.performance import Performance, matured, measure
 from monitoring.skew import SkewReport, feature_skew
@@ -50,6 +51,8 @@ class DriftFinding:
         alarm: what the windows say together.
         performance: figures of the latest matured week, or none while nothing has matured.
         skew: of the newest window, or none where it was not asked for.
+        fairness: decisions of the latest matured week by sensitive group and slice, or none where
+            nothing has matured or nothing is declared.
     """
 
     model: str
@@ -58,6 +61,7 @@ class DriftFinding:
     alarm: DriftAlarm
     performance: Performance | None = None
     skew: SkewReport | None = None
+    fairness: FairnessReport | None = None
 
     @property
     def latest(self) -> DriftReport:
@@ -139,6 +143,7 @@ def check_drift(
         combine(reports, usecase.drift),
         matured_performance(store, usecase, as_of),
         skew_of(store, usecase, model, seen[-1]) if skew else None,
+        matured_fairness(store, usecase, as_of),
     )
 
 
@@ -151,15 +156,33 @@ def _compare(usecase: UseCase, model: ScoringModel, seen: Served) -> DriftReport
 
 def matured_performance(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> Performance | None:
     """What was achieved in the latest ``days`` whose labels have all matured; none without an answer."""
-    end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
-    window = TimeWindow(back(usecase.calendar, end, timedelta(days=days)), end)
-    answers = store.log.answers(usecase.name, window)
-    known = store.labels.known(usecase.name, as_of, usecase.label, window)
-    rows = matured(answers, known, as_of, usecase.label, usecase.calendar)
+    window, rows = _matured_rows(store, usecase, as_of, days)
     if rows.empty:
         return None
     prices = prices_of(usecase.cost, with_cost_column(store, usecase, window, rows))
     return measure(rows["y"], rows["score"], rows["decision"], prices, days=rows["day"])
+
+
+def matured_fairness(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> FairnessReport | None:
+    """The decisions of the latest matured ``days`` by sensitive group and slice; none without rows or groups."""
+    columns = dict.fromkeys((*usecase.fairness.sensitive, *usecase.fairness.slices))
+    if not columns:
+        return None
+    window, rows = _matured_rows(store, usecase, as_of, days)
+    if rows.empty:
+        return None
+    wanted = {usecase.event_id: "identifier"} | {name: usecase.column(name).type for name in columns}
+    events = store.log.events(usecase.name, window, wanted)
+    both = rows.merge(events.rename(columns={usecase.event_id: "event_id"}), on="event_id", how="left")
+    return assess(both[list(columns)], both["y"], both["decision"], usecase.fairness)
+
+
+def _matured_rows(store: Store, usecase: UseCase, as_of: datetime, days: int) -> tuple[TimeWindow, pd.DataFrame]:
+    end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
+    window = TimeWindow(back(usecase.calendar, end, timedelta(days=days)), end)
+    answers = store.log.answers(usecase.name, window)
+    known = store.labels.known(usecase.name, as_of, usecase.label, window)
+    return window, matured(answers, known, as_of, usecase.label, usecase.calendar)
 
 
 def with_cost_column(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame) -> pd.DataFrame:

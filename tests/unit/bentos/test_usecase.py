@@ -219,3 +219,19 @@ def test_the_zone_and_the_day_boundary_define_the_day() -> None:
 def test_a_use_case_round_trips_through_json() -> None:
     usecase = fraud()
     assert UseCase.model_validate_json(usecase.model_dump_json()) == usecase
+
+
+@pytest.mark.parametrize(
+    ("fairness", "key", "said"),
+    [
+        ({"sensitive": ["gender"]}, "fairness.sensitive", "a declared column"),
+        ({"sensitive": ["amount"]}, "fairness.edges.amount", "edges that cut the number"),
+        ({"slices": ["channel"], "edges": {"channel": [1.0]}}, "fairness.edges.channel", "edges for numbers only"),
+        ({"sensitive": ["amount"], "edges": {"amount": [2.0, 1.0]}}, "fairness", "must rise"),
+        ({"edges": {"amount": [2.0]}}, "fairness", "neither sensitive nor a slice"),
+    ],
+)
+def test_sensitive_columns_must_be_declared_and_numbers_cut(fairness: dict[str, Any], key: str, said: str) -> None:
+    error = refused(case_data(fairness=fairness))
+    assert error.key == key
+    assert said in error.allowed

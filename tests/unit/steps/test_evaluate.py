@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from datetime import timedelta
 
@@ -10,12 +11,14 @@ import pandas as pd
 import pytest
 
 from bentos.features import FeaturePlan
+from bentos.usecase import UseCase, builtin_usecases, parse_usecase
 from flows.errors import EvaluationError, OneClass
 from flows.steps.build import Recipe, build_model, reference_window
 from flows.steps.evaluate import candidate_evidence, constant_features, single_event_p99_ms
-from flows.steps.table import Fold
+from flows.steps.table import Fold, Known, build_fold
 from monitoring.calendar import TimeWindow
-from tests.builders import fraud, tiny_model
+from monitoring.gates import judge
+from tests.builders import NOON, card_event, card_frame, case, fraud, label, label_frame, tiny_model
 from tests.folds import START, fold_of
 
 DAY = timedelta(days=1)
@@ -86,3 +89,37 @@ def test_features_that_never_change_are_noted():
         "feature during_night is constant in the small fold",
         "feature customer_count_1d is constant in the small fold",
     )
+
+
+def test_sensitive_groups_are_judged_on_the_test_rows_and_reach_the_verdict():
+    usecase = with_groups({"sensitive": ["terminal_id"], "max_parity_difference": 0.05})
+    every = fold()
+    # Terminal "b" sees the large amounts, so it is flagged far more often than "a".
+    grouped = replace(
+        every, rows=every.rows.assign(**{"group.terminal_id": np.where(every.features[:, 0] > 25, "b", "a")})
+    )
+    train, calibration, test = (grouped.between(str(w), span(*w)) for w in ((0, 10), (10, 17), (17, 24)))
+    model = build_model(Recipe(usecase, PLAN, 7), train, calibration, calibration, tiny_model().metadata)
+
+    found = candidate_evidence(usecase, model, "dev-fraud/1", train, test, len(every), latency_ms=1.5)
+    verdict = judge(found, None, usecase.gates)
+
+    assert verdict.check("parity:terminal_id=b").status == "FAIL"
+    assert verdict.outcome == "fail"
+    assert any("parity:terminal_id=b" in reason for reason in verdict.reasons)
+
+
+def test_the_events_of_a_fold_bring_the_values_of_sensitive_columns():
+    usecase = case(fairness={"sensitive": ["channel"], "slices": ["amount"], "edges": {"amount": [50.0]}})
+    events = card_frame(card_event(1, channel="app"), card_event(2, amount=70.0), usecase=usecase)
+    labels = label_frame(label(1, 1, DAY), label(2, 0, DAY))
+    known = Known.at(usecase, events, labels, labels, NOON + 30 * DAY)
+
+    built = build_fold(usecase, FeaturePlan.of(usecase), known, TimeWindow(NOON - DAY, NOON + DAY))
+
+    assert built.groups.to_dict("list") == {"channel": ["app", "web"], "amount": [10.0, 70.0]}
+
+
+def with_groups(fairness: dict[str, object]) -> UseCase:
+    data = tomllib.loads(builtin_usecases()["fraud"].read_text())
+    return parse_usecase(data | {"fairness": fairness})

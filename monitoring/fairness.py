@@ -1,0 +1,255 @@
+"""Fairness between groups and performance of slices, decided by whole intervals.
+
+A *group* is one value of a sensitive column (numbers are cut at declared edges). Each group is
+compared with the reference group, by default the largest:
+
+* ``parity``: difference of the shares that are flagged (demographic parity),
+* ``opportunity``: difference of recall (equal opportunity),
+* ``impact``: ratio of the shares that are flagged (disparate impact).
+
+Differences have Newcombe's hybrid of Wilson intervals, the ratio Katz's log interval. ``FAIL`` needs
+an interval entirely beyond the limit and a p value below alpha after Benjamini and Hochberg over all
+comparisons; an interval entirely inside is a ``PASS``; anything else, and any group that is too
+small, is ``INSUFFICIENT`` and never "fair".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import special
+
+from monitoring.distances import benjamini_hochberg
+from monitoring.gates import Check, Status
+from monitoring.intervals import katz, newcombe, wilson
+from monitoring.measured import UNKNOWN, Measured, Stored
+from monitoring.policies import FairnessPolicy
+
+MISSING = "(missing)"
+OTHER = "(other)"
+
+Measure = Literal["parity", "opportunity", "impact"]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The rows of one group of one column.
+
+    Attributes:
+        column, group: which rows; text, also for numbers that were cut (``30 to 50``).
+        rows, positives, flagged, caught: counts; ``caught`` are flagged positives.
+        flag_share, recall, precision: with Wilson intervals.
+    """
+
+    column: str
+    group: str
+    rows: int
+    positives: int
+    flagged: int
+    caught: int
+    flag_share: Measured
+    recall: Measured
+    precision: Measured
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One measure of one group against the reference group of its column.
+
+    Attributes:
+        column, group, reference: who is compared with whom.
+        measure: ``parity``, ``opportunity`` or ``impact``.
+        difference: group minus reference; for ``impact`` group divided by reference.
+        limit: largest allowed distance; for ``impact`` the smallest allowed ratio.
+        p: two-sided p value of equality, adjusted over all comparisons; none where a group is too small.
+        status: ``PASS``, ``FAIL`` or ``INSUFFICIENT``.
+        detail: one plain sentence.
+    """
+
+    column: str
+    group: str
+    reference: str
+    measure: Measure
+    difference: Measured
+    limit: float
+    p: float | None
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True)
+class FairnessReport(Stored):
+    """Every slice and every comparison of one set of decisions.
+
+    Attributes:
+        slices: sensitive columns and plain slices.
+        comparisons: of sensitive columns only.
+    """
+
+    slices: tuple[Slice, ...]
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def status(self) -> Status:
+        """``FAIL`` with any failed comparison, else ``INSUFFICIENT`` with any of those, else ``PASS``."""
+        found = {comparison.status for comparison in self.comparisons}
+        if "FAIL" in found:
+            return "FAIL"
+        return "PASS" if found <= {"PASS"} else "INSUFFICIENT"
+
+    def checks(self, policy: FairnessPolicy) -> tuple[Check, ...]:
+        """The comparisons that a gate looks at: all that failed, and those without evidence where they block."""
+        blocking = ("FAIL", "INSUFFICIENT") if policy.insufficient_blocks else ("FAIL",)
+        shown = [c for c in self.comparisons if c.status == "PASS" or c.status in blocking]
+        return tuple(
+            Check(
+                f"{c.measure}:{c.column}={c.group}", c.difference.value, c.limit, _margin(c), c.status, c.detail
+            )
+            for c in shown
+        )  # fmt: skip
+
+
+def assess(groups: pd.DataFrame, y: ArrayLike, flags: ArrayLike, policy: FairnessPolicy) -> FairnessReport:
+    """Compare the groups of each sensitive column, and cut the figures by each slice.
+
+    Args:
+        groups: one row an event; the columns that the policy names, as the event brought them.
+        y: matured labels, 0 or 1.
+        flags: decisions.
+        policy: columns, limits and minimum counts.
+
+    Raises:
+        KeyError: a declared column is not in ``groups``.
+    """
+    truth, flagged = np.asarray(y, dtype=bool), np.asarray(flags, dtype=bool)
+    slices: list[Slice] = []
+    found: list[Comparison] = []
+    for column in dict.fromkeys((*policy.sensitive, *policy.slices)):
+        here = list(_slices(column, group_names(groups[column], policy, column), truth, flagged, policy))
+        slices += here
+        if column in policy.sensitive and here:
+            found += _against_reference(here, policy)
+    return FairnessReport(tuple(slices), _controlled(found, policy))
+
+
+def group_names(values: pd.Series, policy: FairnessPolicy, column: str) -> pd.Series:
+    """The group of each row as text: numbers cut at the declared edges, missing values a group of their own."""
+    edges = policy.edges.get(column)
+    if edges:
+        cut = pd.cut(values.astype(float), [-math.inf, *edges, math.inf], right=False, labels=_bands(edges))
+        return cut.astype(object).where(values.notna(), MISSING)
+    return values.astype(object).where(values.notna(), MISSING).astype(str)
+
+
+def _bands(edges: Sequence[float]) -> list[str]:
+    inner = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+    return [f"below {edges[0]:g}", *inner, f"{edges[-1]:g} and above"]
+
+
+def _slices(column: str, names: pd.Series, y: np.ndarray, flags: np.ndarray, policy: FairnessPolicy) -> Iterator[Slice]:
+    counted = pd.DataFrame({"rows": 1, "positives": y, "flagged": flags, "caught": y & flags}).astype(int)
+    table = counted.groupby(names.to_numpy(), sort=False).sum().sort_values("rows", ascending=False, kind="stable")
+    if len(table) > policy.max_groups:
+        # A column with very many values would bury the report; its small ones are one group.
+        rest = table.iloc[policy.max_groups - 1 :].sum()
+        table = pd.concat([table.iloc[: policy.max_groups - 1], rest.to_frame(OTHER).T])
+    for group, row in table.iterrows():
+        rows, positives, flagged, caught = (int(row[name]) for name in ("rows", "positives", "flagged", "caught"))
+        yield Slice(
+            column, str(group), rows, positives, flagged, caught,
+            wilson(flagged, rows), wilson(caught, positives), wilson(caught, flagged),
+        )  # fmt: skip
+
+
+def _against_reference(slices: Sequence[Slice], policy: FairnessPolicy) -> Iterator[Comparison]:
+    declared = policy.reference.get(slices[0].column)
+    reference = next((s for s in slices if s.group == declared), slices[0])
+    for one in slices:
+        if one is not reference:
+            yield _parity(one, reference, policy)
+            yield _opportunity(one, reference, policy)
+            yield _impact(one, reference, policy)
+
+
+def _parity(one: Slice, other: Slice, policy: FairnessPolicy) -> Comparison:
+    limit = policy.max_parity_difference
+    if min(one.rows, other.rows) < policy.min_rows:
+        return _too_small(one, other, "parity", limit, f"fewer than {policy.min_rows} rows")
+    difference = newcombe(one.flagged, one.rows, other.flagged, other.rows)
+    p = _equality(one.flagged, one.rows, other.flagged, other.rows)
+    return _compared(one, other, "parity", difference, limit, p, *_beyond(difference, -limit, limit))
+
+
+def _opportunity(one: Slice, other: Slice, policy: FairnessPolicy) -> Comparison:
+    limit = policy.max_opportunity_difference
+    if min(one.positives, other.positives) < policy.min_positives:
+        return _too_small(one, other, "opportunity", limit, f"fewer than {policy.min_positives} positives")
+    difference = newcombe(one.caught, one.positives, other.caught, other.positives)
+    p = _equality(one.caught, one.positives, other.caught, other.positives)
+    return _compared(one, other, "opportunity", difference, limit, p, *_beyond(difference, -limit, limit))
+
+
+def _impact(one: Slice, other: Slice, policy: FairnessPolicy) -> Comparison:
+    limit = policy.min_disparate_impact
+    if min(one.rows, other.rows) < policy.min_rows or not one.flagged or not other.flagged:
+        return _too_small(one, other, "impact", limit, f"fewer than {policy.min_rows} rows, or nobody flagged")
+    ratio = katz(one.flagged, one.rows, other.flagged, other.rows)
+    p = _equality(one.flagged, one.rows, other.flagged, other.rows)
+    # Being flagged is the burden here, so a ratio too high is as unfair as one too low.
+    return _compared(one, other, "impact", ratio, limit, p, *_beyond(ratio, limit, 1.0 / limit))
+
+
+def _too_small(one: Slice, other: Slice, measure: Measure, limit: float, why: str) -> Comparison:
+    return Comparison(one.column, one.group, other.group, measure, UNKNOWN, limit, None, "INSUFFICIENT", why)
+
+
+def _compared(
+    one: Slice, other: Slice, measure: Measure, found: Measured, limit: float, p: float, status: Status, detail: str
+) -> Comparison:
+    return Comparison(one.column, one.group, other.group, measure, found, limit, p, status, detail)
+
+
+def _beyond(found: Measured, low: float, high: float) -> tuple[Status, str]:
+    """Where an interval lies against the allowed range."""
+    if found.low is None or found.high is None:
+        return "INSUFFICIENT", "no interval"
+    detail = f"interval {found.low:.4f} to {found.high:.4f}, allowed {low:.4f} to {high:.4f}"
+    if low <= found.low and found.high <= high:
+        return "PASS", detail
+    return ("FAIL" if found.high < low or found.low > high else "INSUFFICIENT"), detail
+
+
+def _equality(k1: int, n1: int, k2: int, n2: int) -> float:
+    """Two-sided p value of the pooled two-proportion z test."""
+    pooled = (k1 + k2) / (n1 + n2)
+    spread = math.sqrt(pooled * (1.0 - pooled) * (1.0 / n1 + 1.0 / n2))
+    return float(2.0 * special.ndtr(-abs(k1 / n1 - k2 / n2) / spread)) if spread > 0.0 else 1.0
+
+
+def _controlled(found: Sequence[Comparison], policy: FairnessPolicy) -> tuple[Comparison, ...]:
+    """Adjust the p values; a failure that may be chance among so many looks is no evidence."""
+    tested = [c for c in found if c.p is not None]
+    adjusted = iter(benjamini_hochberg([c.p for c in tested if c.p is not None]).tolist() if tested else ())
+    done = [c if c.p is None else replace(c, p=next(adjusted)) for c in found]
+    return tuple(
+        replace(c, status="INSUFFICIENT", detail=f"{c.detail}; not beyond chance among all comparisons")
+        if c.status == "FAIL" and (c.p is None or c.p >= policy.alpha)
+        else c
+        for c in done
+    )
+
+
+def _margin(c: Comparison) -> float | None:
+    low, high = c.difference.low, c.difference.high
+    if low is None or high is None:
+        return None
+    if c.measure == "impact":
+        return min(low - c.limit, 1.0 / c.limit - high)
+    return c.limit - max(abs(low), abs(high))
