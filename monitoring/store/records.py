@@ -33,6 +33,9 @@ class ScoreRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
         threshold: alerts are scores at or above it.
         decision: whether it was flagged.
         propensity: chance that the event was let through where an exploration share is declared.
+        arm: name of the arm that the event was assigned to, while a routing policy is in effect; ``alias``
+            says which role answered, which is another one only where the arm's model failed at the event.
+        routing: short digest of that policy.
     """
 
     usecase: str
@@ -52,6 +55,8 @@ class ScoreRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     threshold: float | None = None
     decision: bool | None = None
     propensity: float | None = None
+    arm: str | None = None
+    routing: str | None = None
 
 
 class LabelRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):

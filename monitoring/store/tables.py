@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -29,6 +30,8 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+_ROUTED = text("routing IS NOT NULL")
 
 # SQLite gives rows numbers by itself only to a column declared INTEGER PRIMARY KEY.
 BIG_ID = BigInteger().with_variant(Integer(), "sqlite")
@@ -84,6 +87,8 @@ predictions = Table(
     Column("decision", SmallInteger),
     Column("propensity", Double),
     _time("stored_at"),
+    _optional_text("arm"),
+    _optional_text("routing"),
     UniqueConstraint("usecase", "event_id"),
     CheckConstraint("origin IN ('live', 'history', 'event', 'late')", name="origin"),
     # SQLite turns NaN into NULL and PostgreSQL sorts it above every number: both are refused here.
@@ -95,6 +100,8 @@ predictions = Table(
         name="answered",
     ),
     Index(None, "usecase", "event_time", "row_id"),
+    # Few rows are routed, and an arm's figures are asked for every few seconds.
+    Index("ix_predictions_routing", "routing", sqlite_where=_ROUTED, postgresql_where=_ROUTED),
     sqlite_autoincrement=True,
 )
 
