@@ -105,6 +105,19 @@ predictions = Table(
     sqlite_autoincrement=True,
 )
 
+postgresql_metadata = MetaData(naming_convention=metadata.naming_convention)
+
+prediction_ids = Table(
+    "prediction_ids",
+    postgresql_metadata,
+    Column("usecase", Text, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    _time("event_time"),
+    Index(None, "event_time"),
+)
+"""Which events the log holds, and when they happened: in PostgreSQL alone, where ``predictions`` has a table
+for each day and no key over all of them (:mod:`monitoring.store.days`). Look an event up here first."""
+
 shadow = Table(
     "shadow",
     metadata,
@@ -308,5 +321,52 @@ pins = Table(
     _time("pinned_at"),
 )
 
-APPEND_ONLY = (decisions, roles)
+comparisons = Table(
+    "comparisons",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("usecase"),
+    _text("model"),
+    _text("champion"),
+    _text("challenger"),
+    _text("plan"),
+    _text("plan_hash"),
+    _time("opened_at"),
+    _text("first_day"),
+    Column("closed_at", BigInteger),
+    _optional_text("outcome"),
+    _optional_text("verdict_digest"),
+    Index(None, "model", "opened_at"),
+)
+
+comparison_days = Table(
+    "comparison_days",
+    metadata,
+    Column("comparison_id", Text, primary_key=True),
+    Column("day", Text, primary_key=True),
+    _text("payload"),
+    _text("digest"),
+    _time("as_of"),
+    _time("stored_at"),
+)
+
+APPEND_ONLY = (decisions, roles, comparison_days)
 """Tables whose rows the database itself refuses to change or delete."""
+
+
+def event_ids(is_sqlite: bool) -> Table:
+    """The table to join by event id: usecase, event_id and event_time of every logged event."""
+    return predictions if is_sqlite else prediction_ids
+
+
+def metadata_of(is_sqlite: bool) -> MetaData:
+    """All tables as a database of that kind has them."""
+    if is_sqlite:
+        return metadata
+    made = MetaData(naming_convention=metadata.naming_convention)
+    for source in (metadata, postgresql_metadata):
+        for table in source.sorted_tables:
+            table.to_metadata(made)
+    days = made.tables["predictions"]
+    days.constraints -= {one for one in days.constraints if isinstance(one, UniqueConstraint)}
+    return made
