@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -15,7 +16,10 @@ from bentos.errors import (
     DuplicateEvent,
     EventError,
     IncumbentError,
+    KeyInvalid,
+    KeyMissing,
     ModelNotReady,
+    ScopeMissing,
     SpoolFull,
 )
 
@@ -64,6 +68,9 @@ class ErrorKind(NamedTuple):
 
 # One table for replies, the API page and the tests.
 INVALID: Final = ErrorKind(400, "invalid", "The body is not the JSON that the schema asks for; the column is named.")
+KEY_MISSING: Final = ErrorKind(401, "key_missing", "The service asks for an API key and the request has none.")
+KEY_INVALID: Final = ErrorKind(401, "key_invalid", "The API key is not known, or is no longer valid.")
+SCOPE_MISSING: Final = ErrorKind(403, "scope_missing", "The API key is valid, but may not ask for this.")
 NOT_FOUND: Final = ErrorKind(404, "not_found", "There is no such path.")
 METHOD: Final = ErrorKind(405, "method_not_allowed", "The path answers another method.")
 SLOW_BODY: Final = ErrorKind(408, "slow_body", "The body did not arrive in time.")
@@ -77,8 +84,8 @@ NOT_READY: Final = ErrorKind(503, "not_ready", "No verified model is in office y
 LOG_FULL: Final = ErrorKind(503, "log_full", "The prediction log is at its cap and answers may not go unlogged.")
 TIMEOUT: Final = ErrorKind(504, "timeout", "The service did not answer in time.")
 ERRORS: Final = (
-    INVALID, NOT_FOUND, METHOD, SLOW_BODY, CONFLICT, TOO_LARGE, MEDIA_TYPE, UNPROCESSABLE, BUSY, INTERNAL,
-    NOT_READY, LOG_FULL, TIMEOUT,
+    INVALID, KEY_MISSING, KEY_INVALID, SCOPE_MISSING, NOT_FOUND, METHOD, SLOW_BODY, CONFLICT, TOO_LARGE, MEDIA_TYPE,
+    UNPROCESSABLE, BUSY, INTERNAL, NOT_READY, LOG_FULL, TIMEOUT,
 )  # fmt: skip
 
 _KINDS: Final = (
@@ -86,7 +93,11 @@ _KINDS: Final = (
     (EventError, INVALID),
     (ModelNotReady, NOT_READY),
     (SpoolFull, LOG_FULL),
+    (KeyMissing, KEY_MISSING),
+    (KeyInvalid, KEY_INVALID),
+    (ScopeMissing, SCOPE_MISSING),
 )
+_CHALLENGE: Final = ((b"www-authenticate", b"Bearer"),)
 
 
 def problem(kind: ErrorKind, message: str = "", headers: tuple[tuple[bytes, bytes], ...] = ()) -> HttpProblem:
@@ -100,7 +111,7 @@ def translate(error: Exception) -> HttpProblem:
         return error
     for kind_of_error, kind in _KINDS:
         if isinstance(error, kind_of_error):
-            return problem(kind, str(error))
+            return problem(kind, str(error), _CHALLENGE if kind.status == 401 else ())
     return problem(INTERNAL)
 
 
@@ -113,6 +124,21 @@ def refusal(error: Exception) -> Reply:
     """The reply to a request that raised ``error``."""
     found = translate(error)
     return Reply(found.status, error_body(found.code, str(found)), found.headers)
+
+
+def flag(scope: Scope, name: str) -> bool:
+    """Whether a parameter of the query is on: ``?explain=true``.
+
+    Raises:
+        HttpProblem: 400 for another value than ``true`` or ``false``, or for one that is given twice.
+    """
+    query = scope.get("query_string") or b""
+    if not query:
+        return False
+    given = [value for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if key == name]
+    if given not in ([], ["true"], ["false"]):
+        raise problem(INVALID, f"{name}: allowed is true or false, once")
+    return given == ["true"]
 
 
 async def reply(send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:

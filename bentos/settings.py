@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     """File of API keys; empty is ``keys.json`` inside ``home``."""
     keys_required: Literal["auto", "always"] = "auto"
     """``auto`` asks for keys unless the service listens on this machine alone; ``always`` asks in any case."""
+    metrics_access: Literal["open", "admin"] = "open"
+    """Where keys are needed: whether ``/metrics`` stays open or asks for the scope ``admin``."""
 
     @property
     def keys_file(self) -> Path:
