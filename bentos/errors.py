@@ -17,9 +17,13 @@ IncumbentError
 │   └── ContractMismatch   the model wants another input schema than the use case has
 ├── RegistryUnavailable    the registry cannot be reached (keep what is in office)
 ├── RoleVacant             the alias is not set
+├── RoutingError           a routing policy is wrong, or is not about who is in office
 ├── ReleaseError           a promotion or rollback was refused
 │   ├── StaleDecision      the champion is not the one that the verdict was about
+│   ├── PromotionHeld      hours, weekday or a freeze hold promotions now; the verdict stays open
 │   └── NothingToRollBack  no previous champion is recorded
+├── WindowsUnavailable     the shared window state cannot be reached, or is being rebuilt
+├── AnswerPending          another replica is answering the same event id just now
 └── SpoolFull              the spool is at its cap (strict mode)
 """
 
@@ -115,6 +119,10 @@ class RoleVacant(IncumbentError):
     """No model version holds the role."""
 
 
+class RoutingError(IncumbentError):
+    """A routing policy is wrong, cannot be read, or is not about those who hold the roles."""
+
+
 class ReleaseError(IncumbentError):
     """A promotion or rollback was refused; nothing was changed."""
 
@@ -123,8 +131,20 @@ class StaleDecision(ReleaseError):
     """The champion is no longer the one that the verdict compared against."""
 
 
+class PromotionHeld(ReleaseError):
+    """Promotions are held now; the verdict stays open, and the message names the next allowed time."""
+
+
 class NothingToRollBack(ReleaseError):
     """No previous champion is recorded."""
+
+
+class WindowsUnavailable(IncumbentError):
+    """The shared window state cannot be reached or is being rebuilt; nothing is answered from cold windows."""
+
+
+class AnswerPending(IncumbentError):
+    """Another replica is answering the same event id; its answer will be there in a moment."""
 
 
 class SpoolFull(IncumbentError):

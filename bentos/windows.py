@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Sequence
 
 from bentos.label_spans import Said, positive_spans
 from bentos.series import EntityWindows
-from bentos.usecase import Aggregation
+from bentos.window_state import Known, WindowInput, WindowSpec, WindowState, WindowStats
+
+__all__ = ["MemoryWindows", "WindowInput", "WindowSpec", "WindowState", "WindowStats"]
 
 _DAY_US = 86_400_000_000
 _SAMPLE = 1024
@@ -31,98 +31,6 @@ _CROWDED = 10_000
 """Waiting labels above which old ones are looked for."""
 
 
-@dataclass(frozen=True)
-class WindowSpec:
-    """One window aggregate, complete: two features with equal specs have equal values.
-
-    ``over`` and ``delay`` are microseconds; ``own`` says whether the event's own row is counted.
-    ``column`` and ``decimals`` are set for ``sum`` and ``mean`` only (else ``None`` and 0).
-    """
-
-    entity: str
-    agg: Aggregation
-    column: str | None
-    decimals: int
-    over: int
-    delay: int
-    own: bool
-
-
-class WindowInput(NamedTuple):
-    """One event as the window state sees it.
-
-    ``entities`` follows the state's ``entities`` (``None`` where the event has none), ``amounts``
-    follows its ``amounts``: whole numbers scaled by 10**decimals, ``None`` where missing.
-    """
-
-    event_id: str
-    time_us: int
-    entities: tuple[str | None, ...]
-    amounts: tuple[int | None, ...]
-
-
-@dataclass(frozen=True)
-class WindowStats:
-    """Size of a window state: ``events`` and ``entities`` held, labels ``parked`` for unknown ids,
-    ``answered`` ids, events ``too_late`` to be added, ``newest_us`` (estimate of the newest business
-    time) and ``bytes`` of memory, estimated."""
-
-    events: int
-    entities: int
-    parked: int
-    answered: int
-    too_late: int
-    newest_us: int | None
-    bytes: int
-
-
-class WindowState(Protocol):
-    """Window state for the union of several plans; embedded now, Redis behind the same protocol later."""
-
-    @property
-    def specs(self) -> tuple[WindowSpec, ...]:
-        """The windows it serves, in the order of each result."""
-        ...
-
-    @property
-    def entities(self) -> tuple[str, ...]:
-        """Entity columns that each event must bring."""
-        ...
-
-    @property
-    def amounts(self) -> tuple[tuple[str, int], ...]:
-        """(column, decimals) of the scaled amounts that each event must bring."""
-        ...
-
-    def read_add(self, batch: Sequence[WindowInput]) -> list[list[float]]:
-        """In order, each event reads and then adds; values of ``specs`` for each. A known id adds nothing."""
-        ...
-
-    def add(self, batch: Iterable[WindowInput]) -> int:
-        """Add events without reading (history, events not to be scored); says how many were new."""
-        ...
-
-    def label(self, event_id: str, y: int, observed_at_us: int, rank: int) -> None:
-        """A label became known; rank 0 is the strongest source. Repeats change nothing, unknown ids wait."""
-        ...
-
-    def answered(self, event_id: str) -> tuple[str, bytes] | None:
-        """Body hash and answer of an id that was answered, within the caller's horizon."""
-        ...
-
-    def remember(self, event_id: str, body_hash: str, answer: bytes, at_us: int) -> None:
-        """Keep an answer; ``at_us`` is machine time."""
-        ...
-
-    def forget_answers(self, before_us: int) -> int:
-        """Drop answers given before a machine time; says how many."""
-        ...
-
-    def stats(self) -> WindowStats:
-        """How much is held."""
-        ...
-
-
 class MemoryWindows:
     """Window state inside one process. Not safe for several threads: give it one owner.
 
@@ -130,6 +38,10 @@ class MemoryWindows:
         specs: windows of every plan in a role, in any order; repeats are dropped.
         lateness_us: how late an event may come and still be read and counted exactly.
     """
+
+    shared = False
+    available = True
+    lost = False
 
     def __init__(self, specs: Iterable[WindowSpec], lateness_us: int = _DAY_US) -> None:
         self.specs = tuple(dict.fromkeys(specs))
@@ -177,19 +89,36 @@ class MemoryWindows:
                 new += self._add(event)
         return new
 
-    def label(self, event_id: str, y: int, observed_at_us: int, rank: int) -> None:
+    def label(self, event_id: str, y: int, observed_at_us: int, rank: int) -> bool:
         """See :class:`WindowState`."""
         if not self._labelled:
-            return
+            return False
         seen = self._seen.get(event_id)
         book = self._parked if seen is None else self._said
         said = book.get(event_id, ())
         label = (observed_at_us, rank, y)
         if label in said:
-            return
+            return False
         book[event_id] = (*said, label)
         if seen is not None:
             self._count_labels(event_id, *seen)
+        return True
+
+    def claim(self, batch: Sequence[WindowInput]) -> list[Known]:
+        """See :class:`WindowState`."""
+        return [self.answered(event.event_id) for event in batch]
+
+    def settle(self) -> None:
+        """See :class:`WindowState`; there is nobody to tell."""
+
+    def join(self, unshipped: Sequence[WindowInput]) -> None:
+        """See :class:`WindowState`; there is nobody to join."""
+
+    def follow(self) -> None:
+        """See :class:`WindowState`; there is nobody to follow."""
+
+    def close(self) -> None:
+        """See :class:`WindowState`."""
 
     def answered(self, event_id: str) -> tuple[str, bytes] | None:
         """See :class:`WindowState`."""
@@ -211,6 +140,12 @@ class MemoryWindows:
                 del self._answers[event_id]
                 dropped += 1
         return dropped
+
+    def take_answers(self) -> Iterator[tuple[str, str, bytes, int]]:
+        """Give every answer away: (event id, body hash, answer, machine time)."""
+        answers, self._answers = self._answers, {}
+        self._answer_order.clear()
+        return ((event_id, *answer) for event_id, answer in answers.items())
 
     def stats(self) -> WindowStats:
         """See :class:`WindowState`; walks over every entity."""
