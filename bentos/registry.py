@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 
 from bentos.errors import ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.model import MODEL_FILE, MODEL_FILES, ScoringModel, requirement
-from bentos.roles import ROLES, ModelRef, ModelRegistry, Role, VersionInfo
+from bentos.roles import ROLES, Look, ModelRef, ModelRegistry, Role, VersionInfo
+from bentos.routing import ROUTING_TAG, RoutingPolicy
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -79,15 +80,33 @@ class MlflowRegistry:
 
     def resolve(self, name: str, alias: str) -> ModelRef:
         """See :class:`ModelRegistry`."""
-        version = self._aliases(name).get(alias)
-        if version is None:
+        aliases, _ = self._look(name)
+        if alias not in aliases:
             raise RoleVacant(f"{name} has no @{alias}; train a model, or promote a version")
-        return ModelRef(name, version)
+        return ModelRef(name, aliases[alias])
 
     def roles(self, name: str) -> dict[Role, ModelRef]:
         """See :class:`ModelRegistry`; one look-up, about 2-6 ms on SQLite."""
-        aliases = self._aliases(name)
-        return {role: ModelRef(name, aliases[role]) for role in ROLES if role in aliases}
+        return dict(self.look(name).roles)
+
+    def look(self, name: str) -> Look:
+        """See :class:`ModelRegistry`; aliases and tags are parts of one row."""
+        aliases, tags = self._look(name)
+        held = {role: ModelRef(name, aliases[role]) for role in ROLES if role in aliases}
+        return Look(held, tags.get(ROUTING_TAG))
+
+    def routing(self, name: str) -> RoutingPolicy | None:
+        """See :class:`ModelRegistry`."""
+        text = self.look(name).routing
+        return None if text is None else RoutingPolicy.from_text(text)
+
+    def set_routing(self, name: str, policy: RoutingPolicy | None) -> None:
+        """See :class:`ModelRegistry`; one atomic write."""
+        with translated(name):
+            if policy is not None:
+                self.client.set_registered_model_tag(name, ROUTING_TAG, policy.to_text())
+            elif ROUTING_TAG in self.client.get_registered_model(name).tags:
+                self.client.delete_registered_model_tag(name, ROUTING_TAG)
 
     def point(self, name: str, alias: str, version: str) -> None:
         """See :class:`ModelRegistry`; one atomic write."""
@@ -159,13 +178,15 @@ class MlflowRegistry:
             place = None if self.artifacts is None or _is_server(self.uri) else (self.artifacts / name).as_uri()
             return str(self.client.create_experiment(name, artifact_location=place))
 
-    def _aliases(self, name: str) -> dict[str, str]:
+    def _look(self, name: str) -> tuple[dict[str, str], dict[str, str]]:
+        """Aliases and tags of a model."""
         # search_model_versions() answers aliases=[]: only the registered model knows them.
         try:
             with translated(name):
-                return {alias: str(v) for alias, v in self.client.get_registered_model(name).aliases.items()}
+                found = self.client.get_registered_model(name)
         except VersionMissing:
-            return {}
+            return {}, {}
+        return {alias: str(v) for alias, v in found.aliases.items()}, dict(found.tags)
 
     def _ensure_model(self, name: str) -> None:
         from mlflow.exceptions import MlflowException

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Final, Literal, Protocol, get_args
+
+if TYPE_CHECKING:
+    from bentos.routing import RoutingPolicy
 
 Role = Literal["champion", "challenger", "candidate", "previous"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
@@ -55,6 +58,14 @@ class VersionInfo:
     description: str = ""
 
 
+@dataclass(frozen=True)
+class Look:
+    """What one look-up finds: the roles, and the routing policy as the registry's text."""
+
+    roles: Mapping[Role, ModelRef]
+    routing: str | None = None
+
+
 class ModelRegistry(Protocol):
     """The port. Every method may raise :class:`~bentos.errors.RegistryUnavailable`."""
 
@@ -64,6 +75,21 @@ class ModelRegistry(Protocol):
 
     def roles(self, name: str) -> dict[Role, ModelRef]:
         """All roles of a model in one look-up; empty for a model that does not exist."""
+        ...
+
+    def look(self, name: str) -> Look:
+        """Roles and routing in one look-up, for those who poll; empty for a model that does not exist."""
+        ...
+
+    def routing(self, name: str) -> RoutingPolicy | None:
+        """The routing policy of a model; none where none was set.
+
+        Raises :class:`~bentos.errors.RoutingError` for one that cannot be read.
+        """
+        ...
+
+    def set_routing(self, name: str, policy: RoutingPolicy | None) -> None:
+        """Set the routing policy, or take it away; raises :class:`~bentos.errors.VersionMissing` without a model."""
         ...
 
     def point(self, name: str, alias: str, version: str) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from bentos.errors import RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.model import MODEL_FILES, verified_files
-from bentos.roles import ROLES, ModelRef, Role, VersionInfo
+from bentos.roles import ROLES, Look, ModelRef, Role, VersionInfo
+from bentos.routing import RoutingPolicy
 from flows.steps.tracking import DatasetFacts
 
 
@@ -27,6 +28,7 @@ class FakeRegistry:
         self._folder = folder or Path(mkdtemp(prefix="incumbent-fake-"))
         self._versions: dict[ModelRef, VersionInfo] = {}
         self._aliases: dict[tuple[str, str], str] = {}
+        self._routing: dict[str, str] = {}
 
     def resolve(self, name: str, alias: str) -> ModelRef:
         self._answer()
@@ -37,6 +39,21 @@ class FakeRegistry:
     def roles(self, name: str) -> dict[Role, ModelRef]:
         self._answer()
         return {role: ModelRef(name, self._aliases[name, role]) for role in ROLES if (name, role) in self._aliases}
+
+    def look(self, name: str) -> Look:
+        return Look(self.roles(name), self._routing.get(name))
+
+    def routing(self, name: str) -> RoutingPolicy | None:
+        text = self.look(name).routing
+        return None if text is None else RoutingPolicy.from_text(text)
+
+    def set_routing(self, name: str, policy: RoutingPolicy | None) -> None:
+        if not self.versions(name):
+            raise VersionMissing(f"{name} does not exist")
+        if policy is None:
+            self._routing.pop(name, None)
+        else:
+            self._routing[name] = policy.to_text()
 
     def point(self, name: str, alias: str, version: str) -> None:
         self._known(ModelRef(name, str(version)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ import pytest
 from bentos.errors import IncumbentError, ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.model import MODEL_FILE, MODEL_FILES, ScoringModel
 from bentos.registry import MlflowRegistry, ModelRef, ModelRegistry
+from bentos.routing import Arm, RoutingPolicy
 from flows.steps.tracking import MlflowTracker
 from tests import registries
 from tests.builders import tiny_model
@@ -73,6 +75,39 @@ def test_a_role_moves_and_another_stays(registry: ModelRegistry, folder: Path):
     registry.clear(NAME, "challenger")
     assert registry.roles(NAME) == {"champion": refs[1], "previous": refs[0]}
     assert registry.resolve(NAME, "champion") == refs[1]
+
+
+def a_policy(**changes: object) -> RoutingPolicy:
+    arms = (Arm("challenger", "challenger", 0.05), Arm("champion", "champion", 0.95))
+    made = RoutingPolicy("canary", NAME, "1", "2", arms, "Übung", "customer_id", datetime.now(UTC), "me", "a try")
+    return dataclasses.replace(made, **changes)
+
+
+def test_a_routing_policy_is_read_back_word_for_word_and_with_the_roles(registry: ModelRegistry, folder: Path):
+    refs = [registry.register(folder, NAME) for _ in range(2)]
+    registry.point(NAME, "champion", "1")
+    assert registry.routing(NAME) is None
+    registry.set_routing(NAME, a_policy())
+    second = a_policy(reason="another")
+    registry.set_routing(NAME, second)
+    assert registry.routing(NAME) == second
+    look = registry.look(NAME)
+    assert (look.roles, look.routing) == ({"champion": refs[0]}, second.to_text())
+    assert registry.roles(NAME) == {"champion": refs[0]}
+
+
+def test_a_routing_policy_can_be_taken_away_twice(registry: ModelRegistry, folder: Path):
+    registry.register(folder, NAME)
+    registry.set_routing(NAME, a_policy())
+    for _ in range(2):
+        registry.set_routing(NAME, None)
+    assert registry.look(NAME).routing is None
+
+
+def test_a_model_that_does_not_exist_is_not_routed(registry: ModelRegistry):
+    assert (registry.look(NAME).roles, registry.routing(NAME)) == ({}, None)
+    with pytest.raises(VersionMissing, match=NAME):
+        registry.set_routing(NAME, a_policy())
 
 
 def test_clearing_a_vacant_role_is_no_error(registry: ModelRegistry, folder: Path):
@@ -255,6 +290,10 @@ def test_a_registry_behind_a_server_keeps_the_contract_too(server: str, folder: 
     assert registry.roles(NAME) == {"champion": ModelRef(NAME, "1")}
     assert registry.describe(ref).tags["semantic_version"] == "1.0.0"
     registry.clear(NAME, "challenger")
+    registry.set_routing(NAME, a_policy())
+    assert registry.look(NAME).routing == a_policy(created_at=registry.routing(NAME).created_at).to_text()
+    registry.set_routing(NAME, None)
+    assert registry.routing(NAME) is None
     into = registry.fetch(ref, tmp_path / "fetched")
     ScoringModel.load(into, ScoringModel.load(folder).contract_digest).check_golden()
     with pytest.raises(VersionMissing):
