@@ -131,9 +131,9 @@ def anytime_t(values: ArrayLike, alpha: float = 0.05, planned: float = 28, block
     """
     x = np.asarray(values, dtype=float)
     correlation = lag1_autocorrelation(x)
-    size = block or (BLOCK_DAYS if correlation is not None and correlation > BLOCK_ABOVE else 1)
+    size = block or block_size(x)
     units, n_star = blocked(x, size), planned / size
-    n, mean, sd, t = _summary(units)
+    n, mean, sd, t = summary(units)
     overall = finite(float(x.mean())) if len(x) and mean is None else mean
     if t is None or sd is None or mean is None:
         return AnytimeT(n, overall, sd, None, None, None, None, None, size, correlation, alpha, planned)
@@ -154,6 +154,12 @@ def anytime_path(values: ArrayLike, alpha: float = 0.05, planned: float = 28, bl
         tuple(look.high for look in looks),
         tuple(look.log_e for look in looks),
     )
+
+
+def block_size(values: ArrayLike) -> int:
+    """Days in a unit: 3 where neighbouring days resemble each other, else 1."""
+    correlation = lag1_autocorrelation(values)
+    return BLOCK_DAYS if correlation is not None and correlation > BLOCK_ABOVE else 1
 
 
 def blocked(values: np.ndarray, size: int) -> np.ndarray:
@@ -178,9 +184,10 @@ def anytime_ratio(x: ArrayLike, y: ArrayLike, alpha: float = 0.05, planned: floa
         return AnytimeT(at_zero.n, None, None, None, None, None, None, None, at_zero.block, None, alpha, planned)
     point = float(top.sum()) / total
     size = at_zero.block
-    low, high = _fieller(blocked(top, size), blocked(base, size), alpha, planned / size)
+    units = blocked(top, size)
+    low, high = fieller(units, blocked(base, size), critical_multiplier(len(units), alpha, planned / size))
     if not np.any(top):
-        low, high = _no_difference(total, alpha)
+        low, high = no_difference(total, alpha)
     return AnytimeT(
         at_zero.n, point, at_zero.sd, at_zero.t, at_zero.log_e, at_zero.p,
         low, high, at_zero.block, at_zero.autocorrelation, alpha, planned,
@@ -198,7 +205,7 @@ def days_needed(test: AnytimeT, target: float = 0.0, limit: int = 3650) -> int |
     return None
 
 
-def _summary(units: np.ndarray) -> tuple[int, float | None, float | None, float | None]:
+def summary(units: np.ndarray) -> tuple[int, float | None, float | None, float | None]:
     """Count, mean, standard deviation and t; no t without spread."""
     n = len(units)
     if n < 2:
@@ -211,22 +218,38 @@ def _summary(units: np.ndarray) -> tuple[int, float | None, float | None, float 
 
 def _running_log_e(units: np.ndarray, alpha: float, planned: float) -> list[float]:
     """ln E after each unit that allows one; the empty look has E = 1."""
-    values = [0.0]
-    for end in range(2, len(units) + 1):
-        n, _, _, t = _summary(units[:end])
-        if t is not None:
-            values.append(log_e_value(n, t, alpha, planned))
-    return values
+    return [0.0, *(value for value in running_log_e(units[None, :], alpha, planned)[0].tolist() if value == value)]
 
 
-def _fieller(x: np.ndarray, y: np.ndarray, alpha: float, planned: float) -> tuple[float | None, float | None]:
+def running_log_e(series: np.ndarray, alpha: float, planned: float) -> np.ndarray:
+    """ln E after each value of many series at once: trials x values; NaN where there is no evidence.
+
+    Running sums of the values less their first keep the spread exact enough for money of any size.
+    """
+    x = np.asarray(series, dtype=float)
+    n = np.arange(1, x.shape[1] + 1, dtype=float)
+    shifted = x - x[:, :1]
+    means = np.cumsum(shifted, axis=1) / n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.maximum(np.cumsum(shifted * shifted, axis=1) - n * means * means, 0.0)
+        whole = means + x[:, :1]
+        sd = np.sqrt(spread / (n - 1.0))
+        known = (n >= 2) & np.isfinite(sd) & (sd > 1e-7 * np.sqrt(np.cumsum(shifted * shifted, axis=1) / n))
+        known &= sd > 1e-12 * np.maximum(1.0, np.abs(whole))
+        t2 = n * (whole / sd) ** 2
+        k = 1.0 + n * mixture_scale(alpha, planned)
+        nu = n - 1.0
+        found = -0.5 * np.log(k) + n / 2.0 * (np.log1p(t2 / nu) - np.log1p(t2 / (nu * k)))
+    return np.where(known, found, np.nan)
+
+
+def fieller(x: np.ndarray, y: np.ndarray, c: float) -> tuple[float | None, float | None]:
     """Ends of {d : |mean(x - d y)| <= c sd(x - d y)/sqrt n}, the roots of a quadratic in d.
 
     Unbounded (``None``, ``None``) while the test rejects nothing or the denominators are too uneven.
     """
     n = len(x)
-    c = critical_multiplier(n, alpha, planned)
-    if not math.isfinite(c):
+    if not math.isfinite(c) or n < 2:
         return None, None
     m_x, m_y = float(x.mean()), float(y.mean())
     v_x, v_y = float(x.var(ddof=1)), float(y.var(ddof=1))
@@ -240,7 +263,7 @@ def _fieller(x: np.ndarray, y: np.ndarray, alpha: float, planned: float) -> tupl
     return (b - math.sqrt(root)) / a, (b + math.sqrt(root)) / a
 
 
-def _no_difference(trials: float, alpha: float) -> tuple[float, float]:
+def no_difference(trials: float, alpha: float) -> tuple[float, float]:
     """Bounds of a rate that was not seen once in ``trials``, valid at every look.
 
     The e-value of a rate r against a uniform mixture is (1-r)^-n/(n+1); it reaches 1/alpha at
