@@ -65,7 +65,7 @@ def scored(number: int, day: float = 0.0, **changes: Any) -> ScoreRecord:
 
 def unscored(number: int, day: float = 0.0, **changes: Any) -> ScoreRecord:
     """Event ``number``, sent not to be scored."""
-    full = scored(number, day, origin="event", **changes)
+    full = scored(number, day, **{"origin": "event"} | changes)
     return ScoreRecord(full.usecase, full.event_id, full.event_time, full.received_at, full.origin, full.body)
 
 

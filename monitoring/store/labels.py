@@ -23,7 +23,7 @@ from monitoring.policies import LabelPolicy
 from monitoring.store.engine import Database
 from monitoring.store.frames import columns_of, fetch, texts, times, to_us
 from monitoring.store.records import LabelRecord, LabelResult, StoredLabel
-from monitoring.store.tables import labels, predictions
+from monitoring.store.tables import event_ids, labels
 
 _FIELDS: Final = LabelRecord.__struct_fields__
 _COLUMNS: Final = (*_FIELDS, "stored_at")
@@ -124,7 +124,7 @@ class _SqlLabels:
         return found
 
     def parked(self, usecase: str) -> int:
-        c, p = labels.c, predictions.c
+        c, p = labels.c, event_ids(self._database.is_sqlite).c
         event = select(p.event_id).where(p.usecase == c.usecase, p.event_id == c.event_id).exists()
         query = select(func.count()).select_from(labels).where(c.usecase == usecase, ~event)
         with self._database.read() as connection:
@@ -156,10 +156,12 @@ def known_between(
 
     ``bounds`` keeps only labels of logged events with start <= event time < end (microseconds).
     """
-    c, p = labels.c, predictions.c
+    c = labels.c
     query: Select[Any] = select(c.event_id, c.y, c.observed_at, c.source)
     if bounds is not None:
-        query = query.join(predictions, (p.usecase == c.usecase) & (p.event_id == c.event_id))
+        events = event_ids(connection.dialect.name == "sqlite")
+        p = events.c
+        query = query.join(events, (p.usecase == c.usecase) & (p.event_id == c.event_id))
         query = query.where(p.event_time >= bounds[0], p.event_time < bounds[1])
     query = query.where(c.usecase == usecase, c.observed_at <= as_of, c.source.in_(policy.sources))
     return resolve(_statements(fetch(connection, query)), policy)
@@ -215,7 +217,7 @@ def _count_conflicts(connection: Connection, records: Sequence[LabelRecord]) -> 
 
 
 def _count_parked(connection: Connection, records: Sequence[LabelRecord]) -> int:
-    p = predictions.c
+    p = event_ids(connection.dialect.name == "sqlite").c
     missing = 0
     for usecase in {r.usecase for r in records}:
         for part in _parts([r.event_id for r in records if r.usecase == usecase]):

@@ -1,14 +1,13 @@
 """The prediction log: every event that arrived, what was answered, and with which features.
 
-Each event id has one row for each use case; a second arrival is counted and not stored. The first
-word stands, also where the second would know more (an imported event that is sent again later).
+Each event id has one row for each use case; a second arrival is counted and not stored, unless it brings
+the answer to an event that had none (see :mod:`monitoring.store.intake`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -17,9 +16,10 @@ import pandas as pd
 from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from monitoring.calendar import BusinessCalendar, TimeWindow
-from monitoring.errors import RowRefused, StoreError
+from monitoring.errors import StoreError
 from monitoring.policies import LabelPolicy
 from monitoring.store import pairs
+from monitoring.store.days import prepare_days
 from monitoring.store.engine import Database
 from monitoring.store.frames import (
     columns_of,
@@ -32,13 +32,10 @@ from monitoring.store.frames import (
     times,
     to_us,
 )
+from monitoring.store.intake import insert_plans, insert_scores
 from monitoring.store.records import AppendResult, PlanRecord, ScoreRecord, StoredEvent
 from monitoring.store.tables import plans, predictions
 
-_FIELDS: Final = ScoreRecord.__struct_fields__
-_COLUMNS: Final = (*_FIELDS, "stored_at")
-_ROW: Final = attrgetter(*_FIELDS)
-_DECISION: Final = _FIELDS.index("decision")
 _STORED_EVENT: Final = [predictions.c[name] for name in StoredEvent.__struct_fields__]
 _ANSWER_TEXTS: Final = ("version", "alias", "plan_id")
 _HISTORY_CHUNK: Final = 10_000
@@ -139,6 +136,7 @@ class _SqlLog:
         self._database = database
 
     def append(self, records: Sequence[ScoreRecord]) -> AppendResult:
+        prepare_days(self._database, [record.event_time for record in records])
         with self._database.write() as connection:
             return insert_scores(self._database, connection, records)
 
@@ -156,6 +154,7 @@ class _SqlLog:
         total = AppendResult(0, 0)
         for start in range(0, len(events), _HISTORY_CHUNK):
             part = events.iloc[start : start + _HISTORY_CHUNK]
+            prepare_days(self._database, _microseconds(part[event_time]))
             with self._database.write() as connection:
                 arrived = self._database.now(connection) if received_at is None else to_us(received_at)
                 records = _history(usecase, part, event_id, event_time, arrived)
@@ -219,7 +218,8 @@ class _SqlLog:
                 return
             yield [_stored_event(row) for row in rows]
             last_row, last_time = rows[-1][0], rows[-1][2]
-            after = or_(c.event_time > last_time, and_(c.event_time == last_time, c.row_id > last_row))
+            later = or_(c.event_time > last_time, and_(c.event_time == last_time, c.row_id > last_row))
+            after = and_(c.event_time >= last_time, later)  # the plain bound leaves out earlier days' tables
 
     def span(self, usecase: str) -> tuple[int, datetime, datetime] | None:
         c = predictions.c
@@ -251,21 +251,6 @@ class _SqlLog:
             )
 
 
-def insert_scores(database: Database, connection: Connection, records: Sequence[ScoreRecord]) -> AppendResult:
-    """Insert within a transaction of the caller."""
-    now = database.now(connection)
-    rows = [_as_row(record, now) for record in records]
-    stored = database.insert_new(connection, predictions, _COLUMNS, rows)
-    return AppendResult(stored, len(rows) - stored)
-
-
-def insert_plans(database: Database, connection: Connection, found: Sequence[PlanRecord]) -> None:
-    """Insert within a transaction of the caller."""
-    now = database.now(connection)
-    rows = [(p.plan_id, msgspec.json.encode(p.names).decode(), now) for p in found]
-    database.insert_new(connection, plans, ("plan_id", "names", "stored_at"), rows)
-
-
 def read_plan(connection: Connection, plan_id: str) -> tuple[str, ...]:
     """The names behind a plan id; ``StoreError`` when it is unknown."""
     text = connection.execute(select(plans.c.names).where(plans.c.plan_id == plan_id)).scalar()
@@ -274,20 +259,14 @@ def read_plan(connection: Connection, plan_id: str) -> tuple[str, ...]:
     return msgspec.json.decode(text, type=tuple[str, ...])
 
 
-def _as_row(record: ScoreRecord, now: int) -> tuple[Any, ...]:
-    values = _ROW(record)
-    decision = record.decision
-    if decision is not None:  # a column of small integers in both databases
-        values = (*values[:_DECISION], int(decision), *values[_DECISION + 1 :])
-    if record.origin == "live" and (record.score is None or record.score != record.score):
-        raise RowRefused("an answered event has no finite score")
-    return (*values, now)
-
-
 def _history(usecase: str, part: pd.DataFrame, event_id: str, event_time: str, arrived: int) -> list[ScoreRecord]:
-    stamps = part[event_time].dt.as_unit("us").astype("int64")
-    triples = zip(part[event_id], stamps.tolist(), encode_bodies(part), strict=True)
+    triples = zip(part[event_id], _microseconds(part[event_time]), encode_bodies(part), strict=True)
     return [ScoreRecord(usecase, name, at, arrived, "history", body) for name, at, body in triples]
+
+
+def _microseconds(times_of: pd.Series) -> list[int]:
+    numbers: list[int] = times_of.dt.as_unit("us").astype("int64").tolist()
+    return numbers
 
 
 def _in_window(query: Select[Any], usecase: str, window: TimeWindow, as_of: datetime | None) -> Select[Any]:

@@ -121,10 +121,14 @@ class StoredLabel(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class AppendResult(msgspec.Struct, frozen=True):
-    """``stored`` rows are new; ``duplicates`` found their event id in the log already."""
+    """``stored`` rows are new; ``duplicates`` found their event id in the log already.
+
+    ``replaced`` of the duplicates brought the answer to an event without one and took its place.
+    """
 
     stored: int
     duplicates: int
+    replaced: int = 0
 
 
 class LabelResult(msgspec.Struct, frozen=True):

@@ -7,8 +7,8 @@ repeats a record. What holds for each writer, and so for their sum:
     accepted = stored + spooled + quarantined + dropped
 
 accepted      the highest number given
-stored        its row is in the database: new ones, ``duplicates`` (the event id was there already),
-              and labels
+stored        its row is in the database: new ones, ``duplicates`` (the event id was there already; an
+              answer that took the place of an unscored event is one of them), and labels
 spooled       still in a segment file
 quarantined   kept in the quarantine table with a reason, or numbers lost in a damaged file
 dropped       refused by a full spool in ``available`` mode
@@ -24,10 +24,11 @@ from sqlalchemy import Connection, insert, select, update
 
 from monitoring.errors import LeaseHeld
 from monitoring.policies import LabelPolicy
+from monitoring.store.days import prepare_days
 from monitoring.store.engine import Database
 from monitoring.store.frames import fetch
+from monitoring.store.intake import insert_plans, insert_scores
 from monitoring.store.labels import insert_labels
-from monitoring.store.log import insert_plans, insert_scores
 from monitoring.store.records import LabelRecord, PlanRecord, ScoreRecord
 from monitoring.store.tables import quarantine, spool_ledger
 
@@ -175,10 +176,12 @@ class _SqlLedger:
             return [WriterState(*row) for row in fetch(connection, query)]
 
     def ship(self, shipment: Shipment, cargo: Cargo, policy: LabelPolicy) -> WriterState:
+        prepare_days(self._database, [record.event_time for record in cargo.scores])
         with self._database.write() as connection:
             insert_plans(self._database, connection, cargo.plans)
             scores = insert_scores(self._database, connection, cargo.scores)
-            insert_labels(self._database, connection, cargo.labels, policy)
+            if cargo.labels:
+                insert_labels(self._database, connection, cargo.labels, policy)
             counts = {"stored": scores.stored, "duplicates": scores.duplicates, "labels": len(cargo.labels)}
             return self._advance(connection, shipment, counts)
 

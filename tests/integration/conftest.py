@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monitoring.store import Store, open_store
-from monitoring.store.tables import metadata
+from monitoring.store.tables import metadata_of
 from tests.postgresql import Cluster, cluster
 
 _POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.needs_postgresql)
@@ -58,7 +58,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 def _empty(store: Store) -> None:
     """Empty every table, the append-only ones too: the owner may switch their guards off for one transaction."""
-    tables = ", ".join(table.name for table in metadata.sorted_tables)
+    tables = ", ".join(table.name for table in metadata_of(is_sqlite=False).sorted_tables)
     with store.database.write() as connection:
         connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
         connection.exec_driver_sql(f"TRUNCATE {tables} RESTART IDENTITY")

@@ -7,6 +7,7 @@ import pytest
 from bentos.schema import EventSchema
 from monitoring.errors import RowRefused, StoreError
 from monitoring.store import AppendResult, PlanRecord, Store
+from monitoring.store.frames import to_us
 from tests.builders import card_event, card_frame, case
 from tests.logged import PLAN, at, days, numbers, scored, unscored
 
@@ -163,3 +164,53 @@ def test_events_of_a_window_can_be_counted(store: Store) -> None:
 def test_the_span_tells_how_much_there_is(store: Store) -> None:
     store.log.append([scored(1, 3), scored(2, 1)])
     assert store.log.span("fraud") == (2, at(1), at(3))
+
+
+def test_an_answer_takes_the_place_of_the_event_that_had_none(store: Store) -> None:
+    store.log.append([unscored(1), unscored(2, origin="event"), scored(3)])
+    again = store.log.append([scored(1), unscored(2), scored(3), scored(4)])
+    assert again == AppendResult(stored=1, duplicates=3, replaced=1)
+    assert sorted(numbers(store.log.answers("fraud", WINDOW)["event_id"])) == [1, 3, 4]
+    assert store.log.span("fraud")[0] == 4  # type: ignore[index]  # there are four
+    assert store.log.append([unscored(1), scored(1, score=0.9)]).replaced == 0
+    assert store.log.answers("fraud", WINDOW)["score"].tolist() == [0.2] * 3
+
+
+def test_an_answer_is_due_in_shadow_although_its_event_was_known(store: Store) -> None:
+    store.log.append([unscored(1), scored(2)])
+    store.shadow.watch("fraud", "dev-fraud/2")
+    store.log.append([scored(1, received_at=to_us(at(3650)))])
+    assert [row.event_id for row in store.shadow.pending("fraud", "dev-fraud/2", 10)] == ["e00001"]
+
+
+def test_an_answer_in_one_batch_with_its_unscored_event_is_the_one_that_stays(store: Store) -> None:
+    assert store.log.append([unscored(1), scored(1)]) == AppendResult(stored=1, duplicates=1, replaced=1)
+    assert len(store.log.answers("fraud", WINDOW)) == 1
+
+
+def test_an_imported_event_is_replaced_although_its_table_wrote_times_and_blanks_differently(store: Store) -> None:
+    body = b'{"id":"e00001","at":"2026-03-02T01:00:00+01:00","amount":12,"shop":null}'
+    store.log.append([unscored(1, body=b'{"id":"e00001","at":"2026-03-02T00:00:00.000000Z","amount":12.0}')])
+    assert store.log.append([scored(1, body=body)]).replaced == 1
+
+
+@pytest.mark.parametrize("change", [{"body": b'{"id":"e00001","amount":9.5}'}, {"day": 1.0}])
+def test_an_answer_about_another_body_than_the_log_holds_is_refused(store: Store, change: dict[str, object]) -> None:
+    store.log.append([unscored(1)])
+    with pytest.raises(RowRefused, match="another body"):
+        store.log.append([scored(1, **change), scored(2)])  # type: ignore[arg-type]  # by name
+    assert store.log.answers("fraud", WINDOW).empty
+
+
+def test_events_of_days_in_any_order_and_of_absurd_dates_are_kept(store: Store) -> None:
+    far = [scored(n, event_time=at_us) for n, at_us in ((1, -5), (2, 0), (3, 2**62), (4, to_us(at(400))))]
+    assert store.log.append([*far, scored(5, 3), scored(6, 1)]).stored == 6
+    assert numbers([event.event_id for chunk in store.log.stream("fraud", -10) for event in chunk]) == [
+        1,
+        2,
+        6,
+        5,
+        4,
+        3,
+    ]
+    assert store.log.append(far) == AppendResult(0, 4)
