@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.containers import build_bento, variables
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOT_IN_THE_IMAGE = {"prefect", "evidently", "mlflow", "scikit-learn", "matplotlib", "pyarrow", "pytest"}
@@ -25,25 +25,7 @@ def blocks(file: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def bento(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("bentoml")
-    # BentoML installs uv into the running environment when it finds none, even where it locks nothing.
-    stub = home / "bin" / "uv"
-    stub.parent.mkdir()
-    stub.write_text("#!/bin/sh\nexit 1\n")
-    stub.chmod(0o755)
-    environment = os.environ | {
-        "PATH": f"{stub.parent}{os.pathsep}{os.environ['PATH']}",
-        "BENTOML_HOME": str(home),
-        "BENTOML_DO_NOT_TRACK": "True",
-        "INCUMBENT_HOME": str(home / "never-made"),
-    }
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("bentoml")), "build"],
-        cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert not (home / "never-made").exists()
-    return next(path.parent for path in (home / "bentos").rglob("bento.yaml"))
+    return build_bento(tmp_path_factory.mktemp("bentoml") / "home")
 
 
 def test_the_bento_holds_the_two_rooms_of_the_image_and_nothing_else(bento: Path) -> None:
@@ -65,7 +47,24 @@ def test_the_bento_describes_its_api_with_the_columns_of_the_use_case(bento: Pat
 def test_the_image_runs_as_a_user_and_keeps_its_state_in_one_place(bento: Path) -> None:
     recipe = (bento / "env" / "docker" / "Dockerfile").read_text()
     assert "USER bentoml" in recipe
-    assert "ENV INCUMBENT_HOME=$INCUMBENT_HOME" in recipe
+    said = variables(recipe)
+    assert said["INCUMBENT_HOME"] == "/var/lib/incumbent"
+    assert "chown bentoml:bentoml $INCUMBENT_HOME" in recipe
+    assert recipe.index("VOLUME $INCUMBENT_HOME") < recipe.index("USER bentoml")
+    assert said["INCUMBENT_ENV"] == "prod"
+
+
+def test_the_image_says_when_it_is_not_alive_and_replaces_a_dead_worker(bento: Path) -> None:
+    recipe = (bento / "env" / "docker" / "Dockerfile").read_text()
+    assert "HEALTHCHECK" in recipe
+    assert "/livez" in recipe.partition("HEALTHCHECK")[2]
+    # BentoML leaves a dead worker dead where it finds this variable.
+    assert recipe.rindex('ENTRYPOINT ["env", "-u", "BENTOML_CONTAINERIZED"') > recipe.index("ENTRYPOINT [ ")
+
+
+def test_one_worker_answers_in_a_container(bento: Path) -> None:
+    described = yaml.safe_load((bento / "bento.yaml").read_text())
+    assert [service["config"]["workers"] for service in described["services"]] == [1]
 
 
 def test_the_bento_installs_what_the_repository_pins(bento: Path) -> None:
