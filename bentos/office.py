@@ -6,8 +6,9 @@ one version, and a batch never sees half of a change.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Final, Protocol
@@ -22,6 +23,7 @@ from bentos.features import FeaturePlan
 from bentos.model import Scores, ScoringModel
 from bentos.predictor import Predict, fast_predict
 from bentos.roles import ModelRef
+from bentos.routing import CHALLENGER, Router
 from bentos.usecase import ExternalIncumbent
 from bentos.windows import WindowState
 
@@ -96,6 +98,12 @@ class ModelHolder:
             self.predict(self.model.golden.features[:1])
         self.model.warm_up()
 
+    def as_challenger(self) -> ModelHolder:
+        """The same loaded version, answering under its role as challenger."""
+        other = replace(self, alias=CHALLENGER)
+        other.__dict__["predict"] = self.predict
+        return other
+
     def unscorable(self) -> IncumbentError:
         """See :class:`Holder`."""
         return ModelCorrupt("the model gave no score between 0 and 1")
@@ -137,6 +145,28 @@ class ExternalHolder:
 
 
 @dataclass(frozen=True, eq=False)
+class Fork:
+    """The other arm, while a routing policy is in effect.
+
+    Attributes:
+        router: says which arm an event is in.
+        challenger: who answers the challenger's arms.
+        positions: its columns in the union.
+        seconds: how long it took for the latest batches, for the guard of a ramp.
+    """
+
+    router: Router
+    challenger: ModelHolder
+    positions: NDArray[np.intp]
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
+
+    def p99_ms(self) -> float | None:
+        """99th percentile of those times; none before the first."""
+        taken = list(self.seconds)
+        return float(np.quantile(taken, 0.99)) * 1e3 if taken else None
+
+
+@dataclass(frozen=True, eq=False)
 class Office:
     """What answers from one moment on.
 
@@ -146,6 +176,7 @@ class Office:
         windows: the state that the features are read from.
         positions: the holder's columns in the union.
         since: machine time at which this holder took office here.
+        fork: the other arm; none while the holder answers all.
     """
 
     holder: Holder
@@ -153,9 +184,15 @@ class Office:
     windows: WindowState
     positions: NDArray[np.intp]
     since: datetime
+    fork: Fork | None = None
 
     @classmethod
-    def of(cls, holder: Holder, plan: FeaturePlan, windows: WindowState, since: datetime) -> Office:
-        """Seat a holder on a union plan that holds its features."""
+    def of(
+        cls, holder: Holder, plan: FeaturePlan, windows: WindowState, since: datetime, fork: Fork | None = None
+    ) -> Office:
+        """Seat a holder on a union plan that holds its features, and those of the fork's challenger."""
         positions = np.asarray(holder.plan.positions_in(plan), dtype=np.intp)
-        return cls(holder, plan, windows, positions, since)
+        if fork is not None:
+            own = np.asarray(fork.challenger.plan.positions_in(plan), dtype=np.intp)
+            fork = replace(fork, positions=own)
+        return cls(holder, plan, windows, positions, since, fork)

@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
 
 from bentos.answers import answer, ending
+from bentos.arms import Share, shares
 from bentos.errors import DuplicateEvent, ModelNotReady
 from bentos.event import Event
 from bentos.http import translate
-from bentos.office import Office
+from bentos.office import Holder, Office
 from monitoring import metrics
 from monitoring.store.records import LabelRecord, PlanRecord, ScoreRecord
 
 Answer = bytes | Exception
+_UNANSWERED: Final = ModelNotReady("no model answered this event")
 
 
 class Spool(Protocol):
@@ -118,32 +120,44 @@ class Scorer:
         self._tally.flush()
 
     def _score(self, office: Office, events: list[Event]) -> list[Answer]:
-        holder = office.holder
         now = self._clock()
         features = office.plan.rows(events, office.windows)
-        scores = holder.scores(events, features, office.positions)
-        flags = scores.calibrated >= holder.threshold
-        end = ending(holder.threshold, holder.ref.name, holder.ref.version, holder.alias)
-        raw, score, flagged = scores.raw.tolist(), scores.calibrated.tolist(), flags.tolist()
-        records: list[ScoreRecord] = []
-        answers: list[Answer] = []
+        arms: list[str] | None = None
+        routing: str | None = None
+        if office.fork is None:
+            scores = office.holder.scores(events, features, office.positions)
+            parts = [Share(office.holder, range(len(events)), scores)]
+        else:
+            parts, arms = shares(office, office.fork, events, features)
+            routing = office.fork.router.policy.digest
+        answers: list[Answer] = [_UNANSWERED] * len(events)
+        records: list[ScoreRecord | None] = [None] * len(events)
+        tallies: list[tuple[Holder, list[bool]]] = []
         blob, width = np.ascontiguousarray(features, dtype="<f4").tobytes(), 4 * features.shape[1]
-        for i, event in enumerate(events):
-            if not 0.0 <= score[i] <= 1.0:  # NaN is not between them either
-                answers.append(holder.unscorable())
-                continue
-            records.append(
-                ScoreRecord(
+        for part in parts:
+            holder = part.holder
+            flags = part.scores.calibrated >= holder.threshold
+            end = ending(holder.threshold, holder.ref.name, holder.ref.version, holder.alias)
+            raw, score, flagged = part.scores.raw.tolist(), part.scores.calibrated.tolist(), flags.tolist()
+            for place, i in enumerate(part.rows):
+                event = events[i]
+                if not 0.0 <= score[place] <= 1.0:  # NaN is not between them either
+                    answers[i] = holder.unscorable()
+                    continue
+                records[i] = ScoreRecord(
                     self._usecase, event.event_id, event.time_us, now, "live", event.as_json(),
                     office.plan.fingerprint, blob[i * width : (i + 1) * width],
                     holder.ref.name, holder.ref.version, holder.alias, holder.digest,
-                    raw[i], score[i], holder.threshold, flagged[i],
-                )
-            )  # fmt: skip
-            answers.append(answer(event.event_id, score[i], flagged[i], end))
-        self._log(office, records)
+                    raw[place], score[place], holder.threshold, flagged[place],
+                    None, None if arms is None else arms[i], routing,
+                )  # fmt: skip
+                answers[i] = answer(event.event_id, score[place], flagged[place], end)
+            tallies.append((holder, flagged))
+        # In the order of the windows, whoever answered.
+        self._log(office, [record for record in records if record is not None])
         self._settle(office, events, answers, now)
-        self._tally.add(holder.ref.version, holder.alias, flagged)
+        for holder, flagged in tallies:
+            self._tally.add(holder.ref.version, holder.alias, flagged)
         return answers
 
     def _log(self, office: Office, records: list[ScoreRecord]) -> None:

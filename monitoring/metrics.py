@@ -92,6 +92,26 @@ SWAP_SECONDS: Final = Histogram(
     buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0),
 )
 
+ROUTED_SHARE: Final = Gauge(
+    "routed_share",
+    "Share of the entities that the challenger answers here; 0 while the champion answers all",
+    namespace=NAMESPACE,
+    multiprocess_mode="livemostrecent",
+)
+ROUTING_SUSPENDED: Final = Gauge(
+    "routing_suspended",
+    "1 while a routing policy wants the challenger to answer and the champion answers all instead",
+    namespace=NAMESPACE,
+    multiprocess_mode="livemostrecent",
+)
+ARM_FALLBACKS: Final = Counter(
+    "arm_fallbacks",
+    "Events of the challenger's arm that the champion answered, because the challenger failed: raised, "
+    "not_a_probability",
+    ["version", "reason"],
+    namespace=NAMESPACE,
+)
+
 WINDOW_REBUILDS: Final = Counter(
     "window_rebuilds", "Times the window state was built from the log, by outcome", ["outcome"], namespace=NAMESPACE
 )
