@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import time
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from monitoring.durations import Duration, parse_duration
+from monitoring.durations import Duration, clock_time, parse_duration
 from monitoring.policies import Count, Policy, Share
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -129,6 +128,4 @@ Feature = Annotated[ColumnFeature | CalendarFeature | WindowFeature, Field(discr
 
 def parse_clock(value: str) -> time:
     """Read ``HH:MM``."""
-    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
-        raise ValueError("a local time as HH:MM, for example '06:00'")
-    return time.fromisoformat(value)
+    return clock_time(value)

@@ -13,7 +13,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from bentos.appointing import appoint, dismiss, lift_bar
-from bentos.errors import NothingToRollBack, ReleaseError, StaleDecision
+from bentos.errors import NothingToRollBack, PromotionHeld, RegistryUnavailable, ReleaseError, StaleDecision
+from bentos.reconciling import pin_previous, reconcile
 from bentos.release_run import (
     Outcome,
     Request,
@@ -29,6 +30,7 @@ from bentos.release_steps import LEASE_SECONDS, Check, Desk
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.usecase import UseCase
 from monitoring.gates import Verdict
+from monitoring.openhours import why_held
 from monitoring.store import Operation, Store
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "install_first",
     "lift_bar",
     "promote",
+    "reconcile",
     "recover",
     "rollback",
     "verified_apart",
@@ -74,6 +77,7 @@ def promote(
     Raises:
         ReleaseError: the verdict does not promote, the version is barred or must not serve, or another
             release is under way.
+        PromotionHeld: hours, weekday or a freeze of the use case hold promotions now.
         StaleDecision: champion or challenger are not the ones that were compared.
         RegistryUnavailable, StoreUnavailable: ask again; what was begun is resumed.
     """
@@ -91,12 +95,9 @@ def promote(
 
     def look() -> None:
         _matches(desk, from_version, to.version)
-        barred = store.decisions.barred(to.name)
-        if to.version in barred:
-            raise ReleaseError(
-                f"version {to.version} was rolled back from ({barred[to.version]}) and is barred; "
-                "train a new version, or lift the bar with a reason"
-            )
+        refuse_barred(store, to)
+        if (held := why_held(usecase.promotion, usecase.zone, now)) is not None:
+            raise PromotionHeld(held)
 
     return carry_out(desk, wanted, look, preview, {"verdict": verdict.to_json()})
 
@@ -132,18 +133,26 @@ def rollback(
     Raises:
         NothingToRollBack: ``@previous`` is vacant.
         ReleaseError: no reason was given, or the old version must not serve.
-        RegistryUnavailable, StoreUnavailable: ask again; what was begun is resumed.
+        StoreUnavailable: ask again; what was begun is resumed.
+
+    With a registry that does not answer, the journal's ``@previous`` is pinned on every replica instead
+    (state ``PINNED``), and the aliases follow later; see :mod:`bentos.reconciling`.
     """
     if not reason.strip():
         raise ReleaseError("a rollback needs a reason; say in a few words what went wrong")
     desk = desk_of(registry, store, usecase, model, check, wait_seconds)
-    wanted = _rollback_request(desk, actor, reason, now)
+    try:
+        if not preview and store.orders.standing(model).pin is not None:
+            reconcile(registry, store, model, usecase=usecase, actor=actor, now=now, reason=reason)
+        wanted = _rollback_request(desk, actor, reason, now)
 
-    def look() -> None:
-        if _rollback_request(desk, actor, reason, now) != wanted:
-            raise StaleDecision("the roles changed while the rollback waited; look at the status and ask again")
+        def look() -> None:
+            if _rollback_request(desk, actor, reason, now) != wanted:
+                raise StaleDecision("the roles changed while the rollback waited; look at the status and ask again")
 
-    return carry_out(desk, wanted, look, preview, {}, patience)
+        return carry_out(desk, wanted, look, preview, {}, patience)
+    except RegistryUnavailable:
+        return pin_previous(desk, actor, reason, now, preview, patience)
 
 
 def install_first(
@@ -207,8 +216,25 @@ def _promotes(verdict: Verdict) -> None:
         raise ReleaseError(f"the verdict says {verdict.outcome!r}, which promotes nobody: {why}")
 
 
+def refuse_barred(store: Store, to: ModelRef) -> None:
+    """Raise ``ReleaseError`` for a version that was rolled back from and has no plan opened since."""
+    barred = store.decisions.barred(to.name)
+    if to.version in barred:
+        raise ReleaseError(
+            f"version {to.version} was rolled back from ({barred[to.version]}) and is barred until a new "
+            "comparison is opened for it; appoint it as challenger again, train a new version, or lift the bar "
+            "with a reason"
+        )
+
+
 def _matches(desk: Desk, from_version: str | None, to_version: str) -> None:
     here, waiting = desk.holder("champion"), desk.holder("challenger")
+    by_journal = desk.journalled("champion")
+    if not desk.hand_edits and by_journal is not None and here not in (None, by_journal):
+        raise StaleDecision(
+            f"@champion was moved to {said(here)} by hand, while the journal says {said(by_journal)}; "
+            "look into it, then run `python -m bentos.release reconcile`"
+        )
     if here != from_version:
         raise StaleDecision(f"the verdict compared with {said(from_version)}, but {said(here)} is in office")
     if waiting != to_version:

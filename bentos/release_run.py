@@ -74,7 +74,8 @@ def desk_of(
     registry: ModelRegistry, store: Store, usecase: UseCase, model: str, check: Check | None, wait_seconds: float
 ) -> Desk:
     """The desk of a model; without a check versions are looked at in a process apart."""
-    return Desk(registry, store, usecase.name, model, check or verified_apart(usecase), wait_seconds)
+    look = check or verified_apart(usecase)
+    return Desk(registry, store, usecase.name, model, look, wait_seconds, hand_edits=usecase.promotion.hand_edits)
 
 
 def carry_out(
@@ -137,7 +138,10 @@ def _repeat(desk: Desk, known: Operation) -> Outcome:
 
 
 def resume_all(desk: Desk, lease: Lease, now: datetime) -> list[Operation]:
-    """Bring every operation that was left behind to an end; returns them as they ended."""
+    """Bring a pin and every operation that was left behind to an end; returns the operations as they ended."""
+    from bentos.reconciling import settle_pin
+
+    settle_pin(desk, lease, now)
     ended = []
     for operation in desk.store.journal.unfinished(desk.model):
         log.warning("resuming a %s of %s that was left in state %s", operation.kind, operation.model, operation.state)

@@ -50,6 +50,7 @@ class Desk:
         check: looks at a version's files.
         wait_seconds: longest wait for the replicas to serve the new champion; 0 does not wait.
         checked: contract digests of content that passed the check: the same bytes need no second look.
+        hand_edits: whether an alias that was moved by hand counts as a decision.
     """
 
     registry: ModelRegistry
@@ -59,6 +60,7 @@ class Desk:
     check: Check
     wait_seconds: float = 0.0
     checked: set[str] = field(default_factory=set)
+    hand_edits: bool = False
 
     def holder(self, role: Role) -> str | None:
         """The version that holds a role now, by the registry's word."""
@@ -195,18 +197,7 @@ class Work:
         return self._change(role, None)
 
     def _wait(self) -> bool | None:
-        """Whether all live replicas serve the new champion, asked until they do or time is up."""
-        deadline = time.monotonic() + self.desk.wait_seconds
-        while True:
-            serving = [replica.version for replica in self.desk.store.serving.live(self.desk.usecase)]
-            if not serving:
-                return None
-            if all(version == self.operation.to_version for version in serving):
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_ASK_SECONDS)
-            self._hold()
+        return wait_served(self.desk, self.operation.to_version, self._hold)
 
     def abort(self, reason: str) -> None:
         """Take back what was written before the commit, note why, and raise :class:`Aborted`."""
@@ -227,7 +218,12 @@ class Work:
         """End an operation whose result somebody else has changed: touch nothing, say so loudly."""
         operation, here = self.operation, self.desk.holder("champion")
         log.error("%s of %s ended by another hand: %s", operation.kind, operation.model, reason)
-        self._move("ABORTED", reason, [self._change("champion", here)])
+        # What no decision explains is not served, so it is no term of office either.
+        self._move("ABORTED", reason, [self._change("champion", here)] if self.desk.hand_edits else [])
+
+    def drop(self, reason: str) -> None:
+        """End an operation that a later decision has overtaken; roles stay as that decision left them."""
+        self._move("ABORTED", reason)
 
     def _point(self, role: Role, version: str) -> None:
         self._hold()
@@ -242,6 +238,24 @@ class Work:
     def _move(self, state: State, note: str = "", changes: Sequence[RoleChange] = ()) -> None:
         self.operation = self.desk.store.journal.move(self.operation, state, self.lease, note, changes)
         self.changes += changes
+
+
+def wait_served(desk: Desk, version: str, hold: Callable[[], None] = lambda: None) -> bool | None:
+    """Whether all live replicas serve a version, asked until they do or the desk's time is up; none without any.
+
+    ``hold`` is called between two questions.
+    """
+    deadline = time.monotonic() + desk.wait_seconds
+    while True:
+        serving = [replica.version for replica in desk.store.serving.live(desk.usecase)]
+        if not serving:
+            return None
+        if all(served == version for served in serving):
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_ASK_SECONDS)
+        hold()
 
 
 def resume(desk: Desk, lease: Lease, operation: Operation, fresh: bool) -> Operation:

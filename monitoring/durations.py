@@ -7,7 +7,7 @@ Calendar days are the business of :mod:`monitoring.calendar`.
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -53,3 +53,10 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^\d+[smhd]$", "examples": ["7d", "12h"]}),
 ]
+
+
+def clock_time(value: str) -> time:
+    """Read a local time as ``HH:MM``; raises ``ValueError`` for anything else."""
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        raise ValueError("a local time as HH:MM, for example '06:00'")
+    return time.fromisoformat(value)

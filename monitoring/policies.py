@@ -6,16 +6,18 @@ each takes the policy that holds it. The defaults are those of the fraud case.
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from monitoring.durations import Duration, parse_duration
+from monitoring.durations import Duration, clock_time, parse_duration
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Count = Annotated[int, Field(ge=1)]
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
 class Policy(BaseModel):
@@ -88,11 +90,52 @@ class PromotionPolicy(Policy):
     """Day at which the sequential test is tightest (n* of the anytime-valid t)."""
     cost_cap_quantile: Annotated[float, Field(gt=0.5, le=1.0)] = 0.999
     """Amounts are capped at this quantile of the reference before they enter a cost."""
+    method: Literal["anytime", "lan_demets"] = "anytime"
+    """``anytime`` bounds hold however often people look; ``lan_demets`` looks on declared days only."""
+    decision_days: Annotated[tuple[Count, ...], Field(min_length=1)] = (14, 28, 42, 56)
+    """Matured days on which ``lan_demets`` looks; the last spends what is left of the level."""
+    allowed_hours: tuple[str, str] | None = None
+    """Local hours in which a promotion may happen, for example ["09:00", "17:00"]; rollbacks always may."""
+    allowed_weekdays: Annotated[tuple[Weekday, ...], Field(min_length=1)] | None = None
+    """Local weekdays on which a promotion may happen; none is every day."""
+    freeze: tuple[tuple[date, date], ...] = ()
+    """First and last local day of times in which nothing is promoted."""
+    hand_edits: bool = False
+    """Whether an alias that was moved by hand is served, though no decision explains it."""
+    approval: Literal["automatic", "required"] = "automatic"
+    """Whether a person with a key of scope ``approve`` must agree before a promotion."""
+    approval_timeout: Duration = Field(default=parse_duration("24h"), validate_default=True)
+    """How long a promotion waits for that person; afterwards the next run asks again with fresh evidence."""
+    emergency_review: Duration = Field(default=parse_duration("3d"), validate_default=True)
+    """Time after an emergency promotion by which a third person must have reviewed it."""
+
+    @field_validator("allowed_hours")
+    @classmethod
+    def _hours(cls, value: tuple[str, str] | None) -> tuple[str, str] | None:
+        if value is not None and clock_time(value[0]) >= clock_time(value[1]):
+            raise ValueError(f"allowed_hours must begin before they end, on one day: {value[0]} to {value[1]}")
+        return value
+
+    @field_validator("freeze")
+    @classmethod
+    def _frozen_days(cls, value: tuple[tuple[date, date], ...]) -> tuple[tuple[date, date], ...]:
+        for first, last in value:
+            if last < first:
+                raise ValueError(f"a freeze ends before it begins: {first} to {last}")
+        return value
 
     @model_validator(mode="after")
     def _one_recall_rule(self) -> Self:
         if self.min_recall_gain is not None and self.recall_non_inferiority_margin is not None:
             raise ValueError("declare min_recall_gain or recall_non_inferiority_margin, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _rising_decision_days(self) -> Self:
+        if list(self.decision_days) != sorted(set(self.decision_days)):
+            raise ValueError(f"decision_days must rise, found {list(self.decision_days)}")
+        if self.method == "lan_demets" and self.decision_days[0] < 2:
+            raise ValueError("the first of decision_days must be at least 2: one day has no spread")
         return self
 
     @property

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from monitoring.store.comparisons import Comparisons, StoredComparison, _SqlComparisons
 from monitoring.store.decisions import Decision, Decisions, RoleChange, _SqlDecisions
 from monitoring.store.engine import MEMORY_URL, Database
 from monitoring.store.journal import Journal, Lease, Operation, _SqlJournal
 from monitoring.store.labels import Labels, _SqlLabels
 from monitoring.store.log import PredictionLog, _SqlLog
 from monitoring.store.migrate import upgrade
+from monitoring.store.orders import Orders, Pin, Standing, ThresholdOrder, _SqlOrders
 from monitoring.store.pairs import PairedCounts
 from monitoring.store.records import (
     AppendResult,
@@ -48,7 +50,9 @@ class Store:
     reports: Reports
     runs: Runs
     serving: Serving
+    orders: Orders
     database: Database
+    comparisons: Comparisons
 
     def close(self) -> None:
         """Close all connections."""
@@ -82,7 +86,9 @@ def open_store(url: str, busy_seconds: float = 5.0) -> Store:
         reports=_SqlReports(database),
         runs=_SqlRuns(database),
         serving=_SqlServing(database),
+        orders=_SqlOrders(database),
         database=database,
+        comparisons=_SqlComparisons(database),
     )
 
 
@@ -94,6 +100,7 @@ def memory_store() -> Store:
 __all__ = [
     "Accounting",
     "AppendResult",
+    "Comparisons",
     "Database",
     "Decision",
     "Decisions",
@@ -103,8 +110,10 @@ __all__ = [
     "Labels",
     "Lease",
     "Operation",
+    "Orders",
     "Origin",
     "PairedCounts",
+    "Pin",
     "PlanRecord",
     "PredictionLog",
     "Replica",
@@ -120,9 +129,12 @@ __all__ = [
     "ShadowProgress",
     "ShadowRecord",
     "SpoolLedger",
+    "Standing",
     "Store",
+    "StoredComparison",
     "StoredEvent",
     "StoredLabel",
+    "ThresholdOrder",
     "memory_store",
     "model_label",
     "open_store",

@@ -24,6 +24,8 @@ from monitoring.store.tables import decisions, operations, roles
 
 GENESIS: Final = "0" * 64
 _CHAIN_LOCK: Final = 4_823_003
+_BARRING: Final = ("rollback.champion_set", "rollback.pinned")
+_UNBARRING: Final = ("unbar", "comparison.opened")
 _COLUMNS: Final = ("seq", "usecase", "kind", "payload", "actor", "at", "recorded_at", "prev_hash", "hash")
 
 
@@ -106,8 +108,15 @@ class Decisions(Protocol):
         """Contract digests that the journal holds for this model: no other version may serve."""
         ...
 
+    def contract_of(self, model: str, version: str) -> str | None:
+        """The contract digest that the journal holds for a version; the newest, where there are several."""
+        ...
+
     def barred(self, model: str) -> Mapping[str, str]:
-        """Versions that may not be promoted, with the reason: each was rolled back from."""
+        """Versions that may not be promoted, with the reason: each was rolled back from.
+
+        A bar ends with a comparison that was opened for the version afterwards, or is lifted by hand.
+        """
         ...
 
 
@@ -170,17 +179,28 @@ class _SqlDecisions:
         with self._database.read() as connection:
             return frozenset(row[0] for row in [*fetch(connection, query), *fetch(connection, planned)])
 
+    def contract_of(self, model: str, version: str) -> str | None:
+        o, r = operations.c, roles.c
+        held = select(r.contract).where(r.model == model, r.version == version, r.contract.is_not(None))
+        planned = select(o.contract).where(o.model == model, o.to_version == version, o.state != "ABORTED")
+        with self._database.read() as connection:
+            for query in (held.order_by(desc(r.role_id)), planned.order_by(desc(o.created_at))):
+                if found := fetch(connection, query.limit(1)):
+                    return str(found[0][0])
+        return None
+
     def barred(self, model: str) -> Mapping[str, str]:
         found: dict[str, str] = {}
-        query = _filtered(None, ("rollback.champion_set", "unbar")).order_by(decisions.c.seq)
+        query = _filtered(None, (*_BARRING, *_UNBARRING)).order_by(decisions.c.seq)
         with self._database.read() as connection:
             rows = [_decision(row) for row in fetch(connection, query)]
         for row in rows:
             if row.payload.get("model") != model:
                 continue
-            if row.kind == "unbar":
-                found.pop(str(row.payload["version"]), None)
-            else:
+            if row.kind in _UNBARRING:
+                named = row.payload.get("version", row.payload.get("challenger"))
+                found.pop(str(named).rpartition("/")[2], None)
+            elif row.payload.get("from_version") is not None:
                 found[str(row.payload["from_version"])] = str(row.payload["reason"])
         return found
 

@@ -1,0 +1,144 @@
+"""Rollback without a registry, and how registry and journal come together again.
+
+With MLflow down nothing can write an alias. A rollback then pins the last ``@previous`` of the journal
+in the database: every replica reads pins once a second and serves the pinned version from its own
+verified copy, whatever the alias says. When the registry answers again, the next release, the scribe
+or ``python -m bentos.release reconcile`` writes the aliases and takes the pin away.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from bentos.errors import NothingToRollBack, RegistryUnavailable, ReleaseError
+from bentos.release_run import Outcome, desk_of, held_lease, resume_all, said
+from bentos.release_steps import Desk, Work, wait_served
+from bentos.roles import ROLES, ModelRegistry
+from bentos.usecase import UseCase
+from monitoring.store import Lease, Store
+
+log = logging.getLogger("incumbent.release")
+
+
+def pin_previous(desk: Desk, actor: str, reason: str, now: datetime, preview: bool, patience: float) -> Outcome:
+    """Put the journal's ``@previous`` back into office on every replica, without the registry.
+
+    Raises:
+        NothingToRollBack: the journal knows no way back, or it is pinned already.
+        ReleaseError: another release is under way.
+    """
+    here, back = _terms_by_journal(desk)
+    contract = desk.store.decisions.contract_of(desk.model, back)
+    if contract is None:
+        raise NothingToRollBack(f"the journal holds no contract digest of version {back}; it cannot be verified")
+    steps = (f"version {back} pinned on every replica", "@previous cleared", f"version {here} barred")
+    message = f"rollback of {desk.model} without the registry: {said(here)} -> version {back}"
+    if preview:
+        return Outcome(
+            "rollback", desk.usecase, desk.model, here, back, state="PLANNED", preview=True,
+            steps=(*steps, "the aliases follow when the registry answers"), message=f"preview: {message}",
+        )  # fmt: skip
+    with held_lease(desk, actor, patience):
+        if _terms_by_journal(desk) != (here, back):
+            raise NothingToRollBack("the journal changed while the rollback waited; look at the status and ask again")
+        payload = {"registry": "unavailable", "evidence": "pin"}
+        made = desk.store.orders.pin(desk.usecase, desk.model, back, here, contract, actor, reason, now, payload)
+    log.warning("the registry does not answer: version %s of %s is pinned", back, desk.model)
+    served = wait_served(desk, back)
+    return Outcome(
+        "rollback", desk.usecase, desk.model, here, back, made.id, "PINNED", acknowledged=served, steps=steps,
+        message=f"{message}; the aliases are written when the registry answers",
+    )  # fmt: skip
+
+
+def _terms_by_journal(desk: Desk) -> tuple[str | None, str]:
+    """The version in office and the way back, by the journal alone."""
+    standing = desk.store.orders.standing(desk.model)
+    if standing.pin is not None:
+        raise NothingToRollBack(
+            f"version {standing.pin.version} of {desk.model} is pinned already; the registry is not needed to serve it"
+        )
+    here, back = desk.journalled("champion"), desk.journalled("previous")
+    for left in desk.store.journal.unfinished(desk.model):
+        # A promotion that died may have written @champion already: its way back is where it came from.
+        if left.kind == "promotion" and here == left.from_version:
+            here, back = left.to_version, left.from_version
+    if back is None or back == here:
+        raise NothingToRollBack(f"the journal knows no @previous of {desk.model}, and the registry does not answer")
+    return here, back
+
+
+def settle_pin(desk: Desk, lease: Lease, now: datetime, actor: str = "reconciliation") -> list[str]:
+    """Write the aliases of a pin and end it; what was written. Nothing without a pin. May be repeated."""
+    pin = desk.store.orders.standing(desk.model).pin
+    if pin is None:
+        return []
+    desk.store.journal.check(lease)
+    steps = []
+    for left in desk.store.journal.unfinished(desk.model):
+        Work(desk, lease, left).drop(f"version {pin.version} was pinned over it")
+    if desk.holder("champion") != pin.version:
+        desk.registry.point(desk.model, "champion", pin.version)
+        steps.append(f"@champion = {pin.version}")
+    for role in ROLES:
+        used_up = role == "previous" or (role != "champion" and desk.holder(role) == pin.version)
+        if used_up and desk.holder(role) is not None:
+            desk.registry.clear(desk.model, role)
+            steps.append(f"@{role} cleared")
+    desk.store.journal.check(lease)
+    desk.store.orders.unpin(pin, desk.usecase, actor, now, {"steps": steps})
+    log.info("the pin of %s is reconciled: %s", desk.model, ", ".join(steps) or "the aliases agreed already")
+    return steps
+
+
+def reconcile(
+    registry: ModelRegistry, store: Store, model: str, *, usecase: UseCase, actor: str, now: datetime, reason: str = ""
+) -> list[str]:
+    """Make the registry's aliases those of the journal: ends a pin, undoes what was moved by hand.
+
+    Returns:
+        What was written, in order; nothing when both agreed.
+
+    Raises:
+        ReleaseError: another release is under way.
+        RegistryUnavailable: ask again later; a pin stays.
+    """
+    desk = desk_of(registry, store, usecase, model, None, 0.0)
+    with held_lease(desk, actor, 0.0) as lease:
+        steps = settle_pin(desk, lease, now, actor)
+        resume_all(desk, lease, now)
+        moved = _restore(desk, lease)
+        if moved:
+            said_ = {"model": model, "steps": moved, "reason": reason or "the aliases differed from the journal"}
+            store.decisions.append(usecase.name, "reconciliation", said_, actor, now)
+    return [*steps, *moved]
+
+
+def reconcile_quietly(registry: ModelRegistry, store: Store, model: str, usecase: UseCase, now: datetime) -> bool:
+    """End a pin if one stands and the registry answers; whether one was ended. For processes that ask often."""
+    if store.orders.standing(model).pin is None:
+        return False
+    desk = desk_of(registry, store, usecase, model, None, 0.0)
+    try:
+        with held_lease(desk, "scribe", 0.0) as lease:
+            settle_pin(desk, lease, now, "scribe")
+    except (RegistryUnavailable, ReleaseError) as exc:
+        log.info("the pin stays for now: %s", exc)
+        return False
+    return True
+
+
+def _restore(desk: Desk, lease: Lease) -> list[str]:
+    steps = []
+    for role in ROLES:
+        wanted, here = desk.journalled(role), desk.holder(role)
+        if wanted == here or (role == "champion" and wanted is None):
+            continue
+        desk.store.journal.check(lease)
+        if wanted is None:
+            desk.registry.clear(desk.model, role)
+        else:
+            desk.registry.point(desk.model, role, wanted)
+        steps.append(f"@{role} cleared" if wanted is None else f"@{role} = {wanted}")
+    return steps
