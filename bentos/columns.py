@@ -17,6 +17,7 @@ import pandas as pd
 
 from bentos.event import NUMBER_TYPES, TEXT_TYPES, has_control
 from bentos.limits import EARLIEST, LATEST, bounds
+from bentos.privacy import ForeignHash, Hasher, LazyHasher, holds_card_number
 from bentos.usecase import Column
 
 REASONS = (
@@ -33,6 +34,8 @@ REASONS = (
     "nonexistent_local_time",
     "bad_label",
     "duplicate_event_id",
+    "card_number",
+    "foreign_hash",
 )
 """Why a row is refused, by code."""
 CODE = {reason: np.uint8(code) for code, reason in enumerate(REASONS)}
@@ -93,9 +96,35 @@ def read_texts(series: pd.Series[Any], column: Column) -> Read:
     texts, codes = _strings(series)
     for at in _doubtful(texts, column):
         codes[at] = _text_reason(texts[at], column)
+    if column.pan_guard:
+        _guard(texts, codes)
     if column.nullable:
         codes[codes == CODE["missing"]] = 0
     return texts, codes
+
+
+def hash_texts(texts: np.ndarray[Any, np.dtype[np.object_]], codes: Any, hasher: Hasher | LazyHasher) -> None:
+    """Replace each clean text by its keyed hash, in place; a hash of another key is refused."""
+    texts[codes != 0] = None  # what is refused is kept nowhere
+    places, uniques = pd.factorize(texts)
+    # A missing text has the place -1, which leads to the last one here.
+    made = np.empty(len(uniques) + 1, dtype=object)
+    foreign = np.zeros(len(made), dtype=np.bool_)
+    for at, text in enumerate(uniques):
+        try:
+            made[at] = hasher(text)
+        except ForeignHash:
+            foreign[at] = True
+    texts[:] = made[places]
+    codes[foreign[places]] = CODE["foreign_hash"]
+
+
+def _guard(texts: np.ndarray[Any, np.dtype[np.object_]], codes: Any) -> None:
+    """Refuse texts with a card number, and forget them."""
+    for at, text in enumerate(texts.tolist()):
+        if text is not None and holds_card_number(text):
+            codes[at] = CODE["card_number"]
+            texts[at] = None
 
 
 def read_times(series: pd.Series[Any], zone: ZoneInfo, nullable: bool) -> Read:

@@ -14,6 +14,7 @@ from bentos.event import NUMBER_TYPES, Event
 from bentos.features import FeaturePlan
 from bentos.limits import bounds
 from bentos.offline import label_ranks, microseconds_of
+from bentos.privacy import Hasher
 from bentos.schema import EventSchema
 from bentos.tables import empty_labels
 from bentos.usecase import UseCase
@@ -27,7 +28,7 @@ _START = datetime(2026, 3, 28, tzinfo=UTC)
 def sample_problems(usecase: UseCase) -> Iterator[tuple[Literal["WARN", "FAIL"], str]]:
     """What goes wrong with ``ROWS`` made-up events; the same events every time."""
     rng = np.random.default_rng(7)
-    schema = EventSchema.of(usecase)
+    schema = EventSchema.of(usecase, Hasher.for_samples())
     events = [schema.event(row) for row in _rows(usecase, rng)]
     frame = schema.frame(events)
     if [schema.decode(e.as_json()) for e in events] != events:

@@ -42,6 +42,8 @@ class Column(Policy):
     """What it is, for forms and the API page."""
     example: str | int | float | bool | None = None
     """An example for the API page."""
+    pan_guard: bool = False
+    """Whether a text that holds a card number is refused."""
 
     @property
     def external_name(self) -> str:
@@ -55,6 +57,8 @@ class Column(Policy):
             raise ValueError(f"min and max are for numbers; column {self.name!r} is a {self.type}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min ({self.min}) exceeds max ({self.max}) in column {self.name!r}")
+        if self.pan_guard and self.type not in ("identifier", "string", "category"):
+            raise ValueError(f"pan_guard is for texts; column {self.name!r} is a {self.type}")
         if self.categories and self.type != "category":
             raise ValueError(f"categories are for type 'category'; column {self.name!r} is a {self.type}")
         return self

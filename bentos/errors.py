@@ -7,6 +7,7 @@ IncumbentError
 │   ├── KeyMissing         it carries no API key
 │   ├── KeyInvalid         its key is unknown, expired or revoked
 │   └── ScopeMissing       its key may not ask for this
+├── HashKeyMissing         ids are to be hashed and there is no key for it
 ├── KeyFileError           the file of API keys cannot be used
 ├── EventError             an event does not fit the schema
 │   └── DuplicateEvent     the id was answered before with another body
@@ -65,6 +66,10 @@ class KeyInvalid(AccessError):
 
 class ScopeMissing(AccessError):
     """The key is valid, but not for this."""
+
+
+class HashKeyMissing(IncumbentError):
+    """The use case stores hashed ids, and the key is missing or cannot be used."""
 
 
 class KeyFileError(IncumbentError):

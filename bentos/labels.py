@@ -32,6 +32,7 @@ def label_columns(usecase: UseCase) -> tuple[Column, ...]:
             name="event_id",
             type="identifier",
             max_length=usecase.column(usecase.event_id).max_length,
+            pan_guard=usecase.column(usecase.event_id).pan_guard,
             description="The event that the label is about.",
             example=example,
         ),

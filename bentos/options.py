@@ -106,6 +106,13 @@ class ExternalIncumbent(Policy):
     """Scores at or above it are flagged."""
 
 
+class PrivacyPolicy(Policy):
+    """What is not kept as it came."""
+
+    hashed: tuple[Name, ...] = ()
+    """Columns of type ``identifier`` or ``string`` that are kept as keyed hashes only, for example the customer."""
+
+
 class EvaluationPolicy(Policy):
     """How results are cut."""
 

@@ -20,6 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, create_model
 from bentos import tables
 from bentos.errors import EventError
 from bentos.event import EPOCH, MICROSECOND, NUMBER_TYPES, TEXT_TYPES, Event, bounds
+from bentos.privacy import Hasher, LazyHasher, configured_hasher
 from bentos.strict_json import StrictDecoder, encoder_type
 from bentos.tables import TableRead
 from bentos.usecase import Column, UseCase
@@ -31,6 +32,11 @@ __all__ = ["Event", "EventSchema", "TableRead"]
 class EventSchema:
     """The declared columns of a use case, compiled.
 
+    Args:
+        usecase: declares the columns.
+        hasher: makes the hashes of ``[privacy] hashed``; by default the installation's, looked up when
+            the first id comes (then :class:`~bentos.errors.HashKeyMissing` may be raised).
+
     Attributes:
         columns: the declared columns, in order.
         names: their names, in order.
@@ -41,7 +47,7 @@ class EventSchema:
             descriptions, examples, foreign names and features are not part of it.
     """
 
-    def __init__(self, usecase: UseCase) -> None:
+    def __init__(self, usecase: UseCase, hasher: Hasher | None = None) -> None:
         self.columns = usecase.columns
         self.names = tuple(c.name for c in usecase.columns)
         self.position = {name: i for i, name in enumerate(self.names)}
@@ -49,7 +55,11 @@ class EventSchema:
         self.event_time = usecase.event_time
         self.fingerprint = _fingerprint(usecase)
         self._usecase = usecase
-        self._decoder = StrictDecoder(usecase.columns)
+        self._hasher = hasher or LazyHasher(configured_hasher)
+        self._decoder = StrictDecoder(usecase.columns, usecase.privacy.hashed, self._hasher)
+        # What was stored was checked and hashed when it came.
+        stored = [c.model_copy(update={"pan_guard": False}) for c in usecase.columns]
+        self._stored = StrictDecoder(stored)
         self._id_at = self.position[usecase.event_id]
         self._time_at = self.position[usecase.event_time]
         self._body = encoder_type(usecase.columns)
@@ -57,9 +67,9 @@ class EventSchema:
         self._times = tuple(i for i, c in enumerate(usecase.columns) if c.type == "datetime")
 
     @classmethod
-    def of(cls, usecase: UseCase) -> EventSchema:
-        """Compile the schema of a use case."""
-        return cls(usecase)
+    def of(cls, usecase: UseCase, hasher: Hasher | None = None) -> EventSchema:
+        """Compile the schema of a use case; see the class."""
+        return cls(usecase, hasher)
 
     def decode(self, body: bytes) -> Event:
         """One event from a strict JSON object.
@@ -112,7 +122,7 @@ class EventSchema:
         Raises:
             TableError: a column is missing, all of it is unusable, or too much of it is missing.
         """
-        return tables.read_table(table, self._usecase)
+        return tables.read_table(table, self._usecase, self._hasher)
 
     def validate_frame(self, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The events frame, sorted by (event time, event id), and the quarantine frame.
@@ -136,7 +146,7 @@ class EventSchema:
         Raises:
             TableError: as :meth:`read_table`.
         """
-        return tables.read_labelled(table, self._usecase)
+        return tables.read_labelled(table, self._usecase, self._hasher)
 
     def frame(self, events: Iterable[Event]) -> pd.DataFrame:
         """Decoded events as an events frame, in the given order."""
@@ -150,7 +160,7 @@ class EventSchema:
         """
         if not bodies:
             return self._frame([])
-        return self._frame(self._decoder.many(b"[" + b",".join(bodies) + b"]", len(bodies)))
+        return self._frame(self._stored.many(b"[" + b",".join(bodies) + b"]", len(bodies)))
 
     def bodies(self, events: pd.DataFrame) -> list[bytes]:
         """Each row of an events frame as canonical JSON: a request body, and what the log keeps."""

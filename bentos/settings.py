@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bentos.errors import SettingsError
@@ -65,6 +65,14 @@ class Settings(BaseSettings):
     """``auto`` asks for keys unless the service listens on this machine alone; ``always`` asks in any case."""
     metrics_access: Literal["open", "admin"] = "open"
     """Where keys are needed: whether ``/metrics`` stays open or asks for the scope ``admin``."""
+
+    hash_key: SecretStr = SecretStr("")
+    """Secret behind hashed ids, at least 32 characters; empty is the file ``hash.key`` inside ``home``."""
+
+    @property
+    def hash_key_file(self) -> Path:
+        """File of the secret behind hashed ids; see :mod:`bentos.privacy`."""
+        return self.root / "hash.key"
 
     @property
     def keys_file(self) -> Path:

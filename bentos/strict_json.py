@@ -20,6 +20,7 @@ import msgspec
 from bentos.errors import EventError
 from bentos.event import NUMBER_TYPES, TEXT_TYPES, allowed_values, has_control
 from bentos.limits import EARLIEST_US, EPOCH, LATEST_US, MICROSECOND, bounds
+from bentos.privacy import ForeignHash, Hasher, LazyHasher, holds_card_number
 from bentos.usecase import Column
 
 _PLACE = re.compile(r"at `\$(?:\[(\d+|\.\.\.)\])?(?:\.([^`]+))?`$")
@@ -28,10 +29,22 @@ _FIELD = re.compile(r"field `([A-Za-z_][A-Za-z0-9_]{0,62})`")
 
 
 class StrictDecoder:
-    """Bytes to tuples of checked values, in the order of the columns."""
+    """Bytes to tuples of checked values, in the order of the columns.
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    Args:
+        columns: what an object holds.
+        hashed: names of the columns whose texts are replaced by their keyed hash.
+        hasher: makes the hashes; needed where a column is hashed.
+    """
+
+    def __init__(
+        self, columns: Sequence[Column], hashed: Sequence[str] = (), hasher: Hasher | LazyHasher | None = None
+    ) -> None:
         self._columns = tuple(columns)
+        self._guarded = tuple(i for i, c in enumerate(columns) if c.pan_guard)
+        self._hashed = tuple(i for i, c in enumerate(columns) if c.name in hashed)
+        self._hasher = hasher
+        self._private = bool(self._guarded or self._hashed)
         self._by_name = {c.name: c for c in columns}
         self._names = ", ".join(c.name for c in columns)
         fields = [(f"f{i}", *_field(c)) for i, c in enumerate(columns)]
@@ -106,7 +119,22 @@ class StrictDecoder:
                 row[i] = (row[i] - EPOCH) // MICROSECOND
                 if not EARLIEST_US <= row[i] < LATEST_US:
                     raise self._refused(i, index)
+        if self._private:
+            self._protect(row, index)
         return tuple(row)
+
+    def _protect(self, row: list[Any], index: int | None) -> None:
+        """Refuse card numbers, then hash."""
+        for i in self._guarded:
+            if row[i] is not None and holds_card_number(row[i]):
+                name = self._columns[i].name
+                raise EventError(f"{_event(index)}column {name!r}: a card number may not be sent here")
+        for i in self._hashed:
+            if row[i] is not None and self._hasher is not None:
+                try:
+                    row[i] = self._hasher(row[i])
+                except ForeignHash as exc:
+                    raise EventError(f"{_event(index)}column {self._columns[i].name!r}: {exc}") from None
 
     def _refused(self, position: int, index: int | None) -> EventError:
         column = self._columns[position]

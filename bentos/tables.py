@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.columns import CODE, REASONS, read_booleans, read_column, read_times
+from bentos.columns import CODE, REASONS, hash_texts, read_booleans, read_column, read_times
 from bentos.errors import TableError
 from bentos.event import allowed_values
+from bentos.privacy import Hasher, LazyHasher
 from bentos.usecase import Column, UseCase
 
 FEW_ROWS = 50
@@ -39,19 +40,23 @@ class TableRead:
     out_of_order: int
 
 
-def read_table(table: pd.DataFrame, usecase: UseCase) -> TableRead:
+def read_table(table: pd.DataFrame, usecase: UseCase, hasher: Hasher | LazyHasher) -> TableRead:
     """See :meth:`bentos.schema.EventSchema.read_table`."""
     columns, problems = {}, {}
     for column in usecase.columns:
         values, codes = read_column(_find(table, column), column, usecase.zone)
+        if column.name in usecase.privacy.hashed:
+            hash_texts(values, codes, hasher)
         _refuse_hopeless(column, codes, values, len(table))
         columns[column.name], problems[column.name] = values, codes
     return _assemble(pd.DataFrame(columns), problems, usecase)
 
 
-def read_labelled(table: pd.DataFrame, usecase: UseCase) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def read_labelled(
+    table: pd.DataFrame, usecase: UseCase, hasher: Hasher | LazyHasher
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """See :meth:`bentos.schema.EventSchema.read_labelled`."""
-    read = read_table(table, usecase)
+    read = read_table(table, usecase, hasher)
     policy = usecase.label
     name = policy.source_name if policy.source_name in table.columns else policy.column
     if name not in table.columns:

@@ -33,6 +33,7 @@ from bentos.errors import UseCaseError
 from bentos.options import (
     EvaluationPolicy,
     ExternalIncumbent,
+    PrivacyPolicy,
     Shift,
     SimulatorOptions,
     SourceOptions,
@@ -65,6 +66,7 @@ __all__ = [
     "ExternalIncumbent",
     "Feature",
     "Name",
+    "PrivacyPolicy",
     "Shift",
     "SimulatorOptions",
     "SourceOptions",
@@ -111,6 +113,7 @@ class UseCase(Policy):
     retrain: RetrainPolicy = RetrainPolicy()
     fairness: FairnessPolicy = FairnessPolicy()
     incumbent: ExternalIncumbent | None = None
+    privacy: PrivacyPolicy = PrivacyPolicy()
 
     @field_validator("timezone")
     @classmethod

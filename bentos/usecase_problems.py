@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from bentos.declarations import CalendarFeature, Column, ColumnFeature, WindowFeature
 from bentos.errors import UseCaseError
 from bentos.limits import LARGEST_SCALED, bounds
+from bentos.privacy import HASH_LENGTH
 from monitoring.policies import Policy
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def problems(usecase: UseCase) -> Iterator[Problem]:
         yield from _reference(usecase, "incumbent.column", usecase.incumbent.column, ("float",))
     yield from _fairness_problems(usecase)
     yield from _leaks(usecase)
+    for index, name in enumerate(usecase.privacy.hashed):
+        yield from _hash_problems(usecase, name, f"privacy.hashed[{index}]")
 
 
 def not_finite(data: object, key: str = "") -> Iterator[tuple[str, str]]:
@@ -117,6 +120,16 @@ def _leaks(usecase: UseCase) -> Iterator[Problem]:
         if name in names:
             allowed = "a name that no event column has: the label is not known when the event is scored"
             yield f"label.{key}", repr(name), allowed
+
+
+def _hash_problems(usecase: UseCase, name: str, key: str) -> Iterator[Problem]:
+    wrong = list(_reference(usecase, key, name, ("identifier", "string")))
+    yield from wrong
+    if name == usecase.event_id:
+        allowed = "another column: labels, answers and retries name an event by its id, so give events an opaque one"
+        yield key, f"{name!r}, the event id", allowed
+    if not wrong and usecase.column(name).max_length < HASH_LENGTH:
+        yield key, f"{name!r} with max_length {usecase.column(name).max_length}", f"a max_length from {HASH_LENGTH} on"
 
 
 def _repeated(key: str, names: list[str]) -> Iterator[Problem]:

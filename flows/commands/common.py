@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bentos.settings import Settings
     from bentos.usecase import UseCase
     from flows.home import Home
     from flows.outcome import Outcome
@@ -79,7 +80,22 @@ def enter_home(args: argparse.Namespace) -> Home:
         args.usecase = usecase_reference(args.usecase)
     home = open_home(**({"usecase": args.usecase} if args.usecase else {}))
     home.enter()
+    ensure_hash_key(home.settings)
     return home
+
+
+def ensure_hash_key(settings: Settings) -> None:
+    """Make the key of hashed ids where the use case needs one and there is none; says so on standard error."""
+    from bentos.errors import UseCaseError
+    from bentos.privacy import make_hash_key
+    from bentos.usecase import load_usecase
+
+    try:
+        needed = load_usecase(settings.usecase).privacy.hashed
+    except UseCaseError:
+        return  # whoever needs the use case says what is wrong with it
+    if needed and (made := make_hash_key(settings)) is not None:
+        sys.stderr.write(f"made {made}: every process needs this key, and without it history matches nobody\n")
 
 
 def people(outcome: Outcome) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flows.commands.common import Reply, common_arguments, table
+from flows.commands.common import Reply, common_arguments, ensure_hash_key, table
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -46,7 +46,9 @@ def _simulate(args: argparse.Namespace) -> Reply:
     from flows.sources import open_source
     from flows.sources.labels import as_table
 
-    usecase = load_usecase(args.usecase or read_settings().usecase)
+    reference = args.usecase or read_settings().usecase
+    usecase = load_usecase(reference)
+    ensure_hash_key(read_settings(usecase=reference))
     options = {k: getattr(args, k) for k in ("days", "seed", "customers", "terminals") if getattr(args, k) is not None}
     if args.start:
         options["start"] = date.fromisoformat(args.start)
