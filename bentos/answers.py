@@ -6,9 +6,13 @@ replayed event id gets the very bytes of the first time.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
+
+from bentos.event import Event
+from bentos.http import error_body, translate
 
 _TEXT: Final = msgspec.json.Encoder()
 
@@ -24,3 +28,23 @@ def answer(event_id: str, score: float, decision: bool, end: bytes) -> bytes:
     # repr() is the shortest text that reads back as the same float64.
     said = b"true" if decision else b"false"
     return b'{"event_id":%b,"score":%b,"decision":%b%b' % (_TEXT.encode(event_id), repr(score).encode(), said, end)
+
+
+def refused(event_id: str, error: Exception) -> bytes:
+    """What stands in the place of an event of a list that got no answer."""
+    found = translate(error)
+    return b'{"event_id":%b,%b' % (_TEXT.encode(event_id), error_body(found.code, str(found))[1:])
+
+
+def rows(score: Callable[[Sequence[Event]], Sequence[bytes | Exception]], events: Sequence[Event]) -> list[bytes]:
+    """An answer, or an error in its place, for each event of a part of a list; never raises.
+
+    Args:
+        score: scores a batch, and may fail as a whole.
+        events: checked events.
+    """
+    try:
+        said = score(events)
+    except Exception as exc:  # parts before this one are answered and logged: each event is told, none is lost
+        said = [exc] * len(events)
+    return [s if isinstance(s, bytes) else refused(e.event_id, s) for e, s in zip(events, said, strict=True)]

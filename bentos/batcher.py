@@ -9,10 +9,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Answer_contra = TypeVar("Answer_contra", contravariant=True)
+
+
+class Waiter(Protocol[Answer_contra]):
+    """Whoever waits for one answer: a future, or something that writes it straight to a socket."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+    def set_result(self, result: Answer_contra, /) -> None:
+        """Here is the answer."""
+        ...
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """There is none, and why."""
+        ...
 
 
 class MicroBatcher(Generic[Item, Answer]):
@@ -30,7 +47,7 @@ class MicroBatcher(Generic[Item, Answer]):
         self._run = run
         self._max_batch = max_batch
         self._items: list[Item] = []
-        self._waiters: list[asyncio.Future[Answer]] = []
+        self._waiters: list[Waiter[Answer]] = []
 
     @property
     def waiting(self) -> int:
@@ -40,11 +57,15 @@ class MicroBatcher(Generic[Item, Answer]):
     def submit(self, item: Item, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Answer]:
         """Queue one item; the future holds its answer after the loop's next turn."""
         waiter: asyncio.Future[Answer] = loop.create_future()
+        self.post(item, waiter, loop)
+        return waiter
+
+    def post(self, item: Item, waiter: Waiter[Answer], loop: asyncio.AbstractEventLoop) -> None:
+        """Queue one item; ``waiter`` is told its answer."""
         if not self._items:
             loop.call_soon(self._flush, loop)
         self._items.append(item)
         self._waiters.append(waiter)
-        return waiter
 
     def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         items, waiters = self._items[: self._max_batch], self._waiters[: self._max_batch]

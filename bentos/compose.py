@@ -13,21 +13,24 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
+from bentos.answers import rows
 from bentos.attendant import Attendant
-from bentos.batcher import MicroBatcher
+from bentos.batcher import MicroBatcher, Waiter
 from bentos.cache import ModelCache
 from bentos.event import Event
 from bentos.examiner import Examiner, Permission
 from bentos.features import FeaturePlan
 from bentos.history import LogHistory
+from bentos.intake import EventDesk
 from bentos.keeper import WindowKeeper
 from bentos.labels import Contradictions, LabelDesk
 from bentos.office import ExternalHolder, ModelHolder, Office
+from bentos.reasons import Explainer
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.schema import EventSchema
 from bentos.scoring import Answer, Scorer, machine_time_us
@@ -119,6 +122,8 @@ class Runtime:
         self._spool = SpoolWriter.of(self._settings, self.usecase.name)
         self.scorer = Scorer(self.usecase.name, self._office, self._spool, self.keeper)
         self.batcher: MicroBatcher[Event, bytes] = MicroBatcher(self.scorer.run)
+        self.explainer = Explainer(self._office, self.scorer.run)
+        self.events = EventDesk(self.usecase.name, self._office, self._spool, self.keeper)
         self.labels = LabelDesk(self.usecase, self._spool, self.max_batch, self._newest, self._said)
         metrics.READY.set(0)
         self.slot.start(self._settings.poll_seconds)
@@ -144,9 +149,33 @@ class Runtime:
         assert self._loop is not None
         return self.batcher.submit(event, self._loop)
 
+    def enqueue(self, event: Event, waiter: Waiter[bytes]) -> None:
+        """The same as :meth:`submit` for whoever needs no future."""
+        assert self._loop is not None
+        self.batcher.post(event, waiter, self._loop)
+
+    def waiting(self) -> int:
+        """Submitted events that are not yet scored."""
+        return self.batcher.waiting
+
     def score(self, events: list[Event]) -> list[Answer]:
         """Score a list at once; on the loop's thread."""
         return self.scorer.run(events)
+
+    def explained(self, event: Event) -> bytes:
+        """Score one event at once and say why; raises what kept it from being answered."""
+        said = self.explainer.answer(event)
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def rows(self, events: Sequence[Event], explain: bool) -> list[bytes]:
+        """Answers of a part of a list; an event that fails says so in its own place."""
+        return rows(self.explainer.answers if explain else self.scorer.run, events)
+
+    def take_events(self, events: Sequence[Event]) -> list[int]:
+        """See :meth:`bentos.intake.EventDesk.take`."""
+        return self.events.take(events)
 
     def take_labels(self, body: bytes) -> bytes:
         """See :meth:`bentos.labels.LabelDesk.take`."""
@@ -192,7 +221,7 @@ class Runtime:
         return self.slot.office
 
     def _newest(self) -> int:
-        return max(self.scorer.newest_us, self._history.newest_us)
+        return max(self.scorer.newest_us, self.events.newest_us, self._history.newest_us)
 
     def _windows_ready(self, state: WindowState) -> None:
         self.slot.reseat(state)

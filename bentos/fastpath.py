@@ -1,14 +1,18 @@
 """The front door: the outermost link of the Bento's middleware chain.
 
-It answers what is asked often (``/score``, ``/labels``, ``/model``) without passing through the
-framework's metrics, tracing, timeout and concurrency layers, which cost more than the model does;
-it does their work itself, counted in bulk. Everything else passes through to the Bento, except
+It answers what is asked often (``/score``, ``/score/batch``, ``/events``, ``/labels``, ``/model``)
+without passing through the framework's metrics, tracing, timeout and concurrency layers, which cost
+more than the model does; it does their work itself, counted in bulk. Everything else passes through
+to the Bento, except
 
 * an unknown path: answered here, because BentoML counts requests by raw path and would keep a time
   series for each,
-* ``/score/batch``: decoded strictly here, then handed on as tickets (:class:`Tickets`), so that
+* ``/score/list``: decoded strictly here, then handed on as tickets (:class:`Tickets`), so that
   BentoML's adaptive batching carries rows that are already known to be good,
 * an error made by the framework: its body is replaced by one of ours.
+
+Where uvicorn allows it, a plain ``POST /score`` does not even become an ASGI request: see
+:mod:`bentos.wire`, which asks :meth:`FrontDoor.admit` like every other road.
 """
 
 from __future__ import annotations
@@ -17,26 +21,37 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
 from bentos import http
-from bentos.errors import IncumbentError, ModelNotReady
+from bentos.access import Gate
+from bentos.batcher import Waiter
+from bentos.errors import AccessError, IncumbentError, ModelNotReady
 from bentos.http import ASGIApp, Receive, Reply, Scope, Send, problem
 from bentos.schema import Event, EventSchema
 from bentos.tickets import Tickets, own_errors, replay, with_json_body
 from monitoring import metrics
 
+if TYPE_CHECKING:
+    from bentos.wire import Shortcut
+
 log = logging.getLogger("incumbent.http")
 
 SCORE: Final = "/score"
 BATCH: Final = "/score/batch"
+LIST: Final = "/score/list"
+EVENTS: Final = "/events"
 LABELS: Final = "/labels"
 MODEL: Final = "/model"
 METRICS: Final = "/metrics"
 _SWEEP_SECONDS: Final = 0.5
+AT_ONCE: Final = 128
+"""Events of a list that are worked on in one go (some 4 ms); single events come first between two parts."""
+EXPLAINED_AT_ONCE: Final = 4
+"""The same for events that are explained, which takes ten times as long."""
 
 
 class Desk(Protocol):
@@ -58,6 +73,26 @@ class Desk(Protocol):
 
     def submit(self, event: Event) -> asyncio.Future[bytes]:
         """Score one event with whatever else is there; the future holds the reply's body."""
+        ...
+
+    def enqueue(self, event: Event, waiter: Waiter[bytes]) -> None:
+        """The same as :meth:`submit`; the waiter is told the reply's body."""
+        ...
+
+    def waiting(self) -> int:
+        """Submitted events that are not yet scored."""
+        ...
+
+    def explained(self, event: Event) -> bytes:
+        """Score one event at once; the reply's body with the strongest reasons."""
+        ...
+
+    def rows(self, events: Sequence[Event], explain: bool) -> list[bytes]:
+        """Score a part of a list at once; an answer, or an error in its place, for each event."""
+        ...
+
+    def take_events(self, events: Sequence[Event]) -> list[int]:
+        """Keep events that are not to be scored; returns the places of those that conflict."""
         ...
 
     def take_labels(self, body: bytes) -> bytes:
@@ -92,9 +127,11 @@ class FrontDoor:
         app: the rest of the chain.
         desk: gives the runtime, or none while it is being built.
         tally: makes the request counter once the chain below is complete.
-        tickets: where rows of ``/score/batch`` wait.
+        tickets: where rows of ``/score/list`` wait.
         known: whether a path leads anywhere.
         index: HTML behind ``/``.
+        shortcut: the road past ASGI, which is told whom to ask.
+        gate: checks API keys; none lets everybody in.
     """
 
     def __init__(
@@ -105,7 +142,10 @@ class FrontDoor:
         tickets: Tickets,
         known: Callable[[str], bool],
         index: bytes = b"",
+        shortcut: Shortcut | None = None,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate or Gate(None)
         self._app = app
         self._desk = desk
         self._tally = tally(app)
@@ -116,9 +156,14 @@ class FrontDoor:
         self._reading: dict[asyncio.Task[Any], float] = {}
         self._sweeper: asyncio.Task[None] | None = None
         self._answers: dict[str, Callable[[Desk, Scope, Receive], Coroutine[Any, Any, Reply]]] = {
+            SCORE: self._score,
+            BATCH: self._batch,
+            EVENTS: self._events,
             LABELS: self._labels,
             MODEL: self._model,
         }
+        if shortcut is not None:
+            shortcut.door = self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection, or pass it on."""
@@ -132,13 +177,21 @@ class FrontDoor:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if path == SCORE:
-            await self._timed(self._score, SCORE, scope, receive, send)
-        elif path in self._answers:
+        if path in self._answers:
             await self._timed(self._answers[path], path, scope, receive, send)
-        elif path == BATCH:
-            await self._batch(scope, receive, send)
-        elif path == "/":
+        elif path == LIST:
+            await self._list(scope, receive, send)
+        else:
+            try:
+                self._gate.admit(path, scope["headers"])
+            except AccessError as exc:
+                await http.reply(send, *refuse(exc, path if self._known(path) else "other"))
+            else:
+                await self._elsewhere(path, scope, receive, send)
+
+    async def _elsewhere(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """The page, what the Bento answers itself, and paths that lead nowhere."""
+        if path == "/":
             await http.page(send, self._index)
         elif self._known(path):
             if path == METRICS:
@@ -160,11 +213,11 @@ class FrontDoor:
         """Answer here: count, limit, translate errors."""
         started = time.perf_counter()
         try:
-            found = await answer(self._enter(), scope, receive)
+            found = await answer(self.admit(path, scope["headers"]), scope, receive)
         except Exception as exc:
-            found = _refuse(exc, path)
+            found = refuse(exc, path)
         finally:
-            self._in_flight -= 1
+            self.leave()
         await http.reply(send, *found)
         self._tally.add(path, found.status, time.perf_counter() - started)
 
@@ -172,9 +225,17 @@ class FrontDoor:
         if (desk := self._desk()) is not None:
             desk.observe()
 
-    def _enter(self) -> Desk:
+    def admit(self, path: str, headers: http.RawHeaders) -> Desk:
+        """The desk for one request. Every road into the product asks here, and calls :meth:`leave` afterwards.
+
+        Raises:
+            AccessError: the request's API key does not open the path.
+            HttpProblem: 429 beyond capacity.
+            ModelNotReady: there is no desk yet.
+        """
         # Counted even when refused, so that the caller can always count down.
         self._in_flight += 1
+        self._gate.admit(path, headers)
         desk = self._desk()
         if desk is None:
             raise ModelNotReady("the service is starting; ask /readyz")
@@ -182,11 +243,44 @@ class FrontDoor:
             raise problem(http.BUSY, headers=((b"retry-after", b"1"),))
         return desk
 
+    def leave(self) -> None:
+        """A request that was admitted, or refused by :meth:`admit`, is over."""
+        self._in_flight -= 1
+
+    def count(self, path: str, status: int, seconds: float) -> None:
+        """Count a request that was answered past ASGI."""
+        self._tally.add(path, status, seconds)
+
+    def refuse(self, error: Exception, path: str) -> Reply:
+        """See :func:`refuse`."""
+        return refuse(error, path)
+
     async def _score(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
-        body = await self._body(desk, scope, receive)
-        if not desk.ready():
-            raise problem(http.NOT_READY)
-        return Reply(200, await desk.submit(desk.schema.decode(body)))
+        explain = http.flag(scope, "explain")
+        body = await self._ready_body(desk, scope, receive)
+        event = desk.schema.decode(body)
+        return Reply(200, desk.explained(event) if explain else await desk.submit(event))
+
+    async def _batch(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        explain = http.flag(scope, "explain")
+        body = await self._ready_body(desk, scope, receive)
+        events = desk.schema.decode_many(body, desk.max_batch)
+        said: list[bytes] = []
+        async for _, part in _parts(desk, events, EXPLAINED_AT_ONCE if explain else AT_ONCE):
+            said += desk.rows(part, explain)
+        return Reply(200, b"[%b]" % b",".join(said))
+
+    async def _events(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        body = await self._ready_body(desk, scope, receive)
+        many = body.lstrip(b" \t\r\n")[:1] == b"["
+        events = desk.schema.decode_many(body, desk.max_batch) if many else [desk.schema.decode(body)]
+        conflicts: list[int] = []
+        async for start, part in _parts(desk, events, AT_ONCE):
+            conflicts += [start + at for at in desk.take_events(part)]
+        if conflicts and not many:
+            raise problem(http.CONFLICT, "this event id was sent before, with another body")
+        said = {"accepted": len(events) - len(conflicts), "conflicts": conflicts}
+        return Reply(200, msgspec.json.encode(said))
 
     async def _labels(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
         return Reply(200, desk.take_labels(await self._body(desk, scope, receive)))
@@ -195,25 +289,29 @@ class FrontDoor:
         _only(scope, "GET")
         return Reply(200, desk.model_card())
 
-    async def _batch(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _list(self, scope: Scope, receive: Receive, send: Send) -> None:
         numbers: list[int] = []
         started = time.perf_counter()
         try:
-            desk = self._enter()
-            body = await self._body(desk, scope, receive)
-            if not desk.ready():
-                raise problem(http.NOT_READY)
+            desk = self.admit(LIST, scope["headers"])
+            body = await self._ready_body(desk, scope, receive)
             numbers = self._tickets.issue(desk.schema.decode_many(body, desk.max_batch))
         except Exception as exc:
-            found = _refuse(exc, BATCH)
+            found = refuse(exc, LIST)
             await http.reply(send, *found)
-            self._tally.add(BATCH, found.status, time.perf_counter() - started)
+            self._tally.add(LIST, found.status, time.perf_counter() - started)
         else:
             # BentoML counts this one: it passes through all its layers.
-            await self._app(with_json_body(scope), replay(msgspec.json.encode(numbers)), own_errors(send, BATCH))
+            await self._app(with_json_body(scope), replay(msgspec.json.encode(numbers)), own_errors(send, LIST))
         finally:
-            self._in_flight -= 1
+            self.leave()
             self._tickets.void(numbers)
+
+    async def _ready_body(self, desk: Desk, scope: Scope, receive: Receive) -> bytes:
+        body = await self._body(desk, scope, receive)
+        if not desk.ready():
+            raise problem(http.NOT_READY)
+        return body
 
     async def _body(self, desk: Desk, scope: Scope, receive: Receive) -> bytes:
         """The request's body, within its limits of type, size and time."""
@@ -248,7 +346,18 @@ class FrontDoor:
                 task.cancel()
 
 
-def _refuse(error: Exception, path: str) -> Reply:
+async def _parts(desk: Desk, events: Sequence[Event], size: int) -> AsyncIterator[tuple[int, Sequence[Event]]]:
+    """Parts of a list with their place; between two of them whoever sent a single event is answered."""
+    for start in range(0, len(events), size):
+        if start:
+            await asyncio.sleep(0)  # a turn of the loop in which sockets are read ...
+            if desk.waiting():
+                await asyncio.sleep(0)  # ... and one in which what they brought is scored
+        yield start, events[start : start + size]
+
+
+def refuse(error: Exception, path: str) -> Reply:
+    """The reply to a request that failed; it is counted, and logged without any value."""
     found = http.refusal(error)
     if not isinstance(error, IncumbentError):
         # The text of a foreign error may hold a value of the event, so only its type and place are logged.

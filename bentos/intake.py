@@ -1,0 +1,88 @@
+"""``POST /events``: events that are not to be scored. They feed the windows and become history.
+
+Idempotent by event id, like ``/score``: a repeated body changes nothing, another body is a conflict.
+An id that was sent here may be scored later, with the same body: it is then answered, and the log's
+row gets the answer. The other way round nothing is left to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bentos.errors import AnswerPending, ModelNotReady
+from bentos.event import Event
+from bentos.office import Office
+from bentos.scoring import Spool, Tap, machine_time_us
+from monitoring import metrics
+from monitoring.store.records import ScoreRecord
+
+NO_ANSWER = b""
+"""What the windows remember of an id that was sent and not scored."""
+
+
+class EventDesk:
+    """Keeps events of one use case; on the thread that scores.
+
+    Args:
+        usecase: name written to the log.
+        office: who answers now, with the windows, or none.
+        spool: the durable log's first stop.
+        tap: hears of events while a new window state is being built.
+        clock: machine time in microseconds.
+
+    Attributes:
+        newest_us: newest event time seen, in microseconds; 0 before the first.
+    """
+
+    def __init__(
+        self,
+        usecase: str,
+        office: Callable[[], Office | None],
+        spool: Spool,
+        tap: Tap | None = None,
+        clock: Callable[[], int] = machine_time_us,
+    ) -> None:
+        self.newest_us = 0
+        self._usecase = usecase
+        self._office = office
+        self._spool = spool
+        self._tap = tap
+        self._clock = clock
+
+    def take(self, events: Sequence[Event]) -> list[int]:
+        """Log the events and add them to the windows; says which places hold a known id with another body.
+
+        Raises:
+            ModelNotReady: there are no windows yet.
+            AnswerPending, WindowsUnavailable: other replicas share the windows; send the same events again.
+            SpoolFull: nothing was kept; the same events may be sent again.
+        """
+        office = self._office()
+        if office is None:
+            raise ModelNotReady("no verified model is in office yet, so there are no windows to add to")
+        fresh: dict[str, Event] = {}
+        conflicts: list[int] = []
+        for at, (event, known) in enumerate(zip(events, office.plan.known(events, office.windows), strict=True)):
+            if isinstance(known, AnswerPending):
+                raise known
+            said = known[0] if known is not None else fresh.setdefault(event.event_id, event).body_hash
+            if said != event.body_hash:
+                conflicts.append(at)
+        self._keep(office, list(fresh.values()))
+        return conflicts
+
+    def _keep(self, office: Office, events: list[Event]) -> None:
+        if not events:
+            return
+        now = self._clock()
+        self._spool.append(
+            [ScoreRecord(self._usecase, e.event_id, e.time_us, now, "event", e.as_json()) for e in events]
+        )
+        office.plan.add(events, office.windows)
+        for event in events:
+            office.windows.remember(event.event_id, event.body_hash, NO_ANSWER, now)
+        office.windows.settle()
+        self.newest_us = max(self.newest_us, max(event.time_us for event in events))
+        if self._tap is not None:
+            self._tap.heard(events, [NO_ANSWER] * len(events), now)
+        metrics.EVENTS.inc(len(events))
