@@ -11,12 +11,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from bentos.history import batches
 from bentos.keeper import WindowKeeper
 from bentos.labels import Contradictions
-from bentos.slot import Slot
+from bentos.office import Office
+from bentos.slot import Slot, View
 from monitoring import metrics
 from monitoring.errors import MonitoringError
 from monitoring.store import Store
@@ -123,14 +124,13 @@ class Attendant:
         self._beat_due = time.monotonic() + _HEARTBEAT_SECONDS
         office, view = self._slot.office, self._slot.view
         seen = view.roles.get("champion") if view.reachable else None
-        refused = {ref.version: f"{r.reason}: {r.message}" for ref, r in view.refused.items()}
         self._store().serving.heartbeat(
             self._usecase,
             self._replica,
             self._model,
             None if office is None else office.holder.ref.version,
             None if seen is None else seen.version,
-            {"refused": refused} if refused else {},
+            acknowledgement(office, view),
         )
 
     def _follow_labels(self) -> None:
@@ -157,3 +157,17 @@ class Attendant:
             self._store().serving.leave(self._usecase, self._replica)
         except MonitoringError:
             log.info("the database is away; the heartbeat will run out by itself")
+
+
+def acknowledgement(office: Office | None, view: View) -> dict[str, Any]:
+    """What a heartbeat says beside the version: content, role, routing and the age of what was seen."""
+    said: dict[str, Any] = {"reachable": view.reachable, "routing": view.routing.to_json()}
+    if office is not None:
+        said |= {"alias": office.holder.alias, "contract": office.holder.digest}
+        if office.fork is not None:
+            said["challenger_p99_ms"] = office.fork.p99_ms()
+    for name, at in (("polled_at", view.polled_at), ("champion_since", view.champion_since)):
+        if at is not None:
+            said[name] = at.isoformat()
+    refused = {ref.version: f"{r.reason}: {r.message}" for ref, r in view.refused.items()}
+    return said | ({"refused": refused} if refused else {})

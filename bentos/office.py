@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,9 @@ from bentos.features import FeaturePlan
 from bentos.model import Scores, ScoringModel
 from bentos.predictor import Predict, fast_predict
 from bentos.roles import ModelRef
-from bentos.routing import CHALLENGER, Router
+from bentos.routing import CHALLENGER, EXTERNAL, Router
 from bentos.usecase import ExternalIncumbent
 from bentos.windows import WindowState
-
-EXTERNAL: Final = "external"
 
 
 class Holder(Protocol):
@@ -159,6 +157,12 @@ class Fork:
     challenger: ModelHolder
     positions: NDArray[np.intp]
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
+
+    def same(self, other: Fork | None) -> bool:
+        """Whether another one routes alike: by the same policy, to the same loaded version."""
+        if other is None or other.challenger is not self.challenger:
+            return False
+        return other.router.policy == self.router.policy
 
     def p99_ms(self) -> float | None:
         """99th percentile of those times; none before the first."""

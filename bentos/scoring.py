@@ -16,7 +16,7 @@ import numpy as np
 
 from bentos.answers import answer, ending
 from bentos.arms import Share, shares
-from bentos.errors import DuplicateEvent, ModelNotReady
+from bentos.errors import AnswerPending, DuplicateEvent, ModelNotReady
 from bentos.event import Event
 from bentos.http import translate
 from bentos.office import Holder, Office
@@ -98,9 +98,12 @@ class Scorer:
         answers: list[Answer | None] = [None] * len(events)
         fresh: dict[str, int] = {}
         repeats: list[tuple[int, int]] = []
-        for at, event in enumerate(events):
-            known = office.windows.answered(event.event_id)
-            if known is not None:
+        for at, (event, known) in enumerate(zip(events, office.plan.known(events, office.windows), strict=True)):
+            if isinstance(known, AnswerPending):
+                answers[at] = known
+                continue
+            # An id that was only sent (POST /events) has no answer yet, but its body stands.
+            if known is not None and (known[1] or known[0] != event.body_hash):
                 answers[at] = _repeat(event, *known)
             elif (first := fresh.setdefault(event.event_id, at)) != at:
                 repeats.append((at, first))
@@ -172,6 +175,7 @@ class Scorer:
         for event, said in zip(events, answers, strict=True):
             if isinstance(said, bytes):
                 office.windows.remember(event.event_id, event.body_hash, said, now)
+        office.windows.settle()
         self.newest_us = max(self.newest_us, max(event.time_us for event in events))
         if self._tap is not None:
             self._tap.heard(events, answers, now)

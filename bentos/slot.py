@@ -12,14 +12,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
 from bentos.errors import RegistryUnavailable
 from bentos.examiner import Examiner, Refusal
 from bentos.features import FeaturePlan
-from bentos.office import ExternalHolder, Holder, Office
+from bentos.forking import Forker, RoutingView
+from bentos.office import ExternalHolder, Fork, Holder, Office
 from bentos.roles import ROLES, ModelRef, ModelRegistry, Role
 from bentos.windows import WindowState
 from monitoring import metrics
@@ -49,12 +50,16 @@ class View:
         polled_at: machine time of that look.
         reachable: whether the last look-up was answered.
         refused: versions that hold a role and are not accepted.
+        routing: the routing policy as last seen, and whether it is applied here.
+        champion_since: machine time at which ``@champion`` was first seen as it is.
     """
 
     roles: Mapping[Role, ModelRef]
     polled_at: datetime | None
     reachable: bool
     refused: Mapping[ModelRef, Refusal]
+    routing: RoutingView = field(default_factory=RoutingView)
+    champion_since: datetime | None = None
 
 
 class Slot:
@@ -90,6 +95,7 @@ class Slot:
         self._windows = windows
         self._external = external
         self._changed = changed
+        self._forker = Forker(examiner, windows)
         self._asked: tuple[ModelRef | None, float] = (None, 0.0)
         self._tidied: tuple[Mapping[Role, ModelRef], ModelRef, int] | None = None
         self._lock = threading.Lock()
@@ -120,13 +126,14 @@ class Slot:
         """
         with self._lock:
             if self.office is not None:
-                self.office = Office.of(self.office.holder, self.office.plan, windows, self.office.since)
+                old = self.office
+                self.office = Office.of(old.holder, old.plan, windows, old.since, old.fork)
         self.wake()
 
     def poll(self) -> None:
         """Look at the registry once and act on it; never raises for anything a registry can do."""
         try:
-            roles = self._registry.roles(self._name)
+            look = self._registry.look(self._name)
         except RegistryUnavailable as exc:
             metrics.POLL_FAILURES.inc()
             if self.view.reachable or self.view.polled_at is None:
@@ -135,8 +142,9 @@ class Slot:
             if self.office is None:
                 self._settle(self._examiner.remembered())
             return
-        self._look(roles, reachable=True)
-        self._settle(roles)
+        self._forker.read(look.routing)
+        self._look(look.roles, reachable=True)
+        self._settle(look.roles)
 
     def _run(self, poll_seconds: float) -> None:
         self._examiner.warm_up()
@@ -155,8 +163,11 @@ class Slot:
             metrics.POLLED.set(now.timestamp())
             for role in ROLES:
                 metrics.ALIAS.labels(role).set(_number(roles[role]) if role in roles else 0)
-        polled = now if reachable else self.view.polled_at
-        self.view = View(dict(roles), polled, reachable, self.view.refused)
+        old = self.view
+        polled = now if reachable else old.polled_at
+        moved = roles.get("champion") != old.roles.get("champion") or old.champion_since is None
+        since = now if moved else old.champion_since
+        self.view = replace(old, roles=dict(roles), polled_at=polled, reachable=reachable, champion_since=since)
 
     def _settle(self, roles: Mapping[Role, ModelRef]) -> None:
         """Make the office agree with the roles, as far as everything needed is at hand."""
@@ -171,14 +182,21 @@ class Slot:
             return
         wanted = [holder.plan, *plans]
         self._windows.want(FeaturePlan.union(wanted))
-        self._seat(holder, wanted)
+        if self.office is None or self.office.holder is not holder:
+            self._seat(holder, wanted, None)  # a change of office does not wait for the other arm to be loaded
+        fork, routing = self._forker.fork(holder, roles)
+        self._seat(holder, wanted, fork)
+        self.view = replace(self.view, routing=routing)
         self._tidy(roles)
 
     def _holder(self, champion: ModelRef | None) -> Holder | None:
         """Who should answer: the new champion if it stands every test, else whoever answers now."""
         present = None if self.office is None else self.office.holder
         if champion is None:
-            return present if present is not None else self._external
+            # A role that is vacant by accident changes nothing; one that was vacated for the external score does.
+            if present is None or self._forker.external:
+                return self._external or present
+            return present
         if present is not None and present.ref == champion:
             return present
         return self._examiner.holder(champion) or present or self._last_good(champion) or self._external
@@ -192,9 +210,9 @@ class Slot:
         refused = self._examiner.refused
         for role in ROLES:
             metrics.REJECTED_NOW.labels(role).set(1 if roles.get(role) in refused else 0)
-        self.view = View(self.view.roles, self.view.polled_at, self.view.reachable, refused)
+        self.view = replace(self.view, refused=refused)
 
-    def _seat(self, holder: Holder, wanted: Sequence[FeaturePlan]) -> None:
+    def _seat(self, holder: Holder, wanted: Sequence[FeaturePlan], fork: Fork | None) -> None:
         """Swap the reference, when the windows that the holder needs are there."""
         with self._lock:
             state, old = self._windows.state, self.office
@@ -202,13 +220,16 @@ class Slot:
                 return
             held = set(state.specs)
             if not held.issuperset(holder.plan.specs):
-                return  # its windows are being filled from the log; until then the old one answers
-            plan = FeaturePlan.union(p for p in wanted if held.issuperset(p.specs))
+                # Its windows are being filled from the log; until then the old one answers, and alone.
+                self.office = None if old is None else replace(old, fork=None)
+                return
+            needed = wanted if fork is None else [*wanted, fork.challenger.plan]
+            plan = FeaturePlan.union(p for p in needed if held.issuperset(p.specs))
             stays = old is not None and old.holder is holder
-            if stays and old is not None and old.plan.fingerprint == plan.fingerprint:
+            if stays and old is not None and old.plan.fingerprint == plan.fingerprint and _alike(old.fork, fork):
                 return
             since = old.since if stays and old is not None else datetime.now(UTC)
-            self.office = Office.of(holder, plan, state, since)
+            self.office = Office.of(holder, plan, state, since, fork)
         if not stays:
             self._announce(holder, since, first=old is None)
         self._changed()
@@ -235,6 +256,10 @@ class Slot:
         if roles.get("champion") == serving:
             self._examiner.remember(roles)
         self._examiner.forget({*roles.values(), serving})
+
+
+def _alike(old: Fork | None, new: Fork | None) -> bool:
+    return new is None if old is None else old.same(new)
 
 
 def _number(ref: ModelRef) -> int:

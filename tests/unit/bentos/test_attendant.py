@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -28,8 +29,8 @@ class Place:
     def __init__(self) -> None:
         self.store = memory_store()
         self.away = False
-        holder = SimpleNamespace(ref=ModelRef("dev-fraud", "3"))
-        self.slot: Any = SimpleNamespace(office=SimpleNamespace(holder=holder), view=self.view("3"))
+        holder = SimpleNamespace(ref=ModelRef("dev-fraud", "3"), alias="champion", digest="c" * 64)
+        self.slot: Any = SimpleNamespace(office=SimpleNamespace(holder=holder, fork=None), view=self.view("3"))
         self.labels: list[StoredLabel] = []
         self.keeper: Any = SimpleNamespace(
             state=object(), label_cursor=0, label=self.labels.extend, forget_answers=lambda before: None
@@ -69,6 +70,14 @@ def test_a_heartbeat_says_what_is_served_and_what_was_seen(place: Place) -> None
     place.attendant._beat()
     replica = place.store.serving.live("fraud")[0]
     assert (replica.replica, replica.version, replica.champion) == ("r1", "3", "4")
+
+
+def test_a_heartbeat_acknowledges_content_role_routing_and_the_age_of_what_was_seen(place: Place) -> None:
+    place.attendant._beat()
+    said = json.loads(place.store.serving.live("fraud")[0].detail)
+    assert said["contract"] == "c" * 64
+    assert (said["alias"], said["reachable"], said["polled_at"]) == ("champion", True, MAY.isoformat())
+    assert said["routing"] == {"mode": "shadow", "digest": None, "share": 0.0, "applied": False}
 
 
 def test_what_cannot_be_seen_is_not_claimed(place: Place) -> None:
