@@ -120,3 +120,7 @@ class EvaluationPolicy(Policy):
     """Entity of card precision, for example the customer."""
     top_k: Count = 100
     """Alerts a day of card precision."""
+    segments: tuple[Name, ...] = ()
+    """Columns by which disagreements of two models are counted; none takes the first three categories and booleans."""
+    amount: Name | None = None
+    """The column of money for the same; none takes the cost of a miss where that is a column."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,11 @@ def problems(usecase: UseCase) -> Iterator[Problem]:
         yield from _feature_problems(usecase, feature, f"features[{index}]")
     if usecase.evaluation.entity is not None:
         yield from _reference(usecase, "evaluation.entity", usecase.evaluation.entity, ("identifier",))
+    for name in usecase.evaluation.segments:
+        yield from _reference(usecase, "evaluation.segments", name, (*_TEXTS, "integer", "boolean"))
+    if usecase.evaluation.amount is not None:
+        yield from _reference(usecase, "evaluation.amount", usecase.evaluation.amount, _NUMBERS)
+    yield from _decision_day_problems(usecase)
     if isinstance(usecase.cost.false_negative, str):
         yield from _reference(usecase, "cost.false_negative", usecase.cost.false_negative, _NUMBERS)
     if usecase.incumbent is not None:
@@ -93,6 +99,15 @@ def _fairness_problems(usecase: UseCase) -> Iterator[Problem]:
         yield f"fairness.edges.{name}", "nothing", "edges that cut the number into groups, for example [30, 50]"
     for name in sorted(set(policy.edges) - numbers):
         yield f"fairness.edges.{name}", f"{name!r}, which is no number", "edges for numbers only"
+
+
+def _decision_day_problems(usecase: UseCase) -> Iterator[Problem]:
+    """The last look must come before the comparison ends by itself."""
+    policy = usecase.promotion
+    last = policy.decision_days[-1] + math.ceil(usecase.label.matures_after / timedelta(days=1))
+    if policy.method == "lan_demets" and last > policy.max_shadow_days:
+        allowed = f"at least {last}: the last decision day and the days that its labels take to mature"
+        yield "promotion.max_shadow_days", str(policy.max_shadow_days), allowed
 
 
 def _feature_problems(usecase: UseCase, feature: object, where: str) -> Iterator[Problem]:

@@ -7,15 +7,17 @@ readers who expect them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from monitoring.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap
-from monitoring.cost import Prices, capacity_cut
-from monitoring.entities import card_precision
+from monitoring.cost import Prices
+from monitoring.discordance import DiscordantGroup
+from monitoring.entities import ranked_precision
 from monitoring.intervals import (
     McNemar,
     MeanTest,
@@ -30,7 +32,7 @@ from monitoring.intervals import (
 )
 from monitoring.measured import Measured, finite
 from monitoring.policies import PromotionPolicy
-from monitoring.ranking import DeLong, RankTable, average_precision, delong
+from monitoring.ranking import DeLong, Ranking, RankTable, auc_of, average_precision, delong
 
 NOT_USED = "not used in the decision"
 LEGACY_NOTE = (
@@ -39,13 +41,33 @@ LEGACY_NOTE = (
 )
 
 
+_KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "all": lambda kind: kind >= 0,
+    "y": lambda kind: kind & 1 == 1,
+    "miss": lambda kind: kind & 1 == 0,
+    "flag_a": lambda kind: kind & 2 == 2,
+    "flag_b": lambda kind: kind & 4 == 4,
+    "hit_a": lambda kind: kind & 3 == 3,
+    "hit_b": lambda kind: kind & 5 == 5,
+    "alarm_a": lambda kind: kind & 3 == 2,
+    "alarm_b": lambda kind: kind & 5 == 4,
+    "hit_matched_a": lambda kind: kind & 9 == 9,
+    "hit_matched_b": lambda kind: kind & 17 == 17,
+}
+"""Figures that are counts of rows of some kinds: 1 positive, 2 flagged by a, 4 by b, 8 and 16 at equal alerts."""
+_ALL_KINDS = np.arange(32)
+
+
 @dataclass(frozen=True)
 class PairedRows:
-    """The rows of a comparison as arrays, and the sums that everything is made of."""
+    """The rows of a comparison as arrays, and the sums that everything is made of.
+
+    ``kind`` numbers what each row is (positive, flagged by whom), so that one count of each kind and day
+    gives every daily figure.
+    """
 
     y: np.ndarray
-    flag_a: np.ndarray
-    flag_b: np.ndarray
+    kind: np.ndarray
     score_a: np.ndarray
     score_b: np.ndarray
     cost_a: np.ndarray
@@ -63,11 +85,34 @@ class PairedRows:
         scores = [paired[f"score_{side}"].to_numpy(dtype=float) for side in "ab"]
         day, days = pd.factorize(paired["day"], sort=True)
         code, names = pd.factorize(paired[entity]) if entity is not None else (None, None)
+        kind = y + flags[0] * np.uint8(2) + flags[1] * np.uint8(4)
         costs = [prices.of_rows(y, flag) for flag in flags]
         return cls(
-            y, flags[0], flags[1], scores[0], scores[1], costs[0], costs[1],
+            y, kind, scores[0], scores[1], costs[0], costs[1],
             day, np.asarray(days), code, None if names is None else np.asarray(names, dtype=object),
         )  # fmt: skip
+
+    def matched(self, flags: tuple[np.ndarray, np.ndarray]) -> PairedRows:
+        """The same rows with what each model flags at equal alerts."""
+        return replace(self, kind=self.kind & 7 | flags[0] * np.uint8(8) | flags[1] * np.uint8(16))
+
+    @cached_property
+    def kinds_by_day(self) -> np.ndarray:
+        """Rows of each kind on each day: days x 32."""
+        cells = np.bincount(self.day * 32 + self.kind, minlength=len(self.days) * 32)
+        return cells.reshape(len(self.days), 32)
+
+    def daily(self, name: str) -> np.ndarray:
+        """Daily counts of one figure of ``_KINDS``."""
+        return np.asarray(self.kinds_by_day[:, _KINDS[name](_ALL_KINDS)].sum(axis=1))
+
+    def of_entities(self, name: str) -> np.ndarray:
+        """The same counts for each entity."""
+        return self.by_entity(_KINDS[name](_ALL_KINDS)[self.kind])
+
+    def total(self, *kinds: int) -> int:
+        """Rows whose three lowest bits are one of these."""
+        return int(sum(self.kinds_by_day[:, kind == (_ALL_KINDS & 7)].sum() for kind in kinds))
 
     def by_day(self, values: np.ndarray) -> np.ndarray:
         """Daily totals."""
@@ -101,9 +146,12 @@ class Appendix:
         legacy_p: unpaired t-test of daily recalls; see ``LEGACY_NOTE``.
         mcnemar, bonett_price, tango: on positives caught by one model only. ``tango_p`` is the one-sided
             non-inferiority p at the policy's recall margin (0 without one).
-        delong: AUC. ``average_precision``, ``card_precision``: resampled by day from 20 days on.
-        matched: recall at the champion's number of alerts; a lower threshold alone gains nothing here.
+        delong: AUC with DeLong's interval. ``auc``, ``average_precision``, ``card_precision``: days are
+            resampled, from 20 days on.
+        matched: recall of both at ``matched_alerts`` alerts; a lower threshold alone gains nothing here.
         discordant_false_alarms: false alarms of the challenger only, of the champion only.
+        groups: where the models disagree, by segment and by amount.
+        clustered_by: ``entity`` where entities recur and gave a wider interval of the recall, else ``day``.
     """
 
     recall: RatioDifference
@@ -123,22 +171,35 @@ class Appendix:
     matched: RatioDifference
     matched_alerts: int
     discordant_false_alarms: tuple[int, int]
+    auc: PairedFigure = PairedFigure(None, None, Measured(None))
+    groups: tuple[DiscordantGroup, ...] = ()
+    clustered_by: str = "day"
 
 
 def build_appendix(
-    rows: PairedRows, saving: np.ndarray, policy: PromotionPolicy, top_k: int, repetitions: int, seed: int
+    rows: PairedRows,
+    saving: np.ndarray,
+    policy: PromotionPolicy,
+    top_k: int,
+    repetitions: int,
+    seed: int,
+    *,
+    alert_rate: float | None = None,
+    groups: tuple[DiscordantGroup, ...] = (),
 ) -> Appendix:
     """All secondary figures; ``saving`` is the daily series."""
-    y, miss = rows.y, ~rows.y
-    only_b, only_a = int(np.sum(y & rows.flag_b & ~rows.flag_a)), int(np.sum(y & rows.flag_a & ~rows.flag_b))
-    positives = int(y.sum())
-    alerts, flag_matched = matched_flags(rows)
+    only_b, only_a = rows.total(5), rows.total(3)
+    positives = int(rows.y.sum())
+    rankings = (Ranking.of(rows.score_a), Ranking.of(rows.score_b))
+    alerts, flags = matched_flags(rows, rankings, alert_rate)
+    at_equal = rows.matched(flags)
     margin = policy.recall_non_inferiority_margin or 0.0
     tango_p = float(stats.norm.sf(tango_t(only_b, only_a, positives, -margin))) if positives else None
+    recall = ratio_of(rows, "hit_a", "y", "hit_b", "y")
     return Appendix(
-        recall=ratio_of(rows, y & rows.flag_a, y, y & rows.flag_b, y),
-        precision=ratio_of(rows, y & rows.flag_a, rows.flag_a, y & rows.flag_b, rows.flag_b),
-        false_positive_rate=ratio_of(rows, miss & rows.flag_a, miss, miss & rows.flag_b, miss),
+        recall=recall,
+        precision=ratio_of(rows, "hit_a", "flag_a", "hit_b", "flag_b"),
+        false_positive_rate=ratio_of(rows, "alarm_a", "miss", "alarm_b", "miss"),
         saving=mean_interval(saving),
         saving_sign_flip_p=sign_flip_p(saving, seed),
         saving_bootstrap=mean_bootstrap(saving, repetitions, seed),
@@ -147,66 +208,89 @@ def build_appendix(
         bonett_price=bonett_price(only_b, only_a, positives),
         tango=tango_interval(only_b, only_a, positives),
         tango_p=tango_p,
-        delong=delong(y, rows.score_a, rows.score_b),
-        average_precision=_average_precision(rows, repetitions, seed),
-        card_precision=_card_precision(rows, top_k, repetitions, seed),
-        matched=ratio_of(rows, y & rows.flag_a, y, y & flag_matched, y),
+        delong=delong(rows.y, rows.score_a, rows.score_b, rankings=rankings),
+        card_precision=_card_precision(rows, rankings, top_k, repetitions, seed),
+        matched=ratio_of(at_equal, "hit_matched_a", "y", "hit_matched_b", "y"),
         matched_alerts=alerts,
-        discordant_false_alarms=(
-            int(np.sum(miss & rows.flag_b & ~rows.flag_a)),
-            int(np.sum(miss & rows.flag_a & ~rows.flag_b)),
-        ),
+        discordant_false_alarms=(rows.total(4), rows.total(2)),
+        groups=groups,
+        clustered_by="day" if recall.clusters == len(rows.days) else "entity",
+        **_ranked(rows, rankings, repetitions, seed),
     )
 
 
-def ratio_of(rows: PairedRows, x_a: np.ndarray, y_a: np.ndarray, x_b: np.ndarray, y_b: np.ndarray) -> RatioDifference:
-    """Difference of two pooled ratios, clustered by day or by entity, whichever interval is wider."""
-    by_day = _clustered(rows.by_day, x_a, y_a, x_b, y_b)
-    if rows.entity is None:
+def ratio_of(rows: PairedRows, x_a: str, y_a: str, x_b: str, y_b: str) -> RatioDifference:
+    """Difference of two pooled ratios, clustered by day, or by entity where they recur and that is wider."""
+    by_day = clustered_ratio_difference(*(rows.daily(name) for name in (x_a, y_a, x_b, y_b)))
+    if rows.entity is None or rows.entities is None or len(rows.entities) == len(rows.entity):
         return by_day
-    by_entity = _clustered(rows.by_entity, x_a, y_a, x_b, y_b)
+    by_entity = clustered_ratio_difference(*(rows.of_entities(name) for name in (x_a, y_a, x_b, y_b)))
     return by_entity if by_entity.low is not None and by_entity.width > by_day.width else by_day
-
-
-def _clustered(
-    total: Callable[[np.ndarray], np.ndarray], x_a: np.ndarray, y_a: np.ndarray, x_b: np.ndarray, y_b: np.ndarray
-) -> RatioDifference:
-    return clustered_ratio_difference(total(x_a), total(y_a), total(x_b), total(y_b))
 
 
 def legacy_p(rows: PairedRows) -> float | None:
     """The unpaired t-test on daily recalls, ``None`` when a day has no positive."""
-    positives = rows.by_day(rows.y)
+    positives = rows.daily("y")
     if len(positives) < 2 or not positives.all():
         return None
-    recalls = [rows.by_day(rows.y & flag) / positives for flag in (rows.flag_a, rows.flag_b)]
+    recalls = [rows.daily(name) / positives for name in ("hit_a", "hit_b")]
     if all(np.ptp(recall) == 0.0 for recall in recalls):
         return None
     return finite(float(stats.ttest_ind(recalls[1], recalls[0]).pvalue))
 
 
-def matched_flags(rows: PairedRows) -> tuple[int, np.ndarray]:
-    """The champion's number of alerts, and the challenger's flags with no more alerts than that."""
-    alerts = int(rows.flag_a.sum())
-    return alerts, np.asarray(rows.score_b >= capacity_cut(rows.score_b, alerts))
+def matched_flags(
+    rows: PairedRows, rankings: tuple[Ranking, Ranking], alert_rate: float | None = None
+) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
+    """What each flags with no more alerts than the champion raised, or than the declared share allows.
+
+    Without a declared share the champion's flags stay its own.
+    """
+    if alert_rate is None:
+        alerts, own = rows.total(2, 3, 6, 7), rows.kind & 2 == 2
+        return alerts, (own, rows.score_b >= _cut(rankings[1], alerts))
+    alerts = int(alert_rate * len(rows.y))
+    return alerts, (rows.score_a >= _cut(rankings[0], alerts), rows.score_b >= _cut(rankings[1], alerts))
 
 
-def _average_precision(rows: PairedRows, repetitions: int, seed: int) -> PairedFigure:
-    a, b = (average_precision(rows.y, score) for score in (rows.score_a, rows.score_b))
+def _cut(ranking: Ranking, budget: int) -> float:
+    """The lowest score that flags no more than ``budget`` rows; equal scores are flagged together."""
+    fits = int(np.searchsorted(ranking.ends, budget - 1, side="right"))
+    return float(ranking.score[ranking.ends[fits - 1]]) if fits else np.inf
+
+
+def _ranked(
+    rows: PairedRows, rankings: tuple[Ranking, Ranking], repetitions: int, seed: int
+) -> dict[str, PairedFigure]:
+    """AUC and average precision of both, with day-block intervals of the difference."""
+    precision = [average_precision(rows.y, rows.score_a, one) for one in rankings]
+    area = [auc_of(rows.y, one) for one in rankings]
+    figures = {
+        "average_precision": PairedFigure(*precision, _plain(*precision)),
+        "auc": PairedFigure(*area, _plain(*area)),
+    }
+    if len(rows.days) < MIN_DAYS:
+        return figures
     units = Units(rows.day, len(rows.days), True)
+    resamples = Resamples.draw(len(rows.days), repetitions, seed)
+    tables = [RankTable.of(rows.y, rows.score_a, units, one) for one in rankings]
+    for name, (a, b) in (("average_precision", precision), ("auc", area)):
+        if a is not None and b is not None:
+            apart = getattr(tables[1], name)(resamples) - getattr(tables[0], name)(resamples)
+            figures[name] = PairedFigure(a, b, resamples.interval(b - a, apart))
+    return figures
 
-    def samples(resamples: Resamples) -> np.ndarray:
-        tables = [RankTable.of(rows.y, score, units) for score in (rows.score_a, rows.score_b)]
-        return np.asarray(tables[1].average_precision(resamples) - tables[0].average_precision(resamples))
 
-    return PairedFigure(a, b, _difference(a, b, len(rows.days), samples, repetitions, seed))
+def _plain(a: float | None, b: float | None) -> Measured:
+    return Measured(None if a is None or b is None else b - a)
 
 
-def _card_precision(rows: PairedRows, top_k: int, repetitions: int, seed: int) -> PairedFigure | None:
+def _card_precision(
+    rows: PairedRows, rankings: tuple[Ranking, Ranking], top_k: int, repetitions: int, seed: int
+) -> PairedFigure | None:
     if rows.entity is None or rows.entities is None:
         return None
-    names = rows.entities[rows.entity]
-    a, b = (card_precision(names, rows.day, rows.y, score, top_k) for score in (rows.score_a, rows.score_b))
+    a, b = (ranked_precision(rows.entity, rows.entities, rows.day, rows.y, one, top_k) for one in rankings)
     daily = np.array(b.daily) - np.array(a.daily)
 
     def samples(resamples: Resamples) -> np.ndarray:

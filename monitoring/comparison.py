@@ -8,12 +8,60 @@ does after ``max_shadow_days``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
 
 from monitoring.gates import Check, Outcome, Status, Verdict, at_most, combine_checks, enough
-from monitoring.paired import PairedResult
+from monitoring.groupsequential import boundaries, next_decision_day
+from monitoring.paired import PairedResult, bounded_mean, compare_paired
+from monitoring.plan import ComparisonPlan
 from monitoring.policies import PromotionPolicy
-from monitoring.sequential import AnytimeT, anytime_t, days_needed
+from monitoring.sequential import AnytimeT, days_needed
+from monitoring.series import FrozenDay
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison by its frozen plan: what was found, and the verdict."""
+
+    result: PairedResult
+    verdict: Verdict
+
+
+def judge_plan(
+    plan: ComparisonPlan,
+    rows: pd.DataFrame,
+    frozen: Sequence[FrozenDay],
+    *,
+    as_of: datetime,
+    guards: Sequence[Check] = (),
+    repetitions: int = 2000,
+    seed: int = 7,
+) -> Judged:
+    """Judge matured rows by a plan alone: the same arguments give the same verdict, bit for bit.
+
+    Args:
+        plan: the frozen plan.
+        rows: what :func:`monitoring.paired.compare_paired` takes, from the plan's first day on, with
+            the columns of ``plan.columns``.
+        frozen: days that were judged before, as they were frozen.
+        as_of: business time of the verdict.
+        guards: further checks that must pass.
+        repetitions, seed: of the appendix's bootstrap.
+    """
+    policy, calendar = plan.promotion_policy, plan.calendar
+    result = compare_paired(
+        rows, plan.cost_model, policy,
+        champion=plan.champion, challenger=plan.challenger, as_of=as_of, entity=plan.entity, top_k=plan.top_k,
+        cost_cap=math.inf if plan.cost_cap is None else plan.cost_cap, repetitions=repetitions, seed=seed,
+        frozen=frozen, alert_rate=plan.alert_rate, segments=plan.segments, amount=plan.amount,
+    )  # fmt: skip
+    waited = max(0, (calendar.day_of(as_of) - plan.first_day).days)
+    return Judged(result, judge_comparison(result, policy, guards=guards, shadow_days=waited, plan_hash=plan.digest))
 
 
 def judge_comparison(
@@ -22,6 +70,7 @@ def judge_comparison(
     *,
     guards: Sequence[Check] = (),
     shadow_days: int | None = None,
+    plan_hash: str = "",
 ) -> Verdict:
     """The verdict on a challenger.
 
@@ -30,6 +79,7 @@ def judge_comparison(
         policy: minimum evidence, required gain or margin, guardrails.
         guards: further checks that must pass (latency, slices, ...).
         shadow_days: days since the comparison began; the matured days when not given.
+        plan_hash: digest of the frozen plan behind ``policy``.
 
     Raises:
         ValueError: when champion and challenger are the same version.
@@ -50,6 +100,7 @@ def judge_comparison(
         reasons=_reasons(result, policy, checks, outcome, needed, waited),
         evidence_digest=result.digest,
         days_needed=needed,
+        plan_hash=plan_hash,
     )
 
 
@@ -70,9 +121,11 @@ def comparison_checks(result: PairedResult, policy: PromotionPolicy) -> tuple[Ch
 
 def expected_days(result: PairedResult, policy: PromotionPolicy) -> int | None:
     """Matured days still needed if mean and spread stay as they are; ``None`` when never."""
+    if not result.days:
+        return None
     margin = policy.recall_non_inferiority_margin or 0.0
     gained = result.column("tp_b") - result.column("tp_a") + margin * result.column("positives")
-    waits = [days_needed(result.saving), days_needed(anytime_t(gained, policy.alpha, float(policy.planned_days)))]
+    waits = [_wait(test, result.days, policy) for test in (result.saving, bounded_mean(gained, policy))]
     point = result.recall_gain.mean
     if point is None or point < policy.required_recall_gain:
         return None
@@ -83,11 +136,27 @@ def expected_days(result: PairedResult, policy: PromotionPolicy) -> int | None:
     return max(known) if len(known) == len(waits) else None
 
 
+def _wait(test: AnytimeT, days: int, policy: PromotionPolicy) -> int | None:
+    """Days until the rule's lower bound passes zero at the present effect."""
+    if policy.method == "anytime":
+        return days_needed(test)
+    if test.low is not None and test.low > 0.0:
+        return 0
+    if test.mean is None or test.sd is None or test.mean <= 0.0:
+        return None
+    effect = test.mean / test.sd
+    for day, bound in zip(policy.decision_days, boundaries(policy.decision_days, policy.alpha), strict=True):
+        if day > days and math.sqrt(day // test.block) * effect > bound:
+            return day - days
+    return None
+
+
 def _outcome(checks: Sequence[Check], result: PairedResult, policy: PromotionPolicy, waited: int) -> Outcome:
     found = combine_checks(checks)
     if found == "pass":
         return "promote"
-    if waited >= policy.max_shadow_days:
+    spent = policy.method == "lan_demets" and next_decision_day(result.days, policy.decision_days) is None
+    if waited >= policy.max_shadow_days or spent:
         return "keep"
     judged = result.days >= policy.min_matured_days and result.positives >= policy.min_matured_positives
     return "keep" if found == "fail" and judged else "keep_watching"
@@ -133,7 +202,8 @@ def _bounds(test: AnytimeT, unit: str) -> str:
     days = f"{test.n * test.block} days" + ("" if test.block == 1 else f" in blocks of {test.block}")
     if test.low is None or test.high is None:
         return f"{test.mean:.4g} {unit}, no bound yet from {days}"
-    return f"{test.mean:.4g} {unit}, anytime-valid {test.low:.4g} to {test.high:.4g} from {days}"
+    rule = "group-sequential" if test.log_e is None and test.t is not None else "anytime-valid"
+    return f"{test.mean:.4g} {unit}, {rule} {test.low:.4g} to {test.high:.4g} from {days}"
 
 
 def _reasons(
@@ -151,7 +221,8 @@ def _reasons(
     if outcome == "promote":
         reasons.insert(0, f"all {len(checks)} checks pass")
     if outcome == "keep" and not any(c.status == "FAIL" for c in checks):
-        reasons.insert(0, f"no verdict after {waited} days (at most {policy.max_shadow_days}): the champion stays")
+        limit = f"at most {policy.max_shadow_days}" if waited >= policy.max_shadow_days else "no decision day is left"
+        reasons.insert(0, f"no verdict after {waited} days ({limit}): the champion stays")
     if outcome == "keep_watching":
         more = "cannot be said at the present effect" if needed is None else f"about {needed} at the present effect"
         reasons.append(f"matured days still needed: {more}")

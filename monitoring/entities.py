@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from monitoring.ranking import Ranking
+
 
 @dataclass(frozen=True)
 class CardPrecision:
@@ -43,37 +45,56 @@ def card_precision(
         k: length of the daily list.
         known: entities that are known to be compromised before the first day.
     """
-    table = _daily_maximum(entity, day, y, score)
-    if not len(table):
+    codes, names = pd.factorize(np.asarray(entity, dtype=object))
+    days, _ = pd.factorize(np.asarray(day), sort=True)
+    return ranked_precision(codes, names, days, np.asarray(y) == 1, Ranking.of(score), k, known)
+
+
+def ranked_precision(
+    codes: np.ndarray,
+    names: ArrayLike,
+    days: np.ndarray,
+    y: np.ndarray,
+    ranking: Ranking,
+    k: int,
+    known: Collection[str] = (),
+) -> CardPrecision:
+    """:func:`card_precision` of entities and days that are numbered from 0, with the scores sorted already.
+
+    Only the top of each day is looked at, so a million rows cost one pass.
+    """
+    entities = np.asarray(names, dtype=object)
+    if not len(codes):
         return CardPrecision(None, (), 0)
-    found = np.isin(table["entity"].to_numpy(), np.asarray(list(known), dtype=object))
-    alive = np.ones(table["code"].max() + 1, dtype=bool)
-    alive[table["code"].to_numpy()[found]] = False
-    codes, hits = table["code"].to_numpy(), table["y"].to_numpy(dtype=bool)
+    alive = ~np.isin(entities, np.asarray(list(known), dtype=object))
+    compromised = np.unique(days[y].astype(np.int64) * len(entities) + codes[y])
+    by_day = ranking.order[np.argsort(days[ranking.order].astype(np.uint16), kind="stable")]
+    # Places in the ranking, so that a run of equal scores is never cut in two.
+    score = np.empty(len(codes))
+    score[ranking.order] = ranking.score
+    bounds = np.concatenate(([0], np.cumsum(np.bincount(days))))
     daily, short = [], 0
-    bounds = np.append(np.flatnonzero(np.diff(table["day"].to_numpy(), prepend=-1)), len(table))
-    for start, end in itertools.pairwise(bounds.tolist()):
-        listed = np.flatnonzero(alive[codes[start:end]])[:k] + start
-        caught = listed[hits[listed]]
+    for number, (start, end) in enumerate(itertools.pairwise(bounds.tolist())):
+        rows = by_day[start:end]
+        listed = _top(codes[rows], score[rows], alive, entities, k)
+        caught = listed[np.isin(number * len(entities) + listed, compromised)]
         daily.append(len(caught) / k)
         short += len(listed) < k
-        alive[codes[caught]] = False
+        alive[caught] = False
     return CardPrecision(float(np.mean(daily)), tuple(daily), short)
 
 
-def _daily_maximum(entity: ArrayLike, day: ArrayLike, y: ArrayLike, score: ArrayLike) -> pd.DataFrame:
-    """One row per day and entity: highest score, whether compromised; ordered by day, then rank."""
-    codes, names = pd.factorize(np.asarray(entity, dtype=object))
-    days, _ = pd.factorize(np.asarray(day), sort=True)
-    cell = days.astype(np.int64) * max(1, len(names)) + codes
-    order = np.argsort(cell, kind="stable")
-    if not len(order):
-        return pd.DataFrame({"day": [], "code": [], "entity": [], "y": [], "score": []})
-    starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
-    top = np.maximum.reduceat(np.asarray(score, dtype=float)[order], starts)
-    hit = np.maximum.reduceat(np.asarray(y, dtype=np.int8)[order], starts)
-    day_of, code = days[order][starts], codes[order][starts]
-    tie = pd.util.hash_array(np.asarray(names, dtype=object).astype(str).astype(object))[code]
-    rank = np.lexsort((tie, -top, day_of))
-    columns = {"day": day_of, "code": code, "entity": np.asarray(names, dtype=object)[code], "y": hit, "score": top}
-    return pd.DataFrame(columns).iloc[rank].reset_index(drop=True)
+def _top(codes: np.ndarray, score: np.ndarray, alive: np.ndarray, names: np.ndarray, k: int) -> np.ndarray:
+    """The k living entities with the highest scores of one day, whose rows come by falling score."""
+    size = min(len(codes), 4 * k)
+    while True:
+        # Rows that equal the last one belong to the border too.
+        size = int(np.searchsorted(-score, -score[size - 1], side="right"))
+        found, first = np.unique(codes[:size], return_index=True)
+        living = alive[found]
+        if np.count_nonzero(living) >= k or size >= len(codes):
+            break
+        size = min(len(codes), 4 * size)
+    found, first = found[living], first[living]
+    tie = pd.util.hash_array(names[found].astype(str).astype(object))
+    return np.asarray(found[np.lexsort((tie, -score[first]))][:k])

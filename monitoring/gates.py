@@ -94,6 +94,7 @@ class Verdict(Stored):
         reasons: plain sentences that explain the outcome, the deciding one first.
         evidence_digest: SHA-256 of the evidence that was judged.
         days_needed: matured days still needed at the present effect, where that can be said.
+        plan_hash: digest of the frozen plan that a comparison was judged by; empty without one.
     """
 
     kind: Literal["gate", "comparison"]
@@ -105,6 +106,7 @@ class Verdict(Stored):
     reasons: tuple[str, ...] = ()
     evidence_digest: str = ""
     days_needed: int | None = None
+    plan_hash: str = ""
 
     @property
     def promotes(self) -> bool:

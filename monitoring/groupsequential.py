@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from monitoring.sequential import AnytimeT, blocked, block_size, fieller, lag1_autocorrelation, no_difference, summary
+from monitoring.sequential import AnytimeT, block_size, blocked, fieller, lag1_autocorrelation, no_difference, summary
 
 _POINTS = 801
 _NO_BOUND = 12.0

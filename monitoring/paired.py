@@ -7,38 +7,23 @@ All other figures are an :class:`~monitoring.appendix.Appendix` that no decision
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
 
 from monitoring.appendix import Appendix, PairedRows, build_appendix
 from monitoring.cost import Prices, prices_of
+from monitoring.discordance import discordant_groups
+from monitoring.groupsequential import lan_demets_mean, lan_demets_ratio
 from monitoring.intervals import clustered_ratio, mean_interval
 from monitoring.measured import Measured, Stored
 from monitoring.policies import CostModel, PromotionPolicy
 from monitoring.sequential import AnytimeT, anytime_ratio, anytime_t
-
-
-@dataclass(frozen=True)
-class PairedDay:
-    """One matured business day. ``a`` is the champion, ``b`` the challenger; costs in the policy's currency."""
-
-    day: date
-    rows: int
-    positives: int
-    tp_a: int
-    tp_b: int
-    fp_a: int
-    fp_b: int
-    cost_a: float
-    cost_b: float
-
-    @property
-    def saving(self) -> float:
-        """Money that the challenger would have saved that day."""
-        return self.cost_a - self.cost_b
+from monitoring.series import FrozenDay, LateLabels, PairedDay, late_labels
 
 
 @dataclass(frozen=True)
@@ -60,6 +45,8 @@ class PairedResult(Stored):
         challenger_errors: those of them at which the challenger failed.
         series: the days, oldest first.
         appendix: figures that are not used in the decision; none when not asked for.
+        late: what became known of frozen days since they were frozen; it changes nothing above.
+        method: the rule behind the bounds, ``anytime`` or ``lan_demets``.
     """
 
     champion: str
@@ -81,6 +68,8 @@ class PairedResult(Stored):
     challenger_errors: int
     series: tuple[PairedDay, ...]
     appendix: Appendix | None = None
+    late: LateLabels = LateLabels()
+    method: str = "anytime"
 
     def column(self, name: str) -> np.ndarray:
         """One figure of all days, for example ``saving`` or ``tp_b``."""
@@ -101,6 +90,10 @@ def compare_paired(
     appendix: bool = True,
     repetitions: int = 2000,
     seed: int = 7,
+    frozen: Sequence[FrozenDay] = (),
+    alert_rate: float | None = None,
+    segments: Sequence[str] = (),
+    amount: str | None = None,
 ) -> PairedResult:
     """Compare two models that scored the same events.
 
@@ -117,42 +110,73 @@ def compare_paired(
         as_of: business time of the comparison.
         entity: column that recurs (a card), for entity clustering and card precision.
         top_k: entities a day of card precision.
-        cost_cap: largest amount that enters a cost. Declare it beforehand (from the reference); without
-            one, ``policy.cost_cap_quantile`` of these rows is taken.
+        cost_cap: largest amount that enters a cost; infinity caps nothing. Declare it beforehand (from
+            the reference); without one, ``policy.cost_cap_quantile`` of these rows is taken.
         appendix: whether to compute the figures that decide nothing.
         repetitions, seed: of their bootstrap.
+        frozen: days that were judged before; they enter as they were, and no day up to the last of them
+            is read from ``paired`` again.
+        alert_rate: share of events that both flag when they are compared at equal alerts; none takes
+            the champion's own alerts.
+        segments, amount: columns by which discordant pairs are counted in the appendix.
     """
     prices, cap = _prices(paired, cost, policy, cost_cap)
     rows = PairedRows.of(paired, prices, entity)
-    series = _series(rows)
+    series = _continued(frozen, _series(rows))
     saving = np.array([d.saving for d in series])
     gained = np.array([d.tp_b - d.tp_a for d in series])
     raised = np.array([d.fp_b - d.fp_a for d in series])
     positives = np.array([d.positives for d in series])
     negatives = np.array([d.rows - d.positives for d in series])
-    level, planned = policy.alpha, float(policy.planned_days)
     counts = paired.attrs.get("counts")
     return PairedResult(
         champion=champion,
         challenger=challenger,
         as_of=as_of,
         days=len(series),
-        rows=len(paired),
+        rows=sum(d.rows for d in series),
         positives=int(positives.sum()),
-        saving=anytime_t(saving, level, planned),
-        recall_gain=anytime_ratio(gained, positives, level, planned),
-        false_positive_rate_rise=anytime_ratio(raised, negatives, level, planned),
+        saving=bounded_mean(saving, policy),
+        recall_gain=bounded_ratio(gained, positives, policy),
+        false_positive_rate_rise=bounded_ratio(raised, negatives, policy),
         recall_champion=clustered_ratio([d.tp_a for d in series], positives),
         recall_challenger=clustered_ratio([d.tp_b for d in series], positives),
         cost_champion=_total([d.cost_a for d in series]),
         cost_challenger=_total([d.cost_b for d in series]),
         currency=cost.currency,
-        cost_cap=cap,
+        cost_cap=cap if cap is not None and math.isfinite(cap) else None,
         unscored=int(getattr(counts, "unscored_b", 0)),
         challenger_errors=int(getattr(counts, "errors_b", 0)),
         series=series,
-        appendix=build_appendix(rows, saving, policy, top_k, repetitions, seed) if appendix and len(paired) else None,
-    )
+        appendix=build_appendix(
+            rows, saving, policy, top_k, repetitions, seed,
+            alert_rate=alert_rate, groups=discordant_groups(paired, rows, segments, amount),
+        ) if appendix and len(paired) else None,
+        late=late_labels(paired, frozen),
+        method=policy.method,
+    )  # fmt: skip
+
+
+def bounded_mean(values: np.ndarray, policy: PromotionPolicy) -> AnytimeT:
+    """The mean of a daily series with bounds by the rule of the policy."""
+    level, planned = policy.alpha, float(policy.planned_days)
+    if policy.method == "lan_demets":
+        return lan_demets_mean(values, level, policy.decision_days, planned)
+    return anytime_t(values, level, planned)
+
+
+def bounded_ratio(x: np.ndarray, y: np.ndarray, policy: PromotionPolicy) -> AnytimeT:
+    """The d where sum(x) = d sum(y), with bounds by the rule of the policy."""
+    level, planned = policy.alpha, float(policy.planned_days)
+    if policy.method == "lan_demets":
+        return lan_demets_ratio(x, y, level, policy.decision_days, planned)
+    return anytime_ratio(x, y, level, planned)
+
+
+def _continued(frozen: Sequence[FrozenDay], fresh: tuple[PairedDay, ...]) -> tuple[PairedDay, ...]:
+    """The frozen days as they are, then what is later than the last of them."""
+    last = max((one.day.day for one in frozen), default=None)
+    return (*(one.day for one in frozen), *(day for day in fresh if last is None or day.day > last))
 
 
 def _prices(
@@ -168,9 +192,8 @@ def _prices(
 
 def _series(rows: PairedRows) -> tuple[PairedDay, ...]:
     """Daily totals, oldest day first."""
-    hit, miss = rows.y, ~rows.y
-    flags = (np.ones(len(hit)), hit, hit & rows.flag_a, hit & rows.flag_b, miss & rows.flag_a, miss & rows.flag_b)
-    counts = np.array([rows.by_day(flag) for flag in flags]).T.round().astype(int).tolist()
+    masks = ("all", "y", "hit_a", "hit_b", "alarm_a", "alarm_b")
+    counts = np.array([rows.daily(name) for name in masks]).T.tolist()
     money = np.array([rows.by_day(rows.cost_a), rows.by_day(rows.cost_b)]).T.tolist()
     days = [pd.Timestamp(day).date() for day in rows.days]
     return tuple(

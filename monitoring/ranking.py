@@ -43,16 +43,40 @@ def tie_ends(ordered: np.ndarray) -> np.ndarray:
     return np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
 
 
-def average_precision(y: ArrayLike, score: ArrayLike) -> float | None:
+@dataclass(frozen=True)
+class Ranking:
+    """Rows sorted by falling score, once for every figure that needs the order.
+
+    The order within equal scores is left open: no figure of this module depends on it.
+
+    Attributes:
+        order: row positions, highest score first.
+        score: the scores in that order.
+        ends: position of the last row of each run of equal scores.
+    """
+
+    order: np.ndarray
+    score: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def of(cls, score: ArrayLike) -> Ranking:
+        """Sort."""
+        s = np.asarray(score, dtype=float)
+        order = np.argsort(-s)
+        ordered = s[order]
+        return cls(order, ordered, tie_ends(ordered))
+
+
+def average_precision(y: ArrayLike, score: ArrayLike, ranking: Ranking | None = None) -> float | None:
     """AP = sum (R_n - R_{n-1}) P_n over distinct scores, not a trapezoid; ``None`` without positives."""
-    truth, s = np.asarray(y, dtype=np.int64), np.asarray(score, dtype=float)
+    truth = np.asarray(y, dtype=np.int64)
     if not len(truth) or not truth.sum():
         return None
-    order = descending(s)
-    ends = tie_ends(s[order])
-    hits = np.cumsum(truth[order])[ends]
+    ranking = ranking or Ranking.of(score)
+    hits = np.cumsum(truth[ranking.order])[ranking.ends]
     gained = np.diff(hits, prepend=0)
-    return float(gained @ (hits / (ends + 1)) / hits[-1])
+    return float(gained @ (hits / (ranking.ends + 1)) / hits[-1])
 
 
 def auc_roc(y: ArrayLike, score: ArrayLike) -> float | None:
@@ -65,6 +89,14 @@ def auc_roc(y: ArrayLike, score: ArrayLike) -> float | None:
     return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def auc_of(y: np.ndarray, ranking: Ranking) -> float | None:
+    """Area under the ROC curve of rows that are sorted already."""
+    truth = np.asarray(y, dtype=bool)
+    if not truth.any() or truth.all():
+        return None
+    return float(_components(truth, ranking)[truth].mean())
+
+
 def midranks(values: np.ndarray) -> np.ndarray:
     """Rank of each value from 1, equal values share the mean of their ranks."""
     order = np.argsort(values, kind="stable")
@@ -75,18 +107,26 @@ def midranks(values: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def delong(y: ArrayLike, a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> DeLong | None:
+def delong(
+    y: ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
+    confidence: float = 0.95,
+    rankings: tuple[Ranking, Ranking] | None = None,
+) -> DeLong | None:
     """Compare the AUC of two scores on the same rows; ``None`` with fewer than two of a class.
 
-    Structural components come from midranks (Sun and Xu 2014), so time is that of sorting.
+    Structural components come from one sorting of each score (Sun and Xu 2014).
     """
     truth = np.asarray(y, dtype=bool)
     m, n = int(truth.sum()), int((~truth).sum())
     if m < 2 or n < 2:
         return None
-    auc_a, v10_a, v01_a = _components(truth, np.asarray(a, dtype=float))
-    auc_b, v10_b, v01_b = _components(truth, np.asarray(b, dtype=float))
-    variance = float(np.var(v10_b - v10_a, ddof=1) / m + np.var(v01_b - v01_a, ddof=1) / n)
+    first, second = rankings or (Ranking.of(a), Ranking.of(b))
+    component_a, component_b = _components(truth, first), _components(truth, second)
+    auc_a, auc_b = float(component_a[truth].mean()), float(component_b[truth].mean())
+    apart = component_b - component_a
+    variance = float(np.var(apart[truth], ddof=1) / m + np.var(apart[~truth], ddof=1) / n)
     gap = auc_b - auc_a
     if variance <= 0.0:
         return DeLong(auc_a, auc_b, gap, 0.0, None, None, None, None)
@@ -96,13 +136,25 @@ def delong(y: ArrayLike, a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -
     return DeLong(auc_a, auc_b, gap, variance, gap / sd, p, gap - half, gap + half)
 
 
-def _components(truth: np.ndarray, score: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """AUC and each positive's and negative's share in it."""
-    m, n = int(truth.sum()), int((~truth).sum())
-    everywhere = midranks(score)
-    v10 = (everywhere[truth] - midranks(score[truth])) / n
-    v01 = 1.0 - (everywhere[~truth] - midranks(score[~truth])) / m
-    return float(v10.mean()), v10, v01
+def _components(truth: np.ndarray, ranking: Ranking) -> np.ndarray:
+    """Of each row: the share of the other class on its wrong side is one minus this, ties count half.
+
+    A positive has the share of negatives below it, a negative the share of positives above it.
+    """
+    ordered = truth[ranking.order]
+    hits = np.cumsum(ordered)[ranking.ends].astype(float)
+    misses = (ranking.ends + 1) - hits
+    # The middle of a run of equal scores: half of the run's own rows count.
+    above = (hits + np.concatenate(([0.0], hits[:-1]))) / (2.0 * hits[-1])
+    below = 1.0 - (misses + np.concatenate(([0.0], misses[:-1]))) / (2.0 * misses[-1])
+    if len(ranking.ends) == len(ordered):
+        shares = np.where(ordered, below, above)
+    else:
+        sizes = np.diff(ranking.ends, prepend=-1)
+        shares = np.where(ordered, np.repeat(below, sizes), np.repeat(above, sizes))
+    found = np.empty(len(truth))
+    found[ranking.order] = shares
+    return found
 
 
 @dataclass(frozen=True)
@@ -110,12 +162,12 @@ class RankTable:
     """Rows of each unit at each distinct score that holds a positive, highest score first.
 
     Attributes:
-        group: row position (in score order) to the group of the next positive score at or below it;
-            rows below the last positive have the number of groups.
+        group: row position (in score order) to the group of the next positive score at or below it.
         code: unit of each row, in score order.
         positive: whether a row is positive, in score order.
         tied: whether a row's score is that of its group.
         groups, units: counts.
+        below: rows of each unit under the last positive, which are not listed; all are negative.
     """
 
     group: np.ndarray
@@ -124,38 +176,50 @@ class RankTable:
     tied: np.ndarray
     groups: int
     units: int
+    below: np.ndarray
 
     @classmethod
-    def of(cls, y: np.ndarray, score: np.ndarray, units: Units) -> RankTable:
-        """Sort once and note where the positives are."""
-        order = descending(score)
-        s, truth = score[order], np.asarray(y, dtype=bool)[order]
-        ends = tie_ends(s)
-        run = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=-1))
-        holds = np.zeros(len(ends), dtype=bool)
-        holds[run[truth]] = True
+    def of(cls, y: np.ndarray, score: np.ndarray, units: Units, ranking: Ranking | None = None) -> RankTable:
+        """Sort once and note where the positives are; rows below the last positive are left out."""
+        ranking = ranking or Ranking.of(score)
+        truth = np.asarray(y, dtype=bool)[ranking.order]
+        hits = np.cumsum(truth)[ranking.ends]
+        holds = np.diff(hits, prepend=0) > 0
+        last = int(np.flatnonzero(holds)[-1]) + 1 if hits[-1] else 0
+        rows = int(ranking.ends[last - 1]) + 1 if last else 0
+        sizes = np.diff(ranking.ends[:last], prepend=-1)
         # A row counts from the first positive score at or below its own.
         group_of_run = np.cumsum(holds) - holds
-        return cls(group_of_run[run], units.codes[order], truth, holds[run], int(holds.sum()), units.count)
+        group, tied = np.repeat(group_of_run[:last], sizes), np.repeat(holds[:last], sizes)
+        code = units.codes[ranking.order]
+        below = np.bincount(code[rows:], minlength=units.count).astype(float)
+        return cls(group, code[:rows], truth[:rows], tied, int(holds.sum()), units.count, below)
 
     def average_precision(self, resamples: Resamples) -> np.ndarray:
-        """Average precision of each repetition."""
-        total = np.zeros(resamples.weights.shape[1])
-        above = np.zeros_like(total)
-        below_hits = np.zeros_like(total)
-        for positives, negatives, _ in self._chunks(resamples.weights.shape[1]):
-            gained = positives @ resamples.weights
-            hits = below_hits + np.cumsum(gained, axis=0)
-            false = above + np.cumsum(negatives @ resamples.weights, axis=0)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                total += np.nansum(gained * (hits / (hits + false)), axis=0)
-            below_hits, above = hits[-1], false[-1]
+        """Average precision of each repetition.
+
+        Counts are held in single precision, which is exact up to sixteen million rows.
+        """
+        weights = resamples.weights.astype(np.float32)
+        total = np.zeros(weights.shape[1])
+        hits_before, rows_before = np.zeros(self.units), np.zeros(self.units)
+        last = np.zeros((1, weights.shape[1]), dtype=np.float32)
+        for positives, negatives, _ in self._chunks(weights.shape[1]):
+            # Sums over rows come before the product with the repetitions: units are far fewer.
+            hits = hits_before + np.cumsum(positives, axis=0)
+            rows = rows_before + np.cumsum(positives + negatives, axis=0)
+            found, seen = hits.astype(np.float32) @ weights, rows.astype(np.float32) @ weights
+            gained = np.diff(found, axis=0, prepend=last)
+            last = found[-1:].copy()
+            np.divide(found, seen, out=found, where=seen > 0.0)
+            total += np.einsum("gr,gr->r", gained, found, dtype=np.float64)
+            hits_before, rows_before = hits[-1], rows[-1]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(total / below_hits)
+            return np.asarray(total / last[0])
 
     def auc(self, resamples: Resamples) -> np.ndarray:
         """AUC of each repetition: concordant pairs by unit of the positive and unit of the negative."""
-        negatives = np.bincount(self.code[~self.positive], minlength=self.units).astype(float)
+        negatives = np.bincount(self.code[~self.positive], minlength=self.units) + self.below
         positives = np.bincount(self.code[self.positive], minlength=self.units).astype(float)
         pairs = np.zeros((self.units, self.units))
         passed = np.zeros(self.units)

@@ -141,7 +141,9 @@ class _SqlComparisons:
             rows = fetch(connection, query.order_by(c.day))
         for payload, digest, _ in rows:
             if sha256_hex(payload.encode()) != digest:
-                raise JournalConflict(f"a frozen day of comparison {name} was changed: its content gives another digest")
+                raise JournalConflict(
+                    f"a frozen day of comparison {name} was changed: its content gives another digest"
+                )
         return [FrozenDay(PairedDay.from_json(json.loads(p)), from_us(at), digest) for p, digest, at in rows]
 
     def freeze(self, name: str, days: Sequence[PairedDay], as_of: datetime) -> int:
@@ -152,7 +154,13 @@ class _SqlComparisons:
             return self._database.insert_new(connection, comparison_days, _DAY_COLUMNS, rows) if rows else 0
 
     def _close(
-        self, connection: Connection, one: StoredComparison, outcome: Ending, digest: str | None, at: datetime, actor: str
+        self,
+        connection: Connection,
+        one: StoredComparison,
+        outcome: Ending,
+        digest: str | None,
+        at: datetime,
+        actor: str,
     ) -> None:
         c, plan = comparisons.c, one.plan
         ended = {"closed_at": to_us(at), "outcome": outcome, "verdict_digest": digest}

@@ -58,5 +58,7 @@ def test_looking_on_all_decision_days_errs_at_the_level() -> None:
     wrong = 0
     for row in series:
         looks = [lan_demets_mean(row[:day], 0.05, DAYS) for day in DAYS]
-        wrong += any(look.low is not None and look.high is not None and not look.low <= 0 <= look.high for look in looks)
+        wrong += any(
+            look.low is not None and look.high is not None and not look.low <= 0 <= look.high for look in looks
+        )
     assert 0.02 < wrong / len(series) < 0.075
