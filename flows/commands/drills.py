@@ -9,16 +9,24 @@ from typing import Any
 
 from flows.commands.common import Reply, common_arguments, enter_home, table
 
-_FAULTS = {"log": ("lost", "duplicated", "wrong"), "swap": ("failed", "mixed")}
+_FAULTS = {"promotion": ("violations",), "log": ("lost", "duplicated", "wrong"), "swap": ("failed", "mixed")}
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of each drill."""
     names = parser.add_subparsers(dest="name", metavar="NAME", required=True)
     log = names.add_parser("log", help="kill worker and scribe under load; every answered event must be stored once")
+    log.add_argument(
+        "--database",
+        metavar="KIND|URL",
+        help="sqlite (default), postgresql for a new server of its own, or the URL of an empty database",
+    )
     swap = names.add_parser("swap", help="change the office under load; every answer must be by the version it names")
     swap.add_argument("--flips", type=int, default=100, metavar="N", help="role changes (default 100)")
-    for one in (log, swap):
+    release = names.add_parser("promotion", help="kill releases after every write, let them meet in every order")
+    release.add_argument("--interleavings", type=int, default=1000, metavar="N", help="orders to try (default 1000)")
+    release.add_argument("--memory-only", action="store_true", help="leave the MLflow registry out")
+    for one in (log, swap, release):
         common_arguments(one)
 
 
@@ -36,10 +44,16 @@ def run(args: argparse.Namespace) -> Reply:
 
 
 def _drill(args: argparse.Namespace, root: Any, tell: Any) -> dict[str, Any]:
+    if args.name == "promotion":
+        from flows.steps.drill_promotion import drill_promotion
+
+        return drill_promotion(root, tell, interleavings=args.interleavings, mlflow=not args.memory_only)
     if args.name == "log":
+        from flows.bench.cluster import database
         from flows.steps.drill_log import drill_log
 
-        return drill_log(root, tell)
+        with database(args.database) as url:
+            return drill_log(root, tell, database_url=url)
     from flows.steps.drill_swap import drill_swap
 
     return drill_swap(root, tell, flips=args.flips)

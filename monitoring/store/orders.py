@@ -156,7 +156,7 @@ def _pin(connection: Connection, model: str) -> Pin | None:
     c = pins.c
     names = (c.model, c.version, c.from_version, c.contract, c.decision, c.actor, c.reason, c.pinned_at)
     rows = fetch(connection, select(*names).where(c.model == model))
-    return Pin(*rows[0][:-1], pinned_at=from_us(rows[0][-1])) if rows else None
+    return Pin(*rows[0][:-1], from_us(rows[0][-1])) if rows else None
 
 
 def _explained(connection: Connection, model: str) -> frozenset[str]:
