@@ -30,7 +30,7 @@ STATE: Final = struct.Struct("<QQI")  # highest number at the last drop, drops s
 SCORE, LABEL, PLAN = 1, 2, 3
 _KINDS: Final[dict[type, int]] = {ScoreRecord: SCORE, LabelRecord: LABEL, PlanRecord: PLAN}
 _LONGEST: Final = 64 << 20  # a longer length is damage
-_BLOCK: Final = 1 << 18
+_BLOCK: Final = 1 << 20
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
 _DECODE: Final[Mapping[int, Callable[[bytes], ScoreRecord | LabelRecord | PlanRecord]]] = {
     SCORE: msgspec.msgpack.Decoder(ScoreRecord).decode,

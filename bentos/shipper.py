@@ -1,6 +1,6 @@
 """Carries records from the spool into the database, exactly once each.
 
-At most 500 records go into a transaction that also moves the ledger
+At most 2,000 records go into a transaction that also moves the ledger
 (:mod:`monitoring.store.shipping`), so this may die at any point. A record that the database refuses is
 found by halving its batch and put into quarantine. A segment is deleted when its records are on the
 database's disk.
@@ -35,7 +35,7 @@ from monitoring.store.shipping import Cargo, Poison, Shipment, WriterState, acco
 
 log = logging.getLogger("incumbent.scribe")
 
-BATCH: Final = 500
+BATCH: Final = 2000
 _SCAN: Final = 10_000
 
 

@@ -35,11 +35,13 @@ class BenchHome:
 
     root: Path
     reference: str = "fraud"
+    database_url: str = ""
 
     @cached_property
     def home(self) -> Home:
         """Its folders; nothing of the user's own environment leaks in."""
-        return Home(read_settings(home=self.root, env="dev", usecase=self.reference, database_url="", mlflow_uri=""))
+        url = self.database_url
+        return Home(read_settings(home=self.root, env="dev", usecase=self.reference, database_url=url, mlflow_uri=""))
 
     @cached_property
     def usecase(self) -> UseCase:
@@ -98,7 +100,8 @@ class BenchHome:
         import os
 
         kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
-        return self.home.environment(base=kept) | dict(changes or {})
+        ours = {"INCUMBENT_DATABASE_URL": self.database_url} if self.database_url else {}
+        return self.home.environment(base=kept) | ours | dict(changes or {})
 
     def service(self, port: int, changes: Mapping[str, str] | None = None) -> Child:
         """Start the Bento, with one worker as in production."""

@@ -28,6 +28,9 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     serving.add_argument("--quick", action="store_true", help="32 connections only, in under five minutes")
     serving.add_argument("--servers", metavar="NAMES", help="only these, by comma; for experiments")
     common_arguments(serving)
+    log = names.add_parser("log", help="rows a second into the log, on SQLite and on PostgreSQL")
+    log.add_argument("--rows", type=int, default=60_000, metavar="N", help="rows of each measurement (default 60,000)")
+    common_arguments(log)
     for parser_of_one in (handbook, features):
         parser_of_one.add_argument("--data", type=Path, metavar="FILE", help=f"{TRANSACTIONS} of the handbook")
         common_arguments(parser_of_one)
@@ -40,6 +43,8 @@ def run(args: argparse.Namespace) -> Reply:
     home = enter_home(args)
     if args.name == "serving":
         return _serving(args, home)
+    if args.name == "log":
+        return _log(args, home)
     with contextlib.redirect_stdout(sys.stderr), progress(f"bench {args.name}"):
         return Reply(_handbook(args) if args.name == "handbook" else _features(args))
 
@@ -62,6 +67,15 @@ def _serving(args: argparse.Namespace, home: Home) -> Reply:
     if args.json:
         sys.stderr.write(f"{text}\n")
     return Reply(found, text)
+
+
+def _log(args: argparse.Namespace, home: Home) -> Reply:
+    from flows.processes import ending_by_exception
+    from flows.progress import progress
+    from flows.steps.bench_log import bench_log
+
+    with contextlib.redirect_stdout(sys.stderr), ending_by_exception(), progress("bench log") as bar:
+        return Reply(bench_log(home.root / "bench" / "log", bar.tell, rows=args.rows))
 
 
 def _handbook(args: argparse.Namespace) -> dict[str, Any]:

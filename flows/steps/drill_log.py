@@ -91,7 +91,13 @@ class Victims:
 
 
 def drill_log(
-    root: Path, notice: Notice, *, kills: Sequence[str] = KILLS, pause: float = 4.0, connections: int = 16
+    root: Path,
+    notice: Notice,
+    *,
+    kills: Sequence[str] = KILLS,
+    pause: float = 4.0,
+    connections: int = 16,
+    database_url: str = "",
 ) -> dict[str, Any]:
     """Kill the worker, the scribe and both under load, then compare what was answered with what is stored.
 
@@ -101,6 +107,7 @@ def drill_log(
         kills: who, in order.
         pause: seconds of undisturbed load before each kill.
         connections: of the load.
+        database_url: where the log lies; empty is SQLite in the drill's own home. Use an empty database.
 
     Returns:
         ``answered`` events with status 200, ``stored`` those of them that are in the database, ``lost`` the
@@ -112,7 +119,7 @@ def drill_log(
     """
     started = time.monotonic()
     shutil.rmtree(root, ignore_errors=True)
-    home = BenchHome(root / "home")
+    home = BenchHome(root / "home", database_url=database_url)
     home.home.make()
     notice("model")
     usecase = load_usecase("fraud")

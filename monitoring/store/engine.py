@@ -54,11 +54,13 @@ class Database:
                 yield connection
 
     @contextmanager
-    def write(self, durable: bool = False) -> Iterator[Connection]:
+    def write(self, durable: bool = False, lazy: bool = False) -> Iterator[Connection]:
         """A transaction that may write; SQLite takes its write lock at once, so it never upgrades midway.
 
         Args:
             durable: return from the commit only when it, and all before it, are on the disk.
+            lazy: PostgreSQL need not wait for the disk either: for rows that can be stored again until
+                a durable write has followed.
 
         Raises:
             StoreUnavailable: unreachable, locked or full; nothing was stored.
@@ -70,6 +72,8 @@ class Database:
                 connection.connection.driver_connection.execute(f"PRAGMA synchronous={level}")  # type: ignore[union-attr]  # an open connection has a driver's
                 connection = connection.execution_options(incumbent_begin="BEGIN IMMEDIATE")
             with connection.begin():
+                if lazy and not self.is_sqlite:
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 yield connection
 
     def now(self, connection: Connection) -> int:

@@ -124,14 +124,14 @@ def _silent_rows(connection: Connection, usecase: str, ids: Sequence[str]) -> li
     p = predictions.c
     query = select(p.row_id, p.event_id, p.event_time, p.body).where(p.usecase == usecase, p.origin.in_(_SILENT))
     if connection.dialect.name == "sqlite":
-        return list(fetch(connection, query.where(p.event_id.in_(ids))))  # type: ignore[arg-type]  # the driver's tuples
+        return list(fetch(connection, query.where(p.event_id.in_(ids))))
     i = prediction_ids.c
     times = [row[0] for row in fetch(connection, select(i.event_time).where(i.usecase == usecase, i.event_id.in_(ids)))]
     found: list[tuple[int, str, int, bytes]] = []
     for _, same_day in groupby(sorted(set(times)), key=lambda at: at // DAY_US):
         wanted = list(same_day)
         day = (p.event_time >= wanted[0], p.event_time <= wanted[-1], p.event_time.in_(wanted), p.event_id.in_(ids))
-        found += fetch(connection, query.where(*day).with_for_update())  # type: ignore[arg-type]  # the driver's tuples
+        found += fetch(connection, query.where(*day).with_for_update())
     return found
 
 

@@ -36,6 +36,15 @@ class PendingRow:
 
 
 @dataclass(frozen=True)
+class PendingBody:
+    """An answered event that an external incumbent is not noted for yet; ``row_id`` is its place."""
+
+    event_id: str
+    body: bytes
+    row_id: int
+
+
+@dataclass(frozen=True)
 class ShadowProgress:
     """How one model in shadow gets on: scored rows, failures among them, rows still to score."""
 
@@ -60,6 +69,10 @@ class ShadowLog(Protocol):
 
         ``after`` leaves out rows up to that place: a caller that has just looked at them saves the database that.
         """
+        ...
+
+    def pending_bodies(self, usecase: str, model: str, limit: int, after: int = 0) -> list[PendingBody]:
+        """The same events with their bodies instead of their features."""
         ...
 
     def newest_row(self) -> int:
@@ -114,6 +127,12 @@ class _SqlShadowLog:
         with self._database.read() as connection:
             return [PendingRow(*row) for row in fetch(connection, _unscored(query, usecase, model))]
 
+    def pending_bodies(self, usecase: str, model: str, limit: int, after: int = 0) -> list[PendingBody]:
+        p = predictions.c
+        query = select(p.event_id, p.body, p.row_id).where(p.row_id > after).order_by(p.row_id).limit(limit)
+        with self._database.read() as connection:
+            return [PendingBody(*row) for row in fetch(connection, _unscored(query, usecase, model))]
+
     def newest_row(self) -> int:
         with self._database.read() as connection:
             return int(connection.execute(select(func.max(predictions.c.row_id))).scalar() or 0)
@@ -132,7 +151,7 @@ class _SqlShadowLog:
             connection.execute(update(shadow_watches).where(*_watch(usecase, model)).values(low_row=target))
 
     def append(self, rows: Sequence[ShadowRecord]) -> int:
-        with self._database.write() as connection:
+        with self._database.write(lazy=True) as connection:  # a row that a power cut takes is due again
             return self._database.insert_new(connection, shadow, _FIELDS, [_as_row(row) for row in rows])
 
     def progress(self, usecase: str, model: str) -> ShadowProgress:

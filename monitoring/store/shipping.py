@@ -177,7 +177,8 @@ class _SqlLedger:
 
     def ship(self, shipment: Shipment, cargo: Cargo, policy: LabelPolicy) -> WriterState:
         prepare_days(self._database, [record.event_time for record in cargo.scores])
-        with self._database.write() as connection:
+        # Its records stay in the spool until ``settle`` has committed durably behind it.
+        with self._database.write(lazy=True) as connection:
             insert_plans(self._database, connection, cargo.plans)
             scores = insert_scores(self._database, connection, cargo.scores)
             if cargo.labels:

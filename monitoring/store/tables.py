@@ -113,7 +113,6 @@ prediction_ids = Table(
     Column("usecase", Text, primary_key=True),
     Column("event_id", Text, primary_key=True),
     _time("event_time"),
-    Index(None, "event_time"),
 )
 """Which events the log holds, and when they happened: in PostgreSQL alone, where ``predictions`` has a table
 for each day and no key over all of them (:mod:`monitoring.store.days`). Look an event up here first."""

@@ -43,9 +43,7 @@ def upgrade() -> None:
     op.execute("CREATE TABLE predictions_default PARTITION OF predictions DEFAULT")
     for day in _newest_days():
         name = f"predictions_{(date(1970, 1, 1) + timedelta(days=day)).strftime('%Y%m%d')}"
-        op.execute(
-            f"CREATE TABLE {name} PARTITION OF predictions FOR VALUES FROM ({day * DAY}) TO ({(day + 1) * DAY})"
-        )
+        op.execute(f"CREATE TABLE {name} PARTITION OF predictions FOR VALUES FROM ({day * DAY}) TO ({(day + 1) * DAY})")
     op.execute("INSERT INTO predictions SELECT * FROM predictions_before")
     op.create_table(
         "prediction_ids",
@@ -55,7 +53,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("usecase", "event_id", name="pk_prediction_ids"),
     )
     op.execute("INSERT INTO prediction_ids SELECT usecase, event_id, event_time FROM predictions_before")
-    op.create_index("ix_prediction_ids_event_time", "prediction_ids", ["event_time"])
     op.execute("DROP TABLE predictions_before")
 
 
@@ -79,9 +76,7 @@ def downgrade() -> None:
     op.execute("ALTER SEQUENCE predictions_row_id_seq OWNED BY predictions.row_id")
     op.execute("INSERT INTO predictions SELECT * FROM predictions_days")
     op.execute("ALTER TABLE predictions ADD CONSTRAINT pk_predictions PRIMARY KEY (row_id)")
-    op.execute(
-        "ALTER TABLE predictions ADD CONSTRAINT uq_predictions_usecase_event_id UNIQUE (usecase, event_id)"
-    )
+    op.execute("ALTER TABLE predictions ADD CONSTRAINT uq_predictions_usecase_event_id UNIQUE (usecase, event_id)")
     op.create_index("ix_predictions_usecase_event_time_row_id", "predictions", ["usecase", "event_time", "row_id"])
     op.create_index(
         "ix_predictions_routing", "predictions", ["routing"], postgresql_where=sa.text("routing IS NOT NULL")
