@@ -99,7 +99,7 @@ def make_gate(settings: Settings, address: str | None) -> Gate:
     except KeyFileError as exc:
         raise KeyFileError(_advice(where, str(exc))) from exc
     if not len(ring):
-        raise KeyFileError(_advice(where, f"{settings.keys_file} holds none"))
+        raise KeyFileError(_advice(where, f"{settings.keys_file} holds none; make one with `incumbent keys add`"))
     return Gate(ring, "admin" if settings.metrics_access == "admin" else None)
 
 
@@ -131,7 +131,7 @@ def listening_address(words: Sequence[str] | None = None) -> str | None:
 
 def _advice(where: str, reason: str) -> str:
     return (
-        f"the service would listen on {where}, so requests need API keys: {reason}. "
-        "Make one with `incumbent keys add --owner NAME --scope score` (in the image `python -m bentos.keys add`), "
+        f"the service would listen on {where}, so requests need API keys: {reason} "
+        "(in the image `python -m bentos.keys add`), "
         "name another file with INCUMBENT_KEYS, or listen on 127.0.0.1"
     )

@@ -176,7 +176,6 @@ class Incumbent:
     def __init__(self) -> None:
         self.runtime = runtime()
 
-    @staticmethod
     @bentoml.on_deployment
     def refuse_unguarded() -> None:
         """End before anything starts when keys are needed, of clients or of hashed ids, and there are none.
@@ -205,8 +204,8 @@ class Incumbent:
         logging.getLogger("uvicorn.access").propagate = False
         # Loading a model and filling windows happen on threads; a request should wait 1 ms for one, not 5.
         sys.setswitchinterval(0.001)
-        if (bentoml.server_context.worker_index or 1) > 1:
-            raise RuntimeError("the window state lives in one process: run one worker, and more replicas")
+        if (bentoml.server_context.worker_index or 1) > 1 and not self.runtime.shares_windows:
+            raise RuntimeError("the window state lives in one process: run one worker, or set INCUMBENT_REDIS_URL")
         self.runtime.start(asyncio.get_running_loop())
 
     @bentoml.on_shutdown
@@ -215,7 +214,7 @@ class Incumbent:
         self.runtime.stop()
 
     async def __is_ready__(self) -> bool:
-        return self.runtime.ready()
+        return self.runtime.serving()
 
     @bentoml.api(route="/score")
     async def score(self, event: EventBody, /) -> Answer:

@@ -98,7 +98,7 @@ class House:
 class Server:
     """A running service. ``stop`` asks, ``kill`` does not."""
 
-    def __init__(self, house: House, **environment: str) -> None:
+    def __init__(self, house: House, host: str = "127.0.0.1", **environment: str) -> None:
         self.house = house
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -109,7 +109,7 @@ class Server:
         self.process = subprocess.Popen(
             [
                 str(Path(sys.executable).with_name("bentoml")), "serve", "bentos.service:Incumbent",
-                "--host", "127.0.0.1", "--port", str(self.port), "--working-dir", str(PROJECT),
+                "--host", host, "--port", str(self.port), "--working-dir", str(PROJECT),
             ],
             cwd=PROJECT,
             env=house.environment(**environment),
@@ -186,9 +186,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(house: House, **environment: str) -> Iterator[Server]:
+def serving(house: House, host: str = "127.0.0.1", **environment: str) -> Iterator[Server]:
     """A service that is ready, and is gone afterwards."""
-    server = Server(house, **environment)
+    server = Server(house, host, **environment)
     try:
         server.wait_ready()
         yield server
