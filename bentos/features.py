@@ -33,7 +33,7 @@ from bentos.offline import EntityRows, column_values, label_ranks, label_spans, 
 from bentos.online import Binding, inputs_of_frame
 from bentos.schema import EventSchema
 from bentos.usecase import UseCase
-from bentos.windows import WindowState
+from bentos.window_state import Known, WindowInput, WindowState
 from monitoring.digest import canonical_json, sha256_hex
 
 _VERSION = 1
@@ -170,6 +170,20 @@ class FeaturePlan:
         if not events:
             return np.empty((0, len(self.names)), dtype=np.float32)
         return self._bind(events[0].schema, state).rows(events)
+
+    def known(self, events: Sequence[Event], state: WindowState) -> Sequence[Known]:
+        """What a state knows of each id before it is read; a shared one claims the ids that are unknown.
+
+        Raises:
+            WindowsUnavailable: the state is shared and cannot be reached.
+        """
+        if not state.shared:
+            return [state.answered(event.event_id) for event in events]
+        return state.claim(self.inputs(events, state))
+
+    def inputs(self, events: Sequence[Event], state: WindowState) -> list[WindowInput]:
+        """What a state needs of each event."""
+        return [self._bind(event.schema, state).window_input(event) for event in events]
 
     def add(self, events: Iterable[Event], state: WindowState) -> int:
         """Add events to a state without reading (``POST /events``); says how many were new."""

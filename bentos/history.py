@@ -12,7 +12,7 @@ from bentos.features import FeaturePlan
 from bentos.intake import NO_ANSWER
 from bentos.schema import EventSchema
 from bentos.scoring import machine_time_us
-from bentos.windows import WindowState
+from bentos.window_state import WindowInput, WindowState
 from monitoring.digest import sha256_hex
 from monitoring.store import Store
 from monitoring.store.frames import to_us
@@ -78,6 +78,11 @@ class LogHistory:
         statements += [_as_label(r) for r in waiting if isinstance(r, LabelRecord)]
         plan.load(state, self._schema.frame([]), self._label_frame(statements))
         return cursor
+
+    def unshipped(self, plan: FeaturePlan, state: WindowState) -> list[WindowInput]:
+        """Events in this replica's spool, which the database and other replicas may not know yet."""
+        waiting = [r.body for r in self._spooled() if r.usecase == self._usecase and isinstance(r, ScoreRecord)]
+        return plan.inputs([self._schema.decode(body) for body in waiting], state)
 
     def _first(self, store: Store, state: WindowState) -> int:
         """Event time before which no window of a present or late event reaches."""

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from bentos.errors import (
+    AnswerPending,
     DuplicateEvent,
     EventError,
     IncumbentError,
@@ -21,6 +22,7 @@ from bentos.errors import (
     ModelNotReady,
     ScopeMissing,
     SpoolFull,
+    WindowsUnavailable,
 )
 
 Scope = MutableMapping[str, Any]
@@ -82,10 +84,14 @@ BUSY: Final = ErrorKind(429, "busy", "More requests are under way than the servi
 INTERNAL: Final = ErrorKind(500, "internal", "A fault of the service; it is logged.")
 NOT_READY: Final = ErrorKind(503, "not_ready", "No verified model is in office yet.")
 LOG_FULL: Final = ErrorKind(503, "log_full", "The prediction log is at its cap and answers may not go unlogged.")
+NO_WINDOWS: Final = ErrorKind(
+    503, "windows_unavailable", "The windows that the replicas share cannot be reached, or are being rebuilt; retry."
+)
+PENDING: Final = ErrorKind(503, "pending", "Another replica is answering the same event id; retry after a moment.")
 TIMEOUT: Final = ErrorKind(504, "timeout", "The service did not answer in time.")
 ERRORS: Final = (
     INVALID, KEY_MISSING, KEY_INVALID, SCOPE_MISSING, NOT_FOUND, METHOD, SLOW_BODY, CONFLICT, TOO_LARGE, MEDIA_TYPE,
-    UNPROCESSABLE, BUSY, INTERNAL, NOT_READY, LOG_FULL, TIMEOUT,
+    UNPROCESSABLE, BUSY, INTERNAL, NOT_READY, LOG_FULL, NO_WINDOWS, PENDING, TIMEOUT,
 )  # fmt: skip
 
 _KINDS: Final = (
@@ -93,6 +99,8 @@ _KINDS: Final = (
     (EventError, INVALID),
     (ModelNotReady, NOT_READY),
     (SpoolFull, LOG_FULL),
+    (WindowsUnavailable, NO_WINDOWS),
+    (AnswerPending, PENDING),
     (KeyMissing, KEY_MISSING),
     (KeyInvalid, KEY_INVALID),
     (ScopeMissing, SCOPE_MISSING),

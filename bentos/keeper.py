@@ -7,6 +7,7 @@ state, and the last of it on the thread that scores, so no event and no label fa
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -14,9 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from bentos.errors import WindowsUnavailable
 from bentos.event import Event
 from bentos.features import FeaturePlan
-from bentos.windows import MemoryWindows, WindowState
+from bentos.window_state import WindowInput, WindowState
+from bentos.windows import MemoryWindows
 from monitoring import metrics
 from monitoring.errors import MonitoringError
 from monitoring.store.records import StoredLabel
@@ -24,10 +27,18 @@ from monitoring.store.records import StoredLabel
 log = logging.getLogger("incumbent.windows")
 
 _RETRY_SECONDS = 2.0
+_JOIN_SECONDS = 0.2
+_TEND_SECONDS = 0.5
 _SMALL = 200
 """Steps that may be repeated on the scoring thread without anybody noticing."""
 
 Step = Callable[[FeaturePlan, WindowState], None]
+Make = Callable[[FeaturePlan], WindowState]
+
+
+def embedded(plan: FeaturePlan) -> WindowState:
+    """Windows of this process alone."""
+    return MemoryWindows(plan.specs)
 
 
 class History(Protocol):
@@ -35,6 +46,10 @@ class History(Protocol):
 
     def fill(self, plan: FeaturePlan, state: WindowState) -> int:
         """Add everything that is known; returns the id of the last label read."""
+        ...
+
+    def unshipped(self, plan: FeaturePlan, state: WindowState) -> list[WindowInput]:
+        """Events of this replica that are not in the database yet."""
         ...
 
 
@@ -46,6 +61,7 @@ class WindowKeeper:
         ranks: label sources, strongest first; others are ignored.
         post: runs a function on the thread that scores, soon.
         ready: called there with each new state, once it is complete.
+        make: gives an empty state with a plan's windows.
     """
 
     def __init__(
@@ -54,6 +70,7 @@ class WindowKeeper:
         ranks: Sequence[str],
         post: Callable[[Callable[[], None]], None],
         ready: Callable[[WindowState], None],
+        make: Make = embedded,
     ) -> None:
         self.state: WindowState | None = None
         self.label_cursor = 0
@@ -62,13 +79,25 @@ class WindowKeeper:
         self._ranks = {source: rank for rank, source in enumerate(ranks)}
         self._post = post
         self._ready = ready
+        self._make = make
         self._tap: deque[Step] | None = None
         self._building: threading.Thread | None = None
+        self._tending: threading.Thread | None = None
         self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin to keep a shared state in step while nothing is scored, and to look for a server that was away."""
+        self._tending = threading.Thread(target=self._tend, name="windows-tender", daemon=True)
+        self._tending.start()
+
+    @property
+    def available(self) -> bool:
+        """Whether the windows can be read now."""
+        return self.state is not None and self.state.available
 
     def want(self, plan: FeaturePlan) -> None:
         """Build a state with the windows of a plan (and those in use) unless that is done or under way."""
-        if self.state is not None and set(self.state.specs).issuperset(plan.specs):
+        if self.state is not None and not self.state.lost and set(self.state.specs).issuperset(plan.specs):
             return
         if self._building is not None and self._building.is_alive():
             return
@@ -78,12 +107,17 @@ class WindowKeeper:
         self._building.start()
 
     def stop(self) -> None:
-        """Give up a build that is waiting for the database."""
+        """Give up a build that is waiting for the database, and let go of a shared state."""
         self._stopped.set()
+        if self._tending is not None:
+            self._tending.join(timeout=2.0)
+        if self.state is not None:
+            self.state.close()
 
     def heard(self, events: Sequence[Event], answers: Sequence[bytes | Exception], now_us: int) -> None:
         """Called on the scoring thread after each batch, see :class:`bentos.scoring.Tap`."""
-        if self._tap is not None:
+        # Where states are shared, the new one learns of events by the order that the replicas keep.
+        if self._tap is not None and not (self.state is not None and self.state.shared):
             self._tap.append(lambda plan, state: _repeat(plan, state, events, answers, now_us))
 
     def label(self, statements: Iterable[StoredLabel]) -> None:
@@ -98,6 +132,7 @@ class WindowKeeper:
 
         if self.state is not None:
             step(self.state)
+            _follow(self.state)
         if self._tap is not None:
             self._tap.append(lambda plan, state: step(state))
         metrics.LABELS_APPLIED.inc(len(ranked))
@@ -118,6 +153,8 @@ class WindowKeeper:
         state, cursor = filled
         while len(tap) > _SMALL:
             tap.popleft()(plan, state)
+        if not self._joined(plan, state):
+            return
         metrics.WINDOW_REBUILDS.labels("built").inc()
         metrics.WINDOW_REBUILD_SECONDS.set(time.monotonic() - started)
         self._post(lambda: self._finish(plan, state, tap, cursor))
@@ -125,7 +162,7 @@ class WindowKeeper:
     def _filled(self, plan: FeaturePlan) -> tuple[WindowState, int] | None:
         """A state filled from the log, as soon as the log can be read."""
         while not self._stopped.is_set():
-            state = MemoryWindows(plan.specs)
+            state = self._make(plan)
             try:
                 return state, self._history.fill(plan, state)
             except MonitoringError as exc:
@@ -136,14 +173,45 @@ class WindowKeeper:
             self._stopped.wait(_RETRY_SECONDS)
         return None
 
+    def _joined(self, plan: FeaturePlan, state: WindowState) -> bool:
+        """Take part in what other replicas do, as soon as that is possible; says whether it was."""
+        while not self._stopped.is_set():
+            try:
+                state.join(self._history.unshipped(plan, state) if state.shared else ())
+            except WindowsUnavailable as exc:
+                log.info("the windows wait: %s", exc)
+                self._stopped.wait(_JOIN_SECONDS)
+            else:
+                return True
+        return False
+
+    def _tend(self) -> None:
+        while not self._stopped.wait(_TEND_SECONDS):
+            state = self.state
+            if state is None or not state.shared:
+                continue
+            try:
+                state.mend()
+            except WindowsUnavailable:
+                continue
+            self._post(lambda state=state: _follow(state))  # type: ignore[misc]  # binds this round's state
+
     def _finish(self, plan: FeaturePlan, state: WindowState, tap: deque[Step], cursor: int) -> None:
         """On the scoring thread: repeat the rest, then hand the state over."""
         while tap:
             tap.popleft()(plan, state)
         if self.state is None:
             self.label_cursor = cursor
+        old = self.state
         self._plan, self.state, self._tap = plan, state, None
         self._ready(state)
+        if old is not None:
+            old.close()
+
+
+def _follow(state: WindowState) -> None:
+    with contextlib.suppress(WindowsUnavailable):  # it is told by /readyz, and mended in the background
+        state.follow()
 
 
 def _repeat(

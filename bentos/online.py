@@ -28,6 +28,7 @@ class Binding:
     def __init__(self, definitions: Sequence[Definition], schema: EventSchema, state: WindowState) -> None:
         self.schema = schema
         self.state = state
+        self._shared = state.shared
         self._width = len(definitions)
         windows = [(at, d.spec) for at, d in enumerate(definitions) if isinstance(d, WindowDefinition)]
         held = {spec: slot for slot, spec in enumerate(state.specs)}
@@ -62,6 +63,7 @@ class Binding:
             event.time_us,
             tuple([values[i] for i in self._entities]),
             tuple([None if (v := values[i]) is None else round(v * scale) for i, scale in self._amounts]),
+            event.as_json() if self._shared else b"",
         )
 
 

@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     """Size at which a spool segment is closed."""
     spool_rotate_seconds: float = Field(default=5.0, gt=0)
     """Age at which a spool segment is closed."""
+    redis_url: str = ""
+    """Redis that keeps the windows of several replicas in step (``redis://``, ``rediss://``, ``unix://``); empty is
+    one replica with windows of its own."""
     max_body_mb: float = Field(default=1.0, gt=0)
     """Largest request body."""
     max_batch: int = Field(default=1000, ge=1)

@@ -144,6 +144,14 @@ class WindowState(Protocol):
         """Take in what other replicas did and pass labels on, where nothing is scored for a while."""
         ...
 
+    def mend(self) -> None:
+        """Look whether a server that was away is back; the one method for any thread.
+
+        Raises:
+            WindowsUnavailable: it is not.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...

@@ -117,6 +117,9 @@ class MemoryWindows:
     def follow(self) -> None:
         """See :class:`WindowState`; there is nobody to follow."""
 
+    def mend(self) -> None:
+        """See :class:`WindowState`; nothing can be away."""
+
     def close(self) -> None:
         """See :class:`WindowState`."""
 
