@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from bentos.errors import ReleaseError
+from bentos.plans import champion_label, freeze_plan
 from bentos.release_run import desk_of, held_lease
 from bentos.release_steps import Check
 from bentos.roles import ModelRef, ModelRegistry
@@ -30,6 +31,8 @@ def appoint(
 ) -> Decision | None:
     """Make a version ``@challenger`` or ``@candidate``; ``None`` when it holds the role already.
 
+    The plan of a challenger's comparison is frozen now (:mod:`bentos.plans`).
+
     Raises:
         ReleaseError: another version is under comparison and ``replace`` was not said, the version is in
             office or must not serve, or another release is under way.
@@ -44,6 +47,9 @@ def appoint(
             raise ReleaseError(f"version {ref.version} is in office; it cannot be @{role} as well")
         if role == "challenger" and here not in (None, ref.version) and not replace:
             raise ReleaseError(f"version {here} is under comparison; a challenger keeps its place until its verdict")
+        champion = champion_label(usecase, ref.name, desk.holder("champion"))
+        if role == "challenger" and champion is not None:
+            freeze_plan(store, usecase, ref.name, champion, ref.label, since=now, actor=actor, reason=reason)
         store.journal.check(lease)
         registry.point(ref.name, role, ref.version)
         change = RoleChange(ref.name, role, ref.version, contract)

@@ -13,7 +13,7 @@ from monitoring.plan import ComparisonPlan, planned_options
 if TYPE_CHECKING:
     from monitoring.store import Store, StoredComparison
 
-REFERENCE_DAYS = 28
+REFERENCE_DAYS = 7
 """Days before the comparison whose events say what a large amount is, and how many are flagged."""
 _DAY = timedelta(days=1)
 
@@ -62,7 +62,7 @@ def freeze_plan(
 ) -> StoredComparison:
     """Open a comparison from the first whole day after ``since`` on.
 
-    The cap of amounts and the alert rate come from the last 28 days of the log before it; without any
+    The cap of amounts and the alert rate come from the last 7 days of the log before it; without any
     event the cap is the column's declared maximum, and equal alerts are the champion's own.
 
     Args:

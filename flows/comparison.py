@@ -10,7 +10,7 @@ from prefect import flow
 from flows.house import open_house
 from flows.outcome import Outcome
 from flows.recording import recorded
-from flows.steps.duel import compare, contestants
+from flows.steps.duel import compare, contestants, retire
 from flows.views import comparison_view
 
 
@@ -20,7 +20,9 @@ def comparison(
     as_of: datetime | None = None,
     html: Literal["on_change", "always", "never"] = "on_change",
 ) -> Outcome:
-    """Compare challenger and champion on the same matured events and store a verdict. Changes no role.
+    """Compare challenger and champion on the same matured events and store a verdict.
+
+    The frozen plan decides. After the verdict ``keep`` the challenger leaves shadow.
 
     Args:
         usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
@@ -31,9 +33,10 @@ def comparison(
     with recorded(house, "comparison", as_of) as run:
         duel = contestants(house.store, house.registry, house.usecase, house.model, run.as_of)
         before = house.store.reports.latest(house.usecase.name, "comparison", challenger=duel.challenger)
-        found = compare(house.store, house.usecase, house.snapshots, duel, run.as_of)
+        found = compare(house.store, house.usecase, house.snapshots, duel, run.as_of, house.actor)
         outcome = found.verdict.outcome
         changed = found.result.days > 0 and (before is None or before.outcome != outcome)
         page = house.comparison_page(found) if html == "always" or (html == "on_change" and changed) else None
         run.keep("comparison", outcome, found.to_json(), model=duel.champion, challenger=duel.challenger, html=page)
-        return run.conclude(comparison_view(found, run.as_of, page))
+        retired = retire(house.store, house.registry, house.usecase, found, run.as_of, house.actor)
+        return run.conclude(comparison_view(found, run.as_of, page, retired=retired))

@@ -103,7 +103,9 @@ def drift_event(finding: DriftFinding) -> dict[str, Any]:
     }
 
 
-def comparison_view(found: Comparison, as_of: datetime, page: Path | None = None) -> Outcome:
+def comparison_view(
+    found: Comparison, as_of: datetime, page: Path | None = None, *, retired: bool = False
+) -> Outcome:
     """A comparison: the verdict, and what both models cost on the same events."""
     verdict, result = found.verdict, found.result
     summary = f"{verdict.outcome.replace('_', ' ')}: {verdict.challenger} against {verdict.champion}. {_first(verdict)}"
@@ -113,6 +115,10 @@ def comparison_view(found: Comparison, as_of: datetime, page: Path | None = None
     figures += [(f"cost of the champion, {result.currency}", _interval(result.cost_champion))]
     figures += [(f"cost of the challenger, {result.currency}", _interval(result.cost_challenger))]
     figures += [("days in shadow", found.shadow_days), ("days still needed", verdict.days_needed)]
+    figures += [("plan", f"{verdict.plan_hash[:16]}, from {found.stored.plan.first_day}")]
+    figures += [("warning", text) for text in found.warnings]
+    if retired:
+        figures += [("retired", f"{verdict.challenger} has left shadow")]
     status: Status = "insufficient_data" if result.days == 0 else "done"
     return Outcome("comparison", status, summary.strip(), as_of, found.to_json(), verdict.checks, figures, page)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -68,7 +68,7 @@ class PairedResult(Stored):
     challenger_errors: int
     series: tuple[PairedDay, ...]
     appendix: Appendix | None = None
-    late: LateLabels = LateLabels()
+    late: LateLabels = field(default_factory=LateLabels)
     method: str = "anytime"
 
     def column(self, name: str) -> np.ndarray:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bentos.errors import RoleVacant
-from bentos.roles import ModelRegistry
+from bentos.plans import draft_plan, freeze_plan
+from bentos.roles import ModelRef, ModelRegistry
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused
+from flows.house import machine_now
 from flows.sources.base import empty_labels
 from flows.steps.snapshot import SnapshotStore
-from monitoring.calendar import BusinessCalendar, TimeWindow
-from monitoring.comparison import judge_comparison
+from monitoring.calendar import TimeWindow
+from monitoring.comparison import judge_plan
 from monitoring.gates import Verdict
-from monitoring.paired import PairedResult, compare_paired
+from monitoring.paired import PairedResult
+from monitoring.plan import ComparisonPlan, changes
 
 if TYPE_CHECKING:
-    from monitoring.store import Store
+    from monitoring.store import Store, StoredComparison
+
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -34,12 +39,25 @@ class Duel:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison with its verdict and the digest of the exact rows behind it; none where there were no rows."""
+    """A comparison with its verdict.
+
+    Attributes:
+        result, verdict: what was found, and what it is good enough for.
+        evidence: digest of the exact rows behind it; none where there were no rows.
+        shadow_days: days since the comparison began.
+        stored: the comparison as it is kept, with its frozen plan.
+        warnings: what a reader must know, such as a policy file that says otherwise today.
+        current: whether the comparison is under way and ``as_of`` lies not beyond the log; only then are
+            days frozen and does a verdict have consequences.
+    """
 
     result: PairedResult
     verdict: Verdict
     evidence: str | None
     shadow_days: int
+    stored: StoredComparison
+    warnings: tuple[str, ...] = ()
+    current: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -48,6 +66,10 @@ class Comparison:
             "result": self.result.to_json(),
             "evidence_snapshot": self.evidence,
             "shadow_days": self.shadow_days,
+            "comparison": self.stored.id,
+            "plan": self.stored.plan.to_json(),
+            "plan_hash": self.stored.plan_hash,
+            "warnings": list(self.warnings),
         }
 
 
@@ -68,38 +90,81 @@ def contestants(store: Store, registry: ModelRegistry, usecase: UseCase, model: 
     if challenger is None:
         raise FlowRefused(f"no version of {model} is under comparison; train one, or wait for retraining")
     since = max(at for _, at in _terms(store, model, "challenger", challenger, as_of))
+    if champion is not None:
+        since = max(since, *(at for _, at in _terms(store, model, "champion", champion, as_of)))
     held = f"{model}/{champion}" if champion is not None or outsider is None else f"{outsider.column}/0"
     return Duel(held, f"{model}/{challenger}", since)
 
 
-def compare(store: Store, usecase: UseCase, snapshots: SnapshotStore, duel: Duel, as_of: datetime) -> Comparison:
-    """Compare on all whole days since the challenger entered shadow, and keep the rows by content."""
-    start = first_whole_day(usecase.calendar, duel.since)
-    window = TimeWindow(start, max(as_of, usecase.calendar.end_of(usecase.calendar.day_of(start))))
-    wanted = _cost_and_entity(usecase)
+def compare(
+    store: Store, usecase: UseCase, snapshots: SnapshotStore, duel: Duel, as_of: datetime, actor: str = "comparison"
+) -> Comparison:
+    """Compare by the frozen plan on all whole days since the challenger entered shadow.
+
+    Days that matured since the last look are frozen. The rows are kept by content.
+    """
+    stored = standing_plan(store, usecase, duel, as_of, actor)
+    plan, calendar = stored.plan, stored.plan.calendar
+    start = calendar.start_of(plan.first_day)
+    window = TimeWindow(start, max(as_of, calendar.end_of(plan.first_day)))
+    wanted = {name: usecase.column(name).type for name in plan.columns}
     rows = store.log.paired(
-        usecase.name, duel.champion, duel.challenger, window, as_of, usecase.label, usecase.calendar, wanted
+        usecase.name, duel.champion, duel.challenger, window, as_of, plan.label_policy, calendar, wanted
     )
-    result = compare_paired(
-        rows,
-        usecase.cost,
-        usecase.promotion,
-        champion=duel.champion,
-        challenger=duel.challenger,
-        as_of=as_of,
-        entity=usecase.evaluation.entity,
-        top_k=usecase.evaluation.top_k,
-        repetitions=200,
-    )
-    waited = (usecase.calendar.day_of(as_of) - usecase.calendar.day_of(start)).days
-    verdict = judge_comparison(result, usecase.promotion, shadow_days=max(0, waited))
-    return Comparison(result, verdict, _keep(snapshots, usecase, rows, window, duel, as_of), max(0, waited))
+    frozen = store.comparisons.days(stored.id, as_of)
+    judged = judge_plan(plan, rows, frozen, as_of=as_of)
+    current = stored.closed_at is None and _reached(store, usecase, as_of)
+    if current:
+        store.comparisons.freeze(stored.id, judged.result.series[len(frozen) :], as_of)
+    waited = max(0, (calendar.day_of(as_of) - plan.first_day).days)
+    evidence = _keep(snapshots, usecase, rows, window, duel, as_of)
+    warnings = _warnings(usecase, plan, judged.result)
+    return Comparison(judged.result, judged.verdict, evidence, waited, stored, warnings, current)
 
 
-def first_whole_day(calendar: BusinessCalendar, since: datetime) -> datetime:
-    """The start of the first business day that the challenger saw from its first minute on."""
-    day = calendar.day_of(since)
-    return since if calendar.start_of(day) == since else calendar.end_of(day)
+def standing_plan(store: Store, usecase: UseCase, duel: Duel, as_of: datetime, actor: str) -> StoredComparison:
+    """The frozen plan of a duel at ``as_of``; where none was frozen in time, it is now.
+
+    That is so where the champion changed under the same challenger, or an alias was set by hand.
+    """
+    model = ModelRef.parse(duel.challenger).name
+    found = store.comparisons.current(model, duel.champion, duel.challenger, as_of)
+    if found is not None:
+        return found
+    return freeze_plan(
+        store, usecase, model, duel.champion, duel.challenger,
+        since=duel.since, actor=actor, reason="no plan was frozen when this comparison began",
+    )  # fmt: skip
+
+
+def renew_plan(
+    store: Store, usecase: UseCase, duel: Duel, as_of: datetime, *, actor: str, reason: str
+) -> StoredComparison:
+    """Start anew: a plan of today's policies, from the next whole day on; what was seen so far counts no more.
+
+    Raises:
+        FlowRefused: without a reason.
+    """
+    if not reason.strip():
+        raise FlowRefused("a new plan needs a reason: it starts the comparison again")
+    model = ModelRef.parse(duel.challenger).name
+    return freeze_plan(
+        store, usecase, model, duel.champion, duel.challenger, since=as_of, actor=actor, reason=reason
+    )  # fmt: skip
+
+
+def retire(
+    store: Store, registry: ModelRegistry, usecase: UseCase, found: Comparison, as_of: datetime, actor: str
+) -> bool:
+    """After the verdict ``keep`` the challenger leaves shadow and the comparison is closed; whether it was."""
+    if found.verdict.outcome != "keep" or not found.current:
+        return False
+    from bentos.release import dismiss
+
+    model = ModelRef.parse(found.verdict.challenger).name
+    reason = f"keep: {(found.verdict.reasons or ('no reason was given',))[0]}"
+    dismiss(registry, store, model, "challenger", usecase=usecase, actor=actor, now=as_of, reason=reason)
+    return store.comparisons.close(found.stored.id, "keep", found.verdict.digest, as_of, actor)
 
 
 def latest_verdict(store: Store, usecase: UseCase, as_of: datetime) -> Verdict:
@@ -135,9 +200,28 @@ def _terms(store: Store, model: str, role: str, version: str, as_of: datetime) -
     return [term for term in terms if term[0] == version] or [(version, as_of)]
 
 
-def _cost_and_entity(usecase: UseCase) -> dict[str, str]:
-    named = [usecase.cost.false_negative, usecase.evaluation.entity]
-    return {name: usecase.column(name).type for name in named if isinstance(name, str)}
+def _reached(store: Store, usecase: UseCase, as_of: datetime) -> bool:
+    """Whether business time has come to ``as_of``: a look into the future would take young events for matured."""
+    span = store.log.span(usecase.name)
+    return as_of <= max(machine_now(), span[2] + _DAY if span else as_of)
+
+
+def _warnings(usecase: UseCase, plan: ComparisonPlan, result: PairedResult) -> tuple[str, ...]:
+    found = []
+    model, day = plan.model, plan.first_day
+    today = changes(plan, draft_plan(usecase, model, plan.champion, plan.challenger, day))
+    if today:
+        found.append(
+            f"the policy file changed since the plan was frozen ({', '.join(today)}); this comparison keeps its plan. "
+            "To start anew: incumbent compare --new-plan --reason ..."
+        )
+    late = result.late
+    if late.labels or late.rows:
+        found.append(
+            f"{late.labels} labels came after their day was frozen ({late.positives} positive); "
+            "they are counted beside the series and change no verdict"
+        )
+    return tuple(found)
 
 
 def _keep(

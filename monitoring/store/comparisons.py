@@ -173,11 +173,12 @@ class _SqlComparisons:
 
     def _rows(self, connection: Connection, query: Any) -> builtins.list[StoredComparison]:
         names = [column.name for column in comparisons.columns]
-        found = [dict(zip(names, row, strict=True)) for row in fetch(connection, query)]
-        return [
-            StoredComparison(
-                row["id"], ComparisonPlan.from_json(json.loads(row["plan"])), row["plan_hash"], from_us(row["opened_at"]),
-                None if row["closed_at"] is None else from_us(row["closed_at"]), row["outcome"], row["verdict_digest"],
-            )
-            for row in found
-        ]  # fmt: skip
+        return [_comparison(dict(zip(names, row, strict=True))) for row in fetch(connection, query)]
+
+
+def _comparison(row: dict[str, Any]) -> StoredComparison:
+    plan, closed = ComparisonPlan.from_json(json.loads(row["plan"])), row["closed_at"]
+    return StoredComparison(
+        row["id"], plan, row["plan_hash"], from_us(row["opened_at"]),
+        None if closed is None else from_us(closed), row["outcome"], row["verdict_digest"],
+    )  # fmt: skip
