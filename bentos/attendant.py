@@ -99,7 +99,7 @@ class Attendant:
         while not self._stop.is_set():
             self._wake.clear()
             self._mind_orphanhood()
-            for errand in (self._beat, self._follow_labels, self._forget):
+            for errand in (self._beat, self._slot.heed, self._follow_labels, self._forget):
                 try:
                     errand()
                 except MonitoringError as exc:

@@ -27,9 +27,10 @@ from bentos.examiner import Examiner, Permission
 from bentos.features import FeaturePlan
 from bentos.history import LogHistory
 from bentos.intake import EventDesk
-from bentos.keeper import WindowKeeper
+from bentos.keeper import Make, WindowKeeper, embedded
 from bentos.labels import Contradictions, LabelDesk
 from bentos.office import ExternalHolder, ModelHolder, Office
+from bentos.orders import StandingOrders
 from bentos.reasons import Explainer
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.schema import EventSchema
@@ -88,6 +89,7 @@ class Runtime:
         self.body_timeout_s = settings.body_seconds
         self.model = settings.model_name(usecase.name)
         self.replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self.shares_windows = bool(settings.redis_url)
         self._settings = settings
         self._registry = registry
         self._store = LazyStore(settings.log_url)
@@ -105,12 +107,16 @@ class Runtime:
         self._history = LogHistory(
             self.usecase.name, self.schema, sources, self._store, self._unshipped, self._answered_since
         )
-        self.keeper = WindowKeeper(self._history, sources, self.post, self._windows_ready)
-        permit = Permission(self.model, self._store, cache) if self._settings.journal_required else _anything
+        self.keeper = WindowKeeper(self._history, sources, self.post, self._windows_ready, self._make_windows())
+        required = self._settings.journal_required and not self.usecase.promotion.hand_edits
+        permit = Permission(self.model, self._store, cache) if required else _anything
         fingerprint = self.schema.fingerprint
         self._examiner = Examiner(self.model, fingerprint, self._registry, cache, self._verifier, permit)
         external = _external(self.usecase)
-        self.slot = Slot(self.model, self._registry, self._examiner, self.keeper, external, self._office_changed)
+        self.orders = StandingOrders(self.model, self._store, required)
+        self.slot = Slot(
+            self.model, self._registry, self._examiner, self.keeper, external, self._office_changed, self.orders
+        )
         self.attendant = Attendant(
             self.usecase.name, self.model, self.replica, self._store, self.slot, self.keeper, self._said, self.post,
             self._answered_since,
@@ -120,13 +126,16 @@ class Runtime:
         """Open the spool and start the threads; the loop's thread is the one that scores."""
         self._loop = loop
         self._spool = SpoolWriter.of(self._settings, self.usecase.name)
-        self.scorer = Scorer(self.usecase.name, self._office, self._spool, self.keeper)
-        self.batcher: MicroBatcher[Event, bytes] = MicroBatcher(self.scorer.run)
+        self.scorer = Scorer(
+            self.usecase.name, self._office, self._spool, self.keeper, threshold=self.orders.threshold_of
+        )
+        self.batcher: MicroBatcher[Event, bytes] = self._batcher()
         self.explainer = Explainer(self._office, self.scorer.run)
         self.events = EventDesk(self.usecase.name, self._office, self._spool, self.keeper)
         self.labels = LabelDesk(self.usecase, self._spool, self.max_batch, self._newest, self._said)
         metrics.READY.set(0)
         self.slot.start(self._settings.poll_seconds)
+        self.keeper.start()
         self.attendant.start()
 
     def stop(self) -> None:
@@ -143,6 +152,10 @@ class Runtime:
     def ready(self) -> bool:
         """Whether a verified champion is in office, and the memory it takes is settled."""
         return self._settled and self.slot.office is not None
+
+    def serving(self) -> bool:
+        """Whether an event would be answered now: ready, and the shared windows, if any, can be reached."""
+        return self.ready() and self.keeper.available
 
     def submit(self, event: Event) -> asyncio.Future[bytes]:
         """Score one event together with whatever else is there."""
@@ -190,13 +203,15 @@ class Runtime:
                 "usecase": self.usecase.name,
                 "model": self.model,
                 "replica": self.replica,
-                "in_office": None if office is None else _in_office(office),
+                "in_office": None if office is None else _in_office(office, self.orders),
                 "roles": {role: ref.version for role, ref in view.roles.items()},
                 "contract_digests": {ref.version: digest for ref, digest in digests.items()},
                 "refused": {
                     ref.version: {"reason": r.reason, "message": r.message, "at": r.at}
                     for ref, r in view.refused.items()
                 },
+                "routing": view.routing.to_json(),
+                "orders": self.orders.card(machine_time_us()),
                 "registry": {"reachable": view.reachable, "polled_at": view.polled_at},
                 "input_schema": self.schema.fingerprint,
                 "labels_known_up_to": self.attendant.label_cursor,
@@ -216,6 +231,23 @@ class Runtime:
         """Run a function on the loop's thread, between two batches."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(step)
+
+    def _batcher(self) -> MicroBatcher[Event, bytes]:
+        if not self._settings.redis_url:
+            return MicroBatcher(self.scorer.run)
+        from bentos.patience import PatientBatcher
+
+        return PatientBatcher(self.scorer.run)
+
+    def _make_windows(self) -> Make:
+        """How a window state is made: in this process alone, or in step with other replicas."""
+        url = self._settings.redis_url
+        if not url:
+            return embedded
+        from bentos.redis_windows import shared
+
+        name = f"{self._settings.env}-{self.usecase.name}"
+        return shared(url, name, self._horizon_us, self.schema)
 
     def _office(self) -> Office | None:
         return self.slot.office
@@ -267,7 +299,7 @@ def _external(usecase: UseCase) -> ExternalHolder | None:
     return None if usecase.incumbent is None else ExternalHolder(usecase.incumbent, FeaturePlan.of(usecase))
 
 
-def _in_office(office: Office) -> dict[str, object]:
+def _in_office(office: Office, orders: StandingOrders) -> dict[str, object]:
     holder = office.holder
     said: dict[str, object] = {
         "name": holder.ref.name,
@@ -275,7 +307,8 @@ def _in_office(office: Office) -> dict[str, object]:
         "alias": holder.alias,
         "since": office.since.astimezone(UTC),
         "seconds": (datetime.now(UTC) - office.since).total_seconds(),
-        "threshold": holder.threshold,
+        "threshold": orders.threshold_of(holder, machine_time_us()),
+        "promoted_threshold": holder.threshold,
         "contract_digest": holder.digest,
         "features": list(holder.plan.names),
         "plan": holder.plan.fingerprint,

@@ -61,6 +61,7 @@ class Scorer:
         spool: the durable log's first stop.
         tap: hears of scored events.
         clock: machine time in microseconds.
+        threshold: the threshold in force for a holder at a machine time; by default its own.
 
     Attributes:
         newest_us: newest event time seen, in microseconds; 0 before the first.
@@ -73,6 +74,7 @@ class Scorer:
         spool: Spool,
         tap: Tap | None = None,
         clock: Callable[[], int] = machine_time_us,
+        threshold: Callable[[Holder, int], float] = lambda holder, _: holder.threshold,
     ) -> None:
         self.newest_us = 0
         self._usecase = usecase
@@ -80,6 +82,7 @@ class Scorer:
         self._spool = spool
         self._tap = tap
         self._clock = clock
+        self._threshold = threshold
         self._logged_plan = ""
         self._tally = metrics.ScoreTally()
 
@@ -139,8 +142,9 @@ class Scorer:
         blob, width = np.ascontiguousarray(features, dtype="<f4").tobytes(), 4 * features.shape[1]
         for part in parts:
             holder = part.holder
-            flags = part.scores.calibrated >= holder.threshold
-            end = ending(holder.threshold, holder.ref.name, holder.ref.version, holder.alias)
+            threshold = self._threshold(holder, now)
+            flags = part.scores.calibrated >= threshold
+            end = ending(threshold, holder.ref.name, holder.ref.version, holder.alias)
             raw, score, flagged = part.scores.raw.tolist(), part.scores.calibrated.tolist(), flags.tolist()
             for place, i in enumerate(part.rows):
                 event = events[i]
@@ -151,7 +155,7 @@ class Scorer:
                     self._usecase, event.event_id, event.time_us, now, "live", event.as_json(),
                     office.plan.fingerprint, blob[i * width : (i + 1) * width],
                     holder.ref.name, holder.ref.version, holder.alias, holder.digest,
-                    raw[place], score[place], holder.threshold, flagged[place],
+                    raw[place], score[place], threshold, flagged[place],
                     None, None if arms is None else arms[i], routing,
                 )  # fmt: skip
                 answers[i] = answer(event.event_id, score[place], flagged[place], end)

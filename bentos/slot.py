@@ -21,6 +21,7 @@ from bentos.examiner import Examiner, Refusal
 from bentos.features import FeaturePlan
 from bentos.forking import Forker, RoutingView
 from bentos.office import ExternalHolder, Fork, Holder, Office
+from bentos.orders import StandingOrders, refusal_text, unbound
 from bentos.roles import ROLES, ModelRef, ModelRegistry, Role
 from bentos.windows import WindowState
 from monitoring import metrics
@@ -72,6 +73,7 @@ class Slot:
         windows: who keeps the window state.
         external: who answers while no model holds office, if anyone.
         changed: called after each change of office.
+        orders: what the journal says beside the aliases; none says nothing.
 
     Attributes:
         office: who answers now; replaced as a whole, read without a lock.
@@ -86,6 +88,7 @@ class Slot:
         windows: Windows,
         external: ExternalHolder | None = None,
         changed: Callable[[], None] = lambda: None,
+        orders: StandingOrders | None = None,
     ) -> None:
         self.office: Office | None = None
         self.view = View({}, None, False, {})
@@ -95,6 +98,8 @@ class Slot:
         self._windows = windows
         self._external = external
         self._changed = changed
+        self._orders = orders or unbound(name)
+        self._unexplained: Refusal | None = None
         self._forker = Forker(examiner, windows)
         self._asked: tuple[ModelRef | None, float] = (None, 0.0)
         self._tidied: tuple[Mapping[Role, ModelRef], ModelRef, int] | None = None
@@ -119,6 +124,11 @@ class Slot:
         """Look again now, for example because a window state has been built."""
         self._wake.set()
 
+    def heed(self) -> None:
+        """Read the standing orders; look again now if they changed. Called where the database may be waited for."""
+        if self._orders.refresh():
+            self.wake()
+
     def reseat(self, windows: WindowState) -> None:
         """Give what is in office another window state, which holds all its windows.
 
@@ -140,14 +150,17 @@ class Slot:
                 log.warning("the registry did not answer (%s); what is in office stays", type(exc).__name__)
             self._look(self.view.roles, reachable=False)
             if self.office is None:
-                self._settle(self._examiner.remembered())
+                self._settle(self._orders.overrule(self._examiner.remembered()))
+            elif self._orders.pinned is not None:
+                self._settle(self._orders.overrule(self.view.roles))
             return
         self._forker.read(look.routing)
         self._look(look.roles, reachable=True)
-        self._settle(look.roles)
+        self._settle(self._orders.overrule(look.roles))
 
     def _run(self, poll_seconds: float) -> None:
         self._examiner.warm_up()
+        self._orders.refresh()
         while not self._stop.is_set():
             self._wake.clear()
             try:
@@ -198,8 +211,25 @@ class Slot:
                 return self._external or present
             return present
         if present is not None and present.ref == champion:
+            self._orders.explains(champion, champion)  # keeps the alert gauge true
+            self._unexplained = None
             return present
-        return self._examiner.holder(champion) or present or self._last_good(champion) or self._external
+        found = self._examiner.holder(champion)
+        if found is not None and not self._explained(champion):
+            found = None
+        return found or present or self._last_good(champion) or self._external
+
+    def _explained(self, champion: ModelRef) -> bool:
+        """Whether the journal lets this version take office; its refusal is shown until it does."""
+        if self._orders.explains(champion, self._examiner.remembered().get("champion")):
+            self._unexplained = None
+            return True
+        if self._unexplained is None:
+            text = refusal_text(champion)
+            log.error("%s is refused (role): %s", champion.label, text)
+            metrics.REJECTED.labels(champion.version, "role").inc()
+            self._unexplained = Refusal("role", text, datetime.now(UTC), time.monotonic())
+        return False
 
     def _last_good(self, refused: ModelRef) -> Holder | None:
         """At a start with a champion that fails its tests: the one that was verified here before it."""
@@ -208,6 +238,8 @@ class Slot:
 
     def _show_refusals(self, roles: Mapping[Role, ModelRef]) -> None:
         refused = self._examiner.refused
+        if self._unexplained is not None and (champion := roles.get("champion")) is not None:
+            refused = {**refused, champion: self._unexplained}
         for role in ROLES:
             metrics.REJECTED_NOW.labels(role).set(1 if roles.get(role) in refused else 0)
         self.view = replace(self.view, refused=refused)

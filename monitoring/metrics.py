@@ -81,6 +81,18 @@ REJECTED: Final = Counter(
     ["version", "reason"],
     namespace=NAMESPACE,
 )
+UNEXPLAINED: Final = Gauge(
+    "alias_unexplained",
+    "1 while @champion names a version that no approved decision made champion",
+    namespace=NAMESPACE,
+    multiprocess_mode="livemax",
+)
+PINNED: Final = Gauge(
+    "office_pinned",
+    "1 while a version is in office by the journal alone, because the registry did not answer",
+    namespace=NAMESPACE,
+    multiprocess_mode="livemax",
+)
 REJECTED_NOW: Final = Gauge(
     "model_rejected",
     "1 while a version that holds a role is refused here",

@@ -156,7 +156,11 @@ def _pin(connection: Connection, model: str) -> Pin | None:
     c = pins.c
     names = (c.model, c.version, c.from_version, c.contract, c.decision, c.actor, c.reason, c.pinned_at)
     rows = fetch(connection, select(*names).where(c.model == model))
-    return Pin(*rows[0][:-1], from_us(rows[0][-1])) if rows else None
+    if not rows:
+        return None
+    *said, at = rows[0]
+    model_, version, old, contract, decision, actor, reason = said
+    return Pin(model_, version, old, contract, decision, actor, reason, from_us(at))
 
 
 def _explained(connection: Connection, model: str) -> frozenset[str]:

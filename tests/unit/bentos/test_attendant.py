@@ -30,7 +30,8 @@ class Place:
         self.store = memory_store()
         self.away = False
         holder = SimpleNamespace(ref=ModelRef("dev-fraud", "3"), alias="champion", digest="c" * 64)
-        self.slot: Any = SimpleNamespace(office=SimpleNamespace(holder=holder, fork=None), view=self.view("3"))
+        office = SimpleNamespace(holder=holder, fork=None)
+        self.slot: Any = SimpleNamespace(heed=lambda: None, office=office, view=self.view("3"))
         self.labels: list[StoredLabel] = []
         self.keeper: Any = SimpleNamespace(
             state=object(), label_cursor=0, label=self.labels.extend, forget_answers=lambda before: None
