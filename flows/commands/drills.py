@@ -9,7 +9,12 @@ from typing import Any
 
 from flows.commands.common import Reply, common_arguments, enter_home, table
 
-_FAULTS = {"promotion": ("violations",), "log": ("lost", "duplicated", "wrong"), "swap": ("failed", "mixed")}
+_FAULTS = {
+    "promotion": ("violations",),
+    "log": ("lost", "duplicated", "wrong"),
+    "outage": ("lost", "duplicated", "wrong", "failed"),
+    "swap": ("failed", "mixed"),
+}
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
@@ -21,12 +26,19 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
         metavar="KIND|URL",
         help="sqlite (default), postgresql for a new server of its own, or the URL of an empty database",
     )
+    outage = names.add_parser(
+        "outage", help="take the database away under load; answers must go on and nothing be lost"
+    )
+    outage.add_argument(
+        "--database", choices=("sqlite", "postgresql"), default="sqlite", help="locked (default), or a server stopped"
+    )
+    outage.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long it is away (default 60)")
     swap = names.add_parser("swap", help="change the office under load; every answer must be by the version it names")
     swap.add_argument("--flips", type=int, default=100, metavar="N", help="role changes (default 100)")
     release = names.add_parser("promotion", help="kill releases after every write, let them meet in every order")
     release.add_argument("--interleavings", type=int, default=1000, metavar="N", help="orders to try (default 1000)")
     release.add_argument("--memory-only", action="store_true", help="leave the MLflow registry out")
-    for one in (log, swap, release):
+    for one in (log, outage, swap, release):
         common_arguments(one)
 
 
@@ -54,6 +66,10 @@ def _drill(args: argparse.Namespace, root: Any, tell: Any) -> dict[str, Any]:
 
         with database(args.database) as url:
             return drill_log(root, tell, database_url=url)
+    if args.name == "outage":
+        from flows.steps.drill_outage import drill_outage
+
+        return drill_outage(root, tell, seconds=args.seconds, postgresql=args.database == "postgresql")
     from flows.steps.drill_swap import drill_swap
 
     return drill_swap(root, tell, flips=args.flips)

@@ -118,21 +118,14 @@ def drill_log(
         StackError: the service did not come back, or the spool did not drain.
     """
     started = time.monotonic()
-    shutil.rmtree(root, ignore_errors=True)
-    home = BenchHome(root / "home", database_url=database_url)
-    home.home.make()
     notice("model")
-    usecase = load_usecase("fraud")
-    features, y = training_rows(usecase, **_SMALL_WORLD)
-    home.seat([fit_model(usecase, features, y, seed, trees=30, depth=3) for seed in (1, 2)])
+    home = seated_home(root, database_url)
     victims = Victims(home)
     record = root / "answers.txt"
     try:
         notice("start")
         victims.start()
-        load = Load(
-            victims.port, "/score", BodySpec("event", 200_000), connections, 0.0, 0.0, None, "log-", True, str(record)
-        )
+        load = endless(victims.port, connections, record)
         with RunningLoad(load) as running:
             for who in kills:
                 time.sleep(pause)
@@ -145,13 +138,29 @@ def drill_log(
         balance = drained(home)
     finally:
         victims.stop()
-    found = _compare(home, record)
+    found = compare_answers(home, record)
     return found | {
         "kills": victims.killed,
         "refused": measured.statuses,
         "accounting": balance,
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def seated_home(root: Path, database_url: str = "") -> BenchHome:
+    """A new home in an emptied folder, with a small champion and a challenger."""
+    shutil.rmtree(root, ignore_errors=True)
+    home = BenchHome(root / "home", database_url=database_url)
+    home.home.make()
+    usecase = load_usecase("fraud")
+    features, y = training_rows(usecase, **_SMALL_WORLD)
+    home.seat([fit_model(usecase, features, y, seed, trees=30, depth=3) for seed in (1, 2)])
+    return home
+
+
+def endless(port: int, connections: int, record: Path) -> Load:
+    """A load of single events that goes on until it is stopped and records every answer."""
+    return Load(port, "/score", BodySpec("event", 200_000), connections, 0.0, 0.0, None, "log-", True, str(record))
 
 
 def drained(home: BenchHome) -> dict[str, Any]:
@@ -176,8 +185,8 @@ class _Said(msgspec.Struct):
     score: float
 
 
-def _compare(home: BenchHome, record: Path) -> dict[str, Any]:
-    """Answers against rows."""
+def compare_answers(home: BenchHome, record: Path) -> dict[str, Any]:
+    """Answers of a load against rows of the log: ``answered``, ``stored``, ``lost``, ``duplicated``, ``wrong``."""
     decode = msgspec.json.Decoder(_Said).decode
     said = {a.event_id: decode(a.body).score for a in recorded(record) if a.status == 200}
     c = predictions.c
