@@ -64,10 +64,14 @@ class Link:
 
     Attributes:
         run_id: names the life of the server that it leads to; empty before the first connection.
+
+    Raises:
+        SettingsError: the address is none.
     """
 
     def __init__(self, url: str) -> None:
         self.run_id = b""
+        _wire_to(url)  # so that a wrong address is told at once
         self._url = url
         self._wire: Any = None
         self._owed = 0

@@ -280,7 +280,12 @@ def shared(url: str, name: str, horizon_us: int, schema: EventSchema) -> Callabl
         name: what shares a state: environment and use case.
         horizon_us: how long answers are kept (machine time, microseconds).
         schema: reads the bodies of events.
+
+    Raises:
+        SettingsError: the address is none.
     """
+
+    Link(url)
 
     def make(plan: FeaturePlan) -> RedisWindows:
         state = RedisWindows(MemoryWindows(plan.specs), url, name, horizon_us, lambda body: read(body)[0])

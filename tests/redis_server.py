@@ -45,7 +45,16 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        options = ["--port", "0", "--unixsocket", str(self._folder / "redis.sock"), "--save", "", "--dir", str(self._folder)]
+        options = [
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self._folder / "redis.sock"),
+            "--save",
+            "",
+            "--dir",
+            str(self._folder),
+        ]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen([self._program, *options], stdout=log, stderr=log)
         deadline = time.monotonic() + _PATIENCE
