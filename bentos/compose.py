@@ -29,6 +29,7 @@ from bentos.history import LogHistory
 from bentos.intake import EventDesk
 from bentos.keeper import Make, WindowKeeper, embedded
 from bentos.labels import Contradictions, LabelDesk
+from bentos.late import LateDesk
 from bentos.office import ExternalHolder, ModelHolder, Office
 from bentos.orders import StandingOrders
 from bentos.reasons import Explainer
@@ -132,6 +133,7 @@ class Runtime:
         self.batcher: MicroBatcher[Event, bytes] = self._batcher()
         self.explainer = Explainer(self._office, self.scorer.run)
         self.events = EventDesk(self.usecase.name, self._office, self._spool, self.keeper)
+        self.late = LateDesk(self.schema, self.events.take, self.max_batch)
         self.labels = LabelDesk(self.usecase, self._spool, self.max_batch, self._newest, self._said)
         metrics.READY.set(0)
         self.slot.start(self._settings.poll_seconds)
@@ -189,6 +191,10 @@ class Runtime:
     def take_events(self, events: Sequence[Event]) -> list[int]:
         """See :meth:`bentos.intake.EventDesk.take`."""
         return self.events.take(events)
+
+    def take_late(self, body: bytes) -> tuple[int, list[int], bool]:
+        """See :meth:`bentos.late.LateDesk.take`."""
+        return self.late.take(body)
 
     def take_labels(self, body: bytes) -> bytes:
         """See :meth:`bentos.labels.LabelDesk.take`."""

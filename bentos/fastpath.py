@@ -44,6 +44,7 @@ SCORE: Final = "/score"
 BATCH: Final = "/score/batch"
 LIST: Final = "/score/list"
 EVENTS: Final = "/events"
+LATE: Final = "/late"
 LABELS: Final = "/labels"
 MODEL: Final = "/model"
 METRICS: Final = "/metrics"
@@ -93,6 +94,10 @@ class Desk(Protocol):
 
     def take_events(self, events: Sequence[Event]) -> list[int]:
         """Keep events that are not to be scored; returns the places of those that conflict."""
+        ...
+
+    def take_late(self, body: bytes) -> tuple[int, list[int], bool]:
+        """Keep what clients decided by themselves; accepted, places of conflicts, whether it was a list."""
         ...
 
     def take_labels(self, body: bytes) -> bytes:
@@ -159,6 +164,7 @@ class FrontDoor:
             SCORE: self._score,
             BATCH: self._batch,
             EVENTS: self._events,
+            LATE: self._late,
             LABELS: self._labels,
             MODEL: self._model,
         }
@@ -277,10 +283,10 @@ class FrontDoor:
         conflicts: list[int] = []
         async for start, part in _parts(desk, events, AT_ONCE):
             conflicts += [start + at for at in desk.take_events(part)]
-        if conflicts and not many:
-            raise problem(http.CONFLICT, "this event id was sent before, with another body")
-        said = {"accepted": len(events) - len(conflicts), "conflicts": conflicts}
-        return Reply(200, msgspec.json.encode(said))
+        return _taken(len(events) - len(conflicts), conflicts, many)
+
+    async def _late(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        return _taken(*desk.take_late(await self._ready_body(desk, scope, receive)))
 
     async def _labels(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
         return Reply(200, desk.take_labels(await self._body(desk, scope, receive)))
@@ -365,6 +371,12 @@ def refuse(error: Exception, path: str) -> Reply:
         log.error("%s failed: %s\n%s", path, type(error).__name__, frames)
     metrics.REFUSED.labels(path, http.translate(error).code).inc()
     return found
+
+
+def _taken(accepted: int, conflicts: list[int], many: bool) -> Reply:
+    if conflicts and not many:
+        raise problem(http.CONFLICT, "this event id was sent before, with another body")
+    return Reply(200, msgspec.json.encode({"accepted": accepted, "conflicts": conflicts}))
 
 
 def _only(scope: Scope, method: str) -> None:

@@ -131,7 +131,7 @@ class LogHistory:
 
 def _answer_of(event: StoredEvent) -> bytes | None:
     """The very bytes that were answered; empty for an event that was sent not to be scored; none for history."""
-    if event.origin == "event":
+    if event.origin in ("event", "late"):
         return NO_ANSWER
     if event.origin != "live" or event.score is None or event.threshold is None or event.decision is None:
         return None

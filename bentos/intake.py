@@ -7,14 +7,14 @@ row gets the answer. The other way round nothing is left to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bentos.errors import AnswerPending, ModelNotReady
 from bentos.event import Event
 from bentos.office import Office
 from bentos.scoring import Spool, Tap, machine_time_us
 from monitoring import metrics
-from monitoring.store.records import ScoreRecord
+from monitoring.store.records import Origin, ScoreRecord
 
 NO_ANSWER = b""
 """What the windows remember of an id that was sent and not scored."""
@@ -49,8 +49,12 @@ class EventDesk:
         self._tap = tap
         self._clock = clock
 
-    def take(self, events: Sequence[Event]) -> list[int]:
+    def take(self, events: Sequence[Event], decisions: Sequence[bool] | None = None) -> list[int]:
         """Log the events and add them to the windows; says which places hold a known id with another body.
+
+        Args:
+            events: checked events.
+            decisions: what a client decided about each by itself; then the log says ``origin=late``.
 
         Raises:
             ModelNotReady: there are no windows yet.
@@ -68,16 +72,15 @@ class EventDesk:
             said = known[0] if known is not None else fresh.setdefault(event.event_id, event).body_hash
             if said != event.body_hash:
                 conflicts.append(at)
-        self._keep(office, list(fresh.values()))
+        decided = {} if decisions is None else {e.event_id: d for e, d in zip(events, decisions, strict=True)}
+        self._keep(office, list(fresh.values()), decided)
         return conflicts
 
-    def _keep(self, office: Office, events: list[Event]) -> None:
+    def _keep(self, office: Office, events: list[Event], decided: Mapping[str, bool]) -> None:
         if not events:
             return
         now = self._clock()
-        self._spool.append(
-            [ScoreRecord(self._usecase, e.event_id, e.time_us, now, "event", e.as_json()) for e in events]
-        )
+        self._spool.append([self._record(event, now, decided.get(event.event_id)) for event in events])
         office.plan.add(events, office.windows)
         for event in events:
             office.windows.remember(event.event_id, event.body_hash, NO_ANSWER, now)
@@ -86,3 +89,9 @@ class EventDesk:
         if self._tap is not None:
             self._tap.heard(events, [NO_ANSWER] * len(events), now)
         metrics.EVENTS.inc(len(events))
+
+    def _record(self, event: Event, now: int, decision: bool | None) -> ScoreRecord:
+        origin: Origin = "event" if decision is None else "late"
+        return ScoreRecord(
+            self._usecase, event.event_id, event.time_us, now, origin, event.as_json(), decision=decision
+        )

@@ -40,6 +40,9 @@ BATCH: Final = Histogram(
 EVENTS: Final = Counter(
     "received_events", "Events accepted over HTTP that are not to be scored, repeats not counted", namespace=NAMESPACE
 )
+LATE: Final = Counter(
+    "late_reports", "Fallback decisions that clients reported, repeats counted", ["reason"], namespace=NAMESPACE
+)
 LABELS: Final = Counter("received_labels", "Labels accepted over HTTP, by source", ["source"], namespace=NAMESPACE)
 LABELS_APPLIED: Final = Counter("applied_labels", "Labels fed to the window state", namespace=NAMESPACE)
 

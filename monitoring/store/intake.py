@@ -31,7 +31,7 @@ _KEY: Final = itemgetter(_FIELDS.index("usecase"), _FIELDS.index("event_id"))
 _EVENT_TIME: Final = _FIELDS.index("event_time")
 _DECISION: Final = _FIELDS.index("decision")
 _ID_COLUMNS: Final = ("usecase", "event_id", "event_time")
-_SILENT: Final = ("history", "event")
+_SILENT: Final = ("history", "event", "late")
 _IN_LIST: Final = 1_000
 
 Row = tuple[Any, ...]
