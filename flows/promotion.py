@@ -10,7 +10,7 @@ from bentos.release import promote
 from flows.house import open_house
 from flows.outcome import Outcome
 from flows.recording import recorded
-from flows.steps.duel import latest_verdict, require_reason
+from flows.steps.duel import close_promoted, latest_verdict, require_reason
 from flows.views import release_view
 
 
@@ -34,4 +34,6 @@ def promotion(
             house.registry, house.store, verdict,
             usecase=house.usecase, actor=house.actor, now=run.as_of, reason=reason, preview=preview, wait_seconds=10.0,
         )  # fmt: skip
+        if not preview:
+            close_promoted(house.store, verdict, run.as_of, house.actor)
         return run.conclude(release_view(done, run.as_of, verdict))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flows.steps.labelfile import LabelFile
     from flows.steps.renewal import Renewal
     from flows.steps.train import EvaluationOutcome, TrainingOutcome
+    from flows.steps.turn import Routing
     from monitoring.store import LabelResult
 
 Figures = list[tuple[str, object]]
@@ -103,9 +104,7 @@ def drift_event(finding: DriftFinding) -> dict[str, Any]:
     }
 
 
-def comparison_view(
-    found: Comparison, as_of: datetime, page: Path | None = None, *, retired: bool = False
-) -> Outcome:
+def comparison_view(found: Comparison, as_of: datetime, page: Path | None = None, *, retired: bool = False) -> Outcome:
     """A comparison: the verdict, and what both models cost on the same events."""
     verdict, result = found.verdict, found.result
     summary = f"{verdict.outcome.replace('_', ' ')}: {verdict.challenger} against {verdict.champion}. {_first(verdict)}"
@@ -176,6 +175,39 @@ def retraining_view(renewal: Renewal, as_of: datetime, trained: Outcome | None =
         return Outcome("retraining", "done", f"no retraining: {renewal.reason}", as_of, data)
     summary = f"retrained ({renewal.reason or 'forced'}): {trained.summary}"
     return Outcome("retraining", trained.status, summary, as_of, data, trained.checks, trained.figures)
+
+
+def canary_view(found: Routing, as_of: datetime) -> Outcome:
+    """The routing: what was changed, who answers what, what the guard of a ramp says."""
+    said = found.to_json()
+    seen = found.look
+    parts = [found.done] if found.done else []
+    if seen is not None:
+        parts.append(f"ramp {seen.event} at {seen.share:.0%}: {'; '.join(seen.reasons)}")
+    if not parts:
+        parts.append(f"{said['mode']}: the challenger answers {said['share']:.0%} of the entities")
+    if said["sample_ratio"]["mismatch"]:
+        parts.append("ALARM: sample-ratio mismatch; no figure of the arms can be compared")
+    figures: Figures = [
+        (f"arm {arm['arm']}", f"{arm['n']} events, alert rate {_rate(arm['alert_rate'])}, {arm['units']} units")
+        for arm in said["arms"]
+    ]
+    figures += [(f"replica {name}", _applied(replica)) for name, replica in said["replicas"].items()]
+    if found.report is not None:
+        figures.append(("sample-ratio p", said["sample_ratio"]["p"]))
+    status: Status = "refused" if seen is not None and seen.event == "returned" else "done"
+    checks = () if seen is None else seen.checks
+    return Outcome("canary", status, ". ".join(parts), as_of, said, checks, figures)
+
+
+def _rate(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4f}"
+
+
+def _applied(replica: dict[str, Any]) -> str:
+    if replica["problem"]:
+        return f"champion answers all: {replica['problem']}"
+    return f"challenger at {replica['share']:.0%}"
 
 
 _SHOWN = ("average_precision", "auc_roc", "recall", "precision", "false_positive_rate", "cost", "calibration_error")

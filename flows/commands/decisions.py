@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from datetime import datetime
 
-from flows.commands.common import Reply, common_arguments, instant, run_flow, usecase_of
+from flows.commands.common import Reply, common_arguments, enter_home, instant, run_flow, usecase_of
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -13,6 +14,9 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     if name in ("drift", "compare"):
         choices = ("on_change", "always", "never")
         parser.add_argument("--html", choices=choices, default="on_change", help="when a page is written")
+    if name == "compare":
+        parser.add_argument("--new-plan", action="store_true", help="start anew by today's policy file; needs --reason")
+        parser.add_argument("--reason", default="", help="why a new plan, for the record")
     if name == "drift":
         parser.add_argument("--no-skew", action="store_true", help="do not recompute features from raw events")
     if name in ("promote", "rollback"):
@@ -25,8 +29,24 @@ def run(args: argparse.Namespace) -> Reply:
     as_of = instant(args.as_of, usecase_of(args))
     if args.command == "drift":
         return run_flow(args, "drift", "drift check", as_of=as_of, html=args.html, skew=not args.no_skew)
+    if args.command == "compare" and args.new_plan:
+        return _new_plan(args, as_of)
     if args.command == "compare":
         return run_flow(args, "comparison", "comparison", as_of=as_of, html=args.html)
     module = "promotion" if args.command == "promote" else "rollback"
     preview = args.preview or not args.reason.strip()
     return run_flow(args, module, module, as_of=as_of, preview=preview, reason=args.reason)
+
+
+def _new_plan(args: argparse.Namespace, as_of: datetime | None) -> Reply:
+    """Freeze a plan of today's policies; the comparison starts again on the next whole day."""
+    from flows.house import business_time, open_house
+    from flows.steps.duel import contestants, renew_plan
+
+    enter_home(args)
+    house, at = open_house(args.usecase), business_time(as_of)
+    duel = contestants(house.store, house.registry, house.usecase, house.model, at)
+    made = renew_plan(house.store, house.usecase, duel, at, actor=house.actor, reason=args.reason)
+    data = {"comparison": made.id, "plan_hash": made.plan_hash, "plan": made.plan.to_json()}
+    text = f"{duel.challenger} against {duel.champion} starts anew on {made.plan.first_day}, plan {made.plan_hash[:16]}"
+    return Reply(data, text)

@@ -167,6 +167,13 @@ def retire(
     return store.comparisons.close(found.stored.id, "keep", found.verdict.digest, as_of, actor)
 
 
+def close_promoted(store: Store, verdict: Verdict, as_of: datetime, actor: str) -> bool:
+    """The challenger took office: its comparison is closed with ``promote``; whether one was under way."""
+    model = ModelRef.parse(verdict.challenger).name
+    found = store.comparisons.current(model, verdict.champion or "", verdict.challenger, as_of)
+    return found is not None and store.comparisons.close(found.id, "promote", verdict.digest, as_of, actor)
+
+
 def latest_verdict(store: Store, usecase: UseCase, as_of: datetime) -> Verdict:
     """The verdict of the latest stored comparison.
 
