@@ -1,4 +1,7 @@
-"""``python -m bentos.release status | rollback | promote | recover``: works inside the image, without Prefect."""
+"""``python -m bentos.release status | rollback | promote | recover | reconcile | threshold | review``.
+
+Works inside the image, without Prefect; ``status`` and ``rollback`` also without a registry.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bentos.errors import IncumbentError, RegistryUnavailable, ReleaseError
-from bentos.release import default_actor, promote, recover, rollback
+from bentos.break_glass import (
+    lift_threshold,
+    order_threshold,
+    promote_emergency,
+    review_emergency,
+    two_people,
+)
+from bentos.errors import IncumbentError, ReleaseError
+from bentos.keys import KeyRing
+from bentos.release import default_actor, promote, reconcile, recover, rollback
+from bentos.release_status import status
 from bentos.settings import Settings, read_settings
+from bentos.tokens import tokens
 from bentos.usecase import UseCase, load_usecase
+from monitoring.durations import parse_duration
 from monitoring.errors import MonitoringError
 from monitoring.gates import Verdict
 from monitoring.store import Store, open_store
@@ -70,10 +84,33 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("promote", parents=[shared, acting], help="put the challenger of a verdict into office")
     up.add_argument("--reason", default="", help="why; default the verdict's own first reason")
     up.add_argument("--verdict", type=Path, help="JSON file; default the last stored comparison")
+    up.add_argument("--emergency", action="store_true", help="without a verdict, with the keys of two people")
+    _key_files(up)
     up.set_defaults(run=_promote)
     mend = commands.add_parser("recover", parents=[shared, acting], help="end what a dead process left behind")
     mend.set_defaults(run=_recover)
+    agree = commands.add_parser("reconcile", parents=[shared, acting], help="make the aliases those of the journal")
+    agree.add_argument("--reason", default="", help="why they differed, if it is known")
+    agree.set_defaults(run=_reconcile)
+    edge = commands.add_parser("threshold", parents=[shared, acting], help="another threshold for a while, by two keys")
+    edge.add_argument("--set", type=float, dest="value", help="calibrated scores at or above it are flagged")
+    edge.add_argument("--until", help="ISO time, or a duration from now such as 4h; the promoted one holds again then")
+    edge.add_argument("--lift", action="store_true", help="end the order now; one key is enough")
+    edge.add_argument("--reason", required=True, help="why, in a few words")
+    _key_files(edge)
+    edge.set_defaults(run=_threshold)
+    look = commands.add_parser("review", parents=[shared, acting], help="note that you reviewed an emergency promotion")
+    look.add_argument("operation", help="the first digits of its operation id; see status")
+    look.add_argument("--note", required=True, help="what you found")
+    _key_files(look)
+    look.set_defaults(run=_review)
     return parser
+
+
+def _key_files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key-file", action="append", default=[], metavar="FILE", help="a file with one person's key; repeat for two"
+    )
 
 
 def _open(reference: str) -> _Place:
@@ -85,24 +122,7 @@ def _open(reference: str) -> _Place:
 
 
 def _status(place: _Place, _options: argparse.Namespace) -> dict[str, Any]:
-    try:
-        roles = {role: ref.version for role, ref in place.registry.roles(place.model).items()}
-        reachable = True
-    except RegistryUnavailable:
-        roles, reachable = {}, False
-    champion = place.store.decisions.terms(place.model, "champion")
-    replicas = place.store.serving.live(place.usecase.name)
-    return {
-        "model": place.model,
-        "registry_reachable": reachable,
-        "roles": roles,
-        "champion_by_journal": champion[-1][0] if champion else None,
-        "in_office_since": champion[-1][1].isoformat() if champion else None,
-        "served": {r.replica: {"version": r.version, "seconds_ago": round(r.age, 1)} for r in replicas},
-        "barred": dict(place.store.decisions.barred(place.model)),
-        "unfinished": [f"{o.kind} to {o.to_version}: {o.state}" for o in place.store.journal.unfinished(place.model)],
-        "audit_problems": place.store.decisions.verify(),
-    }
+    return status(place.registry, place.store, place.usecase, place.model, datetime.now(UTC))
 
 
 def _rollback(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
@@ -114,12 +134,96 @@ def _rollback(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _promote(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+    if options.emergency:
+        return _promote_emergency(place, options)
     verdict = _read_verdict(options.verdict) if options.verdict else _last_verdict(place)
     done = promote(
         place.registry, place.store, verdict, usecase=place.usecase, actor=options.actor, now=datetime.now(UTC),
         reason=options.reason, preview=options.preview, wait_seconds=options.wait,
     )  # fmt: skip
     return asdict(done)
+
+
+def _promote_emergency(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    keys = two_people(_ring(place), tokens(options.key_file, 2), now)
+    to = place.registry.resolve(place.model, "challenger")
+    done = promote_emergency(
+        place.registry, place.store, to, keys, usecase=place.usecase, actor=options.actor, reason=options.reason,
+        now=now, preview=options.preview, wait_seconds=options.wait,
+    )  # fmt: skip
+    return asdict(done)
+
+
+def _reconcile(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+    steps = reconcile(
+        place.registry, place.store, place.model, usecase=place.usecase, actor=options.actor,
+        now=datetime.now(UTC), reason=options.reason,
+    )  # fmt: skip
+    return {"steps": steps}
+
+
+def _threshold(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+    return threshold_command(
+        place.store, place.usecase, place.model, _ring(place), value=options.value, until=options.until,
+        lift=options.lift, reason=options.reason, files=options.key_file, actor=options.actor,
+    )  # fmt: skip
+
+
+def threshold_command(
+    store: Store,
+    usecase: UseCase,
+    model: str,
+    ring: KeyRing,
+    *,
+    value: float | None,
+    until: str | None,
+    lift: bool,
+    reason: str,
+    files: Sequence[str],
+    actor: str,
+) -> dict[str, Any]:
+    """Order or lift a threshold with keys from files, the environment or a prompt; what was recorded."""
+    now = datetime.now(UTC)
+    if lift:
+        key = ring.check(tokens(files, 1)[0], "approve", now)
+        made = lift_threshold(store, usecase, model, key, actor=actor, reason=reason, now=now)
+    else:
+        if value is None or until is None:
+            raise ReleaseError("say --set X and --until T, or --lift")
+        keys = two_people(ring, tokens(files, 2), now)
+        made = order_threshold(
+            store, usecase, model, value, _moment(until, now), keys, actor=actor, reason=reason, now=now
+        )
+    return {"decision": made.id, "seq": made.seq, "kind": made.kind, **made.payload}
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    try:
+        return now + parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise ReleaseError(f"{text!r} is no time; write 2026-03-01T12:00+00:00, or 4h from now") from exc
+    if found.tzinfo is None:
+        raise ReleaseError(f"{text!r} names no zone; write for example 2026-03-01T12:00+00:00")
+    return found
+
+
+def _review(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    key = _ring(place).check(tokens(options.key_file, 1)[0], "approve", now)
+    made = review_emergency(
+        place.store, place.usecase.name, place.model, options.operation, key,
+        actor=options.actor, note=options.note, now=now,
+    )  # fmt: skip
+    return {"decision": made.id, **made.payload}
+
+
+def _ring(place: _Place) -> KeyRing:
+    return KeyRing.load(place.settings.keys_file)
 
 
 def _recover(place: _Place, options: argparse.Namespace) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 from bentos.errors import IncumbentError
 from bentos.settings import Settings, read_settings
@@ -26,11 +27,15 @@ from bentos.usecase import UseCase, load_usecase
 from monitoring.errors import MonitoringError
 from monitoring.store import Store, open_store
 
+if TYPE_CHECKING:
+    from bentos.shadow_external import ExternalShadow
+
 __all__ = ["Scribe", "ScribeProcess", "ShipResult", "accounting", "main"]
 
 log = logging.getLogger("incumbent.scribe")
 
 POLL_SECONDS: Final = 0.2
+_MEND_SECONDS: Final = 5.0
 _LONGEST_BACKOFF: Final = 5.0
 _REPORT_SECONDS: Final = 10.0
 
@@ -103,10 +108,15 @@ class ScribeProcess:
         name = self._usecase.name
         cache = self._settings.cache(name) / "shadow"
         scorer = ShadowScorer(store, open_registry(self._settings), name, self._settings.model_name(name), cache)
+        outsider = self._external(store)
         counted = _Counter("scored in shadow")
+        mend = self._reconciler(store)
 
         def round_() -> bool:
+            mend()
             done = scorer.run_once()
+            if outsider is not None:
+                done += outsider.run_once()
             counted.add({"rows": done.scored, "errors": done.errors, "processes lost": done.failures})
             return done.full
 
@@ -114,6 +124,28 @@ class ScribeProcess:
             self._repeat(round_)
         finally:
             scorer.close()
+
+    def _external(self, store: Store) -> ExternalShadow | None:
+        from bentos.shadow_external import ExternalShadow
+
+        incumbent = self._usecase.incumbent
+        return None if incumbent is None else ExternalShadow(store, self._usecase.name, incumbent)
+
+    def _reconciler(self, store: Store) -> Callable[[], None]:
+        """Write the aliases of a pin once the registry answers again; looks every few seconds."""
+        from bentos.reconciling import reconcile_quietly
+        from bentos.registry import open_registry
+
+        registry, model = open_registry(self._settings), self._settings.model_name(self._usecase.name)
+        due = time.monotonic()
+
+        def mend() -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                due = time.monotonic() + _MEND_SECONDS
+                reconcile_quietly(registry, store, model, self._usecase, datetime.now(UTC))
+
+        return mend
 
     def _repeat(self, action: Callable[[], bool], until: Callable[[], bool] = lambda: False) -> None:
         """Act until stopped: at once after a busy round, after a pause else, ever later after failures."""

@@ -1,0 +1,55 @@
+"""Who is in office, who serves, what stands in the way: the answer of ``python -m bentos.release status``."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from bentos.break_glass import emergencies
+from bentos.errors import RegistryUnavailable
+from bentos.usecase import UseCase
+from monitoring.openhours import why_held
+from monitoring.store import Store, ThresholdOrder
+
+if TYPE_CHECKING:
+    from bentos.roles import ModelRegistry
+
+
+def status(registry: ModelRegistry, store: Store, usecase: UseCase, model: str, now: datetime) -> dict[str, Any]:
+    """Everything that somebody wants to know before acting, also while the registry is away. Machine time."""
+    try:
+        roles = {role: ref.version for role, ref in registry.roles(model).items()}
+        reachable = True
+    except RegistryUnavailable:
+        roles, reachable = {}, False
+    standing = store.orders.standing(model)
+    champion = store.decisions.terms(model, "champion")
+    by_hand = roles.get("champion") not in {None, *standing.explained}
+    replicas = store.serving.live(usecase.name)
+    return {
+        "model": model,
+        "registry_reachable": reachable,
+        "roles": roles,
+        "champion_by_journal": champion[-1][0] if champion else None,
+        "in_office_since": champion[-1][1].isoformat() if champion else None,
+        "served": {r.replica: {"version": r.version, "seconds_ago": round(r.age, 1)} for r in replicas},
+        "barred": dict(store.decisions.barred(model)),
+        "unfinished": [f"{o.kind} to {o.to_version}: {o.state}" for o in store.journal.unfinished(model)],
+        "pinned": None if standing.pin is None else f"version {standing.pin.version}: {standing.pin.reason}",
+        "threshold_order": _order_line(standing.threshold, now),
+        "emergencies": [
+            f"{e.op_id[:12]} version {e.version}: review {e.state}, due {e.review_by.isoformat()}"
+            for e in emergencies(store, usecase.name, model, now)
+        ],
+        "unexplained_alias": roles.get("champion") if by_hand else None,
+        "refused": {r.replica: json.loads(r.detail)["refused"] for r in replicas if "refused" in json.loads(r.detail)},
+        "promotions": why_held(usecase.promotion, usecase.zone, now) or "allowed now",
+        "audit_problems": store.decisions.verify(),
+    }
+
+
+def _order_line(order: ThresholdOrder | None, now: datetime) -> str | None:
+    if order is None or order.until <= now:
+        return None
+    return f"{order.value} for version {order.version} until {order.until.isoformat()}, by {' and '.join(order.owners)}"
