@@ -221,10 +221,11 @@ def build_appendix(
 
 def ratio_of(rows: PairedRows, x_a: str, y_a: str, x_b: str, y_b: str) -> RatioDifference:
     """Difference of two pooled ratios, clustered by day, or by entity where they recur and that is wider."""
-    by_day = clustered_ratio_difference(*(rows.daily(name) for name in (x_a, y_a, x_b, y_b)))
+    by_day = clustered_ratio_difference(rows.daily(x_a), rows.daily(y_a), rows.daily(x_b), rows.daily(y_b))
     if rows.entity is None or rows.entities is None or len(rows.entities) == len(rows.entity):
         return by_day
-    by_entity = clustered_ratio_difference(*(rows.of_entities(name) for name in (x_a, y_a, x_b, y_b)))
+    totals = [rows.of_entities(name) for name in (x_a, y_a, x_b, y_b)]
+    by_entity = clustered_ratio_difference(totals[0], totals[1], totals[2], totals[3])
     return by_entity if by_entity.low is not None and by_entity.width > by_day.width else by_day
 
 
@@ -263,26 +264,21 @@ def _ranked(
     rows: PairedRows, rankings: tuple[Ranking, Ranking], repetitions: int, seed: int
 ) -> dict[str, PairedFigure]:
     """AUC and average precision of both, with day-block intervals of the difference."""
-    precision = [average_precision(rows.y, rows.score_a, one) for one in rankings]
-    area = [auc_of(rows.y, one) for one in rankings]
-    figures = {
-        "average_precision": PairedFigure(*precision, _plain(*precision)),
-        "auc": PairedFigure(*area, _plain(*area)),
+    known = {
+        "average_precision": [average_precision(rows.y, rows.score_a, one) for one in rankings],
+        "auc": [auc_of(rows.y, one) for one in rankings],
     }
-    if len(rows.days) < MIN_DAYS:
-        return figures
+    drawn = len(rows.days) >= MIN_DAYS
     units = Units(rows.day, len(rows.days), True)
-    resamples = Resamples.draw(len(rows.days), repetitions, seed)
-    tables = [RankTable.of(rows.y, rows.score_a, units, one) for one in rankings]
-    for name, (a, b) in (("average_precision", precision), ("auc", area)):
-        if a is not None and b is not None:
-            apart = getattr(tables[1], name)(resamples) - getattr(tables[0], name)(resamples)
-            figures[name] = PairedFigure(a, b, resamples.interval(b - a, apart))
+    tables = [RankTable.of(rows.y, rows.score_a, units, one) for one in rankings] if drawn else []
+    figures = {}
+    for name, (a, b) in known.items():
+
+        def samples(resamples: Resamples, figure: str = name) -> np.ndarray:
+            return np.asarray(getattr(tables[1], figure)(resamples) - getattr(tables[0], figure)(resamples))
+
+        figures[name] = PairedFigure(a, b, _difference(a, b, len(rows.days), samples, repetitions, seed))
     return figures
-
-
-def _plain(a: float | None, b: float | None) -> Measured:
-    return Measured(None if a is None or b is None else b - a)
 
 
 def _card_precision(

@@ -129,6 +129,12 @@ def expected_days(result: PairedResult, policy: PromotionPolicy) -> int | None:
     point = result.recall_gain.mean
     if point is None or point < policy.required_recall_gain:
         return None
+    rise, limit = result.false_positive_rate_rise, policy.max_false_positive_rate_increase
+    if rise.high is None or rise.high > limit:
+        negatives = result.column("rows") - result.column("positives")
+        spare = limit * negatives - (result.column("fp_b") - result.column("fp_a"))
+        wait = _wait(bounded_mean(spare, policy), result.days, policy)
+        waits.append(None if wait is None else max(wait, rise.block))
     per_day = result.positives / result.days
     waits.append(max(0, policy.min_matured_days - result.days))
     waits.append(max(0, -int(-(policy.min_matured_positives - result.positives) // per_day)))

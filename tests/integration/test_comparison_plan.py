@@ -50,7 +50,7 @@ class Arena:
             numbers = [day * 40 + n for n in range(40)]
             truth = {n: n % 2 == 0 for n in numbers}
             own = {n: bool(truth[n] and rng.random() < 0.5) for n in numbers}
-            new = {n: own[n] or bool(truth[n] and rng.random() < gain) for n in numbers}
+            new = {n: own[n] or bool(truth[n] and n % 10 and rng.random() < gain) for n in numbers}
             body = b'{"customer_id":"c%d","amount":%d}'
             self.store.log.append([scored(n, day + 0.5, decision=own[n], body=body % (n % 7, n % 90)) for n in numbers])
             self.store.shadow.append([shadowed(n, decision=new[n]) for n in numbers])
@@ -186,7 +186,7 @@ def test_sixty_days_without_a_verdict_keep_the_champion_and_retire_the_challenge
 def test_a_promotion_closes_the_comparison(arena: Arena) -> None:
     arena.live(14, gain=0.6)
     found = arena.compare(21)
-    assert found.verdict.outcome == "promote"
+    assert found.verdict.outcome == "promote", found.verdict.reasons
     assert close_promoted(arena.store, found.verdict, at(21), "ann")
     assert not close_promoted(arena.store, found.verdict, at(21) + timedelta(days=1), "ann")
     assert arena.store.comparisons.list("fraud")[0].outcome == "promote"
