@@ -45,6 +45,7 @@ from bentos.verifier import Verifier
 from bentos.windows import WindowState
 from monitoring import metrics
 from monitoring.durations import microseconds
+from monitoring.processload import ProcessLoad
 from monitoring.store import Store, open_store
 from monitoring.store.records import LabelRecord, ScoreRecord
 
@@ -127,6 +128,7 @@ class Runtime:
         """Open the spool and start the threads; the loop's thread is the one that scores."""
         self._loop = loop
         self._spool = SpoolWriter.of(self._settings, self.usecase.name)
+        self._load = ProcessLoad(self._spool.folder, self._settings.spool_cap_mb << 20)
         self.scorer = Scorer(
             self.usecase.name, self._office, self._spool, self.keeper, threshold=self.orders.threshold_of
         )
@@ -232,6 +234,7 @@ class Runtime:
             metrics.LOG_ACCEPTED.set(stats.accepted)
             metrics.LOG_DROPPED.set(stats.dropped)
             metrics.SPOOL_BYTES.set(stats.bytes)
+            self._load.observe()
 
     def post(self, step: Callable[[], None]) -> None:
         """Run a function on the loop's thread, between two batches."""

@@ -138,7 +138,7 @@ class Scorer:
             routing = office.fork.router.policy.digest
         answers: list[Answer] = [_UNANSWERED] * len(events)
         records: list[ScoreRecord | None] = [None] * len(events)
-        tallies: list[tuple[Holder, list[bool]]] = []
+        tallies: list[tuple[Holder, list[bool], list[float]]] = []
         blob, width = np.ascontiguousarray(features, dtype="<f4").tobytes(), 4 * features.shape[1]
         for part in parts:
             holder = part.holder
@@ -159,12 +159,12 @@ class Scorer:
                     None, None if arms is None else arms[i], routing,
                 )  # fmt: skip
                 answers[i] = answer(event.event_id, score[place], flagged[place], end)
-            tallies.append((holder, flagged))
+            tallies.append((holder, flagged, score))
         # In the order of the windows, whoever answered.
         self._log(office, [record for record in records if record is not None])
         self._settle(office, events, answers, now)
-        for holder, flagged in tallies:
-            self._tally.add(holder.ref.version, holder.alias, flagged)
+        for holder, flagged, score in tallies:
+            self._tally.add(holder.ref.version, holder.alias, flagged, score)
         return answers
 
     def _log(self, office: Office, records: list[ScoreRecord]) -> None:

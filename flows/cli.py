@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retrain": ("models", "train again where the policy says so"),
     "serve": ("service", "answer over HTTP"),
     "scribe": ("service", "ship the spool to the database"),
+    "exporter": ("service", "serve what the database tells as Prometheus metrics"),
     "keys": ("keys", "make, list and revoke API keys"),
     "labels": ("data", "import late labels"),
     "windows": ("data", "import history, so that windows start warm"),

@@ -95,6 +95,7 @@ class Story(Stage):
             server.wait_ready()
             self.stack.start_worker()
             self.stack.start_scribe()
+            self.stack.start_exporter()
             self.stack.start_service(vacant=True)
             self.stack.publish()
         with progress("first champion (training deployment)"):

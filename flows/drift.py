@@ -11,6 +11,7 @@ from flows.artifacts import emit
 from flows.house import open_house
 from flows.outcome import Outcome
 from flows.recording import recorded
+from flows.steps.spending import daily_money
 from flows.steps.watching import check_drift, in_office
 from flows.views import drift_event, drift_view
 
@@ -39,7 +40,8 @@ def drift(
         changed = finding.known and (before is None or before.outcome != finding.outcome)
         wanted = html == "always" or (html == "on_change" and changed)
         page = house.drift_page(model, finding) if wanted else None
-        run.keep("drift", finding.outcome, finding.to_json(), model=ref.label, html=page)
+        found = finding.to_json() | {"money": daily_money(house.store, house.usecase, run.as_of)}
+        run.keep("drift", finding.outcome, found, model=ref.label, html=page)
         if changed and finding.raised:
             emit(house.settings.event_name("model.drift.detected"), f"model.{house.model}", drift_event(finding))
         return run.conclude(drift_view(finding, page))

@@ -1,4 +1,4 @@
-"""The local stack: Prefect server and worker, the Bento service, the scribe, the reports folder.
+"""The local stack: Prefect server and worker, the Bento service, the scribe, the exporter, the reports folder.
 
 ``incumbent up`` and ``incumbent demo`` start it, wait until each part is healthy, and stop it again.
 MLflow needs no process here: its store is a SQLite file and a folder inside the home.
@@ -51,13 +51,14 @@ class Ports:
     service: int
     reports: int
     host: str = "127.0.0.1"
+    exporter: int = 0
 
     @classmethod
     def find(cls, settled: bool = False, host: str = "127.0.0.1") -> Ports:
         """Free ports; ``settled`` prefers the customary ones, which people may have bookmarked."""
-        wanted = (4200, 3000, 8900) if settled else (None, None, None)
-        prefect, service, reports = (free_port(port, host) for port in wanted)
-        return cls(prefect, service, reports, host)
+        wanted = (4200, 3000, 8900, 9109) if settled else (None, None, None, None)
+        prefect, service, reports, exporter = (free_port(port, host) for port in wanted)
+        return cls(prefect, service, reports, host, exporter)
 
     def url(self, port: int) -> str:
         """Where this machine reaches a part."""
@@ -83,6 +84,7 @@ class Ports:
             "prefect": f"{self.url(self.prefect)}/api",
             "service": self.url(self.service),
             "reports": self.url(self.reports),
+            "exporter": self.url(self.exporter),
         }
 
 
@@ -149,6 +151,12 @@ class Stack:
     def start_scribe(self) -> Child:
         """Start what ships the spool to the database and scores the challenger."""
         return self._start("scribe", [sys.executable, "-m", "bentos.scribe"])
+
+    def start_exporter(self) -> Child:
+        """Serve what the database tells as Prometheus metrics."""
+        port, host = str(self.ports.exporter), self.ports.host
+        argv = [sys.executable, "-m", "monitoring.exporter", "--host", host, "--port", port]
+        return self._start("exporter", argv, health=f"{self.urls['exporter']}/livez")
 
     def start_reports(self) -> Child:
         """Serve the reports folder, so that links in artifacts open from elsewhere."""
@@ -234,7 +242,7 @@ def start_all(stack: Stack, notice: Notice) -> None:
         StackError: when a part ends or is not ready in time.
     """
     server = stack.start_prefect()
-    parts = [stack.start_reports(), stack.start_scribe(), stack.start_service(vacant=True)]
+    parts = [stack.start_reports(), stack.start_scribe(), stack.start_service(vacant=True), stack.start_exporter()]
     server.wait_ready()
     notice("Prefect server")
     parts.append(stack.start_worker())

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -40,9 +40,10 @@ BATCH: Final = Histogram(
 EVENTS: Final = Counter(
     "received_events", "Events accepted over HTTP that are not to be scored, repeats not counted", namespace=NAMESPACE
 )
+<<<<<<< Updated upstream
 LATE: Final = Counter(
     "late_reports", "Fallback decisions that clients reported, repeats counted", ["reason"], namespace=NAMESPACE
-)
+=======
 LABELS: Final = Counter("received_labels", "Labels accepted over HTTP, by source", ["source"], namespace=NAMESPACE)
 LABELS_APPLIED: Final = Counter("applied_labels", "Labels fed to the window state", namespace=NAMESPACE)
 
@@ -76,6 +77,14 @@ POLLED: Final = Gauge(
 )
 POLL_FAILURES: Final = Counter(
     "registry_poll_failures", "Look-ups that the registry did not answer", namespace=NAMESPACE
+)
+SCORES: Final = Histogram(
+    "score",
+    "Calibrated scores given, by the version that answered and its role",
+    ["version", "alias"],
+    namespace=NAMESPACE,
+    buckets=(0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0),
+>>>>>>> Stashed changes
 )
 SWAPS: Final = Counter("model_swaps", "Changes of the version in office", namespace=NAMESPACE)
 REJECTED: Final = Counter(
@@ -197,9 +206,11 @@ class ScoreTally:
     def __init__(self) -> None:
         self._sizes: list[float] = []
         self._decisions: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+        self._scores: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
 
-    def add(self, version: str, alias: str, flagged: list[bool]) -> None:
+    def add(self, version: str, alias: str, flagged: list[bool], scores: Sequence[float] = ()) -> None:
         """Count one batch of one version."""
+        self._scores[version, alias].extend(scores)
         self._sizes.append(len(flagged))
         counts = self._decisions[version, alias]
         alerts = sum(flagged)
@@ -215,6 +226,10 @@ class ScoreTally:
         for (version, alias), counts in counted.items():
             for decision, number in zip(("pass", "alert"), counts, strict=True):
                 SCORED.labels(version, alias, decision).inc(number)
+        scores, self._scores = self._scores, defaultdict(list)
+        for (version, alias), values in scores.items():
+            # A model that gives no probability answers nothing, and a NaN would spoil the sum for good.
+            observe_all(SCORES.labels(version, alias), [value for value in values if 0.0 <= value <= 1.0])
 
 
 def observe_all(histogram: Any, values: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""``serve`` and ``scribe``: the two processes of the image, in the foreground."""
+"""``serve``, ``scribe`` and ``exporter``: the processes of the image, in the foreground."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from flows.commands.common import Reply, common_arguments, enter_home
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of one command."""
     common_arguments(parser)
-    if name == "serve":
+    if name in ("serve", "exporter"):
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-        parser.add_argument("--port", type=int, default=3000, help="port to listen on")
+        parser.add_argument(
+            "--port", type=int, default={"serve": 3000, "exporter": 9109}[name], help="port to listen on"
+        )
 
 
 def run(args: argparse.Namespace) -> Reply:
-    """Replace this process by the service or the scribe, so that signals reach it directly."""
+    """Replace this process by the one that is meant, so that signals reach it directly."""
     from flows.home import PROJECT
     from flows.stack import SERVICE, program
 
@@ -26,5 +28,8 @@ def run(args: argparse.Namespace) -> Reply:
     environment = home.environment()
     if args.command == "scribe":
         os.execve(sys.executable, [sys.executable, "-m", "bentos.scribe"], environment)  # noqa: S606
+    if args.command == "exporter":
+        address = ["--host", args.host, "--port", str(args.port)]
+        os.execve(sys.executable, [sys.executable, "-m", "monitoring.exporter", *address], environment)  # noqa: S606
     words = ["serve", SERVICE, "--host", args.host, "--port", str(args.port), "--working-dir", str(PROJECT)]
     os.execve(program("bentoml"), ["bentoml", *words], environment)  # noqa: S606

@@ -37,13 +37,13 @@ def _up(args: argparse.Namespace) -> Reply:
 
     home = _home(args)
     with running(home, Ports.find(settled=True, host=args.host), outlive=args.detach) as stack:
-        with progress("stack", 5) as bar:
+        with progress("stack", 6) as bar:
             ready = [0]
 
             def notice(name: str) -> None:
                 ready[0] += 1
                 bar.say(name)
-                bar(ready[0], 5)
+                bar(ready[0], 6)
 
             start_all(stack, notice)
         data = _addresses(stack)
@@ -104,6 +104,8 @@ def _addresses(stack: Stack) -> dict[str, Any]:
         "service": urls["service"],
         "api_page": f"{urls['service']}/",
         "reports": urls["reports"],
+        "metrics": f"{urls['service']}/metrics",
+        "exporter": f"{urls['exporter']}/metrics",
         "logs": str(stack.home.logs),
         "mlflow_ui": mlflow_command(stack.home),
     }

@@ -1,0 +1,67 @@
+"""What each of the latest days costs: final where its labels have matured, provisional where they have not."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bentos.usecase import UseCase
+from flows.steps.split import back
+from flows.steps.watching import with_cost_column
+from monitoring.calendar import TimeWindow
+from monitoring.cost import prices_of
+from monitoring.performance import daily_performance, matured
+
+if TYPE_CHECKING:
+    from monitoring.store import Store
+
+
+def daily_money(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> dict[str, Any]:
+    """Cost and alerts of the latest matured ``days`` and of every whole day since, as plain JSON.
+
+    A provisional day knows only the labels of ``as_of``: where absence means negative, a positive that
+    is not known yet counts as none, so its misses are missing and its false alarms are too many.
+
+    Returns:
+        ``currency``, ``matures_after_s``, ``capacity`` (alerts a day or none) and ``days``, oldest first:
+        ``day``, ``state`` (``final`` or ``provisional``), ``rows``, ``positives``, ``alerts``, ``cost``.
+    """
+    calendar, label = usecase.calendar, usecase.label
+    settled = calendar.matured_until(as_of, label.matures_after)
+    window = TimeWindow(back(calendar, settled, timedelta(days=days)), calendar.start_of(calendar.day_of(as_of)))
+    answers = store.log.answers(usecase.name, window)
+    known = store.labels.known(usecase.name, as_of, label, window)
+    final = matured(answers, known, as_of, label, calendar)
+    young = answers[answers["event_time"] >= settled].merge(known[["event_id", "y"]], on="event_id", how="left")
+    young = (
+        young.assign(y=young["y"].fillna(0)) if label.absent_after_maturity == "negative" else young.dropna(subset="y")
+    )
+    young = young.assign(day=calendar.days_of(young["event_time"]))
+    told = [*_days(store, usecase, window, final, "final"), *_days(store, usecase, window, young, "provisional")]
+    return {
+        "currency": usecase.cost.currency,
+        "matures_after_s": label.matures_after.total_seconds(),
+        "capacity": usecase.capacity.alerts_per_day,
+        "days": told,
+    }
+
+
+def _days(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame, state: str) -> list[dict[str, Any]]:
+    if rows.empty:
+        return []
+    prices = prices_of(usecase.cost, with_cost_column(store, usecase, window, rows))
+    found = daily_performance(rows["day"], rows["y"], rows["decision"], prices)
+    rows_of: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in found.to_dict("records")]
+    return [
+        {
+            "day": str(pd.Timestamp(day["day"]).date()),
+            "state": state,
+            "rows": int(day["rows"]),
+            "positives": int(day["positives"]),
+            "alerts": int(day["tp"] + day["fp"]),
+            "cost": float(day["cost"]),
+        }
+        for day in rows_of
+    ]
