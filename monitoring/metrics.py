@@ -40,10 +40,9 @@ BATCH: Final = Histogram(
 EVENTS: Final = Counter(
     "received_events", "Events accepted over HTTP that are not to be scored, repeats not counted", namespace=NAMESPACE
 )
-<<<<<<< Updated upstream
 LATE: Final = Counter(
     "late_reports", "Fallback decisions that clients reported, repeats counted", ["reason"], namespace=NAMESPACE
-=======
+)
 LABELS: Final = Counter("received_labels", "Labels accepted over HTTP, by source", ["source"], namespace=NAMESPACE)
 LABELS_APPLIED: Final = Counter("applied_labels", "Labels fed to the window state", namespace=NAMESPACE)
 
@@ -84,7 +83,6 @@ SCORES: Final = Histogram(
     ["version", "alias"],
     namespace=NAMESPACE,
     buckets=(0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0),
->>>>>>> Stashed changes
 )
 SWAPS: Final = Counter("model_swaps", "Changes of the version in office", namespace=NAMESPACE)
 REJECTED: Final = Counter(
