@@ -21,8 +21,9 @@ import asyncio
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -48,9 +49,10 @@ LATE: Final = "/late"
 LABELS: Final = "/labels"
 MODEL: Final = "/model"
 METRICS: Final = "/metrics"
+Done = TypeVar("Done")
 _SWEEP_SECONDS: Final = 0.5
 AT_ONCE: Final = 128
-"""Events of a list that are worked on in one go (some 4 ms); single events come first between two parts."""
+"""Events of a list that are worked on in one go, some 4 ms."""
 EXPLAINED_AT_ONCE: Final = 4
 """The same for events that are explained, which takes ten times as long."""
 
@@ -160,6 +162,7 @@ class FrontDoor:
         self._in_flight = 0
         self._reading: dict[asyncio.Task[Any], float] = {}
         self._sweeper: asyncio.Task[None] | None = None
+        self._heavy = asyncio.Lock()
         self._answers: dict[str, Callable[[Desk, Scope, Receive], Coroutine[Any, Any, Reply]]] = {
             SCORE: self._score,
             BATCH: self._batch,
@@ -265,24 +268,24 @@ class FrontDoor:
         explain = http.flag(scope, "explain")
         body = await self._ready_body(desk, scope, receive)
         event = desk.schema.decode(body)
-        return Reply(200, desk.explained(event) if explain else await desk.submit(event))
+        if not explain:
+            return Reply(200, await desk.submit(event))
+        return Reply(200, *await self._in_turn(desk, [event], 1, lambda part: desk.explained(part[0])))
 
     async def _batch(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
         explain = http.flag(scope, "explain")
         body = await self._ready_body(desk, scope, receive)
         events = desk.schema.decode_many(body, desk.max_batch)
-        said: list[bytes] = []
-        async for _, part in _parts(desk, events, EXPLAINED_AT_ONCE if explain else AT_ONCE):
-            said += desk.rows(part, explain)
-        return Reply(200, b"[%b]" % b",".join(said))
+        size = EXPLAINED_AT_ONCE if explain else AT_ONCE
+        said = await self._in_turn(desk, events, size, lambda part: desk.rows(part, explain))
+        return Reply(200, b"[%b]" % b",".join(chain.from_iterable(said)))
 
     async def _events(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
         body = await self._ready_body(desk, scope, receive)
         many = body.lstrip(b" \t\r\n")[:1] == b"["
         events = desk.schema.decode_many(body, desk.max_batch) if many else [desk.schema.decode(body)]
-        conflicts: list[int] = []
-        async for start, part in _parts(desk, events, AT_ONCE):
-            conflicts += [start + at for at in desk.take_events(part)]
+        found = await self._in_turn(desk, events, AT_ONCE, desk.take_events)
+        conflicts = [number * AT_ONCE + at for number, part in enumerate(found) for at in part]
         return _taken(len(events) - len(conflicts), conflicts, many)
 
     async def _late(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
@@ -294,6 +297,23 @@ class FrontDoor:
     async def _model(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
         _only(scope, "GET")
         return Reply(200, desk.model_card())
+
+    async def _in_turn(
+        self, desk: Desk, events: Sequence[Event], size: int, work: Callable[[Sequence[Event]], Done]
+    ) -> list[Done]:
+        """What ``work`` says of each part of a list. One part of one list goes in each turn of the loop.
+
+        So no list, and no crowd of lists, holds up those who sent a single event or who want to connect
+        (uvloop accepts one connection a turn).
+        """
+        done: list[Done] = []
+        for start in range(0, len(events), size):
+            async with self._heavy:
+                if desk.waiting():
+                    await asyncio.sleep(0)  # single events first
+                done.append(work(events[start : start + size]))
+                await asyncio.sleep(0)  # held to the end of this turn
+        return done
 
     async def _list(self, scope: Scope, receive: Receive, send: Send) -> None:
         numbers: list[int] = []
@@ -350,16 +370,6 @@ class FrontDoor:
             for task in [task for task, deadline in self._reading.items() if deadline < now]:
                 del self._reading[task]
                 task.cancel()
-
-
-async def _parts(desk: Desk, events: Sequence[Event], size: int) -> AsyncIterator[tuple[int, Sequence[Event]]]:
-    """Parts of a list with their place; between two of them whoever sent a single event is answered."""
-    for start in range(0, len(events), size):
-        if start:
-            await asyncio.sleep(0)  # a turn of the loop in which sockets are read ...
-            if desk.waiting():
-                await asyncio.sleep(0)  # ... and one in which what they brought is scored
-        yield start, events[start : start + size]
 
 
 def refuse(error: Exception, path: str) -> Reply:
