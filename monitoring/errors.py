@@ -3,6 +3,7 @@
 MonitoringError
 ├── ProfileMismatch        a window lacks a column that the reference profile holds
 ├── UnfairWindow           a model would be judged on rows it learnt from, or two models on different rows
+├── GuardError             the guard of a ramp cannot be read
 ├── ReportFailed           a page for people could not be made; what it reports on is unharmed
 └── StoreError             the database refused or contradicts a request
     ├── StoreUnavailable   the database cannot be reached, is locked or full (retry)
@@ -24,6 +25,10 @@ class ProfileMismatch(MonitoringError):
 
 class UnfairWindow(MonitoringError):
     """A test window overlaps training data, or two models were measured on different windows."""
+
+
+class GuardError(MonitoringError):
+    """A part of a ramp's guard cannot be read; the message names it and what is allowed."""
 
 
 class ReportFailed(MonitoringError):

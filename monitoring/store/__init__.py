@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from monitoring.store.arms import Arms, _SqlArms
 from monitoring.store.comparisons import Comparisons, StoredComparison, _SqlComparisons
 from monitoring.store.decisions import Decision, Decisions, RoleChange, _SqlDecisions
 from monitoring.store.engine import MEMORY_URL, Database
@@ -53,6 +54,7 @@ class Store:
     orders: Orders
     database: Database
     comparisons: Comparisons
+    arms: Arms
 
     def close(self) -> None:
         """Close all connections."""
@@ -89,6 +91,7 @@ def open_store(url: str, busy_seconds: float = 5.0) -> Store:
         orders=_SqlOrders(database),
         database=database,
         comparisons=_SqlComparisons(database),
+        arms=_SqlArms(database),
     )
 
 
@@ -100,6 +103,7 @@ def memory_store() -> Store:
 __all__ = [
     "Accounting",
     "AppendResult",
+    "Arms",
     "Comparisons",
     "Database",
     "Decision",

@@ -185,8 +185,10 @@ def test_beside_an_external_score_the_challenger_answers_its_share() -> None:
 
 def test_the_time_that_the_challenger_takes_is_known_to_the_guard() -> None:
     here = desk()
-    assert here.office is not None and here.office.fork is not None
+    assert here.office is not None
+    assert here.office.fork is not None
     assert here.office.fork.p99_ms() is None
     here.ask(*EVENTS)
     taken = here.office.fork.p99_ms()
-    assert taken is not None and taken > 0
+    assert taken is not None
+    assert taken > 0

@@ -51,7 +51,8 @@ def test_a_canary_is_seen_at_the_next_look_and_gone_at_the_one_after_its_end(wor
     world.registry.set_routing(NAME, policy())
     world.slot.poll()
     assert arms(world) == ("1", "2")
-    assert world.slot.office is not None and world.slot.office.fork is not None
+    assert world.slot.office is not None
+    assert world.slot.office.fork is not None
     assert world.slot.office.fork.challenger.alias == "challenger"
     assert world.slot.office.holder.alias == "champion"
     assert world.slot.view.routing.share == 0.3
@@ -136,7 +137,8 @@ def test_a_challenger_with_cold_windows_waits_and_the_champion_answers_all(tmp_p
     world.rooms.state = world.slot.office.windows if world.slot.office else None
     world.slot.poll()
     assert arms(world) == ("1", "2")
-    assert world.slot.office is not None and world.slot.office.fork is not None
+    assert world.slot.office is not None
+    assert world.slot.office.fork is not None
     names = world.slot.office.plan.names
     fork = world.slot.office.fork
     assert [names[i] for i in fork.positions] == list(fork.challenger.plan.names)
