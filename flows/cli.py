@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("decisions", "compare challenger and champion on matured traffic"),
     "promote": ("decisions", "put the challenger in office"),
     "rollback": ("decisions", "bring the previous champion back"),
+    "canary": ("canaries", "give the challenger traffic: a share, named arms, a guarded ramp"),
     "status": ("records", "who is in office, and how it goes"),
     "audit": ("records", "show or verify the decisions"),
     "up": ("stacks", "start the whole stack and keep it up"),
