@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bentos.affected import affected_by_rollback
 from bentos.break_glass import (
     lift_threshold,
     order_threshold,
@@ -126,11 +127,19 @@ def _status(place: _Place, _options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _rollback(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+    now = datetime.now(UTC)
     done = rollback(
-        place.registry, place.store, place.model, place.usecase, options.actor, options.reason, datetime.now(UTC),
+        place.registry, place.store, place.model, place.usecase, options.actor, options.reason, now,
         preview=options.preview, wait_seconds=options.wait,
     )  # fmt: skip
-    return asdict(done)
+    if options.preview:
+        return asdict(done)
+    listed = affected_by_rollback(
+        place.registry, place.store, place.settings, place.usecase, place.model, done.from_version, done.to_version,
+        done.op_id, options.actor, now,
+    )  # fmt: skip
+    said = {} if listed is None else {"affected": listed.to_json()} if options.json else {"affected": listed.summary}
+    return asdict(done) | said
 
 
 def _promote(place: _Place, options: argparse.Namespace) -> dict[str, Any]:

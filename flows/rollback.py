@@ -7,11 +7,12 @@ from datetime import datetime
 from prefect import flow
 
 from bentos import release
+from bentos.affected import affected_by_rollback
 from flows.house import open_house
 from flows.outcome import Outcome
 from flows.recording import recorded
+from flows.release_views import rollback_view
 from flows.steps.duel import require_reason
-from flows.views import release_view
 
 
 @flow(name="rollback", description="Bring the previous champion back.")
@@ -33,4 +34,10 @@ def rollback(
             house.registry, house.store, house.model, house.usecase, house.actor, reason or "preview", run.as_of,
             preview=preview, wait_seconds=10.0,
         )  # fmt: skip
-        return run.conclude(release_view(done, run.as_of))
+        listed = None
+        if not preview:
+            listed = affected_by_rollback(
+                house.registry, house.store, house.settings, house.usecase, house.model, done.from_version,
+                done.to_version, done.op_id, house.actor, run.as_of,
+            )  # fmt: skip
+        return run.conclude(rollback_view(done, run.as_of, listed))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bentos.errors import ModelCorrupt, NothingToRollBack, ReleaseError, StaleDecision
-from bentos.release import Outcome, appoint, dismiss, install_first, lift_bar, promote, recover, rollback
+from bentos.errors import ModelCorrupt, NothingToRollBack, PromotionHeld, ReleaseError, StaleDecision
+from bentos.release import Outcome, appoint, dismiss, install_first, lift_bar, promote, reconcile, recover, rollback
 from bentos.usecase import UseCase
 from monitoring.gates import Verdict
 from monitoring.store import Store, memory_store
@@ -307,3 +307,76 @@ def test_replicas_are_waited_for_and_asked_what_they_serve(ready: Town) -> None:
 def test_nothing_is_left_to_recover_after_an_orderly_release(ready: Town) -> None:
     ready.promote(compared("1", "2"))
     assert recover(ready.registry, ready.store, MODEL, usecase=fraud(), actor="ann", now=LATER, check=harmless) == []
+
+
+def test_closed_hours_hold_a_promotion_and_never_a_rollback(ready: Town) -> None:
+    always = ready.usecase.promotion
+    closed = always.model_copy(update={"freeze": ((NOW.date(), LATER.date()),)})
+    ready.usecase = ready.usecase.model_copy(update={"promotion": closed})
+    for preview in (True, False):
+        with pytest.raises(PromotionHeld, match=r"frozen .* the next allowed time is"):
+            ready.promote(compared("1", "2"), preview=preview)
+    assert ready.roles() == {"champion": "1", "challenger": "2"}
+    assert ready.store.journal.unfinished(MODEL) == []
+    thawed = ready.usecase.model_copy(update={"promotion": always})
+    assert ready.promote(compared("1", "2"), usecase=thawed).state == "DONE"
+    assert ready.rollback().to_version == "1"
+
+
+def test_a_bar_ends_with_a_comparison_that_is_opened_afterwards(ready: Town) -> None:
+    def opened(version: str) -> None:
+        payload = {"model": MODEL, "champion": f"{MODEL}/1", "challenger": f"{MODEL}/{version}"}
+        ready.store.decisions.append("fraud", "comparison.opened", payload, "ann", NOW)
+
+    opened("2")
+    ready.promote(compared("1", "2"))
+    ready.rollback("too slow")
+    ready.appoint("2")
+    opened("3")
+    fresh = compared("1", "2", as_of=LATER)
+    with pytest.raises(ReleaseError, match="until a new comparison"):
+        ready.promote(fresh)
+    opened("2")
+    assert ready.promote(fresh).to_version == "2"
+
+
+def test_without_a_registry_the_journals_previous_is_pinned_and_reconciled_later(ready: Town) -> None:
+    ready.promote(compared("1", "2"))
+    ready.registry.down = True
+    done = ready.rollback("it flags everybody")
+    assert (done.state, done.from_version, done.to_version) == ("PINNED", "2", "1")
+    with pytest.raises(NothingToRollBack, match="pinned already"):
+        ready.rollback()
+    ready.registry.down = False
+    assert ready.roles() == {"champion": "2", "previous": "1"}
+    assert ready.journalled() == {"champion": "1"}
+    recover(ready.registry, ready.store, MODEL, usecase=fraud(), actor="ann", now=LATER, check=harmless)
+    assert ready.roles() == ready.journalled() == {"champion": "1"}
+    assert ready.store.orders.standing(MODEL).pin is None
+    assert set(ready.store.decisions.barred(MODEL)) == {"2"}
+    assert ready.store.decisions.verify() == []
+
+
+@pytest.mark.parametrize("writes", range(14))
+def test_a_promotion_that_died_is_rolled_back_without_a_registry_too(ready: Town, writes: int) -> None:
+    from tests.releases import Killed, Process, dies_after, time_passes
+
+    process = Process(ready.registry, ready.store, dies_after(writes))
+    with pytest.raises(Killed):
+        promote(
+            process.registry, process.store, compared("1", "2"), usecase=fraud(), actor="ann", now=NOW, check=harmless
+        )
+    time_passes(ready.store)
+    ready.registry.down = True
+    try:
+        ready.rollback()
+        pinned = True
+    except NothingToRollBack:
+        pinned = False
+    ready.registry.down = False
+    reconcile(ready.registry, ready.store, MODEL, usecase=fraud(), actor="ann", now=LATER)
+    assert ready.roles() == ready.journalled()
+    assert ready.store.journal.unfinished(MODEL) == []
+    if pinned:
+        assert ready.roles()["champion"] == "1"
+    assert ready.store.decisions.verify() == []
