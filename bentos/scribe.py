@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from bentos.errors import IncumbentError
 from bentos.settings import Settings, read_settings
 from bentos.shadow import ShadowScorer
-from bentos.shipper import Scribe, ShipResult, accounting
+from bentos.shipper import BATCH, Scribe, ShipResult, accounting
 from bentos.usecase import UseCase, load_usecase
 from monitoring.errors import MonitoringError
 from monitoring.store import Store, open_store
@@ -98,7 +98,8 @@ class ScribeProcess:
         def round_() -> bool:
             done = scribe.run_once()
             counted.add(asdict(done))
-            return done.shipped > 0
+            # A round costs the same for one record as for a thousand: rather few full ones than many small ones.
+            return done.shipped >= BATCH
 
         self._repeat(round_)
 

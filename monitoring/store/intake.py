@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import Connection, delete, insert, select
 
 from monitoring.errors import RowRefused
@@ -26,7 +27,6 @@ from monitoring.store.tables import plans, prediction_ids, predictions
 
 _FIELDS: Final = ScoreRecord.__struct_fields__
 COLUMNS: Final = (*_FIELDS, "stored_at")
-_ROW: Final = attrgetter(*_FIELDS)
 _KEY: Final = itemgetter(_FIELDS.index("usecase"), _FIELDS.index("event_id"))
 _EVENT_TIME: Final = _FIELDS.index("event_time")
 _DECISION: Final = _FIELDS.index("decision")
@@ -47,6 +47,8 @@ def insert_scores(database: Database, connection: Connection, records: Sequence[
         return AppendResult(0, 0)
     now = database.now(connection)
     rows = [_as_row(record, now) for record in records]
+    if not database.is_sqlite:
+        rows = [_with_number(row) for row in rows]
     stored = _insert(database, connection, rows)
     replaced = 0 if stored == len(rows) else _answer_unanswered(connection, records, rows)
     return AppendResult(stored, len(rows) - stored, replaced)
@@ -161,11 +163,13 @@ def _same_value(one: Any, other: Any) -> bool:
         return False
 
 
+def _with_number(row: Row) -> Row:
+    """A decision as the small integer that the column holds; SQLite's driver does that by itself."""
+    decision = row[_DECISION]
+    return row if decision is None else (*row[:_DECISION], int(decision), *row[_DECISION + 1 :])
+
+
 def _as_row(record: ScoreRecord, now: int) -> Row:
-    values: Row = _ROW(record)
-    decision = record.decision
-    if decision is not None:  # a column of small integers in both databases
-        values = (*values[:_DECISION], int(decision), *values[_DECISION + 1 :])
     if record.origin == "live" and (record.score is None or record.score != record.score):
         raise RowRefused("an answered event has no finite score")
-    return (*values, now)
+    return (*astuple(record), now)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Final, Protocol
 
+from msgspec.structs import astuple
 from sqlalchemy import Select, and_, func, not_, select, update
 
 from monitoring.store.engine import Database
@@ -19,7 +19,6 @@ from monitoring.store.records import ShadowRecord, split_label
 from monitoring.store.tables import predictions, roles, shadow, shadow_watches
 
 _FIELDS: Final = ShadowRecord.__struct_fields__
-_ROW: Final = attrgetter(*_FIELDS)
 _DECISION: Final = _FIELDS.index("decision")
 _SETTLED_US: Final = 30_000_000
 """Rows stored longer ago than this have all become visible: no writer's transaction lasts so long."""
@@ -201,7 +200,5 @@ def _unscored(query: Select[Any], usecase: str, model: str) -> Select[Any]:
 
 
 def _as_row(record: ShadowRecord) -> tuple[Any, ...]:
-    values = _ROW(record)
-    if record.decision is None:
-        return tuple(values)
-    return (*values[:_DECISION], int(record.decision), *values[_DECISION + 1 :])
+    row = astuple(record)
+    return row if record.decision is None else (*row[:_DECISION], int(record.decision), *row[_DECISION + 1 :])
