@@ -81,9 +81,9 @@ class Explainer:
 
 
 def _holder(office: Office, ref: ModelRef) -> ModelHolder | None:
-    """The model of ours that gave an answer, if it is still in office."""
-    held = office.holder
-    return held if isinstance(held, ModelHolder) and held.ref == ref else None
+    """The model of ours that gave an answer, if it still answers in one of the arms."""
+    held = [office.holder] if office.fork is None else [office.holder, office.fork.challenger]
+    return next((h for h in held if isinstance(h, ModelHolder) and h.ref == ref), None)
 
 
 def explain(names: Sequence[str], values: Matrix, contributions: Matrix) -> dict[str, Any]:
