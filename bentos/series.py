@@ -28,9 +28,10 @@ class Series:
     that are known positives once every label said so far is known; ``spans`` says when each was one.
     """
 
-    __slots__ = ("changed", "missing", "positives", "spans", "sums", "times")
+    __slots__ = ("changed", "key", "missing", "positives", "spans", "sums", "times")
 
-    def __init__(self, amounts: int) -> None:
+    def __init__(self, amounts: int, key: str = "") -> None:
+        self.key = key
         self.times = array("q")
         self.sums = [array("q", (0,)) for _ in range(amounts)]
         self.missing: dict[int, array[int]] = {}
@@ -134,12 +135,13 @@ class EntityWindows:
         )
         self._nothing = Series(len(needed))
 
-    def add(self, key: str, time_us: int, amounts: Sequence[int | None]) -> None:
-        """Add one event of entity ``key``."""
+    def add(self, key: str, time_us: int, amounts: Sequence[int | None]) -> str:
+        """Add one event of entity ``key``; returns the one text of that key that every event may share."""
         series = self.series.get(key)
         if series is None:
-            series = self.series[key] = Series(len(self._take))
+            series = self.series[key] = Series(len(self._take), key)
         series.add(time_us, [amounts[i] for i in self._take] if self._take else ())
+        return series.key
 
     def label(self, key: str, event_id: str, time_us: int, spans: tuple[tuple[int, int], ...]) -> None:
         """Replace what is known about one event of entity ``key``."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from bentos.label_spans import Said, positive_spans
 from bentos.series import EntityWindows
@@ -59,7 +60,8 @@ class MemoryWindows:
         self._newest: int | None = None
         self._cutoff = -(2**62)
         self._recent: list[int] = []
-        self._seen: dict[str, tuple[int, tuple[str | None, ...]]] = {}
+        # Time and entities, in one tuple: there is one for each event.
+        self._seen: dict[str, tuple[Any, ...]] = {}
         self._order: deque[str] = deque()
         self._said: dict[str, tuple[Said, ...]] = {}
         self._parked: dict[str, tuple[Said, ...]] = {}
@@ -154,8 +156,8 @@ class MemoryWindows:
         """See :class:`WindowState`; walks over every entity."""
         books = (self._seen, self._said, self._parked, self._answers)
         size = sum(map(sys.getsizeof, books)) + sum(group.size() for group in self._groups)
-        # An id, its time and its tuple of entities; entity names are shared with the groups.
-        size += len(self._seen) * 220 + (len(self._said) + len(self._parked)) * 160
+        # An id, its time and one tuple; entity names are shared with the groups.
+        size += len(self._seen) * (150 + 8 * len(self.entities)) + (len(self._said) + len(self._parked)) * 160
         size += sum(sys.getsizeof(a[1]) + 250 for a in self._answers.values())
         return WindowStats(
             events=len(self._seen),
@@ -172,14 +174,15 @@ class MemoryWindows:
             self._parked.pop(event.event_id, None)
             self._too_late += 1
             return 0
-        for group, key in zip(self._groups, event.entities, strict=True):
-            if key is not None:
-                group.add(key, event.time_us, event.amounts)
-        self._seen[event.event_id] = (event.time_us, event.entities)
+        keys = [
+            key if key is None else group.add(key, event.time_us, event.amounts)
+            for group, key in zip(self._groups, event.entities, strict=True)
+        ]
+        self._seen[event.event_id] = (event.time_us, *keys)
         self._order.append(event.event_id)
         if event.event_id in self._parked:
             self._said[event.event_id] = self._parked.pop(event.event_id)
-            self._count_labels(event.event_id, event.time_us, event.entities)
+            self._count_labels(event.event_id, event.time_us, *event.entities)
         self._recent.append(event.time_us)
         if not len(self._order) % _SWEEP:
             self._expire()
@@ -187,7 +190,7 @@ class MemoryWindows:
             self._advance()
         return 1
 
-    def _count_labels(self, event_id: str, time_us: int, entities: tuple[str | None, ...]) -> None:
+    def _count_labels(self, event_id: str, time_us: int, *entities: str | None) -> None:
         spans = positive_spans(self._said[event_id])
         for group, key in zip(self._groups, entities, strict=True):
             if key is not None and group.labelled:
@@ -212,7 +215,7 @@ class MemoryWindows:
         order = self._order
         for _ in range(min(2 * _SWEEP, len(order))):
             event_id = order[0]
-            time_us, entities = self._seen[event_id]
+            time_us, *entities = self._seen[event_id]
             if time_us > self._cutoff:
                 if self._newest is not None and time_us > self._newest + self._lateness:
                     order.rotate(-1)  # a date in the future must not block the queue
