@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from bentos.errors import RoutingError
 from bentos.roles import ModelRegistry
+from bentos.routing import RoutingPolicy
 from bentos.usecase import UseCase
+from flows.steps.arms import report_of
+from flows.steps.replicas import acknowledged, replica_line
 
 if TYPE_CHECKING:
     from monitoring.store import Store
@@ -24,6 +28,8 @@ class Standing:
         log: events in the database, first and last event time.
         reports: newest report of each kind: as_of and outcome.
         runs: newest runs: flow, state, message.
+        replicas: alias against served and the routing that is applied; see :func:`flows.steps.replicas.acknowledged`.
+        routing: the routing policy, and the sample-ratio check of its arms.
     """
 
     model: str
@@ -32,17 +38,20 @@ class Standing:
     log: dict[str, Any] = field(default_factory=dict)
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    replicas: list[dict[str, Any]] = field(default_factory=list)
+    routing: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        names = ("model", "roles", "served", "log", "reports", "runs")
+        names = ("model", "roles", "served", "log", "reports", "runs", "replicas", "routing")
         return {name: getattr(self, name) for name in names}
 
     def lines(self) -> list[tuple[str, str]]:
         """What people read: name and text."""
         lines = [(f"@{role}", f"version {v['version']}{_since(v['since'])}") for role, v in self.roles.items()]
         lines = lines or [("office", "vacant: train a first model")]
-        lines += [("served", f"{version or 'nothing'} by {replica}") for replica, version in self.served.items()]
+        lines += [("routing", _routing_line(self.routing))] if self.routing else []
+        lines += [replica_line(replica) for replica in self.replicas]
         lines.append(("log", f"{self.log['events']} events, the last at {self.log['last']}" if self.log else "empty"))
         lines += [(kind, f"{r['outcome']} as of {r['as_of']:%Y-%m-%d %H:%M}") for kind, r in self.reports.items()]
         lines += [(f"run {r['flow']}", f"{r['state']} {r['message']}".strip()[:100]) for r in self.runs]
@@ -54,8 +63,10 @@ def standing(
 ) -> Standing:
     """Look everything up; nothing is computed."""
     span = store.log.span(usecase.name)
+    look = registry.look(model)
+    policy, routing = _routing(store, usecase, model, look.routing)
     held: dict[str, dict[str, Any]] = {}
-    for role, ref in registry.roles(model).items():
+    for role, ref in look.roles.items():
         since = [at for version, at, _ in store.decisions.terms(model, role) if version == ref.version]
         held[role] = {"version": ref.version, "since": since[-1] if since else None}
     latest = {k: store.reports.latest(usecase.name, k, as_of=as_of) for k in ("drift", "comparison", "training")}
@@ -69,7 +80,35 @@ def standing(
             {"flow": r.flow, "state": r.state, "message": r.message, "started_at": r.started_at}
             for r in store.runs.recent(usecase.name, runs)
         ],
+        replicas=acknowledged(store, usecase.name, model, look.roles, policy, datetime.now(UTC)),
+        routing=routing,
     )
+
+
+def _routing(
+    store: Store, usecase: UseCase, model: str, text: str | None
+) -> tuple[RoutingPolicy | None, dict[str, Any]]:
+    """The policy that the registry's text says, and what is shown of it."""
+    if text is None:
+        return None, {}
+    try:
+        policy = RoutingPolicy.from_text(text)
+    except RoutingError as exc:
+        return None, {"problem": str(exc)}
+    report = report_of(store, usecase, model, policy)
+    shown: dict[str, Any] = {"mode": policy.mode, "share": policy.share, "set_at": policy.created_at}
+    shown |= {"champion": policy.champion, "challenger": policy.challenger, "actor": policy.actor}
+    return policy, shown | report.to_json()
+
+
+def _routing_line(routing: dict[str, Any]) -> str:
+    if "problem" in routing:
+        return f"the champion answers all: {routing['problem']}"
+    text = f"{routing['mode']}, challenger {routing['challenger']} at {routing['share']:.0%}"
+    text += f" since {routing['set_at']:%Y-%m-%d %H:%M} by {routing['actor']}"
+    if routing["sample_ratio"]["mismatch"]:
+        text += "; ALARM: sample-ratio mismatch, see incumbent canary status"
+    return text
 
 
 def _since(at: datetime | None) -> str:
