@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel
 
 from bentos import http
+from bentos.client_parts import REASONS
 from bentos.http import ErrorKind
 from bentos.labels import label_columns
 from bentos.schema import EventSchema, body_model_of
@@ -31,12 +32,33 @@ INDEX: Final = b"""<!DOCTYPE html>
 """
 """The page behind ``/``: Swagger's own, without the tracker that the framework's page loads."""
 
+_KEYS: Final = (http.KEY_MISSING, http.KEY_INVALID, http.SCOPE_MISSING)
 _ALWAYS: Final = (http.METHOD, http.SLOW_BODY, http.TOO_LARGE, http.MEDIA_TYPE, http.BUSY, http.INTERNAL)
-_SCORING: Final = (http.INVALID, http.CONFLICT, *_ALWAYS, http.NOT_READY, http.LOG_FULL)
+_WINDOWS: Final = (http.NOT_READY, http.LOG_FULL, http.NO_WINDOWS, http.PENDING)
+_KEEPING: Final = (http.INVALID, *_KEYS, http.CONFLICT, *_ALWAYS, *_WINDOWS)
+ERRORS: Final[dict[str, tuple[ErrorKind, ...]]] = {
+    "/score": _KEEPING,
+    "/score/batch": (http.INVALID, *_KEYS, *_ALWAYS, http.NOT_READY),
+    "/score/list": (http.INVALID, *_KEYS, *_ALWAYS, http.NOT_READY, http.TIMEOUT),
+    "/events": _KEEPING,
+    "/late": _KEEPING,
+    "/labels": (http.INVALID, *_KEYS, http.CONFLICT, *_ALWAYS, http.UNPROCESSABLE, http.LOG_FULL),
+    "/model": (http.KEY_MISSING, http.KEY_INVALID, http.METHOD, http.BUSY, http.INTERNAL),
+    "/metrics": _KEYS,
+}
+"""Errors of each path, each with an example in the document."""
 _MESSAGES: Final = {
     http.INVALID: "column 'amount': allowed is a number from 0 to 1e+06",
     http.CONFLICT: "this event id was answered before, with another body",
+    http.SCOPE_MISSING: "the API key lacks the scope 'score'",
+    http.TOO_LARGE: "the body is longer than 1048576 bytes",
+    http.METHOD: "/score answers POST",
+    http.UNPROCESSABLE: "observed_at lies in the future",
 }
+_EXPLAIN: Final = {
+    "name": "explain", "in": "query", "required": False, "schema": {"type": "boolean", "default": False},
+    "description": "Add the strongest reasons (TreeSHAP, in log odds), or null where they would explain another score.",
+}  # fmt: skip
 
 
 def openapi(usecase: UseCase, schema: EventSchema, version: str, max_batch: int) -> dict[str, Any]:
@@ -58,27 +80,42 @@ def openapi(usecase: UseCase, schema: EventSchema, version: str, max_batch: int)
             "description": usecase.description or "Scores events with the model in office.",
         },
         "servers": [{"url": "."}],
+        # Keys are needed where the service listens to others; the empty entry is a service of this machine.
+        "security": [{}, {"bearer": []}, {"apiKey": []}],
         "paths": {
             "/score": {"post": _score(*examples)},
-            "/score/batch": {"post": _batch(examples[0], max_batch)},
+            "/score/batch": {"post": _batch("/score/batch", examples[0], max_batch)},
+            "/score/list": {"post": _batch("/score/list", examples[0], max_batch)},
+            "/events": {"post": _events(examples[0], max_batch)},
+            "/late": {"post": _late(examples[0], max_batch)},
             "/labels": {"post": _labels(examples[1], max_batch)},
-            "/model": {"get": _get("What is in office, since when, and what is refused", "Model")},
+            "/model": {"get": _get("What is in office, since when, and what is refused", "Model", "/model")},
             **_infrastructure(),
         },
-        "components": {"schemas": _schemas(event, label)},
+        "components": {
+            "schemas": _schemas(event, label),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
     }
 
 
 def _schemas(*models: type[BaseModel]) -> dict[str, Any]:
-    number, text = {"type": "number", "minimum": 0, "maximum": 1}, {"type": "string"}
+    number, text, boolean = {"type": "number", "minimum": 0, "maximum": 1}, {"type": "string"}, {"type": "boolean"}
     served = {"name": text, "version": text, "alias": text}
-    answer = {"event_id": text, "score": number, "decision": {"type": "boolean"}, "threshold": number}
+    answer = {"event_id": text, "score": number, "decision": boolean, "threshold": number, "model": _object(served)}
+    reasons = {"type": ["array", "null"], "items": {"type": "object"}}
+    explained = {**answer, "reasons": reasons, "margin": {"type": ["object", "null"]}}
     error = _object({"code": {"type": "string", "enum": sorted({kind.code for kind in http.ERRORS})}, "message": text})
     event, label = (model.model_json_schema() for model in models)
+    report = {"event": _ref("Event"), "decision": boolean, "reason": {"type": "string", "enum": list(REASONS)}}
     return {
         "Event": event,
         "Label": label,
-        "Answer": _object(answer | {"model": _object(served)}),
+        "Report": _object(report) | {"additionalProperties": False},
+        "Answer": _object(explained, list(answer)),
         "RowError": _object({"event_id": text, "error": error}),
         "Error": _object({"error": error}),
         "Accepted": _object(
@@ -98,39 +135,59 @@ def _score(event: dict[str, Any], label: dict[str, Any]) -> dict[str, Any]:
         "summary": "Score one event",
         "description": "The same id with the same body gets its first answer again, so a retry is safe.",
         "operationId": "score",
+        "parameters": [_EXPLAIN],
         "requestBody": _body(_ref("Event"), event),
-        "responses": {**answers, **_errors(_SCORING)},
+        "responses": {**answers, **_errors("/score")},
     }
 
 
-def _batch(event: dict[str, Any], max_batch: int) -> dict[str, Any]:
-    rows = {"type": "array", "items": _ref("Event"), "minItems": 1, "maxItems": max_batch}
+def _batch(path: str, event: dict[str, Any], max_batch: int) -> dict[str, Any]:
     item = {"oneOf": [_ref("Answer"), _ref("RowError")]}
+    through = "" if path == "/score/batch" else ", through BentoML's adaptive batching"
     return {
-        "summary": "Score a list of events, in the given order",
+        "summary": f"Score a list of events, in the given order{through}",
         "description": "A malformed event refuses the whole list (400, the row is named) and nothing is scored. "
         "An id that was answered before with another body fails alone: its place in the answer holds an error.",
-        "operationId": "scoreBatch",
-        "requestBody": _body(rows, [event]),
+        "operationId": "scoreBatch" if not through else "scoreList",
+        **({} if through else {"parameters": [_EXPLAIN]}),
+        "requestBody": _body(_list(_ref("Event"), max_batch), [event]),
         "responses": {
             "200": _content("One answer or error for each event, in order", {"type": "array", "items": item}),
-            **_errors((http.INVALID, *_ALWAYS, http.NOT_READY, http.TIMEOUT)),
+            **_errors(path),
         },
     }
 
 
+def _events(event: dict[str, Any], max_batch: int) -> dict[str, Any]:
+    return {
+        "summary": "Send one event that is not to be scored, or several",
+        "description": "They feed the windows and become history. Repeating one changes nothing.",
+        "operationId": "events",
+        "requestBody": _body({"oneOf": [_ref("Event"), _list(_ref("Event"), max_batch)]}, event),
+        "responses": {"200": _accepted(), **_errors("/events")},
+    }
+
+
+def _late(event: dict[str, Any], max_batch: int) -> dict[str, Any]:
+    report = {"event": event, "decision": True, "reason": "deadline"}
+    return {
+        "summary": "Report a decision that a client took by itself, or several",
+        "description": "The event feeds the windows and stands in the log as late, with this decision. "
+        "An event that was answered after all keeps its answer.",
+        "operationId": "late",
+        "requestBody": _body({"oneOf": [_ref("Report"), _list(_ref("Report"), max_batch)]}, report),
+        "responses": {"200": _accepted(), **_errors("/late")},
+    }
+
+
 def _labels(label: dict[str, Any], max_batch: int) -> dict[str, Any]:
-    rows = {"type": "array", "items": _ref("Label"), "minItems": 1, "maxItems": max_batch}
     return {
         "summary": "Say what became of one event, or of several",
         "description": "Labels are kept as statements; repeating one changes nothing. A stronger source revises a "
         "weaker one. Two statements of one source that contradict each other are both kept and the event is excluded.",
         "operationId": "labels",
-        "requestBody": _body({"oneOf": [_ref("Label"), rows]}, label),
-        "responses": {
-            "200": _content("Accepted and durable", _ref("Accepted"), {"accepted": 1, "conflicts": []}),
-            **_errors((http.INVALID, http.CONFLICT, *_ALWAYS, http.UNPROCESSABLE, http.LOG_FULL)),
-        },
+        "requestBody": _body({"oneOf": [_ref("Label"), _list(_ref("Label"), max_batch)]}, label),
+        "responses": {"200": _accepted(), **_errors("/labels")},
     }
 
 
@@ -138,19 +195,30 @@ def _infrastructure() -> dict[str, Any]:
     return {
         "/livez": {"get": _get("200 while the process lives")},
         "/readyz": {"get": _get("200 while a verified champion and its windows are there, else 503")},
-        "/metrics": {"get": _get("Prometheus metrics")},
+        "/healthz": {"get": _get("200 while the process lives")},
+        "/metrics": {
+            "get": _get("Prometheus metrics; no key is needed unless the service is told to", None, "/metrics")
+        },
     }
 
 
-def _get(summary: str, schema: str | None = None) -> dict[str, Any]:
+def _get(summary: str, schema: str | None = None, path: str = "") -> dict[str, Any]:
     answer = {"description": summary} if schema is None else _content(summary, _ref(schema))
-    return {"summary": summary, "responses": {"200": answer}}
+    return {"summary": summary, "responses": {"200": answer, **_errors(path)}}
 
 
-def _errors(kinds: Iterable[ErrorKind]) -> dict[str, Any]:
+def _accepted() -> dict[str, Any]:
+    return _content("Accepted and durable", _ref("Accepted"), {"accepted": 1, "conflicts": []})
+
+
+def _list(item: dict[str, Any], most: int) -> dict[str, Any]:
+    return {"type": "array", "items": item, "minItems": 1, "maxItems": most}
+
+
+def _errors(path: str) -> dict[str, Any]:
     """One response for each status, with an example for each code."""
     found: dict[str, Any] = {}
-    for kind in kinds:
+    for kind in ERRORS.get(path, ()):
         example = {"error": {"code": kind.code, "message": _MESSAGES.get(kind, kind.meaning)}}
         place = found.setdefault(str(kind.status), _content(kind.meaning, _ref("Error")))
         place["content"]["application/json"].setdefault("examples", {})[kind.code] = {"value": example}

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import msgspec
 
+from bentos.client_parts import REASONS, Reason
 from bentos.errors import EventError
 from bentos.event import Event
 from bentos.schema import EventSchema
 from monitoring import metrics
-
-Reason = Literal["deadline", "unreachable", "refused"]
-"""``deadline``: the time was up; ``unreachable``: no connection; ``refused``: the service did not take it."""
-REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 
 class _Report(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -98,14 +98,14 @@ class House:
 class Server:
     """A running service. ``stop`` asks, ``kill`` does not."""
 
-    def __init__(self, house: House, host: str = "127.0.0.1", **environment: str) -> None:
+    def __init__(self, house: House, host: str = "127.0.0.1", port: int = 0, **environment: str) -> None:
         self.house = house
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # One client: each new one costs 20 ms and a connection.
         self.client = httpx.Client(base_url=self.url, timeout=10.0)
         self.log = house.home / f"service-{self.port}.log"
-        self._out = self.log.open("wb")
+        self._out = self.log.open("ab")
         self.process = subprocess.Popen(
             [
                 str(Path(sys.executable).with_name("bentoml")), "serve", "bentos.service:Incumbent",
