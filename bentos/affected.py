@@ -121,7 +121,10 @@ def list_affected(
             out.writerow(line)
             if len(first) < SHOWN:
                 first.append(line)
-    found = replace(Affected(from_version, to_version, since.isoformat(), rows=tuple(first)), **counts)
+    found = Affected(
+        from_version, to_version, since.isoformat(), counts["answered"], counts["call"], counts["review"],
+        counts["unknown"], counts["rescored"], rows=tuple(first),
+    )  # fmt: skip
     if not (found.call or found.review or found.unknown):
         scratch.unlink()
         return found

@@ -27,6 +27,7 @@ from bentos.release_run import (
     verified_apart,
 )
 from bentos.release_steps import LEASE_SECONDS, Check, Desk
+from bentos.returning import replaced_external, return_to_external
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.usecase import UseCase
 from monitoring.gates import Verdict
@@ -96,6 +97,8 @@ def promote(
     def look() -> None:
         _matches(desk, from_version, to.version)
         refuse_barred(store, to)
+        if usecase.promotion.approval == "required" and not preview:
+            require_approved(store, usecase, verdict)
         if (held := why_held(usecase.promotion, usecase.zone, now)) is not None:
             raise PromotionHeld(held)
 
@@ -116,7 +119,7 @@ def rollback(
     patience: float = LEASE_SECONDS + 5,
     check: Check | None = None,
 ) -> Outcome:
-    """Put ``@previous`` back into office and bar the version that leaves it.
+    """Put ``@previous``, or the external incumbent that was replaced, back into office; bar who leaves it.
 
     Args:
         registry, store: where roles and journal are.
@@ -144,6 +147,8 @@ def rollback(
     try:
         if not preview and store.orders.standing(model).pin is not None:
             reconcile(registry, store, model, usecase=usecase, actor=actor, now=now, reason=reason)
+        if replaced_external(desk, usecase):
+            return return_to_external(desk, usecase, actor, reason, now, preview, patience)
         wanted = _rollback_request(desk, actor, reason, now)
 
         def look() -> None:
@@ -214,6 +219,14 @@ def _promotes(verdict: Verdict) -> None:
     if verdict.kind != "comparison" or not verdict.promotes:
         why = verdict.reasons[0] if verdict.reasons else "it names no reason"
         raise ReleaseError(f"the verdict says {verdict.outcome!r}, which promotes nobody: {why}")
+
+
+def require_approved(store: Store, usecase: UseCase, verdict: Verdict) -> None:
+    """Raise ``ReleaseError`` unless a person approved this very verdict."""
+    from bentos.approval import approved_by
+
+    if approved_by(store, usecase.name, verdict) is None:
+        raise ReleaseError("this use case requires a person's approval, and nobody has approved this verdict")
 
 
 def refuse_barred(store: Store, to: ModelRef) -> None:

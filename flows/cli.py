@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "exporter": ("service", "serve what the database tells as Prometheus metrics"),
     "keys": ("keys", "make, list and revoke API keys"),
     "labels": ("data", "import late labels"),
+    "replay": ("replays", "send a window of a source through a running service, in order"),
     "windows": ("data", "import history, so that windows start warm"),
     "drift": ("decisions", "compare a window with the champion's reference"),
     "compare": ("decisions", "compare challenger and champion on matured traffic"),

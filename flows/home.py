@@ -29,7 +29,7 @@ QUIET = {
 
 # A profile, an address or a metrics folder of the user's own must not leak in; how things are logged may.
 _FOREIGN = ("PREFECT_", "PROMETHEUS_MULTIPROC_DIR")
-_KEPT = ("PREFECT_LOGGING_",)
+_KEPT = ("PREFECT_LOGGING_", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
 
 PURPOSES = ("training", "monitoring", "release", "inference", "labels")
 """Tags that group deployments in the Prefect UI."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from prefect import flow
 
 from bentos.release import promote
+from flows.approval import approved_verdict
 from flows.house import open_house
 from flows.outcome import Outcome
 from flows.recording import recorded
@@ -20,6 +21,8 @@ def promotion(
 ) -> Outcome:
     """Put the challenger in office, if the latest stored comparison says promote.
 
+    Where the use case requires approval, the run is suspended until a person answers its form.
+
     Args:
         usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
         as_of: Business time of the request; later verdicts are not looked at. Empty takes now.
@@ -30,6 +33,8 @@ def promotion(
     with recorded(house, "promotion", as_of) as run:
         require_reason(preview, reason)
         verdict = latest_verdict(house.store, house.usecase, run.as_of)
+        if not preview:
+            verdict = approved_verdict(house, run, verdict)
         done = promote(
             house.registry, house.store, verdict,
             usecase=house.usecase, actor=house.actor, now=run.as_of, reason=reason, preview=preview, wait_seconds=10.0,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from prefect import Flow
 from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
 from prefect.states import Completed, State
 
 from flows.artifacts import publish
@@ -89,6 +90,9 @@ def recorded(house: House, flow: str, as_of: datetime | None) -> Iterator[FlowRu
     _write(run, "running", "")
     try:
         yield run
+    except Pause:
+        _write(run, "running", "suspended: waits for a person")
+        raise
     except BaseException as exc:
         # What went wrong matters more than that it could not be written down.
         with suppress(MonitoringError):

@@ -121,10 +121,23 @@ class Stack:
                            health=f"{self.urls['prefect']}/health")  # fmt: skip
 
     def start_worker(self) -> Child:
-        """Make the work pool, deploy everything in ``prefect.yaml``, start one process worker."""
+        """Make the work pool, deploy everything in ``prefect.yaml``, start one process worker.
+
+        Raises:
+            FlowRefused: promotions need approval, and the server would let anybody approve.
+        """
+        self._guard_approvals()
         self.prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
         self.prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(PROJECT / "prefect.yaml"))
         return self._start("prefect-worker", [program("prefect"), "worker", "start", "--pool", POOL, "--name", "local"])
+
+    def _guard_approvals(self) -> None:
+        from bentos.usecase import load_usecase
+
+        if load_usecase(self.home.settings.usecase).promotion.approval == "required":
+            from flows.approval import require_guarded_server
+
+            require_guarded_server(self.ports.host)
 
     def start_service(self, *, vacant: bool = False) -> Child:
         """Start the Bento; it is ready once a verified champion is loaded and the windows are warm.

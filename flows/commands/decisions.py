@@ -22,6 +22,9 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     if name in ("promote", "rollback"):
         parser.add_argument("--reason", default="", help="why, in a few words; without it only a preview is shown")
         parser.add_argument("--preview", action="store_true", help="show what would be written, change nothing")
+    if name == "promote":
+        parser.add_argument("--emergency", action="store_true", help="without a verdict, by the keys of two people")
+        parser.add_argument("--key-file", action="append", default=[], metavar="FILE", help="a file with a key; twice")
 
 
 def run(args: argparse.Namespace) -> Reply:
@@ -33,6 +36,8 @@ def run(args: argparse.Namespace) -> Reply:
         return _new_plan(args, as_of)
     if args.command == "compare":
         return run_flow(args, "comparison", "comparison", as_of=as_of, html=args.html)
+    if args.command == "promote" and args.emergency:
+        return _emergency(args)
     module = "promotion" if args.command == "promote" else "rollback"
     preview = args.preview or not args.reason.strip()
     return run_flow(args, module, module, as_of=as_of, preview=preview, reason=args.reason)
@@ -50,3 +55,23 @@ def _new_plan(args: argparse.Namespace, as_of: datetime | None) -> Reply:
     data = {"comparison": made.id, "plan_hash": made.plan_hash, "plan": made.plan.to_json()}
     text = f"{duel.challenger} against {duel.champion} starts anew on {made.plan.first_day}, plan {made.plan_hash[:16]}"
     return Reply(data, text)
+
+
+def _emergency(args: argparse.Namespace) -> Reply:
+    """The challenger takes office without a verdict; two people answer for it."""
+    from dataclasses import asdict
+
+    from bentos.break_glass import promote_emergency, two_people
+    from bentos.keys import KeyRing
+    from bentos.tokens import tokens
+    from flows.house import machine_now, open_house
+
+    enter_home(args)
+    house, now = open_house(args.usecase), machine_now()
+    keys = two_people(KeyRing.load(house.settings.keys_file), tokens(args.key_file, 2), now)
+    done = promote_emergency(
+        house.registry, house.store, house.registry.resolve(house.model, "challenger"), keys, usecase=house.usecase,
+        actor=house.actor, reason=args.reason, now=now, preview=args.preview, wait_seconds=10.0,
+    )  # fmt: skip
+    due = now + house.usecase.promotion.emergency_review
+    return Reply(asdict(done), f"{done.message}; a third person must review it by {due:%Y-%m-%d %H:%M} UTC")
