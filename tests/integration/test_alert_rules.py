@@ -1,0 +1,113 @@
+"""The alert rules: each has severity, runbook, one case that fires and one that does not, run by promtool."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from monitoring.catalogue import CATALOGUE
+from tests.system import system_program
+
+PROJECT = Path(__file__).resolve().parents[2]
+FOLDER = PROJECT / "monitoring" / "prometheus"
+NAMED = {
+    "ErrorBudgetBurnFast", "ErrorBudgetBurn", "ErrorBudgetBurnSlow", "NotReady", "ModelStale", "AliasServedMismatch",
+    "ChallengerErrors", "PredictionLogDropped", "PredictionLogOldest", "SpoolDisk", "DriftSevere", "DriftAbsent",
+    "RecallDrop", "FlowFailed", "PromotionStuck", "LabelLag", "ScrapeDown", "ProcessCpu", "ProcessMemory", "Watchdog",
+}  # fmt: skip
+"""What was promised; more may exist."""
+
+
+def read(file: Path) -> Any:
+    return yaml.safe_load(file.read_text())
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    found = [rule for group in read(FOLDER / "rules.yml")["groups"] for rule in group["rules"]]
+    assert len({rule["alert"] for rule in found}) == len(found)
+    return {rule["alert"]: rule for rule in found}
+
+
+def run(*words: str) -> str:
+    program = system_program(words[0], {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}[words[0]])
+    done = subprocess.run([program, *words[1:]], cwd=PROJECT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_promised_alert_exists() -> None:
+    assert set(alerts()) >= NAMED
+
+
+@pytest.mark.parametrize("name", sorted(alerts()))
+def test_an_alert_has_severity_summary_and_a_section_of_the_runbook(name: str) -> None:
+    rule = alerts()[name]
+    assert rule["labels"]["severity"] in ({"none"} if name == "Watchdog" else {"page", "ticket"})
+    assert len(rule["annotations"]["summary"]) > 20
+    page, _, anchor = rule["annotations"]["runbook"].partition("#")
+    headings = re.findall(r"^## (\w+)$", (PROJECT / page).read_text(), flags=re.MULTILINE)
+    assert anchor in {heading.lower() for heading in headings}
+
+
+def test_every_alert_has_a_case_that_fires_and_one_that_is_silent() -> None:
+    cases: dict[str, set[bool]] = {}
+    for file in sorted((FOLDER / "tests").glob("*.yml")):
+        for case in read(file)["tests"]:
+            for asked in case["alert_rule_test"]:
+                cases.setdefault(asked["alertname"], set()).add(bool(asked["exp_alerts"]))
+    wanted = {name: {True, False} for name in alerts()} | {"Watchdog": {True}}
+    assert cases == wanted
+
+
+@pytest.mark.needs_prometheus
+def test_the_cases_hold() -> None:
+    files = sorted(str(file) for file in (FOLDER / "tests").glob("*.yml"))
+    assert run("promtool", "test", "rules", *files).count("SUCCESS") == len(files)
+
+
+@pytest.mark.needs_prometheus
+def test_a_rule_that_never_fires_fails_its_case(tmp_path: Path) -> None:
+    program = system_program("promtool", "prometheus")
+    for file in ("rules.yml", "recording.yml", "tests/serving.yml"):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        text = (FOLDER / file).read_text().replace("expr: incumbent_ready == 0", "expr: incumbent_ready == 7")
+        (tmp_path / file).write_text(text)
+    cases = str(tmp_path / "tests" / "serving.yml")
+    done = subprocess.run([program, "test", "rules", cases], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "NotReady" in done.stdout + done.stderr
+
+
+@pytest.mark.needs_prometheus
+def test_prometheus_and_alertmanager_accept_their_files() -> None:
+    run("promtool", "check", "config", str(FOLDER / "prometheus.yml"))
+    config = str(PROJECT / "deploy" / "alertmanager.yml")
+    run("amtool", "check-config", config)
+    for name, rule in alerts().items():
+        severity = rule["labels"]["severity"]
+        labels = [f"alertname={name}", f"severity={severity}"]
+        receiver = run("amtool", "config", "routes", "test", f"--config.file={config}", *labels).strip()
+        assert receiver == ("watchdog" if name == "Watchdog" else severity)
+
+
+def test_rules_ask_only_for_metrics_that_somebody_exports() -> None:
+    texts = [(FOLDER / file).read_text() for file in ("rules.yml", "recording.yml")]
+    asked = set(re.findall(r"\b(incumbent_\w+)", "\n".join(texts)))
+    known = {metric.full_name + ("_total" if metric.kind == "counter" else "") for metric in CATALOGUE}
+    own = {"incumbent_exporter_database_up", "incumbent_request_total", "incumbent_request_duration_seconds_bucket"}
+    assert asked - known - own - _of_the_service() == set()
+
+
+def _of_the_service() -> set[str]:
+    from monitoring import metrics, processload
+
+    found = set()
+    for instrument in [*vars(metrics).values(), *vars(processload).values()]:
+        if hasattr(instrument, "describe") and not isinstance(instrument, type):
+            found |= {one.name + ("_total" if one.type == "counter" else "") for one in instrument.describe()}
+    return found
