@@ -150,7 +150,8 @@ def makers(store: Store, usecase: str, model: str, version: str) -> frozenset[st
 
 
 def _may_answer(store: Store, usecase: str, request: ApprovalRequest, owner: str, now: datetime) -> None:
-    state = request.state(now)
+    here = [known for known in requests(store, usecase, request.model) if known.decision == request.decision]
+    state = here[0].state(now) if here else "unknown"
     if state != "open":
         raise ReleaseError(f"request {request.id} is {state}; the next run of the promotion asks again")
     version = ModelRef.parse(request.verdict.challenger).version
