@@ -85,10 +85,12 @@ class Forker:
         self._fork: Fork | None = None
         self._said = ""
 
-    @property
-    def external(self) -> bool:
-        """Whether the external incumbent was put back into office."""
-        return self._policy is not None and self._policy.mode == EXTERNAL
+    def returned_from(self, holder: Holder | None) -> bool:
+        """Whether the external incumbent was put back in the place of this holder."""
+        policy = self._policy
+        return holder is not None and policy is not None and (policy.mode, policy.challenger) == (
+            EXTERNAL, holder.ref.version,
+        )  # fmt: skip
 
     def read(self, text: str | None) -> None:
         """Take the registry's policy; one that cannot be read counts as none, and is shown."""

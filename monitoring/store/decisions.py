@@ -24,7 +24,7 @@ from monitoring.store.tables import decisions, operations, roles
 
 GENESIS: Final = "0" * 64
 _CHAIN_LOCK: Final = 4_823_003
-_BARRING: Final = ("rollback.champion_set", "rollback.pinned")
+_BARRING: Final = ("rollback.champion_set", "rollback.pinned", "rollback.external")
 _UNBARRING: Final = ("unbar", "comparison.opened")
 _COLUMNS: Final = ("seq", "usecase", "kind", "payload", "actor", "at", "recorded_at", "prev_hash", "hash")
 

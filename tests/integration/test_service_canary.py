@@ -33,11 +33,12 @@ MODELS = {"1": tiny_model(seed=1, threshold=0.1), "2": tiny_model(seed=2, thresh
 
 
 @contextlib.contextmanager
-def scribing(house: House) -> Iterator[None]:
+def scribing(house: House, **changes: str) -> Iterator[None]:
     """A scribe that ships and scores in shadow."""
     log = (house.home / "scribe.log").open("wb")
     command = [sys.executable, "-m", "bentos.scribe", "--poll", "0.05"]
-    process = subprocess.Popen(command, cwd=PROJECT, env=house.environment(), stdout=log, stderr=subprocess.STDOUT)
+    environment = house.environment(**changes)
+    process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         yield
     finally:

@@ -1,0 +1,108 @@
+"""The way back from a model to the external incumbent that it replaced.
+
+An alias cannot point at a column, so the office is vacated: a line in the chain of decisions says so,
+the routing policy says that it is meant (a service keeps its champion when an alias is merely gone),
+and the alias is cleared. Each step may be done again.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from bentos.errors import NothingToRollBack
+from bentos.release_run import Outcome, held_lease
+from bentos.release_steps import Desk
+from bentos.routing import EXTERNAL, RoutingPolicy
+from bentos.usecase import UseCase
+from monitoring.store import RoleChange
+
+RETURN: Final = "rollback.external"
+"""Kind of the decision; the version that leaves office is barred by it."""
+_ASK_SECONDS: Final = 0.1
+
+
+def replaced_external(desk: Desk, usecase: UseCase) -> bool:
+    """Whether the model in office took it over from the external incumbent, and nothing came between.
+
+    Raises:
+        RegistryUnavailable, StoreUnavailable: ask again.
+    """
+    if usecase.incumbent is None:
+        return False
+    here = desk.holder("champion")
+    ended = [operation for operation in desk.store.journal.recent(desk.model) if operation.state == "DONE"]
+    if here is None or not ended:
+        return False
+    last = ended[0]
+    return last.kind == "promotion" and last.from_version is None and last.to_version == here
+
+
+def return_to_external(
+    desk: Desk, usecase: UseCase, actor: str, reason: str, now: datetime, preview: bool, patience: float
+) -> Outcome:
+    """Let the external score answer again, and bar the model that leaves.
+
+    Raises:
+        NothingToRollBack: the model in office did not replace the external incumbent.
+        ReleaseError: another release is under way.
+    """
+    steps = ("@champion cleared", f"{_name(usecase)} answers")
+    if preview:
+        version = _leaving(desk, usecase)
+        return _outcome(desk, usecase, version, steps, preview=True)
+    with held_lease(desk, actor, patience) as lease:
+        version = _leaving(desk, usecase)
+        if desk.journalled("champion") is not None:
+            payload = {"model": desk.model, "from_version": version, "to_version": EXTERNAL, "reason": reason}
+            change = RoleChange(desk.model, "champion", None)
+            desk.store.decisions.append(usecase.name, RETURN, payload, actor, now, [change])
+        desk.store.journal.check(lease)
+        meant = RoutingPolicy(
+            EXTERNAL, desk.model, EXTERNAL, version, (), desk.model, None, datetime.now(UTC), actor, reason
+        )
+        desk.registry.set_routing(desk.model, meant)
+        desk.registry.clear(desk.model, "champion")
+    return _outcome(desk, usecase, version, steps, acknowledged=_acknowledged(desk))
+
+
+def _leaving(desk: Desk, usecase: UseCase) -> str:
+    version = desk.holder("champion")
+    if version is None or not replaced_external(desk, usecase):
+        raise NothingToRollBack(f"{desk.model} has no model in office that replaced the external incumbent")
+    return version
+
+
+def _acknowledged(desk: Desk) -> bool | None:
+    """Whether every live replica lets the external score answer; none when there is nobody to ask."""
+    deadline = time.monotonic() + desk.wait_seconds
+    while True:
+        serving = [replica.version for replica in desk.store.serving.live(desk.usecase)]
+        if not serving or all(version == "0" for version in serving):
+            return True if serving else None
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_ASK_SECONDS)
+
+
+def _outcome(
+    desk: Desk,
+    usecase: UseCase,
+    version: str,
+    steps: tuple[str, ...],
+    *,
+    preview: bool = False,
+    acknowledged: bool | None = None,
+) -> Outcome:
+    message = f"rollback of {desk.model}: version {version} -> external score {_name(usecase)}"
+    state = "PLANNED" if preview else "DONE"
+    return Outcome(
+        "rollback", desk.usecase, desk.model, version, EXTERNAL,
+        state=state, preview=preview, acknowledged=acknowledged, steps=steps,
+        message=f"preview: {message}" if preview else message,
+    )  # fmt: skip
+
+
+def _name(usecase: UseCase) -> str:
+    return "" if usecase.incumbent is None else repr(usecase.incumbent.column)
