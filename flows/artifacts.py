@@ -52,6 +52,15 @@ def summary_of(outcome: Outcome) -> str:
     if outcome.figures:
         lines += ["", "| figure | value |", "|---|---|"]
         lines += [f"| {name} | {_cell(value)} |" for name, value in outcome.figures]
+    if outcome.checks and outcome.appendix:
+        lines += ["", "## What decides", "", "| check | value | limit | status | |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {c.name} | {_cell(c.value)} | {_cell(c.threshold)} | {c.status} | {_cell(c.detail)} |"
+            for c in outcome.checks
+        ]
+    if outcome.appendix:
+        lines += ["", "## Appendix: not used in the decision", "", "| figure | value |", "|---|---|"]
+        lines += [f"| {name} | {_cell(value)} |" for name, value in outcome.appendix]
     return "\n".join(lines) + "\n"
 
 

@@ -111,7 +111,9 @@ class House:
 
         result = found.result
         name = f"{result.champion}-{result.challenger}-{result.as_of:%Y%m%dT%H%M}.html".replace("/", "-")
-        return write_comparison_report(self.settings.reports / "comparison" / name, result, found.verdict)
+        return write_comparison_report(
+            self.settings.reports / "comparison" / name, result, found.verdict, found.warnings
+        )
 
     def last_day(self, as_of: datetime) -> TimeWindow:
         """The last whole business day before ``as_of``."""

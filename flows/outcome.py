@@ -27,6 +27,7 @@ class Outcome:
         checks: what was compared with which limit.
         figures: rows of name and value to show beside the summary.
         report: an HTML page, or none.
+        appendix: rows of name and value that are not used in the decision; shown last and marked so.
     """
 
     flow: str
@@ -37,6 +38,7 @@ class Outcome:
     checks: Sequence[Check] = ()
     figures: Sequence[tuple[str, object]] = ()
     report: Path | None = None
+    appendix: Sequence[tuple[str, object]] = ()
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object."""

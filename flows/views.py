@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.figures import appendix_of
 from flows.outcome import Outcome, Status
 from flows.steps.watching import DriftFinding, drifted_features
 from monitoring.calendar import TimeWindow
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from flows.steps.labelfile import LabelFile
     from flows.steps.renewal import Renewal
     from flows.steps.train import EvaluationOutcome, TrainingOutcome
-    from flows.steps.turn import Routing
     from monitoring.store import LabelResult
 
 Figures = list[tuple[str, object]]
@@ -109,17 +109,23 @@ def comparison_view(found: Comparison, as_of: datetime, page: Path | None = None
     verdict, result = found.verdict, found.result
     summary = f"{verdict.outcome.replace('_', ' ')}: {verdict.challenger} against {verdict.champion}. {_first(verdict)}"
     figures: Figures = [("matured days", result.days), ("rows", result.rows), ("positives", result.positives)]
-    figures += [("recall of the champion", _interval(result.recall_champion))]
-    figures += [("recall of the challenger", _interval(result.recall_challenger))]
-    figures += [(f"cost of the champion, {result.currency}", _interval(result.cost_champion))]
-    figures += [(f"cost of the challenger, {result.currency}", _interval(result.cost_challenger))]
     figures += [("days in shadow", found.shadow_days), ("days still needed", verdict.days_needed)]
     figures += [("plan", f"{verdict.plan_hash[:16]}, from {found.stored.plan.first_day}")]
     figures += [("warning", text) for text in found.warnings]
     if retired:
         figures += [("retired", f"{verdict.challenger} has left shadow")]
     status: Status = "insufficient_data" if result.days == 0 else "done"
-    return Outcome("comparison", status, summary.strip(), as_of, found.to_json(), verdict.checks, figures, page)
+    return Outcome(
+        "comparison",
+        status,
+        summary.strip(),
+        as_of,
+        found.to_json(),
+        verdict.checks,
+        figures,
+        page,
+        appendix_of(result),
+    )
 
 
 def release_view(done: Release, as_of: datetime, verdict: Verdict | None = None) -> Outcome:
@@ -175,39 +181,6 @@ def retraining_view(renewal: Renewal, as_of: datetime, trained: Outcome | None =
         return Outcome("retraining", "done", f"no retraining: {renewal.reason}", as_of, data)
     summary = f"retrained ({renewal.reason or 'forced'}): {trained.summary}"
     return Outcome("retraining", trained.status, summary, as_of, data, trained.checks, trained.figures)
-
-
-def canary_view(found: Routing, as_of: datetime) -> Outcome:
-    """The routing: what was changed, who answers what, what the guard of a ramp says."""
-    said = found.to_json()
-    seen = found.look
-    parts = [found.done] if found.done else []
-    if seen is not None:
-        parts.append(f"ramp {seen.event} at {seen.share:.0%}: {'; '.join(seen.reasons)}")
-    if not parts:
-        parts.append(f"{said['mode']}: the challenger answers {said['share']:.0%} of the entities")
-    if said["sample_ratio"]["mismatch"]:
-        parts.append("ALARM: sample-ratio mismatch; no figure of the arms can be compared")
-    figures: Figures = [
-        (f"arm {arm['arm']}", f"{arm['n']} events, alert rate {_rate(arm['alert_rate'])}, {arm['units']} units")
-        for arm in said["arms"]
-    ]
-    figures += [(f"replica {name}", _applied(replica)) for name, replica in said["replicas"].items()]
-    if found.report is not None:
-        figures.append(("sample-ratio p", said["sample_ratio"]["p"]))
-    status: Status = "refused" if seen is not None and seen.event == "returned" else "done"
-    checks = () if seen is None else seen.checks
-    return Outcome("canary", status, ". ".join(parts), as_of, said, checks, figures)
-
-
-def _rate(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4f}"
-
-
-def _applied(replica: dict[str, Any]) -> str:
-    if replica["problem"]:
-        return f"champion answers all: {replica['problem']}"
-    return f"challenger at {replica['share']:.0%}"
 
 
 _SHOWN = ("average_precision", "auc_roc", "recall", "precision", "false_positive_rate", "cost", "calibration_error")

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from monitoring.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap
 from monitoring.cost import Prices
@@ -29,8 +29,9 @@ from monitoring.intervals import (
     sign_flip_p,
     tango_interval,
     tango_t,
+    unpaired_t_p,
 )
-from monitoring.measured import Measured, finite
+from monitoring.measured import Measured
 from monitoring.policies import PromotionPolicy
 from monitoring.ranking import DeLong, Ranking, RankTable, auc_of, average_precision, delong
 
@@ -151,6 +152,7 @@ class Appendix:
         matched: recall of both at ``matched_alerts`` alerts; a lower threshold alone gains nothing here.
         discordant_false_alarms: false alarms of the challenger only, of the champion only.
         groups: where the models disagree, by segment and by amount.
+        note: says that none of this is used in the decision.
         clustered_by: ``entity`` where entities recur and gave a wider interval of the recall, else ``day``.
     """
 
@@ -174,6 +176,7 @@ class Appendix:
     auc: PairedFigure = PairedFigure(None, None, Measured(None))
     groups: tuple[DiscordantGroup, ...] = ()
     clustered_by: str = "day"
+    note: str = NOT_USED
 
 
 def build_appendix(
@@ -194,8 +197,9 @@ def build_appendix(
     alerts, flags = matched_flags(rows, rankings, alert_rate)
     at_equal = rows.matched(flags)
     margin = policy.recall_non_inferiority_margin or 0.0
-    tango_p = float(stats.norm.sf(tango_t(only_b, only_a, positives, -margin))) if positives else None
+    tango_p = float(special.ndtr(-tango_t(only_b, only_a, positives, -margin))) if positives else None
     recall = ratio_of(rows, "hit_a", "y", "hit_b", "y")
+    ranked = _ranked(rows, rankings, repetitions, seed)
     return Appendix(
         recall=recall,
         precision=ratio_of(rows, "hit_a", "flag_a", "hit_b", "flag_b"),
@@ -215,7 +219,8 @@ def build_appendix(
         discordant_false_alarms=(rows.total(4), rows.total(2)),
         groups=groups,
         clustered_by="day" if recall.clusters == len(rows.days) else "entity",
-        **_ranked(rows, rankings, repetitions, seed),
+        average_precision=ranked["average_precision"],
+        auc=ranked["auc"],
     )
 
 
@@ -235,9 +240,7 @@ def legacy_p(rows: PairedRows) -> float | None:
     if len(positives) < 2 or not positives.all():
         return None
     recalls = [rows.daily(name) / positives for name in ("hit_a", "hit_b")]
-    if all(np.ptp(recall) == 0.0 for recall in recalls):
-        return None
-    return finite(float(stats.ttest_ind(recalls[1], recalls[0]).pvalue))
+    return unpaired_t_p(recalls[1], recalls[0])
 
 
 def matched_flags(

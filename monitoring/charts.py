@@ -11,6 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 WIDTH, HEIGHT = 720, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 12, 12, 28
+_BAR_LEFT, _BAR_ROW, _LABEL = 190, 34, 28
 COLOURS = ("#0b5cad", "#c2410c", "#4d7c0f")
 
 
@@ -62,6 +63,31 @@ def chart(
     for colour, line in zip(COLOURS, lines, strict=False):
         parts += _path(scale, line, colour)
     return "".join((*parts, "</svg>", _legend(lines, band)))
+
+
+def bars(groups: Sequence[tuple[str, float, float]], names: tuple[str, str]) -> str:
+    """Two horizontal bars for each group, with their numbers.
+
+    Args:
+        groups: label and the two values, none below zero.
+        names: of the two series.
+    """
+    if not any(a or b for _, a, b in groups):
+        return "<p>Nothing to draw yet.</p>"
+    most, room = max(max(a, b) for _, a, b in groups), WIDTH - _BAR_LEFT - 60
+    parts = [f'<svg viewBox="0 0 {WIDTH} {len(groups) * _BAR_ROW + 8}" role="img">']
+    for row, (label, *pair) in enumerate(groups):
+        top = row * _BAR_ROW + 4
+        text = label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}…"
+        parts.append(f'<text x="{_BAR_LEFT - 8}" y="{top + 18}" text-anchor="end">{escape(text)}</text>')
+        for place, (value, colour) in enumerate(zip(pair, COLOURS, strict=False)):
+            y, width = top + place * 13, room * value / most
+            parts.append(f'<rect x="{_BAR_LEFT}" y="{y}" width="{width:.1f}" height="11" fill="{colour}"/>')
+            parts.append(f'<text x="{_BAR_LEFT + width + 5:.1f}" y="{y + 10}">{value:,.0f}</text>')
+    legend = " ".join(
+        f'<span style="color:{c}">■ {escape(name)}</span>' for c, name in zip(COLOURS, names, strict=False)
+    )
+    return "".join((*parts, "</svg>", f'<p class="legend">{legend}</p>'))
 
 
 def _scale(values: Sequence[float], count: int) -> Scale:

@@ -66,7 +66,7 @@ def lan_demets_mean(values: ArrayLike, alpha: float, decision_days: tuple[int, .
     n, mean, sd, t = summary(blocked(used, size))
     half = None
     if look is not None and sd is not None and t is not None and n > 1:
-        half = _multiplier(n, boundaries(decision_days, alpha)[look]) * sd / math.sqrt(n)
+        half = multiplier(n, boundaries(decision_days, alpha)[look]) * sd / math.sqrt(n)
     low, high = (None, None) if half is None or mean is None else (mean - half, mean + half)
     return AnytimeT(n, mean, sd, t, None, None, low, high, size, correlation, alpha, planned)
 
@@ -87,7 +87,7 @@ def lan_demets_ratio(
     high: float | None = None
     if look is not None:
         size, bound = at_zero.block, boundaries(decision_days, alpha)[look]
-        low, high = fieller(blocked(top, size), blocked(base, size), _multiplier(at_zero.n, bound))
+        low, high = fieller(blocked(top, size), blocked(base, size), multiplier(at_zero.n, bound))
         if not np.any(top):
             low, high = no_difference(total, alpha)
     return AnytimeT(
@@ -102,8 +102,8 @@ def next_decision_day(days: int, decision_days: Sequence[int]) -> int | None:
     return later[0] if later else None
 
 
-def _multiplier(n: int, bound: float) -> float:
-    """The t quantile with the normal tail of ``bound``: the spread is estimated from n values."""
+def multiplier(n: int, bound: float) -> float:
+    """The t quantile with the normal tail of ``bound``, because the spread is estimated from n values."""
     if n < 2:
         return math.inf
     tail = float(special.ndtr(-bound))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special, stats
+from scipy import special
 
 from monitoring.measured import UNKNOWN, Measured, finite
 
@@ -56,6 +56,11 @@ class RatioDifference:
     clusters: int
 
     @property
+    def measured(self) -> Measured:
+        """The difference with its bounds."""
+        return Measured(self.difference, self.low, self.high)
+
+    @property
     def width(self) -> float:
         """Length of the interval; infinite when there is none."""
         if self.low is None or self.high is None:
@@ -89,8 +94,8 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> MeanTest:
     if mean is None or not sd > 0.0 or not math.isfinite(sd):
         return MeanTest(n, finite(mean), None, None, None, None, None)
     se = sd / math.sqrt(n)
-    half = float(stats.t.ppf(0.5 + confidence / 2.0, n - 1)) * se
-    p = float(2.0 * stats.t.sf(abs(mean / se), n - 1))
+    half = float(special.stdtrit(n - 1, 0.5 + confidence / 2.0)) * se
+    p = float(2.0 * special.stdtr(n - 1, -abs(mean / se)))
     return MeanTest(n, mean, se, mean / se, p, mean - half, mean + half)
 
 
@@ -164,6 +169,8 @@ def tango_interval(b: int, c: int, n: int, confidence: float = 0.95) -> Measured
 
 def _root(f: Callable[[float], float], left: float, right: float, edge: float) -> float:
     """The crossing between two ends of opposite sign, or the edge of the range where there is none."""
+    from scipy import optimize  # as slow to import as everything else together
+
     if left >= right or f(left) * f(right) > 0:
         return edge
     return float(optimize.brentq(f, left, right, xtol=1e-14))
@@ -178,11 +185,26 @@ def mcnemar(b: int, c: int) -> McNemar:
     n, small = b + c, min(b, c)
     if n == 0:
         return McNemar(b, c, 1.0, 1.0, None, None)
-    exact = min(1.0, 2.0 * float(stats.binom.cdf(small, n, 0.5)))
+    tail = float(special.bdtr(small, n, 0.5))
+    exact = min(1.0, 2.0 * tail)
     # b = c makes the doubled tail exceed one; the mid-p is then one by symmetry of the formula.
-    mid = 2.0 * float(stats.binom.cdf(small, n, 0.5)) - float(stats.binom.pmf(small, n, 0.5))
+    mid = 2.0 * tail - math.exp(_log_choose(n, small) - n * math.log(2.0))
     chi2 = (b - c) ** 2 / n
-    return McNemar(b, c, exact, min(1.0, mid), chi2, float(stats.chi2.sf(chi2, 1)))
+    return McNemar(b, c, exact, min(1.0, mid), chi2, float(special.chdtrc(1, chi2)))
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def unpaired_t_p(first: np.ndarray, second: np.ndarray) -> float | None:
+    """Two-sided p of Student's t for two independent samples of equal variance; ``None`` without spread."""
+    n, m = len(first), len(second)
+    pooled = ((n - 1) * float(first.var(ddof=1)) + (m - 1) * float(second.var(ddof=1))) / (n + m - 2)
+    if not pooled > 0.0:
+        return None
+    t = (float(first.mean()) - float(second.mean())) / math.sqrt(pooled * (1.0 / n + 1.0 / m))
+    return float(2.0 * special.stdtr(n + m - 2, -abs(t)))
 
 
 def sign_flip_p(values: ArrayLike, seed: int = 0) -> float | None:
@@ -234,8 +256,8 @@ def _ratio_difference(
     se = math.sqrt(groups / (groups - 1) * float(np.sum((u_b - u_a) ** 2))) if groups > 1 else 0.0
     if not se > 0.0:
         return RatioDifference(a, b, difference, None, None, None, None, None, groups)
-    half = float(stats.t.ppf(0.5 + confidence / 2.0, groups - 1)) * se
-    p = float(2.0 * stats.t.sf(abs(difference / se), groups - 1))
+    half = float(special.stdtrit(groups - 1, 0.5 + confidence / 2.0)) * se
+    p = float(2.0 * special.stdtr(groups - 1, -abs(difference / se)))
     return RatioDifference(a, b, difference, se, difference / se, p, difference - half, difference + half, groups)
 
 

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from monitoring.appendix import LEGACY_NOTE, NOT_USED, Appendix
-from monitoring.charts import Line, chart
+from monitoring.charts import Line, bars, chart
 from monitoring.gates import Check, Verdict
 from monitoring.intervals import RatioDifference
 from monitoring.measured import Measured
@@ -24,19 +24,22 @@ STYLE = """
 .incumbent h1{font-size:1.5rem;margin:.2rem 0}.incumbent h2{font-size:1.1rem;margin:1.6rem 0 .4rem}
 .incumbent table{border-collapse:collapse;width:100%}
 .incumbent td,.incumbent th{border-bottom:1px solid #ddd;padding:.25rem .5rem;text-align:left;vertical-align:top}
-.incumbent .n{text-align:right;font-variant-numeric:tabular-nums}
+.incumbent .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 .incumbent .PASS,.incumbent .none{color:#166534}.incumbent .FAIL,.incumbent .severe{color:#b91c1c;font-weight:600}
 .incumbent .INSUFFICIENT,.incumbent .warning{color:#92400e}
 .incumbent svg{width:100%;height:auto;font-size:11px}.incumbent .legend,.incumbent .note{color:#555;font-size:.85rem}
+.incumbent h3{font-size:1rem;margin:1.2rem 0 .3rem}.incumbent .appendix{margin-top:2.5rem;border-top:3px solid #ddd}
 .incumbent .outcome{font-size:1.2rem;font-weight:600}
 @media print{.incumbent{max-width:none}.incumbent h2{break-after:avoid}}
+@media print{.incumbent .appendix{break-before:page;border:0}}
 @media print{.incumbent table,.incumbent svg{break-inside:avoid}}
 """
 
 
-def write_comparison_report(path: Path, result: PairedResult, verdict: Verdict) -> Path:
+def write_comparison_report(path: Path, result: PairedResult, verdict: Verdict, warnings: Sequence[str] = ()) -> Path:
     """Write the page of a comparison: page one decides, the appendix does not. Returns ``path``."""
-    return write_page(path, f"{result.challenger} against {result.champion}", comparison_body(result, verdict))
+    title = f"{result.challenger} against {result.champion}"
+    return write_page(path, title, comparison_body(result, verdict, warnings))
 
 
 def write_page(path: Path, title: str, body: str) -> Path:
@@ -56,8 +59,8 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def comparison_body(result: PairedResult, verdict: Verdict) -> str:
-    """The page's content."""
+def comparison_body(result: PairedResult, verdict: Verdict, warnings: Sequence[str] = ()) -> str:
+    """The page's content: first what decides, then an appendix that does not."""
     evidence = f"{result.days} matured days, {result.rows:,} events, {result.positives:,} positives"
     parts = [
         '<main class="incumbent">',
@@ -65,14 +68,18 @@ def comparison_body(result: PairedResult, verdict: Verdict) -> str:
         f'<p class="outcome">Verdict: {escape(verdict.outcome.replace("_", " "))}</p>',
         f"<p>{evidence}, as of {result.as_of:%Y-%m-%d %H:%M} UTC.</p>",
         "<ul>", *(f"<li>{escape(reason)}</li>" for reason in verdict.reasons), "</ul>",
+        *(f'<p class="note">{escape(text)}</p>' for text in warnings),
         "<h2>What decides</h2>", checks_table(verdict.checks),
-        "<h2>Cost saved a day, and its confidence sequence</h2>", _saving_chart(result),
-        "<h2>Recall so far</h2>", _recall_chart(result),
-        "<h2>Both models</h2>", _both(result),
+        f"<h2>Cost saved a day, and its {_sequence(result)}</h2>", _saving_chart(result),
+        f'<section class="appendix"><h2>Appendix: {NOT_USED}</h2>',
+        "<h3>Both models</h3>", _both(result),
+        "<h3>Recall so far</h3>", _recall_chart(result),
     ]  # fmt: skip
     if result.appendix is not None:
-        parts += [f"<h2>Appendix: {NOT_USED}</h2>", _appendix(result.appendix, result.currency)]
-    parts.append(f'<p class="note">Verdict {verdict.digest[:16]}, evidence {verdict.evidence_digest[:16]}.</p></main>')
+        parts += [_disagreements(result), "<h3>Further figures</h3>", _appendix(result.appendix, result.currency)]
+    plan = f", plan {verdict.plan_hash[:16]}" if verdict.plan_hash else ""
+    digests = f"Verdict {verdict.digest[:16]}, evidence {verdict.evidence_digest[:16]}{plan}."
+    parts.append(f'<p class="note">{digests}</p></section></main>')
     return "".join(parts)
 
 
@@ -114,13 +121,26 @@ def interval(figure: Measured) -> str:
     return f"{number(figure.value)} ({number(figure.low)} to {number(figure.high)})"
 
 
+def _sequence(result: PairedResult) -> str:
+    return "confidence sequence" if result.method == "anytime" else "bounds on decision days"
+
+
 def _saving_chart(result: PairedResult) -> str:
     saving = result.column("saving")
     path = anytime_path(saving, result.saving.alpha, result.saving.planned, result.saving.block)
     labels = [f"{result.series[n - 1].day:%Y-%m-%d}" for n in path.days]
     mean = Line(f"mean saving, {result.currency} a day", path.mean)
-    band = tuple(Line("anytime-valid bounds of the mean", edge) for edge in (path.low, path.high))
+    if result.method == "anytime":
+        band = tuple(Line("anytime-valid bounds of the mean", edge) for edge in (path.low, path.high))
+    else:
+        ends = (result.saving.low, result.saving.high)
+        band = tuple(Line("bounds of the latest decision day", _at_the_end(end, len(labels))) for end in ends)
     return chart([mean], labels, band=(band[0], band[1]), zero=True)
+
+
+def _at_the_end(bound: float | None, steps: int) -> list[float | None]:
+    """A bound that is known for the last step only."""
+    return [*([None] * (steps - 1)), bound][:steps]
 
 
 def _recall_chart(result: PairedResult) -> str:
@@ -131,6 +151,20 @@ def _recall_chart(result: PairedResult) -> str:
         return [float(hit / n) if n else None for hit, n in zip(result.column(name).cumsum(), total, strict=True)]
 
     return chart([Line(result.champion, so_far("tp_a")), Line(result.challenger, so_far("tp_b"))], labels)
+
+
+def _disagreements(result: PairedResult) -> str:
+    """Discordant pairs by segment and by amount: caught by one model only, false alarms of one model only."""
+    found = result.appendix.groups if result.appendix is not None else ()
+    names = (f"{result.champion} only", f"{result.challenger} only")
+    parts = []
+    for by in dict.fromkeys(group.by for group in found):
+        groups = [group for group in found if group.by == by]
+        parts.append(f"<h3>Caught by one model only, by {escape(by)}</h3>")
+        parts.append(bars([(g.level, g.caught_a, g.caught_b) for g in groups], names))
+        parts.append(f"<h3>False alarms of one model only, by {escape(by)}</h3>")
+        parts.append(bars([(g.level, g.alarms_a, g.alarms_b) for g in groups], names))
+    return "".join(parts)
 
 
 def _both(result: PairedResult) -> str:
@@ -144,18 +178,22 @@ def _both(result: PairedResult) -> str:
 def _appendix(a: Appendix, currency: str) -> str:
     rows = [_ratio(name, ratio) for name, ratio in _ratios(a).items()]
     rows.append((f"saving a day, {currency}", "", "", interval(a.saving.measured), number(a.saving.p)))
+    p = a.delong.p if a.delong is not None else None
+    rows.append(("AUC", number(a.auc.a), number(a.auc.b), interval(a.auc.difference), number(p)))
     if a.delong is not None:
-        d = a.delong
-        gap = interval(Measured(d.difference, d.low, d.high))
-        rows.append(("AUC (DeLong)", number(d.a), number(d.b), gap, number(d.p)))
+        rows.append(("AUC, DeLong's interval", "", "", interval(a.delong.measured), number(p)))
     for name, figure in (("average precision", a.average_precision), ("card precision", a.card_precision)):
         if figure is not None:
             rows.append((name, number(figure.a), number(figure.b), interval(figure.difference), ""))
     m = a.mcnemar
     rows.append(("McNemar mid-p, caught by one model only", str(m.c), str(m.b), "", number(m.mid_p)))
+    rows.append(("recall, Bonett-Price", "", "", interval(a.bonett_price), ""))
+    rows.append(("recall, Tango", "", "", interval(a.tango), number(a.tango_p)))
     rows.append(("unpaired t-test (legacy)", "", "", "", number(a.legacy_p)))
     head = ("figure", "champion", "challenger", "difference", "p")
-    return table(head, rows, numeric=(1, 2, 3, 4)) + f'<p class="note">{escape(LEGACY_NOTE)}</p>'
+    clusters = f"Intervals of ratios are clustered by {a.clustered_by}, those of rankings resample days (from 20 on)."
+    notes = "".join(f'<p class="note">{escape(text)}</p>' for text in (clusters, LEGACY_NOTE))
+    return table(head, rows, numeric=(1, 2, 3, 4)) + notes
 
 
 def _ratios(a: Appendix) -> Mapping[str, RatioDifference]:

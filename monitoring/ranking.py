@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from monitoring.bootstrap import Resamples, Units
+from monitoring.measured import Measured
 
 _CHUNK_CELLS = 2_000_000
 
@@ -31,6 +32,11 @@ class DeLong:
     p: float | None
     low: float | None
     high: float | None
+
+    @property
+    def measured(self) -> Measured:
+        """The difference with its bounds."""
+        return Measured(self.difference, self.low, self.high)
 
 
 def descending(score: np.ndarray) -> np.ndarray:
@@ -131,8 +137,8 @@ def delong(
     if variance <= 0.0:
         return DeLong(auc_a, auc_b, gap, 0.0, None, None, None, None)
     sd = math.sqrt(variance)
-    half = float(stats.norm.ppf(0.5 + confidence / 2)) * sd
-    p = float(2.0 * stats.norm.sf(abs(gap / sd)))
+    half = float(special.ndtri(0.5 + confidence / 2)) * sd
+    p = float(2.0 * special.ndtr(-abs(gap / sd)))
     return DeLong(auc_a, auc_b, gap, variance, gap / sd, p, gap - half, gap + half)
 
 

@@ -106,6 +106,10 @@ def people(outcome: Outcome) -> str:
     if outcome.checks:
         rows = [(c.name, c.value, c.threshold, c.status, c.detail) for c in outcome.checks]
         parts.append(table(rows, ("check", "value", "limit", "status", "detail")))
+    if outcome.appendix:
+        parts.append(
+            "appendix: not used in the decision\n" + table([(name, value) for name, value in outcome.appendix])
+        )
     if outcome.report is not None:
         parts.append(f"report: {outcome.report}")
     return "\n\n".join(parts)

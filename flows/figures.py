@@ -1,0 +1,46 @@
+"""Rows of name and value for what a comparison found besides the bounds that decide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from monitoring.measured import Measured
+
+if TYPE_CHECKING:
+    from monitoring.paired import PairedResult
+
+
+def appendix_of(result: PairedResult) -> list[tuple[str, object]]:
+    """What a comparison found besides the bounds that decide."""
+    rows: list[tuple[str, object]] = [("recall of the champion", interval(result.recall_champion))]
+    rows += [("recall of the challenger", interval(result.recall_challenger))]
+    rows += [(f"cost of the champion, {result.currency}", interval(result.cost_champion))]
+    rows += [(f"cost of the challenger, {result.currency}", interval(result.cost_challenger))]
+    found = result.appendix
+    if found is None:
+        return rows
+    ratios = {"recall": found.recall, "precision": found.precision, "false-positive rate": found.false_positive_rate}
+    ratios[f"recall at {found.matched_alerts} alerts"] = found.matched
+    rows += [(f"{name}, difference", interval(r.measured)) for name, r in ratios.items()]
+    rows += [("saving a day, t interval", interval(found.saving.measured))]
+    rows += [("average precision, difference", interval(found.average_precision.difference))]
+    rows += [("AUC, difference", interval(found.auc.difference))]
+    if found.card_precision is not None:
+        rows += [("card precision, difference", interval(found.card_precision.difference))]
+    rows += [("caught by the challenger only, by the champion only", f"{found.mcnemar.b}, {found.mcnemar.c}")]
+    rows += [("McNemar mid-p", found.mcnemar.mid_p), ("recall, Bonett-Price", interval(found.bonett_price))]
+    rows += [("unpaired t-test, legacy p (needs about 4.25 times the data)", found.legacy_p)]
+    return rows
+
+
+def interval(figure: Measured) -> str:
+    """A value with its bounds, four digits each."""
+    if figure.value is None:
+        return "unknown"
+    if figure.low is None or figure.high is None:
+        return _number(figure.value)
+    return f"{_number(figure.value)} ({_number(figure.low)} to {_number(figure.high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

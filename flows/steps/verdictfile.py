@@ -1,0 +1,295 @@
+"""A verdict on any table of event id, time, two scores, label and label time: no server, no registry, no database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bentos.plans import amount_of, draft_plan, segments_of
+from bentos.usecase import UseCase
+from flows.errors import FlowRefused
+from monitoring.comparison import Judged, judge_plan
+from monitoring.plan import ComparisonPlan
+
+DEFAULTS: dict[str, tuple[str, ...]] = {
+    "event_id": ("event_id", "id"),
+    "event_time": ("event_time", "time", "timestamp"),
+    "champion_score": ("champion_score", "score_a", "champion"),
+    "challenger_score": ("challenger_score", "score_b", "challenger"),
+    "label": ("label", "y"),
+    "label_time": ("label_time", "observed_at", "labelled_at"),
+}
+"""Column names that are looked for after the use case's own, in this order."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file held.
+
+    Attributes:
+        rows: matured rows in the form of :func:`monitoring.paired.compare_paired`.
+        columns: role to the column that plays it.
+        as_of: business time of the verdict.
+        counts: rows read, immature, unscored, without a label, repeated.
+        thresholds: of champion and challenger.
+        notes: what a reader must know.
+    """
+
+    rows: pd.DataFrame
+    columns: dict[str, str]
+    as_of: datetime
+    counts: dict[str, int]
+    thresholds: tuple[float, float]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the caller said about the file; none leaves it to the defaults.
+
+    Attributes:
+        columns: role to column name, for the roles of :data:`DEFAULTS`.
+        thresholds: of champion and challenger.
+        alert_rate: share of matured events to flag, where no thresholds are given.
+        as_of: business time; none takes the latest time in the file.
+    """
+
+    columns: dict[str, str] = field(default_factory=dict)
+    thresholds: tuple[float | None, float | None] = (None, None)
+    alert_rate: float | None = None
+    as_of: datetime | None = None
+
+
+def judge_file(usecase: UseCase, file: Path, asked: Asked) -> tuple[Judged, Reading, ComparisonPlan]:
+    """Read, pair, judge.
+
+    Raises:
+        FlowRefused: the file cannot be read or lacks something; the message says what to do.
+    """
+    reading = read_pairs(usecase, file, asked)
+    if reading.rows.empty:
+        raise FlowRefused(
+            f"no row of {file} has matured by {reading.as_of:%Y-%m-%d %H:%M}: labels need "
+            f"{usecase.label.matures_after}, {reading.counts['immature']} rows are younger; see --as-of"
+        )
+    plan = _plan(usecase, reading)
+    judged = judge_plan(plan, reading.rows, (), as_of=reading.as_of)
+    return judged, reading, plan
+
+
+def read_pairs(usecase: UseCase, file: Path, asked: Asked) -> Reading:
+    """The matured rows of a file, with both decisions and the label as known at ``as_of``."""
+    names = _column_names(file)
+    chosen = _choose(usecase, names, asked.columns, file)
+    extra = [name for name in _wanted(usecase) if name in names and name not in chosen.values()]
+    table = _read(file, [*chosen.values(), *extra], chosen)
+    frame, repeated = _frame(usecase, table, chosen, extra, file)
+    as_of = asked.as_of or _latest(frame)
+    end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
+    matured = frame[(frame["event_time"] < end).to_numpy()]
+    unscored = matured["score_a"].isna() | matured["score_b"].isna()
+    rows, unknown = _labelled(usecase, matured[~unscored.to_numpy()], as_of)
+    thresholds, notes = _thresholds(usecase, rows, asked)
+    rows = rows.assign(
+        day=usecase.calendar.days_of(rows["event_time"]),
+        flag_a=rows["score_a"] >= thresholds[0],
+        flag_b=rows["score_b"] >= thresholds[1],
+    ).reset_index(drop=True)
+    counts = {
+        "rows": len(table), "repeated": repeated, "immature": len(frame) - len(matured),
+        "unscored": int(unscored.sum()), "unlabelled": unknown, "judged": len(rows),
+    }  # fmt: skip
+    if unscored.any():
+        notes = (*notes, f"{int(unscored.sum())} matured rows lack a score of one model and are left out")
+    return Reading(rows, chosen, as_of, counts, thresholds, notes)
+
+
+def _column_names(file: Path) -> list[str]:
+    import pyarrow as pa
+
+    try:
+        if file.suffix.lower() in (".parquet", ".pq"):
+            import pyarrow.parquet as pq
+
+            return list(pq.read_schema(file).names)
+        import pyarrow.csv as pc
+
+        with pc.open_csv(file) as reader:
+            return list(reader.schema.names)
+    except FileNotFoundError as exc:
+        raise FlowRefused(f"{file}: no such file") from exc
+    except (pa.ArrowInvalid, OSError) as exc:
+        raise FlowRefused(f"{file} is neither readable CSV nor Parquet: {str(exc).splitlines()[0]}") from exc
+
+
+def _choose(usecase: UseCase, names: Sequence[str], asked: dict[str, str], file: Path) -> dict[str, str]:
+    """Which column plays which role; label time may be missing."""
+    label = usecase.label
+    own = {
+        "event_id": (usecase.event_id, usecase.column(usecase.event_id).external_name),
+        "event_time": (usecase.event_time, usecase.column(usecase.event_time).external_name),
+        "label": (label.column, *((label.source_name,) if label.source_name else ())),
+        "label_time": (label.observed_at,) if label.observed_at else (),
+    }
+    chosen: dict[str, str] = {}
+    for role, usual in DEFAULTS.items():
+        tried = (asked[role],) if role in asked else (*own.get(role, ()), *usual)
+        found = next((name for name in tried if name in names), None)
+        if found is not None:
+            chosen[role] = found
+        elif role in asked or role != "label_time":
+            option = f"--{role.replace('_', '-')}"
+            raise FlowRefused(
+                f"{file} has no column {' or '.join(dict.fromkeys(tried))}; name it with {option} "
+                f"(the file has: {', '.join(names)})"
+            )
+    return chosen
+
+
+def _wanted(usecase: UseCase) -> list[str]:
+    money = usecase.cost.false_negative
+    named = [money if isinstance(money, str) else None, usecase.evaluation.entity, amount_of(usecase)]
+    return list(dict.fromkeys(name for name in (*named, *segments_of(usecase)) if name is not None))
+
+
+def _read(file: Path, columns: list[str], chosen: dict[str, str]) -> pd.DataFrame:
+    import pyarrow as pa
+
+    try:
+        if file.suffix.lower() in (".parquet", ".pq"):
+            import pyarrow.parquet as pq
+
+            table = pq.read_table(file, columns=columns)
+        else:
+            import pyarrow.csv as pc
+
+            # An id such as 007 is text, whatever it looks like.
+            options = pc.ConvertOptions(include_columns=columns, column_types={chosen["event_id"]: pa.string()})
+            table = pc.read_csv(file, convert_options=options)
+    except (pa.ArrowInvalid, OSError) as exc:
+        raise FlowRefused(f"{file} cannot be read: {str(exc).splitlines()[0]}") from exc
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def _frame(
+    usecase: UseCase, table: pd.DataFrame, chosen: dict[str, str], extra: list[str], file: Path
+) -> tuple[pd.DataFrame, int]:
+    """The table in our names and types, and how many rows repeat an earlier id."""
+    frame = pd.DataFrame(
+        {
+            "event_id": table[chosen["event_id"]].astype(object),
+            "event_time": _times(usecase, table[chosen["event_time"]], chosen["event_time"], file),
+            "score_a": _numbers(table[chosen["champion_score"]], chosen["champion_score"], file),
+            "score_b": _numbers(table[chosen["challenger_score"]], chosen["challenger_score"], file),
+            "label": _numbers(table[chosen["label"]], chosen["label"], file),
+        }
+    )
+    if not frame["label"].dropna().isin((0, 1)).all():
+        raise FlowRefused(f"column {chosen['label']} of {file} must hold 1 for positive, 0 for negative, or nothing")
+    if frame["event_time"].isna().any():
+        raise FlowRefused(f"{int(frame['event_time'].isna().sum())} rows of {file} have no event time")
+    if "label_time" in chosen:
+        frame["observed_at"] = _times(usecase, table[chosen["label_time"]], chosen["label_time"], file)
+    else:
+        known = frame["event_time"] + usecase.label.matures_after
+        frame["observed_at"] = known.where(frame["label"].notna())
+    for name in extra:
+        frame[name] = table[name].to_numpy()
+    repeated = frame["event_id"].duplicated()
+    if repeated.any():
+        raise FlowRefused(f"{int(repeated.sum())} rows of {file} repeat an event id; keep one row for each event")
+    return frame, 0
+
+
+def _times(usecase: UseCase, values: pd.Series, name: str, file: Path) -> pd.Series:
+    """UTC times; those without a zone are local times of the use case."""
+    try:
+        times = pd.to_datetime(values, errors="raise", format=None if values.dtype != object else "ISO8601")
+    except (ValueError, TypeError) as exc:
+        raise FlowRefused(f"column {name} of {file} holds something else than ISO times") from exc
+    if not isinstance(times.dtype, pd.DatetimeTZDtype):
+        # An hour that the clocks repeat is taken for the first, summer one.
+        summer = np.ones(len(times), dtype=bool)
+        local = times.astype("datetime64[us]").dt
+        times = local.tz_localize(usecase.zone, ambiguous=summer, nonexistent="shift_forward")
+    converted: pd.Series = times.dt.tz_convert("UTC").dt.as_unit("us")
+    return converted
+
+
+def _numbers(values: pd.Series, name: str, file: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
+    try:
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (ValueError, TypeError) as exc:
+        raise FlowRefused(f"column {name} of {file} must hold numbers") from exc
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _latest(frame: pd.DataFrame) -> datetime:
+    """The latest time in the file: nothing later can be known from it."""
+    last = max(frame["event_time"].max(), frame["observed_at"].max()) if frame["observed_at"].notna().any() else None
+    found: datetime = (frame["event_time"].max() if last is None else last).to_pydatetime()
+    return found
+
+
+def _labelled(usecase: UseCase, rows: pd.DataFrame, as_of: datetime) -> tuple[pd.DataFrame, int]:
+    """Rows with their label as known at ``as_of``, and how many of them had none."""
+    known = rows["label"].notna() & ~(rows["observed_at"] > as_of)
+    absent = int((~known).sum())
+    y = rows["label"].where(known, 0.0).fillna(0.0).to_numpy().astype(np.int8)
+    rows = rows.assign(y=y, observed_at=rows["observed_at"].where(known))
+    if usecase.label.absent_after_maturity == "unknown":
+        rows = rows[known.to_numpy()]
+    return rows, absent
+
+
+def _thresholds(usecase: UseCase, rows: pd.DataFrame, asked: Asked) -> tuple[tuple[float, float], tuple[str, ...]]:
+    """Those that were given, else the scores that flag the wanted share of the matured rows."""
+    first, second = asked.thresholds
+    if first is not None and second is not None:
+        return (first, second), ()
+    if asked.alert_rate is None and usecase.capacity.alerts_per_day is None:
+        raise FlowRefused(
+            "which scores are flagged? Give --champion-threshold and --challenger-threshold, or --alert-rate; "
+            "the use case declares no capacity"
+        )
+    days = max(1, int(usecase.calendar.days_of(rows["event_time"]).nunique()))
+    budget = usecase.capacity.alerts_per_day or 0
+    rate = asked.alert_rate if asked.alert_rate is not None else min(1.0, budget * days / max(1, len(rows)))
+    cuts = [_cut(rows[f"score_{side}"].to_numpy(), rate) for side in "ab"]
+    found = (first if first is not None else cuts[0], second if second is not None else cuts[1])
+    note = f"thresholds were read from these scores, so that {rate:.3%} are flagged: they were not promoted beforehand"
+    return found, (note,)
+
+
+def _cut(score: np.ndarray[Any, Any], rate: float) -> float:
+    """The lowest score that flags at most that share."""
+    from monitoring.cost import capacity_cut
+
+    return float(capacity_cut(score, int(rate * len(score)))) if len(score) else float("inf")
+
+
+def _plan(usecase: UseCase, reading: Reading) -> ComparisonPlan:
+    """A plan of the use case's policies, for the columns that the file has."""
+    rows, money = reading.rows, usecase.cost.false_negative
+    cap = None
+    if isinstance(money, str):
+        if money not in rows.columns:
+            raise FlowRefused(f"the cost of a miss is the column {money}, which the file lacks")
+        cap = float(rows[money].quantile(usecase.promotion.cost_cap_quantile))
+    first = rows["day"].min().date()
+    names = (reading.columns["champion_score"], reading.columns["challenger_score"])
+    plan = draft_plan(usecase, "file", *names, first, cost_cap=cap)
+    have = set(rows.columns)
+    return replace(
+        plan,
+        entity=plan.entity if plan.entity in have else None,
+        amount=plan.amount if plan.amount in have else None,
+        segments=tuple(name for name in plan.segments if name in have),
+    )
