@@ -2,36 +2,134 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from flows.cli import main
+from monitoring.calendar import TimeWindow
 from tests.builders import tiny_model
 from tests.redis_server import RedisServer, redis_server
-from tests.replaying import DAY, Players, differing, second_home, traffic
+from tests.replaying import DAY, Players, Traffic, differing, second_home, traffic
 from tests.servers import House, Server, event, serving
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> House:
-    made = House(tmp_path / "home")
+def installed(folder: Path) -> House:
+    """A house whose champion uses every feature of the fraud case."""
+    made = House(folder)
     model = tiny_model()
     made.appoint(made.add(model), model.contract_digest)
     return made
 
 
-def test_a_month_through_http_gives_the_offline_features_bit_for_bit(house: House) -> None:
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return installed(tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One service for all tests; each has months and entities of its own."""
+    with serving(installed(tmp_path_factory.mktemp("windows") / "home")) as found:
+        yield found
+
+
+@contextmanager
+def shipping(house: House) -> Iterator[None]:
+    """The scribe at work in the background."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(0.1):
+            house.ship()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_month_through_http_gives_the_offline_features_bit_for_bit(server: Server) -> None:
     told = traffic(customers=60, terminals=40, days=30)
     assert len(told.events) > 2500
     revised = told.labels.groupby("event_id")["y"].nunique()
     assert (revised > 1).sum() > 50, "labels must be revised for this to be a test"
-    with serving(house) as server:
-        players = Players(house, [server], told)
-        players.play(step=6 * DAY, batch=40)
-        logged, built = players.logged(), told.features(tiny_model().plan)
+    players = Players(server.house, [server], told)
+    players.play(step=6 * DAY, batch=40)
+    logged, built = players.logged(), told.features(tiny_model().plan)
     assert differing(logged, built) == []
     assert built["terminal_risk_7d"].nunique() > 20, "rates must move for this to be a test"
+
+
+def test_the_replay_command_sends_a_window_of_a_source_with_its_labels(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INCUMBENT_HOME", str(server.house.home))
+    with shipping(server.house):
+        words = ["--source", "simulator", "--start", "2026-02-20", "--window", "1d", "--service", server.url]
+        assert main(["replay", *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["answered"] == found["events"] > 1000
+    assert found["versions"] == {"1": found["events"]}
+    assert (found["failed_requests"], found["refused_labels"], found["quarantined"]) == (0, 0, 0)
+    server.house.ship()
+    with server.house.store() as store:
+        start = datetime(2026, 2, 20, tzinfo=UTC)
+        assert len(store.log.answers("fraud", TimeWindow(start, start + DAY))) == found["events"]
+
+
+def test_events_out_of_order_and_repeated_have_the_defined_result(server: Server) -> None:
+    """Whatever the order of arrival: an event sees what had arrived before it and is earlier in time."""
+
+    def late(name: str, second: int, **changes: object) -> dict[str, object]:
+        return event(name, customer_id="c-late", tx_time=f"2026-06-01T12:00:{second:02d}Z", **changes)
+
+    players = Players(server.house, [server], traffic(customers=1, terminals=1, days=1))
+    first = server.score(late("o-10", 10))
+    for name, second in (("o-30", 30), ("o-20", 20), ("o-40", 40)):
+        assert server.score(late(name, second)).status_code == 200
+    assert server.score(late("o-10", 10)).content == first.content, "a repeated event gets its first answer"
+    assert server.score(late("o-10", 10, amount=1.0)).status_code == 409
+    assert server.score(late("o-50", 50)).status_code == 200
+    counts = players.logged_of("customer_count_1d", ["o-10", "o-30", "o-20", "o-40", "o-50"])
+    assert counts == [1.0, 2.0, 2.0, 4.0, 5.0]
+
+
+def test_labels_change_rates_only_from_the_moment_they_were_known(server: Server) -> None:
+    def at(name: str, day: int) -> dict[str, object]:
+        return event(name, terminal_id="m-rate", tx_time=f"2026-07-{day:02d}T12:00:00Z")
+
+    def said(label: int, day: int, source: str) -> pd.DataFrame:
+        observed = pd.to_datetime([f"2026-07-{day:02d}T00:00:00Z"]).as_unit("us")
+        return pd.DataFrame({"event_id": ["l-1"], "y": [label], "observed_at": observed, "source": [source]})
+
+    told = traffic(customers=1, terminals=1, days=1)
+    strong, weak = told.usecase.label.sources[:2]
+    players = Players(server.house, [server], Traffic(told.usecase, told.events, said(1, 12, weak)))
+    assert server.score(at("l-1", 1)).status_code == 200
+    players.post_labels(said(1, 12, weak))
+    for name, day in (("l-11", 11), ("l-13", 13), ("l-21", 21)):
+        assert server.score(at(name, day)).status_code == 200
+    players = Players(
+        server.house, [server], Traffic(told.usecase, told.events, pd.concat([said(1, 12, weak), said(0, 20, strong)]))
+    )
+    players.post_labels(said(0, 20, strong))
+    for name, day in (("l-19", 19), ("l-22", 22)):
+        assert server.score(at(name, day)).status_code == 200
+    rates = players.logged_of("terminal_risk_30d", ["l-11", "l-13", "l-21", "l-19", "l-22"])
+    # Only events 7 days old and older count: l-1 alone until the 18th, l-1 and l-11 from then on.
+    assert rates == [0.0, 1.0, np.float32(1 / 3), 0.5, 0.0]
 
 
 @pytest.mark.slow
