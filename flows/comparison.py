@@ -10,6 +10,7 @@ from prefect import flow
 from flows.house import open_house
 from flows.outcome import Outcome
 from flows.recording import recorded
+from flows.steps.audit_replay import record_verdict
 from flows.steps.duel import compare, contestants, retire
 from flows.views import comparison_view
 
@@ -33,10 +34,11 @@ def comparison(
     with recorded(house, "comparison", as_of) as run:
         duel = contestants(house.store, house.registry, house.usecase, house.model, run.as_of)
         before = house.store.reports.latest(house.usecase.name, "comparison", challenger=duel.challenger)
-        found = compare(house.store, house.usecase, house.snapshots, duel, run.as_of, house.actor)
+        found = compare(house.store, house.usecase, house.evidence, duel, run.as_of, house.actor)
         outcome = found.verdict.outcome
         changed = found.result.days > 0 and (before is None or before.outcome != outcome)
         page = house.comparison_page(found) if html == "always" or (html == "on_change" and changed) else None
         run.keep("comparison", outcome, found.to_json(), model=duel.champion, challenger=duel.challenger, html=page)
+        record_verdict(house.store, house.usecase, found, run.as_of, house.actor)
         retired = retire(house.store, house.registry, house.usecase, found, run.as_of, house.actor)
         return run.conclude(comparison_view(found, run.as_of, page, retired=retired))

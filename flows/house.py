@@ -59,6 +59,13 @@ class House:
 
         return SnapshotStore(self.settings.snapshots)
 
+    @cached_property
+    def evidence(self) -> SnapshotStore:
+        """The rows that verdicts rest on, kept by content; nothing tidies this folder."""
+        from flows.steps.snapshot import SnapshotStore
+
+        return SnapshotStore(self.settings.root / "evidence")
+
     @property
     def model(self) -> str:
         """Name of the model in the registry: ``dev-fraud``."""

@@ -1,0 +1,106 @@
+"""A verdict that is judged again from the rows, the plan and the frozen days that the chain names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from sqlalchemy import text
+
+from flows.errors import FlowRefused, SnapshotCorrupt, SnapshotMissing
+from flows.steps.audit_replay import find_verdict, record_verdict, replay
+from flows.steps.snapshot import SnapshotStore
+from monitoring.errors import JournalConflict
+from monitoring.store import memory_store
+from tests.integration.test_comparison_plan import Arena
+from tests.logged import at, label
+
+
+class Court(Arena):
+    """An arena whose verdicts are recorded."""
+
+    def judge(self, day: float) -> str:
+        made = record_verdict(self.store, self.usecase, self.compare(day), at(day), "ann")
+        assert made is not None
+        return made.id
+
+    def again(self, name: str, *places: SnapshotStore) -> object:
+        found = find_verdict(self.store, "fraud", name)
+        return replay(self.store, places or [self.snapshots], self.usecase, found)
+
+
+@pytest.fixture
+def court(tmp_path: Path) -> Court:
+    made = Court(memory_store(), tmp_path)
+    made.live(14, gain=0.8)
+    return made
+
+
+def test_every_verdict_is_the_same_to_the_last_bit(court: Court) -> None:
+    names = [court.judge(day) for day in (11, 12, 13.5)]
+    # Later labels, later events and later frozen days change nothing of what was judged before.
+    court.live(3, gain=0.1, first=14)
+    court.store.labels.add([label(n, 1, 15) for n in range(0, 100, 10)], court.usecase.label)
+    court.judge(16)
+    for name in names:
+        found = court.again(name)
+        assert found.identical, found.differences  # type: ignore[attr-defined]  # a Replay
+        assert found.differences == ()  # type: ignore[attr-defined]  # a Replay
+
+
+def test_a_verdict_is_found_by_seq_id_and_digest(court: Court) -> None:
+    name = court.judge(12)
+    (line,) = court.store.decisions.list("fraud", ("comparison.verdict",))
+    for key in (name, name[:8], str(line.seq), str(line.payload["digest"])[:16]):
+        assert find_verdict(court.store, "fraud", key) == line
+    for key in ("nothing", "1"):
+        with pytest.raises(FlowRefused):
+            find_verdict(court.store, "fraud", key)
+
+
+def test_the_same_verdict_is_recorded_once_and_a_look_at_the_past_never(court: Court) -> None:
+    assert court.judge(12) == court.judge(12)
+    import dataclasses
+
+    past = dataclasses.replace(court.compare(12), current=False)
+    assert record_verdict(court.store, court.usecase, past, at(12), "ann") is None
+
+
+def test_rows_that_were_changed_or_lost_are_noticed(court: Court, tmp_path: Path) -> None:
+    name = court.judge(12)
+    with pytest.raises(SnapshotMissing):
+        court.again(name, SnapshotStore(tmp_path / "elsewhere"))
+    (file,) = (tmp_path / "snapshots").rglob("*.parquet")
+    table = pq.read_table(file)
+    frame: pd.DataFrame = table.to_pandas()
+    pq.write_table(table.slice(0, len(frame) - 1), file)
+    with pytest.raises(SnapshotCorrupt):
+        court.again(name)
+
+
+def test_a_frozen_day_that_was_changed_behind_the_databases_back_is_noticed(court: Court) -> None:
+    court.judge(11)
+    name = court.judge(13)
+    with court.store.database.write() as connection:
+        for (trigger,) in connection.execute(
+            text("SELECT name FROM sqlite_master WHERE type='trigger' AND tbl_name='comparison_days'")
+        ).fetchall():
+            connection.execute(text(f"DROP TRIGGER {trigger}"))
+        connection.execute(text("UPDATE comparison_days SET payload = replace(payload, '40', '41')"))
+    with pytest.raises(JournalConflict):
+        court.again(name)
+
+
+def test_a_verdict_that_was_recorded_differently_is_not_identical(court: Court) -> None:
+    court.judge(12)
+    (line,) = court.store.decisions.list("fraud", ("comparison.verdict",))
+    said = dict(line.payload)
+    verdict = dict(said["verdict"])
+    verdict["outcome"] = "keep" if verdict["outcome"] != "keep" else "promote"
+    said |= {"verdict": verdict, "digest": "f" * 64}
+    forged = court.store.decisions.append("fraud", "comparison.verdict", said, "eve", at(12))
+    found = court.again(forged.id)
+    assert not found.identical  # type: ignore[attr-defined]  # a Replay
+    assert any("digest" in one for one in found.differences)  # type: ignore[attr-defined]  # a Replay
