@@ -2,24 +2,30 @@
 
 Several processes may open a new database at once: one of them upgrades under a lock, the others
 wait and find nothing to do. An up-to-date database costs one query and does not import Alembic.
+
+A database that a newer program has upgraded says itself (``schema_facts.oldest_code``) down to which
+revision programs may still use it, so that services can be replaced one after the other.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, inspect
 
 from monitoring.errors import StoreError, StoreUnavailable
 from monitoring.store.engine import MEMORY_URL, Database, translated
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 _MIGRATION_LOCK: Final = 4_823_001
 _PATIENCE: Final = 30.0
+_LOG = logging.getLogger(__name__)
 
 
 def upgrade(database: Database) -> None:
@@ -27,13 +33,21 @@ def upgrade(database: Database) -> None:
 
     Raises:
         StoreUnavailable: the database cannot be reached or stays locked for 30 s.
-        StoreError: the database was made by a newer version of this program.
+        StoreError: a newer program made the database, and says that this one is too old for it.
     """
     if database.in_memory:
         _driver(database).deserialize(_template())
         return
-    if _revision(database) == HEAD:
+    found = look(database)
+    if found.state in ("current", "ahead"):
+        if found.state == "ahead":
+            _LOG.warning("the database is at revision %s, this program knows %s: upgrade it soon", found.revision, HEAD)
         return
+    if found.state == "too new":
+        raise StoreError(
+            f"the database is at revision {found.revision} and needs a program that knows {found.oldest_code} or "
+            f"later; this one knows {HEAD}: install the newer version, or restore a backup that was made before the upgrade"
+        )
     if database.is_sqlite:
         _prepare_file(database)
     _persist(lambda: _run(database))
@@ -58,15 +72,50 @@ def _driver(database: Database) -> Any:
 def _run(database: Database) -> None:
     with database.write() as connection:
         database.lock(connection, _MIGRATION_LOCK)
-        if _read(connection) != HEAD:
+        revision = _read(connection)
+        if revision is None or revision < HEAD:  # another process may have been faster, and newer
             _alembic(connection)
 
 
-def _revision(database: Database) -> str | None:
-    if database.is_sqlite and not Path(database.url.database or "").exists():
-        return None
+@dataclass(frozen=True)
+class Schema:
+    """Where a database stands.
+
+    Attributes:
+        revision: of its tables; none for an empty database.
+        oldest_code: the oldest revision that a program may know and still use it; none if it does not say.
+        state: ``empty``, ``behind``, ``current``, ``ahead`` (newer, and this program may use it) or ``too new``.
+    """
+
+    revision: str | None
+    oldest_code: str | None
+    state: Literal["empty", "behind", "current", "ahead", "too new"]
+
+
+def look(database: Database) -> Schema:
+    """Where a database stands; nothing is changed.
+
+    Raises:
+        StoreUnavailable: the database cannot be reached.
+    """
+    if database.is_sqlite and not database.in_memory and not Path(database.url.database or "").exists():
+        return Schema(None, None, "empty")
     with database.read() as connection:
-        return _read(connection)
+        revision = _read(connection)
+        if revision is None or revision == HEAD:
+            return Schema(revision, None, "empty" if revision is None else "current")
+        oldest = _oldest_code(connection)
+    # Revisions are numbers of four digits, so their texts are in their order.
+    if revision < HEAD:
+        return Schema(revision, oldest, "behind")
+    return Schema(revision, oldest, "ahead" if oldest is not None and oldest <= HEAD else "too new")
+
+
+def _oldest_code(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("schema_facts"):
+        return None
+    found = connection.exec_driver_sql("SELECT value FROM schema_facts WHERE name = 'oldest_code'").scalar()
+    return None if found is None else str(found)
 
 
 def _read(connection: Connection) -> str | None:

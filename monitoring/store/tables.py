@@ -349,6 +349,9 @@ comparison_days = Table(
     _time("stored_at"),
 )
 
+schema_facts = Table("schema_facts", metadata, Column("name", Text, primary_key=True), _text("value"))
+"""``oldest_code``: the oldest schema revision that a program may know and still use this database."""
+
 APPEND_ONLY = (decisions, roles, comparison_days)
 """Tables whose rows the database itself refuses to change or delete."""
 
