@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from bentos.usecase import UseCase
-from flows.errors import FlowRefused
-from flows.sources.base import EventSource
+from flows.errors import FlowRefused, NoData
+from flows.sources.base import EventSource, SourceRead
 from monitoring.calendar import TimeWindow
 from monitoring.store.records import LabelRecord
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (rows stored, rows in all); rows are events and label statements."""
 BATCH_ROWS = 10_000
+PART = timedelta(days=31)
+"""Event time that is read at once."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,13 @@ def load_history(
     usecase: UseCase,
     as_of: datetime | None = None,
     progress: Progress | None = None,
+    part: timedelta = PART,
 ) -> HistoryResult:
     """Read a window and store it with ``origin=history``; repeating it changes nothing.
 
     Only statements that the source holds become labels: what absence means is decided when the log is
-    read, not when it is filled. The window is held in memory (some 200 bytes a row); import a very
-    long history window by window.
+    read, not when it is filled. The window is read in parts, and one part is held in memory (some 200
+    bytes a row); a file is read once for each part.
 
     Args:
         source: any source but the log itself.
@@ -62,29 +65,65 @@ def load_history(
         store: where it goes.
         usecase: names the columns and the label sources.
         as_of: events and labels of later times are left out.
-        progress: told of each batch.
+        progress: told of each batch; the number of rows in all is an estimate until the last part.
+        part: event time that is read at once.
 
     Raises:
-        SourceError: the window cannot be read; nothing is stored.
+        NoData: the whole window holds no usable event.
+        SourceError: a part cannot be read; what came before it is stored.
         StoreError: a batch cannot be stored; what came before it is stored.
         FlowRefused: the source is the log.
     """
     if source.kind == "log":
         raise FlowRefused("the log cannot be imported into itself; choose the source that holds the history")
-    read = source.read(window, as_of)
-    tell = progress or (lambda done, total: None)
-    total = len(read.events) + len(read.revisions)
-    stored = repeated = labels = 0
-    for start in range(0, len(read.events), BATCH_ROWS):
-        batch = read.events.iloc[start : start + BATCH_ROWS]
-        added = store.log.import_history(usecase.name, batch, usecase.event_id, usecase.event_time)
-        stored, repeated = stored + added.stored, repeated + added.duplicates
-        tell(start + len(batch), total)
-    for start in range(0, len(read.revisions), BATCH_ROWS):
-        records = _statements(read.revisions.iloc[start : start + BATCH_ROWS], usecase.name)
-        labels += store.labels.add(records, usecase.label).stored
-        tell(len(read.events) + start + len(records), total)
-    return HistoryResult(window, stored, repeated, labels, len(read.quarantine))
+    load = _Import(store, usecase, progress or (lambda done, total: None))
+    parts = list(_parts(window, part))
+    for number, span in enumerate(parts):
+        try:
+            read = source.read(span, as_of)
+        except NoData:  # no fault while other parts have events
+            continue
+        load.take(read, number, len(parts))
+    if not load.rows:
+        source.read(window, as_of)  # says why there is nothing in all of it
+    return HistoryResult(window, load.stored, load.repeated, load.labels, len(load.refused))
+
+
+def _parts(window: TimeWindow, part: timedelta) -> Iterator[TimeWindow]:
+    start = window.start
+    while start < window.end:
+        yield TimeWindow(start, min(start + part, window.end))
+        start += part
+
+
+class _Import:
+    """Stores one part after the other and counts."""
+
+    def __init__(self, store: Store, usecase: UseCase, tell: Progress) -> None:
+        self.stored = self.repeated = self.labels = self.rows = 0
+        # Rows without a readable time come with every part; each is one row of the source.
+        self.refused: set[object] = set()
+        self._store = store
+        self._usecase = usecase
+        self._tell = tell
+
+    def take(self, read: SourceRead, number: int, parts: int) -> None:
+        usecase, done = self._usecase, self.rows
+        self.rows += len(read.events) + len(read.revisions)
+        total = self.rows * parts // (number + 1)
+        for start in range(0, len(read.events), BATCH_ROWS):
+            batch = read.events.iloc[start : start + BATCH_ROWS]
+            added = self._store.log.import_history(usecase.name, batch, usecase.event_id, usecase.event_time)
+            self.stored, self.repeated = self.stored + added.stored, self.repeated + added.duplicates
+            done += len(batch)
+            self._tell(done, total)
+        for start in range(0, len(read.revisions), BATCH_ROWS):
+            records = _statements(read.revisions.iloc[start : start + BATCH_ROWS], usecase.name)
+            self.labels += self._store.labels.add(records, usecase.label).stored
+            done += len(records)
+            self._tell(done, total)
+        bad = read.quarantine
+        self.refused.update(zip(bad["event_id"].fillna(bad["row"]), bad["reason"], strict=True))
 
 
 def _statements(labels: pd.DataFrame, usecase: str) -> Sequence[LabelRecord]:

@@ -171,6 +171,30 @@ def test_refused_rows_are_counted_and_not_stored(store: Store, tmp_path: Path) -
     assert result.events == len(truth().events) - 3
 
 
+def test_a_history_that_is_read_in_parts_is_the_same_history(store: Store, tmp_path: Path) -> None:
+    table = foreign(truth()).reset_index(drop=True)
+    table["TX_DATETIME"] = table["TX_DATETIME"].astype(object)
+    table.loc[3, "TX_DATETIME"] = "soon"
+    table.loc[5, "TX_AMOUNT"] = -1.0
+    told: list[tuple[int, int]] = []
+    source = csv_file(table, tmp_path)
+    result = load_history(
+        source, WINDOW, store, FRAUD, progress=lambda *now: told.append(now), part=timedelta(days=1, hours=5)
+    )
+    assert (result.events, result.repeated, result.quarantined) == (len(truth().events) - 2, 0, 2)
+    assert result.labels == len(source.read(WINDOW).revisions)
+    assert told[-1][0] == told[-1][1]
+    pd.testing.assert_frame_equal(read_log(store).events, source.read(WINDOW).events)
+
+
+def test_parts_without_events_are_passed_over_and_an_empty_window_is_refused(store: Store) -> None:
+    simulator = open_source(FRAUD, "simulator", **WORLD)
+    wide = TimeWindow(WINDOW.start - timedelta(days=90), WINDOW.end)
+    assert load_history(simulator, wide, store, FRAUD).events == len(truth().events)
+    with pytest.raises(NoData, match="no event"):
+        load_history(simulator, TimeWindow(wide.start, WINDOW.start), store, FRAUD)
+
+
 def test_progress_counts_to_the_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.steps.history.BATCH_ROWS", 250)
     told: list[tuple[int, int]] = []
