@@ -24,7 +24,7 @@ from bentos.shadow_link import ChildFailed, Failed, ModelChild, Scored
 from monitoring.errors import StoreError, StoreUnavailable
 from monitoring.store import ShadowRecord, Store
 from monitoring.store.log import unpack_features
-from monitoring.store.shadowlog import PendingRow
+from monitoring.store.shadowlog import NOT_LOGGED, PendingRow
 
 log = logging.getLogger("incumbent.shadow")
 
@@ -193,7 +193,7 @@ class ShadowScorer:
             same = [row for row in rows if row.plan_id == plan_id]
             features = self._features(seat, child, plan_id, same)
             if features is None:
-                records += self._failed(seat, same, "features_missing")
+                records += self._failed(seat, same, NOT_LOGGED)
                 continue
             try:
                 reply = child.score(features)

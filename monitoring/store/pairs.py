@@ -18,6 +18,7 @@ from monitoring.policies import LabelPolicy
 from monitoring.store.frames import columns_of, decode_bodies, fetch, floats, texts, times, to_us
 from monitoring.store.labels import known_between
 from monitoring.store.records import split_label
+from monitoring.store.shadowlog import NOT_LOGGED
 from monitoring.store.tables import predictions, shadow
 
 _SCORES = ("score", "threshold", "decision")
@@ -31,7 +32,8 @@ class PairedCounts:
         answered: answered events in the matured part of the window.
         paired: rows of the frame.
         unscored_a, unscored_b: events that the champion or the challenger has not scored.
-        errors_a, errors_b: those of them at which it failed: held against it.
+        errors_a, errors_b: those of them at which it failed: held against it. An event whose log lacks its
+            features, because its windows were still being filled, is unscored and no failure.
         conflicting: scored by both, but one source says both labels.
         unknown: scored by both, without a label, where absence is not a negative.
     """
@@ -117,7 +119,8 @@ def _frame(rows: list[tuple[Any, ...]], calendar: BusinessCalendar, columns: Map
         frame[f"score_{side}"] = floats(parts[start])
         frame[f"threshold_{side}"] = floats(parts[start + 1])
         frame[f"flag_{side}"] = floats(parts[start + 2]) == 1.0
-        frame[f"error_{side}"] = [text is not None for text in parts[start + 3]]
+        # Before its windows were filled nothing was there to score on: that is nobody's failure.
+        frame[f"error_{side}"] = [text not in (None, NOT_LOGGED) for text in parts[start + 3]]
     if columns:
         for name, values in decode_bodies(parts[10], columns).items():
             frame[name] = values

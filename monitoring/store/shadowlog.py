@@ -20,6 +20,8 @@ from monitoring.store.tables import predictions, roles, shadow, shadow_watches
 
 _FIELDS: Final = ShadowRecord.__struct_fields__
 _DECISION: Final = _FIELDS.index("decision")
+NOT_LOGGED: Final = "features_missing"
+"""The note on an event that was logged without a feature that the model wants."""
 _SETTLED_US: Final = 30_000_000
 """Rows stored longer ago than this have all become visible: no writer's transaction lasts so long."""
 

@@ -109,3 +109,11 @@ def test_days_and_maturity_follow_the_business_calendar(store: Store) -> None:
 def test_a_label_that_is_no_model_is_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="name/version"):
         paired(store, as_of=8, champion="champion")
+
+
+def test_an_event_without_the_features_of_a_model_is_unscored_and_no_failure_of_it(store: Store) -> None:
+    missing = {"raw_score": None, "score": None, "threshold": None, "decision": None}
+    store.log.append([scored(1), scored(2)])
+    store.shadow.append([shadowed(1, error="features_missing", **missing), shadowed(2, error="crashed", **missing)])
+    counts = paired(store, as_of=8).attrs["counts"]
+    assert (counts.unscored_b, counts.errors_b) == (2, 1)
