@@ -270,7 +270,8 @@ class FrontDoor:
         event = desk.schema.decode(body)
         if not explain:
             return Reply(200, await desk.submit(event))
-        return Reply(200, *await self._in_turn(desk, [event], 1, lambda part: desk.explained(part[0])))
+        (said,) = await self._in_turn(desk, [event], 1, lambda part: desk.explained(part[0]))
+        return Reply(200, said)
 
     async def _batch(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
         explain = http.flag(scope, "explain")

@@ -172,5 +172,8 @@ def notes_for_people(found: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{soak['rate']:.0f} events/s for {soak['seconds']:.0f} s: p99 {soak['p99_ms']} ms, {soak['errors']} errors"
         )
+    for name, stages in found["profile"].items():
+        told = ", ".join(f"{stage} {share:.0%}" for stage, share in stages.items())
+        lines.append(f"processor time of {name}: {told}")
     lines += [f"{name} did not take part: {why}" for name, why in found["skipped"].items()]
     return lines

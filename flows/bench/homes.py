@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -97,8 +98,6 @@ class BenchHome:
 
     def environment(self, changes: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of its processes."""
-        import os
-
         kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
         ours = {"INCUMBENT_DATABASE_URL": self.database_url} if self.database_url else {}
         return self.home.environment(base=kept) | ours | dict(changes or {})
@@ -117,7 +116,10 @@ class BenchHome:
 
     def _start(self, name: str, argv: list[str], changes: Mapping[str, str] | None, health: str | None = None) -> Child:
         self.home.make()
-        environment = self.environment(changes) | {"PYTHONPATH": str(PROJECT)}
+        found = self.environment(changes)
+        # What a profile wants to be imported first stands before the project.
+        first = [found["PYTHONPATH"]] if changes and "PYTHONPATH" in changes else []
+        environment = found | {"PYTHONPATH": os.pathsep.join([*first, str(PROJECT)])}
         return Child(Command(f"{self.root.name}-{name}", argv, environment, self.home.logs / f"{name}.log", health))
 
 

@@ -20,6 +20,7 @@ from flows.bench.figures import OURS, RIVALS, Round, Rounds, machine, ratios, re
 from flows.bench.homes import LagWatch
 from flows.bench.load import Load
 from flows.bench.loading import run_load
+from flows.bench.profiling import profiled
 from flows.bench.servers import Field, Server, running_field
 
 Notice = Callable[[str], None]
@@ -44,8 +45,9 @@ class BenchPlan:
         open_seconds: of each trial of an open loop; 0 leaves the search out.
         open_servers: whose highest rate is searched.
         soak: seconds at 1,000 events a second; 0 leaves it out.
-        budget: seconds after which no further round is begun.
+        budget: seconds after which no further trial is begun; closed loops take three quarters of it at most.
         servers: only these, if any are named.
+        profile: whether to look where the time of ours goes.
     """
 
     connections: Sequence[int] = CONNECTIONS
@@ -57,9 +59,10 @@ class BenchPlan:
     soak: float = 600.0
     budget: float = float("inf")
     servers: Sequence[str] = ()
+    profile: bool = False
 
 
-QUICK = BenchPlan((32,), 3, 4.0, 1.0, 3.0, ("ours_event",), 0.0, 225.0)
+QUICK = BenchPlan((32,), 3, 3.0, 0.7, 3.0, ("ours_event",), 0.0, 240.0)
 
 
 @dataclass
@@ -124,11 +127,11 @@ class Bench:
             time.sleep(0.5)
         # Where nothing came after the first look, the age of the newest record was idleness, not lag.
         found.lag_s = behind if stored > here else 0.0
-        found.void = found.lag_s > LAG_LIMIT
+        found.void = found.lag_s >= LAG_LIMIT
 
-    def over(self) -> bool:
-        """Whether the budget is spent."""
-        return time.monotonic() - self.started > self.plan.budget
+    def over(self, share: float = 1.0) -> bool:
+        """Whether the budget, or a share of it, is spent."""
+        return time.monotonic() - self.started > share * self.plan.budget
 
 
 def bench_serving(root: Path, plan: BenchPlan, notice: Notice) -> dict[str, Any]:
@@ -146,6 +149,7 @@ def bench_serving(root: Path, plan: BenchPlan, notice: Notice) -> dict[str, Any]
         lone = lone_request(bench)
         opened = {} if not plan.open_seconds else open_loop(bench, closed)
         soak = soaked(bench)
+        profiles = {} if not plan.profile else profiled(root, found, notice)
     last = closed.get("32") or next(iter(closed.values()))
     return {
         "closed": {c: summaries(rounds) for c, rounds in closed.items()},
@@ -155,6 +159,7 @@ def bench_serving(root: Path, plan: BenchPlan, notice: Notice) -> dict[str, Any]
         "ratios": ratios(last),
         "lone_request": lone,
         "soak": soak,
+        "profile": profiles,
         "skipped": found.skipped,
         "machine": machine(),
         "seconds": round(time.monotonic() - started, 1),
@@ -165,7 +170,7 @@ def closed_loop(bench: Bench, connections: int) -> Rounds:
     """Interleaved rounds of everybody."""
     rounds: Rounds = {}
     for number in range(bench.plan.rounds):
-        if number and bench.over():
+        if number and bench.over(0.75):
             break
         for server in list(bench.field.servers):
             found = bench.round(server, connections, bench.plan.seconds)
@@ -230,17 +235,25 @@ def search_rate(bench: Bench, server: Server, guess: float) -> dict[str, Any]:
         return not m.errors and not m.overrun and not found.void and kept_up and m.p99_ms < limit_ms
 
     return {
-        "max_rate": (top := bracketed(lambda rate: good(rate, 100.0), guess)),
+        "max_rate": (top := bracketed(lambda rate: good(rate, 100.0), guess, over=bench.over)),
         "p99_ms": trials[top].measured.p99_ms if top in trials else None,
-        "max_rate_50ms": bracketed(lambda rate: good(rate, 50.0), top or guess),
+        "max_rate_50ms": bracketed(lambda rate: good(rate, 50.0), top or guess, over=bench.over),
         "trials": {f"{rate:.0f}": round_json(trials[rate]) for rate in sorted(trials)},
     }
 
 
-def bracketed(good: Callable[[float], bool], guess: float, precision: float = 0.05, tries: int = 8) -> float:
-    """The highest rate that is good, near ``guess`` and to ``precision``; 0 when none was."""
+def bracketed(
+    good: Callable[[float], bool],
+    guess: float,
+    precision: float = 0.05,
+    tries: int = 8,
+    over: Callable[[], bool] = lambda: False,
+) -> float:
+    """The highest rate that is good, near ``guess`` and to ``precision``; 0 when none was, or the time was over."""
     low, high, rate = 0.0, 0.0, float(max(1.0, round(guess)))
-    for _ in range(tries):
+    for number in range(tries):
+        if number and over():
+            break
         if good(rate):
             low = rate
             rate = float(round(rate * 1.3)) if not high else float(round((low + high) / 2))

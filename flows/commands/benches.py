@@ -27,13 +27,31 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     serving = names.add_parser("serving", help="the service beside other ways to serve the same model")
     serving.add_argument("--quick", action="store_true", help="32 connections only, in under five minutes")
     serving.add_argument("--servers", metavar="NAMES", help="only these, by comma; for experiments")
+    serving.add_argument(
+        "--soak", type=_seconds, metavar="TIME", help="how long to send 1,000 events a second, e.g. 10m (--quick: 0)"
+    )
+    serving.add_argument("--profile", action="store_true", help="also where the processor time of ours goes")
     common_arguments(serving)
+    windows = names.add_parser("windows", help="rebuild of the windows, their memory, the trip to Redis")
+    windows.add_argument("--events", type=int, default=1_000_000, metavar="N", help="events in the log (1,000,000)")
+    windows.add_argument("--customers", type=int, default=100_000, metavar="N", help="who make them (100,000)")
+    common_arguments(windows)
     log = names.add_parser("log", help="rows a second into the log, on SQLite and on PostgreSQL")
     log.add_argument("--rows", type=int, default=60_000, metavar="N", help="rows of each measurement (default 60,000)")
     common_arguments(log)
     for parser_of_one in (handbook, features):
         parser_of_one.add_argument("--data", type=Path, metavar="FILE", help=f"{TRANSACTIONS} of the handbook")
         common_arguments(parser_of_one)
+
+
+def _seconds(text: str) -> float:
+    """``10m`` as seconds; ``0`` is none."""
+    from monitoring.durations import parse_duration
+
+    try:
+        return 0.0 if text == "0" else parse_duration(text).total_seconds()
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
 def run(args: argparse.Namespace) -> Reply:
@@ -45,8 +63,21 @@ def run(args: argparse.Namespace) -> Reply:
         return _serving(args, home)
     if args.name == "log":
         return _log(args, home)
+    if args.name == "windows":
+        return _windows(args, home)
     with contextlib.redirect_stdout(sys.stderr), progress(f"bench {args.name}"):
         return Reply(_handbook(args) if args.name == "handbook" else _features(args))
+
+
+def _windows(args: argparse.Namespace, home: Home) -> Reply:
+    from flows.bench.windows import bench_windows
+    from flows.progress import progress
+
+    if min(args.events, args.customers) < 1:
+        raise UsageRefused("bench windows needs at least one event and one customer")
+    with contextlib.redirect_stdout(sys.stderr), progress("bench windows") as bar:
+        found = bench_windows(home.root / "bench" / "windows", args.events, args.customers, bar.tell).to_json()
+    return Reply(found, table(list(found.items())))
 
 
 def _serving(args: argparse.Namespace, home: Home) -> Reply:
@@ -58,7 +89,9 @@ def _serving(args: argparse.Namespace, home: Home) -> Reply:
     from flows.processes import ending_by_exception
     from flows.progress import progress
 
-    plan = QUICK if args.quick else BenchPlan()
+    plan = replace(QUICK if args.quick else BenchPlan(), profile=args.profile)
+    if args.soak is not None:
+        plan = replace(plan, soak=args.soak)
     if args.servers:
         plan = replace(plan, servers=tuple(args.servers.split(",")))
     with contextlib.redirect_stdout(sys.stderr), ending_by_exception(), progress("bench serving") as bar:

@@ -89,7 +89,7 @@ class House:
             {"/livez"}.__contains__, shortcut=wire.SHORTCUT,
         )  # fmt: skip
         settings: dict[str, Any] = {"timeout_keep_alive": keep_alive, "http": wire.Wire, "loop": "uvloop"}
-        self.server = uvicorn.Server(uvicorn.Config(self.door, lifespan="off", log_config=None, port=0, **settings))  # type: ignore[arg-type]  # our ASGI types are wider
+        self.server = uvicorn.Server(uvicorn.Config(self.door, lifespan="off", log_config=None, port=0, **settings))
 
     async def _inner(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})

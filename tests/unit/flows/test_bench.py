@@ -17,7 +17,9 @@ from flows.bench.bodies import BATCH, BodySpec, make_bodies
 from flows.bench.figures import HEADERS, Round, ratios, relative_cost, rows_for_people, summaries
 from flows.bench.load import Load, Measured
 from flows.bench.loading import RunningLoad, recorded, run_load
+from flows.bench.profiling import HTTP, STAGES, shares
 from flows.bench.serving import bracketed
+from flows.home import PROJECT
 from tests.builders import fraud
 
 
@@ -145,3 +147,24 @@ def test_the_search_finds_the_highest_good_rate_to_five_percent(limit: float) ->
 
 def test_the_search_gives_nothing_where_no_rate_is_good() -> None:
     assert bracketed(lambda rate: False, 1000.0) == 0.0
+
+
+def test_the_search_stops_when_the_time_is_over() -> None:
+    tried: list[float] = []
+    assert bracketed(lambda rate: not tried.append(rate), 1000.0, over=lambda: len(tried) >= 2) == tried[-1]  # type: ignore[func-returns-value]  # append returns none
+    assert len(tried) == 2
+
+
+def test_a_profile_counts_for_the_innermost_function_that_belongs_to_a_stage() -> None:
+    lines = [
+        "30 numpy/core.py:clip|/x/bentos/calibration.py:logit|/x/bentos/office.py:scores|/x/bentos/scoring.py:_score",
+        "50 /x/bentos/series.py:read|/x/bentos/windows.py:read_add|/x/bentos/scoring.py:_score",
+        "20 /lib/asyncio/runners.py:run",
+    ]
+    assert shares(lines) == {"windows and features": 0.5, "calibration": 0.3, HTTP: 0.2}
+    assert shares([]) == {}
+
+
+def test_every_file_that_a_stage_names_is_there() -> None:
+    ours = [file for _, files in STAGES for file in files if file.endswith(".py")]
+    assert [file for file in ours if not (PROJECT / file).is_file()] == []
