@@ -106,6 +106,18 @@ class House:
         cache = ModelCache(self.settings.cache(self.usecase.name) / "flows")
         return ScoringModel.load(cache.fetch(self.registry, ref)[0])
 
+    def load_content(self, ref: ModelRef, contract: str | None) -> ScoringModel:
+        """A version with exactly that content, also without a registry where the service keeps a copy."""
+        from bentos.cache import ModelCache
+        from bentos.errors import RegistryUnavailable
+        from bentos.model import ScoringModel
+
+        folder = self.settings.cache(self.usecase.name)
+        try:
+            return ScoringModel.load(ModelCache(folder / "flows").fetch(self.registry, ref, contract)[0], contract)
+        except RegistryUnavailable:
+            return ScoringModel.load(ModelCache(folder).fetch(self.registry, ref, contract)[0], contract)
+
     def drift_page(self, model: ScoringModel, finding: DriftFinding) -> Path | None:
         """The Evidently page of a drift check, in the reports folder; none where it cannot be made."""
         from flows.steps.pages import drift_page

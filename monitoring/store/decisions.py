@@ -16,17 +16,16 @@ from typing import Any, Final, Protocol
 
 from sqlalchemy import Connection, desc, insert, select
 
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.digest import canonical_json
 from monitoring.errors import JournalConflict
+from monitoring.store.chain import COLUMNS, GENESIS, chain_problems, role_problems, row_hash
 from monitoring.store.engine import Database
 from monitoring.store.frames import fetch, from_us, to_us
 from monitoring.store.tables import decisions, operations, roles
 
-GENESIS: Final = "0" * 64
 _CHAIN_LOCK: Final = 4_823_003
 _BARRING: Final = ("rollback.champion_set", "rollback.pinned", "rollback.external")
 _UNBARRING: Final = ("unbar", "comparison.opened")
-_COLUMNS: Final = ("seq", "usecase", "kind", "payload", "actor", "at", "recorded_at", "prev_hash", "hash")
 
 
 @dataclass(frozen=True)
@@ -139,14 +138,14 @@ class _SqlDecisions:
     def verify(self) -> list[str]:
         c = decisions.c
         with self._database.read() as connection:
-            rows = fetch(connection, select(*(c[name] for name in _COLUMNS)).order_by(c.seq))
+            rows = fetch(connection, select(*(c[name] for name in COLUMNS)).order_by(c.seq))
             projected = fetch(
                 connection,
                 select(roles.c.seq, roles.c.model, roles.c.role, roles.c.version, roles.c.contract).order_by(
                     roles.c.role_id
                 ),
             )
-        return [*_chain_problems(rows), *_role_problems(rows, projected)]
+        return [*chain_problems(rows), *role_problems(rows, projected)]
 
     def list(
         self, usecase: str | None = None, kinds: Sequence[str] = (), after: int = 0, limit: int | None = 1000
@@ -233,12 +232,12 @@ def append_decision(
         "recorded_at": database.now(connection),
         "prev_hash": GENESIS if last is None else last[1],
     }
-    row["hash"] = _hash(row)
+    row["hash"] = row_hash(row)
     connection.execute(insert(decisions).values(row))
     for change in changes:
         held = _as_json(change) | {name: row[name] for name in ("seq", "usecase", "at", "recorded_at")}
         connection.execute(insert(roles).values(held))
-    return _decision(tuple(row[name] for name in _COLUMNS))
+    return _decision(tuple(row[name] for name in COLUMNS))
 
 
 def _json_text(payload: Mapping[str, Any]) -> str:
@@ -246,10 +245,6 @@ def _json_text(payload: Mapping[str, Any]) -> str:
         return canonical_json(payload).decode()
     except (TypeError, ValueError) as exc:
         raise JournalConflict(f"a decision's payload must be JSON without NaN: {exc}") from exc
-
-
-def _hash(row: Mapping[str, Any]) -> str:
-    return sha256_hex(canonical_json({name: row[name] for name in _COLUMNS if name != "hash"}))
 
 
 def _as_json(change: RoleChange) -> dict[str, Any]:
@@ -263,34 +258,7 @@ def _decision(row: tuple[Any, ...]) -> Decision:
 
 
 def _filtered(usecase: str | None, kinds: Sequence[str]) -> Any:
-    query = select(*(decisions.c[name] for name in _COLUMNS))
+    query = select(*(decisions.c[name] for name in COLUMNS))
     if usecase is not None:
         query = query.where(decisions.c.usecase == usecase)
     return query.where(decisions.c.kind.in_(kinds)) if kinds else query
-
-
-def _chain_problems(rows: Sequence[tuple[Any, ...]]) -> list[str]:
-    problems = []
-    before, number = GENESIS, 0
-    for values in rows:
-        row = dict(zip(_COLUMNS, values, strict=True))
-        if row["seq"] != number + 1:
-            problems.append(f"decision {number + 1} is missing: after {number} comes {row['seq']}")
-        if row["prev_hash"] != before:
-            problems.append(f"decision {row['seq']} does not follow the one before it")
-        if row["hash"] != _hash(row):
-            problems.append(f"decision {row['seq']} was changed: its content gives another hash")
-        before, number = row["hash"], row["seq"]
-    return problems
-
-
-def _role_problems(rows: Sequence[tuple[Any, ...]], projected: Sequence[tuple[Any, ...]]) -> list[str]:
-    names = ("model", "role", "version", "contract")
-    expected = [
-        (values[0], *(change[name] for name in names))
-        for values in rows
-        for change in json.loads(values[_COLUMNS.index("payload")]).get("roles", ())
-    ]
-    if expected == list(projected):
-        return []
-    return ["the table of roles differs from what the decisions say"]

@@ -1,0 +1,236 @@
+"""One page about one answer, for the desk that takes complaints: what was said, why, by whom, on whose authority.
+
+Everything is read from the log and the chain of decisions, and the event is scored again with the
+version that answered, on the features as they were served. The page says whether score and decision
+come out the same, to the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bentos.errors import IncumbentError
+from bentos.model import ScoringModel
+from bentos.office import ModelHolder
+from bentos.predictor import fast_contributions
+from bentos.reasons import explain
+from bentos.roles import ModelRef
+from bentos.routing import EXTERNAL
+from bentos.usecase import UseCase
+from flows.errors import FlowRefused
+from monitoring.pages import write_page
+from monitoring.store import Decision, Store
+from monitoring.store.answered import Answered, answered_event
+from monitoring.store.frames import from_us
+
+Load = Callable[[ModelRef, str | None], ScoringModel]
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """What is known about one answer; plain JSON under each heading.
+
+    Attributes:
+        answer: event id, times, score, threshold, decision, model.
+        event: the declared columns as logged.
+        reasons: the strongest TreeSHAP contributions, and their sum; empty where the version cannot be loaded.
+        model: the version, its contract digest and training data.
+        threshold: the value in force, whether it was promoted with the version or ordered, and by whom.
+        office: the decision that made the version champion: who, when, on which verdict, approved by whom.
+        rescored: the score and decision again, and whether both are identical.
+        labels: what is known of the truth.
+    """
+
+    answer: dict[str, Any]
+    event: dict[str, Any]
+    reasons: dict[str, Any]
+    model: dict[str, Any]
+    threshold: dict[str, Any]
+    office: dict[str, Any]
+    rescored: dict[str, Any]
+    labels: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """One JSON object."""
+        return dict(vars(self))
+
+    def sections(self) -> list[tuple[str, list[tuple[str, object]]]]:
+        """Headings with rows of name and value, as people read them."""
+        found = [("Answer", list(self.answer.items())), ("Event", list(self.event.items()))]
+        told = self.reasons.get("reasons") or []
+        why = [(r["feature"], f"{r['value']}: {r['direction']} the score ({r['contribution']:+.4f})") for r in told]
+        found.append(("Reasons, strongest first", why or [("none", self.reasons.get("problem", "not available"))]))
+        rest = ("Model", self.model), ("Threshold", self.threshold), ("In office by", self.office)
+        found += [(title, list(content.items())) for title, content in rest]
+        found.append(("Scored again", list(self.rescored.items())))
+        found.append(("Truth", [(one["source"], f"{one['y']}, known {one['observed_at']}") for one in self.labels]))
+        return found
+
+
+def event_page(store: Store, usecase: UseCase, event_id: str, load: Load) -> EventPage:
+    """Gather the page.
+
+    Args:
+        store: log and chain.
+        usecase: whose event it is.
+        event_id: as the client sent it.
+        load: gives a version by its reference and contract digest, verified; may raise ``IncumbentError``.
+
+    Raises:
+        FlowRefused: the log holds no answer to that event.
+    """
+    found = answered_event(store.database, usecase.name, event_id)
+    if found is None:
+        raise FlowRefused(f"the log of {usecase.name} holds no answer to this event id")
+    model, problem = _loaded(found, load)
+    return EventPage(
+        answer=_answer(found),
+        event=json.loads(found.body),
+        reasons=_reasons(found, model, problem),
+        model=_model(found, model),
+        threshold=_threshold(store, usecase, found, model),
+        office=_office(store, usecase, found),
+        rescored=_rescored(found, model, problem),
+        labels=_labels(store, usecase, event_id),
+    )
+
+
+def _loaded(found: Answered, load: Load) -> tuple[ScoringModel | None, str]:
+    if found.alias == EXTERNAL:
+        return None, "an external score answered; it was given, not computed here"
+    try:
+        return load(ModelRef(found.model, found.version), found.contract), ""
+    except IncumbentError as exc:
+        return None, f"the version cannot be loaded: {exc}"
+
+
+def _answer(found: Answered) -> dict[str, Any]:
+    return {
+        "event_id": found.event_id, "event_time": found.event_time.isoformat(),
+        "answered_at": found.received_at.isoformat(), "origin": found.origin,
+        "decision": "flagged" if found.decision else "passed", "score": found.score, "raw_score": found.raw_score,
+        "threshold": found.threshold, "model": f"{found.model}/{found.version}", "answered_as": found.alias,
+    }  # fmt: skip
+
+
+def _row(found: Answered, model: ScoringModel) -> Any:
+    """The version's own features as served, one row; ``None`` when the log lacks one."""
+    if found.features is None or not set(model.plan.names) <= set(found.names):
+        return None
+    values = np.frombuffer(found.features, dtype="<f4")
+    places = [found.names.index(name) for name in model.plan.names]
+    return np.ascontiguousarray(values[places].reshape(1, -1))
+
+
+def _reasons(found: Answered, model: ScoringModel | None, problem: str) -> dict[str, Any]:
+    row = None if model is None else _row(found, model)
+    if model is None or row is None:
+        return {"reasons": None, "problem": problem or "the log holds no features of this event"}
+    contributions = fast_contributions(model.booster, model.golden.features[:4])
+    return explain(model.plan.names, row[0], contributions(row)[0])
+
+
+def _model(found: Answered, model: ScoringModel | None) -> dict[str, Any]:
+    told: dict[str, Any] = {"version": f"{found.model}/{found.version}", "contract_digest": found.contract}
+    if model is not None:
+        about = model.metadata
+        told |= {
+            "semantic_version": about.semantic_version, "trained_from": about.training_start,
+            "trained_until": about.training_end, "training_rows": about.rows, "training_data": about.data_digest,
+        }  # fmt: skip
+    return told
+
+
+def _threshold(store: Store, usecase: UseCase, found: Answered, model: ScoringModel | None) -> dict[str, Any]:
+    promoted = None if model is None else float(model.threshold.value)
+    told: dict[str, Any] = {"in_force": found.threshold, "promoted_with_the_version": promoted}
+    if promoted is None or promoted == found.threshold:
+        return told
+    for line in reversed(store.decisions.list(usecase.name, ("threshold.override",), limit=None)):
+        said = line.payload
+        held = line.recorded_at <= found.received_at < datetime.fromisoformat(str(said["until"]))
+        if said["model"] == found.model and str(said["version"]) == found.version and held:
+            return told | {
+                "ordered_by": " and ".join(said["owners"]), "reason": said["reason"], "until": said["until"],
+                "decision": line.id, "evidence_based": False,
+            }  # fmt: skip
+    return told | {"warning": "no decision in the chain explains this threshold"}
+
+
+def _office(store: Store, usecase: UseCase, found: Answered) -> dict[str, Any]:
+    """The newest decision before the answer that gave the version its role."""
+    role = "challenger" if found.alias == "challenger" else "champion"
+    seqs = [seq for version, _, seq in store.decisions.terms(found.model, role) if version == found.version]
+    lines = {d.seq: d for d in store.decisions.list(usecase.name, limit=None)}
+    held = [lines[seq] for seq in seqs if seq in lines and lines[seq].recorded_at <= found.received_at]
+    if not held:
+        return {"warning": "no decision before the answer made this version champion"}
+    return _authority(held[-1], list(lines.values()))
+
+
+def _authority(line: Decision, lines: list[Decision]) -> dict[str, Any]:
+    said = line.payload
+    told: dict[str, Any] = {
+        "decision": f"{line.id} (number {line.seq})", "kind": line.kind, "by": line.actor,
+        "at": line.at.isoformat(), "recorded_at": line.recorded_at.isoformat(), "reason": said.get("reason"),
+        "replaced": said.get("from_version"), "verdict": said.get("evidence"),
+    }  # fmt: skip
+    for other in lines:
+        if other.kind == "approval.granted" and other.payload["digest"] == said.get("evidence"):
+            told["approved_by"] = f"{other.payload['owner']} (decision {other.id})"
+        if other.payload.get("op_id") == said.get("op_id") and "emergency" in other.payload:
+            told["evidence_based"] = False
+            told["emergency_by"] = " and ".join(other.payload["emergency"]["owners"])
+    return told
+
+
+def _rescored(found: Answered, model: ScoringModel | None, problem: str) -> dict[str, Any]:
+    row = None if model is None else _row(found, model)
+    if model is None or row is None:
+        return {"identical": None, "problem": problem or "the log holds no features of this event"}
+    holder = ModelHolder(ModelRef(found.model, found.version), model, found.contract)
+    raw = holder.predict(row)
+    score = float(model.calibrator.apply(raw)[0])
+    decision = bool(score >= found.threshold)
+    same = score == found.score and float(raw[0]) == found.raw_score and decision == found.decision
+    return {
+        "score": score, "raw_score": float(raw[0]), "decision": "flagged" if decision else "passed", "identical": same,
+    }  # fmt: skip
+
+
+def _labels(store: Store, usecase: UseCase, event_id: str) -> list[dict[str, Any]]:
+    return [
+        {"source": one.source, "y": int(one.y), "observed_at": from_us(one.observed_at).isoformat()}
+        for one in store.labels.of_events(usecase.name, [event_id])
+    ]
+
+
+def write_event_page(path: Path, page: EventPage) -> Path:
+    """Write the page as one self-contained HTML file; returns ``path``."""
+    parts = [f"<h1>Answer to {escape(str(page.answer['event_id']))}</h1>"]
+    same = page.rescored["identical"]
+    said, css = {True: ("Scored again: identical.", "PASS"), False: ("Scored again: NOT identical.", "FAIL")}.get(
+        same, ("Scored again: not possible.", "INSUFFICIENT")
+    )
+    parts.append(f'<p class="outcome">{escape(str(page.answer["decision"]).capitalize())}. <span class="{css}">{said}')
+    parts.append("</span></p>")
+    for title, rows in page.sections():
+        lines = "".join(f"<tr><th>{escape(_label(n))}</th><td>{escape(_text(v))}</td></tr>" for n, v in rows)
+        parts.append(f"<h2>{escape(title)}</h2><table>{lines or '<tr><td>nothing</td></tr>'}</table>")
+    return write_page(path, f"Answer to {page.answer['event_id']}", f'<main class="incumbent">{"".join(parts)}</main>')
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)

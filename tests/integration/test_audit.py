@@ -1,0 +1,186 @@
+"""``incumbent audit``: the page about one answer, the terms of office, the export of the chain."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bentos.break_glass import TwoKeys, order_threshold
+from bentos.keys import Key
+from bentos.office import ModelHolder
+from bentos.roles import ModelRef
+from flows.cli import main
+from monitoring.store import Decision, PlanRecord, RoleChange, Store
+from monitoring.store.terms import terms_between
+from tests.builders import fraud, tiny_model
+from tests.logged import label, scored
+from tests.servers import House
+
+MODEL = tiny_model(seed=1, threshold=0.2)
+NAMES = ("spare", *MODEL.plan.names)
+AT = datetime(2026, 2, 1, tzinfo=UTC)
+
+
+class Archive:
+    """Version 1 in office by a promotion that ann approved; it answered a few events."""
+
+    def __init__(self, folder: Path) -> None:
+        self.house = House(folder)
+        self.ref = self.house.add(MODEL)
+        self.house.registry.point(self.ref.name, "champion", self.ref.version)
+        with self.house.store() as store:
+            self.promoted = self._office(store)
+            store.log.declare_plan(PlanRecord("p", NAMES))
+            self.answer(store, 1)
+
+    def _office(self, store: Store) -> Decision:
+        change = RoleChange(self.ref.name, "champion", "1", MODEL.contract_digest)
+        said = {"model": self.ref.name, "op_id": "op", "reason": "it saves money", "evidence": "d" * 64}
+        granted = {"digest": "d" * 64, "owner": "ann", "request": 1}
+        store.decisions.append("fraud", "approval.granted", granted, "ann", AT)
+        return store.decisions.append("fraud", "promotion.champion_set", said, "worker", AT, [change])
+
+    def answer(self, store: Store, number: int, threshold: float = 0.2, **changes: Any) -> None:
+        rng = np.random.default_rng(number)
+        row = rng.normal(size=(1, len(NAMES))).astype("<f4")
+        holder = ModelHolder(ModelRef(self.ref.name, "1"), MODEL, None)
+        found = holder.scores([], row, np.arange(1, len(NAMES)))
+        score = float(found.calibrated[0])
+        values = {
+            "model": self.ref.name, "version": "1", "contract": MODEL.contract_digest, "plan_id": "p",
+            "features": row.tobytes(), "raw_score": float(found.raw[0]), "score": score, "threshold": threshold,
+            "decision": score >= threshold, "received_at": int(datetime.now(UTC).timestamp() * 1e6) + 1000,
+        }  # fmt: skip
+        store.log.append([scored(number, **values | changes)])
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    return Archive(tmp_path_factory.mktemp("archive"))
+
+
+@pytest.fixture
+def audit(archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    monkeypatch.setenv("INCUMBENT_HOME", str(archive.house.home))
+    monkeypatch.delenv("INCUMBENT_USECASE", raising=False)
+    monkeypatch.setattr("flows.home.Home.enter", lambda self: None)  # the test's own environment stays as it is
+
+    def run(*words: str, as_json: bool = True) -> tuple[int, Any]:
+        code = main(["audit", *words, *(["--json"] if as_json else [])])
+        said = capsys.readouterr()
+        return code, (json.loads(said.out) if as_json and said.out else said.out or said.err)
+
+    return run
+
+
+def test_the_page_of_an_answer_says_why_by_whom_and_that_it_comes_out_the_same(archive: Archive, audit: Any) -> None:
+    code, page = audit("event", "e00001")
+    assert code == 0
+    assert page["rescored"]["identical"] is True
+    assert page["rescored"]["score"] == page["answer"]["score"]
+    assert page["office"]["by"] == "worker"
+    assert page["office"]["decision"].startswith(archive.promoted.id)
+    assert page["office"]["approved_by"].startswith("ann")
+    assert page["threshold"] == {"in_force": 0.2, "promoted_with_the_version": 0.2}
+    reasons = page["reasons"]["reasons"]
+    assert {reason["feature"] for reason in reasons} <= set(MODEL.plan.names)
+    told = sum(reason["contribution"] for reason in reasons)
+    margin = page["reasons"]["margin"]
+    assert margin["bias"] + told + margin["rest"] == pytest.approx(margin["total"], abs=1e-6)
+
+
+def test_a_log_that_was_changed_shows_on_the_page(archive: Archive, audit: Any) -> None:
+    with archive.house.store() as store:
+        archive.answer(store, 2, score=0.123456)
+    _, page = audit("event", "e00002")
+    assert page["rescored"]["identical"] is False
+
+
+def test_an_ordered_threshold_names_the_two_people_and_an_unexplained_one_warns(archive: Archive, audit: Any) -> None:
+    now = datetime.now(UTC)
+    keys = TwoKeys(*(Key(f"k{n}", name, ("approve",), "0" * 64, now) for n, name in enumerate(("ann", "bob"))))
+    with archive.house.store() as store:
+        order_threshold(
+            store, fraud(), archive.ref.name, 0.9, now + timedelta(hours=1), keys, actor="ann", reason="an attack",
+            now=now,
+        )  # fmt: skip
+        archive.answer(store, 3, threshold=0.9, received_at=int(datetime.now(UTC).timestamp() * 1e6) + 50_000)
+        archive.answer(store, 4, threshold=0.8, received_at=int(AT.timestamp() * 1e6))
+    _, page = audit("event", "e00003")
+    assert (page["threshold"]["ordered_by"], page["threshold"]["evidence_based"]) == ("ann and bob", False)
+    assert page["rescored"]["identical"] is True
+    _, page = audit("event", "e00004")
+    assert "warning" in page["threshold"]
+    assert "warning" in page["office"]
+
+
+def test_the_page_is_html_too_and_shows_the_truth(archive: Archive, audit: Any, tmp_path: Path) -> None:
+    with archive.house.store() as store:
+        store.labels.add([label(1, 1, 3)], fraud().label)
+    file = tmp_path / "page.html"
+    code, said = audit("event", "e00001", "--html", str(file), as_json=False)
+    assert code == 0
+    assert "Reasons, strongest first" in said
+    text = file.read_text()
+    assert "Scored again: identical." in text
+    assert "chargeback" in text
+    assert "<script" not in text
+
+
+def test_an_event_that_was_never_answered_is_refused(audit: Any) -> None:
+    assert audit("event", "nobody", as_json=False)[0] == 1
+
+
+def test_who_was_in_office_when_is_one_command_and_one_view(archive: Archive, audit: Any) -> None:
+    code, found = audit("roles", "--at", "2026-02-15")
+    assert code == 0
+    (term,) = found["terms"]
+    assert (term["version"], term["role"], term["until"], term["decision"]) == (
+        "1", "champion", None, archive.promoted.seq,
+    )  # fmt: skip
+    assert audit("roles", "--at", "2026-01-15")[1]["terms"] == []
+    assert len(audit("roles", "--between", "2026-01-15", "2026-03-01")[1]["terms"]) == 1
+    assert audit("roles", "--role", "previous")[1]["terms"] == []
+
+
+def test_an_export_can_be_verified_elsewhere_and_shows_a_change(audit: Any, tmp_path: Path) -> None:
+    file = tmp_path / "chain.jsonl"
+    code, said = audit("export", "--out", str(file))
+    lines = file.read_text().splitlines()
+    assert (code, said["decisions"], said["last_hash"]) == (0, len(lines), json.loads(lines[-1])["hash"])
+    assert audit("verify", "--file", str(file))[0] == 0
+    file.write_text("\n".join([lines[0].replace("ann", "eve"), *lines[1:]]))
+    code, said = audit("verify", "--file", str(file))
+    assert (code, len(said["problems"])) == (1, 1)
+    file.write_text("\n".join(lines[:1] + lines[2:]))
+    assert audit("verify", "--file", str(file))[0] == 1
+    file.write_text("[1]")
+    assert audit("verify", "--file", str(file), as_json=False)[0] == 2
+
+
+def test_the_view_tells_terms_on_every_kind_of_database(store: Store) -> None:
+    for day, (role, version) in enumerate(
+        [("champion", "1"), ("challenger", "2"), ("champion", "2"), ("challenger", None), ("champion", "3")]
+    ):
+        change = RoleChange("m", role, version, None)
+        store.decisions.append("fraud", "test", {}, "ann", AT + timedelta(days=day), [change])
+    ever = terms_between(store.database, "m", AT - timedelta(days=9), AT + timedelta(days=9))
+    assert [(t.role, t.version, (t.since - AT).days, t.until and (t.until - AT).days) for t in ever] == [
+        ("champion", "1", 0, 2),
+        ("challenger", "2", 1, 3),
+        ("champion", "2", 2, 4),
+        ("champion", "3", 4, None),
+    ]
+    noon = AT + timedelta(days=2)
+    assert [t.version for t in terms_between(store.database, "m", noon, noon, "champion")] == ["2"]
+    with store.database.read() as connection:
+        text = (
+            "SELECT version, held_since, decided_by FROM roles_history WHERE role = 'champion' AND held_until IS NULL"
+        )
+        rows = connection.exec_driver_sql(text).fetchall()
+    assert [(v, str(since)[:10], by) for v, since, by in rows] == [("3", "2026-02-05", "ann")]
