@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """SQLAlchemy URL of the prediction log; empty is SQLite inside ``home``."""
     mlflow_uri: str = ""
     """MLflow tracking and registry URI; empty is SQLite inside ``home``."""
+    prefect_database_url: str = ""
+    """Database of the Prefect server, e.g. ``postgresql+asyncpg://...``; empty is SQLite inside ``home``."""
     poll_seconds: float = Field(default=0.5, gt=0)
     """How often the aliases are looked up."""
     log_mode: Literal["available", "strict"] = "available"

@@ -56,6 +56,11 @@ class Home:
         return self.root / "prefect"
 
     @property
+    def prefect_database(self) -> str:
+        """SQLAlchemy URL of the Prefect server's database."""
+        return self.settings.prefect_database_url or f"sqlite+aiosqlite:///{self.prefect / 'prefect.db'}"
+
+    @property
     def logs(self) -> Path:
         """One log file for each process that was started."""
         return self.root / "logs"
@@ -98,7 +103,7 @@ class Home:
         return {
             "PREFECT_HOME": str(self.prefect),
             "PREFECT_PROFILES_PATH": str(self.prefect / "profiles.toml"),
-            "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self.prefect / 'prefect.db'}",
+            "PREFECT_API_DATABASE_CONNECTION_URL": self.prefect_database,
             "BENTOML_HOME": str(root / "bentoml"),
             "MLFLOW_TRACKING_URI": settings.registry_uri,
             "MLFLOW_REGISTRY_URI": settings.registry_uri,

@@ -1,0 +1,171 @@
+"""Make parts of different age agree after a restore: each disagreement has a name and one repair.
+
+The journal is the truth about roles, the ledger about what was stored, the registry about which versions
+exist. ``spool_already_stored`` and ``log_older_than_spool`` need no repair, only a name: the scribe skips what
+the ledger holds, and numbers that are nowhere count as quarantined, so the accounting stays exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from bentos.errors import ModelError, RegistryUnavailable
+from bentos.model import ScoringModel
+from bentos.release import reconcile
+from bentos.roles import ROLES, ModelRef, Role
+from bentos.segments import read_segment, segment_path, segments_of, writers_of
+from monitoring.store import RoleChange
+from monitoring.store.shipping import WriterState
+
+if TYPE_CHECKING:
+    from flows.house import House
+
+_REASON = "parts of different age were restored"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One disagreement.
+
+    Attributes:
+        name: ``version_missing``, ``artifact_missing``, ``roles_not_in_journal``, ``spool_already_stored``,
+            ``log_older_than_spool`` or ``journal_damaged``.
+        subject: the role, the model or the writer of the spool.
+        text: what disagrees, and what the repair is.
+        repaired: whether it was done; false in a dry run and where people must decide.
+    """
+
+    name: str
+    subject: str
+    text: str
+    repaired: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def repair(house: House, dry_run: bool = False) -> list[Finding]:
+    """Find what disagrees and, unless it is a dry run, repair it; repeating it finds nothing to repair.
+
+    Raises:
+        RegistryUnavailable: the registry cannot be asked.
+        ReleaseError: a release is under way.
+        StoreUnavailable: the database cannot be used.
+    """
+    found = [Finding("journal_damaged", "decisions", problem) for problem in house.store.decisions.verify()]
+    found += [finding for role in ROLES if (finding := _vacate_missing(house, role, dry_run))]
+    found += _follow_journal(house, dry_run)
+    found += _spool(house)
+    return found
+
+
+def journalled(house: House, role: Role) -> str | None:
+    """The version that holds the role by the journal."""
+    terms = house.store.decisions.terms(house.model, role)
+    return terms[-1][0] if terms else None
+
+
+def _vacate_missing(house: House, role: Role, dry_run: bool) -> Finding | None:
+    """A version that the journal has in a role and that cannot be had leaves it."""
+    version = journalled(house, role)
+    if version is None:
+        return None
+    name, problem = _problem(house, ModelRef(house.model, version))
+    if not name:
+        return None
+    heir = _heir(house, role, version)
+    after = f"version {heir} takes its place" if heir else f"@{role} is vacant now"
+    text = f"the journal has version {version} as @{role}, but {problem}: {after}"
+    if not dry_run:
+        contract = house.store.decisions.contract_of(house.model, heir) if heir else None
+        change = RoleChange(house.model, role, heir, contract)
+        payload = {"model": house.model, "repair": name, "reason": _REASON, "from_version": version}
+        house.store.decisions.append(house.usecase.name, "repair", payload, house.actor, datetime.now(UTC), [change])
+        if heir is None and role in house.registry.roles(house.model):
+            house.registry.clear(house.model, role)
+    return Finding(name, f"@{role}", text, repaired=not dry_run)
+
+
+def _heir(house: House, role: Role, missing: str) -> str | None:
+    """Who the older registry has in office, if the journal knows that version and it can be had."""
+    held = house.registry.roles(house.model).get(role)
+    if role != "champion" or held is None or held.version == missing:
+        return None
+    if house.store.decisions.contract_of(house.model, held.version) is None or _problem(house, held)[0]:
+        return None
+    return held.version
+
+
+def _problem(house: House, ref: ModelRef) -> tuple[str, str]:
+    """Why a version cannot be had: a name and words; two empty texts when it can."""
+    try:
+        house.registry.describe(ref)
+    except RegistryUnavailable:
+        raise
+    except ModelError:
+        return "version_missing", "the registry has no such version"
+    try:
+        with TemporaryDirectory(prefix="incumbent-repair-") as scratch:
+            ScoringModel.load(house.registry.fetch(ref, Path(scratch)))
+    except (ModelError, RegistryUnavailable, OSError):
+        return "artifact_missing", "its files are gone or damaged"
+    return "", ""
+
+
+def _follow_journal(house: House, dry_run: bool) -> Iterator[Finding]:
+    """Aliases that the journal does not explain become those of the journal."""
+    held = house.registry.roles(house.model)
+    moved = [
+        f"@{role} is {held[role].version if role in held else 'vacant'}, by the journal {wanted or 'vacant'}"
+        for role in ROLES
+        if (wanted := journalled(house, role)) != (held[role].version if role in held else None)
+    ]
+    # A champion that was there before any journal stays: an installation may begin with it.
+    if not moved or not house.store.decisions.terms(house.model, "champion"):
+        return
+    done = False
+    if not dry_run:
+        reconcile(
+            house.registry, house.store, house.model, usecase=house.usecase, actor=house.actor,
+            now=datetime.now(UTC), reason=_REASON,
+        )  # fmt: skip
+        done = True
+    yield Finding("roles_not_in_journal", house.model, f"{'; '.join(moved)}: the aliases follow the journal", done)
+
+
+def _spool(house: House) -> Iterator[Finding]:
+    folder = house.settings.spool(house.usecase.name)
+    for writer in writers_of(folder):
+        state = house.store.ledger.state(house.usecase.name, writer)
+        numbers = segments_of(folder, writer)
+        stored = [number for number in numbers if _is_stored(folder, state, number)]
+        if stored:
+            text = f"{len(stored)} segments are in the log already: the scribe removes them"
+            yield Finding("spool_already_stored", writer, text)
+        missing = _missing(folder, state, [number for number in numbers if number not in stored])
+        if missing:
+            text = f"{missing} records were stored after this log was backed up and are in neither: they count as lost"
+            yield Finding("log_older_than_spool", writer, text)
+
+
+def _is_stored(folder: Path, state: WriterState, number: int) -> bool:
+    if number != state.segment:
+        return number < state.segment
+    return segment_path(folder, state.writer, number).stat().st_size <= state.position
+
+
+def _missing(folder: Path, state: WriterState, numbers: list[int]) -> int:
+    """Numbers between the ledger's last and the first that lies in the spool."""
+    for number in numbers:
+        position = state.position if number == state.segment else 0
+        items = read_segment(segment_path(folder, state.writer, number), position, 1000, final=True).items
+        first = next((item.seq for item in items if item.seq > 0), None)
+        if first is not None:
+            return max(0, first - state.last_seq - 1)
+    return 0
