@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: setup demo test test-slow lint bench up lock clean help
+.PHONY: setup demo test test-slow lint bench bench-full up lock clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ test-slow: $(STAMP) ## the longer suite: published results on real data, an MLfl
 bench: $(STAMP) ## performance claims, measured side by side
 	$(BIN)/incumbent bench features
 	$(BIN)/incumbent bench serving --quick
+
+bench-full: $(STAMP) ## all of them: four closed loops, open loops, ten minutes of soak, the profile
+	$(BIN)/incumbent bench features
+	$(BIN)/incumbent bench serving --profile
 
 lock: $(STAMP) ## pin every dependency again, with hashes and without any index host
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
