@@ -199,7 +199,8 @@ def build_appendix(
     margin = policy.recall_non_inferiority_margin or 0.0
     tango_p = float(special.ndtr(-tango_t(only_b, only_a, positives, -margin))) if positives else None
     recall = ratio_of(rows, "hit_a", "y", "hit_b", "y")
-    ranked = _ranked(rows, rankings, repetitions, seed)
+    areas = delong(rows.y, rows.score_a, rows.score_b, rankings=rankings)
+    ranked = _ranked(rows, rankings, areas, repetitions, seed)
     return Appendix(
         recall=recall,
         precision=ratio_of(rows, "hit_a", "flag_a", "hit_b", "flag_b"),
@@ -212,7 +213,7 @@ def build_appendix(
         bonett_price=bonett_price(only_b, only_a, positives),
         tango=tango_interval(only_b, only_a, positives),
         tango_p=tango_p,
-        delong=delong(rows.y, rows.score_a, rows.score_b, rankings=rankings),
+        delong=areas,
         card_precision=_card_precision(rows, rankings, top_k, repetitions, seed),
         matched=ratio_of(at_equal, "hit_matched_a", "y", "hit_matched_b", "y"),
         matched_alerts=alerts,
@@ -264,12 +265,12 @@ def _cut(ranking: Ranking, budget: int) -> float:
 
 
 def _ranked(
-    rows: PairedRows, rankings: tuple[Ranking, Ranking], repetitions: int, seed: int
+    rows: PairedRows, rankings: tuple[Ranking, Ranking], areas: DeLong | None, repetitions: int, seed: int
 ) -> dict[str, PairedFigure]:
     """AUC and average precision of both, with day-block intervals of the difference."""
     known = {
         "average_precision": [average_precision(rows.y, rows.score_a, one) for one in rankings],
-        "auc": [auc_of(rows.y, one) for one in rankings],
+        "auc": [auc_of(rows.y, one) for one in rankings] if areas is None else [areas.a, areas.b],
     }
     drawn = len(rows.days) >= MIN_DAYS
     units = Units(rows.day, len(rows.days), True)

@@ -218,7 +218,8 @@ class RankTable:
             gained = np.diff(found, axis=0, prepend=last)
             last = found[-1:].copy()
             np.divide(found, seen, out=found, where=seen > 0.0)
-            total += np.einsum("gr,gr->r", gained, found, dtype=np.float64)
+            np.multiply(gained, found, out=found)
+            total += found.sum(axis=0, dtype=np.float64)
             hits_before, rows_before = hits[-1], rows[-1]
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(total / last[0])
@@ -231,7 +232,11 @@ class RankTable:
         passed = np.zeros(self.units)
         for hits, false, ties in self._chunks(self.units):
             at_or_above = passed + np.cumsum(false, axis=0)
-            pairs += hits.T @ (negatives - at_or_above + 0.5 * ties)
+            below = negatives - at_or_above + 0.5 * ties
+            # Few cells hold a positive: adding their rows is quicker than a product with all cells.
+            unit, group = np.nonzero(hits.T)
+            starts = np.flatnonzero(np.diff(unit, prepend=-1))
+            pairs[unit[starts]] += np.add.reduceat(hits[group, unit][:, None] * below[group], starts, axis=0)
             passed = at_or_above[-1]
         w = resamples.weights
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -35,35 +35,43 @@ class Traffic:
     clusters: float = 1.0
 
     def draw(self, trials: int, days: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positives, and positives gained, of each trial and day.
+        """Positives, and positives gained by the challenger, of each trial and day.
 
         Raises:
             ValueError: an effect larger than the discordance.
         """
-        if abs(self.effect) > self.discordance <= 1.0:
+        positives, only_b, only_a = self.pairs(trials, days, seed)
+        return positives, only_b - only_a
+
+    def pairs(self, trials: int, days: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positives, those that only the challenger caught, those that only the champion caught: trials x days.
+
+        Raises:
+            ValueError: an effect larger than the discordance.
+        """
+        if not abs(self.effect) <= self.discordance <= 1.0:
             raise ValueError(f"an effect of {self.effect} needs a discordance of at least that, not {self.discordance}")
         rng = np.random.default_rng(seed)
-        only_b, only_a = (self.discordance + self.effect) / 2.0, (self.discordance - self.effect) / 2.0
-        if self.clusters <= 1.0:
-            positives = rng.poisson(self.positives, (trials, days))
-            b = rng.binomial(positives, only_b)
-            return positives, b - rng.binomial(positives - b, min(1.0, only_a / max(1e-12, 1.0 - only_b)))
-        return self._campaigns(rng, trials, days, only_b, only_a)
+        b, a = (self.discordance + self.effect) / 2.0, (self.discordance - self.effect) / 2.0
+        if self.clusters > 1.0:
+            return self._campaigns(rng, trials, days, b, a)
+        positives = rng.poisson(self.positives, (trials, days))
+        only_b = rng.binomial(positives, b)
+        return positives, only_b, rng.binomial(positives - only_b, min(1.0, a / max(1e-12, 1.0 - b)))
 
     def _campaigns(
-        self, rng: np.random.Generator, trials: int, days: int, only_b: float, only_a: float
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, rng: np.random.Generator, trials: int, days: int, b: float, a: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Whole campaigns, geometric in size, are caught by one model only."""
         count = rng.poisson(self.positives / self.clusters, (trials, days))
         total = int(count.sum())
         sizes = rng.geometric(1.0 / self.clusters, total)
         kind = rng.random(total)
-        sign = (kind < only_b).astype(int) - (kind >= 1.0 - only_a)
         cell = np.repeat(np.arange(trials * days), count.ravel())
-        shape = (trials, days)
-        positives = np.bincount(cell, weights=sizes, minlength=trials * days).reshape(shape)
-        gained = np.bincount(cell, weights=sizes * sign, minlength=trials * days).reshape(shape)
-        return positives, gained
+        weights = (sizes, sizes * (kind < b), sizes * (kind >= 1.0 - a))
+        found = (np.bincount(cell, weights=w, minlength=trials * days).reshape(trials, days) for w in weights)
+        positives, only_b, only_a = found
+        return positives, only_b, only_a
 
 
 def daily_bounds(series: np.ndarray, policy: PromotionPolicy) -> np.ndarray:
@@ -78,12 +86,22 @@ def daily_bounds(series: np.ndarray, policy: PromotionPolicy) -> np.ndarray:
     return found
 
 
-def naive_bounds(series: np.ndarray, alpha: float = 0.05) -> np.ndarray:
-    """The lower end of the ordinary paired t interval on each day, as if nobody had looked before."""
+def naive_t(series: np.ndarray) -> np.ndarray:
+    """Two-sided p of the ordinary paired t on each day, as if nobody had looked before: trials x days."""
     mean, sd = _running(series)
     n = np.arange(1, series.shape[1] + 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(sd > 0.0, mean - special.stdtrit(np.maximum(n - 1, 1), 1 - alpha / 2) * sd / np.sqrt(n), np.nan)
+        t = np.abs(mean) / sd * np.sqrt(n)
+        return np.where(sd > 0.0, 2.0 * special.stdtr(np.maximum(n - 1, 1), -t), 1.0)
+
+
+def naive_mcnemar(only_b: np.ndarray, only_a: np.ndarray) -> np.ndarray:
+    """McNemar's mid-p of all pairs so far, on each day: trials x days."""
+    b, a = np.cumsum(only_b, axis=1), np.cumsum(only_a, axis=1)
+    n, small = b + a, np.minimum(b, a)
+    log_choose = special.gammaln(n + 1) - special.gammaln(small + 1) - special.gammaln(n - small + 1)
+    mid = 2.0 * special.bdtr(small, n.astype(np.int64), 0.5) - np.exp(log_choose - n * math.log(2.0))
+    return np.where(n > 0, np.minimum(1.0, mid), 1.0)
 
 
 def first_day(passes: np.ndarray) -> np.ndarray:

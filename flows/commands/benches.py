@@ -39,6 +39,13 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     log = names.add_parser("log", help="rows a second into the log, on SQLite and on PostgreSQL")
     log.add_argument("--rows", type=int, default=60_000, metavar="N", help="rows of each measurement (default 60,000)")
     common_arguments(log)
+    decisions = names.add_parser(
+        "decisions", help="false promotions and power under daily looks; speed"
+    )
+    decisions.add_argument("--trials", type=int, default=4000, metavar="N", help="simulated comparisons of each case")
+    decisions.add_argument("--rows", type=int, default=1_000_000, metavar="N", help="paired rows that are timed")
+    decisions.add_argument("--write", type=Path, metavar="FILE", help="put the tables between the markers of a page")
+    common_arguments(decisions)
     for parser_of_one in (handbook, features):
         parser_of_one.add_argument("--data", type=Path, metavar="FILE", help=f"{TRANSACTIONS} of the handbook")
         common_arguments(parser_of_one)
@@ -58,6 +65,8 @@ def run(args: argparse.Namespace) -> Reply:
     """Measure one claim; whatever libraries print goes to standard error."""
     from flows.progress import progress
 
+    if args.name == "decisions":
+        return _decisions(args)
     home = enter_home(args)
     if args.name == "serving":
         return _serving(args, home)
@@ -67,6 +76,27 @@ def run(args: argparse.Namespace) -> Reply:
         return _windows(args, home)
     with contextlib.redirect_stdout(sys.stderr), progress(f"bench {args.name}"):
         return Reply(_handbook(args) if args.name == "handbook" else _features(args))
+
+
+def _decisions(args: argparse.Namespace) -> Reply:
+    """Needs no home: everything is simulated."""
+    # One thread, so that the timing is of the work and not of threads that wait for each other.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from flows.commands.common import usecase_of
+    from flows.progress import progress
+    from flows.steps.bench_decisions import bench_decisions, tables, write_tables
+
+    if args.trials < 1 or args.rows < 0:
+        raise UsageRefused("bench decisions needs at least one trial, and no negative number of rows")
+    with contextlib.redirect_stdout(sys.stderr), progress("bench decisions") as bar:
+        found = bench_decisions(usecase_of(args), trials=args.trials, rows=args.rows, told=bar.tell)
+    if args.write is not None:
+        try:
+            write_tables(found, args.write)
+        except (OSError, ValueError) as exc:
+            raise UsageRefused(str(exc)) from exc
+    timed = [(name, found[name]) for name in ("paired_rows", "paired_s", "read_s", "decode_s") if name in found]
+    return Reply(found, "\n\n".join([tables(found), table(timed)]))
 
 
 def _windows(args: argparse.Namespace, home: Home) -> Reply:

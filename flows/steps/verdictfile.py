@@ -36,7 +36,7 @@ class Reading:
         rows: matured rows in the form of :func:`monitoring.paired.compare_paired`.
         columns: role to the column that plays it.
         as_of: business time of the verdict.
-        counts: rows read, immature, unscored, without a label, repeated.
+        counts: rows read, immature, unscored, without a label, judged.
         thresholds: of champion and challenger.
         notes: what a reader must know.
     """
@@ -78,18 +78,19 @@ def judge_file(usecase: UseCase, file: Path, asked: Asked) -> tuple[Judged, Read
             f"no row of {file} has matured by {reading.as_of:%Y-%m-%d %H:%M}: labels need "
             f"{usecase.label.matures_after}, {reading.counts['immature']} rows are younger; see --as-of"
         )
-    plan = _plan(usecase, reading)
-    judged = judge_plan(plan, reading.rows, (), as_of=reading.as_of)
-    return judged, reading, plan
+    plan = plan_of(usecase, reading)
+    return judge_reading(reading, plan), reading, plan
+
+
+def judge_reading(reading: Reading, plan: ComparisonPlan) -> Judged:
+    """Judge rows that were read."""
+    return judge_plan(plan, reading.rows, (), as_of=reading.as_of)
 
 
 def read_pairs(usecase: UseCase, file: Path, asked: Asked) -> Reading:
     """The matured rows of a file, with both decisions and the label as known at ``as_of``."""
-    names = _column_names(file)
-    chosen = _choose(usecase, names, asked.columns, file)
-    extra = [name for name in _wanted(usecase) if name in names and name not in chosen.values()]
-    table = _read(file, [*chosen.values(), *extra], chosen)
-    frame, repeated = _frame(usecase, table, chosen, extra, file)
+    table, chosen, extra = read_table(usecase, file, asked)
+    frame = _frame(usecase, table, chosen, extra, file)
     as_of = asked.as_of or _latest(frame)
     end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
     matured = frame[(frame["event_time"] < end).to_numpy()]
@@ -102,12 +103,24 @@ def read_pairs(usecase: UseCase, file: Path, asked: Asked) -> Reading:
         flag_b=rows["score_b"] >= thresholds[1],
     ).reset_index(drop=True)
     counts = {
-        "rows": len(table), "repeated": repeated, "immature": len(frame) - len(matured),
+        "rows": len(table), "immature": len(frame) - len(matured),
         "unscored": int(unscored.sum()), "unlabelled": unknown, "judged": len(rows),
     }  # fmt: skip
     if unscored.any():
         notes = (*notes, f"{int(unscored.sum())} matured rows lack a score of one model and are left out")
     return Reading(rows, chosen, as_of, counts, thresholds, notes)
+
+
+def read_table(usecase: UseCase, file: Path, asked: Asked) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
+    """The columns that matter, as the file has them; which plays which role; and further ones.
+
+    Raises:
+        FlowRefused: the file cannot be read or lacks a column.
+    """
+    names = _column_names(file)
+    chosen = _choose(usecase, names, asked.columns, file)
+    extra = [name for name in _wanted(usecase) if name in names and name not in chosen.values()]
+    return _read(file, [*chosen.values(), *extra], chosen), chosen, extra
 
 
 def _column_names(file: Path) -> list[str]:
@@ -178,10 +191,12 @@ def _read(file: Path, columns: list[str], chosen: dict[str, str]) -> pd.DataFram
     return frame
 
 
-def _frame(
-    usecase: UseCase, table: pd.DataFrame, chosen: dict[str, str], extra: list[str], file: Path
-) -> tuple[pd.DataFrame, int]:
-    """The table in our names and types, and how many rows repeat an earlier id."""
+def _frame(usecase: UseCase, table: pd.DataFrame, chosen: dict[str, str], extra: list[str], file: Path) -> pd.DataFrame:
+    """The table in our names and types.
+
+    Raises:
+        FlowRefused: a value is of another kind, a time is missing, an id repeats.
+    """
     frame = pd.DataFrame(
         {
             "event_id": table[chosen["event_id"]].astype(object),
@@ -202,10 +217,10 @@ def _frame(
         frame["observed_at"] = known.where(frame["label"].notna())
     for name in extra:
         frame[name] = table[name].to_numpy()
-    repeated = frame["event_id"].duplicated()
-    if repeated.any():
-        raise FlowRefused(f"{int(repeated.sum())} rows of {file} repeat an event id; keep one row for each event")
-    return frame, 0
+    repeated = int(frame["event_id"].duplicated().sum())
+    if repeated:
+        raise FlowRefused(f"{repeated} rows of {file} repeat an event id; keep one row for each event")
+    return frame
 
 
 def _times(usecase: UseCase, values: pd.Series, name: str, file: Path) -> pd.Series:
@@ -275,7 +290,7 @@ def _cut(score: np.ndarray[Any, Any], rate: float) -> float:
     return float(capacity_cut(score, int(rate * len(score)))) if len(score) else float("inf")
 
 
-def _plan(usecase: UseCase, reading: Reading) -> ComparisonPlan:
+def plan_of(usecase: UseCase, reading: Reading) -> ComparisonPlan:
     """A plan of the use case's policies, for the columns that the file has."""
     rows, money = reading.rows, usecase.cost.false_negative
     cap = None
