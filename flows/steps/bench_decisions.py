@@ -28,6 +28,7 @@ FIRST_LOOK = 7
 EFFECTS = (0.01, 0.02, 0.03)
 POWER_DAYS = (14, 28, 60)
 _CHUNK = 250
+_START = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 BEGIN, END = "<!-- decisions:begin -->", "<!-- decisions:end -->"
 
 Told = Callable[[str], None]
@@ -132,8 +133,8 @@ def time_pairs(usecase: UseCase, rows: int, seed: int, rounds: int = 3) -> dict[
 def paired_table(rows: int, seed: int) -> pd.DataFrame:
     """Events of sixty days with two scores, labels of the positives and when they came."""
     rng = np.random.default_rng(seed)
-    start = pd.Timestamp("2026-01-01", tz="UTC")
-    at = start + pd.to_timedelta(np.sort(rng.integers(0, DAYS * 86_400, rows)), unit="s").astype("timedelta64[us]")
+    seconds = np.sort(rng.integers(0, DAYS * 86_400, rows)) + _START
+    at = pd.to_datetime(seconds, unit="s", utc=True).as_unit("us")
     y = rng.random(rows) < 0.008
     first = np.clip(rng.beta(1, 30, rows) + y * rng.beta(3, 3, rows) * 0.8, 0, 1)
     return pd.DataFrame(
