@@ -24,6 +24,7 @@ from bentos.declarations import WindowFeature
 from bentos.errors import IncumbentError
 from bentos.model import ScoringModel
 from bentos.roles import ModelRef, ModelRegistry
+from bentos.routing import EXTERNAL
 from bentos.settings import Settings
 from bentos.usecase import UseCase
 from monitoring.digest import sha256_file
@@ -117,7 +118,7 @@ def list_affected(
     with os.fdopen(private, "w", newline="", encoding="utf-8") as stream:
         out = csv.DictWriter(stream, columns_of(usecase))
         out.writeheader()
-        for line in _lines(rows, usecase, load, counts):
+        for line in _lines(rows, usecase, load, counts, to_version == EXTERNAL):
             out.writerow(line)
             if len(first) < SHOWN:
                 first.append(line)
@@ -172,19 +173,23 @@ def affected_by_rollback(
 
 
 def _lines(
-    rows: Iterator[Answered], usecase: UseCase, load: Callable[[], ScoringModel | None], counts: dict[str, int]
+    rows: Iterator[Answered],
+    usecase: UseCase,
+    load: Callable[[], ScoringModel | None],
+    counts: dict[str, int],
+    external: bool,
 ) -> Iterator[dict[str, Any]]:
     model: ScoringModel | None = None
     asked = False
     while batch := list(islice(rows, _BATCH)):
         counts["answered"] += len(batch)
         open_ = [row for row in batch if row.other_decision is None]
-        if open_ and not asked:
+        if open_ and not asked and not external:
             model, asked = load(), True
         scored = {} if model is None else rescore(open_, model)
         counts["rescored"] += len(scored)
         for row in batch:
-            line = _line(row, usecase, scored.get(row.event_id), model)
+            line = _line(row, usecase, *_restored(row, usecase, external, scored.get(row.event_id), model))
             if line is not None:
                 counts[line["direction"]] += 1
                 yield line
@@ -206,12 +211,26 @@ def rescore(rows: list[Answered], model: ScoringModel) -> dict[str, float]:
     return found
 
 
-def _line(row: Answered, usecase: UseCase, score: float | None, model: ScoringModel | None) -> dict[str, Any] | None:
-    judged_by = "shadow"
-    other, edge, flag = row.other_score, row.other_threshold, row.other_decision
-    if flag is None and score is not None and model is not None:
-        judged_by, other, edge = "features", score, float(model.threshold.value)
-        flag = bool(score >= edge)
+def _restored(
+    row: Answered, usecase: UseCase, external: bool, score: float | None, model: ScoringModel | None
+) -> tuple[str, float | None, float | None]:
+    """How the restored one judges an event: by what, its score, its threshold."""
+    if external and usecase.incumbent is not None:
+        given = json.loads(row.body).get(usecase.incumbent.column)
+        return ("column", float(given), usecase.incumbent.threshold) if given is not None else ("nothing", None, None)
+    if row.other_decision is not None:
+        return "shadow", row.other_score, row.other_threshold
+    if score is None or model is None:
+        return "nothing", None, None
+    return "features", score, float(model.threshold.value)
+
+
+def _line(
+    row: Answered, usecase: UseCase, judged_by: str, other: float | None, edge: float | None
+) -> dict[str, Any] | None:
+    flag = row.other_decision if judged_by == "shadow" else None
+    if flag is None and other is not None and edge is not None:
+        flag = other >= edge
     if flag == row.decision:
         return None
     body = json.loads(row.body)
@@ -221,7 +240,7 @@ def _line(row: Answered, usecase: UseCase, score: float | None, model: ScoringMo
         "event_id": row.event_id, "event_time": row.event_time.isoformat(), "received_at": row.received_at.isoformat(),
         **told, "score": row.score, "threshold": row.threshold, "decision": int(row.decision),
         "restored_score": other, "restored_threshold": edge, "restored_decision": None if flag is None else int(flag),
-        "direction": direction, "judged_by": "nothing" if flag is None else judged_by,
+        "direction": direction, "judged_by": judged_by,
     }  # fmt: skip
 
 

@@ -53,3 +53,26 @@ def _order_line(order: ThresholdOrder | None, now: datetime) -> str | None:
     if order is None or order.until <= now:
         return None
     return f"{order.value} for version {order.version} until {order.until.isoformat()}, by {' and '.join(order.owners)}"
+
+
+def notices(store: Store, usecase: UseCase, model: str, champion: str | None, now: datetime) -> list[tuple[str, str]]:
+    """What stands out of the ordinary, in words: pins, orders, unexplained aliases, reviews, held promotions.
+
+    ``champion`` is the version behind the alias, or none where it is not known; ``now`` is machine time.
+    """
+    standing = store.orders.standing(model)
+    found = []
+    if standing.pin is not None:
+        found.append(("pinned", f"version {standing.pin.version}, until the registry answers: {standing.pin.reason}"))
+    if champion not in {None, *standing.explained} and standing.pin is None:
+        found.append(("unexplained", f"@champion names version {champion}, which nobody decided; it is not served"))
+    if (order := _order_line(standing.threshold, now)) is not None:
+        found.append(("threshold order", order))
+    for one in emergencies(store, usecase.name, model, now):
+        if one.state in ("open", "overdue"):
+            due = f"{one.review_by:%Y-%m-%d %H:%M} UTC"
+            word = f"OVERDUE since {due}" if one.state == "overdue" else f"due {due}"
+            found.append(("emergency", f"version {one.version}: review {word}, operation {one.op_id[:12]}"))
+    if (held := why_held(usecase.promotion, usecase.zone, now)) is not None:
+        found.append(("promotions", held))
+    return found

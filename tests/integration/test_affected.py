@@ -13,6 +13,7 @@ import pytest
 
 from bentos.affected import columns_of, list_affected, note_affected
 from bentos.model import ScoringModel
+from bentos.options import ExternalIncumbent
 from monitoring.digest import sha256_file
 from monitoring.store import PlanRecord, RoleChange, Store, memory_store
 from tests.builders import fraud, tiny_model
@@ -123,3 +124,12 @@ def test_nothing_is_listed_for_a_version_that_never_held_office(tmp_path: Path) 
     found = list_affected(store, fraud(), MODEL, "2", "1", lambda: None, tmp_path, "list")
     assert (found.answered, found.file) == (0, None)
     store.close()
+
+
+def test_the_way_back_to_an_external_score_is_judged_by_its_column(log: Log, tmp_path: Path) -> None:
+    usecase = fraud().model_copy(update={"incumbent": ExternalIncumbent(column="amount", threshold=0.4)})
+    for number, (decision, score) in enumerate([(True, 0.1), (False, 0.9), (True, 0.9)]):
+        log.answer(number, decision, body=json.dumps({"amount": score}).encode())
+    found = list_affected(log.store, usecase, MODEL, "2", "external", lambda: None, tmp_path, "list")
+    assert (found.call, found.review, found.unknown) == (1, 1, 0)
+    assert {row["judged_by"] for row in lines(found.file)} == {"column"}
