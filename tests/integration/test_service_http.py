@@ -80,7 +80,8 @@ def test_a_retry_gets_the_same_answer_and_another_body_a_conflict(server: Server
         (json.dumps({k: v for k, v in event("t-http").items() if k != "amount"}).encode(), "amount"),
         (body().replace(b"c-0042", b"\xff\xfe"), ""),
         (body().replace(b"c-0042", b"\\ud800"), ""),
-        (b"[" * 50_000 + b"]" * 50_000, ""),
+        (b"[" * 100_000 + b"]" * 100_000, ""),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, ""),
         (b'{"a":' * 9_000 + b"1" + b"}" * 9_000, ""),
         (b"", ""),
         (b"null", ""),
@@ -104,13 +105,19 @@ def test_text_of_any_language_is_taken(server: Server) -> None:
 
 
 def test_a_long_body_is_refused_before_it_is_read_chunked_or_not(server: Server) -> None:
-    for path in ("/score", "/score/batch", "/score/list", "/events", "/labels"):
+    for path in ("/score", "/score/batch", "/score/list", "/events", "/late", "/labels"):
         answer = server.post(path, b" " * (10 << 20))
         assert (answer.status_code, error_of(answer)) == (413, "too_large")
-    chunks = (b" " * 65_536 for _ in range(160))
-    headers = {"content-type": "application/json"}
-    answer = server.client.post("/score", content=chunks, headers=headers)
-    assert (answer.status_code, error_of(answer)) == (413, "too_large")
+        chunks = (b" " * 65_536 for _ in range(160))
+        answer = server.client.post(path, content=chunks, headers={"content-type": "application/json"})
+        assert (answer.status_code, error_of(answer)) == (413, "too_large")
+
+
+@pytest.mark.parametrize("path", ["/score", "/score/batch", "/score/list", "/events", "/late", "/labels"])
+def test_a_body_of_great_depth_is_refused_by_every_path(server: Server, path: str) -> None:
+    for deep in (b"[" * 100_000 + b"]" * 100_000, b'[{"event":' * 50_000 + b"1" + b"}]" * 50_000):
+        answer = server.post(path, deep)
+        assert (answer.status_code, error_of(answer)) == (400, "invalid")
 
 
 def test_a_refused_length_needs_no_body_at_all(server: Server) -> None:
@@ -125,7 +132,7 @@ def test_a_refused_length_needs_no_body_at_all(server: Server) -> None:
     "media_type", ["text/plain", "application/vnd.bentoml+pickle", "multipart/form-data", "text/json"]
 )
 def test_only_json_is_read(server: Server, media_type: str) -> None:
-    for path in ("/score", "/score/batch", "/score/list", "/events", "/labels"):
+    for path in ("/score", "/score/batch", "/score/list", "/events", "/late", "/labels"):
         answer = server.post(path, body(), media_type)
         assert (answer.status_code, error_of(answer)) == (415, "unsupported_media_type")
 
