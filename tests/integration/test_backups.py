@@ -1,0 +1,262 @@
+"""Backups of a real home: registry, artefacts, log and spool; and parts of different age put together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from bentos.model import ScoringModel
+from bentos.scribe import Scribe, accounting
+from bentos.spool import SpoolWriter
+from flows.bench.homes import BenchHome
+from flows.cli import main
+from flows.errors import FlowRefused
+from flows.house import House
+from flows.steps.backups import back_up, read_set, restore
+from flows.steps.databases import places
+from flows.steps.repairs import journalled, repair
+from monitoring.store import RoleChange, Store, open_store
+from tests.builders import tiny_model
+from tests.logged import label, labels_policy, scored
+from tests.postgresql import Cluster
+from tests.registries import mlflow_registry
+from tests.spooling import die
+
+
+@pytest.fixture(scope="module")
+def seated(tmp_path_factory: pytest.TempPathFactory) -> BenchHome:
+    """A home with two versions in their roles."""
+    home = BenchHome(tmp_path_factory.mktemp("seated") / "home")
+    home.home.make()
+    mlflow_registry(home.root)
+    home.seat([tiny_model(), tiny_model()])
+    return home
+
+
+@pytest.fixture
+def old(seated: BenchHome, tmp_path: Path) -> BenchHome:
+    """A home of our own, with a log, labels and a spool that is half shipped."""
+    shutil.copytree(seated.root, tmp_path / "old")
+    home = BenchHome(tmp_path / "old")
+    relocated(home, seated.root)
+    with home.store() as store:
+        store.log.append([scored(n) for n in range(5)])
+        store.labels.add([label(1, 1, 2)], labels_policy())
+    writer = SpoolWriter(home.home.settings.spool("fraud"))
+    writer.append([scored(n) for n in range(5, 8)])
+    with home.store() as store:
+        Scribe(store, writer.folder, "fraud", labels_policy()).run_once()
+    writer.append([scored(n) for n in range(8, 10)])
+    die(writer)
+    return home
+
+
+def relocated(home: BenchHome, source: Path) -> None:
+    from flows.steps.backups import relocate
+
+    relocate({place.name: place for place in places(home.home)}["mlflow"], str(source), str(home.root))
+
+
+def house(home: BenchHome) -> House:
+    return House(home.home.settings, home.usecase, "fraud")
+
+
+def drained(home: BenchHome) -> tuple[int, int, int]:
+    """Stored, spooled and quarantined when the scribe has run."""
+    with home.store() as store:
+        folder = home.home.settings.spool("fraud")
+        Scribe(store, folder, "fraud", labels_policy()).run_once()
+        found = accounting(store, folder, "fraud")
+        assert found.balanced
+        span = store.log.span("fraud")
+        return (span[0] if span else 0), found.spooled, found.quarantined
+
+
+def test_a_restored_home_serves_and_ships_where_the_old_one_stopped(old: BenchHome, tmp_path: Path) -> None:
+    made = back_up(old.home, tmp_path / "set")
+    shutil.rmtree(old.root)
+    new = BenchHome(tmp_path / "new")
+    done = restore(new.home, made.folder)
+    assert set(done) == {"spool", "mlflow", "log", "artifacts"}
+    assert [finding for finding in repair(house(new)) if finding.name != "spool_already_stored"] == []
+    roles = new.registry.roles(new.model)
+    assert (roles["champion"].version, roles["challenger"].version) == ("1", "2")
+    ScoringModel.load(new.registry.fetch(roles["champion"], tmp_path / "files")).check_golden()
+    assert drained(new) == (10, 0, 0)
+    with new.store() as store:
+        assert store.decisions.verify() == []
+        with store.database.read() as connection:
+            assert connection.execute(text("PRAGMA journal_mode")).scalar_one() == "wal"
+
+
+def test_keys_are_left_out_unless_asked_for(old: BenchHome, tmp_path: Path) -> None:
+    old.home.settings.keys_file.write_text("{}")
+    assert "keys" not in back_up(old.home, tmp_path / "without").manifest["parts"]
+    made = back_up(old.home, tmp_path / "with", with_keys=True)
+    assert (made.folder / "keys.json").stat().st_mode & 0o077 == 0
+
+
+def test_a_changed_or_lost_file_is_found_and_a_full_home_is_not_overwritten(old: BenchHome, tmp_path: Path) -> None:
+    made = back_up(old.home, tmp_path / "set")
+    with pytest.raises(FlowRefused, match="empty home"):
+        restore(old.home, made.folder)
+    with pytest.raises(FlowRefused, match="not empty"):
+        back_up(old.home, made.folder)
+    with (made.folder / "log.db").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(FlowRefused, match=r"log\.db is not what the manifest says"):
+        read_set(made.folder)
+    (made.folder / "manifest.json").unlink()
+    with pytest.raises(FlowRefused, match="holds no backup"):
+        restore(BenchHome(tmp_path / "new").home, made.folder)
+
+
+def promote_by_hand(home: BenchHome, version: str) -> None:
+    """Champion by alias and by journal."""
+    with home.store() as store:
+        contract = store.decisions.contract_of(home.model, version)
+        change = RoleChange(home.model, "champion", version, contract)
+        store.decisions.append("fraud", "test", {}, "test", datetime.now(UTC), [change])
+    home.registry.point(home.model, "champion", version)
+
+
+@pytest.mark.parametrize("newer", ["mlflow", "log"])
+def test_an_alias_that_the_journal_does_not_explain_follows_the_journal(
+    old: BenchHome, tmp_path: Path, newer: str
+) -> None:
+    first = back_up(old.home, tmp_path / "first")
+    promote_by_hand(old, "2")
+    second = back_up(old.home, tmp_path / "second")
+    new = BenchHome(tmp_path / "new")
+    restore(new.home, first.folder, {newer: second.folder})
+    named = repair(house(new), dry_run=True)
+    assert [(f.name, f.repaired) for f in named if f.name.startswith("roles")] == [("roles_not_in_journal", False)]
+    assert [(f.name, f.repaired) for f in repair(house(new)) if f.name.startswith("roles")] == [
+        ("roles_not_in_journal", True)
+    ]
+    assert new.registry.roles(new.model)["champion"].version == ("1" if newer == "mlflow" else "2")
+    assert not [f for f in repair(house(new)) if f.name.startswith("roles")]
+
+
+def test_a_version_that_an_older_registry_does_not_have_gives_way_to_the_one_that_it_has(
+    old: BenchHome, tmp_path: Path
+) -> None:
+    first = back_up(old.home, tmp_path / "first")
+    third = tiny_model()
+    ref = old.add(third)
+    old.appoint(ref, third.contract_digest, "champion")
+    second = back_up(old.home, tmp_path / "second")
+    new = BenchHome(tmp_path / "new")
+    restore(new.home, second.folder, {"mlflow": first.folder, "artifacts": first.folder})
+    (found,) = [f for f in repair(house(new)) if f.name == "version_missing"]
+    assert found.repaired
+    assert journalled(house(new), "champion") == new.registry.roles(new.model)["champion"].version == "1"
+    assert {f.name for f in repair(house(new))} <= {"spool_already_stored"}
+    with new.store() as store:
+        assert store.decisions.verify() == []
+        assert store.decisions.list("fraud")[-1].kind == "repair"
+
+
+def test_a_version_whose_files_are_gone_leaves_its_role(old: BenchHome, tmp_path: Path) -> None:
+    made = back_up(old.home, tmp_path / "set")
+    new = BenchHome(tmp_path / "new")
+    restore(new.home, made.folder)
+    with closing(sqlite3.connect(new.root / "mlflow.db")) as session:
+        (source,) = session.execute("SELECT storage_location FROM model_versions WHERE version = 2").fetchone()
+    shutil.rmtree(Path(source.removeprefix("file://")))
+    (found,) = [f for f in repair(house(new)) if f.name == "artifact_missing"]
+    assert (found.subject, found.repaired) == ("@challenger", True)
+    assert "challenger" not in new.registry.roles(new.model)
+
+
+def test_a_spool_older_than_the_log_is_named_and_stores_nothing_twice(old: BenchHome, tmp_path: Path) -> None:
+    first = back_up(old.home, tmp_path / "first")
+    drained(old)
+    second = back_up(old.home, tmp_path / "second")
+    new = BenchHome(tmp_path / "new")
+    restore(new.home, second.folder, {"spool": first.folder})
+    assert "spool_already_stored" in {f.name for f in repair(house(new))}
+    assert drained(new) == (10, 0, 0)
+
+
+def test_a_log_older_than_the_spool_is_named_and_the_accounting_stays_exact(old: BenchHome, tmp_path: Path) -> None:
+    writer = SpoolWriter(old.home.settings.spool("fraud"), rotate_bytes=1)
+    first = back_up(old.home, tmp_path / "first")
+    writer.append([scored(20), scored(21)])
+    writer.append([scored(22)])
+    drained(old)
+    second = back_up(old.home, tmp_path / "second")
+    die(writer)
+    new = BenchHome(tmp_path / "new")
+    restore(new.home, first.folder, {"spool": second.folder})
+    (found,) = [f for f in repair(house(new)) if f.name == "log_older_than_spool"]
+    assert found.text.startswith("2 records")
+    # Eight were in the old log, one comes from the spool; the two between are nowhere and counted as such.
+    assert drained(new)[::2] == (9, 2)
+
+
+def test_an_upgrade_keeps_a_copy_of_what_was_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    with closing(sqlite3.connect(home / "dev-log.db")) as session:
+        session.executescript((Path(__file__).parents[1] / "golden" / "log-0001.sqlite.sql").read_text())
+    for name, value in {"INCUMBENT_HOME": str(home), "INCUMBENT_USECASE": "fraud"}.items():
+        monkeypatch.setenv(name, value)
+    assert said(["db", "status", "--json"], capsys)["state"] == "behind"
+    done = said(["db", "upgrade", "--json"], capsys)
+    assert (done["from"], done["state"]) == ("0001", "current")
+    (copy,) = done["backup"]
+    with closing(sqlite3.connect(copy)) as session:
+        assert session.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+    assert said(["db", "upgrade", "--json"], capsys)["backup"] == []
+
+
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    assert main(words) == 0
+    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.needs_postgresql
+def test_a_log_on_postgresql_is_dumped_and_restored(tmp_path: Path, postgresql: Cluster) -> None:
+    here, there = (postgresql.url(postgresql.create()) for _ in range(2))
+    old = BenchHome(tmp_path / "old", database_url=here)
+    with old.store() as store:
+        store.log.append([scored(1, 0), scored(2, 1)])
+        store.decisions.append("fraud", "test", {}, "test", datetime.now(UTC))
+    made = back_up(old.home, tmp_path / "set")
+    assert made.manifest["parts"]["log"]["kind"] == "postgresql"
+    with pytest.raises(FlowRefused, match="is to be sqlite"):
+        restore(BenchHome(tmp_path / "wrong").home, made.folder)
+    new = BenchHome(tmp_path / "new", database_url=there)
+    assert restore(new.home, made.folder).keys() == {"log"}
+    store: Store = open_store(there)
+    assert store.log.append([scored(2, 1), scored(3, 1)]).stored == 1
+    assert store.decisions.verify() == []
+    store.close()
+
+
+@pytest.mark.needs_postgresql
+def test_without_the_client_programs_an_upgrade_is_refused_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.steps.databases.find_programs", lambda: None)
+    monkeypatch.setattr("flows.steps.databases.shutil.which", lambda _: None)
+    home = BenchHome(tmp_path, database_url="postgresql://somebody@127.0.0.1:9/log")
+    with pytest.raises(FlowRefused, match=r"postgresql-client.*--no-backup"):
+        back_up_log(home, tmp_path)
+
+
+def back_up_log(home: BenchHome, folder: Path) -> None:
+    from flows.steps.databases import copy_database
+
+    copy_database(places(home.home)[0], folder)
