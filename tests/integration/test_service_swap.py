@@ -34,10 +34,10 @@ class Traffic:
     def __init__(self, server: Server, clients: int = 4) -> None:
         self._server = server
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(clients)
-        self._runs = [self._pool.submit(self._ask, n) for n in range(clients)]
         self.answers: list[dict[str, Any]] = []
         self.failures: list[str] = []
+        self._pool = ThreadPoolExecutor(clients)
+        self._runs = [self._pool.submit(self._ask, n) for n in range(clients)]
 
     def _ask(self, client: int) -> None:
         number = 0
