@@ -115,6 +115,10 @@ class Home:
     def _names(self, prefect_url: str | None, reports_url: str | None) -> dict[str, str]:
         names = {
             "INCUMBENT_HOME": str(self.root),
+            # Empty is the default inside the home: a demo's processes must not find the user's own databases.
+            "INCUMBENT_DATABASE_URL": self.settings.database_url,
+            "INCUMBENT_MLFLOW_URI": self.settings.mlflow_uri,
+            "INCUMBENT_PREFECT_DATABASE_URL": self.settings.prefect_database_url,
             "INCUMBENT_ENV": self.settings.env,
             "INCUMBENT_USECASE": usecase_reference(self.settings.usecase),
             "PREFECT_WORKER_QUERY_SECONDS": "1",

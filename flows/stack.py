@@ -285,6 +285,6 @@ def program(name: str) -> str:
 def demo_home(home: Home) -> Home:
     """The home of the demo, inside the given one: a demo never touches real state."""
     settings: Settings = home.settings.model_copy(
-        update={"home": home.root / "demo", "database_url": "", "mlflow_uri": ""}
+        update={"home": home.root / "demo", "database_url": "", "mlflow_uri": "", "prefect_database_url": ""}
     )
     return Home(settings)

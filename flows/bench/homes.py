@@ -99,8 +99,7 @@ class BenchHome:
     def environment(self, changes: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of its processes."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
-        ours = {"INCUMBENT_DATABASE_URL": self.database_url} if self.database_url else {}
-        return self.home.environment(base=kept) | ours | dict(changes or {})
+        return self.home.environment(base=kept) | dict(changes or {})
 
     def service(self, port: int, changes: Mapping[str, str] | None = None) -> Child:
         """Start the Bento, with one worker as in production."""
