@@ -139,8 +139,8 @@ def compare_paired(
         saving=bounded_mean(saving, policy),
         recall_gain=bounded_ratio(gained, positives, policy),
         false_positive_rate_rise=bounded_ratio(raised, negatives, policy),
-        recall_champion=clustered_ratio([d.tp_a for d in series], positives),
-        recall_challenger=clustered_ratio([d.tp_b for d in series], positives),
+        recall_champion=_share(clustered_ratio([d.tp_a for d in series], positives)),
+        recall_challenger=_share(clustered_ratio([d.tp_b for d in series], positives)),
         cost_champion=_total([d.cost_a for d in series]),
         cost_challenger=_total([d.cost_b for d in series]),
         currency=cost.currency,
@@ -200,6 +200,13 @@ def _series(rows: PairedRows) -> tuple[PairedDay, ...]:
         PairedDay(day, n, p, tp_a, tp_b, fp_a, fp_b, cost_a, cost_b)
         for day, (n, p, tp_a, tp_b, fp_a, fp_b), (cost_a, cost_b) in zip(days, counts, money, strict=True)
     )
+
+
+def _share(figure: Measured) -> Measured:
+    """A linearised interval ends where shares do."""
+    if figure.low is None or figure.high is None:
+        return figure
+    return Measured(figure.value, max(0.0, figure.low), min(1.0, figure.high))
 
 
 def _total(daily: list[float]) -> Measured:

@@ -260,7 +260,8 @@ def fieller(x: np.ndarray, y: np.ndarray, c: float) -> tuple[float | None, float
     # No spread around the point is missing evidence, not certainty.
     if a <= 0.0 or root <= 1e-12 * b * b:
         return None, None
-    return (b - math.sqrt(root)) / a, (b + math.sqrt(root)) / a
+    # A difference of two rates cannot lie outside -1..1, whatever a short series suggests.
+    return max(-1.0, (b - math.sqrt(root)) / a), min(1.0, (b + math.sqrt(root)) / a)
 
 
 def no_difference(trials: float, alpha: float) -> tuple[float, float]:

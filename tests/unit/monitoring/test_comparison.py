@@ -174,3 +174,35 @@ def test_a_lower_threshold_is_named_as_such() -> None:
     found = compare_paired(table, CostModel(), POLICY, champion="m/1", challenger="m/2", as_of=AS_OF, repetitions=10)
     reasons = judge_comparison(found, PromotionPolicy(max_false_positive_rate_increase=0.5)).reasons
     assert any("equal alerts" in reason for reason in reasons)
+
+
+DECIDING = PromotionPolicy(method="lan_demets", decision_days=(14, 28, 42), max_shadow_days=60)
+
+
+def test_fixed_decision_days_promote_on_their_day_and_not_before() -> None:
+    before, after = (judge_comparison(result(days, 0.08, policy=DECIDING), DECIDING) for days in (13, 30))
+    assert before.outcome == "keep_watching"
+    assert status(before)["cost_saving"] == "INSUFFICIENT"
+    assert after.outcome == "promote"
+    assert "group-sequential" in after.check("cost_saving").detail
+    # Day 30 looks at the first 28 days: nine blocks of three, for these days resemble each other.
+    assert "from 27 days in blocks of 3" in after.check("cost_saving").detail
+
+
+def test_after_the_last_decision_day_the_champion_stays() -> None:
+    found = result(43, 0.012, policy=DECIDING)
+    verdict = judge_comparison(found, DECIDING, shadow_days=50)
+    assert verdict.outcome == "keep"
+    assert "no decision day is left" in verdict.reasons[0]
+    assert judge_comparison(result(41, 0.012, policy=DECIDING), DECIDING).outcome == "keep_watching"
+
+
+def test_the_days_still_needed_end_on_a_decision_day() -> None:
+    assert expected_days(result(15, 0.02, policy=DECIDING), DECIDING) == 28 - 15
+    assert expected_days(result(15, 0.016, policy=DECIDING), DECIDING) == 42 - 15
+
+
+def test_a_verdict_names_the_plan_that_it_was_judged_by() -> None:
+    found = result(28, 0.08)
+    assert judge_comparison(found, POLICY, plan_hash="a" * 64).plan_hash == "a" * 64
+    assert judge_comparison(found, POLICY).plan_hash == ""

@@ -6,10 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
+from monitoring.appendix import _cut
+from monitoring.cost import capacity_cut
 from monitoring.paired import PairedResult, compare_paired
 from monitoring.policies import CostModel, PromotionPolicy
+from monitoring.ranking import Ranking
 from tests.unit.monitoring.vectors import DAYS, digits
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
@@ -214,3 +219,47 @@ def test_a_result_survives_json_and_keeps_its_digest() -> None:
 
 def test_the_appendix_can_be_left_out() -> None:
     assert compare(VECTOR, appendix=False).appendix is None
+
+
+def test_equal_alerts_may_be_a_declared_share_for_both() -> None:
+    appendix = compare(VECTOR, alert_rate=0.1).appendix
+    assert appendix is not None
+    assert appendix.matched_alerts == 350
+    cut_a, cut_b = (np.sort(VECTOR[f"score_{side}"])[::-1][349] for side in "ab")
+    y = VECTOR["y"] == 1
+    assert appendix.matched.a == pytest.approx((VECTOR["score_a"] >= cut_a)[y].mean())
+    assert appendix.matched.b == pytest.approx((VECTOR["score_b"] >= cut_b)[y].mean())
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(0, 70))
+def test_the_cut_at_equal_alerts_is_that_of_the_capacity(scores: list[int], budget: int) -> None:
+    values = np.array(scores, dtype=float)
+    assert np.array_equal(values >= _cut(Ranking.of(values), budget), values >= capacity_cut(values, budget))
+
+
+def test_disagreements_are_counted_by_segment_and_by_amount() -> None:
+    frame = VECTOR.assign(channel=np.where(np.arange(len(VECTOR)) % 3 == 0, "app", "web"))
+    appendix = compare(frame, segments=("channel", "absent"), amount="amount").appendix
+    assert appendix is not None
+    by = {name: [g for g in appendix.groups if g.by == name] for name in ("channel", "amount")}
+    assert [g.level for g in by["channel"]] == ["app", "web"]
+    assert len(by["amount"]) == 5
+    for groups in by.values():
+        assert sum(g.events for g in groups) == len(frame)
+        assert sum(g.positives for g in groups) == 700
+        assert (sum(g.caught_b for g in groups), sum(g.caught_a for g in groups)) == (16, 1)
+        assert (sum(g.alarms_b for g in groups), sum(g.alarms_a for g in groups)) == (6, 34)
+
+
+def test_the_auc_has_an_interval_that_resamples_days() -> None:
+    appendix = compare(table_of(np.tile(DAYS.T, (3, 1)), negatives=150)).appendix
+    assert appendix is not None
+    assert appendix.delong is not None
+    assert appendix.auc.difference.value == pytest.approx(appendix.delong.difference)
+    assert appendix.auc.difference.low is not None
+    assert appendix.note == "not used in the decision"
+
+
+def test_a_recall_ends_at_one_whatever_its_linearised_interval_says() -> None:
+    result = compare(table_of(np.array([[3, 3, 2, 0, 0], [2, 2, 2, 0, 0], [4, 3, 4, 0, 0]])))
+    assert result.recall_champion.high == 1.0

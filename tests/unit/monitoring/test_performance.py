@@ -221,3 +221,25 @@ def test_no_figure_is_ever_nan(table: list[tuple[bool, int]]) -> None:
     for figure in result.metrics.values():
         for part in (figure.value, figure.low, figure.high):
             assert part is None or np.isfinite(part)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 6), st.integers(0, 2), st.booleans(), st.integers(0, 3)), min_size=1, max_size=60
+    ),
+    st.integers(1, 4),
+)
+def test_card_precision_is_that_of_the_plain_definition(rows: list[tuple[int, int, bool, int]], k: int) -> None:
+    cards, days, y, score = (list(values) for values in zip(*rows, strict=True))
+    names = [f"c{c}" for c in cards]
+    tie = {n: int(pd.util.hash_array(np.array([n], dtype=object))[0]) for n in names}
+    gone: set[str] = set()
+    expected = []
+    for day in sorted(set(days)):
+        today = [(n, s, hit) for n, d, hit, s in zip(names, days, y, score, strict=True) if d == day and n not in gone]
+        top = {n: max(s for m, s, _ in today if m == n) for n, _, _ in today}
+        listed = sorted(top, key=lambda n: (-top[n], tie[n]))[:k]
+        caught = [n for n in listed if any(hit for m, _, hit in today if m == n)]
+        expected.append(len(caught) / k)
+        gone |= set(caught)
+    assert card_precision(names, days, np.array(y, int), np.array(score, float), k=k).daily == tuple(expected)
