@@ -1,0 +1,176 @@
+"""Both roads of a promotion through a real Prefect server and worker: by itself, and after a person's answer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bentos.approval import find_request, issue_code
+from bentos.keys import KeyRing, add_key
+from bentos.roles import ModelRef
+from flows.home import open_home
+from flows.processes import stop_all
+from flows.stack import Ports, Stack, running
+from monitoring.gates import Verdict
+from monitoring.store import Report
+from tests.builders import tiny_model
+from tests.servers import PROJECT, House
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+PATIENCE = 240.0
+
+
+@dataclass
+class Office:
+    """A house with three versions, and a Prefect server with a worker."""
+
+    house: House
+    stack: Stack
+    api: httpx.Client
+    usecases: dict[str, Path]
+
+    def start(self, flow: str, **parameters: object) -> str:
+        named = self.api.get(f"/deployments/name/{flow}/staging-fraud-{flow}").raise_for_status().json()
+        answer = self.post(f"/deployments/{named['id']}/create_flow_run", {"parameters": parameters})
+        return str(answer.raise_for_status().json()["id"])
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        """Ask again while the server's own database is busy, as its UI does."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            answer = self.api.post(path, json=body)
+            if answer.status_code != 503 or time.monotonic() > deadline:
+                return answer
+            time.sleep(1.0)
+
+    def reach(self, run: str, *types: str) -> dict[str, Any]:
+        deadline = time.monotonic() + PATIENCE
+        state: dict[str, Any] = {}
+        while time.monotonic() < deadline:
+            answer = self.api.get(f"/flow_runs/{run}")
+            if answer.status_code == 503:
+                time.sleep(1.0)
+                continue
+            state = answer.raise_for_status().json()["state"]
+            if state["type"] in types:
+                return state
+            assert state["type"] not in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"), state
+            time.sleep(0.25)
+        raise AssertionError(f"{state}: {(self.stack.home.logs / 'prefect-worker.log').read_text()[-3000:]}")
+
+    def champion(self) -> str:
+        return self.house.registry.resolve(self.house.model, "champion").version
+
+    def compared(self, champion: str, challenger: str) -> Verdict:
+        """A challenger with a verdict that says promote."""
+        now, model = datetime.now(UTC), self.house.model
+        self.house.appoint(ModelRef(model, challenger), MODELS[challenger].contract_digest, "challenger")
+        verdict = Verdict(
+            "comparison", "promote", (), f"{model}/{challenger}", f"{model}/{champion}", now, ("it saves money",)
+        )
+        with self.house.store() as store:
+            store.reports.add(Report("fraud", "comparison", now, "promote", {"verdict": verdict.to_json()}))
+        return verdict
+
+
+MODELS = {str(n): tiny_model(seed=n) for n in (1, 2, 3)}
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    folder = tmp_path_factory.mktemp("approval")
+    text = (PROJECT / "bentos" / "fraud" / "usecase.toml").read_text()
+    assert "[promotion]\n" in text
+    usecases = {}
+    for road in ("automatic", "required"):
+        usecases[road] = folder / f"{road}.toml"
+        usecases[road].write_text(text.replace("[promotion]\n", f'[promotion]\napproval = "{road}"\n'))
+    house = House(folder / "home")
+    house.settings = house.settings.model_copy(update={"env": "staging"})
+    for version, model in MODELS.items():
+        assert house.add(model).version == version
+    house.appoint(ModelRef(house.model, "1"), MODELS["1"].contract_digest)
+    home = open_home(home=folder / "home", env="staging", usecase=str(usecases["required"]))
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        with running(home, Ports.find()) as stack:
+            stack.start_prefect().wait_ready()
+            stack.start_worker().wait_ready()
+            with httpx.Client(base_url=stack.urls["prefect"], timeout=30.0, trust_env=False) as api:
+                yield Office(house, stack, api, usecases)
+    finally:
+        os.chdir(before)
+
+
+def test_without_required_approval_the_run_promotes_by_itself(office: Office) -> None:
+    office.compared("1", "2")
+    run = office.start("promotion", usecase=str(office.usecases["automatic"]), preview=False, reason="it saves money")
+    assert office.reach(run, "COMPLETED")["type"] == "COMPLETED"
+    assert office.champion() == "2"
+
+
+def test_an_approval_waits_without_a_worker_survives_a_restart_and_promotes(office: Office) -> None:
+    verdict = office.compared("2", "3")
+    run = office.start("promotion", preview=False, reason="it saves money")
+    waiting = office.reach(run, "PAUSED")
+    assert waiting["name"] == "Suspended"
+    assert office.champion() == "2"
+    # Another run of the same deployment, which takes one run at a time, passes the one that waits.
+    other = office.start("promotion", usecase=str(office.usecases["automatic"]), preview=True)
+    office.reach(other, "COMPLETED")
+    _restart_server(office)
+    assert office.reach(run, "PAUSED")["name"] == "Suspended"
+    description, schema = _form(office, run, waiting)
+    assert f"{office.house.model}/3" in description
+    assert set(schema["properties"]) == {"answer", "name", "note", "code"}
+    code, token = _code(office, verdict)
+    refused = office.post(f"/flow_runs/{run}/resume", {"run_input": {"answer": "perhaps", "name": "ann"}})
+    assert refused.json()["status"] == "REJECT"
+    form = {"answer": "approve", "name": "ann", "note": "seen", "code": code}
+    assert office.post(f"/flow_runs/{run}/resume", {"run_input": form}).json()["status"] == "ACCEPT"
+    office.reach(run, "COMPLETED")
+    assert office.champion() == "3"
+    with office.house.store() as store:
+        (granted,) = store.decisions.list(kinds=("approval.granted",))
+        assert (granted.payload["owner"], granted.payload["note"]) == ("ann", "seen")
+        assert store.decisions.verify() == []
+    for file in (office.stack.home.root).rglob("*"):
+        if file.is_file() and file.name not in ("ann.key",):
+            assert token.encode() not in file.read_bytes(), file
+
+
+def _restart_server(office: Office) -> None:
+    server = next(child for child in office.stack.children if child.command.name == "prefect-server")
+    stop_all([server])
+    office.stack.children.remove(server)
+    office.stack.start_prefect().wait_ready()
+
+
+def _form(office: Office, run: str, state: dict[str, Any]) -> tuple[str, Any]:
+    keys = state["state_details"]["run_input_keyset"]
+    read = {}
+    for part in ("description", "schema"):
+        answer = office.api.get(f"/flow_runs/{run}/input/{keys[part]}").raise_for_status()
+        read[part] = answer.json()
+    return str(read["description"]), read["schema"]
+
+
+def _code(office: Office, verdict: Verdict) -> tuple[str, str]:
+    """What ``incumbent approve --code`` does on ann's terminal."""
+    now = datetime.now(UTC)
+    file = office.house.settings.keys_file
+    _, token = add_key(file, "ann", ["approve"], now)
+    key = KeyRing.load(file).check(token, "approve", now)
+    with office.house.store() as store:
+        request = find_request(store, "fraud", office.house.model, "")
+        assert request.verdict == verdict
+        return issue_code(store, "fraud", request, key, now), token
