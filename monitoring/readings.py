@@ -14,6 +14,7 @@ from typing import Any, Final
 from monitoring.catalogue import Sample, sample, samples
 from monitoring.intervals import newcombe
 from monitoring.measured import Measured, to_plain
+from monitoring.skew import WORST
 from monitoring.store import Report, Store
 
 BANDS: Final = {"none": 0, "warning": 1, "severe": 2}
@@ -68,8 +69,17 @@ def _features(report: Report) -> Iterator[Sample]:
         yield from samples(name, usecase, [((model, one["name"]), one[key]) for one in window["features"]])
     if skew:
         yield from sample("skew_rows_ratio", usecase, skew["share"], model)
-        rows = [((model, one["name"]), one["share"]) for one in skew["features"]]
-        yield from samples("feature_skew_ratio", usecase, rows)
+        yield from samples(
+            "feature_skew_ratio", usecase, _skew(skew, model, [one["name"] for one in window["features"]])
+        )
+
+
+def _skew(skew: Mapping[str, Any], model: str, names: list[str]) -> list[tuple[tuple[str, ...], float | None]]:
+    """The report names the features that differ, at most 20: below that the others were compared and are equal."""
+    shares = {one["name"]: one["share"] for one in skew["features"]}
+    if skew["rows"] and len(shares) < WORST:
+        shares = dict.fromkeys(names, 0.0) | shares
+    return [((model, name), share) for name, share in shares.items()]
 
 
 def matured(store: Store, report: Report) -> Iterator[Sample]:

@@ -82,6 +82,17 @@ def test_recall_is_compared_with_the_training_by_an_interval(store: Store) -> No
     assert told(store, "matured_recall_ratio")[CHAMPION, "low"] == 0.3
 
 
+def test_a_feature_that_was_compared_and_is_equal_has_no_skew(store: Store) -> None:
+    skew = {"rows": 900, "share": 0.0, "features": []}
+    store.reports.add(finding(3, "none", skew=skew))
+    assert told(store, "feature_skew_ratio") == {(CHAMPION, "amount"): 0.0}
+    differing = {"rows": 900, "share": 0.5, "features": [{"name": "amount", "share": 0.5}]}
+    store.reports.add(finding(4, "none", skew=differing))
+    assert told(store, "feature_skew_ratio") == {(CHAMPION, "amount"): 0.5}
+    store.reports.add(finding(5, "none", skew={"rows": 0, "share": None, "features": []}))
+    assert told(store, "feature_skew_ratio") == told(store, "skew_rows_ratio") == {}
+
+
 def test_money_is_final_or_provisional(store: Store) -> None:
     days = [{"state": s, "cost": c, "alerts": 7} for s, c in (("final", 10.0), ("final", 20.0), ("provisional", 4.0))]
     told_money = {"currency": "EUR", "matures_after_s": 604800.0, "capacity": None, "days": days}

@@ -1,0 +1,141 @@
+"""Real Prometheus over the real service and exporter: metrics, rules, dashboards and the runbook, all as shipped."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitoring.dashboards import FOLDER, dashboards, render, write
+from tests.observed import Observed, get, observed, path_of_programs
+from tests.servers import PROJECT
+from tests.system import system_program
+
+pytestmark = pytest.mark.needs_prometheus
+RUNBOOK = (PROJECT / "docs" / "runbook.md").read_text()
+COMMANDS = re.findall(r"^```sh\n(.*?)^```$", RUNBOOK, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
+    with observed(tmp_path_factory.mktemp("observed")) as running:
+        yield running
+
+
+def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+BOARDS = {board.uid: render(board) for board in dashboards()}
+PANELS = [(uid, panel["title"]) for uid, board in BOARDS.items() for panel in panels(board)]
+
+
+@pytest.mark.parametrize("part", ["service", "exporter"])
+def test_metrics_follow_the_conventions_of_prometheus(house: Observed, part: str) -> None:
+    text = get(f"{getattr(house, part)}/metrics")
+    program = system_program("promtool", "prometheus")
+    checked = subprocess.run([program, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_prometheus_reads_both_and_every_rule_can_be_evaluated(house: Observed) -> None:
+    targets = house.api("targets", state="active")["activeTargets"]
+    assert [target["health"] for target in targets] == ["up", "up"]
+    groups = house.api("rules")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert len(rules) > 40
+    assert {rule["name"]: rule.get("lastError", "") for rule in rules if rule["health"] != "ok"} == {}
+
+
+def test_the_watchdog_fires_and_nobody_is_woken_for_nothing(house: Observed) -> None:
+    firing = {alert["labels"]["alertname"] for alert in house.api("alerts")["alerts"] if alert["state"] == "firing"}
+    assert "Watchdog" in firing
+    assert not firing & {"ScrapeDown", "DatabaseDown", "NotReady", "AliasServedMismatch", "PredictionLogDropped"}
+
+
+def test_the_service_counts_what_it_did(house: Observed) -> None:
+    for expression in (
+        'incumbent_request_total{endpoint="/score",http_response_code="200"} > 0',
+        'incumbent_request_duration_seconds_bucket{endpoint="/score",le="0.001"}',
+        "incumbent_score_bucket > 0",
+        "incumbent_score_batch_events_count > 0",
+        'incumbent_refused_requests_total{path="/score"} > 0',
+        "incumbent_process_cpu_seconds_total > 0",
+        "incumbent_process_resident_memory_bytes > 1e7",
+        "incumbent_process_memory_limit_bytes > 1e8",
+        "incumbent_spool_limit_bytes > 0",
+        "incumbent_spool_oldest_seconds",
+        "incumbent_served_since_timestamp_seconds > 1e9",
+    ):
+        assert house.query(expression), expression
+
+
+def test_the_files_of_grafana_are_those_of_the_builder(tmp_path: Path) -> None:
+    assert {file.name: file.read_text() for file in write(tmp_path)} == {
+        file.name: file.read_text() for file in FOLDER.glob("*.json")
+    }
+
+
+def test_every_panel_has_an_id_of_its_own_a_unit_a_meaning_and_thresholds() -> None:
+    assert len(BOARDS) == 4
+    assert len({board["title"] for board in BOARDS.values()}) == 4
+    for board in BOARDS.values():
+        assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+        assert len({panel["title"] for panel in panels(board)}) == len(panels(board))
+        for panel in panels(board):
+            defaults = panel["fieldConfig"]["defaults"]
+            assert defaults["unit"], panel["title"]
+            assert len(defaults["thresholds"]["steps"]) > 1, panel["title"]
+            assert len(panel["description"]) > 10, panel["title"]
+            assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24, panel["title"]
+
+
+def test_panels_do_not_lie_on_each_other() -> None:
+    for board in BOARDS.values():
+        fields = [
+            (x, y)
+            for place in (panel["gridPos"] for panel in board["panels"])
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        ]
+        assert len(set(fields)) == len(fields)
+
+
+@pytest.mark.parametrize(("uid", "title"), PANELS)
+def test_every_query_of_a_panel_returns_data(house: Observed, uid: str, title: str) -> None:
+    panel = next(panel for panel in panels(BOARDS[uid]) if panel["title"] == title)
+    for target in panel["targets"]:
+        expression = target["expr"].replace("$usecase", ".*")
+        found = house.query(expression)
+        assert found, expression
+        assert any(sample["value"][1] != "NaN" for sample in found), expression
+
+
+def test_the_list_of_use_cases_is_known(house: Observed) -> None:
+    (wanted,) = json.loads((FOLDER / "service.json").read_text())["templating"]["list"]
+    metric = re.fullmatch(r"label_values\((\w+), usecase\)", wanted["query"]["query"])
+    assert metric is not None
+    assert {sample["metric"]["usecase"] for sample in house.query(metric[1])} == {"fraud"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", sorted(set(COMMANDS)))
+def test_every_command_of_the_runbook_works(house: Observed, block: str) -> None:
+    system_program("promtool", "prometheus")
+    addresses = {"SERVICE": house.service, "EXPORTER": house.exporter, "PROMETHEUS": house.prometheus}
+    environment = house.environment | addresses | {"PATH": path_of_programs()}
+    for line in block.strip().splitlines():
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line],
+            env=environment,
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
