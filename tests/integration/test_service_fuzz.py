@@ -43,6 +43,8 @@ def fuzz(server: Server, count: int) -> Counter[tuple[str, int]]:
     statuses = {path: {int(s) for s in document["paths"][path]["post"]["responses"]} for path in routes}
     sent = {path: bodies(document, path) for path in routes}
     workers, seen, told = server.workers(), Counter[tuple[str, int]](), set[str]()
+    # Hypothesis also sends words that it finds in our code: those that stand there anyway tell nothing.
+    before = written(server) + json.dumps(document, ensure_ascii=False)
 
     @settings(
         max_examples=count, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -65,18 +67,13 @@ def fuzz(server: Server, count: int) -> Counter[tuple[str, int]]:
     assert {path for path, status in seen if status == 400} == set(routes)
     assert server.workers() == workers
     assert server.score(event("t-after-the-fuzz")).status_code == 200
-    nowhere_written(server, told - _known_words(json.dumps(document, ensure_ascii=False), told))
+    after = written(server)
+    assert len(told) > count / 2
+    assert [value for value in told if value in after and value not in before] == []
     return seen
 
 
-def nowhere_written(server: Server, told: set[str]) -> None:
-    """No value that was sent stands in the output of the process, its log files or its metrics."""
-    assert len(told) > 1_000
-    files = [server.log, *server.house.home.rglob("*.log")]
-    written = "\n".join([*(file.read_text(errors="replace") for file in files), server.client.get("/metrics").text])
-    assert [value for value in told if value in written] == []
-
-
-def _known_words(document: str, told: set[str]) -> set[str]:
-    """Values that the document itself holds, such as the names of label sources."""
-    return {value for value in told if value in document}
+def written(server: Server) -> str:
+    """The output of the process, its log files and its metrics."""
+    files = {server.log, *server.house.home.rglob("*.log")}
+    return "\n".join([*(file.read_text(errors="replace") for file in files), server.client.get("/metrics").text])
