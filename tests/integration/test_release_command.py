@@ -75,7 +75,7 @@ def test_the_last_stored_comparison_promotes_and_a_rollback_returns(run: Callabl
     store.reports.add(Report("fraud", "comparison", NOW, "promote", {"verdict": verdict.to_json()}))
     code, said = run("promote", "--preview")
     assert (said["preview"], run("status")[1]["roles"]["champion"]) == (True, "1")
-    code, said = run("promote", "--wait", "0")
+    assert run("promote", "--wait", "0")[0] == 1
     assert (code, said["to_version"], said["state"]) == (0, "2", "DONE")
     code, said = run("rollback", "--reason", "too many alerts", "--wait", "0")
     assert (code, said["to_version"]) == (0, "1")
@@ -119,3 +119,63 @@ def test_a_rollback_without_a_reason_is_wrong_usage(registry: FakeRegistry) -> N
 def test_plain_text_is_for_people(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == 0
     assert "champion: 1" in capsys.readouterr().out
+
+
+@pytest.fixture
+def people(tmp_path: Path, store: Store) -> dict[str, str]:
+    """Files with the keys of three people."""
+    from datetime import UTC, datetime
+
+    from bentos.keys import add_key
+
+    ring, files = read_settings(home=tmp_path).keys_file, {}
+    for name in ("ann", "bob", "carl"):
+        file = tmp_path / f"{name}.key"
+        file.write_text(add_key(ring, name, ["approve"], datetime.now(UTC))[1])
+        files[name] = str(file)
+    return files
+
+
+def test_an_emergency_is_ordered_by_two_shown_and_reviewed_by_a_third(
+    run: Callable[..., Any], people: dict[str, str]
+) -> None:
+    order = ("promote", "--emergency", "--reason", "an attack", "--wait", "0", "--key-file", people["ann"])
+    code, said = run(*order, "--key-file", people["ann"])
+    assert (code, "second person" in said) == (1, True)
+    code, done = run(*order, "--key-file", people["bob"])
+    assert (code, done["to_version"], done["state"]) == (0, "2", "DONE")
+    (shown,) = run("status")[1]["emergencies"]
+    assert "review open" in shown
+    review = ("review", done["op_id"][:8], "--note", "it was right", "--key-file")
+    assert run(*review, people["bob"])[0] == 1
+    assert run(*review, people["carl"])[1]["owner"] == "carl"
+    assert "reviewed" in run("status")[1]["emergencies"][0]
+
+
+def test_a_threshold_order_is_given_shown_and_lifted(run: Callable[..., Any], people: dict[str, str]) -> None:
+    keys = ("--key-file", people["ann"], "--key-file", people["bob"])
+    for wrong in ((), ("--until", "soon"), ("--until", "2026-03-01T10:00")):
+        assert run("threshold", "--set", "0.8", *wrong, "--reason", "an attack", *keys)[0] == 1
+    code, said = run("threshold", "--set", "0.8", "--until", "4h", "--reason", "an attack", *keys)
+    assert (code, said["value"], said["owners"]) == (0, 0.8, ["ann", "bob"])
+    assert run("status")[1]["threshold_order"].startswith("0.8 for version 1 until")
+    code, said = run("threshold", "--lift", "--reason", "over", "--key-file", people["carl"])
+    assert (code, said["kind"]) == (0, "threshold.lifted")
+    assert run("status")[1]["threshold_order"] is None
+
+
+def test_an_alias_that_was_moved_by_hand_is_shown_and_put_back(run: Callable[..., Any], registry: FakeRegistry) -> None:
+    registry.point(MODEL, "champion", "3")
+    assert run("status")[1]["unexplained_alias"] == "3"
+    assert run("promote", "--wait", "0")[0] == 1
+    assert run("reconcile", "--reason", "a slip")[1] == {"steps": ["@champion = 1"]}
+    assert run("reconcile")[1] == {"steps": []}
+    assert run("status")[1]["unexplained_alias"] is None
+
+
+def test_a_rollback_lists_what_it_changes(run: Callable[..., Any], store: Store) -> None:
+    store.reports.add(Report("fraud", "comparison", NOW, "promote", {"verdict": compared("1", "2").to_json()}))
+    assert run("promote", "--wait", "0")[0] == 0
+    code, said = run("rollback", "--reason", "too many alerts", "--wait", "0")
+    assert (code, said["affected"]["answered"], said["affected"]["file"]) == (0, 0, None)
+    assert [d.kind for d in store.decisions.list(limit=1)] == ["rollback.affected"]
