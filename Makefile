@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: setup demo test test-slow lint bench bench-full up lock clean help
+.PHONY: decisions setup demo test test-slow lint bench bench-full up lock clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench: $(STAMP) ## performance claims, measured side by side
 bench-full: $(STAMP) ## all of them: four closed loops, open loops, ten minutes of soak, the profile
 	$(BIN)/incumbent bench features
 	$(BIN)/incumbent bench serving --profile
+
+decisions: $(STAMP) ## simulate false promotions and power, and write them to docs/statistics.md
+	$(BIN)/incumbent bench decisions --write docs/statistics.md
 
 lock: $(STAMP) ## pin every dependency again, with hashes and without any index host
 	$(COMPILE) --extra dev pyproject.toml -o requirements.lock

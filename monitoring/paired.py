@@ -25,6 +25,16 @@ from monitoring.policies import CostModel, PromotionPolicy
 from monitoring.sequential import AnytimeT, anytime_ratio, anytime_t
 from monitoring.series import FrozenDay, LateLabels, PairedDay, late_labels
 
+BESIDE_THE_DECISION = (
+    "result.appendix",
+    "result.recall_champion",
+    "result.recall_challenger",
+    "result.cost_champion",
+    "result.cost_challenger",
+    "result.late",
+)
+"""Parts of a comparison in JSON that are not used in the decision."""
+
 
 @dataclass(frozen=True)
 class PairedResult(Stored):

@@ -61,6 +61,8 @@ def _share(value: float | None) -> float | None:
 
 
 def _data(judged: Judged, reading: Reading) -> dict[str, Any]:
+    from monitoring.paired import BESIDE_THE_DECISION
+
     return {
         "outcome": judged.verdict.outcome,
         "reasons": list(judged.verdict.reasons),
@@ -70,6 +72,7 @@ def _data(judged: Judged, reading: Reading) -> dict[str, Any]:
         "thresholds": {"champion": reading.thresholds[0], "challenger": reading.thresholds[1]},
         "notes": list(reading.notes),
         "verdict": judged.verdict.to_json(),
+        "not_used_in_the_decision": list(BESIDE_THE_DECISION),
         "result": judged.result.to_json(),
     }
 

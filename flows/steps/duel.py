@@ -19,7 +19,7 @@ from flows.steps.snapshot import SnapshotStore
 from monitoring.calendar import TimeWindow
 from monitoring.comparison import judge_plan
 from monitoring.gates import Verdict
-from monitoring.paired import PairedResult
+from monitoring.paired import BESIDE_THE_DECISION, PairedResult
 from monitoring.plan import ComparisonPlan, changes
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class Comparison:
         """Plain JSON."""
         return {
             "verdict": self.verdict.to_json(),
+            "not_used_in_the_decision": list(BESIDE_THE_DECISION),
             "result": self.result.to_json(),
             "evidence_snapshot": self.evidence,
             "shadow_days": self.shadow_days,

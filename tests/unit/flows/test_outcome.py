@@ -52,6 +52,12 @@ def test_the_markdown_summary_escapes_what_would_break_its_table() -> None:
     assert "| text | a\\|b |" in text
 
 
+def test_what_decides_comes_first_and_the_appendix_is_marked_everywhere() -> None:
+    found = outcome(appendix=[("McNemar mid-p", 0.01)])
+    for text in (people(found), summary_of(found)):
+        assert text.index("recall") < text.index("not used in the decision") < text.index("McNemar")
+
+
 def test_nothing_is_published_outside_a_prefect_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.artifacts.create_markdown_artifact", lambda *_, **__: pytest.fail("published"))
     publish(outcome(), read_settings(), "fraud")
