@@ -140,6 +140,15 @@ def approved_by(store: Store, usecase: str, verdict: Verdict) -> str | None:
     return found
 
 
+def rejected_by(store: Store, usecase: str, verdict: Verdict) -> str | None:
+    """Who rejected a verdict; ``None`` when nobody did, or somebody approved it since."""
+    found = None
+    for line in _answers(store, usecase):
+        if line.payload["digest"] == verdict.digest:
+            found = str(line.payload["owner"]) if line.kind == "approval.rejected" else None
+    return found
+
+
 def makers(store: Store, usecase: str, model: str, version: str) -> frozenset[str]:
     """Who brought a version up: trained, appointed or registered it, by the chain. Lower case."""
     found = set()

@@ -17,7 +17,7 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
-from bentos.approval import ApprovalRequest, approved_by, open_request, redeem
+from bentos.approval import ApprovalRequest, approved_by, open_request, redeem, rejected_by
 from flows.artifacts import report_link
 from flows.errors import FlowRefused
 from flows.house import House, machine_now
@@ -54,6 +54,8 @@ def approved_verdict(house: House, run: FlowRun, verdict: Verdict) -> Verdict:
         return verdict
     if approved_by(house.store, usecase.name, verdict) is not None:
         return verdict
+    if (by := rejected_by(house.store, usecase.name, verdict)) is not None:
+        raise FlowRefused(f"{by} rejected this verdict; the next comparison brings a new one")
     inside = FlowRunContext.get() is not None
     if inside:
         require_guarded_server()

@@ -18,6 +18,7 @@ from bentos.approval import (
     issue_code,
     open_request,
     redeem,
+    rejected_by,
     requests,
 )
 from bentos.errors import ReleaseError
@@ -106,6 +107,7 @@ def test_a_code_is_good_once_for_a_while_and_for_its_request_and_owner(desk: Des
             wrong()
     assert approved_by(desk.store, "fraud", VERDICT) is None
     desk.fill_in(request, code, "reject")
+    assert rejected_by(desk.store, "fraud", VERDICT) == "ann"
     with pytest.raises(ReleaseError, match="rejected"):
         issue_code(desk.store, "fraud", request, desk.keys["ann"], NOW)
     with pytest.raises(ReleaseError, match="code"):
