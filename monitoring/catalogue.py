@@ -120,6 +120,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric(
         "replica_mismatch", "1 while a replica does not answer with the champion of the journal", ("model", "replica")
     ),
+    Metric("routing_mismatch", "1 while the arms of the routing policy do not have the units of their shares", _MODEL),
     Metric("replica_heartbeat_timestamp_seconds", "Last sign of life of a replica", ("model", "replica")),
 )
 

@@ -82,6 +82,7 @@ def _of_usecase(store: Store, usecase: str, now: datetime) -> list[Sample]:
         "comparison": lambda: readings.comparison(store, usecase),
         "flows": lambda: readings.flows(store, usecase, now),
         "replicas": lambda: readings.replicas(store, usecase),
+        "routing": lambda: readings.routing(store, usecase),
         "tables": lambda: tables(store, usecase),
     }
     found: list[Sample] = []

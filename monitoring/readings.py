@@ -184,7 +184,22 @@ def replicas(store: Store, usecase: str) -> Iterator[Sample]:
         yield from sample("replica_heartbeat_timestamp_seconds", usecase, one.seen_at.timestamp(), *labels)
         terms = store.decisions.terms(one.model, "champion")
         if terms:
-            yield from sample("replica_mismatch", usecase, int(one.version != terms[-1][0]), *labels)
+            # While nobody holds the role an external score answers, as version 0, or nothing does.
+            expected = {None, "0"} if terms[-1][0] is None else {terms[-1][0]}
+            yield from sample("replica_mismatch", usecase, int(one.version not in expected), *labels)
+
+
+def routing(store: Store, usecase: str) -> Iterator[Sample]:
+    """Whether the arms of the present routing policy have the units that they should have."""
+    changes: dict[str, str] = {}
+    told = set()
+    for row in store.decisions.list(usecase, ("routing",)):
+        if "policy" in row.payload:
+            changes[str(row.payload["model"])] = str(row.payload["digest"])
+        elif row.payload["event"] == "mismatch":
+            told.add(str(row.payload["routing"]))
+    for model, digest in changes.items():
+        yield from sample("routing_mismatch", usecase, int(digest in told), model)
 
 
 def number(version: str | None) -> float:

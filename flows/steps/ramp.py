@@ -205,7 +205,7 @@ def look(desk: RoutingDesk, now: datetime) -> Look:
     if verdict == "breached":
         reasons = reasons_of(checks, "FAIL")
         if report.ratio.mismatch:
-            desk.note("mismatch", at=now, more={"ramp": state.plan.ramp, "figures": report.to_json()})
+            desk.note("mismatch", at=now, more={"routing": state.digest, "figures": report.to_json()})
         return _end(desk, state, "returned", now, reasons, checks, report)
     if report.refusals:
         return _end(desk, state, "returned", now, report.refusals, checks, report)

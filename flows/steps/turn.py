@@ -103,7 +103,18 @@ def take_turn(house: House, turn: Turn, at: datetime) -> Routing:
         done = f"the arms are {turn.arms}"
     else:
         seen, done = _ramp(desk, turn, at)
-    return standing_of(house, at, seen, done)
+    found = standing_of(house, at, seen, done)
+    _alarm(desk, found, at)
+    return found
+
+
+def _alarm(desk: RoutingDesk, found: Routing, at: datetime) -> None:
+    """A sample-ratio mismatch of the present policy becomes a decision of its own, once."""
+    if found.policy is None or found.report is None or not found.report.ratio.mismatch:
+        return
+    told = [row for row in desk.history() if row.payload["event"] == "mismatch"]
+    if found.policy.digest not in [row.payload["routing"] for row in told]:
+        desk.note("mismatch", at=at, more={"routing": found.policy.digest, "figures": found.report.to_json()})
 
 
 def _ramp(desk: RoutingDesk, turn: Turn, at: datetime) -> tuple[Look | None, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,9 @@ from bentos.errors import RoutingError
 from bentos.routing import Router, RoutingPolicy, canary
 from bentos.routing_desk import RoutingDesk
 from bentos.usecase import ExternalIncumbent
+from flows.routing_views import canary_view
 from flows.steps.ramp import Look, look, parse_steps, ramp_state, start_ramp
+from flows.steps.turn import Turn, take_turn
 from monitoring.errors import StoreUnavailable
 from monitoring.guard import DEFAULT_GUARD
 from monitoring.store import ScoreRecord, ShadowRecord, Store, memory_store
@@ -313,3 +316,22 @@ def test_the_state_is_read_from_the_chain_alone(place: Place) -> None:
     assert state is not None
     assert (state.share, state.ended, state.plan.steps) == (0.01, "", STEPS)
     assert canary(place.policy(), 0.5).salt == place.policy().salt
+
+
+def test_a_mismatch_outside_a_ramp_is_a_decision_once(place: Place) -> None:
+    place.desk.set_share(0.25, at=NOW, draft=place.desk.draft(salt="fixed"))
+    place.serve(4000, arms="champion")
+    house: Any = SimpleNamespace(registry=place.registry, store=place.store, usecase=fraud(), model=MODEL, actor="me")
+    found = take_turn(house, Turn(), NOW)
+    take_turn(house, Turn(), NOW)
+    assert found.to_json()["sample_ratio"]["mismatch"]
+    assert "ALARM" in canary_view(found, NOW).summary
+    assert [row.payload["event"] for row in place.desk.history()] == ["share", "mismatch"]
+
+
+def test_more_than_one_wish_at_a_time_is_refused(place: Place) -> None:
+    house: Any = SimpleNamespace(registry=place.registry, store=place.store, usecase=fraud(), model=MODEL, actor="me")
+    with pytest.raises(RoutingError, match="one thing at a time"):
+        take_turn(house, Turn(share=5.0, off=True), NOW)
+    with pytest.raises(RoutingError, match="from 0 to 100"):
+        take_turn(house, Turn(share=105.0), NOW)

@@ -145,6 +145,27 @@ def test_a_replica_that_serves_another_version_than_the_journal_is_named(store: 
     assert told(store, "replica_served_version") == {("dev-fraud", "r1"): 1.0}
 
 
+def test_an_external_score_that_was_put_back_into_office_is_no_mismatch(store: Store) -> None:
+    for version in ("1", None):
+        change = RoleChange("dev-fraud", "champion", version)
+        store.decisions.append("fraud", "rollback.external", {}, "a test", NOW, [change])
+    store.serving.heartbeat("fraud", "r1", "dev-fraud", "0", None)
+    assert told(store, "replica_mismatch") == {("dev-fraud", "r1"): 0.0}
+
+
+def test_a_sample_ratio_mismatch_is_told_while_its_policy_holds(store: Store) -> None:
+    def note(event: str, **more: object) -> None:
+        store.decisions.append("fraud", "routing", {"event": event, "model": "dev-fraud", **more}, "a test", NOW)
+
+    store.log.append([scored(1)])
+    note("share", digest="p1", policy={})
+    assert told(store, "routing_mismatch") == {("dev-fraud",): 0.0}
+    note("mismatch", routing="p1")
+    assert told(store, "routing_mismatch") == {("dev-fraud",): 1.0}
+    note("off", digest="p2", policy={})
+    assert told(store, "routing_mismatch") == {("dev-fraud",): 0.0}
+
+
 def test_failures_of_the_challenger_are_counted(store: Store) -> None:
     change = RoleChange("dev-fraud", "challenger", "2", "digest")
     store.decisions.append("fraud", "appointment", {}, "a test", NOW, [change])
