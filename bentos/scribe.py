@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bentos.errors import IncumbentError
@@ -238,9 +239,12 @@ def step_back() -> None:
     """
     os.nice(5)
     if sys.platform == "linux":
-        # A batch process does not interrupt another one when it wakes up.
         with contextlib.suppress(OSError):
+            # A batch process does not interrupt another one when it wakes up.
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            # Where Linux groups processes by session, niceness counts within the session only.
+            if os.getsid(0) == os.getpid():
+                Path("/proc/self/autogroup").write_text("5")
 
 
 def _print_accounting(settings: Settings, usecase: UseCase) -> int:
