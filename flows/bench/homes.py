@@ -37,12 +37,21 @@ class BenchHome:
     root: Path
     reference: str = "fraud"
     database_url: str = ""
+    mlflow_uri: str = ""
+    prefect_database_url: str = ""
 
     @cached_property
     def home(self) -> Home:
         """Its folders; nothing of the user's own environment leaks in."""
-        url = self.database_url
-        return Home(read_settings(home=self.root, env="dev", usecase=self.reference, database_url=url, mlflow_uri=""))
+        settings = read_settings(
+            home=self.root,
+            env="dev",
+            usecase=self.reference,
+            database_url=self.database_url,
+            mlflow_uri=self.mlflow_uri,
+            prefect_database_url=self.prefect_database_url,
+        )
+        return Home(settings)
 
     @cached_property
     def usecase(self) -> UseCase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from threading import RLock
@@ -32,6 +33,8 @@ class Database:
     def __init__(self, url: str, busy_ms: int = _BUSY_MS) -> None:
         self.url = _normal(url)
         self.engine = _make_engine(self.url, busy_ms)
+        # Whoever forgets to close a store leaves no session behind in the server.
+        weakref.finalize(self, self.engine.dispose)
         self.is_sqlite = self.engine.dialect.name == "sqlite"
         self.in_memory = isinstance(self.engine.pool, StaticPool)
         self.known_days: set[int] = set()

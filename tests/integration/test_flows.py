@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bentos.errors import NothingToRollBack, ReleaseError
+from flows.bench.cluster import temporary_postgresql
 from flows.comparison import comparison
 from flows.drift import drift
 from flows.errors import FlowRefused, NoData, OneClass, SchemaProblem
@@ -22,13 +23,33 @@ from flows.rollback import rollback
 from flows.scoring import scoring
 from flows.steps.standing import standing
 from flows.training import training
+from tests.postgresql import programs
 from tests.worlds import DAY, World, small_world
+
+_POSTGRESQL = pytest.param("postgresql", marks=[pytest.mark.slow, pytest.mark.needs_postgresql])
+
+
+@pytest.fixture(scope="module", params=["sqlite", _POSTGRESQL])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the log lies; empty is SQLite in the world's home."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    programs()
+    with temporary_postgresql() as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(tmp_path_factory: pytest.TempPathFactory, database_url: str) -> Iterator[World]:
     """A champion trained through the flow, six live days, and a challenger that alarms more readily."""
     folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INCUMBENT_DATABASE_URL", database_url)
+        yield from _world(folder)
+
+
+def _world(folder: Path) -> Iterator[World]:
     with small_world(folder) as made:
         outcome = call(training, usecase=made.reference, source=LOG, until=made.live_from, reason="a test")
         assert outcome.status == "done", outcome.summary
@@ -180,8 +201,12 @@ def test_a_comparison_keeps_its_verdict_and_the_exact_rows_behind_it(world: Worl
     outcome = call(comparison, usecase=world.reference, as_of=world.day(8))
     assert outcome.data["result"]["days"] == 6
     assert outcome.data["result"]["recall_challenger"]["value"] >= outcome.data["result"]["recall_champion"]["value"]
-    kept = world.house.snapshots.load(outcome.data["evidence_snapshot"])
+    kept = world.house.evidence.load(outcome.data["evidence_snapshot"])
     assert kept.ref.rows == outcome.data["result"]["rows"]
+    assert outcome.data["plan_hash"] == outcome.data["verdict"]["plan_hash"]
+    assert "result.appendix" in outcome.data["not_used_in_the_decision"]
+    assert {name for name, _ in outcome.figures} & {"plan", "matured days"} == {"plan", "matured days"}
+    assert any("McNemar" in name for name, _ in outcome.appendix)
     again = call(comparison, usecase=world.reference, as_of=world.day(8))
     assert again.data["verdict"] == outcome.data["verdict"]
     assert again.data["evidence_snapshot"] == outcome.data["evidence_snapshot"]
