@@ -157,7 +157,7 @@ def test_a_sample_ratio_mismatch_is_told_while_its_policy_holds(store: Store) ->
     def note(event: str, **more: object) -> None:
         store.decisions.append("fraud", "routing", {"event": event, "model": "dev-fraud", **more}, "a test", NOW)
 
-    store.log.append([scored(1)])
+    store.serving.heartbeat("fraud", "r1", "dev-fraud", "1", "1")
     note("share", digest="p1", policy={})
     assert told(store, "routing_mismatch") == {("dev-fraud",): 0.0}
     note("mismatch", routing="p1")
