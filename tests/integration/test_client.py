@@ -181,6 +181,7 @@ def test_a_service_that_is_killed_in_mid_call_and_started_again_answers_the_same
             restarted[0].stop()
 
 
+@pytest.mark.slow
 def test_decisions_taken_while_the_service_is_down_are_reported_when_it_is_back(server: Server) -> None:
     house, port = server.house, server.port
     if server.process.poll() is None:

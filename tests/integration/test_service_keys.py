@@ -50,7 +50,7 @@ def said(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, found["error"]["code"]
 
 
-@pytest.mark.parametrize("host", [EVERYWHERE, "127.0.0.1"])
+@pytest.mark.parametrize("host", [EVERYWHERE, pytest.param("127.0.0.1", marks=pytest.mark.slow)])
 def test_a_service_that_needs_keys_and_has_none_says_so_and_ends(tmp_path: Path, host: str) -> None:
     changes: dict[str, Any] = {} if host == EVERYWHERE else {"INCUMBENT_HASH_KEY": "too short"}
     usecase = tmp_path / "private.toml"
@@ -130,6 +130,7 @@ def test_refused_keys_are_counted_and_never_written(server: Server, keys: dict[s
         assert token.split("_")[-1] not in text
 
 
+@pytest.mark.slow
 def test_a_worker_without_keys_does_not_answer_even_where_its_master_let_it_start(house: House) -> None:
     # What the master is told and where the socket listens can differ; the worker asks the socket.
     code = "from bentos.service import Incumbent; Incumbent.to_asgi()"
