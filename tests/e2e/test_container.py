@@ -9,13 +9,15 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
+import httpx
 import pytest
 
 from bentos.roles import ModelRef
 from monitoring.calendar import TimeWindow
 from tests.containers import Container, Image, build_bento, install
-from tests.servers import MODELS, House, event
+from tests.servers import MODELS, House, event, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 60.0
@@ -117,6 +119,27 @@ def test_a_release_can_be_looked_at_inside_the_image(container: Container, image
     done = image.run(["python", "-m", "bentos.release", "status", "--json"], container.house.home)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["roles"]["champion"] == "1"
+
+
+def test_the_exporter_tells_the_log_from_a_third_process_of_the_image(
+    container: Container, beside: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    port = free_port()
+    beside("python", "-m", "monitoring.exporter", INCUMBENT_EXPORTER_PORT=str(port), INCUMBENT_EXPORTER_SECONDS="0")
+
+    def told() -> str:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10.0).text
+        except httpx.TransportError:
+            return ""
+
+    until(lambda: 'incumbent_log_ledger_records_total{fate="stored",usecase="fraud"} 6.0' in told())
+    assert "incumbent_replica_mismatch{" in told()
+
+
+def test_keys_are_made_inside_the_image(image: Image, tmp_path: Path) -> None:
+    done = image.run(["python", "-m", "bentos.keys", "list"], tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_killed_worker_is_replaced(container: Container) -> None:

@@ -227,3 +227,9 @@ def test_the_exporter_reads_the_database_that_the_service_writes(monkeypatch: py
 def get(address: str) -> str:
     with urllib.request.urlopen(address, timeout=10) as answer:
         return answer.read().decode()
+
+
+def test_the_page_of_metrics_names_every_metric() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text()
+    names = [metric.full_name + ("_total" if metric.kind == "counter" else "") for metric in CATALOGUE]
+    assert [name for name in names if f"| `{name}` |" not in page] == []
