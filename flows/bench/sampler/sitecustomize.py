@@ -9,22 +9,23 @@ import collections
 import os
 import signal
 import sys
+from types import FrameType
 
 _EVERY = 0.001
 _DEPTH = 40
 
 
-def _begin(file):
-    stacks = collections.Counter()
+def _begin(file: str) -> None:
+    stacks: collections.Counter[str] = collections.Counter()
 
-    def sample(number, frame):
-        places = []
+    def sample(number: int, frame: FrameType | None) -> None:
+        places: list[str] = []
         while frame is not None and len(places) < _DEPTH:
             places.append(f"{frame.f_code.co_filename}:{frame.f_code.co_name}")
             frame = frame.f_back
         stacks["|".join(places)] += 1
 
-    def turn(number, frame):
+    def turn(number: int, frame: FrameType | None) -> None:
         """Begin, or end and write."""
         if signal.getitimer(signal.ITIMER_PROF)[1] == 0:
             signal.setitimer(signal.ITIMER_PROF, _EVERY, _EVERY)
