@@ -129,6 +129,10 @@ class FeaturePlan:
         ]
         return FeaturePlan(definitions, self.event_id, self.event_time, self.sources)
 
+    def ranked(self, sources: Sequence[str]) -> FeaturePlan:
+        """The same features over another ranking of label sources."""
+        return FeaturePlan(self.definitions, self.event_id, self.event_time, sources)
+
     def build(self, events: pd.DataFrame, labels: pd.DataFrame, as_of: datetime) -> pd.DataFrame:
         """Features of every event, point in time.
 

@@ -102,7 +102,10 @@ class WindowKeeper:
         if self._building is not None and self._building.is_alive():
             return
         # A plan of its own: plans remember the state they were last used with.
-        union = FeaturePlan.union([plan] if self._plan is None else [self._plan, plan])
+        union = FeaturePlan.union([plan] if self._plan is None else [self._plan, plan]).ranked(list(self._ranks))
+        if plan.sources != union.sources and any(spec.agg == "label_rate" for spec in plan.specs):
+            # One state serves every plan, so there is one ranking: the use case's of today.
+            log.warning("a model was trained with other label sources or another ranking of them; train it again")
         self._building = threading.Thread(target=self._build, args=(union,), name="windows", daemon=True)
         self._building.start()
 

@@ -35,6 +35,11 @@ class Traffic:
     events: pd.DataFrame
     labels: pd.DataFrame
 
+    @property
+    def first(self) -> pd.Timestamp:
+        """The start of the first day."""
+        return self.events[self.usecase.event_time].min().floor("D")
+
     def between(self, start: pd.Timestamp, end: pd.Timestamp) -> pd.DataFrame:
         times = self.events[self.usecase.event_time]
         return self.events[(times >= start) & (times < end)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,11 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bentos.features import FeaturePlan
+from bentos.model import ScoringModel
+from bentos.roles import ModelRef
 from flows.cli import main
 from monitoring.calendar import TimeWindow
+from monitoring.store import LabelRecord
 from tests.builders import tiny_model
 from tests.redis_server import RedisServer, redis_server
-from tests.replaying import DAY, Players, Traffic, differing, second_home, traffic
+from tests.replaying import DAY, PATIENCE, Players, Traffic, differing, second_home, traffic
 from tests.servers import House, Server, event, serving
 
 
@@ -143,15 +148,83 @@ def test_a_whole_month_at_two_thousand_events_a_day_gives_the_offline_features_b
     assert differing(logged, built) == []
 
 
-def test_two_replicas_with_one_redis_are_one_service(house: House, tmp_path: Path) -> None:
-    told = traffic(customers=15, terminals=10, days=12)
+@pytest.mark.slow  # the two replicas below do the same; this is the embedded state alone
+def test_a_challenger_with_a_longer_window_is_warm_before_it_is_compared_and_after_a_rollback(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    narrow, wide = NARROW(), tiny_model()
+    refs = [house.add(narrow), house.add(wide)]
+    house.appoint(refs[0], narrow.contract_digest)
+    told = with_history(house)
+    with serving(house, INCUMBENT_POLL_SECONDS="0.1") as server:
+        players = Players(house, [server], told)
+        _grow(players, refs[1])
+
+
+def NARROW() -> ScoringModel:  # noqa: N802  # a constant that is made on first use
+    return tiny_model(features=["amount", "during_weekend", "customer_count_7d"])
+
+
+def with_history(house: House) -> Traffic:
+    """Thirty-two days in the log, and four days still to come."""
+    told = traffic(customers=15, terminals=10, days=36)
+    with house.store() as store:
+        past = told.between(told.first, told.first + 32 * DAY)
+        store.log.import_history("fraud", past, "transaction_id", "tx_time")
+        at = told.labels["observed_at"].astype("int64").tolist()
+        rows = zip(told.labels["event_id"], told.labels["y"].tolist(), at, told.labels["source"], strict=True)
+        store.labels.add([LabelRecord("fraud", e, y, t, source, t) for e, y, t, source in rows], told.usecase.label)
+    return told
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def _grow(players: Players, wide: ModelRef) -> None:
+    """Version 2 looks back 30 days, version 1 looked back 7; it is challenger, champion, and gone again."""
+    told, house, servers = players.told, players.house, players.servers
+    day = [told.first + n * DAY for n in range(37)]
+    players.send(told.between(day[32], day[33]), batch=1)
+    assert "customer_count_30d" not in players.logged()
+    digest = tiny_model().contract_digest
+    house.appoint(wide, digest, "challenger")
+    union = FeaturePlan.union([NARROW().plan, tiny_model().plan]).fingerprint
+    for server in servers:
+        _until(lambda server=server: server.card()["in_office"]["logged_plan"] == union)  # type: ignore[misc]  # binds
+    players.send(told.between(day[33], day[34]), batch=1)
+    house.appoint(wide, digest)
+    house.registry.clear(wide.name, "challenger")
+    house.appoint(ModelRef(wide.name, "1"), NARROW().contract_digest, "previous")
+    for server in servers:
+        server.wait_served("2")
+    players.send(told.between(day[34], day[35]), batch=1)
+    house.appoint(ModelRef(wide.name, "1"), NARROW().contract_digest)
+    for server in servers:
+        server.wait_served("1")
+    players.send(told.between(day[35], day[36]), batch=1)
+    logged, built = players.logged(), told.features(tiny_model().plan)
+    compared = told.between(day[33], day[35])["transaction_id"].sort_values()
+    assert differing(logged.loc[compared], built.loc[compared]) == []
+    assert built.loc[compared, "customer_count_30d"].min() > 3, "a cold window would begin at one"
+    after = told.between(day[35], day[36])["transaction_id"].sort_values()
+    assert differing(logged.loc[after, ["customer_count_7d"]], built.loc[after, ["customer_count_7d"]]) == []
+
+
+def test_two_replicas_with_one_redis_are_one_service(tmp_path: Path) -> None:
+    house = House(tmp_path / "first")
+    narrow, wide = NARROW(), tiny_model()
+    refs = [house.add(narrow), house.add(wide)]
+    house.appoint(refs[0], narrow.contract_digest)
+    told = with_history(house)
     other, elsewhere = second_home(house, tmp_path / "second")
     with redis_server() as redis:
-        settings = {"INCUMBENT_REDIS_URL": redis.url}
+        settings = {"INCUMBENT_REDIS_URL": redis.url, "INCUMBENT_POLL_SECONDS": "0.1"}
         with serving(house, **settings) as a, serving(other, **settings, **elsewhere) as b:
             players = Players(house, [a, b], told)
-            players.play(step=4 * DAY, batch=1)
-            assert differing(players.logged(), told.features(tiny_model().plan)) == []
+            _grow(players, refs[1])
             _one_id_is_answered_once(a, b)
             _an_outage_of_redis_ends_by_itself(redis, players, a, b)
 
@@ -183,5 +256,5 @@ def _an_outage_of_redis_ends_by_itself(redis: RedisServer, players: Players, a: 
     for n, server in enumerate((b, a), start=2):
         late = event(f"after-{n}", customer_id="c-out", tx_time=f"2026-03-01T12:00:0{n}Z")
         assert server.score(late).status_code == 200
-    counted = players.logged_of("customer_count_1d", ["before", "after-2", "after-3"])
+    counted = players.logged_of("customer_count_7d", ["before", "after-2", "after-3"])
     assert counted == [1.0, 2.0, 3.0], "windows come back from the log and are shared again"

@@ -213,6 +213,28 @@ def test_a_larger_state_is_built_once_and_holds_the_windows_of_both_plans(place:
     assert np.array_equal(probe(place.states[1]), probe(expected))
 
 
+def test_label_sources_are_ranked_as_the_use_case_says_whatever_a_plan_was_trained_with(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    strong, weak = USECASE.label.sources[:2]
+    place.service(MemoryWindows(PLAN.specs)).run([event(1)])
+    place.spool.append([place.label("t-1", 1, 8.0, weak), place.label("t-1", 0, 9.0, strong)])
+    place.ship()
+    rates = []
+    for sources in ([strong, weak], [weak, strong], [strong]):
+        keeper = place.keeper()
+        keeper.want(PLAN.ranked(sources))
+        place.finish(keeper)
+        assert keeper.state is not None
+        rates.append(
+            PLAN.rows([event(2, day=8.5), event(3, day=9.5)], keeper.state)[
+                :, PLAN.names.index("terminal_risk_30d")
+            ].tolist()
+        )
+    assert rates == [[1.0, 0.0]] * 3
+    assert caplog.text.count("another ranking") == 2
+
+
 def test_while_the_database_is_away_the_state_waits_for_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bentos.keeper._RETRY_SECONDS", 0.01)
     place.away = True
