@@ -147,9 +147,6 @@ def _event(house: House, args: argparse.Namespace) -> Reply:
 
 
 def _short(payload: Any) -> str:
-    words = [
-        f"{key}={payload[key]}"
-        for key in ("event", "share", "role", "version", "from_version", "to_version", "state", "owner", "outcome", "reason")
-        if payload.get(key)
-    ]
+    told = ["event", "share", "role", "version", "from_version", "to_version", "state", "owner", "outcome", "reason"]
+    words = [f"{key}={payload[key]}" for key in told if payload.get(key)]
     return " ".join(words)[:80]
