@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bentos.approval import find_request, issue_code
+from bentos.approval import find_request, issue_code, requests
 from bentos.keys import KeyRing, add_key
 from bentos.roles import ModelRef
 from flows.home import open_home
@@ -93,6 +93,9 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     for road in ("automatic", "required"):
         usecases[road] = folder / f"{road}.toml"
         usecases[road].write_text(text.replace("[promotion]\n", f'[promotion]\napproval = "{road}"\n'))
+    usecases["hasty"] = folder / "hasty.toml"
+    hasty = '[promotion]\napproval = "required"\napproval_timeout = "5s"\n'
+    usecases["hasty"].write_text(text.replace("[promotion]\n", hasty))
     house = House(folder / "home")
     house.settings = house.settings.model_copy(update={"env": "staging"})
     for version, model in MODELS.items():
@@ -116,6 +119,22 @@ def test_without_required_approval_the_run_promotes_by_itself(office: Office) ->
     run = office.start("promotion", usecase=str(office.usecases["automatic"]), preview=False, reason="it saves money")
     assert office.reach(run, "COMPLETED")["type"] == "COMPLETED"
     assert office.champion() == "2"
+
+
+def test_after_a_timeout_the_verdict_stays_open_and_the_next_run_asks_again(office: Office) -> None:
+    verdict = office.compared("2", "3")
+    run = office.start("promotion", usecase=str(office.usecases["hasty"]), preview=False, reason="it saves money")
+    assert office.reach(run, "PAUSED", "FAILED")["type"] in ("PAUSED", "FAILED")
+    assert office.reach(run, "FAILED")["type"] == "FAILED"
+    assert office.champion() == "2"
+    again = office.start("promotion", usecase=str(office.usecases["hasty"]), preview=False, reason="it saves money")
+    office.reach(again, "PAUSED", "FAILED")
+    with office.house.store() as store:
+        first, second = requests(store, "fraud", office.house.model)
+    assert first.state(datetime.now(UTC)) == "expired"
+    assert (first.verdict, second.verdict) == (verdict, verdict)
+    assert {first.run_id, second.run_id} == {run, again}
+    office.reach(again, "FAILED")
 
 
 def test_an_approval_waits_without_a_worker_survives_a_restart_and_promotes(office: Office) -> None:
