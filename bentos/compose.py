@@ -253,7 +253,7 @@ class Runtime:
         url = self._settings.redis_url
         if not url:
             return embedded
-        from bentos.redis_windows import shared
+        from bentos.replicas import shared
 
         name = f"{self._settings.env}-{self.usecase.name}"
         return shared(url, name, self._horizon_us, self.schema)

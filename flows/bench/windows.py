@@ -23,7 +23,8 @@ from bentos.event import Event
 from bentos.features import FeaturePlan
 from bentos.history import LogHistory
 from bentos.keeper import embedded
-from bentos.redis_windows import RedisWindows, shared
+from bentos.redis_windows import RedisWindows
+from bentos.replicas import shared
 from bentos.schema import EventSchema
 from bentos.usecase import UseCase, load_usecase
 from bentos.window_state import WindowState
