@@ -29,7 +29,8 @@ QUIET = {
 
 # A profile, an address or a metrics folder of the user's own must not leak in; how things are logged may.
 _FOREIGN = ("PREFECT_", "PROMETHEUS_MULTIPROC_DIR")
-_KEPT = ("PREFECT_LOGGING_", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
+_KEPT = ("PREFECT_LOGGING_", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
+_CLOUD_KEY = "PREFECT_API_KEY"
 
 PURPOSES = ("training", "monitoring", "release", "inference", "labels")
 """Tags that group deployments in the Prefect UI."""
@@ -96,6 +97,8 @@ class Home:
         """
         inherited = os.environ if base is None else base
         kept = {k: v for k, v in inherited.items() if not k.startswith(_FOREIGN) or k.startswith(_KEPT)}
+        if prefect_url is not None and prefect_url == inherited.get("PREFECT_API_URL") and _CLOUD_KEY in inherited:
+            kept[_CLOUD_KEY] = inherited[_CLOUD_KEY]  # it goes to the server it was given for, and to no other
         return {**kept, **QUIET, **self._places(), **self._names(prefect_url, reports_url)}
 
     def _places(self) -> dict[str, str]:

@@ -46,7 +46,7 @@ def upgrade(database: Database) -> None:
     if found.state == "too new":
         raise StoreError(
             f"the database is at revision {found.revision} and needs a program that knows {found.oldest_code} or "
-            f"later; this one knows {HEAD}: install the newer version, or restore a backup that was made before the upgrade"
+            f"later; this one knows {HEAD}: install the newer version, or restore a backup from before the upgrade"
         )
     if database.is_sqlite:
         _prepare_file(database)

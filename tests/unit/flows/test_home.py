@@ -42,6 +42,13 @@ def test_a_users_own_prefect_profile_does_not_leak_into_our_processes(home: Home
     assert environment["PATH"] == "/bin"
 
 
+def test_a_key_goes_to_the_server_that_it_was_given_for(home: Home) -> None:
+    base = {"PREFECT_API_URL": "https://prefect.example/api", "PREFECT_API_KEY": "k"}
+
+    assert home.environment(base=base, prefect_url="https://prefect.example/api")["PREFECT_API_KEY"] == "k"
+    assert "PREFECT_API_KEY" not in home.environment(base=base, prefect_url="http://127.0.0.1:4200/api")
+
+
 def test_a_process_outside_a_stack_has_no_prefect_address(home: Home) -> None:
     assert "PREFECT_API_URL" not in home.environment(base={})
 
