@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bentos.errors import IncumbentError
+from bentos.idle import Idleness
 from bentos.settings import Settings, read_settings
 from bentos.shadow import ShadowScorer
 from bentos.shipper import BATCH, Scribe, ShipResult, accounting
@@ -114,13 +115,17 @@ class ScribeProcess:
         outsider = self._external(store)
         counted = _Counter("scored in shadow")
         mend = self._reconciler(store)
+        idleness = Idleness()
 
         def round_() -> bool:
             mend()
+            began = time.monotonic()
             done = scorer.run_once()
             if outsider is not None:
                 done += outsider.run_once()
             counted.add({"rows": done.scored, "errors": done.errors, "processes lost": done.failures})
+            # The shadow uses time that nobody else wants: at the machine's limit it falls behind and catches up later.
+            self._stop.wait(idleness.rest_after(time.monotonic() - began))
             return done.full
 
         try:
