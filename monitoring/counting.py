@@ -11,7 +11,8 @@ from monitoring.errors import ProfileMismatch
 from monitoring.profile import FeatureProfile, ReferenceProfile, level_codes, weekdays_of
 
 CHUNK = 1 << 16
-"""Numbers sorted at once: small enough to stay in the processor's cache."""
+"""Rows looked at together: a column of them stays in the processor's cache while it is sorted, and
+nothing that is copied (float64 to float32, category codes) grows with the window."""
 
 
 @dataclass
@@ -46,9 +47,7 @@ class FeatureCounts:
             self.levels += np.bincount(codes, minlength=len(self.levels))
             self.missing = int(self.levels[-1])
             return
-        numbers = values.to_numpy(dtype=np.float32, na_value=np.nan)
-        for start in range(0, len(numbers), CHUNK):
-            self._add_numbers(feature.points, np.sort(numbers[start : start + CHUNK]))
+        self._add_numbers(feature.points, np.sort(values.to_numpy(dtype=np.float32, na_value=np.nan)))
 
     def _add_numbers(self, points: np.ndarray, ordered: np.ndarray) -> None:
         """Count one sorted chunk. Sorting first makes 1,001 look-ups cheap; NaN sorts last."""
@@ -87,20 +86,26 @@ class WindowCounter:
         absent = [name for name in self.profile.names if name not in frame.columns]
         if absent:
             raise ProfileMismatch(f"the window lacks the feature columns {', '.join(absent)} of the reference profile")
+        if days is None:
+            self.dated = False
+        for start in range(0, len(frame), CHUNK):
+            part = slice(start, start + CHUNK)
+            self._add_part(
+                frame.iloc[part],
+                None if scores is None else scores[part],
+                None if days is None else days.iloc[part],
+            )
+
+    def _add_part(self, frame: pd.DataFrame, scores: np.ndarray | None, days: pd.Series | None) -> None:
         self.rows += len(frame)
-        self._note_days(days)
+        if days is not None and len(self.weekdays) < 7:
+            self.weekdays |= set(np.unique(weekdays_of(days)).tolist())
         for feature in self.profile.features:
             counts = self.features.setdefault(feature.name, FeatureCounts.of(feature))
             counts.add(feature, frame[feature.name])
         if scores is not None and self.profile.score is not None:
             self.score = self.score or FeatureCounts.of(self.profile.score)
             self.score.add(self.profile.score, pd.Series(scores))
-
-    def _note_days(self, days: pd.Series | None) -> None:
-        if days is None:
-            self.dated = False
-        elif len(days):
-            self.weekdays |= set(np.unique(weekdays_of(days)).tolist())
 
     @property
     def same_weekdays(self) -> tuple[int, ...]:

@@ -46,6 +46,11 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     decisions.add_argument("--rows", type=int, default=1_000_000, metavar="N", help="paired rows that are timed")
     decisions.add_argument("--write", type=Path, metavar="FILE", help="put the tables between the markers of a page")
     common_arguments(decisions)
+    drift = names.add_parser("drift", help="a window against the frozen reference, beside Evidently's preset")
+    drift.add_argument("--rows", type=int, default=1_000_000, metavar="N", help="rows of the window (1,000,000)")
+    drift.add_argument("--columns", type=int, default=20, metavar="N", help="features (20)")
+    drift.add_argument("--reference", type=int, default=100_000, metavar="N", help="reference rows (100,000)")
+    common_arguments(drift)
     for parser_of_one in (handbook, features):
         parser_of_one.add_argument("--data", type=Path, metavar="FILE", help=f"{TRANSACTIONS} of the handbook")
         common_arguments(parser_of_one)
@@ -67,6 +72,8 @@ def run(args: argparse.Namespace) -> Reply:
 
     if args.name == "decisions":
         return _decisions(args)
+    if args.name == "drift":
+        return _drift(args)
     home = enter_home(args)
     if args.name == "serving":
         return _serving(args, home)
@@ -97,6 +104,18 @@ def _decisions(args: argparse.Namespace) -> Reply:
             raise UsageRefused(str(exc)) from exc
     timed = [(name, found[name]) for name in ("paired_rows", "paired_s", "read_s", "decode_s") if name in found]
     return Reply(found, "\n\n".join([tables(found), table(timed)]))
+
+
+def _drift(args: argparse.Namespace) -> Reply:
+    """Needs no home: the frames are made."""
+    from flows.bench.drift import bench_drift
+    from flows.progress import progress
+
+    if min(args.rows, args.columns, args.reference) < 1:
+        raise UsageRefused("bench drift needs at least one row, one column and one reference row")
+    with contextlib.redirect_stdout(sys.stderr), progress("bench drift") as bar:
+        found = bench_drift(args.rows, args.columns, args.reference, told=bar.tell).to_json()
+    return Reply(found, table(list(found.items())))
 
 
 def _windows(args: argparse.Namespace, home: Home) -> Reply:
