@@ -30,7 +30,10 @@ WindowStatus = Literal["ok", "insufficient_data"]
 
 @dataclass(frozen=True)
 class FeatureDrift:
-    """One feature (or the score) of a window against the reference. Shares lie in 0..1."""
+    """One feature (or the score) of a window against the reference. Shares lie in 0..1.
+
+    ``importance`` is the feature's share of the model's mean absolute contributions on the reference.
+    """
 
     name: str
     kind: Kind
@@ -48,6 +51,12 @@ class FeatureDrift:
     missing_share: float | None
     reference_missing_share: float | None
     unseen_share: float | None
+    importance: float | None = None
+
+    @property
+    def weight(self) -> float:
+        """The shift above chance times the importance; by the shift alone where importance is unknown."""
+        return max(0.0, self.excess or 0.0) * (1.0 if self.importance is None else self.importance)
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,11 @@ class DriftReport(Stored):
     profile_digest: str
     window: TimeWindow | None = None
 
+    @property
+    def ranked(self) -> tuple[FeatureDrift, ...]:
+        """The features, most important shift first: its size weighted with the feature's importance."""
+        return tuple(sorted(self.features, key=lambda f: (-f.weight, -max(0.0, f.excess or 0.0), f.name)))
+
 
 @dataclass(frozen=True)
 class DriftAlarm:
@@ -79,7 +93,7 @@ class DriftAlarm:
         band: ``severe`` or ``warning`` when the same feature (or the score) reaches that band in
             ``windows_needed`` of the latest ``windows``; ``none`` otherwise; ``None`` when fewer
             windows than needed have enough rows.
-        features: names that agree, worst first.
+        features: names that agree, the worst band first, then the shift that matters most to the model.
         score_moved: whether the score's distribution is among what agrees.
         windows: windows with enough rows that were looked at.
     """
@@ -135,7 +149,11 @@ def report_of(counter: WindowCounter, policy: DriftPolicy, window: TimeWindow | 
     if counter.rows < policy.min_rows:
         return DriftReport("insufficient_data", counter.rows, (), None, None, None, profile.digest, window)
     weekdays = counter.same_weekdays
-    raw = [_measure(f, counter.features[f.name], weekdays, policy) for f in profile.features]
+    shares = profile.importance_shares
+    raw = [
+        replace(_measure(f, counter.features[f.name], weekdays, policy), importance=shares.get(f.name))
+        for f in profile.features
+    ]
     features = _judge(raw, policy)
     score = None
     if profile.score is not None and counter.score is not None:
@@ -160,8 +178,11 @@ def combine(reports: Sequence[DriftReport], policy: DriftPolicy) -> DriftAlarm:
     usable = [r for r in latest if r.status == "ok"]
     if len(usable) < policy.windows_needed:
         return DriftAlarm(None, (), False, len(usable))
-    votes = {name: _agreed([f.band for f in found], policy) for name, found in _by_name(usable).items()}
-    agreeing = sorted((n for n, band in votes.items() if band != "none"), key=lambda n: (-_ORDER[votes[n]], n))
+    found = _by_name(usable)
+    votes = {name: _agreed([f.band for f in seen], policy) for name, seen in found.items()}
+    agreeing = sorted(
+        (n for n, band in votes.items() if band != "none"), key=lambda n: (-_ORDER[votes[n]], -found[n][-1].weight, n)
+    )
     scores = [r.score.band for r in usable if r.score is not None]
     score_band = _agreed(scores, policy)
     band = worst([score_band, *votes.values()])

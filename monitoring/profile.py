@@ -8,7 +8,7 @@ distance are read.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Self
@@ -90,12 +90,15 @@ class ReferenceProfile(Stored):
         score: the calibrated score's profile, or none.
         rows: rows of the reference.
         prevalence: share of positives among its labelled rows, or none.
+        importance: mean absolute contribution of each feature to the score on reference rows (log odds),
+            in the order of ``features``; empty where it was not measured.
     """
 
     features: tuple[FeatureProfile, ...]
     score: FeatureProfile | None
     rows: int
     prevalence: float | None = None
+    importance: tuple[float, ...] = ()
 
     @classmethod
     def fit(
@@ -109,6 +112,7 @@ class ReferenceProfile(Stored):
         days: pd.Series | None = None,
         score_days: pd.Series | None = None,
         labels: np.ndarray | None = None,
+        importance: Sequence[float] = (),
     ) -> Self:
         """Freeze a reference.
 
@@ -123,10 +127,14 @@ class ReferenceProfile(Stored):
                 than a week are later compared with the same weekdays.
             score_days: business day of each score, where the scores are of other rows.
             labels: 0/1 of each row (NaN unknown), for the prior-shift test.
+            importance: of each feature, in the order of the columns; what drifts is ranked with it.
 
         Raises:
-            ValueError: when the reference has no row, or days and rows differ in number.
+            ValueError: when the reference has no row, or days and rows differ in number, or importance
+                and columns.
         """
+        if len(importance) not in (0, features.shape[1]):
+            raise ValueError(f"{features.shape[1]} features have {len(importance)} importances")
         if not len(features):
             raise ValueError("a reference profile needs at least one row")
         if days is not None and len(days) != len(features):
@@ -143,12 +151,18 @@ class ReferenceProfile(Stored):
             for name in features.columns
         )
         score = None if scores is None else _fit_scores(scores, policy.bins, days if score_days is None else score_days)
-        return cls(profiles, score, len(features), _prevalence(labels))
+        return cls(profiles, score, len(features), _prevalence(labels), tuple(float(v) for v in importance))
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the features, in order."""
         return tuple(feature.name for feature in self.features)
+
+    @property
+    def importance_shares(self) -> dict[str, float]:
+        """Importance by name, adding up to one; empty where it is unknown or zero."""
+        total = sum(self.importance)
+        return dict(zip(self.names, (v / total for v in self.importance), strict=True)) if total > 0.0 else {}
 
 
 def weekdays_of(days: pd.Series) -> np.ndarray:

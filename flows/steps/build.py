@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from bentos.features import FeaturePlan
 from bentos.model import ModelMetadata, ScoringModel, golden_rows
 from bentos.schema import EventSchema
 from bentos.usecase import CalendarFeature, ColumnFeature, UseCase
+from flows.steps.attribution import mean_contributions
 from flows.steps.calibrate import fit_by_policy
 from flows.steps.fit import fit_booster, raw_scores, require_both_classes
 from flows.steps.split import back
@@ -21,6 +23,9 @@ from flows.steps.table import Fold
 from monitoring.calendar import TimeWindow
 from monitoring.cost import choose_threshold
 from monitoring.profile import ReferenceProfile
+
+if TYPE_CHECKING:
+    from xgboost import Booster
 
 WEEK = timedelta(days=7)
 
@@ -65,7 +70,7 @@ def build_model(recipe: Recipe, fit: Fold, calibration: Fold, reference: Fold, a
         plan=recipe.plan,
         calibrator=calibrator,
         threshold=_threshold(recipe, second, calibrator.apply(raw_scores(booster, second.features))),
-        profile=freeze_reference(recipe, reference, calibration, scores),
+        profile=freeze_reference(recipe, reference, calibration, scores, booster),
         schema_fingerprint=EventSchema.of(usecase).fingerprint,
         golden=golden_rows(booster, calibrator, second.features),
         metadata=_filled(about, recipe, fit, calibration),
@@ -78,7 +83,9 @@ def reference_window(usecase: UseCase, matured: TimeWindow) -> TimeWindow:
     return TimeWindow(max(start, matured.start), matured.end)
 
 
-def freeze_reference(recipe: Recipe, reference: Fold, calibration: Fold, scores: Floats) -> ReferenceProfile:
+def freeze_reference(
+    recipe: Recipe, reference: Fold, calibration: Fold, scores: Floats, booster: Booster
+) -> ReferenceProfile:
     """Features of ``reference``, scores of ``calibration``: the booster was not fitted on the latter."""
     declared = recipe.usecase.features
     types = {column.name: column.type for column in recipe.usecase.columns}
@@ -91,7 +98,10 @@ def freeze_reference(recipe: Recipe, reference: Fold, calibration: Fold, scores:
     }
     policy = recipe.usecase.drift
     days, score_days = reference.rows["day"], calibration.rows["day"]
-    return ReferenceProfile.fit(frame, scores, policy, days=days, score_days=score_days, labels=reference.y, **kinds)
+    importance = mean_contributions(booster, reference.features, recipe.seed)
+    return ReferenceProfile.fit(
+        frame, scores, policy, days=days, score_days=score_days, labels=reference.y, importance=importance, **kinds
+    )
 
 
 def _threshold(recipe: Recipe, fold: Fold, scores: Floats) -> Threshold:

@@ -1,5 +1,6 @@
 """Drift reports: bands, false alarms, weekdays, several windows."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -179,3 +180,28 @@ def test_black_box_prior_has_the_published_digits() -> None:
     digits(black_box_prior(0.02, 0.8, 0.01), ".0126582278")
     assert black_box_prior(0.02, 0.01, 0.01) is None
     assert black_box_prior(0.001, 0.8, 0.01) == 0.0
+
+
+def test_features_are_ranked_by_their_drift_weighted_with_their_importance() -> None:
+    reference = wide(5000, 1)
+    names = list(reference.columns)
+    weights = [1.0] * len(names)
+    weights[names.index("f1")] = 8.0
+    profile = ReferenceProfile.fit(reference, None, POLICY, importance=weights)
+    current = wide(2000, 2).assign(f0=lambda t: t["f0"] + 1.2, f1=lambda t: t["f1"] + 0.8)
+    plain = compare_profile(ReferenceProfile.fit(reference, None, POLICY), current, POLICY)
+    assert [f.name for f in plain.ranked[:2]] == ["f0", "f1"], "without importance the larger shift is first"
+    report = compare_profile(profile, current, POLICY)
+    assert [f.name for f in report.ranked[:2]] == ["f1", "f0"]
+    assert report.ranked[0].importance == pytest.approx(8 / (8 + len(names) - 1))
+    assert sum(f.importance or 0.0 for f in report.features) == pytest.approx(1.0)
+    days = [replace(report, window=day(n)) for n in range(3)]
+    assert combine(days, POLICY).features[:2] == ("f1", "f0")
+
+
+def test_a_profile_without_importance_is_still_read() -> None:
+    stored = ReferenceProfile.fit(wide(300, 1), None, POLICY).to_json()
+    del stored["importance"]
+    assert ReferenceProfile.from_json(stored).importance_shares == {}
+    with pytest.raises(ValueError, match="importances"):
+        ReferenceProfile.fit(wide(300, 1), None, POLICY, importance=[1.0])

@@ -46,6 +46,7 @@ def test_a_model_is_built_and_measured_in_order_of_time():
     assert model.metadata.training_end == (START + 10 * DAY).isoformat()
     assert model.profile.score is not None
     assert model.profile.score.rows == len(calibration)
+    assert max(model.profile.importance_shares, key=model.profile.importance_shares.__getitem__) == PLAN.names[0]
     assert model.threshold.low <= model.threshold.value <= model.threshold.high
     assert model.threshold.cost_optimal == pytest.approx(1 / 101)
 
