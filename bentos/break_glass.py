@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from bentos.errors import ReleaseError
 from bentos.keys import Key, KeyRing
+from bentos.plans import end_comparisons
 from bentos.release import refuse_barred
 from bentos.release_run import Outcome, Request, carry_out, desk_of, said
 from bentos.release_steps import Check
@@ -151,7 +152,10 @@ def promote_emergency(
             raise ReleaseError(f"{said(here)} is in office already")
         refuse_barred(store, to)
 
-    return carry_out(desk, wanted, look, preview, {"emergency": facts})
+    done = carry_out(desk, wanted, look, preview, {"emergency": facts})
+    if not preview:
+        end_comparisons(store, usecase.name, to.label, None, now, actor)
+    return done
 
 
 @dataclass(frozen=True)

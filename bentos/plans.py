@@ -84,6 +84,29 @@ def freeze_plan(
     return store.comparisons.open(plan, since, actor, reason)
 
 
+def end_comparisons(store: Store, usecase: str, took_office: str, digest: str | None, at: datetime, actor: str) -> int:
+    """After a promotion no comparison of the model goes on; how many ended.
+
+    That of the version that took office on a verdict ends as ``promote``, any other as ``replaced``: its
+    champion has gone, or nobody judged it.
+
+    Args:
+        store: where comparisons are kept.
+        usecase: name of the use case.
+        took_office: label of the new champion.
+        digest: of the verdict; none for a promotion without one.
+        at, actor: for the chain of decisions.
+    """
+    model, ended = took_office.rpartition("/")[0], 0
+    for one in store.comparisons.list(usecase):
+        if one.plan.model == model and one.closed_at is None:
+            won = digest is not None and one.plan.challenger == took_office
+            ended += store.comparisons.close(
+                one.id, "promote" if won else "replaced", digest if won else None, at, actor
+            )
+    return ended
+
+
 def champion_label(usecase: UseCase, model: str, version: str | None) -> str | None:
     """Label of the champion: a version, the external incumbent, or nobody."""
     if version is not None:

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from bentos.appointing import appoint, dismiss, lift_bar
 from bentos.errors import NothingToRollBack, PromotionHeld, RegistryUnavailable, ReleaseError, StaleDecision
+from bentos.plans import end_comparisons
 from bentos.reconciling import pin_previous, reconcile
 from bentos.release_run import (
     Outcome,
@@ -102,7 +103,10 @@ def promote(
         if (held := why_held(usecase.promotion, usecase.zone, now)) is not None:
             raise PromotionHeld(held)
 
-    return carry_out(desk, wanted, look, preview, {"verdict": verdict.to_json()})
+    done = carry_out(desk, wanted, look, preview, {"verdict": verdict.to_json()})
+    if not preview:
+        end_comparisons(store, usecase.name, to.label, verdict.digest, now, actor)
+    return done
 
 
 def rollback(

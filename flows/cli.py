@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "scribe": ("service", "ship the spool to the database"),
     "exporter": ("service", "serve what the database tells as Prometheus metrics"),
     "keys": ("keys", "make, list and revoke API keys"),
-    "labels": ("data", "import late labels"),
+    "labels": ("labels", "import late labels; what of each day is still open"),
     "replay": ("replays", "send a window of a source through a running service, in order"),
     "windows": ("data", "import history, so that windows start warm"),
     "drift": ("decisions", "compare a window with the champion's reference"),

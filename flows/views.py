@@ -124,8 +124,16 @@ def comparison_view(found: Comparison, as_of: datetime, page: Path | None = None
         verdict.checks,
         figures,
         page,
-        appendix_of(result),
+        [*_early(found), *appendix_of(result)],
     )
+
+
+def _early(found: Comparison) -> Figures:
+    early, money = found.provisional, found.result.currency
+    if early is None or not early.labelled:
+        return []
+    costs = f"champion {early.champion:,.0f}, challenger {early.challenger:,.0f} {money}"
+    return [("provisional cost, labels known so far", f"{costs} on {early.labelled} labelled events of young days")]
 
 
 def release_view(done: Release, as_of: datetime, verdict: Verdict | None = None) -> Outcome:

@@ -1,20 +1,15 @@
-"""``labels import`` and ``windows load``: data that comes in by other roads than HTTP."""
+"""``windows load``: events and labels that come in by other roads than HTTP."""
 
 from __future__ import annotations
 
 import argparse
 
-from flows.commands.common import Reply, common_arguments, enter_home, instant, run_flow, source_arguments
+from flows.commands.common import Reply, common_arguments, enter_home, instant, source_arguments
 
 
-def configure(name: str, parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of one command."""
+def configure(_: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    if name == "labels":
-        action = actions.add_parser("import", help="import labels from .csv or .parquet files")
-        action.add_argument("path", nargs="?", help="a file or a folder; inbox/labels in INCUMBENT_HOME by default")
-        common_arguments(action)
-        return
     action = actions.add_parser("load", help="import events and labels of a source into the log as history")
     common_arguments(action, as_of=True)
     source_arguments(action)
@@ -24,12 +19,6 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Reply:
     """Run the chosen command."""
-    if args.command == "labels":
-        return run_flow(args, "labels", "label import", path=args.path)
-    return _load(args)
-
-
-def _load(args: argparse.Namespace) -> Reply:
     enter_home(args)
     from flows.house import open_house
     from flows.progress import progress

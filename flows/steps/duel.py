@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,11 @@ from flows.sources.base import empty_labels
 from flows.steps.snapshot import SnapshotStore
 from monitoring.calendar import TimeWindow
 from monitoring.comparison import judge_plan
+from monitoring.cost import prices_of, total_cost
 from monitoring.gates import Verdict
 from monitoring.paired import BESIDE_THE_DECISION, PairedResult
 from monitoring.plan import ComparisonPlan, changes
+from monitoring.series import FrozenDay
 
 if TYPE_CHECKING:
     from monitoring.store import Store, StoredComparison
@@ -38,6 +41,21 @@ class Duel:
 
 
 @dataclass(frozen=True)
+class ProvisionalCosts:
+    """What both models cost on young days, by the labels known so far. No decision reads it.
+
+    Attributes:
+        days, labelled: ended days that have not matured, and their events with a label.
+        champion, challenger: cost of the mistakes among these.
+    """
+
+    days: int
+    labelled: int
+    champion: float
+    challenger: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A comparison with its verdict.
 
@@ -49,6 +67,7 @@ class Comparison:
         warnings: what a reader must know, such as a policy file that says otherwise today.
         current: whether the comparison is under way and ``as_of`` lies not beyond the log; only then are
             days frozen and does a verdict have consequences.
+        provisional: costs on days that have not matured; none where there are none.
     """
 
     result: PairedResult
@@ -58,12 +77,13 @@ class Comparison:
     stored: StoredComparison
     warnings: tuple[str, ...] = ()
     current: bool = True
+    provisional: ProvisionalCosts | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return {
             "verdict": self.verdict.to_json(),
-            "not_used_in_the_decision": list(BESIDE_THE_DECISION),
+            "not_used_in_the_decision": [*BESIDE_THE_DECISION, "provisional_cost"],
             "result": self.result.to_json(),
             "evidence_snapshot": self.evidence,
             "shadow_days": self.shadow_days,
@@ -71,6 +91,7 @@ class Comparison:
             "plan": self.stored.plan.to_json(),
             "plan_hash": self.stored.plan_hash,
             "warnings": list(self.warnings),
+            "provisional_cost": None if self.provisional is None else asdict(self.provisional),
         }
 
 
@@ -113,14 +134,57 @@ def compare(
         usecase.name, duel.champion, duel.challenger, window, as_of, plan.label_policy, calendar, wanted
     )
     frozen = store.comparisons.days(stored.id, as_of)
+    rows, waiting = caught_up(rows, frozen)
     judged = judge_plan(plan, rows, frozen, as_of=as_of)
     current = stored.closed_at is None and _reached(store, usecase, as_of)
     if current:
         store.comparisons.freeze(stored.id, judged.result.series[len(frozen) :], as_of)
     waited = max(0, (calendar.day_of(as_of) - plan.first_day).days)
     evidence = _keep(snapshots, usecase, rows, window, duel, as_of)
-    warnings = _warnings(usecase, plan, judged.result)
-    return Comparison(judged.result, judged.verdict, evidence, waited, stored, warnings, current)
+    warnings = (*_warnings(usecase, plan, judged.result), *waiting)
+    early = provisional_costs(store, usecase, plan, duel, as_of)
+    return Comparison(judged.result, judged.verdict, evidence, waited, stored, warnings, current, early)
+
+
+def caught_up(rows: pd.DataFrame, frozen: Sequence[FrozenDay]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The rows up to the first day on which the challenger's shadow is behind, and what to say of it.
+
+    A day that was judged half scored would stay so for ever. Days enter in order, so later ones wait too.
+
+    Args:
+        rows: of the log, with its counts.
+        frozen: days that were judged before; they wait no more.
+    """
+    last = max((one.day.day for one in frozen), default=None)
+    counts = rows.attrs.get("counts")
+    behind = [one for one in getattr(counts, "behind", ()) if last is None or one[0] > last]
+    if not behind:
+        return rows, ()
+    first, missing = behind[0][0], sum(count for _, count in behind)
+    kept = rows[rows["day"] < pd.Timestamp(first)].reset_index(drop=True)
+    kept.attrs["counts"] = counts
+    return kept, (
+        f"the challenger's shadow is behind on {missing} matured events: {first} and later days wait until it has "
+        "scored them or its failures are recorded",
+    )
+
+
+def provisional_costs(
+    store: Store, usecase: UseCase, plan: ComparisonPlan, duel: Duel, as_of: datetime
+) -> ProvisionalCosts | None:
+    """What both models cost on days that have ended and not matured, by the labels known so far."""
+    label, calendar = plan.label_policy, plan.calendar
+    start = max(calendar.matured_until(as_of, label.matures_after), calendar.start_of(plan.first_day))
+    if start >= as_of:
+        return None
+    known = label.model_copy(update={"matures_after": timedelta(0), "absent_after_maturity": "unknown"})
+    money = plan.cost_model.false_negative
+    wanted = {money: usecase.column(money).type} if isinstance(money, str) else {}
+    window = TimeWindow(start, as_of)
+    rows = store.log.paired(usecase.name, duel.champion, duel.challenger, window, as_of, known, calendar, wanted)
+    prices = prices_of(plan.cost_model, rows, plan.cost_cap)
+    a, b = (total_cost(rows["y"], rows[f"flag_{side}"], prices) for side in "ab")
+    return ProvisionalCosts(int(rows["day"].nunique()), len(rows), a, b)
 
 
 def standing_plan(store: Store, usecase: UseCase, duel: Duel, as_of: datetime, actor: str) -> StoredComparison:

@@ -92,7 +92,6 @@ class _SqlComparisons:
         c = comparisons.c
         text = canonical_json(plan.to_json())
         hashed = sha256_hex(text)
-        name = sha256_hex(f"{hashed} {to_us(at)}".encode())[:16]
         with self._database.write() as connection:
             under_way = self._rows(connection, select(comparisons).where(c.model == plan.model, c.closed_at.is_(None)))
             for one in under_way:
@@ -100,6 +99,9 @@ class _SqlComparisons:
                     return one
             for one in under_way:
                 self._close(connection, one, "replaced", None, at, actor)
+            name = sha256_hex(f"{hashed} {to_us(at)}".encode())[:16]
+            if self._rows(connection, select(comparisons).where(c.id == name)):
+                return self._reopen(connection, StoredComparison(name, plan, hashed, at), actor, reason)
             row = {
                 "id": name, "usecase": plan.usecase, "model": plan.model, "champion": plan.champion,
                 "challenger": plan.challenger, "plan": text.decode(), "plan_hash": hashed, "opened_at": to_us(at),
@@ -170,6 +172,16 @@ class _SqlComparisons:
             "plan_hash": one.plan_hash, "outcome": outcome, "verdict": digest,
         }  # fmt: skip
         append_decision(self._database, connection, plan.usecase, "comparison.closed", payload, actor, at)
+
+    def _reopen(self, connection: Connection, one: StoredComparison, actor: str, reason: str) -> StoredComparison:
+        """The very same plan from the very same time goes on: it is no new plan, and its frozen days stay."""
+        fresh = {"closed_at": None, "outcome": None, "verdict_digest": None}
+        connection.execute(update(comparisons).where(comparisons.c.id == one.id).values(fresh))
+        payload = {"model": one.plan.model, "comparison": one.id, "plan_hash": one.plan_hash, "reason": reason}
+        append_decision(
+            self._database, connection, one.plan.usecase, "comparison.reopened", payload, actor, one.opened_at
+        )
+        return one
 
     def _rows(self, connection: Connection, query: Any) -> builtins.list[StoredComparison]:
         names = [column.name for column in comparisons.columns]

@@ -63,6 +63,12 @@ class Labels(Protocol):
         """Every statement as a labels frame in the order of ``observed_at``: what features are built from."""
         ...
 
+    def resolved(
+        self, usecase: str, as_of: datetime, policy: LabelPolicy, window: TimeWindow | None = None
+    ) -> pd.DataFrame:
+        """What counts of each event at ``as_of``, conflicts included: event_id, y, observed_at, source, conflict."""
+        ...
+
     def tail(self, usecase: str, after_id: int, limit: int = 10_000) -> tuple[list[StoredLabel], int]:
         """Statements stored after ``after_id`` in the order of storage, and the id to go on from."""
         ...
@@ -87,14 +93,16 @@ class _SqlLabels:
     def known(
         self, usecase: str, as_of: datetime, policy: LabelPolicy, window: TimeWindow | None = None
     ) -> pd.DataFrame:
-        found = self._resolved(usecase, as_of, policy, window)
+        found = self.resolved(usecase, as_of, policy, window)
         return found.loc[~found["conflict"], list(FRAME_COLUMNS)].reset_index(drop=True)
 
     def conflicts(self, usecase: str, as_of: datetime, policy: LabelPolicy) -> pd.DataFrame:
-        found = self._resolved(usecase, as_of, policy, None)
+        found = self.resolved(usecase, as_of, policy, None)
         return found.loc[found["conflict"], ["event_id", "source", "observed_at"]].reset_index(drop=True)
 
-    def _resolved(self, usecase: str, as_of: datetime, policy: LabelPolicy, window: TimeWindow | None) -> pd.DataFrame:
+    def resolved(
+        self, usecase: str, as_of: datetime, policy: LabelPolicy, window: TimeWindow | None = None
+    ) -> pd.DataFrame:
         bounds = None if window is None else (to_us(window.start), to_us(window.end))
         with self._database.read() as connection:
             return known_between(connection, usecase, to_us(as_of), policy, bounds)

@@ -116,6 +116,12 @@ class PredictionLog(Protocol):
         """How many events of all origins the window holds."""
         ...
 
+    def listed(
+        self, usecase: str, window: TimeWindow, as_of: datetime, columns: Mapping[str, str] | None = None
+    ) -> pd.DataFrame:
+        """event_id and event_time of all events of the window, with the named columns of their bodies."""
+        ...
+
     def paired(
         self,
         usecase: str,
@@ -233,6 +239,16 @@ class _SqlLog:
             return int(
                 connection.execute(_in_window(select(func.count()), usecase, window, None).order_by(None)).scalar_one()
             )
+
+    def listed(
+        self, usecase: str, window: TimeWindow, as_of: datetime, columns: Mapping[str, str] | None = None
+    ) -> pd.DataFrame:
+        c = predictions.c
+        query = select(c.event_id, c.event_time, *([c.body] if columns else []))
+        with self._database.read() as connection:
+            parts = columns_of(fetch(connection, _in_window(query, usecase, window, as_of)), 3 if columns else 2)
+        frame = pd.DataFrame({"event_id": texts(parts[0]), "event_time": times(parts[1])})
+        return frame.assign(**decode_bodies(parts[2], columns)) if columns else frame
 
     def paired(
         self,

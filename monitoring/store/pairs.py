@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class PairedCounts:
             features, because its windows were still being filled, is unscored and no failure.
         conflicting: scored by both, but one source says both labels.
         unknown: scored by both, without a label, where absence is not a negative.
+        behind: days with events that the challenger neither scored nor failed at yet, and how many: its
+            shadow is still behind on them, and what it will say is not known.
     """
 
     answered: int
@@ -46,6 +48,7 @@ class PairedCounts:
     errors_b: int
     conflicting: int
     unknown: int
+    behind: tuple[tuple[date, int], ...] = ()
 
 
 def paired(
@@ -120,6 +123,7 @@ def _frame(rows: list[tuple[Any, ...]], calendar: BusinessCalendar, columns: Map
         frame[f"threshold_{side}"] = floats(parts[start + 1])
         frame[f"flag_{side}"] = floats(parts[start + 2]) == 1.0
         # Before its windows were filled nothing was there to score on: that is nobody's failure.
+        frame[f"told_{side}"] = [text is not None for text in parts[start + 3]]
         frame[f"error_{side}"] = [text not in (None, NOT_LOGGED) for text in parts[start + 3]]
     if columns:
         for name, values in decode_bodies(parts[10], columns).items():
@@ -129,7 +133,7 @@ def _frame(rows: list[tuple[Any, ...]], calendar: BusinessCalendar, columns: Map
 
 def _label(frame: pd.DataFrame, known: pd.DataFrame, label: LabelPolicy) -> pd.DataFrame:
     no_a, no_b = frame["score_a"].isna(), frame["score_b"].isna()
-    both = frame[~(no_a | no_b)].drop(columns=["error_a", "error_b"]).reset_index(drop=True)
+    both = frame[~(no_a | no_b)].drop(columns=["error_a", "error_b", "told_a", "told_b"]).reset_index(drop=True)
     place = pd.Index(known["event_id"]).get_indexer(pd.Index(both["event_id"]))
     found = place >= 0
     conflicting = found & known["conflict"].to_numpy(dtype=bool)[place] if len(known) else found
@@ -150,5 +154,11 @@ def _label(frame: pd.DataFrame, known: pd.DataFrame, label: LabelPolicy) -> pd.D
         errors_b=int((no_b & frame["error_b"]).sum()),
         conflicting=int(conflicting.sum()),
         unknown=int((~found & (not absent_counts)).sum()),
+        behind=_behind(frame[no_b & ~frame["told_b"]]["day"]),
     )
     return result
+
+
+def _behind(days: pd.Series) -> tuple[tuple[date, int], ...]:
+    found = days.value_counts().sort_index()
+    return tuple((day.date(), int(count)) for day, count in zip(pd.DatetimeIndex(found.index), found, strict=True))
