@@ -83,7 +83,9 @@ class CalendarFeature(Policy):
     part: CalendarPart
 
 
-Aggregation = Literal["count", "sum", "mean", "label_rate"]
+Aggregation = Literal["count", "sum", "mean", "min", "max", "std", "distinct", "label_rate", "time_since_last"]
+OF_A_COLUMN = ("sum", "mean", "min", "max", "std", "distinct")
+"""Aggregations of a column's values; the others are of the events themselves."""
 
 
 class WindowFeature(Policy):
@@ -94,7 +96,9 @@ class WindowFeature(Policy):
     share of known positives among them: a label counts from max(event time + delay, observed_at),
     until then its event is in the denominator only. A missing amount is left out of ``sum`` and
     ``mean`` while ``count`` counts its event. An empty window gives 0, and so does an event without
-    the entity, apart from itself.
+    the entity, apart from itself. ``std`` is the sample deviation, 0 below two values. ``distinct``
+    counts different values of a number or a text. ``time_since_last`` is in seconds, from the newest
+    event in the window. Where nothing is known, ``min``, ``max`` and ``time_since_last`` are missing.
     """
 
     name: Name
@@ -109,14 +113,14 @@ class WindowFeature(Policy):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.agg in ("sum", "mean") and self.column is None:
+        if self.agg in OF_A_COLUMN and self.column is None:
             raise ValueError(f"feature {self.name!r}: agg {self.agg!r} needs a column")
-        if self.agg in ("count", "label_rate") and self.column is not None:
+        if self.agg not in OF_A_COLUMN and self.column is not None:
             raise ValueError(f"feature {self.name!r}: agg {self.agg!r} takes no column")
         if self.over <= NO_TIME:
             raise ValueError(f"feature {self.name!r}: over must be longer than nothing")
-        if self.agg == "label_rate" and self.include_current:
-            raise ValueError(f"feature {self.name!r}: a label_rate never includes the current event")
+        if self.agg in ("label_rate", "time_since_last") and self.include_current:
+            raise ValueError(f"feature {self.name!r}: a {self.agg} never includes the current event")
         if self.delay > NO_TIME and self.include_current:
             raise ValueError(f"feature {self.name!r}: a delayed window never includes the current event")
         return self
@@ -124,7 +128,8 @@ class WindowFeature(Policy):
     @property
     def counts_itself(self) -> bool:
         """Whether the event's own row is in its window."""
-        return self.include_current is not False and self.delay == NO_TIME and self.agg != "label_rate"
+        of_others = self.agg in ("label_rate", "time_since_last")
+        return self.include_current is not False and self.delay == NO_TIME and not of_others
 
 
 Feature = Annotated[ColumnFeature | CalendarFeature | WindowFeature, Field(discriminator="kind")]

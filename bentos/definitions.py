@@ -13,17 +13,19 @@ from functools import cached_property
 from typing import Any, get_args
 
 from bentos.errors import FeatureError
+from bentos.event import NUMBER_TYPES
 from bentos.usecase import (
     Aggregation,
     CalendarFeature,
     CalendarPart,
+    Column,
     ColumnFeature,
     Feature,
     UseCase,
     WindowFeature,
     parse_clock,
 )
-from bentos.windows import WindowSpec
+from bentos.window_state import TEXT, WindowSpec
 from monitoring.digest import canonical_json, sha256_hex
 from monitoring.durations import format_duration, microseconds, parse_duration
 
@@ -163,11 +165,15 @@ def _window_spec(feature: WindowFeature, usecase: UseCase) -> WindowSpec:
         entity=feature.entity,
         agg=feature.agg,
         column=feature.column,
-        decimals=0 if feature.column is None else usecase.column(feature.column).decimals,
+        decimals=0 if feature.column is None else _decimals(usecase.column(feature.column)),
         over=microseconds(feature.over),
         delay=microseconds(feature.delay),
         own=feature.counts_itself,
     )
+
+
+def _decimals(column: Column) -> int:
+    return column.decimals if column.type in NUMBER_TYPES else TEXT
 
 
 def _read_column(data: dict[str, Any]) -> Definition:

@@ -18,7 +18,8 @@ from bentos.definitions import ColumnDefinition, category_codes
 from bentos.errors import FeatureError
 from bentos.label_spans import FOREVER, positive_spans
 from bentos.limits import LARGEST_SCALED
-from bentos.windows import WindowSpec
+from bentos.statistics import ABSENT, values_of
+from bentos.window_state import TEXT, WindowSpec, hash_of
 
 Ints = Any
 """int64 array."""
@@ -141,6 +142,20 @@ def scaled(values: Any, decimals: int) -> tuple[Ints, Any]:
     return np.rint(products).astype(np.int64), known
 
 
+def amounts_of(series: pd.Series[Any], decimals: int) -> tuple[Ints, Any]:
+    """A column as the whole numbers that windows keep, 0 where missing, and which are not missing.
+
+    Raises:
+        FeatureError: as :func:`scaled`.
+    """
+    if decimals != TEXT:
+        return scaled(series, decimals)
+    places, texts = pd.factorize(series.to_numpy(dtype=object))
+    # A missing text has the place -1, which leads to the last one here.
+    hashes = np.array([*map(hash_of, texts), 0], dtype=np.int64)
+    return hashes[places], places >= 0
+
+
 def label_spans(ids: pd.Series[Any], labels: pd.DataFrame, sources: Sequence[str], as_of_us: int) -> Spans:
     """When each event is a known positive, from the labels observed up to ``as_of_us``.
 
@@ -228,11 +243,17 @@ def window_values(
         assert spans is not None
         count = high - low
         return rows.known_positives(spec, spans) / np.maximum(count, 1)
+    if spec.agg == "time_since_last":
+        last = rows.times[rows.order][np.maximum(high - 1, 0)]
+        return np.where(high > low, (rows.times[rows.order] - last) / 1e6, np.nan)
     key = (str(spec.column), spec.decimals)
     if key not in amounts:
-        values, known = scaled(events[spec.column], spec.decimals)
+        values, known = amounts_of(events[spec.column], spec.decimals)
         amounts[key] = (values, known, rows.running(values), rows.running(known))
     values, known, totals, counts = amounts[key]
+    if spec.agg not in ("sum", "mean"):
+        kept = np.where(known, values, ABSENT)[rows.order]
+        return values_of(spec.agg, kept, low, high, spec.own, 10 ** max(spec.decimals, 0))
     total, count = totals[high] - totals[low], counts[high] - counts[low]
     if spec.own:
         total, count = total + values[rows.order], count + known[rows.order]

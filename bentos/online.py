@@ -13,9 +13,9 @@ from bentos.clock import local_seconds, part_of
 from bentos.definitions import CalendarDefinition, ColumnDefinition, Definition, WindowDefinition, category_codes
 from bentos.errors import FeatureError
 from bentos.event import Event
-from bentos.offline import microseconds_of, scaled
+from bentos.offline import amounts_of, microseconds_of
 from bentos.schema import EventSchema
-from bentos.windows import WindowInput, WindowState
+from bentos.window_state import TEXT, WindowInput, WindowState, hash_of
 
 
 class Binding:
@@ -38,7 +38,7 @@ class Binding:
         self._slots = [held[spec] for _, spec in windows]
         try:
             self._entities = [schema.position[name] for name in state.entities]
-            self._amounts = [(schema.position[name], float(10**decimals)) for name, decimals in state.amounts]
+            self._amounts = [(schema.position[name], _whole(decimals)) for name, decimals in state.amounts]
             self._plain = [
                 (at, _reader(d, schema)) for at, d in enumerate(definitions) if not isinstance(d, WindowDefinition)
             ]
@@ -62,9 +62,17 @@ class Binding:
             event.event_id,
             event.time_us,
             tuple([values[i] for i in self._entities]),
-            tuple([None if (v := values[i]) is None else round(v * scale) for i, scale in self._amounts]),
+            tuple([None if (v := values[i]) is None else whole(v) for i, whole in self._amounts]),
             event.as_json() if self._shared else b"",
         )
+
+
+def _whole(decimals: int) -> Callable[[Any], int]:
+    """How a column's value becomes the whole number that windows keep."""
+    if decimals == TEXT:
+        return hash_of
+    scale = float(10**decimals)
+    return lambda value: round(value * scale)
 
 
 def _reader(definition: Definition, schema: EventSchema) -> Callable[[Event], float]:
@@ -86,7 +94,7 @@ def inputs_of_frame(events: pd.DataFrame, event_id: str, event_time: str, state:
     entities = [events[name].tolist() for name in state.entities]
     amounts = []
     for name, decimals in state.amounts:
-        values, known = scaled(events[name], decimals)
+        values, known = amounts_of(events[name], decimals)
         amounts.append([v if k else None for v, k in zip(values.tolist(), known.tolist(), strict=True)])
     keys = zip(*entities, strict=True) if entities else iter([()] * len(events))
     sums = zip(*amounts, strict=True) if amounts else iter([()] * len(events))

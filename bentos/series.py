@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from array import array
 from bisect import bisect_left, bisect_right, insort
@@ -9,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bentos.label_spans import FOREVER
+from bentos.statistics import ABSENT, value_of
 
 if TYPE_CHECKING:
     from bentos.windows import WindowSpec
 
-_COUNT, _SUM, _MEAN, _RATE = range(4)
-_KINDS = {"count": _COUNT, "sum": _SUM, "mean": _MEAN, "label_rate": _RATE}
+_COUNT, _SUM, _MEAN, _RATE, _LAST, _VALUES = range(6)
+_KINDS = {"count": _COUNT, "sum": _SUM, "mean": _MEAN, "label_rate": _RATE, "time_since_last": _LAST}
 _WRAP = 2**64
 _TOP = 2**63
 
@@ -26,15 +28,17 @@ class Series:
     those ever held, so only differences mean something), modulo 2**64 like numpy's int64.
     ``missing[a]`` are the times of events that lack the amount. ``positives`` are the times of events
     that are known positives once every label said so far is known; ``spans`` says when each was one.
+    ``values[a]`` are the amounts themselves, in the order of ``times``, where a window needs them.
     """
 
-    __slots__ = ("changed", "key", "missing", "positives", "spans", "sums", "times")
+    __slots__ = ("changed", "key", "missing", "positives", "spans", "sums", "times", "values")
 
-    def __init__(self, amounts: int, key: str = "") -> None:
+    def __init__(self, amounts: int, key: str = "", kept: Sequence[int] = ()) -> None:
         self.key = key
         self.times = array("q")
         self.sums = [array("q", (0,)) for _ in range(amounts)]
         self.missing: dict[int, array[int]] = {}
+        self.values: dict[int, array[int]] = {a: array("q") for a in kept}
         self.positives: array[int] | None = None
         self.spans: dict[str, tuple[int, tuple[tuple[int, int], ...]]] | None = None
         self.changed = 0
@@ -45,6 +49,9 @@ class Series:
         last = not times or time_us >= times[-1]
         place = len(times) if last else bisect_right(times, time_us)
         times.insert(place, time_us)
+        for a, values in self.values.items():
+            value = amounts[a]
+            values.insert(place, ABSENT if value is None else value)
         for a, amount in enumerate(amounts):
             sums = self.sums[a]
             if amount is None:
@@ -95,6 +102,8 @@ class Series:
         del times[:old]
         for sums in self.sums:
             del sums[:old]
+        for values in self.values.values():
+            del values[:old]
         for stamps in self.missing.values():
             del stamps[: bisect_right(stamps, cutoff)]
         if self.spans is not None and self.positives is not None:
@@ -104,7 +113,7 @@ class Series:
 
     def size(self) -> int:
         """Bytes held, estimated."""
-        arrays = [self.times, *self.sums, *self.missing.values(), self.positives]
+        arrays = [self.times, *self.sums, *self.missing.values(), *self.values.values(), self.positives]
         labels = 0 if self.spans is None else sys.getsizeof(self.spans) + 200 * len(self.spans)
         return 120 + labels + sum(map(sys.getsizeof, arrays))
 
@@ -123,23 +132,26 @@ class EntityWindows:
         self._lowers = tuple(dict.fromkeys(s.delay + s.over for _, s in specs))
         self._reads = tuple(
             (
-                _KINDS[s.agg],
+                _KINDS.get(s.agg, _VALUES),
                 slot,
                 self._uppers.index(s.delay),
                 self._lowers.index(s.delay + s.over),
                 local.get((str(s.column), s.decimals), -1),
-                10**s.decimals,
+                10 ** max(s.decimals, 0),
                 s.own,
+                s.agg,
             )
             for slot, s in specs
         )
-        self._nothing = Series(len(needed))
+        of_values = ((str(s.column), s.decimals) for _, s in specs if _KINDS.get(s.agg, _VALUES) == _VALUES)
+        self._kept = tuple(dict.fromkeys(local[amount] for amount in of_values))
+        self._nothing = Series(len(needed), kept=self._kept)
 
     def add(self, key: str, time_us: int, amounts: Sequence[int | None]) -> str:
         """Add one event of entity ``key``; returns the one text of that key that every event may share."""
         series = self.series.get(key)
         if series is None:
-            series = self.series[key] = Series(len(self._take), key)
+            series = self.series[key] = Series(len(self._take), key, self._kept)
         series.add(time_us, [amounts[i] for i in self._take] if self._take else ())
         return series.key
 
@@ -161,7 +173,7 @@ class EntityWindows:
         times, sums, missing, spans = series.times, series.sums, series.missing, series.spans
         highs = [bisect_right(times, time_us - d) if d else bisect_left(times, time_us) for d in self._uppers]
         lows = [bisect_right(times, time_us - o) for o in self._lowers]
-        for kind, slot, upper, lower, a, scale, own in self._reads:
+        for kind, slot, upper, lower, a, scale, own, agg in self._reads:
             high, low = highs[upper], lows[lower]
             count = high - low
             if kind == _COUNT:
@@ -171,6 +183,11 @@ class EntityWindows:
                     delay, reach = self._uppers[upper], self._lowers[lower]
                     known = series.known_positives(time_us, time_us - reach, time_us - delay, strict=not delay)
                     out[slot] = known / count
+            elif kind == _LAST:
+                out[slot] = (time_us - times[high - 1]) / 1e6 if count else math.nan
+            elif kind == _VALUES:
+                mine = amounts[self._take[a]] if own else None
+                out[slot] = value_of(agg, series.values[a][low:high], mine, scale)
             else:
                 total = sums[a][high] - sums[a][low]
                 if missing:

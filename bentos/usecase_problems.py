@@ -116,13 +116,14 @@ def _feature_problems(usecase: UseCase, feature: object, where: str) -> Iterator
     if isinstance(feature, WindowFeature):
         yield from _reference(usecase, f"{where}.entity", feature.entity, _TEXTS)
         if feature.column is not None:
-            wrong = list(_reference(usecase, f"{where}.column", feature.column, _NUMBERS))
+            allowed = (*_NUMBERS, *_TEXTS) if feature.agg == "distinct" else _NUMBERS
+            wrong = list(_reference(usecase, f"{where}.column", feature.column, allowed))
             yield from wrong or _too_large(usecase.column(feature.column), f"{where}.column")
 
 
 def _too_large(column: Column, key: str) -> Iterator[Problem]:
     """Sums are whole numbers of 10**-decimals in 64 bits."""
-    if max(map(abs, bounds(column))) * 10**column.decimals > LARGEST_SCALED:
+    if column.type in _NUMBERS and max(map(abs, bounds(column))) * 10**column.decimals > LARGEST_SCALED:
         allowed = f"numbers up to {LARGEST_SCALED / 10**column.decimals:.3g}; declare min and max, or fewer decimals"
         yield key, f"{column.name!r} with {column.decimals} decimals and no closer limit", allowed
 

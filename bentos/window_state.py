@@ -6,6 +6,7 @@ keeps several replicas in step. One suite of tests holds for both.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -16,13 +17,22 @@ from bentos.usecase import Aggregation
 Known = tuple[str, bytes] | AnswerPending | None
 """What is known of an id: body hash and answer; that another replica is answering it; or nothing."""
 
+TEXT = -1
+"""In the place of decimals: the values are texts."""
+
+
+def hash_of(text: str) -> int:
+    """64 bits that stand for a text among the amounts of an event; equal on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
 
 @dataclass(frozen=True)
 class WindowSpec:
     """One window aggregate, complete: two features with equal specs have equal values.
 
     ``over`` and ``delay`` are microseconds; ``own`` says whether the event's own row is counted.
-    ``column`` and ``decimals`` are set for ``sum`` and ``mean`` only (else ``None`` and 0).
+    ``column`` and ``decimals`` are set for aggregations of a column only (else ``None`` and 0);
+    ``decimals`` is :data:`TEXT` where the column is a text, of which ``distinct`` keeps a hash.
     """
 
     entity: str

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -34,6 +37,18 @@ FEATURES = [
     window("risk_late", "card", "label_rate", "6h", delay="3h"),
     window("shop_count", "shop", "count", "4h"),
     window("shop_risk", "shop", "label_rate", "4h", delay="2h"),
+    window("least", "card", "min", "6h", column="amount"),
+    window("least_fee", "card", "min", "5h", column="fee", delay="1h"),
+    window("most", "card", "max", "6h", column="fee"),
+    window("most_before", "card", "max", "6h", column="amount", include_current=False),
+    window("spread", "card", "std", "6h", column="amount"),
+    window("spread_fee", "card", "std", "6h", column="fee", delay="2h"),
+    window("shops", "card", "distinct", "6h", column="shop"),
+    window("shops_late", "card", "distinct", "6h", column="shop", delay="1h"),
+    window("kinds", "shop", "distinct", "9h", column="items", include_current=False),
+    window("fees", "shop", "distinct", "9h", column="fee"),
+    window("idle", "card", "time_since_last", "6h"),
+    window("idle_late", "shop", "time_since_last", "6h", delay="2h"),
     {"name": "amount", "kind": "column", "column": "amount"},
     {"name": "fee", "kind": "column", "column": "fee"},
     {"name": "online", "kind": "column", "column": "online"},
@@ -43,6 +58,7 @@ FEATURES = [
     {"name": "night", "kind": "calendar", "part": "night"},
     {"name": "day", "kind": "calendar", "part": "day_of_month"},
 ]
+WINDOWS = sum(feature["kind"] == "window" for feature in FEATURES)
 USECASE = case(features=FEATURES, timezone="Europe/Paris", night=["22:00", "06:00"])
 SCHEMA = EventSchema.of(USECASE)
 PLAN = FeaturePlan.of(USECASE)
@@ -80,7 +96,7 @@ def histories(draw: st.DrawFn) -> tuple[list[Event], list[Label]]:
 def truth(event: Event, events: Sequence[Event], labels: Sequence[Label]) -> list[float]:
     """The windows of one event, straight from their definition."""
     values = []
-    for definition in USECASE.features[:14]:
+    for definition in USECASE.features[:WINDOWS]:
         assert definition.kind == "window"
         over, delay = (d // timedelta(microseconds=1) for d in (definition.over, definition.delay))
         end = event.time_us - delay
@@ -100,8 +116,21 @@ def truth(event: Event, events: Sequence[Event], labels: Sequence[Label]) -> lis
         if definition.agg == "count":
             values.append(float(len(counted)))
             continue
+        if definition.agg == "time_since_last":
+            newest = max((e.time_us for e in counted), default=None)
+            values.append(math.nan if newest is None else (event.time_us - newest) / 1e6)
+            continue
         amounts = [e.value(str(definition.column)) for e in counted]
+        if definition.agg == "distinct":
+            values.append(float(len({a for a in amounts if a is not None})))
+            continue
         cents = [round(float(a) * 100.0) for a in amounts if a is not None]
+        if definition.agg in ("min", "max"):
+            values.append((min(cents) if definition.agg == "min" else max(cents)) / 100 if cents else math.nan)
+            continue
+        if definition.agg == "std":
+            values.append(statistics.stdev(map(Fraction, cents)) / 100 if len(cents) > 1 else 0.0)
+            continue
         divisor = 100 * (len(cents) if definition.agg == "mean" else 1)
         values.append(sum(cents) / divisor if cents else 0.0)
     return values
@@ -151,7 +180,7 @@ def test_the_offline_build_is_what_the_definition_says(history: tuple[list[Event
     features = built(events, labels)
     for event in events:
         expected = np.array(truth(event, events, labels), dtype=np.float32)
-        assert same(features[event.event_id][:14], expected)
+        assert same(features[event.event_id][:WINDOWS], expected)
 
 
 @given(histories(), st.lists(st.integers(1, 5), max_size=12))
