@@ -20,7 +20,7 @@ from monitoring.drift import DriftAlarm, DriftReport, FeatureDrift
 from monitoring.errors import ReportFailed
 from monitoring.pages import STYLE, number, table, write_comparison_report, write_page, write_text
 
-__all__ = ["DriftReportInfo", "evidently_psi", "write_comparison_report", "write_drift_report"]
+__all__ = ["DriftReportInfo", "evidently_default", "evidently_psi", "write_comparison_report", "write_drift_report"]
 
 MAX_ROWS = 20_000
 DISAGREEMENT = (
@@ -107,6 +107,21 @@ def evidently_psi(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, f
     Raises:
         ReportFailed: when Evidently cannot.
     """
+    return _column_drift(reference, current, num_method="psi")
+
+
+def evidently_default(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
+    """The drift of each number column by the test that Evidently chooses by itself.
+
+    With more than 1,000 reference rows that is the Wasserstein distance in standard deviations.
+
+    Raises:
+        ReportFailed: when Evidently cannot.
+    """
+    return _column_drift(reference, current)
+
+
+def _column_drift(reference: pd.DataFrame, current: pd.DataFrame, **settings: Any) -> dict[str, float]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -115,7 +130,7 @@ def evidently_psi(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, f
 
             definition = DataDefinition(numerical_columns=list(reference.columns))
             both = [Dataset.from_pandas(frame, definition) for frame in (current, reference)]
-            return _values(Report([DataDriftPreset(num_method="psi")]).run(*both).dict())
+            return _values(Report([DataDriftPreset(**settings)]).run(*both).dict())
     except Exception as exc:
         raise ReportFailed(f"Evidently could not compare the tables: {type(exc).__name__}: {exc}") from exc
 

@@ -51,6 +51,12 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     drift.add_argument("--columns", type=int, default=20, metavar="N", help="features (20)")
     drift.add_argument("--reference", type=int, default=100_000, metavar="N", help="reference rows (100,000)")
     common_arguments(drift)
+    alarms = names.add_parser("alarms", help="alarms a year without drift, days to notice, of several rules")
+    alarms.add_argument("--years", type=int, default=20, metavar="N", help="simulated years without drift (20)")
+    alarms.add_argument("--trials", type=int, default=200, metavar="N", help="shifts of each size (200)")
+    alarms.add_argument("--checks", type=int, default=1, metavar="N", help="days that Evidently itself looks at (1)")
+    alarms.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers of a page")
+    common_arguments(alarms)
     for parser_of_one in (handbook, features):
         parser_of_one.add_argument("--data", type=Path, metavar="FILE", help=f"{TRANSACTIONS} of the handbook")
         common_arguments(parser_of_one)
@@ -74,6 +80,8 @@ def run(args: argparse.Namespace) -> Reply:
         return _decisions(args)
     if args.name == "drift":
         return _drift(args)
+    if args.name == "alarms":
+        return _alarms(args)
     home = enter_home(args)
     if args.name == "serving":
         return _serving(args, home)
@@ -116,6 +124,23 @@ def _drift(args: argparse.Namespace) -> Reply:
     with contextlib.redirect_stdout(sys.stderr), progress("bench drift") as bar:
         found = bench_drift(args.rows, args.columns, args.reference, told=bar.tell).to_json()
     return Reply(found, table(list(found.items())))
+
+
+def _alarms(args: argparse.Namespace) -> Reply:
+    """Needs no home: everything is simulated."""
+    from flows.progress import progress
+    from flows.steps.bench_alarms import bench_alarms, table_of, write_table
+
+    if min(args.years, args.trials) < 1 or args.checks < 0:
+        raise UsageRefused("bench alarms needs at least one year and one trial, and no negative number of checks")
+    with contextlib.redirect_stdout(sys.stderr), progress("bench alarms") as bar:
+        found = bench_alarms(years=args.years, trials=args.trials, checks=args.checks, told=bar.tell)
+    if args.write is not None:
+        try:
+            write_table(found, args.write)
+        except (OSError, ValueError) as exc:
+            raise UsageRefused(str(exc)) from exc
+    return Reply(found, table_of(found))
 
 
 def _windows(args: argparse.Namespace, home: Home) -> Reply:
