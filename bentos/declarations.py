@@ -30,6 +30,9 @@ class Column(Policy):
     """Largest allowed number."""
     nullable: bool = False
     """Whether an event may lack it; a missing number becomes NaN."""
+    missing: Literal["nan", "refuse"] | float | None = None
+    """What a missing value is: unknown to the model, a reason to refuse the event, or this number. Unset follows
+    ``nullable``; anything but ``refuse`` makes the column nullable."""
     max_missing_share: Share | None = None
     """Share of missing values above which a whole table is refused; below it single rows decide."""
     categories: tuple[str, ...] = ()
@@ -51,8 +54,23 @@ class Column(Policy):
         return self.source_name or self.name
 
     @model_validator(mode="after")
+    def _missing_means_nullable(self) -> Self:
+        if self.missing == "refuse" and self.nullable:
+            raise ValueError("missing = 'refuse' contradicts nullable = true")
+        if self.missing not in (None, "refuse"):
+            self.__dict__["nullable"] = True  # one word in the file is enough
+        return self
+
+    @property
+    def fill(self) -> float | None:
+        """The number that stands for a missing value in features, if any."""
+        return self.missing if isinstance(self.missing, float | int) else None
+
+    @model_validator(mode="after")
     def _consistent(self) -> Self:
         numeric = self.type in ("float", "integer")
+        if self.fill is not None and not (numeric or self.type == "boolean"):
+            raise ValueError(f"a number in place of a missing value is for numbers; {self.name!r} is a {self.type}")
         if not numeric and (self.min is not None or self.max is not None):
             raise ValueError(f"min and max are for numbers; column {self.name!r} is a {self.type}")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -132,7 +150,23 @@ class WindowFeature(Policy):
         return self.include_current is not False and self.delay == NO_TIME and not of_others
 
 
-Feature = Annotated[ColumnFeature | CalendarFeature | WindowFeature, Field(discriminator="kind")]
+class ExpressionFeature(Policy):
+    """A formula over columns of the event and features declared above it.
+
+    Numbers, ``+ - * /``, comparisons (1 or 0), ``and``, ``or``, ``not`` and the functions ``abs``,
+    ``sqrt``, ``log``, ``log1p``, ``min``, ``max``, ``where(condition, a, b)``, ``missing(x)``, and of a
+    datetime column ``hour``, ``weekday``, ``month``, ``day_of_month`` and ``days`` (since 1970, with
+    fractions; a difference is an age). Local times are those of the use case. A category is compared
+    with a text: ``channel == "web"``. What has no value (a missing operand, a division by zero) is missing.
+    """
+
+    name: Name
+    kind: Literal["expression"]
+    expression: Annotated[str, Field(min_length=1, max_length=500)]
+    """The formula, for example ``amount / customer_mean_amount_7d``."""
+
+
+Feature = Annotated[ColumnFeature | CalendarFeature | WindowFeature | ExpressionFeature, Field(discriminator="kind")]
 
 
 def parse_clock(value: str) -> time:

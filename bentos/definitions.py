@@ -7,19 +7,23 @@ name: equal digests mean equal values.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, get_args
 
 from bentos.errors import FeatureError
 from bentos.event import NUMBER_TYPES
+from bentos.formula import Formula
 from bentos.usecase import (
     Aggregation,
     CalendarFeature,
     CalendarPart,
     Column,
     ColumnFeature,
+    ExpressionFeature,
     Feature,
     UseCase,
     WindowFeature,
@@ -34,13 +38,16 @@ from monitoring.durations import format_duration, microseconds, parse_duration
 class ColumnDefinition:
     """A number, boolean or category of the event itself.
 
-    A category becomes its position in ``categories``; a missing or unlisted one becomes NaN.
+    A category becomes its position in ``categories``, an unlisted one the position behind the last
+    (NaN in models of before, where ``unseen`` is false). A missing value becomes ``fill``, else NaN.
     """
 
     name: str
     column: str
     type: str
     categories: tuple[str, ...] = ()
+    fill: float | None = None
+    unseen: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -50,7 +57,17 @@ class ColumnDefinition:
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values."""
         listed = {"categories": list(self.categories)} if self.type == "category" else {}
-        return {"name": self.name, "kind": "column", "column": self.column, "type": self.type, **listed}
+        unseen = {"unseen": True} if self.unseen else {}
+        fill = {} if self.fill is None else {"fill": self.fill}
+        return {
+            "name": self.name,
+            "kind": "column",
+            "column": self.column,
+            "type": self.type,
+            **listed,
+            **unseen,
+            **fill,
+        }
 
     @cached_property
     def digest(self) -> str:
@@ -106,21 +123,76 @@ class WindowDefinition:
         return _digest(self.to_json())
 
 
-Definition = ColumnDefinition | CalendarDefinition | WindowDefinition
+@dataclass(frozen=True)
+class ExpressionDefinition:
+    """A formula, with the definitions of everything that it names."""
+
+    name: str
+    expression: str
+    operands: tuple[Definition, ...]
+    columns: tuple[tuple[str, str, float | None], ...]
+    """Name, type and fill of each column of the event that it names."""
+    timezone: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The definition as JSON values."""
+        return {
+            "name": self.name,
+            "kind": "expression",
+            "expression": self.expression,
+            "operands": [operand.to_json() for operand in self.operands],
+            "columns": [list(column) for column in self.columns],
+            "timezone": self.timezone,
+        }
+
+    @cached_property
+    def formula(self) -> Formula:
+        """The formula, compiled."""
+        return Formula(self.expression)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything but the name."""
+        return _digest(self.to_json())
+
+
+Definition = ColumnDefinition | CalendarDefinition | WindowDefinition | ExpressionDefinition
+
+
+def window_specs(definitions: Iterable[Definition]) -> Iterator[WindowSpec]:
+    """Every window that features need, those inside of formulas too."""
+    for definition in definitions:
+        if isinstance(definition, WindowDefinition):
+            yield definition.spec
+        elif isinstance(definition, ExpressionDefinition):
+            yield from window_specs(definition.operands)
 
 
 def resolve(feature: Feature, usecase: UseCase) -> Definition:
     """The complete definition of a use case's feature."""
     if isinstance(feature, ColumnFeature):
         column = usecase.column(feature.column)
-        return ColumnDefinition(feature.name, column.name, column.type, column.categories)
+        unseen = column.type == "category"
+        return ColumnDefinition(feature.name, column.name, column.type, column.categories, column.fill, unseen)
     if isinstance(feature, CalendarFeature):
         start, end = map(parse_clock, usecase.night)
         night = (start.hour * 60 + start.minute, end.hour * 60 + end.minute)
         return CalendarDefinition(
             feature.name, feature.part, usecase.timezone, night if feature.part == "night" else (0, 0)
         )
+    if isinstance(feature, ExpressionFeature):
+        return _expression(feature, usecase)
     return WindowDefinition(feature.name, _window_spec(feature, usecase))
+
+
+def _expression(feature: ExpressionFeature, usecase: UseCase) -> ExpressionDefinition:
+    named = Formula(feature.expression).names
+    columns = {c.name: c for c in usecase.columns}
+    above = {f.name: f for f in takewhile(lambda f: f is not feature, usecase.features)}
+    # A column and the feature that is this column share a name and a value.
+    operands = tuple(resolve(above[name], usecase) for name in named if name not in columns)
+    told = tuple((c.name, c.type, c.fill) for c in (columns[name] for name in named if name in columns))
+    return ExpressionDefinition(feature.name, feature.expression, operands, told, usecase.timezone)
 
 
 def category_codes(definition: ColumnDefinition) -> dict[str, float]:
@@ -177,7 +249,20 @@ def _decimals(column: Column) -> int:
 
 
 def _read_column(data: dict[str, Any]) -> Definition:
-    return ColumnDefinition(data["name"], data["column"], data["type"], tuple(data.get("categories", ())))
+    return ColumnDefinition(
+        data["name"],
+        data["column"],
+        data["type"],
+        tuple(data.get("categories", ())),
+        data.get("fill"),
+        data.get("unseen", False),
+    )
+
+
+def _read_expression(data: dict[str, Any]) -> Definition:
+    operands = tuple(from_json(operand) for operand in data["operands"])
+    columns = tuple((str(name), str(kind), fill) for name, kind, fill in data["columns"])
+    return ExpressionDefinition(data["name"], data["expression"], operands, columns, data["timezone"])
 
 
 def _read_calendar(data: dict[str, Any]) -> Definition:
@@ -197,4 +282,4 @@ def _read_window(data: dict[str, Any]) -> Definition:
     return WindowDefinition(data["name"], spec)
 
 
-_READERS = {"column": _read_column, "calendar": _read_calendar, "window": _read_window}
+_READERS = {"column": _read_column, "calendar": _read_calendar, "window": _read_window, "expression": _read_expression}

@@ -9,7 +9,7 @@ The ranking of label sources is part of a plan, because a label rate depends on 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -22,18 +22,28 @@ from bentos.definitions import (
     CalendarDefinition,
     ColumnDefinition,
     Definition,
+    ExpressionDefinition,
     WindowDefinition,
     from_json,
     renamed,
     resolve,
+    window_specs,
 )
 from bentos.errors import FeatureError
 from bentos.event import EPOCH, MICROSECOND, Event
-from bentos.offline import EntityRows, column_values, label_ranks, label_spans, microseconds_of, window_values
+from bentos.offline import (
+    EntityRows,
+    column_values,
+    label_ranks,
+    label_spans,
+    microseconds_of,
+    operand_values,
+    window_values,
+)
 from bentos.online import Binding, inputs_of_frame
 from bentos.schema import EventSchema
 from bentos.usecase import UseCase
-from bentos.window_state import Known, WindowInput, WindowState
+from bentos.window_state import Known, WindowInput, WindowSpec, WindowState
 from monitoring.digest import canonical_json, sha256_hex
 
 _VERSION = 1
@@ -60,7 +70,7 @@ class FeaturePlan:
         self.event_id = event_id
         self.event_time = event_time
         self.sources = tuple(sources)
-        self.specs = tuple(dict.fromkeys(d.spec for d in self.definitions if isinstance(d, WindowDefinition)))
+        self.specs = tuple(dict.fromkeys(window_specs(self.definitions)))
         self.fingerprint = sha256_hex(canonical_json(self.to_json()))
         self._binding: Binding | None = None
 
@@ -121,12 +131,7 @@ class FeaturePlan:
 
     def with_categories(self, events: pd.DataFrame) -> FeaturePlan:
         """A plan whose open category lists are the sorted values of a training frame."""
-        definitions = [
-            replace(d, categories=tuple(sorted(events[d.column].dropna().unique())))
-            if isinstance(d, ColumnDefinition) and d.is_open
-            else d
-            for d in self.definitions
-        ]
+        definitions = [_learnt(d, events) for d in self.definitions]
         return FeaturePlan(definitions, self.event_id, self.event_time, self.sources)
 
     def ranked(self, sources: Sequence[str]) -> FeaturePlan:
@@ -150,14 +155,16 @@ class FeaturePlan:
         # Column by column in memory, as pandas keeps it: windows are written in another order than they are made.
         out = np.empty((len(self.names), len(events)), dtype=np.float32)
         times = microseconds_of(events[self.event_time])
-        for at, definition in enumerate(self.definitions):
-            if isinstance(definition, ColumnDefinition):
-                out[at] = column_values(events[definition.column], definition)
-            elif isinstance(definition, CalendarDefinition):
-                local = local_seconds(times, definition.timezone)
-                out[at] = part_of(definition.part, local, definition.night)
+        # Windows that only a formula names are made in full precision, as the online state gives them.
+        windows: dict[WindowSpec, Any] = dict.fromkeys(
+            window_specs(d for d in self.definitions if isinstance(d, ExpressionDefinition))
+        )
         if self.specs:
-            self._build_windows(events, labels, (as_of.astimezone(UTC) - EPOCH) // MICROSECOND, times, out)
+            as_of_us = (as_of.astimezone(UTC) - EPOCH) // MICROSECOND
+            self._build_windows(events, labels, as_of_us, times, out, windows)
+        for at, definition in enumerate(self.definitions):
+            if not isinstance(definition, WindowDefinition):
+                out[at] = _whole(definition, events, times, windows)
         return pd.DataFrame(out.T, index=events.index, columns=list(self.names))
 
     def row(self, event: Event, state: WindowState) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -238,7 +245,15 @@ class FeaturePlan:
             binding = self._binding = Binding(self.definitions, schema, state)
         return binding
 
-    def _build_windows(self, events: pd.DataFrame, labels: pd.DataFrame, as_of_us: int, times: Any, out: Any) -> None:
+    def _build_windows(
+        self,
+        events: pd.DataFrame,
+        labels: pd.DataFrame,
+        as_of_us: int,
+        times: Any,
+        out: Any,
+        windows: dict[WindowSpec, Any],
+    ) -> None:
         if not events[self.event_id].is_unique:
             raise FeatureError("events must have distinct ids; clean the table with EventSchema.read_table")
         reach = max(s.over + s.delay for s in self.specs)
@@ -251,6 +266,33 @@ class FeaturePlan:
             for at, d in enumerate(self.definitions):
                 if isinstance(d, WindowDefinition) and d.spec.entity == entity:
                     out[at, rows.order] = window_values(d.spec, rows, events, spans, amounts)
+            for spec in windows:
+                if spec.entity == entity:
+                    windows[spec] = np.empty(len(events), dtype=np.float64)
+                    windows[spec][rows.order] = window_values(spec, rows, events, spans, amounts)
+
+
+def _learnt(definition: Definition, events: pd.DataFrame) -> Definition:
+    """The definition with its open category lists taken from a frame."""
+    if isinstance(definition, ColumnDefinition) and definition.is_open:
+        return replace(definition, categories=tuple(sorted(events[definition.column].dropna().unique())))
+    if isinstance(definition, ExpressionDefinition):
+        return replace(definition, operands=tuple(_learnt(operand, events) for operand in definition.operands))
+    return definition
+
+
+def _whole(definition: Definition, events: pd.DataFrame, times: Any, windows: Mapping[WindowSpec, Any]) -> Any:
+    """One feature of a whole frame, float64."""
+    if isinstance(definition, WindowDefinition):
+        return windows[definition.spec]
+    if isinstance(definition, ColumnDefinition):
+        return column_values(events[definition.column], definition)
+    if isinstance(definition, CalendarDefinition):
+        return part_of(definition.part, local_seconds(times, definition.timezone), definition.night)
+    values = {name: operand_values(events[name], kind, fill) for name, kind, fill in definition.columns}
+    for operand in definition.operands:
+        values[operand.name] = np.asarray(_whole(operand, events, times, windows), dtype=np.float64)
+    return definition.formula.compute(values, len(events), definition.timezone)
 
 
 def _identity(definition: Definition) -> tuple[str, str]:

@@ -228,8 +228,25 @@ def _sorted_order(codes: Ints, times: Ints) -> Ints:
 def column_values(series: pd.Series[Any], definition: ColumnDefinition) -> Any:
     """A feature that is a column of the event, float64."""
     if definition.type != "category":
-        return series.to_numpy(dtype=np.float64)
-    return series.map(category_codes(definition)).to_numpy(dtype=np.float64)
+        return filled(series.to_numpy(dtype=np.float64), definition.fill)
+    codes = series.map(category_codes(definition)).to_numpy(dtype=np.float64, copy=True)
+    if definition.unseen:
+        codes[np.isnan(codes) & series.notna().to_numpy()] = len(definition.categories)
+    return codes
+
+
+def filled(values: Any, fill: float | None) -> Any:
+    """Numbers with ``fill`` in the place of missing ones."""
+    return values if fill is None else np.where(np.isnan(values), fill, values)
+
+
+def operand_values(series: pd.Series[Any], kind: str, fill: float | None) -> Any:
+    """A column as formulas take it: float64, times as microseconds; texts as objects."""
+    if kind in ("identifier", "string", "category"):
+        return series.to_numpy(dtype=object)
+    if kind == "datetime":
+        return np.where(series.notna().to_numpy(), microseconds_of(series).astype(np.float64), np.nan)
+    return filled(series.to_numpy(dtype=np.float64), fill)
 
 
 def window_values(

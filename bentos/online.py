@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bentos.clock import local_seconds, part_of
-from bentos.definitions import CalendarDefinition, ColumnDefinition, Definition, WindowDefinition, category_codes
+from bentos.definitions import (
+    CalendarDefinition,
+    ColumnDefinition,
+    Definition,
+    ExpressionDefinition,
+    WindowDefinition,
+    category_codes,
+    window_specs,
+)
 from bentos.errors import FeatureError
 from bentos.event import Event
 from bentos.offline import amounts_of, microseconds_of
 from bentos.schema import EventSchema
-from bentos.window_state import TEXT, WindowInput, WindowState, hash_of
+from bentos.window_state import TEXT, WindowInput, WindowSpec, WindowState, hash_of
+
+Computer = Callable[[Sequence[Event], Sequence[Sequence[float]]], Any]
+"""Values of a formula from events and what the state read for them."""
 
 
 class Binding:
@@ -32,7 +43,7 @@ class Binding:
         self._width = len(definitions)
         windows = [(at, d.spec) for at, d in enumerate(definitions) if isinstance(d, WindowDefinition)]
         held = {spec: slot for slot, spec in enumerate(state.specs)}
-        if any(spec not in held for _, spec in windows):
+        if any(spec not in held for spec in window_specs(definitions)):
             raise FeatureError("the window state was built without a window of this plan; build it from the union")
         self._window_at = [at for at, _ in windows]
         self._slots = [held[spec] for _, spec in windows]
@@ -40,7 +51,14 @@ class Binding:
             self._entities = [schema.position[name] for name in state.entities]
             self._amounts = [(schema.position[name], _whole(decimals)) for name, decimals in state.amounts]
             self._plain = [
-                (at, _reader(d, schema)) for at, d in enumerate(definitions) if not isinstance(d, WindowDefinition)
+                (at, _reader(d, schema))
+                for at, d in enumerate(definitions)
+                if not isinstance(d, WindowDefinition | ExpressionDefinition)
+            ]
+            self._formulas = [
+                (at, _computer(d, schema, held))
+                for at, d in enumerate(definitions)
+                if isinstance(d, ExpressionDefinition)
             ]
         except KeyError as exc:
             raise FeatureError(f"the schema has no column {exc}, which a feature needs") from exc
@@ -53,6 +71,8 @@ class Binding:
             out[:, self._window_at] = np.array(reads, dtype=np.float64)[:, self._slots]
         for at, read in self._plain:
             out[:, at] = [read(e) for e in events]
+        for at, compute in self._formulas:
+            out[:, at] = compute(events, reads)
         return out
 
     def window_input(self, event: Event) -> WindowInput:
@@ -83,9 +103,45 @@ def _reader(definition: Definition, schema: EventSchema) -> Callable[[Event], fl
     assert isinstance(definition, ColumnDefinition)
     at = schema.position[definition.column]
     if definition.type != "category":
-        return lambda event: math.nan if (v := event.values[at]) is None else v
+        nothing = math.nan if definition.fill is None else definition.fill
+        return lambda event: nothing if (v := event.values[at]) is None else v
     codes = category_codes(definition)
-    return lambda event: codes.get(event.values[at], math.nan)
+    unseen = float(len(codes)) if definition.unseen else math.nan
+    return lambda event: math.nan if (v := event.values[at]) is None else codes.get(v, unseen)
+
+
+def _computer(definition: ExpressionDefinition, schema: EventSchema, held: Mapping[WindowSpec, int]) -> Computer:
+    """How to compute a formula for a batch: its columns, then the values of its operands."""
+    columns = []
+    for name, kind, fill in definition.columns:
+        at = schema.position[name]
+        text = kind in ("identifier", "string", "category")
+        columns.append((name, at, None if text else math.nan if fill is None else fill))
+    operands = [(d.name, _operand(d, schema, held)) for d in definition.operands]
+
+    def compute(events: Sequence[Event], reads: Sequence[Sequence[float]]) -> Any:
+        values: dict[str, Any] = {}
+        for name, at, nothing in columns:
+            given = [event.values[at] for event in events]
+            if nothing is None:
+                values[name] = np.array([*given, None], dtype=object)[:-1]
+            else:
+                values[name] = np.array([nothing if v is None else v for v in given], dtype=np.float64)
+        for name, operand in operands:
+            values[name] = operand(events, reads)
+        return definition.formula.compute(values, len(events), definition.timezone)
+
+    return compute
+
+
+def _operand(definition: Definition, schema: EventSchema, held: Mapping[WindowSpec, int]) -> Computer:
+    if isinstance(definition, ExpressionDefinition):
+        return _computer(definition, schema, held)
+    if isinstance(definition, WindowDefinition):
+        slot = held[definition.spec]
+        return lambda events, reads: np.array([read[slot] for read in reads], dtype=np.float64)
+    reader = _reader(definition, schema)
+    return lambda events, reads: np.array([reader(event) for event in events], dtype=np.float64)
 
 
 def inputs_of_frame(events: pd.DataFrame, event_id: str, event_time: str, state: WindowState) -> Iterator[WindowInput]:

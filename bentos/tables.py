@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.columns import CODE, REASONS, hash_texts, read_booleans, read_column, read_times
+from bentos.columns import CODE, REASONS, Read, hash_texts, read_booleans, read_column, read_times
 from bentos.errors import TableError
 from bentos.event import allowed_values
 from bentos.privacy import Hasher, LazyHasher
 from bentos.usecase import Column, UseCase
+from monitoring.policies import LabelPolicy
 
+_MANY_BAD = 0.5
+"""Share of unreadable labels above which it is the target that is wrong, not single rows."""
 FEW_ROWS = 50
 """Fewer rows say nothing about how often an optional column is missing."""
 
@@ -61,7 +64,7 @@ def read_labelled(
     name = policy.source_name if policy.source_name in table.columns else policy.column
     if name not in table.columns:
         return read.events, empty_labels(), read.quarantine
-    values, codes = read_booleans(_column(table, str(name)), nullable=True)
+    values, codes = _label_values(_column(table, str(name)), policy)
     bad = codes[read.rows] != 0
     events = read.events[~bad].reset_index(drop=True)
     refused = _quarantine(read.rows[bad], read.events[usecase.event_id][bad], CODE["bad_label"], policy.column)
@@ -81,6 +84,27 @@ def read_labelled(
         }
     )
     return events, labels.reset_index(drop=True), quarantine
+
+
+def _label_values(series: pd.Series[Any], policy: LabelPolicy) -> Read:
+    """Labels 0 and 1, NaN where missing, with reason codes.
+
+    Raises:
+        TableError: the column holds more than two values, so it is no binary target.
+    """
+    if policy.positive is not None:
+        texts = series.map(lambda v: None if pd.isna(v) or not str(v).strip() else str(v).strip())
+        values = np.where(texts.isna(), np.nan, (texts == policy.positive).to_numpy(dtype=np.float64))
+        kinds = texts.nunique()
+    else:
+        values, codes = read_booleans(series, nullable=True)
+        kinds = series.nunique() if len(codes) and float((codes != 0).mean()) > _MANY_BAD else 0
+    if kinds > 2:
+        raise TableError(
+            f"the label {policy.column!r} holds {kinds} different values; a binary target is needed (0 and 1, or "
+            "two texts with label.positive); multiclass and regression targets cannot be trained"
+        )
+    return values, np.zeros(len(series), dtype=np.uint8) if policy.positive is not None else codes
 
 
 def empty_labels() -> pd.DataFrame:

@@ -24,6 +24,7 @@ from bentos.declarations import (
     Column,
     ColumnFeature,
     ColumnType,
+    ExpressionFeature,
     Feature,
     Name,
     WindowFeature,
@@ -33,6 +34,7 @@ from bentos.errors import UseCaseError
 from bentos.options import (
     EvaluationPolicy,
     ExternalIncumbent,
+    InterventionPolicy,
     PrivacyPolicy,
     Shift,
     SimulatorOptions,
@@ -63,8 +65,10 @@ __all__ = [
     "ColumnFeature",
     "ColumnType",
     "EvaluationPolicy",
+    "ExpressionFeature",
     "ExternalIncumbent",
     "Feature",
+    "InterventionPolicy",
     "Name",
     "PrivacyPolicy",
     "Shift",
@@ -114,6 +118,7 @@ class UseCase(Policy):
     fairness: FairnessPolicy = FairnessPolicy()
     incumbent: ExternalIncumbent | None = None
     privacy: PrivacyPolicy = PrivacyPolicy()
+    intervention: InterventionPolicy = InterventionPolicy()
 
     @field_validator("timezone")
     @classmethod

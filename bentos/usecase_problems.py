@@ -9,12 +9,13 @@ import difflib
 import math
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from bentos.declarations import CalendarFeature, Column, ColumnFeature, WindowFeature
+from bentos.declarations import CalendarFeature, Column, ColumnFeature, ExpressionFeature, WindowFeature
 from bentos.errors import UseCaseError
 from bentos.limits import LARGEST_SCALED, bounds
 from bentos.privacy import HASH_LENGTH
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from bentos.usecase import UseCase
 
 Problem = tuple[str, str, str]
-_KINDS = {"column": ColumnFeature, "calendar": CalendarFeature, "window": WindowFeature}
+_KINDS = {"column": ColumnFeature, "calendar": CalendarFeature, "window": WindowFeature, "expression": ExpressionFeature}
 _TEXTS = ("identifier", "category", "string")
 _NUMBERS = ("float", "integer")
 
@@ -35,6 +36,9 @@ def problems(usecase: UseCase) -> Iterator[Problem]:
     yield from _repeated("columns.source_name", [c.external_name for c in usecase.columns])
     yield from _repeated("features", [f.name for f in usecase.features])
     yield from _event_problems(usecase)
+    if usecase.label.kind != "binary":
+        allowed = "'binary': models of two classes; make the target one, for example 'above a limit or not'"
+        yield "label.kind", repr(usecase.label.kind), allowed
     for index, feature in enumerate(usecase.features):
         yield from _feature_problems(usecase, feature, f"features[{index}]")
     if usecase.evaluation.entity is not None:
@@ -113,12 +117,38 @@ def _decision_day_problems(usecase: UseCase) -> Iterator[Problem]:
 def _feature_problems(usecase: UseCase, feature: object, where: str) -> Iterator[Problem]:
     if isinstance(feature, ColumnFeature):
         yield from _reference(usecase, f"{where}.column", feature.column, (*_NUMBERS, "boolean", "category"))
+    if isinstance(feature, ExpressionFeature):
+        yield from _formula_problems(usecase, feature, f"{where}.expression")
     if isinstance(feature, WindowFeature):
         yield from _reference(usecase, f"{where}.entity", feature.entity, _TEXTS)
         if feature.column is not None:
             allowed = (*_NUMBERS, *_TEXTS) if feature.agg == "distinct" else _NUMBERS
             wrong = list(_reference(usecase, f"{where}.column", feature.column, allowed))
             yield from wrong or _too_large(usecase.column(feature.column), f"{where}.column")
+
+
+def _formula_problems(usecase: UseCase, feature: ExpressionFeature, key: str) -> Iterator[Problem]:
+    """A formula names columns and features above it, each as what it is."""
+    from bentos.formula import Formula, FormulaError
+
+    try:
+        formula = Formula(feature.expression)
+    except FormulaError as exc:
+        yield key, repr(feature.expression), str(exc)
+        return
+    columns = {c.name: c.type for c in usecase.columns}
+    above = list(takewhile(lambda other: other is not feature, usecase.features))
+    known = columns | {f.name: "float" for f in above if f.name not in columns}
+    for name in formula.names:
+        if name not in known:
+            yield key, repr(name), f"a column or a feature above: {', '.join(known)}"
+        elif name in formula.times and known[name] != "datetime":
+            yield key, f"{name!r}, which is a {known[name]}", "a datetime column inside hour, weekday, month, days"
+        elif name in formula.texts and known[name] not in _TEXTS:
+            yield key, f"{name!r}, which is a {known[name]}", "a text column where a text is compared"
+        elif name not in (*formula.times, *formula.texts) and known[name] not in (*_NUMBERS, "boolean"):
+            if f"missing({name})" not in feature.expression.replace(" ", ""):
+                yield key, f"{name!r}, which is a {known[name]}", "a number, or missing(), days(), == 'text' of it"
 
 
 def _too_large(column: Column, key: str) -> Iterator[Problem]:

@@ -167,6 +167,8 @@ class DriftPolicy(Policy):
     """Rows below which a window is ``insufficient_data``."""
     bins: Annotated[int, Field(ge=2, le=100)] = 10
     """Quantile bins of the reference profile."""
+    stale_after: Duration = Field(default=parse_duration("1h"), validate_default=True)
+    """Age of the newest event from which it is unknown, not fine, how the data are."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -248,6 +250,10 @@ class LabelPolicy(Policy):
     """Name of the label in tables that carry it; 1 is positive, 0 negative."""
     source_name: str | None = None
     """The label's column in foreign tables, where it has another name."""
+    kind: Literal["binary", "multiclass", "regression"] = "binary"
+    """What is predicted; only ``binary`` can be trained, the others are refused with a reason."""
+    positive: str | None = None
+    """The text that means positive in tables, for example ``Yes``; any other text is then negative."""
     observed_at: str | None = None
     """Column with the time at which the label became known; without it, event time + matures_after."""
     matures_after: Duration

@@ -57,6 +57,12 @@ FEATURES = [
     {"name": "weekend", "kind": "calendar", "part": "weekend"},
     {"name": "night", "kind": "calendar", "part": "night"},
     {"name": "day", "kind": "calendar", "part": "day_of_month"},
+    {"name": "ratio", "kind": "expression", "expression": "amount / max(mean, 1) - fee"},
+    {"name": "logs", "kind": "expression", "expression": "log1p(amount) * sqrt(abs(fee)) + log(count_late)"},
+    {"name": "steep", "kind": "expression", "expression": "where(online and amount > mean_late, ratio, -risk)"},
+    {"name": "web", "kind": "expression", "expression": "channel == 'web' or shop != 's1'"},
+    {"name": "lacks", "kind": "expression", "expression": "missing(shop) + 2 * missing(fee) + (not online)"},
+    {"name": "when", "kind": "expression", "expression": "hour(at) + weekday(at) / 7 + days(at) * 0.001"},
 ]
 WINDOWS = sum(feature["kind"] == "window" for feature in FEATURES)
 USECASE = case(features=FEATURES, timezone="Europe/Paris", night=["22:00", "06:00"])
