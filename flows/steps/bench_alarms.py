@@ -135,7 +135,7 @@ def table_of(found: dict[str, Any]) -> str:
         f"{about['features']} features and {about['years']} simulated years for each row; {about['trials']} shifts of\n"
         f"each size in one feature, watched for {about['patience_days']} days. Alarms are days with an alarm. Days to\n"
         "notice: median day on which the feature that moved is named, and the share of shifts that are noticed at all\n"
-        "where it is not all."
+        "where it is not all. (Half the columns is a rule without names: any alarm counts, by chance too.)"
     )
     return "\n".join([intro, "", *lines])
 

@@ -11,13 +11,17 @@ import pandas as pd
 
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.usecase import UseCase
+from flows.steps.aftermath import Aftermath, look_back
+from flows.steps.attribution import ROWS, mean_contributions
 from flows.steps.split import back
 from monitoring.calendar import TimeWindow
 from monitoring.cost import prices_of
+from monitoring.distances import ndcg
 from monitoring.drift import DriftAlarm, DriftReport, combine, compare_profile
 from monitoring.fairness import FairnessReport, assess
 from monitoring.measured import to_plain
 from monitoring.performance import Performance, matured, measure
+from monitoring.quality import QualityReport, data_quality
 from monitoring.skew import SkewReport, feature_skew
 
 if TYPE_CHECKING:
@@ -41,6 +45,21 @@ class Served:
 
 
 @dataclass(frozen=True)
+class Attribution:
+    """What the model leans on in a window, against its reference. A line of the report, never an alert.
+
+    Attributes:
+        ndcg: agreement of the two rankings, 1 when the order is the same.
+        rows: rows of the window that were explained.
+        moved: the five features whose mean absolute contribution changed most: name, then, now.
+    """
+
+    ndcg: float
+    rows: int
+    moved: tuple[tuple[str, float, float], ...]
+
+
+@dataclass(frozen=True)
 class DriftFinding:
     """One drift check.
 
@@ -53,6 +72,9 @@ class DriftFinding:
         skew: of the newest window, or none where it was not asked for.
         fairness: decisions of the latest matured week by sensitive group and slice, or none where
             nothing has matured or nothing is declared.
+        aftermath: what labels say day by day, and the estimate of what they do not say yet.
+        attribution: of the newest window, or none where the reference or the window has too few rows.
+        quality: freshness, volume, duplicates, quarantine.
     """
 
     model: str
@@ -62,6 +84,9 @@ class DriftFinding:
     performance: Performance | None = None
     skew: SkewReport | None = None
     fairness: FairnessReport | None = None
+    aftermath: Aftermath | None = None
+    attribution: Attribution | None = None
+    quality: QualityReport | None = None
 
     @property
     def latest(self) -> DriftReport:
@@ -86,7 +111,9 @@ class DriftFinding:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         plain: dict[str, Any] = to_plain(self)
-        return plain | {"outcome": self.outcome}
+        # The exporter reads the estimate beside the matured figures.
+        guessed = None if self.aftermath is None else plain["aftermath"].pop("estimate")
+        return plain | {"outcome": self.outcome, "estimate": guessed}
 
 
 def windows_before(usecase: UseCase, as_of: datetime) -> list[TimeWindow]:
@@ -144,7 +171,28 @@ def check_drift(
         matured_performance(store, usecase, as_of),
         skew_of(store, usecase, model, seen[-1]) if skew else None,
         matured_fairness(store, usecase, as_of),
+        look_back(store, usecase, ref, model, as_of),
+        attribution_drift(model, seen[-1], usecase.drift.min_rows),
+        _quality(store, usecase, as_of),
     )
+
+
+def attribution_drift(model: ScoringModel, seen: Served, min_rows: int) -> Attribution | None:
+    """The ranking of what the model leans on in a window, against the one frozen with its reference."""
+    then = model.profile.importance
+    if not then or len(seen.features) < min_rows:
+        return None
+    rows = seen.features.to_numpy()
+    now = mean_contributions(model.booster, rows)
+    names = model.profile.names
+    moved = sorted(zip(names, then, now, strict=True), key=lambda row: -abs(row[2] - row[1]))
+    return Attribution(ndcg(then, now), min(len(rows), ROWS), tuple(moved[:5]))
+
+
+def _quality(store: Store, usecase: UseCase, as_of: datetime) -> QualityReport:
+    before = store.reports.latest(usecase.name, "drift", as_of=as_of)
+    known = None if before is None else before.payload.get("quality")
+    return data_quality(store, usecase.name, usecase.calendar, as_of, usecase.drift.stale_after, known)
 
 
 def _compare(usecase: UseCase, model: ScoringModel, seen: Served) -> DriftReport:

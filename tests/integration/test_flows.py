@@ -218,3 +218,37 @@ def test_standing_names_roles_log_and_reports(world: World) -> None:
     assert found.roles["challenger"]["since"] == world.live_from
     assert found.log["events"] > 0
     assert any(name == "@champion" for name, _ in found.lines())
+
+
+def test_the_drift_check_holds_what_labels_say_and_the_estimate_of_what_they_do_not(world: World) -> None:
+    early = call(drift, usecase=world.reference, as_of=world.day(3), html="never", skew=False).data
+    assert early["estimate"]["kind"] == "estimate"
+    young = [day["day"] for day in early["estimate"]["days"]]
+    assert young == [f"{world.day(n):%Y-%m-%d}" for n in (1, 2)], "labels mature after two days"
+    found = call(drift, usecase=world.reference, as_of=world.day(5), html="never", skew=False).data
+    aftermath = found["aftermath"]
+    assert [day["group"] for day in aftermath["daily"]] == [f"{world.day(n):%Y-%m-%d}" for n in range(3)]
+    figures = aftermath["daily"][0]["performance"]["metrics"]
+    assert {"recall", "precision", "average_precision", "cost", "calibration_ratio"} <= set(figures)
+    assert sum(day["performance"]["rows"] for day in aftermath["daily"]) == found["performance"]["rows"]
+    checked = {one["day"]: one for one in aftermath["checked"]}
+    assert [checked[day]["stored"] for day in young] == [True, True], "the check of two days before kept them"
+    assert checked[young[0]]["recall"] == early["estimate"]["days"][0]["recall"]
+    assert checked[young[0]]["true_recall"] == aftermath["daily"][1]["performance"]["metrics"]["recall"]
+    assert aftermath["prior"]["rows"] == found["performance"]["rows"]
+    assert 0.0 <= found["estimate"]["prior"] <= 1.0
+    assert aftermath["concept"] is None, "three matured days are too few to compare"
+    assert {one["detector"] for one in aftermath["streams"]} == {"page_hinkley", "ddm", "adwin"}
+    assert 0.5 < found["attribution"]["ndcg"] <= 1.0
+    assert all(feature["importance"] is not None for feature in found["reports"][-1]["features"])
+
+
+def test_the_drift_check_says_how_good_the_data_are(world: World) -> None:
+    quality = call(drift, usecase=world.reference, as_of=world.day(4), html="never", skew=False).data["quality"]
+    assert quality["freshness"]["status"] == "fresh"
+    assert quality["volume"]["status"] == "usual"
+    assert quality["volume"]["day"] == f"{world.day(3):%Y-%m-%d}"
+    assert quality["quarantine"] == {}
+    late = call(drift, usecase=world.reference, as_of=world.day(50), html="never", skew=False).data["quality"]
+    assert late["freshness"]["status"] == "unknown"
+    assert late["volume"]["status"] == "unknown"
