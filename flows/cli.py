@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("keys", "make, list and revoke API keys"),
     "labels": ("labels", "import late labels; what of each day is still open"),
     "replay": ("replays", "send a window of a source through a running service, in order"),
+    "data": ("dataversions", "versions of the training data: list, show, diff, restore"),
+    "lineage": ("lineages", "from a version to data, code, parameters and decisions, and back"),
     "windows": ("data", "import history, so that windows start warm"),
     "drift": ("decisions", "compare a window with the champion's reference"),
     "compare": ("decisions", "compare challenger and champion on matured traffic"),

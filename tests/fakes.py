@@ -140,6 +140,9 @@ class FakeTracker:
     def dataset(self, run_id: str, facts: DatasetFacts) -> None:
         self._known(run_id)["datasets"].append(facts)
 
+    def params(self, run_id: str) -> Mapping[str, str]:
+        return dict(self._known(run_id)["params"])
+
     def keep(self, run_id: str, folder: Path) -> None:
         self._known(run_id)
         shutil.copytree(folder, self._folder / run_id, dirs_exist_ok=True)

@@ -10,6 +10,7 @@ it does not change with the Parquet writer, its compression or its version.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,9 +23,12 @@ import pandas as pd
 from bentos.usecase import UseCase
 from flows.errors import SnapshotCorrupt, SnapshotError, SnapshotMissing
 from flows.sources.base import SourceRead
+from flows.steps import dvc
 from flows.steps.snapshot_format import Frames
 from monitoring.calendar import TimeWindow
 from monitoring.digest import canonical_json, sha256_file
+
+log = logging.getLogger("incumbent.flows")
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class SnapshotStore:
         frames = Frames.of(usecase.event_id, events, labels, revisions)
         digest = frames.digest()
         with suppress(SnapshotMissing, SnapshotCorrupt):
-            return self._verified_ref(digest)
+            return self._tracked(self._verified_ref(digest))
         about = {
             "rows": len(events),
             "positives": int((labels["y"] == 1).sum()),
@@ -113,7 +117,7 @@ class SnapshotStore:
             self._write(digest, frames, about)
         except OSError as exc:
             raise SnapshotError(f"{self.folder}: cannot write snapshot {digest[:12]} ({exc.strerror})") from exc
-        return self._ref(digest)
+        return self._tracked(self._ref(digest))
 
     def save_read(self, read: SourceRead, usecase: UseCase) -> SnapshotRef:
         """Store what a source gave; see :meth:`save`."""
@@ -152,9 +156,22 @@ class SnapshotStore:
         digests = sorted(p.stem for p in self.folder.glob("??/*.json") if p.stem.startswith(prefix))
         return [self._ref(d) for d in digests]
 
+    def describe(self, digest: str) -> SnapshotRef:
+        """What is said of a snapshot, without looking at its content; raises ``SnapshotMissing``."""
+        return self._ref(digest)
+
     def path(self, digest: str) -> Path:
         """The Parquet file of a digest, whether it exists or not."""
         return self.folder / digest[:2] / f"{digest}.parquet"
+
+    def _tracked(self, ref: SnapshotRef) -> SnapshotRef:
+        """Where ``dvc`` is installed, a DVC file stands beside the snapshot; it never fails a save."""
+        if dvc.installed():
+            try:
+                dvc.track(ref.path)
+            except SnapshotError as exc:
+                log.warning("no DVC file for a snapshot: %s", exc)
+        return ref
 
     def _write(self, digest: str, frames: Frames, about: dict[str, Any]) -> None:
         import pyarrow.parquet as pq

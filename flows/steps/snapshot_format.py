@@ -105,6 +105,18 @@ class Frames:
         return Frames(event_id, events, labels, revisions)
 
 
+def column_digests(frame: pd.DataFrame) -> dict[str, str]:
+    """SHA-256 of each column's canonical bytes: equal columns of equal type have equal digests."""
+    found = {}
+    for name in frame:
+        kind = _kind(frame[name])
+        hasher = hashlib.sha256(f"{FORMAT}\n{kind}\n".encode())
+        for piece in _column_bytes(frame[name], kind):
+            hasher.update(piece)
+        found[str(name)] = hasher.hexdigest()
+    return found
+
+
 def _ordered(labels: pd.DataFrame, index: pd.Index[str]) -> pd.DataFrame:
     """Labels in the order of the events; several of one event keep their order."""
     positions = index.get_indexer(pd.Index(labels["event_id"]))

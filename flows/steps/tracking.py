@@ -62,6 +62,10 @@ class Tracker(Protocol):
         """Name the data that the run read."""
         ...
 
+    def params(self, run_id: str) -> Mapping[str, str]:
+        """The parameters of a run; raises ``VersionMissing``."""
+        ...
+
     def keep(self, run_id: str, folder: Path) -> None:
         """Store a folder's files with the run."""
         ...
@@ -121,6 +125,11 @@ class MlflowTracker:
         with translated(f"run {run_id}"):
             entry = DatasetInput(described, [InputTag("mlflow.data.context", "training")])
             self.registry.client.log_inputs(run_id, datasets=[entry])
+
+    def params(self, run_id: str) -> Mapping[str, str]:
+        """See :class:`Tracker`."""
+        with translated(f"run {run_id}"):
+            return dict(self.registry.client.get_run(run_id).data.params)
 
     def keep(self, run_id: str, folder: Path) -> None:
         """See :class:`Tracker`."""
