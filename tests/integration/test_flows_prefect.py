@@ -63,7 +63,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
         with running(home, Ports.find()) as stack:
             started: list[str] = []
             start_all(stack, started.append)
-            assert set(started) == {"Prefect server", "reports", "scribe", "service", "prefect-worker"}
+            assert set(started) == {"Prefect server", "reports", "scribe", "service", "exporter", "prefect-worker"}
             with httpx.Client(base_url=stack.urls["prefect"], timeout=30.0, trust_env=False) as api:
                 yield Office(house, stack, api, folder)
     finally:

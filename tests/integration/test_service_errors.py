@@ -48,19 +48,17 @@ def good(path: str, name: str = "t-errors") -> Any:
         "/events": event(name),
         "/late": {"event": event(name), "decision": True, "reason": "deadline"},
         "/labels": {"event_id": name, "label": 1, "observed_at": "2026-03-04T09:30:00Z", "source": "chargeback"},
+        "/actions": {"event_id": name, "action": "block", "by": "rule", "taken_at": "2026-03-04T09:30:00Z"},
     }[path]
 
 
 class Asker:
     """Sends what causes each error to a guarded, small and strict service, in an order that makes each possible."""
 
-    def __init__(self, server: Server, house: House) -> None:
+    def __init__(self, server: Server, keys: dict[str, str]) -> None:
         self.server = server
-        self.keys = {s: self._key(house, s) for s in ("score", "label", "admin")}
+        self.keys = keys
         self.found: Replies = {}
-
-    def _key(self, house: House, scope: Scope) -> str:
-        return add_key(house.settings.keys_file, scope, [scope], datetime.now(UTC))[1]
 
     def ask(self, path: str, key: str | None = None, method: str = "POST", **changes: Any) -> httpx.Response:
         scope = key or ("label" if path == "/labels" else "score")
@@ -73,7 +71,7 @@ class Asker:
         self.found[path, answer.json()["error"]["code"]] = answer
 
     def before_ready(self) -> None:
-        for path in set(POSTS) - {"/labels"}:
+        for path in set(POSTS) - {"/labels", "/actions"}:
             self.keep(path, self.ask(path))
 
     def wrong_keys(self) -> None:
@@ -93,6 +91,8 @@ class Asker:
         self.keep("/model", self.ask("/model", "admin", "DELETE"))
         future = good("/labels") | {"observed_at": "2199-01-01T00:00:00Z"}
         self.keep("/labels", self.ask("/labels", content=json.dumps(future).encode()))
+        future = good("/actions") | {"taken_at": "2199-01-01T00:00:00Z"}
+        self.keep("/actions", self.ask("/actions", content=json.dumps(future).encode()))
 
     def conflicts(self) -> None:
         for path, other in [("/score", event("t-errors", amount=1.0)), ("/events", event("t-errors", amount=2.0))]:
@@ -127,7 +127,7 @@ class Asker:
         """Nobody ships this spool, so events fill it up to its cap: in large parts first, then in smaller ones."""
         for size in (500, 50, 5, 1):
             self._until_refused("/events", lambda name, size=size: [event(f"{name}-{n}") for n in range(size)])
-        for path in ("/score", "/events", "/late", "/labels"):
+        for path in ("/score", "/events", "/late", "/labels", "/actions"):
             self.keep(path, self._until_refused(path, lambda name, path=path: good(path, name)))
 
     def _until_refused(self, path: str, make: Callable[[str], Any]) -> httpx.Response:
@@ -142,7 +142,9 @@ class Asker:
 def replies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replies]:
     house = House(tmp_path_factory.mktemp("errors"))
     house.add(MODELS()["1"])
-    add_key(house.settings.keys_file, "first", ["score"], datetime.now(UTC))
+    scopes: tuple[Scope, ...] = ("score", "label", "admin")
+    # The running service reads a changed file within a second; these keys are there from the start.
+    keys = {str(s): add_key(house.settings.keys_file, s, [s], datetime.now(UTC))[1] for s in scopes}
     server = Server(
         house, INCUMBENT_KEYS_REQUIRED="always", INCUMBENT_METRICS_ACCESS="admin", INCUMBENT_POLL_SECONDS="0.1",
         INCUMBENT_BODY_SECONDS="4", INCUMBENT_MAX_CONCURRENCY=str(len(POSTS)), INCUMBENT_LOG_MODE="strict",
@@ -150,7 +152,7 @@ def replies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replies]:
     )  # fmt: skip
     try:
         server.wait_for("/livez")
-        asker = Asker(server, house)
+        asker = Asker(server, keys)
         asker.before_ready()
         house.appoint(ModelRef(house.model, "1"), MODELS()["1"].contract_digest)
         server.wait_ready()
