@@ -20,7 +20,7 @@ from flows.views import drift_event, drift_view
 def drift(
     usecase: str | None = None,
     as_of: datetime | None = None,
-    html: Literal["on_change", "always", "never"] = "on_change",
+    html: Literal["on_change", "always", "never"] = "always",
     skew: bool = True,
 ) -> Outcome:
     """Compare the latest days of the log with the frozen reference of the model that answered them.
@@ -28,7 +28,7 @@ def drift(
     Args:
         usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
         as_of: Business time of the check; nothing later is looked at. Empty takes now.
-        html: When an Evidently page is written: when the verdict changed, always, or never.
+        html: When a page with Evidently's report is written: always, when the verdict changed, or never.
         skew: Whether logged features are compared with features recomputed from the raw events.
     """
     house = open_house(usecase)

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.driftfigures import lines_of
 from flows.figures import appendix_of
 from flows.outcome import Outcome, Status
 from flows.steps.watching import DriftFinding, drifted_features
@@ -88,6 +89,7 @@ def drift_view(finding: DriftFinding, page: Path | None) -> Outcome:
     if finding.skew is not None:
         figures += [("feature skew", finding.skew.share)]
     figures += [(f"PSI above chance, {name}", size) for name, size in drifted_features(finding).items()]
+    figures += lines_of(finding)
     status: Status = "done" if finding.known else "insufficient_data"
     return Outcome("drift", status, summary, finding.as_of, finding.to_json(), (), figures, page)
 

@@ -9,26 +9,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from monitoring.drift import DriftAlarm, DriftReport, FeatureDrift
+from monitoring.drift import DriftAlarm, DriftReport
+from monitoring.driftheader import bands_differ, features_of, header_of
 from monitoring.errors import ReportFailed
-from monitoring.pages import STYLE, number, table, write_comparison_report, write_page, write_text
+from monitoring.pages import STYLE, write_comparison_report, write_page, write_text
 
 __all__ = ["DriftReportInfo", "evidently_default", "evidently_psi", "write_comparison_report", "write_drift_report"]
 
 MAX_ROWS = 20_000
-DISAGREEMENT = (
-    "Evidently's PSI may differ from ours, and only ours decides. Evidently bins reference and current rows pooled, "
-    "in bins of equal width, and leaves missing values out; so its figure moves with the window, one large amount can "
-    "put nearly all rows into one bin, and half the values missing looks like no drift. Ours uses the quantile bins "
-    "frozen with the model, with a bin for missing values, and counts only what exceeds chance at this sample size."
-)
 
 
 @dataclass(frozen=True)
@@ -65,6 +59,8 @@ def write_drift_report(
     title: str = "Drift report",
     max_rows: int = MAX_ROWS,
     seed: int = 7,
+    sections: Sequence[str] = (),
+    matured: pd.DataFrame | None = None,
 ) -> DriftReportInfo:
     """Write one self-contained page on a bounded, seeded sample.
 
@@ -78,6 +74,10 @@ def write_drift_report(
         title: of the page.
         max_rows: rows of each table that Evidently sees.
         seed: of the sample.
+        sections: further parts of the header, as HTML.
+        matured: rows of which the truth is known (``y decision score``), for a part on classification
+            quality of its own: the rows of the window are mostly too young to have labels. Left out
+            where they hold one class.
 
     Raises:
         ReportFailed: when Evidently cannot make the report; the cause is attached.
@@ -86,18 +86,21 @@ def write_drift_report(
     usable, left_out = _usable(samples, [*numerical, *categorical])
     rows = (len(samples[0]), len(samples[1]))
     if not usable:
-        body = _header(title, report, alarm, {}, left_out, rows)
+        body = header_of(title, report, alarm, {}, left_out, rows, sections)
         return DriftReportInfo(write_page(path, title, body), rows, left_out, (), {})
     quality = _quality_columns(samples, target, prediction, score)
     try:
         html, values, tests = _run_evidently(
             samples, [c for c in numerical if c in usable], [c for c in categorical if c in usable], quality
         )
+        judged = _matured_quality(matured, max_rows, seed)
     except Exception as exc:
         raise ReportFailed(f"Evidently could not make {path.name}: {type(exc).__name__}: {exc}") from exc
-    header = _header(title, report, alarm, values, left_out, rows)
-    written = write_text(path, html.replace("<body>", f"<body><style>{STYLE}</style>{header}", 1))
-    disagree = tuple(f.name for f in _features(report) if f.name in values and _differs(f, values[f.name]))
+    header = header_of(title, report, alarm, values, left_out, rows, sections)
+    page = html.replace("<body>", f"<body><style>{STYLE}</style>{header}", 1)
+    head, end, rest = page.rpartition("</body>")
+    written = write_text(path, f"{head}{judged}{end}{rest}")
+    disagree = tuple(f.name for f in features_of(report) if f.name in values and bands_differ(f, values[f.name]))
     return DriftReportInfo(written, rows, left_out, disagree, tests)
 
 
@@ -189,6 +192,31 @@ def _run_evidently(
         return snapshot.get_html_str(as_iframe=False), _values(found), _tests(found)
 
 
+def _matured_quality(matured: pd.DataFrame | None, max_rows: int, seed: int) -> str:
+    """Evidently's page on classification quality of matured rows, in a frame; a note where there is none."""
+    if matured is None:
+        return ""
+    if matured.empty or matured["y"].nunique() < 2:
+        return '<p class="incumbent">Classification quality: the matured rows do not hold both classes.</p>'
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently import BinaryClassification, DataDefinition, Dataset, Report
+        from evidently.presets import ClassificationPreset
+
+        names = {"target": "y", "prediction_labels": "decision", "prediction_probas": "score"}
+        rows = _sample(matured[list(names.values())], max_rows, seed)
+        rows = rows.astype({"y": int, "decision": int, "score": float})
+        definition = DataDefinition(
+            numerical_columns=["score"],
+            categorical_columns=["y", "decision"],
+            classification=[BinaryClassification(**names, pos_label=1)],
+        )
+        snapshot = Report([ClassificationPreset()], include_tests=True).run(Dataset.from_pandas(rows, definition), None)
+        frame: str = snapshot.get_html_str(as_iframe=True)
+    title = f"<h2>Classification quality of {len(rows):,} matured rows</h2>"
+    return f'<section class="incumbent">{title}{frame}</section>'
+
+
 def _values(found: Mapping[str, Any]) -> dict[str, float]:
     """PSI by column from the snapshot's metrics."""
     return {
@@ -201,71 +229,3 @@ def _values(found: Mapping[str, Any]) -> dict[str, float]:
 def _tests(found: Mapping[str, Any]) -> dict[str, int]:
     outcomes = [str(getattr(t["status"], "value", t["status"])) for t in found.get("tests", ())]
     return {name: outcomes.count(name) for name in sorted(set(outcomes))}
-
-
-def _features(report: DriftReport | None) -> Sequence[FeatureDrift]:
-    return report.features if report is not None else ()
-
-
-def _theirs(psi: float) -> str:
-    return "severe" if psi >= 0.25 else "warning" if psi >= 0.1 else "none"
-
-
-def _differs(feature: FeatureDrift, theirs: float) -> bool:
-    return feature.band != _theirs(theirs)
-
-
-def _header(
-    title: str,
-    report: DriftReport | None,
-    alarm: DriftAlarm | None,
-    values: Mapping[str, float],
-    left_out: Sequence[str],
-    rows: tuple[int, int],
-) -> str:
-    """Our own verdict, and why Evidently's figures may say otherwise."""
-    parts = ['<main class="incumbent">', f"<h1>{escape(title)}</h1>"]
-    parts.append(f'<p class="outcome">{_verdict(report, alarm)}</p>')
-    if report is not None and report.features:
-        parts.append(_table(report, values))
-    if values:
-        parts.append(f'<p class="note">{escape(DISAGREEMENT)}</p>')
-        sample = f"Below: Evidently on a sample of {rows[0]:,} reference and {rows[1]:,} current rows."
-        parts.append(f'<p class="note">{sample}</p>')
-    if left_out:
-        parts.append(f"<p>Without any value, and so not below: {escape(', '.join(left_out))}.</p>")
-    return "".join((*parts, "</main>"))
-
-
-def _verdict(report: DriftReport | None, alarm: DriftAlarm | None) -> str:
-    if report is None:
-        return "No finding of our own was given."
-    if report.status == "insufficient_data":
-        return f"Insufficient data: {report.rows:,} rows in the window."
-    text = f"This window: {report.band}, {report.rows:,} rows, {(report.share or 0.0):.0%} of features drifted."
-    if alarm is None:
-        return text
-    if alarm.band is None:
-        return f"{text} Too few windows for an alarm."
-    named = f" ({escape(', '.join(alarm.features))})" if alarm.features else ""
-    return f"{text} Over {alarm.windows} windows: {alarm.band}{named}."
-
-
-def _table(report: DriftReport, values: Mapping[str, float]) -> str:
-    found = sorted(report.features, key=lambda f: -(f.excess or 0.0))
-    rows = [_row(f, values.get(f.name)) for f in found]
-    if report.score is not None:
-        rows.append(_row(report.score, None))
-    head = ("feature", "band", "PSI", "above chance", "adjusted p", "KS", "missing", "Evidently's PSI", "")
-    return table(head, rows, numeric=(2, 3, 4, 5, 6, 7), classed=1)
-
-
-def _row(f: FeatureDrift, theirs: float | None) -> tuple[str, ...]:
-    name = f.name if f.raises else f"{f.name} (calendar: raises nothing)"
-    note = "" if theirs is None or not _differs(f, theirs) else f"bands differ: {_theirs(theirs)} there"
-    if f.status == "constant":
-        note = f"constant. {note}".strip()
-    return (
-        name, f.band, number(f.psi), number(f.excess), number(f.adjusted_p), number(f.ks),
-        f"{f.missing_share or 0.0:.1%}", number(theirs), note,
-    )  # fmt: skip

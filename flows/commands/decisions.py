@@ -13,7 +13,8 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     common_arguments(parser, as_of=True)
     if name in ("drift", "compare"):
         choices = ("on_change", "always", "never")
-        parser.add_argument("--html", choices=choices, default="on_change", help="when a page is written")
+        when = "always" if name == "drift" else "on_change"
+        parser.add_argument("--html", choices=choices, default=when, help="when a page is written")
     if name == "compare":
         parser.add_argument("--new-plan", action="store_true", help="start anew by today's policy file; needs --reason")
         parser.add_argument("--reason", default="", help="why a new plan, for the record")

@@ -12,7 +12,8 @@ import pandas as pd
 from bentos.usecase import UseCase
 from flows.errors import SnapshotError
 from flows.steps.snapshot import SnapshotStore
-from flows.steps.watching import DriftFinding, served
+from flows.steps.watching import DriftFinding, matured_rows, served
+from monitoring import driftpages as pages
 from monitoring.errors import ReportFailed
 
 if TYPE_CHECKING:
@@ -31,16 +32,21 @@ def drift_page(
     model: ScoringModel,
     finding: DriftFinding,
 ) -> Path | None:
-    """Write the Evidently page of the newest window; none where it cannot be made, for it decides nothing."""
+    """Write the Evidently page of the newest window; none where it cannot be made, for it decides nothing.
+
+    A window with too few rows has a page without Evidently's part.
+    """
     from monitoring.reports import write_drift_report
 
     window = finding.latest.window
-    if window is None or finding.latest.status != "ok":
+    if window is None:
         return None
     path = folder / "drift" / f"{finding.model.replace('/', '-')}-{finding.as_of:%Y%m%dT%H%M}.html"
     try:
         reference = training_rows(snapshots, model)
         current = served(store, usecase, model, window).features
+        if finding.latest.status != "ok":
+            current = current.head(0)
         info = write_drift_report(
             path,
             reference,
@@ -49,11 +55,31 @@ def drift_page(
             report=finding.latest,
             alarm=finding.alarm,
             title=f"Drift of {finding.model} as of {finding.as_of:%Y-%m-%d %H:%M}",
+            sections=sections_of(finding, usecase),
+            matured=matured_rows(store, usecase, finding.as_of),
         )
     except (ReportFailed, SnapshotError) as exc:
         log.warning("no drift page: %s", exc)
         return None
     return info.path
+
+
+def sections_of(finding: DriftFinding, usecase: UseCase) -> list[str]:
+    """Everything of the check that is not drift of features, as parts of the page."""
+    parts = [pages.quality_section(finding.quality)]
+    if (after := finding.aftermath) is not None:
+        parts += [
+            pages.performance_section(after.daily, after.segments, usecase.cost.currency),
+            pages.concept_section(after.concept, after.prior),
+            pages.estimate_section(after.estimate, after.checked),
+        ]
+    parts.append(pages.fairness_section(finding.fairness))
+    if (leans := finding.attribution) is not None:
+        parts.append(pages.attribution_section(leans.ndcg, leans.rows, leans.moved))
+    parts.append(pages.skew_section(finding.skew))
+    if after is not None:
+        parts.append(pages.streams_section(after.streams))
+    return [part for part in parts if part]
 
 
 def training_rows(snapshots: SnapshotStore, model: ScoringModel, rows: int = REFERENCE_ROWS) -> pd.DataFrame:

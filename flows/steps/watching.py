@@ -22,6 +22,7 @@ from monitoring.fairness import FairnessReport, assess
 from monitoring.measured import to_plain
 from monitoring.performance import Performance, matured, measure
 from monitoring.quality import QualityReport, data_quality
+from monitoring.selective import label_weights, measure_weighted
 from monitoring.skew import SkewReport, feature_skew
 
 if TYPE_CHECKING:
@@ -207,8 +208,27 @@ def matured_performance(store: Store, usecase: UseCase, as_of: datetime, days: i
     window, rows = _matured_rows(store, usecase, as_of, days)
     if rows.empty:
         return None
-    prices = prices_of(usecase.cost, with_cost_column(store, usecase, window, rows))
+    priced = with_cost_column(store, usecase, window, rows)
+    if usecase.intervention.blocks_flagged:
+        return _weighted_performance(store, usecase, as_of, window, priced)
+    prices = prices_of(usecase.cost, priced)
     return measure(rows["y"], rows["score"], rows["decision"], prices, days=rows["day"])
+
+
+def _weighted_performance(
+    store: Store, usecase: UseCase, as_of: datetime, window: TimeWindow, rows: pd.DataFrame
+) -> Performance | None:
+    """The same where flagged events are blocked: what was let through stands for what was not."""
+    done = store.actions.latest(usecase.name, as_of, window).set_index("event_id")["action"]
+    known = store.labels.resolved(usecase.name, as_of, usecase.label, window)
+    labelled = rows["event_id"].isin(known["event_id"])
+    really = rows["event_id"].map(done).tolist()
+    weight, _ = label_weights(rows["action"].tolist(), rows["propensity"], really, labelled)
+    seen = rows[weight > 0.0].reset_index(drop=True)
+    if seen.empty:
+        return None
+    prices = prices_of(usecase.cost, seen)
+    return measure_weighted(seen["y"], seen["decision"], weight[weight > 0.0], prices, days=seen["day"])
 
 
 def matured_fairness(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> FairnessReport | None:
@@ -223,6 +243,11 @@ def matured_fairness(store: Store, usecase: UseCase, as_of: datetime, days: int 
     events = store.log.events(usecase.name, window, wanted)
     both = rows.merge(events.rename(columns={usecase.event_id: "event_id"}), on="event_id", how="left")
     return assess(both[list(columns)], both["y"], both["decision"], usecase.fairness)
+
+
+def matured_rows(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> pd.DataFrame:
+    """The answers of the latest matured ``days`` with their label ``y``."""
+    return _matured_rows(store, usecase, as_of, days)[1]
 
 
 def _matured_rows(store: Store, usecase: UseCase, as_of: datetime, days: int) -> tuple[TimeWindow, pd.DataFrame]:

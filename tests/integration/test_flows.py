@@ -252,3 +252,23 @@ def test_the_drift_check_says_how_good_the_data_are(world: World) -> None:
     late = call(drift, usecase=world.reference, as_of=world.day(50), html="never", skew=False).data["quality"]
     assert late["freshness"]["status"] == "unknown"
     assert late["volume"]["status"] == "unknown"
+
+
+def test_every_drift_check_writes_a_page_with_all_that_was_found(world: World) -> None:
+    outcome = call(drift, usecase=world.reference, as_of=world.day(6))
+    assert outcome.report is not None
+    html = outcome.report.read_text(encoding="utf-8")
+    parts = ("Data quality", "Matured performance", "Estimate of days without labels", "Estimate against truth")
+    parts += ("Attribution drift", "Feature skew", "Change detectors on matured errors", "By ")
+    for part in (*parts, "Classification quality", "usual for its weekday"):
+        assert part in html, part
+    assert "(estimate)" in html
+    named = dict(outcome.figures)
+    assert named["freshness"] == "fresh"
+    assert any("estimate (CBPE)" in name for name in named)
+    stored = world.house.store.reports.latest("fraud", "drift", as_of=world.day(6))
+    assert stored is not None
+    assert stored.html == str(outcome.report)
+    empty = call(drift, usecase=world.reference, as_of=world.day(60), skew=False)
+    assert empty.report is not None, "too few rows have a page too"
+    assert "Insufficient data: 0 rows" in empty.report.read_text(encoding="utf-8")

@@ -105,3 +105,44 @@ def test_what_evidently_refuses_is_an_error_of_ours(tmp_path: Path, monkeypatch:
     with pytest.raises(ReportFailed, match="bad column"):
         write_drift_report(tmp_path / "drift.html", REFERENCE, CURRENT, numerical=NUMBERS)
     assert not (tmp_path / "drift.html").exists()
+
+
+def heavy(rows: int, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    amount = rng.lognormal(3, 1.5, rows)
+    amount[0] = 1e6  # one large amount makes bins of equal width useless
+    return pd.DataFrame({"amount": amount.astype(np.float32), "delay": rng.gamma(2, 2, rows).astype(np.float32)})
+
+
+def test_the_page_says_for_each_feature_why_evidently_s_band_is_another(tmp_path: Path) -> None:
+    reference, current = heavy(5000, 1), heavy(4000, 2)
+    current["amount"] *= 2
+    current.loc[current.index % 2 == 0, "delay"] = np.nan
+    profile = ReferenceProfile.fit(reference, None, POLICY, importance=[1.0, 3.0])
+    report = compare_profile(profile, current, POLICY)
+    assert [f.band for f in report.features] == ["warning", "severe"]
+    info = write_drift_report(
+        tmp_path / "drift.html", reference, current, numerical=["amount", "delay"], report=report,
+        sections=["<section><h2>A part of ours</h2></section>"],
+    )  # fmt: skip
+    html = info.path.read_text(encoding="utf-8")
+    assert set(info.disagree) == {"amount", "delay"}
+    assert "none there: missing values went from 0.0% to 50.0%, and Evidently leaves them out" in html
+    assert "its bins of equal width over both samples put most rows into few bins" in html
+    assert "A part of ours" in html
+    assert html.index(">delay<") < html.index(">amount<"), "the more important drift is first"
+    assert "75.0%" in html
+
+
+def test_matured_rows_have_a_part_on_classification_quality(tmp_path: Path) -> None:
+    plain = ["amount", "count"]
+    matured = CURRENT[["y", "score"]].assign(decision=CURRENT["flag"].astype(bool))
+    arguments = {"numerical": plain, "report": compare_profile(PROFILE, CURRENT, POLICY)}
+    info = write_drift_report(tmp_path / "one.html", REFERENCE, CURRENT[plain], matured=matured, **arguments)
+    html = info.path.read_text(encoding="utf-8")
+    assert "Classification quality of 1,000 matured rows" in html
+    assert "<iframe" in html
+    assert "Recall" in html
+    one_class = matured.assign(y=0)
+    info = write_drift_report(tmp_path / "two.html", REFERENCE, CURRENT[plain], matured=one_class, **arguments)
+    assert "do not hold both classes" in info.path.read_text(encoding="utf-8")

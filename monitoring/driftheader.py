@@ -1,0 +1,112 @@
+"""Our own verdict over Evidently's page: what drifted, and why its figures may say otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from monitoring.drift import DriftAlarm, DriftReport, FeatureDrift
+from monitoring.pages import number, table
+
+DISAGREEMENT = (
+    "Evidently's PSI may differ from ours, and only ours decides. Evidently bins reference and current rows pooled, "
+    "in bins of equal width, and leaves missing values out; so its figure moves with the window, one large amount can "
+    "put nearly all rows into one bin, and half the values missing looks like no drift. Ours uses the quantile bins "
+    "frozen with the model, with a bin for missing values, and counts only what exceeds chance at this sample size."
+)
+
+
+def features_of(report: DriftReport | None) -> Sequence[FeatureDrift]:
+    """The features of a finding; none without one."""
+    return report.features if report is not None else ()
+
+
+def _theirs(psi: float) -> str:
+    return "severe" if psi >= 0.25 else "warning" if psi >= 0.1 else "none"
+
+
+def bands_differ(feature: FeatureDrift, theirs: float) -> bool:
+    """Whether Evidently's PSI would have another band than ours."""
+    return feature.band != _theirs(theirs)
+
+
+def header_of(
+    title: str,
+    report: DriftReport | None,
+    alarm: DriftAlarm | None,
+    values: Mapping[str, float],
+    left_out: Sequence[str],
+    rows: tuple[int, int],
+    sections: Sequence[str] = (),
+) -> str:
+    """Our own verdict, and why Evidently's figures may say otherwise."""
+    parts = ['<main class="incumbent">', f"<h1>{escape(title)}</h1>"]
+    parts.append(f'<p class="outcome">{_verdict(report, alarm)}</p>')
+    if report is not None and report.features:
+        parts.append(_table(report, values))
+    parts += sections
+    if values:
+        parts.append(f'<p class="note">{escape(DISAGREEMENT)}</p>')
+        sample = f"Below: Evidently on a sample of {rows[0]:,} reference and {rows[1]:,} current rows."
+        parts.append(f'<p class="note">{sample}</p>')
+    if left_out:
+        parts.append(f"<p>Without any value, and so not below: {escape(', '.join(left_out))}.</p>")
+    return "".join((*parts, "</main>"))
+
+
+def _verdict(report: DriftReport | None, alarm: DriftAlarm | None) -> str:
+    if report is None:
+        return "No finding of our own was given."
+    if report.status == "insufficient_data":
+        return f"Insufficient data: {report.rows:,} rows in the window."
+    text = f"This window: {report.band}, {report.rows:,} rows, {(report.share or 0.0):.0%} of features drifted."
+    if alarm is None:
+        return text
+    if alarm.band is None:
+        return f"{text} Too few windows for an alarm."
+    named = f" ({escape(', '.join(alarm.features))})" if alarm.features else ""
+    return f"{text} Over {alarm.windows} windows: {alarm.band}{named}."
+
+
+def _table(report: DriftReport, values: Mapping[str, float]) -> str:
+    rows = [_row(f, values.get(f.name)) for f in report.ranked]
+    if report.score is not None:
+        rows.append(_row(report.score, None))
+    head = (
+        "feature", "band", "importance", "PSI", "above chance", "adjusted p", "KS", "missing", "unseen",
+        "Evidently's PSI", "",
+    )  # fmt: skip
+    note = '<p class="note">First what drifts most, weighted with what the model leans on.</p>'
+    return table(head, rows, numeric=range(2, 10), classed=1) + note
+
+
+def _row(f: FeatureDrift, theirs: float | None) -> tuple[str, ...]:
+    name = f.name if f.raises else f"{f.name} (calendar: raises nothing)"
+    note = "" if theirs is None or not bands_differ(f, theirs) else f"{_theirs(theirs)} there: {_why(f, theirs)}"
+    if f.status == "constant":
+        note = f"constant. {note}".strip()
+    importance = "–" if f.importance is None else f"{f.importance:.1%}"
+    unseen = "–" if f.unseen_share is None else f"{f.unseen_share:.1%}"
+    return (
+        name, f.band, importance, number(f.psi), number(f.excess), number(f.adjusted_p), number(f.ks),
+        f"{f.missing_share or 0.0:.1%}", unseen, number(theirs), note,
+    )  # fmt: skip
+
+
+def _why(f: FeatureDrift, theirs: float) -> str:
+    """Why the two bands of one feature differ, from what is known of it."""
+    excess = f.excess or 0.0
+    if theirs < (f.psi or 0.0):
+        then, now = f.reference_missing_share or 0.0, f.missing_share or 0.0
+        if abs(now - then) >= 0.02:
+            return f"missing values went from {then:.1%} to {now:.1%}, and Evidently leaves them out"
+        if f.unseen_share:
+            return f"{f.unseen_share:.1%} are of unseen levels, which have a bin of their own here"
+        if excess < 0.1 and (f.ks or 0.0) >= 0.1:
+            return "here the Kolmogorov-Smirnov distance warns"
+        return "its bins of equal width over both samples put most rows into few bins, and the shift lies inside them"
+    if (f.p or 0.0) >= 0.05:
+        return "at this number of rows chance gives as much"
+    if f.band == "none" and f.psi is not None and f.psi - excess > excess:
+        return "most of it is what chance gives at this number of rows"
+    return "its bins are drawn anew over both samples, and counts in thin bins at the ends weigh much"
