@@ -108,6 +108,8 @@ def _labels(usecase: UseCase) -> Iterator[Problem]:
 
 
 def _history(usecase: UseCase) -> Iterator[Problem]:
+    if usecase.untimed:
+        return
     split = usecase.split
     folds = split.train + usecase.label.matures_after + split.calibration + split.test
     needed = usecase.longest_window + folds
@@ -135,7 +137,7 @@ def _cost(usecase: UseCase) -> Iterator[Problem]:
 
 
 def _capacity(usecase: UseCase) -> Iterator[Problem]:
-    if usecase.capacity.alerts_per_day is None:
+    if usecase.capacity.alerts_per_day is None and not usecase.untimed:
         yield "WARN", "no capacity.alerts_per_day: the cost ratio alone may flag a tenth of the traffic"
 
 

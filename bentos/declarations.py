@@ -47,6 +47,8 @@ class Column(Policy):
     """An example for the API page."""
     pan_guard: bool = False
     """Whether a text that holds a card number is refused."""
+    arrival: bool = False
+    """Whether a datetime may be left out of a request and is then the UTC day of its arrival."""
 
     @property
     def external_name(self) -> str:

@@ -70,6 +70,7 @@ class Formula:
 
     Attributes:
         names: what it names, in order of first sight.
+        numbers: those that must be numbers or booleans; a name that is only asked ``missing`` may be anything.
         times: those that must be datetime columns.
         texts: those that must be texts, because they are compared with one.
 
@@ -87,6 +88,7 @@ class Formula:
         self._check(self._tree, 0)
         self.names = tuple(self._seen)
         self.times = tuple(name for name, kind in self._seen.items() if kind == "time")
+        self.numbers = tuple(name for name, kind in self._seen.items() if kind == "number")
         self.texts = tuple(name for name, kind in self._seen.items() if kind == "text")
 
     def compute(self, values: Values, rows: int, timezone: str) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bentos.declarations import Name
 from monitoring.durations import Duration, parse_duration
@@ -106,6 +106,23 @@ class ExternalIncumbent(Policy):
     """Scores at or above it are flagged."""
 
 
+class InterventionPolicy(Policy):
+    """What happens to flagged events, and what that does to their labels."""
+
+    blocks_flagged: bool = False
+    """Whether a flagged event is blocked, so that nobody ever learns what it was; answers then say an action."""
+    exploration_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the flagged events that is let through all the same, to learn from; each stands for the others."""
+    salt: Annotated[str, Field(min_length=1, max_length=64)] = "explore-1"
+    """Salt of the draw; another one draws other events."""
+
+    @model_validator(mode="after")
+    def _something_to_explore(self) -> Self:
+        if self.exploration_share > 0.0 and not self.blocks_flagged:
+            raise ValueError("exploration_share lets blocked events through, but blocks_flagged is false")
+        return self
+
+
 class PrivacyPolicy(Policy):
     """What is not kept as it came."""
 
@@ -118,6 +135,8 @@ class EvaluationPolicy(Policy):
 
     entity: Name | None = None
     """Entity of card precision, for example the customer."""
+    folds: Annotated[int, Field(ge=2, le=20)] = 5
+    """Folds of the stratified cross-validation of data without a time."""
     top_k: Count = 100
     """Alerts a day of card precision."""
     segments: tuple[Name, ...] = ()

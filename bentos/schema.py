@@ -235,4 +235,4 @@ def _model_field(column: Column) -> tuple[Any, Any]:
         if column.categories:
             extras["json_schema_extra"] = {"enum": list(column.categories)}
     annotated = Annotated[kind, Field(**extras)]
-    return (annotated | None, None) if column.nullable else (annotated, ...)
+    return (annotated | None, None) if column.nullable or column.arrival else (annotated, ...)

@@ -21,6 +21,7 @@ from bentos.errors import EventError
 from bentos.event import NUMBER_TYPES, TEXT_TYPES, allowed_values, has_control
 from bentos.limits import EARLIEST_US, EPOCH, LATEST_US, MICROSECOND, bounds
 from bentos.privacy import ForeignHash, Hasher, LazyHasher, holds_card_number
+from bentos.untimed import today_us
 from bentos.usecase import Column
 
 _PLACE = re.compile(r"at `\$(?:\[(\d+|\.\.\.)\])?(?:\.([^`]+))?`$")
@@ -60,8 +61,9 @@ class StrictDecoder:
         self._many = msgspec.json.Decoder(list[row])  # type: ignore[valid-type]  # the type is made at run time
         self._texts = tuple(i for i, c in enumerate(columns) if c.type in TEXT_TYPES)
         self._times = tuple(i for i, c in enumerate(columns) if c.type == "datetime")
+        self._arrivals = tuple(i for i, c in enumerate(columns) if c.arrival)
         self._categories = tuple((i, frozenset(c.categories)) for i, c in enumerate(columns) if c.categories)
-        self._all_required = not any(c.nullable for c in columns)
+        self._all_required = not any(c.nullable or c.arrival for c in columns)
         # Every key has two quotes and so has every text or time.
         self._quotes = 2 * (len(columns) + len(self._texts) + len(self._times))
 
@@ -119,6 +121,9 @@ class StrictDecoder:
                 row[i] = (row[i] - EPOCH) // MICROSECOND
                 if not EARLIEST_US <= row[i] < LATEST_US:
                     raise self._refused(i, index)
+        for i in self._arrivals:
+            if row[i] is None:
+                row[i] = today_us()
         if self._private:
             self._protect(row, index)
         return tuple(row)
@@ -180,6 +185,8 @@ def encoder_type(columns: Sequence[Column]) -> type[msgspec.Struct]:
 
 def _field(column: Column) -> tuple[Any, ...]:
     kind = _annotation(column)
+    if column.arrival:
+        return (kind | msgspec.UnsetType, msgspec.UNSET)
     # An absent value differs from null only here, to count the keys that were sent.
     return (kind | None | msgspec.UnsetType, msgspec.UNSET) if column.nullable else (kind,)
 

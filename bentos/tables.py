@@ -16,7 +16,8 @@ from bentos.columns import CODE, REASONS, Read, hash_texts, read_booleans, read_
 from bentos.errors import TableError
 from bentos.event import allowed_values
 from bentos.privacy import Hasher, LazyHasher
-from bentos.usecase import Column, UseCase
+from bentos.untimed import times_of
+from bentos.usecase import NO_TIME, Column, UseCase
 from monitoring.policies import LabelPolicy
 
 _MANY_BAD = 0.5
@@ -47,7 +48,7 @@ def read_table(table: pd.DataFrame, usecase: UseCase, hasher: Hasher | LazyHashe
     """See :meth:`bentos.schema.EventSchema.read_table`."""
     columns, problems = {}, {}
     for column in usecase.columns:
-        values, codes = read_column(_find(table, column), column, usecase.zone)
+        values, codes = read_column(_find(table, column, usecase), column, usecase.zone)
         if column.name in usecase.privacy.hashed:
             hash_texts(values, codes, hasher)
         _refuse_hopeless(column, codes, values, len(table))
@@ -71,7 +72,8 @@ def read_labelled(
     quarantine = _stack(read.quarantine, refused)
     rows = read.rows[~bad]
     known = ~np.isnan(values[rows])
-    observed = events[usecase.event_time] + policy.matures_after
+    # A table without a time is a matter of the past: its labels are known.
+    observed = events[usecase.event_time] + (NO_TIME if usecase.untimed else policy.matures_after)
     if policy.observed_at is not None:
         stamps, _ = read_times(_need(table, policy.observed_at), usecase.zone, nullable=True)
         observed = stamps.iloc[rows].reset_index(drop=True).fillna(observed)
@@ -119,10 +121,12 @@ def empty_labels() -> pd.DataFrame:
     )
 
 
-def _find(table: pd.DataFrame, column: Column) -> pd.Series[Any]:
+def _find(table: pd.DataFrame, column: Column, usecase: UseCase) -> pd.Series[Any]:
     for name in (column.external_name, column.name):
         if name in table.columns:
             return _column(table, name)
+    if column.arrival and usecase.untimed:
+        return times_of(_find(table, usecase.column(usecase.event_id), usecase))
     names = " or ".join(dict.fromkeys((repr(column.external_name), repr(column.name))))
     have = ", ".join(map(str, table.columns[:30]))
     raise TableError(f"column {names} is missing; the table has {have or 'no columns'}")

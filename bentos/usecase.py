@@ -11,10 +11,10 @@ import json
 import tomllib
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from bentos.declarations import (
     NO_TIME,
@@ -94,8 +94,11 @@ class UseCase(Policy):
     """What is decided, for whom."""
     event_id: Name
     """The column that names an event; of type ``identifier``."""
-    event_time: Name
+    event_time: Name = "event_time"
     """The column with the event's business time; of type ``datetime``."""
+    time: Literal["column", "none"] = "column"
+    """``none``: the data has no time. Models are then judged by stratified k-fold cross-validation, and live
+    events take the day of their arrival."""
     timezone: str = "UTC"
     """IANA zone that defines day, night, capacity and maturity."""
     day_starts_at: str = "00:00"
@@ -139,6 +142,19 @@ class UseCase(Policy):
         for edge in value:
             parse_clock(edge)
         return value
+
+    @model_validator(mode="after")
+    def _arrival(self) -> Self:
+        if self.untimed and all(c.name != self.event_time for c in self.columns):
+            about = "The day of arrival where it is left out."
+            column = Column(name=self.event_time, type="datetime", arrival=True, description=about)
+            self.__dict__["columns"] = (*self.columns, column)
+        return self
+
+    @property
+    def untimed(self) -> bool:
+        """Whether the data has no time."""
+        return self.time == "none"
 
     @property
     def calendar(self) -> BusinessCalendar:

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from bentos.usecase import UseCase
 
 Problem = tuple[str, str, str]
-_KINDS = {"column": ColumnFeature, "calendar": CalendarFeature, "window": WindowFeature, "expression": ExpressionFeature}
+_KINDS = {
+    "column": ColumnFeature,
+    "calendar": CalendarFeature,
+    "window": WindowFeature,
+    "expression": ExpressionFeature,
+}
 _TEXTS = ("identifier", "category", "string")
 _NUMBERS = ("float", "integer")
 
@@ -36,6 +41,7 @@ def problems(usecase: UseCase) -> Iterator[Problem]:
     yield from _repeated("columns.source_name", [c.external_name for c in usecase.columns])
     yield from _repeated("features", [f.name for f in usecase.features])
     yield from _event_problems(usecase)
+    yield from _untimed_problems(usecase)
     if usecase.label.kind != "binary":
         allowed = "'binary': models of two classes; make the target one, for example 'above a limit or not'"
         yield "label.kind", repr(usecase.label.kind), allowed
@@ -93,6 +99,13 @@ def _event_problems(usecase: UseCase) -> Iterator[Problem]:
             yield key, f"{name!r}, which is nullable", "a column that every event has"
 
 
+def _untimed_problems(usecase: UseCase) -> Iterator[Problem]:
+    """Without a time there is no earlier and no later."""
+    for index, feature in enumerate(usecase.features):
+        if usecase.untimed and isinstance(feature, WindowFeature | CalendarFeature):
+            yield f"features[{index}].kind", repr(feature.kind), "'column' or 'expression': this data has no time"
+
+
 def _fairness_problems(usecase: UseCase) -> Iterator[Problem]:
     policy = usecase.fairness
     for key, names in (("sensitive", policy.sensitive), ("slices", policy.slices)):
@@ -146,9 +159,8 @@ def _formula_problems(usecase: UseCase, feature: ExpressionFeature, key: str) ->
             yield key, f"{name!r}, which is a {known[name]}", "a datetime column inside hour, weekday, month, days"
         elif name in formula.texts and known[name] not in _TEXTS:
             yield key, f"{name!r}, which is a {known[name]}", "a text column where a text is compared"
-        elif name not in (*formula.times, *formula.texts) and known[name] not in (*_NUMBERS, "boolean"):
-            if f"missing({name})" not in feature.expression.replace(" ", ""):
-                yield key, f"{name!r}, which is a {known[name]}", "a number, or missing(), days(), == 'text' of it"
+        elif name in formula.numbers and known[name] not in (*_NUMBERS, "boolean"):
+            yield key, f"{name!r}, which is a {known[name]}", "a number, or missing(), days(), == 'text' of it"
 
 
 def _too_large(column: Column, key: str) -> Iterator[Problem]:

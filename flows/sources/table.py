@@ -17,6 +17,7 @@ import pandas as pd
 from bentos.columns import read_times
 from bentos.errors import TableError
 from bentos.schema import EventSchema
+from bentos.untimed import FIRST, LAST, times_of
 from bentos.usecase import Column, UseCase
 from flows.errors import NoData, SchemaProblem
 from flows.sources.base import SourceRead, empty_labels
@@ -71,6 +72,8 @@ class TableSource(ABC):
 
     def extent(self) -> TimeWindow:
         """See :class:`~flows.sources.base.EventSource`."""
+        if self.usecase.untimed:
+            return self._untimed_extent()
         spans, rows = [], 0
         for chunk in self.chunks(None, times_only=True):
             times, codes = self._times(chunk)
@@ -83,10 +86,21 @@ class TableSource(ABC):
             raise SchemaProblem(f"{self.origin}: none of {rows} event times can be read; {_TIME_FORM}")
         return TimeWindow(min(spans).to_pydatetime(), max(spans).to_pydatetime() + STEP)
 
+    def _untimed_extent(self) -> TimeWindow:
+        if not sum(map(len, self.chunks(None, times_only=True))):
+            raise NoData(f"{self.origin}: it holds no rows")
+        return TimeWindow(FIRST, LAST)
+
     def _times(self, table: pd.DataFrame) -> tuple[pd.Series[Any], Any]:
         """UTC event times (fresh index) and a reason code a row, 0 where the time is usable."""
         name = time_name(table.columns, self.usecase, self.origin)
+        if self._made_up(name):
+            return times_of(table[name]), np.zeros(len(table), dtype=np.uint8)
         return read_times(table[name], self.usecase.zone, nullable=False)
+
+    def _made_up(self, time: str) -> bool:
+        """Whether the table has no time, so that the ids stand in for it."""
+        return time == column_in([time], self.usecase.column(self.usecase.event_id))
 
     def _cut(self, window: TimeWindow, as_of: datetime | None) -> tuple[pd.DataFrame, int]:
         """The rows of the window and those whose time cannot be read; the number of the former."""
@@ -105,7 +119,9 @@ class TableSource(ABC):
         table = pd.concat(parts) if parts else pd.DataFrame()
         if parts and clean:
             # Parsed once is enough: validation then meets times instead of text.
-            table = table.assign(**{time_name(table.columns, self.usecase, self.origin): pd.concat(stamps).array})
+            name = time_name(table.columns, self.usecase, self.origin)
+            own = self.usecase.event_time if self._made_up(name) else name
+            table = table.assign(**{own: pd.concat(stamps).array})
         return table, count
 
     def _validated(self, table: pd.DataFrame, window: TimeWindow) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -152,6 +168,8 @@ def time_name(names: Iterable[str], usecase: UseCase, origin: str) -> str:
     present = list(names)
     column = usecase.column(usecase.event_time)
     found = column_in(present, column)
+    if found is None and usecase.untimed:
+        found = column_in(present, usecase.column(usecase.event_id))
     if found is None:
         allowed = " or ".join(dict.fromkeys([column.external_name, column.name]))
         raise SchemaProblem(f"{origin}: no column {allowed} (event time); the table has {_listed(present)}")

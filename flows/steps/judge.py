@@ -12,6 +12,7 @@ from bentos.model import ScoringModel
 from bentos.registry import ModelRef, ModelRegistry
 from bentos.schema import EventSchema
 from bentos.usecase import UseCase
+from flows.steps.crossfit import crossed_evidence
 from flows.steps.evaluate import (
     candidate_evidence,
     external_judged,
@@ -90,6 +91,11 @@ def judge_twin(
         as_of: business time of the judgement.
     """
     latency = single_event_p99_ms(usecase, twin, known.events)
+    if usecase.untimed:
+        # The champion was fitted on these very rows: a comparison with it needs live traffic.
+        evidence = crossed_evidence(usecase, twin, label, folds.every, latency)
+        note = f"figures of {usecase.evaluation.folds}-fold cross-validation over {len(folds.every)} rows"
+        return Judgement(judge(evidence, None, usecase.gates, as_of=as_of), evidence, None, (note,))
     evidence = candidate_evidence(usecase, twin, label, folds.train, folds.test, folds.matured_rows, latency)
     incumbent, notes = measure_incumbent(usecase, registry, name, label, known, folds.test)
     return Judgement(judge(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)

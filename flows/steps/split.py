@@ -12,11 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bentos.usecase import UseCase
+from bentos.untimed import DAYS
+from bentos.usecase import NO_TIME, SplitPolicy, UseCase
 from flows.errors import EvaluationError, TooFewRows
 from monitoring.calendar import BusinessCalendar, TimeWindow
 
 DAY = timedelta(days=1)
+_PARTS = SplitPolicy(train=30 * DAY, calibration=10 * DAY, test=10 * DAY, refit_calibration=10 * DAY)
+"""Parts of the fifty made-up days of data without a time, each a random part of the rows."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,16 @@ def plan_split(usecase: UseCase, history_start: datetime, as_of: datetime) -> Sp
         TooFewRows: when the history is too short; the message says how many days are needed.
     """
     split = split_at(usecase, as_of)
-    _require_history(usecase, history_start, split.train.start, as_of)
+    if not usecase.untimed:
+        _require_history(usecase, history_start, split.train.start, as_of)
     return split
 
 
 def split_at(usecase: UseCase, as_of: datetime) -> Split:
     """The folds of a training at ``as_of``, whether or not there is enough history for them."""
     calendar, policy, delay = usecase.calendar, usecase.split, usecase.label.matures_after
+    if usecase.untimed:
+        policy, delay = _PARTS, NO_TIME
     end = calendar.matured_until(as_of, delay)
     test = _before(calendar, end, policy.test)
     calibration = _before(calendar, test.start, policy.calibration)
@@ -76,6 +82,8 @@ def split_at(usecase: UseCase, as_of: datetime) -> Split:
 
 def days_needed(usecase: UseCase) -> int:
     """Days of history that one training takes, from the first context day to ``as_of``."""
+    if usecase.untimed:
+        return DAYS
     policy, delay = usecase.split, usecase.label.matures_after
     total = usecase.longest_window + policy.train + delay + policy.calibration + policy.test + delay
     return -(-total // DAY)

@@ -1,0 +1,51 @@
+"""Figures of a use case on a file: what a model of it is worth beside a simple one, without registering anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bentos.features import FeaturePlan
+from bentos.usecase import UseCase
+from flows.errors import SourceOptionsError
+from flows.sources import EventSource, open_source
+from flows.steps.crossfit import cross_fit
+from flows.steps.table import Known, build_fold
+from monitoring.ranking import auc_roc, average_precision
+
+Figures = dict[str, float]
+
+
+def bench_usecase(usecase: UseCase, data: Path) -> Figures:
+    """Out-of-fold figures of a use case without a time.
+
+    Returns:
+        ``auc_roc`` and ``average_precision`` of the model, ``baseline_auc_roc`` of logistic regression
+        on the same folds.
+
+    Raises:
+        SourceOptionsError: the use case has a time; train and evaluate it instead.
+    """
+    if not usecase.untimed:
+        raise SourceOptionsError(f"{usecase.name} has a time; use 'incumbent train', which measures it on later data")
+    source = source_of(usecase, data)
+    window = source.extent()
+    read = source.read(window, as_of=window.end)
+    known = Known.at(usecase, read.events, read.labels, read.revisions, window.end)
+    plan = FeaturePlan.of(usecase).with_categories(known.events)
+    rows = build_fold(usecase, plan, known, window)
+    crossed = cross_fit(usecase, plan.names, rows, usecase.training.seed)
+    return {
+        "auc_roc": _known(auc_roc(rows.y, crossed.judged.scores)),
+        "average_precision": _known(average_precision(rows.y, crossed.judged.scores)),
+        "baseline_auc_roc": _known(auc_roc(rows.y, crossed.baseline)),
+    }
+
+
+def source_of(usecase: UseCase, data: Path) -> EventSource:
+    """A file as a source: Parquet by its ending, else CSV."""
+    return open_source(usecase, "parquet" if data.suffix in (".parquet", ".pq") else "csv", path=str(data))
+
+
+def _known(figure: float | None) -> float:
+    assert figure is not None  # cross_fit refuses rows of one class
+    return figure

@@ -1,0 +1,109 @@
+"""Stratified k-fold: figures of data without a time, from scores that no row's own label touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bentos.calibration import Floats
+from bentos.model import ScoringModel
+from bentos.usecase import UseCase
+from flows.errors import TooFewRows
+from flows.steps.baseline import baseline_scores
+from flows.steps.calibrate import fit_by_policy
+from flows.steps.evaluate import Judged
+from flows.steps.fit import fit_booster, raw_scores, require_both_classes
+from flows.steps.table import Fold
+from monitoring.cost import choose_threshold
+from monitoring.gates import Evidence
+
+
+@dataclass(frozen=True, eq=False)
+class CrossFit:
+    """Every row scored by a model that was fitted on the other folds.
+
+    Attributes:
+        judged: calibrated scores and decisions; calibrator and threshold too are those of other folds.
+        baseline: scores of the logistic regression on the same folds.
+    """
+
+    judged: Judged
+    baseline: Floats
+
+
+def cross_fit(usecase: UseCase, names: tuple[str, ...], rows: Fold, seed: int) -> CrossFit:
+    """Fit and score ``[evaluation] folds`` times.
+
+    Args:
+        usecase: settings of the booster, calibration, costs.
+        names: of the features.
+        rows: every labelled row.
+        seed: of the folds and the boosters.
+
+    Raises:
+        OneClass: all labels are the same.
+        TooFewRows: a class has fewer rows than there are folds.
+    """
+    place = _places(rows.y, usecase.evaluation.folds, seed)
+    raw, baseline = np.empty(len(rows), dtype=np.float32), np.empty(len(rows), dtype=np.float64)
+    for fold in range(usecase.evaluation.folds):
+        fit, out = _part(rows, place != fold), _part(rows, place == fold)
+        booster = fit_booster(fit.features, fit.y, names, usecase.training, seed)
+        raw[place == fold] = raw_scores(booster, out.features)
+        baseline[place == fold] = baseline_scores(fit, out)
+    scores = np.empty(len(rows), dtype=np.float64)
+    for fold in range(usecase.evaluation.folds):
+        rest = place != fold
+        scores[~rest] = fit_by_policy(raw[rest], rows.y[rest], usecase.training).apply(raw[~rest])
+    flags = np.empty(len(rows), dtype=np.bool_)
+    for fold in range(usecase.evaluation.folds):
+        rest = _part(rows, place != fold)
+        days = rest.rows["day"].to_numpy()
+        prices = rest.prices(usecase)
+        chosen = choose_threshold(scores[place != fold], days, prices, usecase.capacity, y=rest.y, seed=seed)
+        flags[place == fold] = scores[place == fold] >= chosen.value
+    return CrossFit(Judged(rows, scores, flags), baseline)
+
+
+def crossed_evidence(usecase: UseCase, model: ScoringModel, label: str, rows: Fold, latency_ms: float) -> Evidence:
+    """What is known of a model's recipe: out-of-fold figures of all rows, its latency and size.
+
+    Raises:
+        OneClass, TooFewRows: as :func:`cross_fit`.
+    """
+    seed = model.metadata.seed
+    crossed = cross_fit(usecase, model.plan.names, rows, seed)
+    flags = np.zeros(len(rows), dtype=np.bool_)
+    flags[np.argsort(-crossed.baseline, kind="stable")[: int(crossed.judged.flags.sum())]] = True
+    found = crossed.judged.performance(usecase, seed)
+    return Evidence(
+        model=label,
+        metrics=found.metrics,
+        rows=len(rows),
+        positives=found.positives,
+        window=rows.window,
+        baseline=Judged(rows, crossed.baseline, flags).performance(usecase, seed).metrics,
+        latency_p99_ms=latency_ms,
+        model_mb=sum(len(data) for data in model.files.values()) / 1e6,
+        fairness=crossed.judged.fairness(usecase).checks(usecase.fairness),
+    )
+
+
+def _places(y: NDArray[np.int8], folds: int, seed: int) -> NDArray[np.intp]:
+    """The fold of each row; every fold has the same share of positives."""
+    require_both_classes(y, "cross-validation")
+    positives = int(y.sum())
+    if min(positives, len(y) - positives) < folds:
+        raise TooFewRows(f"{positives} positives of {len(y)} rows are too few for {folds} folds")
+    place = np.empty(len(y), dtype=np.intp)
+    rng = np.random.default_rng(seed)
+    # One class after the other around the folds, so that both classes and all rows are spread evenly.
+    rows = np.concatenate([rng.permutation(np.flatnonzero(y == value)) for value in (0, 1)])
+    place[rows] = np.arange(len(rows)) % folds
+    return place
+
+
+def _part(rows: Fold, inside: NDArray[np.bool_]) -> Fold:
+    return Fold(rows.name, rows.window, rows.features[inside], rows.rows[inside].reset_index(drop=True))
