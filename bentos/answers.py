@@ -23,10 +23,12 @@ def ending(threshold: float, name: str, version: str, alias: str) -> bytes:
     return b',"threshold":%b,"model":%b}' % (repr(threshold).encode(), model)
 
 
-def answer(event_id: str, score: float, decision: bool, end: bytes) -> bytes:
-    """One answer as JSON; ``end`` is from :func:`ending`, ``score`` is finite."""
+def answer(event_id: str, score: float, decision: bool, end: bytes, action: str | None = None) -> bytes:
+    """One answer as JSON; ``end`` is from :func:`ending`, ``score`` is finite, ``action`` where one is declared."""
     # repr() is the shortest text that reads back as the same float64.
     said = b"true" if decision else b"false"
+    if action is not None:
+        said = b'%b,"action":"%b"' % (said, action.encode())
     return b'{"event_id":%b,"score":%b,"decision":%b%b' % (_TEXT.encode(event_id), repr(score).encode(), said, end)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from bentos import http
+from bentos.actions import action_columns
 from bentos.client_parts import REASONS
 from bentos.http import ErrorKind
 from bentos.labels import label_columns
@@ -42,6 +43,7 @@ ERRORS: Final[dict[str, tuple[ErrorKind, ...]]] = {
     "/score/list": (http.INVALID, *_KEYS, *_ALWAYS, http.NOT_READY, http.TIMEOUT),
     "/events": _KEEPING,
     "/late": _KEEPING,
+    "/actions": (http.INVALID, *_KEYS, *_ALWAYS, http.UNPROCESSABLE, http.LOG_FULL),
     "/labels": (http.INVALID, *_KEYS, http.CONFLICT, *_ALWAYS, http.UNPROCESSABLE, http.LOG_FULL),
     "/model": (http.KEY_MISSING, http.KEY_INVALID, http.METHOD, http.BUSY, http.INTERNAL),
     "/metrics": _KEYS,
@@ -71,7 +73,8 @@ def openapi(usecase: UseCase, schema: EventSchema, version: str, max_batch: int)
         max_batch: events of one list.
     """
     event, label = schema.body_model(), body_model_of("Label", label_columns(usecase))
-    examples = _example(event), _example(label)
+    action = body_model_of("Action", action_columns(usecase))
+    examples = _example(event), _example(label), _example(action)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -83,17 +86,18 @@ def openapi(usecase: UseCase, schema: EventSchema, version: str, max_batch: int)
         # Keys are needed where the service listens to others; the empty entry is a service of this machine.
         "security": [{}, {"bearer": []}, {"apiKey": []}],
         "paths": {
-            "/score": {"post": _score(*examples)},
+            "/score": {"post": _score(*examples[:2])},
             "/score/batch": {"post": _batch("/score/batch", examples[0], max_batch)},
             "/score/list": {"post": _batch("/score/list", examples[0], max_batch)},
             "/events": {"post": _events(examples[0], max_batch)},
             "/late": {"post": _late(examples[0], max_batch)},
             "/labels": {"post": _labels(examples[1], max_batch)},
+            "/actions": {"post": _actions(examples[2], max_batch)},
             "/model": {"get": _get("What is in office, since when, and what is refused", "Model", "/model")},
             **_infrastructure(),
         },
         "components": {
-            "schemas": _schemas(event, label),
+            "schemas": _schemas(event, label, action, acts=usecase.intervention.blocks_flagged),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -102,18 +106,21 @@ def openapi(usecase: UseCase, schema: EventSchema, version: str, max_batch: int)
     }
 
 
-def _schemas(*models: type[BaseModel]) -> dict[str, Any]:
+def _schemas(*models: type[BaseModel], acts: bool = False) -> dict[str, Any]:
     number, text, boolean = {"type": "number", "minimum": 0, "maximum": 1}, {"type": "string"}, {"type": "boolean"}
     served = {"name": text, "version": text, "alias": text}
     answer = {"event_id": text, "score": number, "decision": boolean, "threshold": number, "model": _object(served)}
+    if acts:
+        answer["action"] = {"type": "string", "enum": ["block", "let_through", "explore"]}
     reasons = {"type": ["array", "null"], "items": {"type": "object"}}
     explained = {**answer, "reasons": reasons, "margin": {"type": ["object", "null"]}}
     error = _object({"code": {"type": "string", "enum": sorted({kind.code for kind in http.ERRORS})}, "message": text})
-    event, label = (model.model_json_schema() for model in models)
+    event, label, action = (model.model_json_schema() for model in models)
     report = {"event": _ref("Event"), "decision": boolean, "reason": {"type": "string", "enum": list(REASONS)}}
     return {
         "Event": event,
         "Label": label,
+        "Action": action,
         "Report": _object(report) | {"additionalProperties": False},
         "Answer": _object(explained, list(answer)),
         "RowError": _object({"event_id": text, "error": error}),
@@ -188,6 +195,17 @@ def _labels(label: dict[str, Any], max_batch: int) -> dict[str, Any]:
         "operationId": "labels",
         "requestBody": _body({"oneOf": [_ref("Label"), _list(_ref("Label"), max_batch)]}, label),
         "responses": {"200": _accepted(), **_errors("/labels")},
+    }
+
+
+def _actions(action: dict[str, Any], max_batch: int) -> dict[str, Any]:
+    return {
+        "summary": "Say what was really done with one event, or with several",
+        "description": "The latest action of an event counts; repeating one changes nothing. Estimates use it where "
+        "flagged events are blocked: a release earns a label, a block does not.",
+        "operationId": "actions",
+        "requestBody": _body({"oneOf": [_ref("Action"), _list(_ref("Action"), max_batch)]}, action),
+        "responses": {"200": _accepted(), **_errors("/actions")},
     }
 
 

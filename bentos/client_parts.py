@@ -100,6 +100,7 @@ class Answer:
         fallback: whether the client decided by itself.
         reason: why it did.
         reasons: strongest reasons, where they were asked for.
+        action: ``block``, ``let_through`` or ``explore``, where the use case declares an intervention.
     """
 
     event_id: str | None
@@ -110,6 +111,7 @@ class Answer:
     fallback: bool = False
     reason: Reason | None = None
     reasons: Sequence[Mapping[str, Any]] = ()
+    action: str | None = None
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def answer_of(found: Any) -> Answer:
     try:
         return Answer(
             found["event_id"], found["decision"], found["score"], found["threshold"], found["model"],
-            reasons=tuple(found.get("reasons") or ()),
+            reasons=tuple(found.get("reasons") or ()), action=found.get("action"),
         )  # fmt: skip
     except (AttributeError, KeyError, TypeError) as exc:
         raise _strange() from exc

@@ -18,12 +18,14 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from bentos.actions import ActionDesk
 from bentos.answers import rows
 from bentos.attendant import Attendant
 from bentos.batcher import MicroBatcher, Waiter
 from bentos.cache import ModelCache
 from bentos.event import Event
 from bentos.examiner import Examiner, Permission
+from bentos.exploration import Explorer
 from bentos.features import FeaturePlan
 from bentos.history import LogHistory
 from bentos.intake import EventDesk
@@ -36,7 +38,7 @@ from bentos.reasons import Explainer
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.schema import EventSchema
 from bentos.scoring import Answer, Scorer, machine_time_us
-from bentos.segments import spooled_records
+from bentos.segments import Record, spooled_records
 from bentos.settings import Settings
 from bentos.slot import Slot
 from bentos.spool import SpoolWriter
@@ -47,7 +49,6 @@ from monitoring import metrics
 from monitoring.durations import microseconds
 from monitoring.processload import ProcessLoad
 from monitoring.store import Store, open_store
-from monitoring.store.records import LabelRecord, ScoreRecord
 
 
 class LazyStore:
@@ -130,13 +131,19 @@ class Runtime:
         self._spool = SpoolWriter.of(self._settings, self.usecase.name)
         self._load = ProcessLoad(self._spool.folder, self._settings.spool_cap_mb << 20)
         self.scorer = Scorer(
-            self.usecase.name, self._office, self._spool, self.keeper, threshold=self.orders.threshold_of
+            self.usecase.name,
+            self._office,
+            self._spool,
+            self.keeper,
+            threshold=self.orders.threshold_of,
+            explorer=Explorer.of(self.usecase.intervention),
         )
         self.batcher: MicroBatcher[Event, bytes] = self._batcher()
         self.explainer = Explainer(self._office, self.scorer.run)
         self.events = EventDesk(self.usecase.name, self._office, self._spool, self.keeper)
         self.late = LateDesk(self.schema, self.events.take, self.max_batch)
         self.labels = LabelDesk(self.usecase, self._spool, self.max_batch, self._newest, self._said)
+        self.actions = ActionDesk(self.usecase, self._spool, self.max_batch, self._newest)
         metrics.READY.set(0)
         self.slot.start(self._settings.poll_seconds)
         self.keeper.start()
@@ -201,6 +208,10 @@ class Runtime:
     def take_labels(self, body: bytes) -> bytes:
         """See :meth:`bentos.labels.LabelDesk.take`."""
         return self.labels.take(body)
+
+    def take_actions(self, body: bytes) -> bytes:
+        """See :meth:`bentos.actions.ActionDesk.take`."""
+        return self.actions.take(body)
 
     def model_card(self) -> bytes:
         """What is in office and since when, what holds the other roles, what is refused and why."""
@@ -276,7 +287,7 @@ class Runtime:
     def _answered_since(self) -> int:
         return machine_time_us() - self._horizon_us
 
-    def _unshipped(self) -> Iterable[ScoreRecord | LabelRecord]:
+    def _unshipped(self) -> Iterable[Record]:
         return spooled_records(self._settings.spool(self.usecase.name))
 
 

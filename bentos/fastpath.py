@@ -46,6 +46,7 @@ BATCH: Final = "/score/batch"
 LIST: Final = "/score/list"
 EVENTS: Final = "/events"
 LATE: Final = "/late"
+ACTIONS: Final = "/actions"
 LABELS: Final = "/labels"
 MODEL: Final = "/model"
 METRICS: Final = "/metrics"
@@ -104,6 +105,10 @@ class Desk(Protocol):
 
     def take_labels(self, body: bytes) -> bytes:
         """Accept one label or a list of labels; returns the reply's body."""
+        ...
+
+    def take_actions(self, body: bytes) -> bytes:
+        """Accept one action or a list of actions; returns the reply's body."""
         ...
 
     def model_card(self) -> bytes:
@@ -169,6 +174,7 @@ class FrontDoor:
             EVENTS: self._events,
             LATE: self._late,
             LABELS: self._labels,
+            ACTIONS: self._actions,
             MODEL: self._model,
         }
         if shortcut is not None:
@@ -294,6 +300,9 @@ class FrontDoor:
 
     async def _labels(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
         return Reply(200, desk.take_labels(await self._body(desk, scope, receive)))
+
+    async def _actions(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        return Reply(200, desk.take_actions(await self._body(desk, scope, receive)))
 
     async def _model(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
         _only(scope, "GET")

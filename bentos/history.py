@@ -16,11 +16,11 @@ from bentos.window_state import WindowInput, WindowState
 from monitoring.digest import sha256_hex
 from monitoring.store import Store
 from monitoring.store.frames import to_us
-from monitoring.store.records import LabelRecord, ScoreRecord, StoredEvent, StoredLabel
+from monitoring.store.records import ActionRecord, LabelRecord, ScoreRecord, StoredEvent, StoredLabel
 
 _CHUNK: Final = 20_000
 _DAY_US: Final = 86_400_000_000
-SpoolRecord = ScoreRecord | LabelRecord
+SpoolRecord = ScoreRecord | LabelRecord | ActionRecord
 
 
 class LogHistory:
@@ -136,13 +136,14 @@ def _answer_of(event: StoredEvent) -> bytes | None:
     if event.origin != "live" or event.score is None or event.threshold is None or event.decision is None:
         return None
     end = ending(event.threshold, event.model or "", event.version or "", event.alias or "")
-    return answer(event.event_id, event.score, event.decision, end)
+    return answer(event.event_id, event.score, event.decision, end, event.action)
 
 
 def _as_stored(record: ScoreRecord) -> StoredEvent:
     return StoredEvent(
         record.event_id, record.event_time, record.received_at, record.origin, record.body,
         record.score, record.threshold, record.decision, record.model, record.version, record.alias,
+        record.action,
     )  # fmt: skip
 
 

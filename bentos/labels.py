@@ -137,5 +137,9 @@ class LabelDesk:
         Business time may run ahead of the machine's clock when a simulated period is replayed; then
         the newest event says what day it is.
         """
-        now, newest = self._clock(), self._newest()
-        return newest + _DAY_US if newest > now else now + _SKEW_US
+        return latest_time(self._clock(), self._newest())
+
+
+def latest_time(now_us: int, newest_us: int) -> int:
+    """Latest time at which something can have been observed, at machine time ``now_us``, given the newest event."""
+    return newest_us + _DAY_US if newest_us > now_us else now_us + _SKEW_US

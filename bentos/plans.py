@@ -46,6 +46,7 @@ def draft_plan(
         top_k=usecase.evaluation.top_k,
         segments=segments_of(usecase),
         amount=amount_of(usecase),
+        blocks_flagged=usecase.intervention.blocks_flagged,
     )
 
 

@@ -18,10 +18,11 @@ from bentos.answers import answer, ending
 from bentos.arms import Share, shares
 from bentos.errors import AnswerPending, DuplicateEvent, ModelNotReady
 from bentos.event import Event
+from bentos.exploration import Explorer
 from bentos.http import translate
 from bentos.office import Holder, Office
 from monitoring import metrics
-from monitoring.store.records import LabelRecord, PlanRecord, ScoreRecord
+from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, ScoreRecord
 
 Answer = bytes | Exception
 _UNANSWERED: Final = ModelNotReady("no model answered this event")
@@ -34,7 +35,7 @@ class Spool(Protocol):
         """Say what a plan id stands for, before the first record that carries it."""
         ...
 
-    def append(self, records: Sequence[ScoreRecord | LabelRecord]) -> None:
+    def append(self, records: Sequence[ScoreRecord | LabelRecord | ActionRecord]) -> None:
         """Write the records at once; raises :class:`~bentos.errors.SpoolFull` in strict mode."""
         ...
 
@@ -62,6 +63,7 @@ class Scorer:
         tap: hears of scored events.
         clock: machine time in microseconds.
         threshold: the threshold in force for a holder at a machine time; by default its own.
+        explorer: says what is to be done; none where the use case declares no intervention.
 
     Attributes:
         newest_us: newest event time seen, in microseconds; 0 before the first.
@@ -75,6 +77,7 @@ class Scorer:
         tap: Tap | None = None,
         clock: Callable[[], int] = machine_time_us,
         threshold: Callable[[Holder, int], float] = lambda holder, _: holder.threshold,
+        explorer: Explorer | None = None,
     ) -> None:
         self.newest_us = 0
         self._usecase = usecase
@@ -83,6 +86,7 @@ class Scorer:
         self._tap = tap
         self._clock = clock
         self._threshold = threshold
+        self._explorer = explorer
         self._logged_plan = ""
         self._tally = metrics.ScoreTally()
 
@@ -139,6 +143,7 @@ class Scorer:
         answers: list[Answer] = [_UNANSWERED] * len(events)
         records: list[ScoreRecord | None] = [None] * len(events)
         tallies: list[tuple[Holder, list[bool], list[float]]] = []
+        action, chance, explorer = None, None, self._explorer
         blob, width = np.ascontiguousarray(features, dtype="<f4").tobytes(), 4 * features.shape[1]
         for part in parts:
             holder = part.holder
@@ -151,14 +156,16 @@ class Scorer:
                 if not 0.0 <= score[place] <= 1.0:  # NaN is not between them either
                     answers[i] = holder.unscorable()
                     continue
+                if explorer is not None:
+                    action, chance = explorer.action(event.event_id, flagged[place])
                 records[i] = ScoreRecord(
                     self._usecase, event.event_id, event.time_us, now, "live", event.as_json(),
                     office.plan.fingerprint, blob[i * width : (i + 1) * width],
                     holder.ref.name, holder.ref.version, holder.alias, holder.digest,
                     raw[place], score[place], threshold, flagged[place],
-                    None, None if arms is None else arms[i], routing,
+                    chance, None if arms is None else arms[i], routing, action,
                 )  # fmt: skip
-                answers[i] = answer(event.event_id, score[place], flagged[place], end)
+                answers[i] = answer(event.event_id, score[place], flagged[place], end, action)
             tallies.append((holder, flagged, score))
         # In the order of the windows, whoever answered.
         self._log(office, [record for record in records if record is not None])

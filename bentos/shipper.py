@@ -30,7 +30,7 @@ from bentos.segments import (
 from monitoring.errors import RowRefused
 from monitoring.policies import LabelPolicy
 from monitoring.store import Accounting, Store
-from monitoring.store.records import LabelRecord, PlanRecord, ScoreRecord
+from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, ScoreRecord
 from monitoring.store.shipping import Cargo, Poison, Shipment, WriterState, account, total
 
 log = logging.getLogger("incumbent.scribe")
@@ -205,6 +205,7 @@ def _cargo(items: Sequence[Item]) -> Cargo:
         [r for r in records if isinstance(r, ScoreRecord)],
         [r for r in records if isinstance(r, LabelRecord)],
         [r for r in records if isinstance(r, PlanRecord)],
+        [r for r in records if isinstance(r, ActionRecord)],
     )
 
 

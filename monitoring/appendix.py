@@ -77,6 +77,9 @@ class PairedRows:
     days: np.ndarray
     entity: np.ndarray | None
     entities: np.ndarray | None
+    weight: np.ndarray | None = None
+    unseen: np.ndarray | None = None
+    missed: np.ndarray | None = None
 
     @classmethod
     def of(cls, paired: pd.DataFrame, prices: Prices, entity: str | None) -> PairedRows:
@@ -91,6 +94,7 @@ class PairedRows:
         return cls(
             y, kind, scores[0], scores[1], costs[0], costs[1],
             day, np.asarray(days), code, None if names is None else np.asarray(names, dtype=object),
+            *_selection(paired, prices),
         )  # fmt: skip
 
     def matched(self, flags: tuple[np.ndarray, np.ndarray]) -> PairedRows:
@@ -100,7 +104,7 @@ class PairedRows:
     @cached_property
     def kinds_by_day(self) -> np.ndarray:
         """Rows of each kind on each day: days x 32."""
-        cells = np.bincount(self.day * 32 + self.kind, minlength=len(self.days) * 32)
+        cells = np.bincount(self.day * 32 + self.kind, weights=self.weight, minlength=len(self.days) * 32)
         return cells.reshape(len(self.days), 32)
 
     def daily(self, name: str) -> np.ndarray:
@@ -117,13 +121,22 @@ class PairedRows:
 
     def by_day(self, values: np.ndarray) -> np.ndarray:
         """Daily totals."""
-        return np.bincount(self.day, weights=values, minlength=len(self.days))
+        weighted = values if self.weight is None else values * self.weight
+        return np.bincount(self.day, weights=weighted, minlength=len(self.days))
 
     def by_entity(self, values: np.ndarray) -> np.ndarray:
         """Totals of each entity; empty without an entity column."""
         if self.entity is None or self.entities is None:
             return np.empty(0)
         return np.bincount(self.entity, weights=values, minlength=len(self.entities))
+
+
+def _selection(paired: pd.DataFrame, prices: Prices) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """How many events each row stands for, how many are unseen with it, and what missing it costs."""
+    if "weight" not in paired:
+        return None, None, None
+    missed = np.where(np.isnan(prices.per_row(len(paired))), 0.0, prices.per_row(len(paired)))
+    return paired["weight"].to_numpy(dtype=float), paired["unseen"].to_numpy(dtype=float), missed
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 
 from monitoring.gates import Check, Outcome, Status, Verdict, at_most, combine_checks, enough
 from monitoring.groupsequential import boundaries, next_decision_day
-from monitoring.paired import PairedResult, bounded_mean, compare_paired
+from monitoring.paired import PairedResult, bounded_mean, compare_paired, with_series
 from monitoring.plan import ComparisonPlan
 from monitoring.policies import PromotionPolicy
+from monitoring.selective import agreed_checks, bounded_day
 from monitoring.sequential import AnytimeT, days_needed
 from monitoring.series import FrozenDay
 
@@ -61,7 +63,27 @@ def judge_plan(
         frozen=frozen, alert_rate=plan.alert_rate, segments=plan.segments, amount=plan.amount,
     )  # fmt: skip
     waited = max(0, (calendar.day_of(as_of) - plan.first_day).days)
-    return Judged(result, judge_comparison(result, policy, guards=guards, shadow_days=waited, plan_hash=plan.digest))
+    told: dict[str, Any] = {"guards": guards, "shadow_days": waited, "plan_hash": plan.digest}
+    if not result.unseen:
+        return Judged(result, judge_comparison(result, policy, **told))
+    # The figures shown are those of the bad case; what is frozen stays as it was seen.
+    bad, checks = bounded(result, policy, plan.cost_model.false_positive)
+    shown = replace(bad, series=result.series)
+    return Judged(shown, replace(judge_comparison(bad, policy, checks=checks, **told), evidence_digest=shown.digest))
+
+
+def bounded(
+    result: PairedResult, policy: PromotionPolicy, false_alarm: float
+) -> tuple[PairedResult, tuple[Check, ...]]:
+    """The comparison in the challenger's bad case, and the checks that both cases agree on (Manski bounds)."""
+    cases = [
+        with_series(result, [bounded_day(day, false_alarm, good=good) for day in result.series], policy)
+        for good in (False, True)
+    ]
+    bad, good = (comparison_checks(case, policy) for case in cases)
+    signs = {"cost_saving": [c.saving.mean for c in cases], "recall_gain": [c.recall_gain.mean for c in cases]}
+    opposed = [name for name, (low, high) in signs.items() if low is None or high is None or low <= 0.0 < high]
+    return cases[0], agreed_checks(bad, good, result.unseen, opposed)
 
 
 def judge_comparison(
@@ -71,6 +93,7 @@ def judge_comparison(
     guards: Sequence[Check] = (),
     shadow_days: int | None = None,
     plan_hash: str = "",
+    checks: Sequence[Check] | None = None,
 ) -> Verdict:
     """The verdict on a challenger.
 
@@ -80,13 +103,14 @@ def judge_comparison(
         guards: further checks that must pass (latency, slices, ...).
         shadow_days: days since the comparison began; the matured days when not given.
         plan_hash: digest of the frozen plan behind ``policy``.
+        checks: made already, instead of :func:`comparison_checks`.
 
     Raises:
         ValueError: when champion and challenger are the same version.
     """
     if result.champion == result.challenger:
         raise ValueError(f"{result.champion} cannot be compared with itself")
-    checks = (*comparison_checks(result, policy), *guards)
+    checks = (*(comparison_checks(result, policy) if checks is None else checks), *guards)
     waited = result.days if shadow_days is None else shadow_days
     outcome = _outcome(checks, result, policy, waited)
     needed = expected_days(result, policy) if outcome == "keep_watching" else None

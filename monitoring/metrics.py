@@ -44,6 +44,12 @@ LATE: Final = Counter(
     "late_reports", "Fallback decisions that clients reported, repeats counted", ["reason"], namespace=NAMESPACE
 )
 LABELS: Final = Counter("received_labels", "Labels accepted over HTTP, by source", ["source"], namespace=NAMESPACE)
+ACTIONS: Final = Counter(
+    "received_actions",
+    "Actions accepted over HTTP, by what was done and by whom",
+    ["action", "by"],
+    namespace=NAMESPACE,
+)
 LABELS_APPLIED: Final = Counter("applied_labels", "Labels fed to the window state", namespace=NAMESPACE)
 
 READY: Final = Gauge(

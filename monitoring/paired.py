@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -23,7 +23,7 @@ from monitoring.intervals import clustered_ratio, mean_interval
 from monitoring.measured import Measured, Stored
 from monitoring.policies import CostModel, PromotionPolicy
 from monitoring.sequential import AnytimeT, anytime_ratio, anytime_t
-from monitoring.series import FrozenDay, LateLabels, PairedDay, late_labels
+from monitoring.series import FrozenDay, LateLabels, PairedDay, Unseen, late_labels
 
 BESIDE_THE_DECISION = (
     "result.appendix",
@@ -57,6 +57,7 @@ class PairedResult(Stored):
         appendix: figures that are not used in the decision; none when not asked for.
         late: what became known of frozen days since they were frozen; it changes nothing above.
         method: the rule behind the bounds, ``anytime`` or ``lan_demets``.
+        unseen: blocked events whose labels nobody will learn and no draw stands for.
     """
 
     champion: str
@@ -80,6 +81,7 @@ class PairedResult(Stored):
     appendix: Appendix | None = None
     late: LateLabels = field(default_factory=LateLabels)
     method: str = "anytime"
+    unseen: float = 0.0
 
     def column(self, name: str) -> np.ndarray:
         """One figure of all days, for example ``saving`` or ``tp_b``."""
@@ -144,8 +146,8 @@ def compare_paired(
         challenger=challenger,
         as_of=as_of,
         days=len(series),
-        rows=sum(d.rows for d in series),
-        positives=int(positives.sum()),
+        rows=round(sum(d.rows for d in series)),
+        positives=round(sum(d.positives if d.seen is None else d.seen for d in series)),
         saving=bounded_mean(saving, policy),
         recall_gain=bounded_ratio(gained, positives, policy),
         false_positive_rate_rise=bounded_ratio(raised, negatives, policy),
@@ -161,10 +163,30 @@ def compare_paired(
         appendix=build_appendix(
             rows, saving, policy, top_k, repetitions, seed,
             alert_rate=alert_rate, groups=discordant_groups(paired, rows, segments, amount),
-        ) if appendix and len(paired) else None,
+        ) if appendix and len(paired) and "weight" not in paired else None,
         late=late_labels(paired, frozen),
         method=policy.method,
+        unseen=float(sum(d.unseen.total for d in series if d.unseen is not None)),
     )  # fmt: skip
+
+
+def with_series(result: PairedResult, series: Sequence[PairedDay], policy: PromotionPolicy) -> PairedResult:
+    """The same comparison on other daily totals: everything that decides is worked out again."""
+    positives = np.array([d.positives for d in series])
+    gained = np.array([d.tp_b - d.tp_a for d in series])
+    raised = np.array([d.fp_b - d.fp_a for d in series])
+    negatives = np.array([d.rows - d.positives for d in series])
+    return replace(
+        result,
+        series=tuple(series),
+        saving=bounded_mean(np.array([d.saving for d in series]), policy),
+        recall_gain=bounded_ratio(gained, positives, policy),
+        false_positive_rate_rise=bounded_ratio(raised, negatives, policy),
+        recall_champion=_share(clustered_ratio([d.tp_a for d in series], positives)),
+        recall_challenger=_share(clustered_ratio([d.tp_b for d in series], positives)),
+        cost_champion=_total([d.cost_a for d in series]),
+        cost_challenger=_total([d.cost_b for d in series]),
+    )
 
 
 def bounded_mean(values: np.ndarray, policy: PromotionPolicy) -> AnytimeT:
@@ -206,10 +228,27 @@ def _series(rows: PairedRows) -> tuple[PairedDay, ...]:
     counts = np.array([rows.daily(name) for name in masks]).T.tolist()
     money = np.array([rows.by_day(rows.cost_a), rows.by_day(rows.cost_b)]).T.tolist()
     days = [pd.Timestamp(day).date() for day in rows.days]
+    selection = _selection(rows) if rows.weight is not None else [(None, None)] * len(days)
     return tuple(
-        PairedDay(day, n, p, tp_a, tp_b, fp_a, fp_b, cost_a, cost_b)
-        for day, (n, p, tp_a, tp_b, fp_a, fp_b), (cost_a, cost_b) in zip(days, counts, money, strict=True)
+        PairedDay(day, n, p, tp_a, tp_b, fp_a, fp_b, cost_a, cost_b, seen, unseen)
+        for day, (n, p, tp_a, tp_b, fp_a, fp_b), (cost_a, cost_b), (seen, unseen) in zip(
+            days, counts, money, selection, strict=True
+        )
     )
+
+
+def _selection(rows: PairedRows) -> list[tuple[int | None, Unseen | None]]:
+    """Positives that were seen on each day, and what has no label."""
+    assert rows.weight is not None
+    assert rows.unseen is not None
+    assert rows.missed is not None
+    size = len(rows.days)
+    seen = np.bincount(rows.day, weights=rows.y & (rows.weight > 0.0), minlength=size).astype(int).tolist()
+    flags = rows.kind & 6
+    parts = [np.bincount(rows.day, weights=rows.unseen * (flags == side), minlength=size) for side in (2, 4, 6)]
+    money = [np.bincount(rows.day, weights=rows.unseen * rows.missed * (flags == k), minlength=size) for k in (2, 4)]
+    lost = np.array([*parts, *money]).T.tolist()
+    return [(s, Unseen(*one) if sum(one[:3]) else None) for s, one in zip(seen, lost, strict=True)]
 
 
 def _share(figure: Measured) -> Measured:

@@ -54,6 +54,7 @@ class ComparisonPlan(Stored):
         segments: columns by which discordant pairs are counted.
         amount: the column of money for the same.
         metrics: what decides.
+        blocks_flagged: whether flagged events are blocked, so that rows are weighted or bounded.
     """
 
     usecase: str
@@ -73,6 +74,7 @@ class ComparisonPlan(Stored):
     segments: tuple[str, ...] = ()
     amount: str | None = None
     metrics: tuple[str, ...] = DECIDING
+    blocks_flagged: bool = False
 
     @property
     def promotion_policy(self) -> PromotionPolicy:
@@ -113,5 +115,5 @@ def changes(plan: ComparisonPlan, today: ComparisonPlan) -> tuple[str, ...]:
     for part in ("promotion", "cost", "label"):
         then, now = dict(getattr(plan, part)), dict(getattr(today, part))
         found += [f"{part}.{name}" for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
-    single = ("timezone", "day_starts_at", "entity", "top_k", "segments", "amount")
+    single = ("timezone", "day_starts_at", "entity", "top_k", "segments", "amount", "blocks_flagged")
     return (*found, *(name for name in single if getattr(plan, name) != getattr(today, name)))

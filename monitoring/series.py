@@ -15,20 +15,50 @@ import pandas as pd
 
 from monitoring.measured import Stored
 
+Number = int | float
+"""A count; a sum of weights where rows stand for others."""
+
+
+@dataclass(frozen=True)
+class Unseen(Stored):
+    """Blocked events of a day whose labels nobody will learn.
+
+    Attributes:
+        a, b, both: how many only the champion, only the challenger, both flagged.
+        missed_a, missed_b: what the first two would have cost as missed positives.
+    """
+
+    a: Number
+    b: Number
+    both: Number
+    missed_a: float
+    missed_b: float
+
+    @property
+    def total(self) -> Number:
+        """All of them."""
+        return self.a + self.b + self.both
+
 
 @dataclass(frozen=True)
 class PairedDay(Stored):
-    """One matured business day. ``a`` is the champion, ``b`` the challenger; costs in the policy's currency."""
+    """One matured business day. ``a`` is the champion, ``b`` the challenger; costs in the policy's currency.
+
+    Where flagged events are blocked, rows are weighted (:mod:`monitoring.selective`): ``seen`` then counts
+    the positives whose label is really known, and ``unseen`` what has no label and nobody to stand for it.
+    """
 
     day: date
-    rows: int
-    positives: int
-    tp_a: int
-    tp_b: int
-    fp_a: int
-    fp_b: int
+    rows: Number
+    positives: Number
+    tp_a: Number
+    tp_b: Number
+    fp_a: Number
+    fp_b: Number
     cost_a: float
     cost_b: float
+    seen: int | None = None
+    unseen: Unseen | None = None
 
     @property
     def saving(self) -> float:
@@ -79,5 +109,6 @@ def late_labels(paired: pd.DataFrame, frozen: Sequence[FrozenDay]) -> LateLabels
     limit = pd.to_datetime(paired["day"].map(since), utc=True)
     inside = limit.notna()
     late = inside & (paired["observed_at"] > limit)
-    grown = int(inside.sum()) - sum(one.day.rows for one in frozen)
+    stands_for = paired["weight"][inside].sum() if "weight" in paired else inside.sum()
+    grown = round(float(stands_for - sum(one.day.rows for one in frozen)))
     return LateLabels(int(late.sum()), int((late & (paired["y"] == 1)).sum()), grown)

@@ -131,7 +131,15 @@ def compare(
     window = TimeWindow(start, max(as_of, calendar.end_of(plan.first_day)))
     wanted = {name: usecase.column(name).type for name in plan.columns}
     rows = store.log.paired(
-        usecase.name, duel.champion, duel.challenger, window, as_of, plan.label_policy, calendar, wanted
+        usecase.name,
+        duel.champion,
+        duel.challenger,
+        window,
+        as_of,
+        plan.label_policy,
+        calendar,
+        wanted,
+        plan.blocks_flagged,
     )
     frozen = store.comparisons.days(stored.id, as_of)
     rows, waiting = caught_up(rows, frozen)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from monitoring.store.actions import Actions, _SqlActions
 from monitoring.store.arms import Arms, _SqlArms
 from monitoring.store.comparisons import Comparisons, StoredComparison, _SqlComparisons
 from monitoring.store.decisions import Decision, Decisions, RoleChange, _SqlDecisions
@@ -19,6 +20,7 @@ from monitoring.store.migrate import upgrade
 from monitoring.store.orders import Orders, Pin, Standing, ThresholdOrder, _SqlOrders
 from monitoring.store.pairs import PairedCounts
 from monitoring.store.records import (
+    ActionRecord,
     AppendResult,
     LabelRecord,
     LabelResult,
@@ -55,6 +57,7 @@ class Store:
     database: Database
     comparisons: Comparisons
     arms: Arms
+    actions: Actions
 
     def close(self) -> None:
         """Close all connections."""
@@ -92,6 +95,7 @@ def open_store(url: str, busy_seconds: float = 5.0) -> Store:
         database=database,
         comparisons=_SqlComparisons(database),
         arms=_SqlArms(database),
+        actions=_SqlActions(database),
     )
 
 
@@ -102,6 +106,8 @@ def memory_store() -> Store:
 
 __all__ = [
     "Accounting",
+    "ActionRecord",
+    "Actions",
     "AppendResult",
     "Arms",
     "Comparisons",

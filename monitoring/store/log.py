@@ -91,7 +91,7 @@ class PredictionLog(Protocol):
         """What was answered in the window; only rows that carry a score.
 
         Columns: event_id, event_time, received_at, origin, model (label ``name/version``), version,
-        alias, raw_score, score, threshold, decision (bool), plan_id.
+        alias, raw_score, score, threshold, decision (bool), plan_id, action, propensity.
         """
         ...
 
@@ -132,6 +132,7 @@ class PredictionLog(Protocol):
         label: LabelPolicy,
         calendar: BusinessCalendar,
         columns: Mapping[str, str] | None = None,
+        selective: bool = False,
     ) -> pd.DataFrame:
         """Matured events that both models scored, see :func:`monitoring.store.pairs.paired`."""
         ...
@@ -179,11 +180,12 @@ class _SqlLog:
         c = predictions.c
         query = select(
             c.event_id, c.event_time, c.received_at, c.origin, c.model + "/" + c.version, c.version, c.alias,
-            c.raw_score, c.score, c.threshold, c.decision, c.plan_id,
+            c.raw_score, c.score, c.threshold, c.decision, c.plan_id, c.action, c.propensity,
         ).where(c.score.is_not(None))  # fmt: skip  # one column a line would hide the order
         with self._database.read() as connection:
             rows = fetch(connection, _in_window(query, usecase, window, as_of))
-        ids, at, received, origin, model, version, alias, raw, score, threshold, decision, plan = columns_of(rows, 12)
+        parts = columns_of(rows, 14)
+        ids, at, received, origin, model, version, alias, raw, score, threshold, decision, plan, *asked = parts
         return pd.DataFrame(
             {
                 "event_id": texts(ids),
@@ -198,6 +200,8 @@ class _SqlLog:
                 "threshold": floats(threshold),
                 "decision": np.array(decision, dtype=bool),
                 "plan_id": texts(plan),
+                "action": texts(asked[0]),
+                "propensity": floats(asked[1]),
             }
         )
 
@@ -260,10 +264,11 @@ class _SqlLog:
         label: LabelPolicy,
         calendar: BusinessCalendar,
         columns: Mapping[str, str] | None = None,
+        selective: bool = False,
     ) -> pd.DataFrame:
         with self._database.read() as connection:
             return pairs.paired(
-                connection, usecase, (champion, challenger), window, as_of, label, calendar, columns or {}
+                connection, usecase, (champion, challenger), window, as_of, label, calendar, columns or {}, selective
             )
 
 
@@ -294,9 +299,9 @@ def _in_window(query: Select[Any], usecase: str, window: TimeWindow, as_of: date
 
 
 def _stored_event(row: tuple[Any, ...]) -> StoredEvent:
-    _, event_id, at, received, origin, body, score, threshold, decision, model, version, alias = row
+    _, event_id, at, received, origin, body, score, threshold, decision, model, version, alias, action = row
     flag = None if decision is None else bool(decision)
-    return StoredEvent(event_id, at, received, origin, body, score, threshold, flag, model, version, alias)
+    return StoredEvent(event_id, at, received, origin, body, score, threshold, flag, model, version, alias, action)
 
 
 def _join_plans(

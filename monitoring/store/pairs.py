@@ -15,6 +15,8 @@ from sqlalchemy.sql.selectable import FromClause
 
 from monitoring.calendar import BusinessCalendar, TimeWindow
 from monitoring.policies import LabelPolicy
+from monitoring.selective import label_weights
+from monitoring.store.actions import latest_between
 from monitoring.store.frames import columns_of, decode_bodies, fetch, floats, texts, times, to_us
 from monitoring.store.labels import known_between
 from monitoring.store.records import split_label
@@ -60,6 +62,7 @@ def paired(
     label: LabelPolicy,
     calendar: BusinessCalendar,
     columns: Mapping[str, str],
+    selective: bool = False,
 ) -> pd.DataFrame:
     """Events of the window that have matured, that both models scored, with their label at ``as_of``.
 
@@ -76,6 +79,8 @@ def paired(
         label: maturity, meaning of an absent label, ranks of sources.
         calendar: what a day is.
         columns: further event columns, name to declared type.
+        selective: whether flagged events are blocked: adds ``weight`` and ``unseen`` behind the threshold and
+            flag columns (:func:`monitoring.selective.label_weights`), and keeps blocked events without a label.
 
     Returns:
         event_id, event_time, day (midnight without zone), score_a, threshold_a, flag_a, score_b,
@@ -84,13 +89,18 @@ def paired(
     """
     end = min(window.end, calendar.matured_until(as_of, label.matures_after))
     bounds = (to_us(window.start), to_us(end))
-    rows = fetch(connection, _query(usecase, models, bounds, bool(columns)))
-    frame = _frame(rows, calendar, columns)
+    rows = fetch(connection, _query(usecase, models, bounds, bool(columns), selective))
+    frame = _frame(rows, calendar, columns, selective)
     known = known_between(connection, usecase, to_us(as_of), label, bounds)
+    if selective:
+        done = latest_between(connection, usecase, to_us(as_of), bounds)
+        frame["really"] = frame["event_id"].map(done.set_index("event_id")["action"])
     return _label(frame, known, label)
 
 
-def _query(usecase: str, models: tuple[str, str], bounds: tuple[int, int], bodies: bool) -> Select[Any]:
+def _query(
+    usecase: str, models: tuple[str, str], bounds: tuple[int, int], bodies: bool, selective: bool = False
+) -> Select[Any]:
     p = predictions.c
     sides = [(split_label(name), shadow.alias(alias)) for name, alias in zip(models, ("a", "b"), strict=True)]
     wanted: list[ColumnElement[Any]] = [p.event_id, p.event_time]
@@ -100,6 +110,8 @@ def _query(usecase: str, models: tuple[str, str], bounds: tuple[int, int], bodie
         wanted.append(side.c.error)
     if bodies:
         wanted.append(p.body)
+    if selective:
+        wanted += [p.action, p.propensity]
     source: Any = predictions
     for (name, version), side in sides:
         source = source.outerjoin(side, _same_event(side, name, version))
@@ -114,8 +126,11 @@ def _same_event(side: FromClause, name: str, version: str) -> ColumnElement[bool
     return and_(same, side.c.model == name, side.c.version == version)
 
 
-def _frame(rows: list[tuple[Any, ...]], calendar: BusinessCalendar, columns: Mapping[str, str]) -> pd.DataFrame:
-    parts = columns_of(rows, 11 if columns else 10)
+def _frame(
+    rows: list[tuple[Any, ...]], calendar: BusinessCalendar, columns: Mapping[str, str], selective: bool = False
+) -> pd.DataFrame:
+    width = 11 if columns else 10
+    parts = columns_of(rows, width + 2 * selective)
     at = times(parts[1])
     frame = pd.DataFrame({"event_id": texts(parts[0]), "event_time": at, "day": calendar.days_of(at)})
     for side, start in (("a", 2), ("b", 6)):
@@ -128,6 +143,8 @@ def _frame(rows: list[tuple[Any, ...]], calendar: BusinessCalendar, columns: Map
     if columns:
         for name, values in decode_bodies(parts[10], columns).items():
             frame[name] = values
+    if selective:
+        frame["action"], frame["propensity"] = texts(parts[width]), floats(parts[width + 1])
     return frame
 
 
@@ -138,7 +155,13 @@ def _label(frame: pd.DataFrame, known: pd.DataFrame, label: LabelPolicy) -> pd.D
     found = place >= 0
     conflicting = found & known["conflict"].to_numpy(dtype=bool)[place] if len(known) else found
     absent_counts = label.absent_after_maturity == "negative"
+    selective = "really" in both
     keep = ~conflicting & (found | absent_counts)
+    if selective:
+        weight, unseen = label_weights(both["action"], both["propensity"], both["really"], found)
+        # A blocked event without a label is no negative.
+        keep = ~conflicting & (found | (absent_counts & (weight > 0.0)) | (unseen > 0.0))
+        both = both.drop(columns=["action", "propensity", "really"]).assign(weight=weight, unseen=unseen)
     both.insert(9, "y", np.zeros(len(both), dtype=np.int8))
     both.insert(10, "observed_at", times([None] * len(both)))
     if found.any():
@@ -153,7 +176,7 @@ def _label(frame: pd.DataFrame, known: pd.DataFrame, label: LabelPolicy) -> pd.D
         errors_a=int((no_a & frame["error_a"]).sum()),
         errors_b=int((no_b & frame["error_b"]).sum()),
         conflicting=int(conflicting.sum()),
-        unknown=int((~found & (not absent_counts)).sum()),
+        unknown=int((~keep & ~conflicting).sum()),
         behind=_behind(frame[no_b & ~frame["told_b"]]["day"]),
     )
     return result

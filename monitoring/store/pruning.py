@@ -22,6 +22,7 @@ from monitoring.store.days import DAY_US, days_with_tables
 from monitoring.store.engine import Database
 from monitoring.store.frames import fetch
 from monitoring.store.tables import (
+    actions,
     decisions,
     labels,
     operations,
@@ -36,6 +37,7 @@ TABLES: Final = {
     "predictions": (predictions, predictions.c.event_time),
     "shadow": (shadow, shadow.c.scored_at),
     "labels": (labels, labels.c.observed_at),
+    "actions": (actions, actions.c.taken_at),
     "quarantine": (quarantine, quarantine.c.stored_at),
     "reports": (reports, reports.c.as_of),
 }
@@ -154,6 +156,7 @@ def _evidence(payload: str) -> Iterator[str]:
 
 def _contents(table: str) -> list[Any]:
     names = {"predictions": ("event_id", "body", "features"), "shadow": ("event_id", "error"), "labels": ("event_id",)}
+    names |= {"actions": ("event_id",)}
     names |= {"quarantine": ("payload", "reason"), "reports": ("payload",)}
     return [TABLES[table][0].c[name] for name in names[table]]
 

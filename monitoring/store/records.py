@@ -6,12 +6,19 @@ times are microseconds since 1970 UTC. A model is named by its *label*, ``name/v
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal, get_args
 
 import msgspec
 
 Origin = Literal["live", "history", "event", "late"]
 """``live``: answered by us; ``history``: imported; ``event``: sent not to be scored; ``late``: a client's fallback."""
+
+ModelAction = Literal["block", "let_through", "explore"]
+"""What an answer asks for: ``explore`` lets a flagged event through to learn what it was."""
+RealAction = Literal["block", "let_through"]
+ActedBy = Literal["model", "rule", "analyst", "fallback"]
+ACTIONS: Final[tuple[RealAction, ...]] = get_args(RealAction)
+ACTORS: Final[tuple[ActedBy, ...]] = get_args(ActedBy)
 
 
 class ScoreRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -36,6 +43,7 @@ class ScoreRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
         arm: name of the arm that the event was assigned to, while a routing policy is in effect; ``alias``
             says which role answered, which is another one only where the arm's model failed at the event.
         routing: short digest of that policy.
+        action: what the answer asked for, where the use case declares an intervention.
     """
 
     usecase: str
@@ -57,6 +65,18 @@ class ScoreRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     propensity: float | None = None
     arm: str | None = None
     routing: str | None = None
+    action: ModelAction | None = None
+
+
+class ActionRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What was really done with an event at ``taken_at``, and by whom."""
+
+    usecase: str
+    event_id: str
+    action: RealAction
+    by: ActedBy
+    taken_at: int
+    received_at: int
 
 
 class LabelRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -107,6 +127,7 @@ class StoredEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     model: str | None
     version: str | None
     alias: str | None
+    action: str | None = None
 
 
 class StoredLabel(msgspec.Struct, array_like=True, frozen=True, gc=False):

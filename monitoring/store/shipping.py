@@ -8,7 +8,8 @@ repeats a record. What holds for each writer, and so for their sum:
 
 accepted      the highest number given
 stored        its row is in the database: new ones, ``duplicates`` (the event id was there already; an
-              answer that took the place of an unscored event is one of them), and labels
+              answer that took the place of an unscored event is one of them), labels, and actions
+              (counted as labels)
 spooled       still in a segment file
 quarantined   kept in the quarantine table with a reason, or numbers lost in a damaged file
 dropped       refused by a full spool in ``available`` mode
@@ -24,12 +25,13 @@ from sqlalchemy import Connection, insert, select, update
 
 from monitoring.errors import LeaseHeld
 from monitoring.policies import LabelPolicy
+from monitoring.store.actions import insert_actions
 from monitoring.store.days import prepare_days
 from monitoring.store.engine import Database
 from monitoring.store.frames import fetch
 from monitoring.store.intake import insert_plans, insert_scores
 from monitoring.store.labels import insert_labels
-from monitoring.store.records import LabelRecord, PlanRecord, ScoreRecord
+from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, ScoreRecord
 from monitoring.store.tables import quarantine, spool_ledger
 
 
@@ -86,9 +88,10 @@ class Cargo:
     scores: Sequence[ScoreRecord] = ()
     labels: Sequence[LabelRecord] = ()
     plans: Sequence[PlanRecord] = ()
+    actions: Sequence[ActionRecord] = ()
 
     def __len__(self) -> int:
-        return len(self.scores) + len(self.labels) + len(self.plans)
+        return len(self.scores) + len(self.labels) + len(self.plans) + len(self.actions)
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,9 @@ class _SqlLedger:
             scores = insert_scores(self._database, connection, cargo.scores)
             if cargo.labels:
                 insert_labels(self._database, connection, cargo.labels, policy)
-            counts = {"stored": scores.stored, "duplicates": scores.duplicates, "labels": len(cargo.labels)}
+            insert_actions(self._database, connection, cargo.actions)
+            said = len(cargo.labels) + len(cargo.actions)
+            counts = {"stored": scores.stored, "duplicates": scores.duplicates, "labels": said}
             return self._advance(connection, shipment, counts)
 
     def refuse(self, shipment: Shipment, poison: Poison) -> WriterState:

@@ -89,6 +89,7 @@ predictions = Table(
     _time("stored_at"),
     _optional_text("arm"),
     _optional_text("routing"),
+    _optional_text("action"),
     UniqueConstraint("usecase", "event_id"),
     CheckConstraint("origin IN ('live', 'history', 'event', 'late')", name="origin"),
     # SQLite turns NaN into NULL and PostgreSQL sorts it above every number: both are refused here.
@@ -159,6 +160,22 @@ labels = Table(
     _time("stored_at"),
     UniqueConstraint("usecase", "event_id", "source", "y", "observed_at"),
     CheckConstraint("y IN (0, 1)", name="y"),
+    sqlite_autoincrement=True,
+)
+
+actions = Table(
+    "actions",
+    metadata,
+    _row_number("action_id"),
+    _text("usecase"),
+    _text("event_id"),
+    _text("action"),
+    _text("by"),
+    _time("taken_at"),
+    _time("received_at"),
+    _time("stored_at"),
+    UniqueConstraint("usecase", "event_id", "action", "by", "taken_at"),
+    CheckConstraint("action IN ('block', 'let_through')", name="action"),
     sqlite_autoincrement=True,
 )
 

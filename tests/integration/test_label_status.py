@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from bentos.options import InterventionPolicy
 from bentos.plans import end_comparisons
 from bentos.release import promote
 from flows.cli import main
+from flows.steps.audit_replay import find_verdict, record_verdict, replay
+from flows.steps.duel import compare, renew_plan
 from flows.steps.labelstatus import label_status
-from monitoring.store import Store
+from monitoring.store import ActionRecord, Store
+from monitoring.store.frames import to_us
 from tests.integration.test_comparison_plan import Arena
 from tests.logged import at, label, scored, shadowed
 from tests.releases import harmless
@@ -101,3 +105,38 @@ def test_the_command_prints_an_empty_ledger(
     assert main(["labels", "status", "--usecase", "fraud", "--as-of", "2026-03-01", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["days"], found["total"]["parked"]) == ([], 0)
+
+
+def blocking(arena: Arena, share: float) -> Arena:
+    policy = InterventionPolicy(blocks_flagged=True, exploration_share=share)
+    arena.usecase = arena.usecase.model_copy(update={"intervention": policy})
+    renew_plan(arena.store, arena.usecase, arena.duel(0.1), at(0), actor="ann", reason="flagged events are blocked")
+    return arena
+
+
+def test_a_blocked_event_is_no_negative_and_its_verdict_replays(arena: Arena) -> None:
+    blocking(arena, 0.0)
+    blocked = 0
+    for day in range(5):
+        numbers = range(day * 40, day * 40 + 40)
+        told = {"propensity": 0.0, "action": "block", "decision": True}
+        free = {"propensity": 1.0, "action": "let_through", "decision": False}
+        stopped = [n for n in numbers if n % 4 == 0 and n % 40 < 20 + 4 * day]
+        blocked += len(stopped)
+        arena.store.log.append([scored(n, day + 0.5, **(told if n in stopped else free)) for n in numbers])
+        arena.store.shadow.append([shadowed(n, decision=n % 4 == 1) for n in numbers])
+        arena.store.labels.add([label(n, 1, day + 1) for n in numbers if n % 8 == 1], arena.usecase.label)
+    released = ActionRecord("fraud", "e00000", "let_through", "analyst", to_us(at(1)), 0)
+    assert arena.store.actions.add([released, released]) == 1
+    found = compare(arena.store, arena.usecase, arena.snapshots, arena.duel(13), at(13), "ann")
+    first = found.result.series[0]
+    assert found.result.unseen == blocked - 1  # one was released
+    assert first.unseen is not None
+    assert (first.unseen.a, first.rows) == (4, 36)
+    assert found.verdict.outcome == "keep_watching"
+    assert found.verdict.check("identification").status == "INSUFFICIENT"
+    record_verdict(arena.store, arena.usecase, found, at(13), "ann")
+    decision = find_verdict(arena.store, "fraud", found.verdict.digest)
+    assert replay(arena.store, [arena.snapshots], arena.usecase, decision).identical
+    # The frozen days hold what was seen and what was not, and judge alike later on.
+    assert arena.compare(13).verdict == found.verdict

@@ -105,7 +105,7 @@ def test_text_of_any_language_is_taken(server: Server) -> None:
 
 
 def test_a_long_body_is_refused_before_it_is_read_chunked_or_not(server: Server) -> None:
-    for path in ("/score", "/score/batch", "/score/list", "/events", "/late", "/labels"):
+    for path in ("/score", "/score/batch", "/score/list", "/events", "/late", "/labels", "/actions"):
         answer = server.post(path, b" " * (10 << 20))
         assert (answer.status_code, error_of(answer)) == (413, "too_large")
         chunks = (b" " * 65_536 for _ in range(160))
@@ -113,7 +113,7 @@ def test_a_long_body_is_refused_before_it_is_read_chunked_or_not(server: Server)
         assert (answer.status_code, error_of(answer)) == (413, "too_large")
 
 
-@pytest.mark.parametrize("path", ["/score", "/score/batch", "/score/list", "/events", "/late", "/labels"])
+@pytest.mark.parametrize("path", ["/score", "/score/batch", "/score/list", "/events", "/late", "/labels", "/actions"])
 def test_a_body_of_great_depth_is_refused_by_every_path(server: Server, path: str) -> None:
     for deep in (b"[" * 100_000 + b"]" * 100_000, b'[{"event":' * 50_000 + b"1" + b"}]" * 50_000):
         answer = server.post(path, deep)
@@ -132,7 +132,7 @@ def test_a_refused_length_needs_no_body_at_all(server: Server) -> None:
     "media_type", ["text/plain", "application/vnd.bentoml+pickle", "multipart/form-data", "text/json"]
 )
 def test_only_json_is_read(server: Server, media_type: str) -> None:
-    for path in ("/score", "/score/batch", "/score/list", "/events", "/late", "/labels"):
+    for path in ("/score", "/score/batch", "/score/list", "/events", "/late", "/labels", "/actions"):
         answer = server.post(path, body(), media_type)
         assert (answer.status_code, error_of(answer)) == (415, "unsupported_media_type")
 

@@ -30,12 +30,13 @@ def test_what_is_old_is_shown_by_day_and_then_goes_and_nothing_else(store: Store
         "predictions": [(0, 2), (1, 1)],
         "shadow": [(1, 1)],
         "labels": [(1, 1)],
+        "actions": [],
         "quarantine": [],
         "reports": [(0, 1)],
     }
     assert all(d.bytes > 0 for table in TABLES for d in old_days(store.database, "fraud", table, BEFORE))
     removed = {table: prune(store.database, "fraud", table, BEFORE) for table in TABLES}
-    assert removed == {"predictions": 3, "shadow": 1, "labels": 1, "quarantine": 0, "reports": 1}
+    assert removed == {"predictions": 3, "shadow": 1, "labels": 1, "actions": 0, "quarantine": 0, "reports": 1}
     assert numbers(store.log.answers("fraud", days(-9, 9))["event_id"]) == [4]
     assert len(store.log.answers("other", days(-9, 9))) == 1
     assert store.labels.history("fraud")["event_id"].tolist() == ["e00002"]

@@ -1,0 +1,105 @@
+"""What was really done with an event, over HTTP: checked as strictly as labels, through the same spool.
+
+The service says what is to be done; an analyst may decide otherwise, a rule may block what the model let
+through, a client may have had to decide alone. Without that an estimate takes a release for a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from bentos import http
+from bentos.http import problem
+from bentos.labels import latest_time
+from bentos.scoring import Spool, machine_time_us
+from bentos.strict_json import StrictDecoder
+from bentos.usecase import Column, UseCase
+from monitoring import metrics
+from monitoring.store.records import ACTIONS, ACTORS, ActionRecord
+
+
+def action_columns(usecase: UseCase) -> tuple[Column, ...]:
+    """The fields of an action, in the words of a use case's columns."""
+    key = usecase.column(usecase.event_id)
+    return (
+        Column(
+            name="event_id",
+            type="identifier",
+            max_length=key.max_length,
+            pan_guard=key.pan_guard,
+            description="The event that the action is about.",
+            example=key.example,
+        ),
+        Column(
+            name="action",
+            type="category",
+            categories=ACTIONS,
+            description="What was really done.",
+            example="let_through",
+        ),
+        Column(
+            name="by",
+            type="category",
+            categories=ACTORS,
+            description="Who decided: the model's answer was followed, a rule, an analyst, the client's fallback.",
+            example="analyst",
+        ),
+        Column(
+            name="taken_at",
+            type="datetime",
+            description="When it was done, ISO 8601 with an offset.",
+            example="2026-03-04T09:30:00Z",
+        ),
+    )
+
+
+class ActionDesk:
+    """Takes actions over HTTP.
+
+    Args:
+        usecase: names the log.
+        spool: where accepted actions go.
+        limit: actions of one list.
+        newest_event_us: newest event time that was scored.
+        clock: machine time in microseconds.
+    """
+
+    def __init__(
+        self,
+        usecase: UseCase,
+        spool: Spool,
+        limit: int,
+        newest_event_us: Callable[[], int],
+        clock: Callable[[], int] = machine_time_us,
+    ) -> None:
+        self._usecase = usecase.name
+        self._spool = spool
+        self._limit = limit
+        self._newest = newest_event_us
+        self._clock = clock
+        self._decoder = StrictDecoder(action_columns(usecase))
+
+    def take(self, body: bytes) -> bytes:
+        """Accept one action or a list; the answer is ``{"accepted": n, "conflicts": []}``.
+
+        The latest action of an event counts; repeating one changes nothing.
+
+        Raises:
+            EventError: a malformed action (400), nothing was kept.
+            HttpProblem: 422 for an action in the future, nothing was kept.
+            SpoolFull: nothing was kept.
+        """
+        many = body.lstrip(b" \t\r\n")[:1] == b"["
+        rows = self._decoder.many(body, self._limit) if many else [self._decoder.one(body)]
+        now = self._clock()
+        latest = latest_time(now, self._newest())
+        for at, row in enumerate(rows):
+            if row[3] > latest:
+                where = f"action {at} of the list: " if many else ""
+                raise problem(http.UNPROCESSABLE, f"{where}taken_at lies in the future")
+        self._spool.append([ActionRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in rows])
+        for row in rows:
+            metrics.ACTIONS.labels(row[1], row[2]).inc()
+        return msgspec.json.encode({"accepted": len(rows), "conflicts": []})

@@ -1,0 +1,177 @@
+"""Weights of an exploration and bounds without one."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitoring.comparison import judge_plan
+from monitoring.cost import Prices
+from monitoring.plan import ComparisonPlan, planned_options
+from monitoring.policies import CostModel, LabelPolicy, PromotionPolicy
+from monitoring.selective import bounded_day, label_weights, measure_weighted, weighted_rates
+from monitoring.series import PairedDay, Unseen
+
+FIRST = date(2026, 3, 2)
+
+
+def plan(**promotion: Any) -> ComparisonPlan:
+    policy = PromotionPolicy(min_matured_days=3, min_matured_positives=5, **promotion)
+    label = LabelPolicy(column="y", matures_after=timedelta(days=7), absent_after_maturity="negative")
+    return ComparisonPlan(
+        "fraud", "m", "m/1", "m/2", FIRST, planned_options(policy), CostModel().model_dump(mode="json"), None, None,
+        label.model_dump(mode="json"), blocks_flagged=True,
+    )  # fmt: skip
+
+
+def traffic(days: int, *, share: float | None, seed: int = 1, better: bool = True, rows: int = 2000) -> pd.DataFrame:
+    """Scores of both models with the truth; what a use case that blocks would have learnt of it.
+
+    ``share`` is let through; none blocks nothing. The challenger sees more, or less.
+    """
+    rng = np.random.default_rng(seed)
+    n = days * rows
+    y = rng.random(n) < 0.05
+    flag_a = np.where(y, rng.random(n) < 0.6, rng.random(n) < 0.02)
+    flag_b = np.where(y, rng.random(n) < (0.85 if better else 0.35), rng.random(n) < 0.02)
+    table = pd.DataFrame({
+        "event_id": [f"e{i}" for i in range(n)],
+        "day": pd.Timestamp(FIRST) + pd.to_timedelta(np.arange(n) // rows, "D"),
+        "score_a": flag_a.astype(float), "flag_a": flag_a, "score_b": flag_b.astype(float), "flag_b": flag_b,
+        "y": y.astype(np.int8), "observed_at": pd.Timestamp(FIRST, tz="UTC"),
+    })  # fmt: skip
+    if share is None:
+        return table
+    action = np.where(~flag_a, "let_through", np.where(rng.random(n) < share, "explore", "block"))
+    chance = np.where(flag_a, share, 1.0)
+    known = action != "block"
+    weight, unseen = label_weights(list(action), chance, [None] * n, known)
+    return table.assign(weight=weight, unseen=unseen, y=np.where(known, y, False).astype(np.int8))
+
+
+def judged(table: pd.DataFrame, **promotion: Any) -> Any:
+    days = table["day"].nunique()
+    as_of = datetime(2026, 3, 2, tzinfo=UTC) + timedelta(days=int(days) + 7)
+    return judge_plan(plan(**promotion), table, (), as_of=as_of, repetitions=10)
+
+
+def test_the_weighted_rates_are_those_of_the_reference() -> None:
+    y, w = [1, 1, 1, 1, 0, 1], [1, 1, 20, 20, 20, 1]
+    a, b = weighted_rates(y, [0, 0, 1, 1, 1, 0], w), weighted_rates(y, [1, 0, 1, 0, 1, 1], w)
+    assert a.recall == pytest.approx(0.930232558, abs=5e-10)
+    assert b.recall == pytest.approx(0.511627907, abs=5e-10)
+    assert a.precision == pytest.approx(0.666666667, abs=5e-10)
+    assert b.precision == pytest.approx(0.523809524, abs=5e-10)
+
+
+def test_the_measured_rates_are_the_same_ones() -> None:
+    found = measure_weighted([1, 1, 1, 1, 0, 1], [0, 0, 1, 1, 1, 0], [1, 1, 20, 20, 20, 1], Prices(100.0, 1.0))
+    assert found.value("recall") == pytest.approx(0.930232558, abs=5e-10)
+    assert found.value("precision") == pytest.approx(0.666666667, abs=5e-10)
+    assert found.value("cost") == 320.0  # three misses at 100, one alarm that stands for twenty
+
+
+def test_who_stands_for_whom() -> None:
+    cases: list[tuple[str | None, float, str | None, bool, float, float]] = [
+        ("let_through", 1.0, None, False, 1.0, 0.0),
+        ("explore", 0.02, None, True, 50.0, 0.0),
+        ("block", 0.02, None, False, 0.0, 0.0),  # the explored ones stand for it
+        ("block", 0.0, None, False, 0.0, 1.0),  # nobody does
+        ("block", 0.0, None, True, 1.0, 0.0),  # an analyst labelled it
+        ("block", 0.0, "let_through", True, 1.0, 0.0),  # released: it earned its label
+        ("block", 0.0, "let_through", False, 1.0, 0.0),  # and so its silence is one
+        ("block", 0.02, "let_through", True, 0.0, 0.0),  # released by choice, not by chance
+        ("let_through", 1.0, "block", False, 0.0, 1.0),  # a rule blocked it
+        ("explore", 0.02, "block", False, 0.0, 50.0),
+        (None, np.nan, None, False, 1.0, 0.0),  # before anything was declared
+    ]
+    action, chance, really, known, weight, unseen = zip(*cases, strict=True)
+    found = label_weights(action, chance, really, known)
+    assert found[0].tolist() == list(weight)
+    assert found[1].tolist() == list(unseen)
+
+
+def test_without_exploration_any_challenger_would_win_and_the_verdict_says_not_identified() -> None:
+    worse = judged(traffic(20, share=0.0, better=False))
+    assert worse.result.unseen > 0
+    assert worse.verdict.outcome == "keep_watching"
+    assert worse.verdict.check("identification").status == "INSUFFICIENT"
+    assert "NOT_IDENTIFIED" in worse.verdict.check("cost_saving").detail
+    assert any("NOT_IDENTIFIED" in reason for reason in worse.verdict.reasons)
+    assert judged(traffic(20, share=0.0)).verdict.outcome == "keep_watching"
+
+
+def test_what_the_blocked_events_cannot_change_is_decided_in_spite_of_them() -> None:
+    table = traffic(20, share=0.0)
+    # The challenger flags whatever the champion flags, so no blocked event is open between them.
+    table["flag_b"] |= table["flag_a"]
+    found = judged(table, max_false_positive_rate_increase=0.05)
+    assert found.result.unseen > 0
+    assert (found.verdict.outcome, found.verdict.check("identification").status) == ("promote", "PASS")
+
+
+def test_with_exploration_the_weighted_verdict_is_that_of_the_whole_truth() -> None:
+    truth, seen = judged(traffic(30, share=None)), judged(traffic(30, share=0.3))
+    assert truth.verdict.outcome == seen.verdict.outcome == "promote"
+    assert seen.result.unseen == 0
+    for name in ("saving", "recall_gain"):
+        whole, part = getattr(truth.result, name), getattr(seen.result, name)
+        assert part.low < whole.mean < part.high
+    worse = judged(traffic(30, share=0.3, better=False))
+    assert worse.verdict.outcome == "keep"
+
+
+def test_only_labels_that_were_seen_count_as_positives() -> None:
+    seen = judged(
+        traffic(10, share=0.05),
+    )
+    days = seen.result.series
+    assert seen.result.positives == sum(day.seen for day in days)
+    assert seen.result.positives < sum(day.positives for day in days)
+
+
+def test_a_stored_day_of_weights_comes_back_as_it_was() -> None:
+    day = judged(traffic(3, share=0.03)).result.series[0]
+    assert PairedDay.from_json(day.to_json()) == day
+    bare = {k: v for k, v in day.to_json().items() if k not in ("seen", "unseen")}
+    assert PairedDay.from_json(bare).unseen is None
+
+
+@given(
+    y=st.lists(st.booleans(), min_size=1, max_size=60),
+    data=st.data(),
+)
+@settings(max_examples=60)
+def test_the_truth_lies_between_the_bounds(y: list[bool], data: st.DataObject) -> None:
+    draw = lambda: np.array(data.draw(st.lists(st.booleans(), min_size=len(y), max_size=len(y))))  # noqa: E731
+    truth, a, b, hidden = np.array(y), draw(), draw(), draw()
+    hidden &= a | b
+    full, part = _day(truth, a, b, np.zeros_like(hidden)), _day(truth, a, b, hidden)
+    low, high = (bounded_day(part, 1.0, good=good) for good in (False, True))
+    assert low.saving <= full.saving <= high.saving
+    assert low.tp_b - low.tp_a <= full.tp_b - full.tp_a <= high.tp_b - high.tp_a
+    assert low.fp_b - low.fp_a >= full.fp_b - full.fp_a >= high.fp_b - high.fp_a
+    assert low.rows == full.rows == high.rows
+
+
+def _day(y: np.ndarray, a: np.ndarray, b: np.ndarray, hidden: np.ndarray) -> PairedDay:
+    """Totals of what is not hidden, a miss at 100 and an alarm at 1."""
+    k = ~hidden
+
+    def n(mask: np.ndarray) -> int:
+        return int(mask.sum())
+
+    def cost(flag: np.ndarray) -> float:
+        return 100.0 * n(k & y & ~flag) + n(k & ~y & flag)
+
+    lost = Unseen(n(hidden & a & ~b), n(hidden & b & ~a), n(hidden & a & b), 100.0 * n(hidden & a & ~b),
+                  100.0 * n(hidden & b & ~a))  # fmt: skip
+    return PairedDay(
+        FIRST, n(k), n(k & y), n(k & y & a), n(k & y & b), n(k & ~y & a), n(k & ~y & b), cost(a), cost(b), None, lost
+    )
