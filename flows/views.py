@@ -84,7 +84,7 @@ def drift_view(finding: DriftFinding, page: Path | None) -> Outcome:
     if finding.performance is not None:
         shown = finding.performance.metrics.items()
         figures += [(f"matured {name}", _interval(m)) for name, m in shown if name in _SHOWN]
-    if constant := [f.name for f in latest.features if f.status == "constant"]:
+    if constant := [f.name for f in latest.features if f.status == "constant" and f.raises]:
         figures += [("warning, constant", ", ".join(constant))]
     if finding.skew is not None:
         figures += [("feature skew", finding.skew.share)]

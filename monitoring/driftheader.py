@@ -40,7 +40,7 @@ def header_of(
     sections: Sequence[str] = (),
 ) -> str:
     """Our own verdict, and why Evidently's figures may say otherwise."""
-    parts = ['<main class="incumbent">', f"<h1>{escape(title)}</h1>"]
+    parts = ['<main class="incumbent" style="max-width:84rem">', f"<h1>{escape(title)}</h1>"]
     parts.append(f'<p class="outcome">{_verdict(report, alarm)}</p>')
     if report is not None and report.features:
         parts.append(_table(report, values))
@@ -74,22 +74,26 @@ def _table(report: DriftReport, values: Mapping[str, float]) -> str:
         rows.append(_row(report.score, None))
     head = (
         "feature", "band", "importance", "PSI", "above chance", "adjusted p", "KS", "missing", "unseen",
-        "Evidently's PSI", "",
+        "Evidently's PSI",
     )  # fmt: skip
     note = '<p class="note">First what drifts most, weighted with what the model leans on.</p>'
-    return table(head, rows, numeric=range(2, 10), classed=1) + note
+    reasons = [
+        f"<li>{escape(f.name)}: {f.band} here, {_theirs(values[f.name])} there: {escape(_why(f, values[f.name]))}</li>"
+        for f in report.ranked
+        if f.name in values and bands_differ(f, values[f.name])
+    ]
+    differ = f"<p>Evidently's band is another for:</p><ul>{''.join(reasons)}</ul>" if reasons else ""
+    return table(head, rows, numeric=range(2, 10), classed=1) + note + differ
 
 
 def _row(f: FeatureDrift, theirs: float | None) -> tuple[str, ...]:
-    name = f.name if f.raises else f"{f.name} (calendar: raises nothing)"
-    note = "" if theirs is None or not bands_differ(f, theirs) else f"{_theirs(theirs)} there: {_why(f, theirs)}"
-    if f.status == "constant":
-        note = f"constant. {note}".strip()
+    remarks = [*(["constant"] if f.status == "constant" else []), *([] if f.raises else ["calendar: raises nothing"])]
+    name = f"{f.name} ({', '.join(remarks)})" if remarks else f.name
     importance = "–" if f.importance is None else f"{f.importance:.1%}"
     unseen = "–" if f.unseen_share is None else f"{f.unseen_share:.1%}"
     return (
         name, f.band, importance, number(f.psi), number(f.excess), number(f.adjusted_p), number(f.ks),
-        f"{f.missing_share or 0.0:.1%}", unseen, number(theirs), note,
+        f"{f.missing_share or 0.0:.1%}", unseen, number(theirs),
     )  # fmt: skip
 
 

@@ -127,7 +127,7 @@ def test_the_page_says_for_each_feature_why_evidently_s_band_is_another(tmp_path
     )  # fmt: skip
     html = info.path.read_text(encoding="utf-8")
     assert set(info.disagree) == {"amount", "delay"}
-    assert "none there: missing values went from 0.0% to 50.0%, and Evidently leaves them out" in html
+    assert "severe here, none there: missing values went from 0.0% to 50.0%, and Evidently leaves them out" in html
     assert "its bins of equal width over both samples put most rows into few bins" in html
     assert "A part of ours" in html
     assert html.index(">delay<") < html.index(">amount<"), "the more important drift is first"
