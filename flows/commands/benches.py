@@ -61,11 +61,6 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     alarms.add_argument("--checks", type=int, default=1, metavar="N", help="days that Evidently itself looks at (1)")
     alarms.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers of a page")
     common_arguments(alarms)
-    drift = names.add_parser("drift", help="a window against the frozen reference, beside Evidently's preset")
-    drift.add_argument("--rows", type=int, default=1_000_000, metavar="N", help="rows of the window (1,000,000)")
-    drift.add_argument("--columns", type=int, default=20, metavar="N", help="features (20)")
-    drift.add_argument("--reference", type=int, default=100_000, metavar="N", help="reference rows (100,000)")
-    common_arguments(drift)
     for parser_of_one in (handbook, features):
         parser_of_one.add_argument("--data", type=Path, metavar="FILE", help=f"{TRANSACTIONS} of the handbook")
         common_arguments(parser_of_one)
@@ -164,18 +159,6 @@ def _alarms(args: argparse.Namespace) -> Reply:
         except (OSError, ValueError) as exc:
             raise UsageRefused(str(exc)) from exc
     return Reply(found, table_of(found))
-
-
-def _drift(args: argparse.Namespace) -> Reply:
-    """Needs no home: the frames are made."""
-    from flows.bench.drift import bench_drift
-    from flows.progress import progress
-
-    if min(args.rows, args.columns, args.reference) < 1:
-        raise UsageRefused("bench drift needs at least one row, one column and one reference row")
-    with contextlib.redirect_stdout(sys.stderr), progress("bench drift") as bar:
-        found = bench_drift(args.rows, args.columns, args.reference, told=bar.tell).to_json()
-    return Reply(found, table(list(found.items())))
 
 
 def _windows(args: argparse.Namespace, home: Home) -> Reply:
