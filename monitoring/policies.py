@@ -155,6 +155,8 @@ class DriftPolicy(Policy):
     """Population stability index above its null expectation that is severe."""
     ks_warning: Positive = 0.1
     """Kolmogorov-Smirnov distance that warns."""
+    psi_clear: Positive = 0.07
+    """An alarm that was raised stands until nothing shifts by this much (PSI above its null expectation)."""
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
     """Level of the Benjamini-Hochberg control over features."""
     window: Duration = Field(default=parse_duration("1d"), validate_default=True)

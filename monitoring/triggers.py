@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -35,6 +36,69 @@ class RetrainInputs:
     recall_loss: Measured | None = None
     retrainings: tuple[datetime, ...] = ()
     in_flight: bool = False
+
+
+@dataclass(frozen=True)
+class DriftDay:
+    """What one drift check said.
+
+    Attributes:
+        as_of: business time of the check.
+        band: of its alarm; ``None`` when there were too few rows to say.
+        score_moved: whether the score was part of the alarm.
+        features: names that drifted.
+        size: the largest shift of its newest window, PSI above its null expectation.
+    """
+
+    as_of: datetime
+    band: str | None
+    score_moved: bool = False
+    features: tuple[str, ...] = ()
+    size: float = 0.0
+
+
+@dataclass(frozen=True)
+class StandingAlarm:
+    """An alarm that was raised and has not cleared.
+
+    Attributes:
+        since: business time of the check that raised it.
+        severe: whether it was severe at any check since.
+        score_moved: whether a severe check had a moved score.
+        features: names of the newest check that named any.
+    """
+
+    since: datetime
+    severe: bool
+    score_moved: bool
+    features: tuple[str, ...]
+
+
+def standing_alarm(days: Sequence[DriftDay], clear: float) -> StandingAlarm | None:
+    """Raise at the alarm's own level, clear below a lower one (a Schmitt trigger).
+
+    Without the gap an effect that moves about the trigger would raise and clear every few days. A check
+    with too few rows neither raises nor clears.
+
+    Args:
+        days: drift checks against one reference, oldest first.
+        clear: size below which a calm check ends the alarm.
+    """
+    alarm: StandingAlarm | None = None
+    for day in days:
+        if day.band in ("warning", "severe"):
+            alarm = _raise(alarm, day)
+        elif day.band is not None and day.size < clear:
+            alarm = None
+    return alarm
+
+
+def _raise(alarm: StandingAlarm | None, day: DriftDay) -> StandingAlarm:
+    severe = day.band == "severe"
+    if alarm is None:
+        return StandingAlarm(day.as_of, severe, severe and day.score_moved, day.features)
+    moved = alarm.score_moved or (severe and day.score_moved)
+    return StandingAlarm(alarm.since, alarm.severe or severe, moved, day.features or alarm.features)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from monitoring.calendar import TimeWindow
 from monitoring.intervals import newcombe
 from monitoring.measured import Measured
 from monitoring.policies import DriftPolicy
-from monitoring.triggers import RetrainDecision, RetrainInputs, should_retrain
+from monitoring.triggers import DriftDay, RetrainDecision, RetrainInputs, should_retrain, standing_alarm
 
 if TYPE_CHECKING:
     from bentos.model import ScoringModel
@@ -70,13 +70,14 @@ def retraining_due(
     """
     reports = [r for r in store.reports.list(usecase.name, "drift") if r.as_of <= as_of]
     trained_until = None if model is None else datetime.fromisoformat(model.metadata.training_end)
-    alarm = reports[-1].payload["alarm"] if reports else {}
+    # An alarm against the reference of an earlier champion says nothing about this one.
+    alarm = standing_alarm([_day(r) for r in reports if r.model == label], _clear(usecase.drift))
     inputs = RetrainInputs(
         trained_until=trained_until,
         new_rows=0 if trained_until is None else _new_rows(store, usecase, trained_until, as_of),
-        drift_severe=alarm.get("band") == "severe",
-        score_moved=bool(alarm.get("score_moved")),
-        drifted=tuple(alarm.get("features", ())),
+        drift_severe=alarm is not None and alarm.severe,
+        score_moved=alarm is not None and alarm.score_moved,
+        drifted=() if alarm is None else alarm.features,
         recall_loss=_recall_loss(store, usecase, label, reports, as_of),
         retrainings=tuple(r.as_of for r in store.reports.list(usecase.name, "retraining") if r.outcome == "retrain"),
         in_flight=any(store.decisions.role_at(name, role, as_of) for role in ("challenger", "candidate")),
@@ -106,17 +107,27 @@ def _wait_for_the_change(
 
 
 def _raised_since(reports: list[Report], policy: DriftPolicy) -> datetime | None:
-    """When the latest unbroken run of alarms began, against whichever model.
+    """When the latest run of alarms began, against whichever model; it lasts until the shift clears.
 
     An alarm needs several windows that agree, so the change is at least that much older than the
     first of them.
     """
-    since = None
-    for report in reversed(reports):
-        if report.outcome not in ("warning", "severe"):
-            break
-        since = report.as_of - policy.windows_needed * policy.window
-    return since
+    alarm = standing_alarm([_day(r) for r in reports], _clear(policy))
+    return None if alarm is None else alarm.since - policy.windows_needed * policy.window
+
+
+def _clear(policy: DriftPolicy) -> float:
+    """A file that lowers the trigger alone must not have it below the clear level."""
+    return min(policy.psi_clear, policy.psi_warning)
+
+
+def _day(report: Report) -> DriftDay:
+    """The stored drift check in the form of the trigger."""
+    alarm, windows = report.payload["alarm"], report.payload.get("reports", [])
+    newest = windows[-1] if windows else {}
+    shifts = [f for f in newest.get("features", ()) if f["raises"]] + [f for f in (newest.get("score"),) if f]
+    size = max((f["excess"] or 0.0 for f in shifts), default=0.0)
+    return DriftDay(report.as_of, alarm["band"], bool(alarm["score_moved"]), tuple(alarm["features"]), size)
 
 
 def _new_rows(store: Store, usecase: UseCase, trained_until: datetime, as_of: datetime) -> int:

@@ -92,3 +92,24 @@ def test_the_cooldown_counts_from_the_last_retraining(store: Store) -> None:
     store.reports.add(Report("fraud", "retraining", at(38), "retrain", {}, "dev-fraud/1"))
     assert "cooldown" in ask(store, at(40)).reason
     assert ask(store, at(46)).due
+
+
+def test_an_alarm_against_an_earlier_champion_is_no_reason_to_replace_this_one(store: Store) -> None:
+    for day in range(5, 60):
+        alarm(store, day, "severe")
+    assert "severe drift" in ask(store, at(59)).reason
+    young: Any = SimpleNamespace(metadata=SimpleNamespace(training_end=at(50).isoformat()))
+    found = retraining_due(store, FRAUD, "dev-fraud", at(59), "dev-fraud/2", young)
+    assert found.outcome == "no"
+
+
+def test_a_shift_that_has_not_cleared_keeps_the_alarm(store: Store) -> None:
+    alarm(store, 5, "severe")
+    shift = {"name": "amount", "raises": True, "excess": 0.08}
+    calm = {"alarm": {"band": "none", "score_moved": False, "features": []}, "performance": None}
+    store.reports.add(
+        Report(
+            "fraud", "drift", at(6), "none", calm | {"reports": [{"features": [shift], "score": None}]}, "dev-fraud/1"
+        )
+    )
+    assert ask(store, at(6)).change_since == at(3)

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.measured import Measured
 from monitoring.policies import RetrainPolicy
-from monitoring.triggers import RetrainDecision, RetrainInputs, should_retrain
+from monitoring.triggers import DriftDay, RetrainDecision, RetrainInputs, should_retrain, standing_alarm
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 POLICY = RetrainPolicy()
@@ -110,3 +111,35 @@ def test_a_retraining_always_has_a_reason_and_respects_the_cooldown(
         assert not flight
         assert all(NOW - t >= POLICY.cooldown for t in inputs.retrainings)
         assert sum(1 for d in past if d < 30) < POLICY.max_per_month
+
+
+def check(day: int, band: str | None, size: float, score_moved: bool = True) -> DriftDay:
+    return DriftDay(NOW + timedelta(days=day), band, score_moved, ("amount",) if band != "none" else (), size)
+
+
+def test_an_alarm_stands_between_its_clear_level_and_its_trigger() -> None:
+    days = [check(0, "severe", 0.3), check(1, "none", 0.08), check(2, None, 0.0), check(3, "none", 0.09)]
+    alarm = standing_alarm(days, 0.07)
+    assert alarm is not None
+    assert (alarm.since, alarm.severe, alarm.score_moved, alarm.features) == (NOW, True, True, ("amount",))
+    assert standing_alarm([*days, check(4, "none", 0.069)], 0.07) is None
+
+
+def test_a_shift_below_its_trigger_raises_no_alarm_by_itself() -> None:
+    assert standing_alarm([check(day, "none", 0.09) for day in range(5)], 0.07) is None
+
+
+def test_an_alarm_that_cleared_begins_anew() -> None:
+    days = [check(0, "severe", 0.3), check(1, "none", 0.0), check(2, "warning", 0.12)]
+    alarm = standing_alarm(days, 0.07)
+    assert alarm is not None
+    assert (alarm.since, alarm.severe) == (NOW + timedelta(days=2), False)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["none", "warning", "severe", None]), st.floats(0.0, 1.0)), max_size=30))
+def test_hysteresis_changes_its_mind_no_more_often_than_the_bare_trigger(seen: list[tuple[str | None, float]]) -> None:
+    days = [check(n, band, size) for n, (band, size) in enumerate(seen)]
+    held = [standing_alarm(days[: n + 1], 0.07) is not None for n in range(len(days))]
+    bare = [d.band in ("warning", "severe") for d in days]
+    assert all(h or not b for h, b in zip(held, bare, strict=True))
+    assert sum(a != b for a, b in pairwise(held)) <= sum(a != b for a, b in pairwise(bare))
