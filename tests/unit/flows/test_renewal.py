@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from bentos.usecase import load_usecase
+from bentos.usecase import UseCase, load_usecase
 from flows.steps.renewal import Renewal, retraining_due
 from monitoring.store import Report, RoleChange, Store, memory_store
 from tests.logged import at
@@ -113,3 +114,64 @@ def test_a_shift_that_has_not_cleared_keeps_the_alarm(store: Store) -> None:
         )
     )
     assert ask(store, at(6)).change_since == at(3)
+
+
+SLOW = FRAUD.model_copy(update={"label": FRAUD.label.model_copy(update={"matures_after": timedelta(days=45)})})
+
+
+def live_on(store: Store, usecase: UseCase, last: int, every: int) -> tuple[list[int], list[int]]:
+    """Lasting severe drift, a question each ``every`` days: days of retrainings and of verdicts.
+
+    A retraining appoints a challenger. Its verdict needs the policy's matured days, as in life, and puts
+    it in office; the drift is raised against that one too.
+    """
+    trained, verdicts, office, appointed = [], [], 1, None
+    need = usecase.label.matures_after + timedelta(days=usecase.promotion.min_matured_days)
+    fold = at(-10)
+    for day in range(last):
+        if appointed is not None and at(day) - at(appointed) >= need:
+            office, appointed = office + 1, None
+            changes = [RoleChange("dev-fraud", "champion", str(office)), RoleChange("dev-fraud", "challenger", None)]
+            store.decisions.append("fraud", "promotion", {}, "test", at(day), changes)
+            verdicts.append(day)
+        label = f"dev-fraud/{office}"
+        payload = {"alarm": {"band": "severe", "score_moved": True, "features": ["amount"]}, "performance": None}
+        store.reports.add(Report("fraud", "drift", at(day), "severe", payload, label))
+        if day % every:
+            continue
+        model: Any = SimpleNamespace(metadata=SimpleNamespace(training_end=fold.isoformat()))
+        if retraining_due(store, usecase, "dev-fraud", at(day), label, model).due:
+            assert appointed is None
+            store.reports.add(Report("fraud", "retraining", at(day), "retrain", {}, label))
+            challenger = RoleChange("dev-fraud", "challenger", str(office + 1), "c" * 64)
+            store.decisions.append("fraud", "appointment", {}, "test", at(day), [challenger])
+            trained.append(day)
+            appointed, fold = day, at(day) - usecase.label.matures_after
+    return trained, verdicts
+
+
+def test_labels_of_45_days_and_a_question_each_week_still_reach_a_verdict(store: Store) -> None:
+    trained, verdicts = live_on(store, SLOW, last=330, every=7)
+    assert len(verdicts) >= 2
+    # Every retraining but perhaps the last got its verdict before the next began.
+    assert all(verdict <= later for verdict, later in zip(verdicts, trained[1:], strict=False))
+    assert all(b - a >= 45 for a, b in pairwise(trained))
+
+
+def test_lasting_drift_trains_again_and_again_but_never_over_a_comparison(store: Store) -> None:
+    trained, verdicts = live_on(store, FRAUD, last=150, every=1)
+    assert len(verdicts) >= 3
+    assert len(trained) - len(verdicts) in (0, 1)
+    assert all(b - a >= 7 + 14 for a, b in pairwise(trained))
+
+
+def test_a_storm_of_questions_trains_once_in_a_cooldown(store: Store) -> None:
+    for day in range(5, 60):
+        alarm(store, day, "severe")
+    yes = 0
+    for minute in range(50):
+        now = at(58) + timedelta(minutes=minute)
+        if ask(store, now).due:
+            store.reports.add(Report("fraud", "retraining", now, "retrain", {}, "dev-fraud/1"))
+            yes += 1
+    assert yes == 1
