@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("replays", "send a window of a source through a running service, in order"),
     "data": ("dataversions", "versions of the training data: list, show, diff, restore"),
     "lineage": ("lineages", "from a version to data, code, parameters and decisions, and back"),
+    "feast": ("feasts", "the window features as a Feast repository"),
     "windows": ("data", "import history, so that windows start warm"),
     "drift": ("decisions", "compare a window with the champion's reference"),
     "compare": ("decisions", "compare challenger and champion on matured traffic"),
