@@ -109,8 +109,10 @@ def _why(f: FeatureDrift, theirs: float) -> str:
         if excess < 0.1 and (f.ks or 0.0) >= 0.1:
             return "here the Kolmogorov-Smirnov distance warns"
         return "its bins of equal width over both samples put most rows into few bins, and the shift lies inside them"
+    if not f.raises or f.status == "constant":
+        return "ours is compared with the same weekdays of the reference, its with all of them"
     if (f.p or 0.0) >= 0.05:
-        return "at this number of rows chance gives as much"
+        return "in the frozen bins the shift is no more than chance gives at this number of rows"
     if f.band == "none" and f.psi is not None and f.psi - excess > excess:
         return "most of it is what chance gives at this number of rows"
     return "its bins are drawn anew over both samples, and counts in thin bins at the ends weigh much"
