@@ -42,6 +42,7 @@ from bentos.options import (
     SplitPolicy,
     TrainingPolicy,
 )
+from bentos.snapshots import SnapshotPolicy
 from bentos.usecase_problems import explain, not_finite, problems
 from monitoring.calendar import BusinessCalendar
 from monitoring.policies import (
@@ -121,6 +122,7 @@ class UseCase(Policy):
     fairness: FairnessPolicy = FairnessPolicy()
     incumbent: ExternalIncumbent | None = None
     privacy: PrivacyPolicy = PrivacyPolicy()
+    snapshot: SnapshotPolicy | None = None
     intervention: InterventionPolicy = InterventionPolicy()
 
     @field_validator("timezone")

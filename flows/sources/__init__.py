@@ -44,6 +44,10 @@ def open_source(
         from flows.sources.simulator import SimulatorSource
 
         return SimulatorSource(usecase, options.simulator)
+    if usecase.snapshot is not None and options.kind in ("csv", "parquet"):
+        from flows.sources.derived import DerivedSource
+
+        return DerivedSource(usecase, options.kind, _needed(options, "path"))
     if options.kind == "csv":
         from flows.sources.csv import CsvSource
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 from bentos.features import FeaturePlan
 from bentos.usecase import UseCase
 from flows.errors import SourceOptionsError
 from flows.sources import EventSource, open_source
-from flows.steps.crossfit import cross_fit
+from flows.steps.crossfit import cross_fit, part
+from flows.steps.fit import fit_booster, raw_scores
 from flows.steps.table import Known, build_fold
 from monitoring.ranking import auc_roc, average_precision
 
@@ -16,15 +18,17 @@ Figures = dict[str, float]
 
 
 def bench_usecase(usecase: UseCase, data: Path) -> Figures:
-    """Out-of-fold figures of a use case without a time.
+    """Out-of-fold figures of a use case without a time; of snapshots, figures on the newest matured one.
 
     Returns:
         ``auc_roc`` and ``average_precision`` of the model, ``baseline_auc_roc`` of logistic regression
-        on the same folds.
+        on the same folds (of snapshots: of the declared measure alone).
 
     Raises:
         SourceOptionsError: the use case has a time; train and evaluate it instead.
     """
+    if usecase.snapshot is not None:
+        return _snapshots(usecase, data)[0]
     if not usecase.untimed:
         raise SourceOptionsError(f"{usecase.name} has a time; use 'incumbent train', which measures it on later data")
     source = source_of(usecase, data)
@@ -39,6 +43,36 @@ def bench_usecase(usecase: UseCase, data: Path) -> Figures:
         "average_precision": _known(average_precision(rows.y, crossed.judged.scores)),
         "baseline_auc_roc": _known(auc_roc(rows.y, crossed.baseline)),
     }
+
+
+def snapshot_days(usecase: UseCase, data: Path) -> tuple[list[date], date]:
+    """The snapshots that train, matured at the moment of the tested one, and the tested one."""
+    return _snapshots(usecase, data)[1]
+
+
+def _snapshots(usecase: UseCase, data: Path) -> tuple[Figures, tuple[list[date], date]]:
+    assert usecase.snapshot is not None
+    source = source_of(usecase, data)
+    window = source.extent()
+    # The label of the last snapshots comes after them.
+    as_of = window.end + 2 * usecase.label.matures_after
+    read = source.read(window, as_of=as_of)
+    known = Known.at(usecase, read.events, read.labels, read.revisions, as_of)
+    plan = FeaturePlan.of(usecase).with_categories(known.events)
+    rows = build_fold(usecase, plan, known, window)
+    times = rows.rows["event_time"]
+    moment = times.max()
+    matured = (times + usecase.snapshot.label.no_event_within <= moment).to_numpy()
+    fit, test = part(rows, matured), part(rows, (times == moment).to_numpy())
+    booster = fit_booster(fit.features, fit.y, plan.names, usecase.training, usecase.training.seed)
+    scores = raw_scores(booster, test.features)
+    alone = test.features[:, plan.names.index(usecase.snapshot.baseline)]
+    figures = {
+        "auc_roc": _known(auc_roc(test.y, scores)),
+        "average_precision": _known(average_precision(test.y, scores)),
+        "baseline_auc_roc": _known(auc_roc(test.y, alone)),
+    }
+    return figures, (sorted(times[matured].dt.date.unique()), moment.date())
 
 
 def source_of(usecase: UseCase, data: Path) -> EventSource:

@@ -49,7 +49,7 @@ def cross_fit(usecase: UseCase, names: tuple[str, ...], rows: Fold, seed: int) -
     place = _places(rows.y, usecase.evaluation.folds, seed)
     raw, baseline = np.empty(len(rows), dtype=np.float32), np.empty(len(rows), dtype=np.float64)
     for fold in range(usecase.evaluation.folds):
-        fit, out = _part(rows, place != fold), _part(rows, place == fold)
+        fit, out = part(rows, place != fold), part(rows, place == fold)
         booster = fit_booster(fit.features, fit.y, names, usecase.training, seed)
         raw[place == fold] = raw_scores(booster, out.features)
         baseline[place == fold] = baseline_scores(fit, out)
@@ -59,7 +59,7 @@ def cross_fit(usecase: UseCase, names: tuple[str, ...], rows: Fold, seed: int) -
         scores[~rest] = fit_by_policy(raw[rest], rows.y[rest], usecase.training).apply(raw[~rest])
     flags = np.empty(len(rows), dtype=np.bool_)
     for fold in range(usecase.evaluation.folds):
-        rest = _part(rows, place != fold)
+        rest = part(rows, place != fold)
         days = rest.rows["day"].to_numpy()
         prices = rest.prices(usecase)
         chosen = choose_threshold(scores[place != fold], days, prices, usecase.capacity, y=rest.y, seed=seed)
@@ -105,5 +105,6 @@ def _places(y: NDArray[np.int8], folds: int, seed: int) -> NDArray[np.intp]:
     return place
 
 
-def _part(rows: Fold, inside: NDArray[np.bool_]) -> Fold:
+def part(rows: Fold, inside: NDArray[np.bool_]) -> Fold:
+    """Some rows of a fold."""
     return Fold(rows.name, rows.window, rows.features[inside], rows.rows[inside].reset_index(drop=True))
