@@ -3,13 +3,32 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home
+from flows.commands.common import (
+    Reply,
+    UsageRefused,
+    common_arguments,
+    enter_home,
+    instant,
+    source_arguments,
+    table,
+)
+
+if TYPE_CHECKING:
+    from flows.house import House
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    common_arguments(parser)
+    common_arguments(parser, as_of=True)
+    parser.add_argument(
+        "action", nargs="?", choices=("show", "refit"),
+        help="show calibrator, threshold and cost curve; or fit both again from matured data, as a new version",
+    )  # fmt: skip
+    parser.add_argument("--refit", action="store_true", help="the same as `refit`")
+    parser.add_argument("--version", metavar="N", help="the version meant; the champion by default")
+    source_arguments(parser)
     parser.add_argument("--set", type=float, dest="value", metavar="X", help="flag calibrated scores from X on")
     parser.add_argument("--until", metavar="T", help="ISO time with a zone, or a duration such as 4h; then it ends")
     parser.add_argument("--lift", action="store_true", help="end the order now; one key is enough")
@@ -27,6 +46,10 @@ def run(args: argparse.Namespace) -> Reply:
     from flows.house import machine_now, open_house
 
     house = open_house(args.usecase)
+    if args.refit or args.action == "refit":
+        return _refit(house, args)
+    if args.action == "show":
+        return _show(house, args)
     if args.value is None and not args.lift:
         order = house.store.orders.standing(house.model).threshold
         if order is None or order.until <= machine_now():
@@ -41,3 +64,68 @@ def run(args: argparse.Namespace) -> Reply:
         until=args.until, lift=args.lift, reason=args.reason, files=args.key_file, actor=house.actor,
     )  # fmt: skip
     return Reply(made, f"{made['kind']} for version {made['version']}; decision {made['decision']}")
+
+
+def _refit(house: House, args: argparse.Namespace) -> Reply:
+    from flows.progress import progress
+    from flows.sources import open_source
+    from flows.steps.gate import seat
+    from flows.steps.reading import read_history
+    from flows.steps.refit import refit_threshold
+
+    ref = house.version(args.version, ("champion",))
+    place = {"path": args.path, "url": args.url, "table": args.table}
+    source = open_source(house.usecase, args.source or "log", store=house.store, **place)
+    with progress("refit"):
+        history = read_history(source, house.usecase, instant(args.as_of, house.usecase))
+        made = refit_threshold(
+            house.usecase, ref, house.load(ref), history.read, history.as_of,
+            registry=house.registry, snapshots=house.snapshots,
+        )  # fmt: skip
+        seated = seat(
+            house.usecase, house.settings, house.registry, house.store, made.ref, made.found.verdict,
+            actor=house.actor, now=history.as_of,
+        )  # fmt: skip
+    about = made.model.metadata
+    data = {
+        "parent": ref.label, "version": None if made.ref is None else made.ref.label, "role": seated.role,
+        "semantic_version": about.semantic_version, "threshold": made.model.threshold.to_json(),
+        "calibrator": made.model.calibrator.to_json(), "reason": seated.reason, "run_id": made.run_id,
+        "verdict": made.found.verdict.to_json(),
+    }  # fmt: skip
+    cut = made.model.threshold
+    text = f"{data['version'] or 'nothing was registered'}: threshold {cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g})"
+    return Reply(data, f"{text}; {seated.reason}", 0 if made.ref is not None else 1)
+
+
+def _show(house: House, args: argparse.Namespace) -> Reply:
+    from flows.house import business_time
+    from flows.steps.watching import matured_rows, with_cost_column_of
+    from monitoring.cost import cost_curve, prices_of
+
+    ref = house.version(args.version, ("champion",))
+    model = house.load(ref)
+    as_of = business_time(instant(args.as_of, house.usecase))
+    rows = with_cost_column_of(house.store, house.usecase, matured_rows(house.store, house.usecase, as_of, 28))
+    rows = rows[rows["model"] == ref.label] if len(rows) else rows
+    curve = None
+    if len(rows):
+        curve = cost_curve(rows["y"], rows["score"], prices_of(house.usecase.cost, rows), points=25)
+    cut = model.threshold
+    data = {
+        "version": ref.label, "threshold": cut.to_json(), "calibrator": model.calibrator.to_json(),
+        "currency": house.usecase.cost.currency, "rows": len(rows),
+        "curve": None if curve is None else {
+            name: list(getattr(curve, name)) for name in ("threshold", "cost", "alerts", "recall")
+        },
+    }  # fmt: skip
+    optimum = "" if cut.cost_optimal is None else f", {cut.cost_optimal:.6g} by cost alone"
+    capacity = "no limit" if cut.alerts_per_day is None else f"{cut.alerts_per_day} alerts a day"
+    text = (
+        f"{ref.label}: {cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g}){optimum}; capacity {capacity}; "
+        f"calibrator {model.calibrator.kind}"
+    )
+    if curve is None:
+        return Reply(data, f"{text}\n\nno matured answer of this version yet: no cost curve")
+    lines = list(zip(curve.threshold, curve.cost, curve.alerts, curve.recall, strict=True))
+    return Reply(data, f"{text}\n\n{table(lines, ('threshold', 'cost', 'alerts', 'recall'))}")

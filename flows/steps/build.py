@@ -69,7 +69,7 @@ def build_model(recipe: Recipe, fit: Fold, calibration: Fold, reference: Fold, a
         booster=booster,
         plan=recipe.plan,
         calibrator=calibrator,
-        threshold=_threshold(recipe, second, calibrator.apply(raw_scores(booster, second.features))),
+        threshold=choose_cut(usecase, second, calibrator.apply(raw_scores(booster, second.features)), recipe.seed),
         profile=freeze_reference(recipe, reference, calibration, scores, booster),
         schema_fingerprint=EventSchema.of(usecase).fingerprint,
         golden=golden_rows(booster, calibrator, second.features),
@@ -104,11 +104,10 @@ def freeze_reference(
     )
 
 
-def _threshold(recipe: Recipe, fold: Fold, scores: Floats) -> Threshold:
+def choose_cut(usecase: UseCase, fold: Fold, scores: Floats, seed: int) -> Threshold:
     """The cheapest threshold under the capacity, with its bootstrap interval."""
-    usecase = recipe.usecase
     days: NDArray[np.generic] = fold.rows["day"].to_numpy()
-    chosen = choose_threshold(scores, days, fold.prices(usecase), usecase.capacity, y=fold.y, seed=recipe.seed)
+    chosen = choose_threshold(scores, days, fold.prices(usecase), usecase.capacity, y=fold.y, seed=seed)
     return Threshold(
         value=chosen.value,
         low=min(chosen.low, chosen.value),

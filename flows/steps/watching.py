@@ -267,6 +267,14 @@ def with_cost_column(store: Store, usecase: UseCase, window: TimeWindow, rows: p
     return rows.merge(events.rename(columns={usecase.event_id: "event_id"}), on="event_id", how="left")
 
 
+def with_cost_column_of(store: Store, usecase: UseCase, rows: pd.DataFrame) -> pd.DataFrame:
+    """The same for rows of any days."""
+    if rows.empty:
+        return rows
+    first, last = rows["event_time"].min().to_pydatetime(), rows["event_time"].max().to_pydatetime()
+    return with_cost_column(store, usecase, TimeWindow(first, last + timedelta(microseconds=1)), rows)
+
+
 def skew_of(store: Store, usecase: UseCase, model: ScoringModel, seen: Served) -> SkewReport:
     """Build the window's features again from the logged raw events and compare them bit by bit."""
     context = TimeWindow(seen.window.start - usecase.longest_window, seen.window.end)
