@@ -72,6 +72,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric("estimated_precision_ratio", "ESTIMATE of precision from scores alone, for days without labels", _MODEL),
     Metric("daily_cost", "Mean cost of a day: final days are matured, provisional ones not", ("state", "currency")),
     Metric("daily_alerts", "Alerts of the newest whole day", ()),
+    Metric("forecast_alerts", "Forecast of the alerts of the day after the newest whole one", ()),
     Metric("capacity_alerts", "Alerts a day that the analysts can work on", ()),
     # Labels.
     Metric("label_stored_timestamp_seconds", "Last time a label was stored", ()),

@@ -7,11 +7,12 @@ too few there is no sample: a zero would say "no drift" or "no lag".
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from monitoring.catalogue import Sample, sample, samples
+from monitoring.forecast import forecast_alerts
 from monitoring.intervals import newcombe
 from monitoring.measured import Measured, to_plain
 from monitoring.skew import WORST
@@ -124,6 +125,13 @@ def money(report: Report) -> Iterator[Sample]:
         mean = sum(costs) / len(costs) if costs else None
         yield from sample("daily_cost", usecase, mean, state, told["currency"])
     yield from sample("daily_alerts", usecase, days[-1]["alerts"] if days else None)
+    yield from sample("forecast_alerts", usecase, _forecast(days))
+
+
+def _forecast(days: Sequence[Mapping[str, Any]]) -> float | None:
+    """Of the business day after the newest whole one."""
+    counts = {date.fromisoformat(day["day"]): int(day["alerts"]) for day in days if "day" in day}
+    return forecast_alerts(counts, max(counts) + timedelta(days=1)) if counts else None
 
 
 def comparison(store: Store, usecase: str) -> Iterator[Sample]:

@@ -102,6 +102,15 @@ def test_money_is_final_or_provisional(store: Store) -> None:
     assert told(store, "capacity_alerts") == {}
 
 
+def test_the_alerts_of_the_running_day_are_forecast_from_whole_weeks(store: Store) -> None:
+    days = [{"day": f"2026-03-{d:02}", "state": "provisional", "cost": 1.0, "alerts": 7 * d} for d in range(2, 9)]
+    told_money = {"currency": "EUR", "matures_after_s": 604800.0, "capacity": 10, "days": days[1:]}
+    store.reports.add(finding(3, "none", money=told_money))
+    assert told(store, "forecast_alerts") == {}
+    store.reports.add(finding(4, "none", money=told_money | {"days": days}))
+    assert told(store, "forecast_alerts") == {(): pytest.approx(14.0)}
+
+
 def test_a_flow_is_failing_until_it_succeeds_again(store: Store) -> None:
     def run(name: str, state: str, hours: float) -> Run:
         start = NOW - timedelta(hours=hours)
