@@ -14,6 +14,7 @@ from typing import Any
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("usecases", "check a use-case file"),
+    "init": ("inits", "write a first use-case file from a table"),
     "simulate": ("usecases", "write simulated events to a file"),
     "train": ("models", "train a model and judge it"),
     "evaluate": ("models", "judge a stored version on later data"),
