@@ -25,7 +25,7 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
         "show": "one snapshot: rows, columns, digests, what uses it",
         "diff": "what changed between two snapshots, and how far their columns drifted",
         "restore": "write the exact rows of a snapshot to a file that train reads",
-        "track": "write the DVC file of every snapshot and fill DVC's cache, ready for dvc push",
+        "track": "write the DVC file of every training snapshot and fill DVC's cache, ready for dvc push",
     }
     subs = {action: actions.add_parser(action, help=line) for action, line in lines.items()}
     for sub in subs.values():
@@ -128,7 +128,7 @@ def _restore(house: House, args: argparse.Namespace) -> Reply:
 def _track(house: House, _: argparse.Namespace) -> Reply:
     from flows.steps import dvc
 
-    refs = [ref for store in (house.snapshots, house.evidence) for ref in store.find() if ref.path.is_file()]
+    refs = [ref for ref in house.snapshots.find() if ref.path.is_file()]
     done = [dvc.track(ref.path) for ref in refs]
     cached = sum(d.cached for d in done)
     text = f"{len(done)} DVC files, {cached} of their contents in a DVC cache"

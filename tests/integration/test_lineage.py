@@ -123,6 +123,16 @@ def test_a_child_names_its_parent_and_the_parent_its_child(world: World, tmp_pat
     assert f"{model}/1" in shown(world, "lineage", child.version)
 
 
+def test_track_writes_dvc_files_and_fills_the_cache_once_there_is_a_repository(world: World) -> None:
+    tracked = said(world, "data", "track")
+    assert tracked["files"]
+    assert all(Path(file).is_file() for file in tracked["files"])
+    assert tracked["cached"] == 0
+    (world.house.snapshots.folder / ".dvc").mkdir()
+    assert said(world, "data", "track") == tracked | {"cached": len(tracked["files"])}
+    shutil.rmtree(world.house.snapshots.folder / ".dvc")
+
+
 def test_what_does_not_exist_is_refused_in_one_line(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["lineage", "99"], ["lineage", "--decision", "9999"], ["data", "show", "0" * 64]):
         assert main([*words, "--usecase", world.reference]) == 1
