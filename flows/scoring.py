@@ -6,11 +6,16 @@ from datetime import datetime
 
 from prefect import flow
 
+from flows.errors import FlowRefused
 from flows.forms import LOG, SourceChoice
 from flows.house import open_house
 from flows.outcome import Outcome
+from flows.progress import told
 from flows.recording import recorded
+from flows.scoring_views import bulk_view
 from flows.steps.bulk import scored_window, write_list
+from flows.steps.bulkfiles import BulkInput, BulkOutput
+from flows.steps.bulkrun import score_table
 from flows.views import scoring_view
 from monitoring.calendar import TimeWindow
 
@@ -22,8 +27,13 @@ def scoring(
     end: datetime | None = None,
     source: SourceChoice = LOG,
     version: str | None = None,
+    table_in: str | None = None,
+    table_out: str | None = None,
+    reasons: bool = False,
 ) -> Outcome:
     """Score a window of events in bulk and write the list as Parquet and CSV, highest score first.
+
+    With ``table_in`` every row of that table is scored instead, in chunks and in the table's order.
 
     Args:
         usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
@@ -31,9 +41,22 @@ def scoring(
         end: Event time at which the window ends; nothing later is read. Empty takes now.
         source: Where events are read; log is the product's own log.
         version: Number of the registered version. Empty takes the champion.
+        table_in: CSV or Parquet (file or folder) or URL#table whose rows are all scored.
+        table_out: Where their scores go: .csv, .parquet, a folder, or URL#table.
+        reasons: Whether the strongest reasons stand beside each score of a table.
     """
+    if (table_in is None) != (table_out is None):
+        raise FlowRefused("a table is scored from table_in to table_out; give both or none")
     house = open_house(usecase)
     with recorded(house, "scoring", end) as run:
+        if table_in is not None and table_out is not None:
+            ref = house.version(version, ("champion",))
+            target = BulkOutput(table_out, house.settings.reports / "scores")
+            found = score_table(
+                house.usecase, house.load(ref), ref, BulkInput(house.usecase, table_in), target, run.as_of,
+                reasons=reasons, progress=told,
+            )  # fmt: skip
+            return run.conclude(bulk_view(found, ref, run.as_of))
         window = house.last_day(run.as_of) if start is None else TimeWindow(start, run.as_of)
         ref = house.version(version, ("champion",))
         table = scored_window(house.usecase, source.open(house), house.load(ref), window, run.as_of)

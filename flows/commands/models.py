@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.commands.common import Reply, common_arguments, instant, run_flow, source_arguments, usecase_of
+from flows.commands.common import Reply, UsageRefused, common_arguments, instant, run_flow, source_arguments, usecase_of
 
 if TYPE_CHECKING:
     from flows.forms import Kind, SourceChoice
@@ -25,6 +26,9 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--version", help="number of a registered version")
     if name == "score":
         parser.add_argument("--start", metavar="TIME", help="first event time; the last whole day by default")
+        parser.add_argument("--in", dest="table_in", metavar="PATH", help="score every row: CSV, Parquet, URL#table")
+        parser.add_argument("--out", dest="table_out", metavar="PATH", help=".csv, .parquet, a folder, URL#table")
+        parser.add_argument("--reasons", action="store_true", help="the strongest reasons of each score (--in)")
     if name == "retrain":
         parser.add_argument("--force", action="store_true", help="train whatever the policy says")
 
@@ -46,9 +50,22 @@ def _evaluate(args: argparse.Namespace) -> Reply:
 
 def _score(args: argparse.Namespace) -> Reply:
     usecase = usecase_of(args)
-    window = {"start": instant(args.start, usecase), "end": instant(args.as_of, usecase)}
+    window: dict[str, object] = {"start": instant(args.start, usecase), "end": instant(args.as_of, usecase)}
+    if (args.table_in is None) != (args.table_out is None):
+        raise UsageRefused("score needs --in and --out together")
+    if args.table_in is not None and (args.start or args.source):
+        raise UsageRefused("score --in takes every row of its table; --start and --source choose a window instead")
+    if args.table_in is None and args.reasons:
+        raise UsageRefused("score --reasons goes with --in and --out")
+    table = {"table_in": _absolute(args.table_in), "table_out": _absolute(args.table_out), "reasons": args.reasons}
+    window |= table if args.table_in is not None else {}
     source = _source(args, args.source or "log")
     return run_flow(args, "scoring", "scoring", version=args.version, source=source, **window)
+
+
+def _absolute(place: str | None) -> str | None:
+    """A local path as seen from here: the run moves into the home."""
+    return place if place is None or "://" in place else str(Path(place).absolute())
 
 
 def _retrain(args: argparse.Namespace) -> Reply:
