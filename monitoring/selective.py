@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,10 @@ from monitoring.bootstrap import Resamples, units_of
 from monitoring.cost import Prices
 from monitoring.gates import Check, Status
 from monitoring.measured import Measured
-from monitoring.performance import Performance
 from monitoring.series import PairedDay
+
+if TYPE_CHECKING:
+    from monitoring.performance import Performance
 
 NOT_IDENTIFIED = "NOT_IDENTIFIED"
 
@@ -134,6 +137,8 @@ def measure_weighted(
         days: business day of each row; from 20 on they are resampled, else rows are.
         repetitions, seed: of the bootstrap.
     """
+    from monitoring.performance import Performance  # it needs scipy.stats, which a verdict does without
+
     truth, flag, w = np.asarray(y, dtype=bool), np.asarray(flagged, dtype=bool), np.asarray(weight, dtype=float)
     by_day = days is not None and len(np.unique(np.asarray(days))) >= 20
     units = units_of(np.arange(len(truth)), np.asarray(days) if by_day else None, seed)
