@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     hash_key: SecretStr = SecretStr("")
     """Secret behind hashed ids, at least 32 characters; empty is the file ``hash.key`` inside ``home``."""
 
+    notify_url: SecretStr = SecretStr("")
+    """Webhook (http or https) that is told of retrainings, as a POST of JSON; empty tells the log alone."""
+
     @property
     def hash_key_file(self) -> Path:
         """File of the secret behind hashed ids; see :mod:`bentos.privacy`."""

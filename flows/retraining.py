@@ -10,6 +10,7 @@ from flows.forms import LOG
 from flows.house import open_house
 from flows.outcome import Outcome
 from flows.recording import call, recorded
+from flows.steps.notify import Notice, notify
 from flows.steps.renewal import retraining_due
 from flows.training import training
 from flows.views import retraining_view
@@ -34,4 +35,8 @@ def retraining(usecase: str | None = None, as_of: datetime | None = None, force:
             return run.conclude(retraining_view(decision, run.as_of))
         reason = decision.reason or "forced"
         trained = call(training, usecase=house.reference, until=run.as_of, source=LOG, reason=reason)
-        return run.conclude(retraining_view(decision, run.as_of, trained))
+        view = retraining_view(decision, run.as_of, trained)
+        where = (house.settings.env, house.usecase.name, house.model)
+        notice = Notice("retraining", *where, view.status, view.summary, run.as_of.isoformat())
+        notify(notice, house.settings.notify_url.get_secret_value())
+        return run.conclude(view)
