@@ -109,7 +109,7 @@ class Formula:
             raise FormulaError("the formula is nested too deeply")
         if isinstance(node, ast.Name):
             self._note(node.id, "number")
-        elif isinstance(node, ast.Constant) and type(node.value) in (int, float) and abs(node.value) <= 1e15:
+        elif isinstance(node, ast.Constant) and _is_number(node.value):
             return
         elif isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             self._check_all(depth, node.left, node.right)
@@ -207,6 +207,10 @@ class Formula:
             return given / _DAY_US
         local = local_seconds(np.where(known, given, 0.0).astype(np.int64), zone)
         return np.where(known, part_of(function, local, (0, 0)), np.nan)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e15
 
 
 def _truth(result: Any, *operands: Any) -> Any:

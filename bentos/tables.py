@@ -95,8 +95,8 @@ def _label_values(series: pd.Series[Any], policy: LabelPolicy) -> Read:
         TableError: the column holds more than two values, so it is no binary target.
     """
     if policy.positive is not None:
-        texts = series.map(lambda v: None if pd.isna(v) or not str(v).strip() else str(v).strip())
-        values = np.where(texts.isna(), np.nan, (texts == policy.positive).to_numpy(dtype=np.float64))
+        texts = series.astype("string").str.strip().replace("", pd.NA)
+        values = (texts == policy.positive).to_numpy(dtype=np.float64, na_value=np.nan)
         kinds = texts.nunique()
     else:
         values, codes = read_booleans(series, nullable=True)
