@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bentos.errors import NothingToRollBack
 from bentos.release import install_first, promote, rollback
 from bentos.watch import KIND, run_once, watched
 from monitoring.store import ScoreRecord, ShadowRecord, Store, memory_store
@@ -81,3 +82,15 @@ def test_nothing_is_watched_after_the_period_or_after_a_rollback_by_hand(registr
     assert watched(store, "fraud", MODEL, POLICY, now + POLICY.period + timedelta(minutes=1)) is None
     rollback(registry, store, MODEL, fraud(), "me", "by hand", NOW, check=harmless)
     assert watched(store, "fraud", MODEL, POLICY, now) is None
+
+
+def test_a_watch_that_died_between_evidence_and_rollback_is_finished_by_the_next(
+    registry: FakeRegistry, store: Store
+) -> None:
+    serve(store, 1000, 10)
+    registry.clear(MODEL, "previous")
+    with pytest.raises(NothingToRollBack):
+        look(registry, store)
+    registry.point(MODEL, "previous", "1")
+    assert look(registry, store) == "1"
+    assert len(store.decisions.list("fraud", (KIND,))) == 1
