@@ -115,7 +115,8 @@ def _measured(past: pd.DataFrame, moment: pd.Timestamp, measure: Measure) -> pd.
     if measure.agg in ("sum", "mean"):
         return groups["value"].agg(measure.agg)
     edge = groups["time"].max() if measure.agg == "days_since_last" else groups["time"].min()
-    return (moment - edge).dt.total_seconds() / DAY.total_seconds()
+    days: pd.Series[Any] = (moment - edge).dt.total_seconds() / DAY.total_seconds()
+    return days
 
 
 def _name(entity: Any) -> str:
