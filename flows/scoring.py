@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.errors import FlowRefused
 from flows.forms import LOG, SourceChoice
-from flows.house import open_house
+from flows.house import House, open_house
 from flows.outcome import Outcome
 from flows.progress import told
 from flows.recording import recorded
@@ -50,15 +50,19 @@ def scoring(
     house = open_house(usecase)
     with recorded(house, "scoring", end) as run:
         if table_in is not None and table_out is not None:
-            ref = house.version(version, ("champion",))
-            target = BulkOutput(table_out, house.settings.reports / "scores")
-            found = score_table(
-                house.usecase, house.load(ref), ref, BulkInput(house.usecase, table_in), target, run.as_of,
-                reasons=reasons, progress=told,
-            )  # fmt: skip
-            return run.conclude(bulk_view(found, ref, run.as_of))
+            return run.conclude(_table(house, version, table_in, table_out, reasons, run.as_of))
         window = house.last_day(run.as_of) if start is None else TimeWindow(start, run.as_of)
         ref = house.version(version, ("champion",))
         table = scored_window(house.usecase, source.open(house), house.load(ref), window, run.as_of)
         files = write_list(table, house.settings.reports / "scores", f"{house.model}-{ref.version}", window)
         return run.conclude(scoring_view(table, files, ref, window, run.as_of))
+
+
+def _table(house: House, version: str | None, read: str, write: str, reasons: bool, as_of: datetime) -> Outcome:
+    """Score every row of a table."""
+    ref = house.version(version, ("champion",))
+    source, target = BulkInput(house.usecase, read), BulkOutput(write, house.settings.reports / "scores")
+    found = score_table(
+        house.usecase, house.load(ref), ref, source, target, as_of, reasons=reasons, progress=told
+    )  # fmt: skip
+    return bulk_view(found, ref, as_of)
