@@ -39,9 +39,7 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     log = names.add_parser("log", help="rows a second into the log, on SQLite and on PostgreSQL")
     log.add_argument("--rows", type=int, default=60_000, metavar="N", help="rows of each measurement (default 60,000)")
     common_arguments(log)
-    decisions = names.add_parser(
-        "decisions", help="false promotions and power under daily looks; speed"
-    )
+    decisions = names.add_parser("decisions", help="false promotions and power under daily looks; speed")
     decisions.add_argument("--trials", type=int, default=4000, metavar="N", help="simulated comparisons of each case")
     decisions.add_argument("--rows", type=int, default=1_000_000, metavar="N", help="paired rows that are timed")
     decisions.add_argument("--write", type=Path, metavar="FILE", help="put the tables between the markers of a page")
