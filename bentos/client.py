@@ -78,6 +78,10 @@ class Client:
         """See :meth:`AsyncClient.labels`."""
         return self._run(self._client.labels(labels, deadline=deadline))
 
+    def actions(self, actions: Sequence[Json], *, deadline: float | None = None) -> Accepted:
+        """See :meth:`AsyncClient.actions`."""
+        return self._run(self._client.actions(actions, deadline=deadline))
+
     def model(self, *, deadline: float | None = None) -> Json:
         """See :meth:`AsyncClient.model`."""
         return self._run(self._client.model(deadline=deadline))

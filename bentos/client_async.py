@@ -127,6 +127,10 @@ class AsyncClient:
         """Say what became of events; raises as :meth:`score` without a fallback."""
         return await self._send("/labels", labels, deadline)
 
+    async def actions(self, actions: Sequence[Json], *, deadline: float | None = None) -> Accepted:
+        """Say what was really done about events, and by whom; raises as :meth:`score` without a fallback."""
+        return await self._send("/actions", actions, deadline)
+
     async def model(self, *, deadline: float | None = None) -> Json:
         """What is in office and since when; raises as :meth:`score` without a fallback."""
         found: Json = await self._ask("GET", "/model", b"", self._until(deadline))

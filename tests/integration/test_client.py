@@ -85,23 +85,26 @@ def test_reasons_come_where_they_are_asked_for(server: Server) -> None:
 
 def test_lists_events_labels_and_the_model_in_both_clients(server: Server) -> None:
     statement = {"event_id": "t-client-2", "label": 1, "observed_at": "2026-03-04T09:30:00Z", "source": "chargeback"}
+    action = {"event_id": "t-client-2", "action": "block", "by": "analyst", "taken_at": "2026-03-02T13:00:00Z"}
 
     async def ask() -> tuple[Any, ...]:
         async with AsyncClient(server.url, deadline=20) as client:
             many = await client.score_many([event("t-client-2"), event("t-client-3"), event("t-client-1", amount=1.0)])
             sent = await client.events([event("t-client-4"), event("t-client-2", amount=2.0)])
-            return many, sent, await client.labels([statement]), await client.model()
+            return many, sent, await client.labels([statement]), await client.actions([action]), await client.model()
 
-    many, sent, labels, model = asyncio.run(ask())
+    many, sent, labels, actions, model = asyncio.run(ask())
     assert [type(row) for row in many] == [Answer, Answer, RowError]
     assert (many[2].event_id, many[2].code) == ("t-client-1", "conflict")
     assert (sent.accepted, sent.conflicts) == (1, (1,))
     assert (labels.accepted, labels.conflicts) == (1, ())
+    assert (actions.accepted, actions.conflicts) == (1, ())
     assert model["in_office"]["version"] == "1"
     with Client(server.url, deadline=20) as client:
         assert client.score_many([event("t-client-2")])[0] == many[0]
         assert client.events([event("t-client-4")]).accepted == 1
         assert client.labels([statement]).accepted == 1
+        assert client.actions([action]).accepted == 1
         assert client.model()["model"] == model["model"]
 
 
