@@ -6,6 +6,7 @@ anyone with ``mlflow.xgboost.load_model``, and holds our three files (:mod:`bent
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
@@ -68,9 +69,8 @@ class MlflowRegistry:
         # Creating the tables logs every migration.
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        if self.uri.startswith("sqlite:///"):
-            Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        with _alone(self.uri):
+            return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     @property
     def client(self) -> MlflowClient:
@@ -284,6 +284,22 @@ def _local_path(uri: str) -> Path | None:
 
         return Path(url2pathname(parts.path))
     return Path(uri) if parts.scheme == "" else None
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """No other process of this machine opens the same SQLite database meanwhile.
+
+    The first one to open it makes MLflow's tables, migration by migration; two at once fail.
+    """
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    database = Path(uri.removeprefix("sqlite:///"))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f"{database.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -303,3 +303,27 @@ def test_a_registry_behind_a_server_keeps_the_contract_too(server: str, folder: 
     tracker.keep(run_id, folder)
     assert tracker.fetch(run_id, MODEL_FILE, tmp_path / "kept").read_bytes() == (folder / MODEL_FILE).read_bytes()
     assert not (tmp_path / "unused").exists()
+
+
+def test_several_processes_may_open_a_new_registry_at_once(tmp_path: Path):
+    uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
+    script = (
+        "import sys, mlflow.tracking\n"
+        "from bentos.registry import MlflowRegistry\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "assert MlflowRegistry(sys.argv[1]).roles('dev-fraud') == {}"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", script, uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in started:
+        process.communicate(timeout=120)
+    assert [process.returncode for process in started] == [0, 0, 0]
