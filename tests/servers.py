@@ -259,3 +259,18 @@ def event(name: str, **changes: Any) -> dict[str, Any]:
 
 
 SCHEMA = EventSchema.of(fraud())
+
+
+@contextlib.contextmanager
+def unreadable(database: Path) -> Iterator[None]:
+    """A SQLite file without its header: open connections fail at once (a lock would take MLflow 20 s)."""
+    with database.open("r+b") as file:
+        header = file.read(100)
+        try:
+            file.seek(0)
+            file.write(bytes(100))
+            file.flush()
+            yield
+        finally:
+            file.seek(0)
+            file.write(header)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 
 from bentos.errors import ReleaseError
 from bentos.release import appoint, install_first, promote, recover, rollback
+from flows.steps.turns import Turns
 from monitoring.store import Store, memory_store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
@@ -145,50 +144,6 @@ def test_after_a_strangers_hand_recovery_touches_nothing(tmp_path: Path) -> None
         assert store.decisions.verify() == []
 
 
-class Turns:
-    """Lets several threads write one at a time, in an order that a seed decides."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
-        self._moved = threading.Condition()
-        self._waiting: set[int] = set()
-        self._running = 0
-        self._allowed: int | None = None
-
-    def run(self, acts: list[Callable[[Callable[[], None]], object]]) -> None:
-        """Run the acts; each gets a function to call ahead of every write."""
-        self._running = len(acts)
-        threads = [threading.Thread(target=self._actor, args=(n, act)) for n, act in enumerate(acts)]
-        for thread in threads:
-            thread.start()
-        with self._moved:
-            while self._running:
-                self._moved.wait_for(lambda: self._allowed is None and len(self._waiting) == self._running)
-                if self._waiting:
-                    self._allowed = self._random.choice(sorted(self._waiting))
-                    self._moved.notify_all()
-        for thread in threads:
-            thread.join()
-
-    def _actor(self, me: int, act: Callable[[Callable[[], None]], object]) -> None:
-        def turn() -> None:
-            with self._moved:
-                self._waiting.add(me)
-                self._moved.notify_all()
-                self._moved.wait_for(lambda: self._allowed == me)
-                self._waiting.discard(me)
-                self._allowed = None
-                self._moved.notify_all()
-
-        try:
-            with suppress(ReleaseError, Killed):
-                act(turn)
-        finally:
-            with self._moved:
-                self._running -= 1
-                self._moved.notify_all()
-
-
 @pytest.mark.parametrize("seed", range(30))
 def test_releases_that_meet_leave_one_of_their_results(tmp_path: Path, seed: int) -> None:
     registry, store = set_up(tmp_path)
@@ -215,7 +170,9 @@ def test_releases_that_meet_leave_one_of_their_results(tmp_path: Path, seed: int
         registry.point(MODEL, "champion", "1")
 
     some = [acting(do_promote, chance.choice([None, chance.randrange(16)])) for _ in range(2)]
-    Turns(seed).run([*some, acting(do_rollback, None), acting(do_recover, None), stranger])
+    turns = Turns(seed, (ReleaseError, Killed))
+    turns.run([*some, acting(do_rollback, None), acting(do_recover, None), stranger])
+    assert turns.failures == []
     time_passes(store)
     do_recover(registry, store)
     assert champions <= {"1", "2"}

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +17,7 @@ from bentos.release_cli import main
 from bentos.roles import ModelRef
 from monitoring.store import RoleChange
 from tests.builders import fraud
-from tests.servers import MODELS, House, Server, Shared, event
+from tests.servers import MODELS, House, Server, Shared, event, unreadable
 
 
 @pytest.fixture(scope="module")
@@ -119,21 +117,6 @@ def test_without_a_registry_a_rollback_pins_the_previous_champion_and_the_aliase
     until(lambda: server.metrics()["incumbent_office_pinned"] == 0)
     assert answered(server)["model"]["version"] == "1"
     assert "no @previous" in release("rollback", "--reason", "once more")
-
-
-@contextmanager
-def unreadable(database: Path) -> Iterator[None]:
-    """A SQLite file without its header: open connections fail at once."""
-    with database.open("r+b") as file:
-        header = file.read(100)
-        try:
-            file.seek(0)
-            file.write(bytes(100))
-            file.flush()
-            yield
-        finally:
-            file.seek(0)
-            file.write(header)
 
 
 def until(condition: Callable[[], object]) -> None:

@@ -8,9 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,7 +20,7 @@ from bentos.roles import ModelRef
 from bentos.windows import MemoryWindows
 from monitoring.calendar import TimeWindow
 from tests.builders import tiny_model
-from tests.servers import MODELS, SCHEMA, House, Server, Shared, event, serving
+from tests.servers import MODELS, SCHEMA, House, Server, Shared, event, serving, unreadable
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 YEAR = TimeWindow(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
@@ -188,7 +186,7 @@ def test_a_label_reaches_the_windows_through_the_table(server: Server, house: Ho
 
 def test_a_registry_that_goes_away_leaves_the_answers_as_they_were(server: Server, house: House) -> None:
     before = server.score(event("t-registry", customer_id="c-alone"))
-    with _unreadable(house.home / "mlflow.db"):
+    with unreadable(house.home / "mlflow.db"):
         _until(lambda: not server.card()["registry"]["reachable"])
         assert server.score(event("t-registry", customer_id="c-alone")).content == before.content
         assert server.score(event("t-registry-2")).json()["model"]["version"] == "2"
@@ -232,21 +230,6 @@ def _ends_in_order(server: Server, house: House) -> None:
         stored = set(store.log.answers("fraud", YEAR)["event_id"])
         assert store.serving.live("fraud", within_seconds=1.0) == []
     assert {said["event_id"] for said in traffic.answers} <= stored
-
-
-@contextmanager
-def _unreadable(database: Path) -> Iterator[None]:
-    """A SQLite file without its header: open connections fail at once (a lock would take MLflow 20 s)."""
-    with database.open("r+b") as file:
-        header = file.read(100)
-        try:
-            file.seek(0)
-            file.write(bytes(100))
-            file.flush()
-            yield
-        finally:
-            file.seek(0)
-            file.write(header)
 
 
 def _customer(event_id: str) -> str:
