@@ -95,9 +95,11 @@ def test_grandchildren_are_stopped_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_behind_when_the_owner_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     owner = f"""
-        import os, sys, time
+        import os, signal, sys, time
         from pathlib import Path
         from flows.processes import Child, Command, ending_by_exception, stop_all
+        # A job in the background of a script is born deaf to it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         argv = [sys.executable, "-c", "import time; time.sleep(60)"]
         with ending_by_exception():
             child = Child(Command("inner", argv, dict(os.environ), Path({str(tmp_path)!r}) / "inner.log"))
