@@ -10,9 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from bentos import http
-from bentos.http import problem
-from bentos.labels import latest_time
+from bentos.labels import latest_time, one_or_many, refuse_future
 from bentos.scoring import Spool, machine_time_us
 from bentos.strict_json import StrictDecoder
 from bentos.usecase import Column, UseCase
@@ -91,14 +89,9 @@ class ActionDesk:
             HttpProblem: 422 for an action in the future, nothing was kept.
             SpoolFull: nothing was kept.
         """
-        many = body.lstrip(b" \t\r\n")[:1] == b"["
-        rows = self._decoder.many(body, self._limit) if many else [self._decoder.one(body)]
+        rows, many = one_or_many(self._decoder, body, self._limit)
         now = self._clock()
-        latest = latest_time(now, self._newest())
-        for at, row in enumerate(rows):
-            if row[3] > latest:
-                where = f"action {at} of the list: " if many else ""
-                raise problem(http.UNPROCESSABLE, f"{where}taken_at lies in the future")
+        refuse_future([row[3] for row in rows], latest_time(now, self._newest()), "action" if many else "", "taken_at")
         self._spool.append([ActionRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in rows])
         for row in rows:
             metrics.ACTIONS.labels(row[1], row[2]).inc()

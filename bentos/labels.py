@@ -109,9 +109,8 @@ class LabelDesk:
                 contradicts its own source: it was kept, and the event is excluded from evidence.
             SpoolFull: nothing was kept.
         """
-        many = body.lstrip(b" \t\r\n")[:1] == b"["
-        rows = self._decoder.many(body, self._limit) if many else [self._decoder.one(body)]
-        self._refuse_future(rows, many)
+        rows, many = one_or_many(self._decoder, body, self._limit)
+        refuse_future([row[2] for row in rows], self._latest(), "label" if many else "", "observed_at")
         now = self._clock()
         self._spool.append([LabelRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in rows])
         conflicts = [at for at, row in enumerate(rows) if self._said.add(row[0], row[3], row[1])]
@@ -124,13 +123,6 @@ class LabelDesk:
             )
         return msgspec.json.encode({"accepted": len(rows), "conflicts": conflicts})
 
-    def _refuse_future(self, rows: Sequence[tuple[Any, ...]], many: bool) -> None:
-        latest = self._latest()
-        for at, row in enumerate(rows):
-            if row[2] > latest:
-                where = f"label {at} of the list: " if many else ""
-                raise problem(http.UNPROCESSABLE, f"{where}observed_at lies in the future")
-
     def _latest(self) -> int:
         """Latest time at which a label can have been observed.
 
@@ -138,6 +130,24 @@ class LabelDesk:
         the newest event says what day it is.
         """
         return latest_time(self._clock(), self._newest())
+
+
+def one_or_many(decoder: StrictDecoder, body: bytes, limit: int) -> tuple[list[tuple[Any, ...]], bool]:
+    """The rows of a body that holds one object or a list of at most ``limit``, and whether it is a list."""
+    many = body.lstrip(b" \t\r\n")[:1] == b"["
+    return (decoder.many(body, limit) if many else [decoder.one(body)]), many
+
+
+def refuse_future(times: Sequence[int], latest: int, listed: str, column: str) -> None:
+    """Refuse what cannot have been seen yet; ``listed`` names a row of a list, and is empty for one object.
+
+    Raises:
+        HttpProblem: 422, with the place in the list.
+    """
+    for at, time_us in enumerate(times):
+        if time_us > latest:
+            where = f"{listed} {at} of the list: " if listed else ""
+            raise problem(http.UNPROCESSABLE, f"{where}{column} lies in the future")
 
 
 def latest_time(now_us: int, newest_us: int) -> int:

@@ -48,16 +48,7 @@ def fast_predict(booster: Booster, known: Matrix) -> Predict:
     def slow(rows: Matrix) -> Matrix:
         return np.asarray(booster.inplace_predict(rows, validate_features=False), dtype=np.float32)
 
-    try:
-        fast = _direct(booster)
-        proven = all(np.array_equal(fast(part), slow(part)) for part in (known, known[:1]) if len(part))
-    except (AttributeError, ImportError, OSError, RuntimeError, TypeError, ctypes.ArgumentError) as exc:
-        log.warning("the direct call into XGBoost is not there (%s); its own method is used", type(exc).__name__)
-        return slow
-    if not proven:
-        log.warning("the direct call into XGBoost gives other scores; its own method is used")
-        return slow
-    return fast
+    return _proven(lambda: _direct(booster), slow, known, "scores")
 
 
 def fast_contributions(booster: Booster, known: Matrix) -> Predict:
@@ -77,14 +68,19 @@ def fast_contributions(booster: Booster, known: Matrix) -> Predict:
         data = xgboost.DMatrix(rows, nthread=1)
         return np.asarray(booster.predict(data, pred_contribs=True, validate_features=False), dtype=np.float32)
 
+    return _proven(lambda: _direct_contributions(booster), slow, known, "contributions")
+
+
+def _proven(make: Callable[[], Predict], slow: Predict, known: Matrix, what: str) -> Predict:
+    """The direct call that ``make`` gives where it has the very bits of ``slow`` on the known rows, else ``slow``."""
     try:
-        fast = _direct_contributions(booster)
-        proven = all(np.array_equal(fast(part), slow(part)) for part in (known, known[:1]) if len(part))
+        fast = make()
+        same = all(np.array_equal(fast(part), slow(part)) for part in (known, known[:1]) if len(part))
     except (AttributeError, ImportError, OSError, RuntimeError, TypeError, ctypes.ArgumentError) as exc:
-        log.warning("the direct call for contributions is not there (%s)", type(exc).__name__)
+        log.warning("the direct call into XGBoost for %s is not there (%s)", what, type(exc).__name__)
         return slow
-    if not proven:
-        log.warning("the direct call for contributions gives other values; XGBoost's own method is used")
+    if not same:
+        log.warning("the direct call into XGBoost gives other %s; its own method is used", what)
         return slow
     return fast
 
