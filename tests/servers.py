@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import shutil
 import signal
@@ -245,6 +246,13 @@ def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
+
+
+def whole_answer(connection: socket.socket) -> httpx.Response:
+    """The answer that a bare connection receives; head and body may come in parts."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    return httpx.Response(answer.status, content=answer.read())
 
 
 def event(name: str, **changes: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from bentos.keys import Scope, add_key
 from bentos.roles import ModelRef
 from bentos.tickets import Tickets
 from tests.builders import fraud
-from tests.servers import MODELS, SCHEMA, House, Server, event
+from tests.servers import MODELS, SCHEMA, House, Server, event, whole_answer
 
 DOCUMENT = openapi(fraud(), SCHEMA, "1", 1000)
 POSTS = sorted(path for path, methods in DOCUMENT["paths"].items() if "post" in methods)
@@ -113,8 +113,7 @@ class Asker:
             for path in POSTS:
                 self.keep(path, self.ask(path))
             for path, connection in waiting:
-                said = connection.recv(65_536).split(b"\r\n\r\n", 1)
-                self.keep(path, httpx.Response(int(said[0].split()[1]), content=said[1]))
+                self.keep(path, whole_answer(connection))
 
     def _half_a_request(self, path: str) -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self.server.port), timeout=60)
