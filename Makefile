@@ -58,8 +58,12 @@ bench-full: $(STAMP) ## all of them: four closed loops, open loops, ten minutes 
 decisions: $(STAMP) ## simulate false promotions and power, and write them to docs/statistics.md
 	$(BIN)/incumbent bench decisions --write docs/statistics.md
 
-lock: $(STAMP) ## pin every dependency again, with hashes and without any index host
-	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+# Not $(STAMP): it checks the installed set against pyproject.toml, which may already name what is to be locked.
+$(BIN)/uv:
+	$(MAKE) $(STAMP)
+
+lock: $(BIN)/uv ## pin every dependency again, with hashes and without any index host
+	$(COMPILE) --extra dev --extra dask pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock bentos/requirements.in -o bentos/requirements.txt
 
 clean: ## remove state and caches, keep .venv
