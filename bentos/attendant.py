@@ -128,9 +128,9 @@ class Attendant:
             self._usecase,
             self._replica,
             self._model,
-            None if office is None else office.holder.ref.version,
+            _version(office),
             None if seen is None else seen.version,
-            acknowledgement(office, view),
+            acknowledgement(office, view) | {"answers": metrics.ANSWERS.told(_version(office))},
         )
 
     def _follow_labels(self) -> None:
@@ -157,6 +157,10 @@ class Attendant:
             self._store().serving.leave(self._usecase, self._replica)
         except MonitoringError:
             log.info("the database is away; the heartbeat will run out by itself")
+
+
+def _version(office: Office | None) -> str | None:
+    return None if office is None else office.holder.ref.version
 
 
 def acknowledgement(office: Office | None, view: View) -> dict[str, Any]:

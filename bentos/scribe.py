@@ -39,27 +39,35 @@ log = logging.getLogger("incumbent.scribe")
 
 POLL_SECONDS: Final = 0.2
 _MEND_SECONDS: Final = 5.0
+_WATCH_SECONDS: Final = 5.0
 _LONGEST_BACKOFF: Final = 5.0
 _REPORT_SECONDS: Final = 10.0
 
 
 class ScribeProcess:
-    """What ``python -m bentos.scribe`` runs: ships in the main thread, scores the shadow in another.
+    """What ``python -m bentos.scribe`` runs: ships in the main thread, scores the shadow and watches in others.
 
     Args:
         settings: folders and addresses.
         usecase: what is shipped.
         poll_seconds: pause when there is nothing to do.
         shadow: whether models in shadow are scored here too.
+        watch: whether a new champion is watched here too, and rolled back if it harms.
     """
 
     def __init__(
-        self, settings: Settings, usecase: UseCase, poll_seconds: float = POLL_SECONDS, shadow: bool = True
+        self,
+        settings: Settings,
+        usecase: UseCase,
+        poll_seconds: float = POLL_SECONDS,
+        shadow: bool = True,
+        watch: bool = True,
     ) -> None:
         self._settings = settings
         self._usecase = usecase
         self._poll = poll_seconds
         self._with_shadow = shadow
+        self._with_watch = watch
         self._folder = settings.spool(usecase.name)
         self._stop = threading.Event()
 
@@ -72,17 +80,21 @@ class ScribeProcess:
         store = self._open_store()
         if store is None:
             return
-        shadow = threading.Thread(target=self._score_forever, args=(store,), name="shadow", daemon=True)
-        if self._with_shadow:
-            shadow.start()
+        beside = self._beside(store)
+        for thread in beside:
+            thread.start()
         try:
             with self._only_one():
                 self._ship_forever(store)
         finally:
             self._stop.set()
-            if shadow.is_alive():
-                shadow.join(timeout=8.0)
+            for thread in beside:
+                thread.join(timeout=8.0)
             store.close()
+
+    def _beside(self, store: Store) -> list[threading.Thread]:
+        jobs = [("shadow", self._score_forever, self._with_shadow), ("watch", self._watch_forever, self._with_watch)]
+        return [threading.Thread(target=job, args=(store,), name=name, daemon=True) for name, job, on in jobs if on]
 
     def _open_store(self) -> Store | None:
         opened: list[Store] = []
@@ -132,6 +144,21 @@ class ScribeProcess:
             self._repeat(round_)
         finally:
             scorer.close()
+
+    def _watch_forever(self, store: Store) -> None:
+        from bentos.registry import open_registry
+        from bentos.watch import Watch
+
+        model = self._settings.model_name(self._usecase.name)
+        watch = Watch(open_registry(self._settings), store, self._usecase, model)
+
+        def round_() -> bool:
+            self._stop.wait(_WATCH_SECONDS)
+            if not self._stop.is_set():
+                watch.run_once(datetime.now(UTC))
+            return False
+
+        self._repeat(round_)
 
     def _external(self, store: Store) -> ExternalShadow | None:
         from bentos.shadow_external import ExternalShadow
@@ -217,7 +244,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bentos.scribe", description=main.__doc__)
     parser.add_argument("--usecase", default="", help="name or TOML file; default INCUMBENT_USECASE")
     parser.add_argument("--poll", type=float, default=POLL_SECONDS, help="seconds between looks at an idle spool")
-    parser.add_argument("--no-shadow", action="store_true", help="ship only")
+    parser.add_argument("--no-shadow", action="store_true", help="score no model in shadow")
+    parser.add_argument("--no-watch", action="store_true", help="leave a new champion unwatched")
     parser.add_argument("--accounting", action="store_true", help="print where every accepted record is, and end")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -227,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.accounting:
         return _print_accounting(settings, usecase)
     step_back()
-    process = ScribeProcess(settings, usecase, options.poll, shadow=not options.no_shadow)
+    process = ScribeProcess(settings, usecase, options.poll, not options.no_shadow, not options.no_watch)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, process.stop)
     log.info("shipping %s", usecase.name)

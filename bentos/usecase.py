@@ -56,6 +56,7 @@ from monitoring.policies import (
     PromotionPolicy,
     RetrainPolicy,
 )
+from monitoring.watchpolicy import WatchPolicy
 
 __all__ = [
     "NO_TIME",
@@ -78,6 +79,7 @@ __all__ = [
     "SplitPolicy",
     "TrainingPolicy",
     "UseCase",
+    "WatchPolicy",
     "WindowFeature",
     "builtin_usecases",
     "load_usecase",
@@ -124,6 +126,7 @@ class UseCase(Policy):
     privacy: PrivacyPolicy = PrivacyPolicy()
     snapshot: SnapshotPolicy | None = None
     intervention: InterventionPolicy = InterventionPolicy()
+    watch: WatchPolicy = WatchPolicy()
 
     @field_validator("timezone")
     @classmethod

@@ -1,114 +1,233 @@
 """The watch after a promotion: looks at a new champion's answers and rolls it back when a guard fails.
 
-It needs the database and the registry only. What is watched is a *term*: the latest change of ``@champion``,
-if it was a promotion within the period. A version that the watch took out of office once is left alone when
-people put it back in an emergency.
+It needs the database and the registry only, and runs beside the scribe. What is watched is a *term*: the
+latest change of ``@champion``, if it was a promotion within the period. A version that the watch took out of
+office once is left alone when people put it back in an emergency.
+
+Machine time rules the guards on answers, business time the cost: the days of the period are judged as they
+mature, and the log's own newest event says how far business time has come.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import and_, func, select
+import numpy as np
 
 from bentos.release import Outcome, rollback
 from bentos.release_steps import Check as Verification
-from bentos.roles import ModelRegistry
+from bentos.roles import ModelRef, ModelRegistry
 from bentos.usecase import UseCase
+from monitoring.calendar import TimeWindow
+from monitoring.cost import prices_of
 from monitoring.gates import Check
 from monitoring.store import Decision, Store
-from monitoring.store.tables import predictions, shadow
-from monitoring.watch import Alerts, WatchPolicy, breaches, judge_alerts
+from monitoring.store.newest import Pairs, newest_event, pairs_before, pairs_since
+from monitoring.watch import (
+    Alerts,
+    Answers,
+    Scores,
+    breaches,
+    judge_alerts,
+    judge_answers,
+    judge_harm,
+    judge_scores,
+)
+
+log = logging.getLogger("incumbent.watch")
 
 ACTOR = "watch"
 KIND = "watch.breached"
 _PROMOTED = "promotion.champion_set"
-_NEWEST = 5_000
+_DAY = timedelta(days=1)
+_ENOUGH_ALERTS = 20
+"""Alerts of each version below which nothing is expected of their ratio."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """A promotion that is being watched: its decision, who left and who came, and since when (machine time)."""
+    """A promotion that is being watched.
+
+    Attributes:
+        seq: its decision.
+        old, new: the version that left office and the one that came.
+        since: machine time of the decision.
+        at: business time of it.
+    """
 
     seq: int
     old: str
     new: str
     since: datetime
+    at: datetime
 
 
-def watched(store: Store, usecase: str, model: str, policy: WatchPolicy, now: datetime) -> Term | None:
-    """The term under watch at machine time ``now``; none after the period, or when no promotion began it."""
+def watched(store: Store, usecase: UseCase, model: str, now: datetime) -> Term | None:
+    """The term under watch at machine time ``now``; none after the period, or when no promotion began it.
+
+    The period ends when its last day has matured; its guards on answers end earlier.
+    """
     terms = store.decisions.terms(model, "champion")
     if not terms:
         return None
     version, _, seq = terms[-1]
-    lines = store.decisions.list(usecase, (_PROMOTED,), after=seq - 1)
+    lines = store.decisions.list(usecase.name, (_PROMOTED,), after=seq - 1)
     line = next((one for one in lines if one.seq == seq), None)
     if version is None or line is None or line.payload["from_version"] is None:
         return None
-    if now - line.recorded_at > policy.period or _taken_out(store, usecase, version, seq):
+    length = usecase.watch.period + usecase.label.matures_after + 2 * _DAY
+    if now - line.recorded_at > length or _taken_out(store, usecase.name, version, seq):
         return None
-    return Term(seq, str(line.payload["from_version"]), version, line.recorded_at)
+    return Term(seq, str(line.payload["from_version"]), version, line.recorded_at, line.at)
 
 
-def look_at(store: Store, usecase: str, model: str, term: Term, policy: WatchPolicy) -> tuple[Check, ...]:
-    """The guards on the newest answers of a term that the old version has scored in reverse shadow."""
-    return judge_alerts(policy, paired_alerts(store, usecase, model, term))
+class Watch:
+    """Looks at whoever was promoted last.
 
-
-def paired_alerts(store: Store, usecase: str, model: str, term: Term) -> Alerts:
-    """Alerts of both versions on the newest 5,000 events of the term that both have judged."""
-    p, s = predictions.c, shadow.c
-    same = and_(s.usecase == p.usecase, s.model == model, s.version == term.old, s.event_id == p.event_id)
-    since = int(term.since.timestamp() * 1e6)
-    rows = select(p.decision.label("ours"), s.decision.label("theirs")).select_from(predictions.join(shadow, same))
-    rows = rows.where(p.usecase == usecase, p.model == model, p.version == term.new, p.origin == "live")
-    rows = rows.where(p.received_at >= since, s.error.is_(None)).order_by(p.row_id.desc()).limit(_NEWEST)
-    newest = rows.subquery()
-    query = select(func.count(), func.sum(newest.c.ours), func.sum(newest.c.theirs)).select_from(newest)
-    with store.database.read() as connection:
-        events, ours, theirs = connection.execute(query).one()
-    return Alerts(int(events), int(ours or 0), int(events), int(theirs or 0))
-
-
-def run_once(
-    registry: ModelRegistry,
-    store: Store,
-    usecase: UseCase,
-    model: str,
-    policy: WatchPolicy,
-    now: datetime,
-    check: Verification | None = None,
-) -> Outcome | None:
-    """Look once, and roll back if a guard fails; none while nothing is wrong.
-
-    Raises:
-        ReleaseError, StoreUnavailable: nothing was changed, or what was begun is resumed; look again.
+    Args:
+        registry, store: where roles, log and journal are.
+        usecase: whose ``[watch]`` says what must hold.
+        model: name in the registry.
+        check: looks at a version's files before it is restored; none loads it in a process apart.
     """
-    term = watched(store, usecase.name, model, policy, now)
-    if term is None:
-        return None
-    checks = look_at(store, usecase.name, model, term, policy)
-    why = breaches(checks)
-    if not why:
-        return None
-    noted = _note(store, usecase.name, model, term, checks, now)
-    reason = f"{why[0]} (decision {noted.id})"
-    return rollback(registry, store, model, usecase, ACTOR, reason, now, wait_seconds=10.0, check=check)
+
+    def __init__(
+        self, registry: ModelRegistry, store: Store, usecase: UseCase, model: str, check: Verification | None = None
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._usecase = usecase
+        self._model = model
+        self._check = check
+        self._before: tuple[int, Pairs] | None = None
+        self._harm: tuple[int, datetime, Check] | None = None
+        self._told: int | None = None
+
+    def run_once(self, now: datetime) -> Outcome | None:
+        """Look once at machine time ``now``, and roll back if a guard fails; none while nothing is wrong.
+
+        Raises:
+            ReleaseError, StoreUnavailable: nothing was changed, or what was begun is resumed; look again.
+        """
+        term = watched(self._store, self._usecase, self._model, now)
+        if term is None:
+            return None
+        checks = self.look(term, now)
+        why = breaches(checks)
+        if not why:
+            return None
+        noted = self._note(term, checks, now)
+        if not self._usecase.watch.automatic:
+            if self._told != term.seq:
+                log.error("%s (decision %s); the use case leaves a rollback to people", why[0], noted.id)
+                self._told = term.seq
+            return None
+        reason = f"{why[0]} (decision {noted.id})"
+        log.error("rolling back version %s: %s", term.new, reason)
+        return rollback(
+            self._registry, self._store, self._model, self._usecase, ACTOR, reason, now,
+            wait_seconds=10.0, check=self._check,
+        )  # fmt: skip
+
+    def look(self, term: Term, now: datetime) -> tuple[Check, ...]:
+        """Every guard on a term: those on answers within the period, matured cost always."""
+        harm = self._matured_harm(term, now)
+        policy = self._usecase.watch
+        if now - term.since > policy.period:
+            return (harm,)
+        new, old = ModelRef(self._model, term.new).label, ModelRef(self._model, term.old).label
+        pairs = pairs_since(self._store.database, self._usecase.name, new, old, term.since)
+        before = self._pairs_before(term, old, new)
+        scores = judge_scores(policy, Scores(pairs.ours, before.theirs), Scores(pairs.theirs, before.ours))
+        return (
+            *judge_answers(policy, self._answers(term)),
+            *judge_alerts(policy, _alerts(pairs, before)),
+            scores,
+            harm,
+        )
+
+    def _answers(self, term: Term) -> Answers:
+        """What the replicas say of their own latest answers, those that serve the new version."""
+        told = [
+            json.loads(replica.detail).get("answers", {})
+            for replica in self._store.serving.live(self._usecase.name)
+            if replica.model == self._model and replica.version == term.new
+        ]
+        few = self._usecase.watch.min_events
+        slow = [one["p99_ms"] for one in told if one.get("p99_ms") is not None and one["requests"] >= few]
+        requests, failed = (sum(int(one.get(name, 0)) for one in told) for name in ("requests", "failed"))
+        return Answers(requests, failed, max(slow, default=None))
+
+    def _pairs_before(self, term: Term, old: str, new: str) -> Pairs:
+        """Both versions on the newest events before the promotion, read once for each term."""
+        if self._before is None or self._before[0] != term.seq:
+            found = pairs_before(self._store.database, self._usecase.name, old, new, term.at, term.since)
+            self._before = (term.seq, found)
+        return self._before[1]
+
+    def _matured_harm(self, term: Term, now: datetime) -> Check:
+        """Matured cost of the term's days, read again when another day has matured."""
+        usecase = self._usecase
+        # Where a day is over in two seconds, as in a replay, machine time says nothing of what has matured.
+        reached = min(now, newest_event(self._store.database, usecase.name) or now)
+        until = usecase.calendar.matured_until(reached, usecase.label.matures_after)
+        if self._harm is None or self._harm[:2] != (term.seq, until):
+            harm = daily_harm(self._store, usecase, self._model, term, reached)
+            self._harm = (term.seq, until, judge_harm(usecase.watch, harm, usecase.cost.currency))
+        return self._harm[2]
+
+    def _note(self, term: Term, checks: Sequence[Check], now: datetime) -> Decision:
+        """Write the evidence into the chain, once for each term."""
+        for line in self._store.decisions.list(self._usecase.name, (KIND,), after=term.seq):
+            if line.payload["term"] == term.seq:
+                return line
+        payload = {
+            "model": self._model, "term": term.seq, "version": term.new, "restored": term.old,
+            "since": term.since.isoformat(), "until": now.isoformat(), "checks": [asdict(one) for one in checks],
+        }  # fmt: skip
+        return self._store.decisions.append(self._usecase.name, KIND, payload, ACTOR, now)
 
 
-def _note(store: Store, usecase: str, model: str, term: Term, checks: Sequence[Check], now: datetime) -> Decision:
-    """Write the evidence into the chain, once for each term."""
-    for line in store.decisions.list(usecase, (KIND,), after=term.seq):
-        if line.payload["term"] == term.seq:
-            return line
-    payload = {
-        "model": model, "term": term.seq, "version": term.new, "restored": term.old,
-        "since": term.since.isoformat(), "until": now.isoformat(), "checks": [asdict(one) for one in checks],
-    }  # fmt: skip
-    return store.decisions.append(usecase, KIND, payload, ACTOR, now)
+def daily_harm(store: Store, usecase: UseCase, model: str, term: Term, as_of: datetime) -> np.ndarray:
+    """Cost of the new version less that of the old one on each whole, matured day of the period, oldest first.
+
+    Amounts are capped as in the comparison that led to the promotion. Where flagged events are blocked, rows
+    stand for others by their weights.
+    """
+    calendar, policy = usecase.calendar, usecase.watch
+    first = calendar.day_of(term.at) + _DAY
+    start = calendar.start_of(first)
+    end = min(as_of, calendar.start_of(first + _DAY * max(1, policy.period // _DAY)))
+    if end <= start:
+        return np.zeros(0)
+    old, new = ModelRef(model, term.old).label, ModelRef(model, term.new).label
+    money = usecase.cost.false_negative
+    wanted = {money: usecase.column(money).type} if isinstance(money, str) else {}
+    blocks = usecase.intervention.blocks_flagged
+    window = TimeWindow(start, end)
+    rows = store.log.paired(usecase.name, old, new, window, as_of, usecase.label, calendar, wanted, blocks)
+    prices = prices_of(usecase.cost, rows, _cap(store, usecase.name, old, new))
+    harm = prices.of_rows(rows["y"], rows["flag_b"]) - prices.of_rows(rows["y"], rows["flag_a"])
+    if "weight" in rows:
+        harm = harm * rows["weight"].to_numpy()
+    return rows.assign(harm=harm).groupby("day", sort=True)["harm"].sum().to_numpy(dtype=float)
+
+
+def _cap(store: Store, usecase: str, old: str, new: str) -> float | None:
+    plans = [one.plan for one in store.comparisons.list(usecase)]
+    return next((p.cost_cap for p in reversed(plans) if (p.champion, p.challenger) == (old, new)), None)
+
+
+def _alerts(pairs: Pairs, before: Pairs) -> Alerts:
+    """Alerts on the same events, and the ratio that both had before the promotion."""
+    ours, theirs = int(before.their_alerts.sum()), int(before.our_alerts.sum())
+    expected = ours / theirs if min(ours, theirs) >= _ENOUGH_ALERTS else 1.0
+    events = len(pairs)
+    return Alerts(events, int(pairs.our_alerts.sum()), events, int(pairs.their_alerts.sum()), expected)
 
 
 def _taken_out(store: Store, usecase: str, version: str, seq: int) -> bool:

@@ -10,6 +10,7 @@ No label ever holds an event id, an entity or a value of an event.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -170,6 +171,69 @@ HEARTBEAT_FAILURES: Final = Counter(
 )
 
 
+class RecentAnswers:
+    """Single events that were answered in the latest minute or two, in plain numbers: what a heartbeat tells.
+
+    Times are counted in buckets a tenth apart, so the percentile is up to a tenth too high. It is written by
+    the loop's thread and read by another; a sum may miss the event of this moment.
+
+    Args:
+        clock: monotonic seconds.
+        seconds: length of each of the two parts.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, seconds: float = 60.0) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._version: str | None = None
+        self._due = 0.0
+        self._part: list[int] = []
+        self._before: list[int] = []
+        self._restart()
+
+    def add(self, status: int, seconds: float) -> None:
+        """Count one answer; a status from 500 on is a failure."""
+        part = self._part
+        part[min(bisect_left(_BOUNDS, seconds), len(_BOUNDS) - 1)] += 1
+        if status >= 500:
+            part[-1] += 1
+
+    def told(self, version: str | None) -> dict[str, Any]:
+        """``requests``, ``failed`` and ``p99_ms`` since this version took office, of the latest minute or two.
+
+        There is no percentile without a request.
+        """
+        if version != self._version:
+            self._version = version
+            self._restart()
+        now = self._clock()
+        if now >= self._due:
+            self._before, self._part = self._part, [0] * (len(_BOUNDS) + 1)
+            self._due = now + self._seconds
+        *counts, failed = (a + b for a, b in zip(self._before, self._part, strict=True))
+        requests = sum(counts)
+        return {"requests": requests, "failed": failed, "p99_ms": _percentile(counts, requests, 0.99)}
+
+    def _restart(self) -> None:
+        self._part, self._before = [0] * (len(_BOUNDS) + 1), [0] * (len(_BOUNDS) + 1)
+        self._due = self._clock() + self._seconds
+
+
+def _percentile(counts: Sequence[int], total: int, share: float) -> float | None:
+    """Upper bound of the bucket that holds a percentile, in milliseconds."""
+    seen = 0
+    for bound, count in zip(_BOUNDS, counts, strict=True):
+        seen += count
+        if count and seen >= share * total:
+            return round(bound * 1e3, 3)
+    return None
+
+
+_BOUNDS: Final = tuple(0.0002 * 1.1**step for step in range(120))
+"""Seconds: from a fifth of a millisecond to 17 s."""
+ANSWERS: Final = RecentAnswers()
+
+
 class RequestTally:
     """Counts requests in plain numbers and moves them into Prometheus instruments now and then.
 
@@ -179,18 +243,25 @@ class RequestTally:
         instruments: gives the counter and the histogram (with labels ``endpoint`` and
             ``http_response_code``), or none when metrics are off.
         labels: the other labels that they want.
+        recent: counts the answers to single events too.
     """
 
     def __init__(
-        self, instruments: Callable[[], tuple[Any, Any] | None], labels: Callable[[], Mapping[str, str]]
+        self,
+        instruments: Callable[[], tuple[Any, Any] | None],
+        labels: Callable[[], Mapping[str, str]],
+        recent: RecentAnswers = ANSWERS,
     ) -> None:
         self._instruments = instruments
         self._labels = labels
+        self._recent = recent
         self._seconds: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
 
     def add(self, endpoint: str, status: int, seconds: float) -> None:
         """Count one request."""
         self._seconds[endpoint, status].append(seconds)
+        if endpoint == "/score":
+            self._recent.add(status, seconds)
 
     def flush(self) -> None:
         """Move what was counted into the instruments."""

@@ -14,6 +14,7 @@ _FAULTS = {
     "log": ("lost", "duplicated", "wrong"),
     "outage": ("lost", "duplicated", "wrong", "failed"),
     "swap": ("failed", "mixed"),
+    "rollback": ("failed_requests",),
 }
 
 
@@ -38,7 +39,8 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     release = names.add_parser("promotion", help="kill releases after every write, let them meet in every order")
     release.add_argument("--interleavings", type=int, default=1000, metavar="N", help="orders to try (default 1000)")
     release.add_argument("--memory-only", action="store_true", help="leave the MLflow registry out")
-    for one in (log, outage, swap, release):
+    back = names.add_parser("rollback", help="promote a version that harms; the watch must roll it back by itself")
+    for one in (log, outage, swap, release, back):
         common_arguments(one)
 
 
@@ -60,6 +62,10 @@ def _drill(args: argparse.Namespace, root: Any, tell: Any) -> dict[str, Any]:
         from flows.steps.drill_promotion import drill_promotion
 
         return drill_promotion(root, tell, interleavings=args.interleavings, mlflow=not args.memory_only)
+    if args.name == "rollback":
+        from flows.steps.drill_rollback import drill_rollback
+
+        return drill_rollback(root, tell)
     if args.name == "log":
         from flows.bench.cluster import database
         from flows.steps.drill_log import drill_log

@@ -30,7 +30,7 @@ from monitoring.store.tables import predictions
 Notice = Callable[[str], None]
 KILLS = ("worker", "scribe", "both", "worker", "scribe", "both")
 """Who is killed, in this order."""
-_SMALL_WORLD = {"customers": 150, "terminals": 300, "days": 40}
+SMALL_WORLD = {"customers": 150, "terminals": 300, "days": 40}
 _READY_SECONDS = 120.0
 _DRAIN_SECONDS = 180.0
 
@@ -153,7 +153,7 @@ def seated_home(root: Path, database_url: str = "") -> BenchHome:
     home = BenchHome(root / "home", database_url=database_url)
     home.home.make()
     usecase = load_usecase("fraud")
-    features, y = training_rows(usecase, **_SMALL_WORLD)
+    features, y = training_rows(usecase, **SMALL_WORLD)
     home.seat([fit_model(usecase, features, y, seed, trees=30, depth=3) for seed in (1, 2)])
     return home
 

@@ -32,7 +32,7 @@ from flows.bench.loading import Answer, RunningLoad, recorded
 from flows.bench.model import fit_model, training_rows
 from flows.errors import StackError
 from flows.processes import Child, free_port, stop_all
-from flows.steps.drill_log import drained
+from flows.steps.drill_log import SMALL_WORLD, drained
 from monitoring.calendar import TimeWindow
 from monitoring.gates import Verdict
 from monitoring.store import Store
@@ -44,7 +44,6 @@ _ROLLBACK_EVERY = 10
 _RATE = 200.0
 _WAIT_SECONDS = 60.0
 _ACTOR = "drill"
-_SMALL_WORLD = {"customers": 150, "terminals": 300, "days": 40}
 _EVER = TimeWindow(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 
 
@@ -172,8 +171,7 @@ def drill_swap(root: Path, notice: Notice, *, flips: int = FLIPS, versions: int 
             port = free_port()
             processes += [home.service(port), home.scribe(shadow=False)]
             processes[0].wait_ready()
-            load = _load(port, record)
-            with RunningLoad(load) as running:
+            with RunningLoad(steady_load(port, record, "swap-")) as running:
                 time.sleep(2.0)
                 unseen = _flip(changes, flips, notice)
                 time.sleep(2.0)
@@ -202,13 +200,19 @@ def drill_swap(root: Path, notice: Notice, *, flips: int = FLIPS, versions: int 
 def _models(count: int) -> list[ScoringModel]:
     """Small models whose scores and thresholds all differ."""
     usecase = load_usecase("fraud")
-    features, y = training_rows(usecase, **_SMALL_WORLD)
+    features, y = training_rows(usecase, **SMALL_WORLD)
     return [fit_model(usecase, features, y, seed, trees=12, depth=3) for seed in range(1, count + 1)]
 
 
-def _load(port: int, record: Path) -> Load:
+def steady_load(port: int, record: Path, ids: str) -> Load:
+    """200 raw events a second until it is stopped; every answer is recorded."""
     body = BodySpec("event", 200_000)
-    return Load(port, "/score", body, 16, 0.0, 0.0, _RATE, "swap-", True, str(record), give_up=False)
+    return Load(port, "/score", body, 16, 0.0, 0.0, _RATE, ids, True, str(record), give_up=False)
+
+
+def said_by(answer: Answer) -> str:
+    """The version that an answer names."""
+    return _SAID.decode(answer.body).model.version
 
 
 def _flip(changes: Changes, flips: int, notice: Notice) -> int:
@@ -260,9 +264,12 @@ class _Said(msgspec.Struct):
     model: _Model
 
 
+_SAID = msgspec.json.Decoder(_Said)
+
+
 def count_mixed(store: Store, home: BenchHome, models: Mapping[str, ScoringModel], answers: Sequence[Answer]) -> int:
     """Answers whose score, decision or threshold is not what the version they name gives on the logged features."""
-    decode = msgspec.json.Decoder(_Said).decode
+    decode = _SAID.decode
     names, table = store.log.features(home.usecase.name, _EVER)
     rows = {event_id: place for place, event_id in enumerate(table["event_id"])}
     features = table[list(names)].to_numpy(np.float32)
@@ -294,10 +301,9 @@ def waits_of(moves: Sequence[tuple[float, str]], answers: Sequence[Answer]) -> l
     Raises:
         StackError: a version never answered.
     """
-    decode = msgspec.json.Decoder(_Said).decode
     times: dict[str, list[float]] = {}
     for answer in answers:
-        times.setdefault(decode(answer.body).model.version, []).append(answer.at)
+        times.setdefault(said_by(answer), []).append(answer.at)
     waits = []
     for at, version in moves:
         later = times.get(version, [])

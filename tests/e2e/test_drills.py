@@ -9,6 +9,7 @@ import pytest
 from flows.bench.cluster import temporary_postgresql
 from flows.steps.drill_log import drill_log
 from flows.steps.drill_outage import drill_outage
+from flows.steps.drill_rollback import drill_rollback
 from flows.steps.drill_swap import drill_swap
 from tests.postgresql import programs
 
@@ -47,3 +48,9 @@ def test_answers_go_on_while_the_database_is_away_for_a_minute(tmp_path: Path, w
     assert found["answered"] == found["stored"] > found["answered_meanwhile"] > 0
     assert (found["lost"], found["duplicated"], found["wrong"], found["failed"]) == (0, 0, 0, 0)
     assert found["accounting"]["balanced"]
+
+
+def test_a_version_that_flags_everybody_is_out_of_office_within_a_minute_without_a_person(tmp_path: Path) -> None:
+    found = drill_rollback(tmp_path, print)
+    assert (found["failed_requests"], found["guard"]) == (0, "alert_rate_high")
+    assert found["harmed"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from bentos.errors import NothingToRollBack
 from bentos.release import install_first, promote, rollback
-from bentos.watch import KIND, run_once, watched
-from monitoring.store import ScoreRecord, ShadowRecord, Store, memory_store
+from bentos.usecase import UseCase
+from bentos.watch import KIND, Watch, watched
+from monitoring.gates import Check
+from monitoring.store import LabelRecord, ScoreRecord, ShadowRecord, Store, memory_store
 from monitoring.store.frames import to_us
 from monitoring.watch import WatchPolicy
 from tests.builders import fraud
@@ -34,25 +37,51 @@ def registry(tmp_path: Path, store: Store) -> FakeRegistry:
     return made
 
 
-def serve(store: Store, ours: int, theirs: int, events: int = 1000) -> None:
-    """Version 2 answers, version 1 scores the same events; the first ones are flagged."""
-    at = to_us(datetime.now(UTC)) + 1_000_000
+SOON = timedelta(seconds=1)
+
+
+def serve(
+    store: Store,
+    ours: int,
+    theirs: int,
+    events: int = 1000,
+    *,
+    answers: str = "2",
+    received: datetime | None = None,
+    happened: datetime | None = None,
+    prefix: str = "e",
+    scores: Sequence[float] = (0.5,),
+) -> None:
+    """One version answers, the other scores the same events; the first ones are flagged."""
+    at = to_us(received or datetime.now(UTC) + SOON)
+    when = at if happened is None else to_us(happened)
+    other, role = ("1", "previous") if answers == "2" else ("2", "challenger")
+    values = [scores[n % len(scores)] for n in range(events)]
     store.log.append(
         [
-            ScoreRecord("fraud", f"e{n}", at, at, "live", b"{}", None, None, MODEL, "2", "champion", None, 0.5, 0.5,
-                        0.5, n < ours, None)
+            ScoreRecord("fraud", f"{prefix}{n}", when, at, "live", b"{}", None, None, MODEL, answers, "champion", None,
+                        values[n], values[n], 0.5, n < ours, None)
             for n in range(events)
         ]
     )  # fmt: skip
     store.shadow.append(
-        [ShadowRecord("fraud", f"e{n}", MODEL, "1", "previous", 0.5, 0.5, 0.5, n < theirs, None, at)
+        [ShadowRecord("fraud", f"{prefix}{n}", MODEL, other, role, 0.5, 0.5, 0.5, n < theirs, None, at)
          for n in range(events)]
     )  # fmt: skip
 
 
-def look(registry: FakeRegistry, store: Store) -> str | None:
-    done = run_once(registry, store, fraud(), MODEL, POLICY, datetime.now(UTC), check=harmless)
+def look(registry: FakeRegistry, store: Store, usecase: UseCase | None = None) -> str | None:
+    watch = Watch(registry, store, usecase or fraud(), MODEL, check=harmless)
+    done = watch.run_once(datetime.now(UTC) + 2 * SOON)
     return None if done is None else done.to_version
+
+
+def checks(registry: FakeRegistry, store: Store) -> dict[str, Check]:
+    """What the guards say now, by name."""
+    now = datetime.now(UTC) + 2 * SOON
+    term = watched(store, fraud(), MODEL, now)
+    assert term is not None
+    return {one.name: one for one in Watch(registry, store, fraud(), MODEL, check=harmless).look(term, now)}
 
 
 def test_a_champion_that_flags_everybody_is_rolled_back_with_its_evidence(registry: FakeRegistry, store: Store) -> None:
@@ -61,7 +90,8 @@ def test_a_champion_that_flags_everybody_is_rolled_back_with_its_evidence(regist
     assert registry.resolve(MODEL, "champion").version == "1"
     noted = store.decisions.last("fraud", (KIND,))
     assert noted is not None
-    assert [one["status"] for one in noted.payload["checks"]] == ["PASS", "FAIL"]
+    said = {one["name"]: one["status"] for one in noted.payload["checks"]}
+    assert (said["alert_rate_low"], said["alert_rate_high"]) == ("PASS", "FAIL")
     done = store.journal.recent(MODEL)[0]
     assert (done.kind, done.state, done.actor) == ("rollback", "DONE", "watch")
     assert noted.id in done.reason
@@ -78,10 +108,103 @@ def test_a_champion_like_the_old_one_stays(registry: FakeRegistry, store: Store)
 
 def test_nothing_is_watched_after_the_period_or_after_a_rollback_by_hand(registry: FakeRegistry, store: Store) -> None:
     now = datetime.now(UTC)
-    assert watched(store, "fraud", MODEL, POLICY, now) is not None
-    assert watched(store, "fraud", MODEL, POLICY, now + POLICY.period + timedelta(minutes=1)) is None
+    term = watched(store, fraud(), MODEL, now)
+    assert term is not None
+    after = now + POLICY.period + timedelta(minutes=1)
+    watch = Watch(registry, store, fraud(), MODEL, check=harmless)
+    assert [one.name for one in watch.look(term, after)] == ["matured_harm"]
+    ended = after + fraud().label.matures_after + timedelta(days=2)
+    assert watched(store, fraud(), MODEL, ended) is None
     rollback(registry, store, MODEL, fraud(), "me", "by hand", NOW, check=harmless)
-    assert watched(store, "fraud", MODEL, POLICY, now) is None
+    assert watched(store, fraud(), MODEL, now) is None
+
+
+def test_a_ratio_of_alerts_that_the_shadow_showed_before_is_expected(registry: FakeRegistry, store: Store) -> None:
+    past = datetime.now(UTC) - timedelta(hours=1)
+    serve(store, 100, 400, answers="1", received=past, happened=NOW, prefix="before")
+    serve(store, 400, 100)
+    said = checks(registry, store)
+    assert said["alert_rate_high"].status == "PASS"
+    assert said["alert_rate_high"].value == pytest.approx(1.0)
+    assert look(registry, store) is None
+
+
+def test_a_champion_whose_requests_fail_or_are_slow_is_rolled_back(registry: FakeRegistry, store: Store) -> None:
+    def beat(version: str, requests: int, failed: int, p99: float) -> None:
+        told = {"answers": {"requests": requests, "failed": failed, "p99_ms": p99}}
+        store.serving.heartbeat("fraud", f"replica-{version}", MODEL, version, version, told)
+
+    beat("1", 1000, 900, 5000.0)  # a replica that still serves the old version says nothing of the new one
+    beat("2", 1000, 3, 12.0)
+    assert {checks(registry, store)[name].status for name in ("error_rate", "p99_ms")} == {"PASS"}
+    beat("2", 100, 100, 5000.0)
+    assert checks(registry, store)["p99_ms"].status == "INSUFFICIENT"
+    beat("2", 1000, 3, 180.0)
+    assert checks(registry, store)["p99_ms"].status == "FAIL"
+    beat("2", 1000, 80, 12.0)
+    assert checks(registry, store)["error_rate"].status == "FAIL"
+    assert look(registry, store) == "1"
+    assert store.journal.recent(MODEL)[0].reason.startswith("error_rate: 80 of 1000 requests failed")
+
+
+def test_a_champion_whose_scores_are_not_those_of_its_shadow_is_rolled_back(
+    registry: FakeRegistry, store: Store
+) -> None:
+    past = datetime.now(UTC) - timedelta(hours=1)
+    low, high = [0.01 * n for n in range(1, 40)], [0.6 + 0.01 * n for n in range(1, 40)]
+    shadow_scores(store, low, past)
+    serve(store, 10, 10, scores=low)
+    assert checks(registry, store)["score_psi"].status == "PASS"
+    serve(store, 10, 10, scores=high, prefix="high", received=datetime.now(UTC) + SOON, events=3000)
+    assert checks(registry, store)["score_psi"].status == "FAIL"
+    assert look(registry, store) == "1"
+
+
+def shadow_scores(store: Store, scores: Sequence[float], received: datetime) -> None:
+    """Version 1 answered a thousand events before the promotion; version 2 gave these scores in shadow."""
+    at = to_us(received)
+    store.log.append(
+        [ScoreRecord("fraud", f"s{n}", to_us(NOW), at, "live", b"{}", None, None, MODEL, "1", "champion", None, 0.5, 0.5,
+                     0.5, n < 10, None) for n in range(1000)]
+    )  # fmt: skip
+    store.shadow.append(
+        [ShadowRecord("fraud", f"s{n}", MODEL, "2", "challenger", scores[n % len(scores)], scores[n % len(scores)], 0.5,
+                      n < 10, None, at) for n in range(1000)]
+    )  # fmt: skip
+
+
+def frauds(store: Store, days: int, missed_by_new: int, *, first: datetime) -> None:
+    """Each day fifty frauds that the old version catches, and the new one misses some of them."""
+    for day in range(days):
+        when = first + timedelta(days=day)
+        serve(store, 50 - missed_by_new - day % 3, 50, 100, happened=when, prefix=f"d{day}-")
+        store.labels.add(
+            [LabelRecord("fraud", f"d{day}-{n}", 1, to_us(when), "chargeback", to_us(when)) for n in range(50)],
+            fraud().label,
+        )
+
+
+def test_matured_cost_that_is_surely_higher_rolls_back_and_young_days_do_not_count(
+    registry: FakeRegistry, store: Store
+) -> None:
+    frauds(store, 7, 20, first=NOW + timedelta(days=1))
+    harm = checks(registry, store)["matured_harm"]
+    assert harm.status == "INSUFFICIENT"
+    assert "0 days" in harm.detail
+    serve(store, 0, 0, 1, happened=NOW + timedelta(days=16), prefix="later")
+    harm = checks(registry, store)["matured_harm"]
+    assert harm.status == "FAIL"
+    assert "from 7 units" in harm.detail
+    assert look(registry, store) == "1"
+
+
+def test_a_use_case_may_leave_the_rollback_to_people(registry: FakeRegistry, store: Store) -> None:
+    serve(store, 1000, 10)
+    by_hand = fraud().model_copy(update={"watch": WatchPolicy(automatic=False)})
+    assert look(registry, store, by_hand) is None
+    assert look(registry, store, by_hand) is None
+    assert registry.resolve(MODEL, "champion").version == "2"
+    assert len(store.decisions.list("fraud", (KIND,))) == 1
 
 
 def test_a_watch_that_died_between_evidence_and_rollback_is_finished_by_the_next(
