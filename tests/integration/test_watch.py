@@ -164,8 +164,8 @@ def shadow_scores(store: Store, scores: Sequence[float], received: datetime) -> 
     """Version 1 answered a thousand events before the promotion; version 2 gave these scores in shadow."""
     at = to_us(received)
     store.log.append(
-        [ScoreRecord("fraud", f"s{n}", to_us(NOW), at, "live", b"{}", None, None, MODEL, "1", "champion", None, 0.5, 0.5,
-                     0.5, n < 10, None) for n in range(1000)]
+        [ScoreRecord("fraud", f"s{n}", to_us(NOW), at, "live", b"{}", None, None, MODEL, "1", "champion", None, 0.5,
+                     0.5, 0.5, n < 10, None) for n in range(1000)]
     )  # fmt: skip
     store.shadow.append(
         [ShadowRecord("fraud", f"s{n}", MODEL, "2", "challenger", scores[n % len(scores)], scores[n % len(scores)], 0.5,
