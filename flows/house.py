@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from flows.steps.duel import Comparison
     from flows.steps.snapshot import SnapshotStore
     from flows.steps.watching import DriftFinding
+    from monitoring.gates import Verdict
     from monitoring.store import Store
 
 
@@ -125,14 +127,26 @@ class House:
         return drift_page(self.store, self.snapshots, self.settings.reports, self.usecase, model, finding)
 
     def comparison_page(self, found: Comparison) -> Path:
-        """The page of a comparison, in the reports folder."""
-        from monitoring.pages import write_comparison_report
+        """The dossier of a comparison, in the reports folder and beside the challenger's run."""
+        from flows.steps import dossier
 
-        result = found.result
-        name = f"{result.champion}-{result.challenger}-{result.as_of:%Y%m%dT%H%M}.html".replace("/", "-")
-        return write_comparison_report(
-            self.settings.reports / "comparison" / name, result, found.verdict, found.warnings
-        )
+        return dossier.write(self, dossier.Case.of(found))
+
+    def promoted_page(self, verdict: Verdict, as_of: datetime) -> Path | None:
+        """The dossier of the comparison that led to a promotion, again, with who approved it and what was decided.
+
+        None where the verdict is not the one of the newest stored comparison.
+        """
+        from flows.steps import dossier
+
+        report = self.store.reports.latest(self.usecase.name, "comparison", as_of=as_of)
+        if report is None or (case := dossier.Case.stored(report)).verdict.digest != verdict.digest:
+            return None
+        try:
+            return dossier.write(self, case)
+        except OSError as exc:  # the promotion is done; its page can be made again
+            logging.getLogger("incumbent.flows").warning("the dossier was not written: %s", exc)
+            return None
 
     def last_day(self, as_of: datetime) -> TimeWindow:
         """The last whole business day before ``as_of``."""

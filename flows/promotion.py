@@ -39,6 +39,8 @@ def promotion(
             house.registry, house.store, verdict,
             usecase=house.usecase, actor=house.actor, now=run.as_of, reason=reason, preview=preview, wait_seconds=10.0,
         )  # fmt: skip
+        page = None
         if not preview:
             close_promoted(house.store, verdict, run.as_of, house.actor)
-        return run.conclude(release_view(done, run.as_of, verdict))
+            page = house.promoted_page(verdict, run.as_of)
+        return run.conclude(release_view(done, run.as_of, verdict, page))

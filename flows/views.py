@@ -138,7 +138,7 @@ def _early(found: Comparison) -> Figures:
     return [("provisional cost, labels known so far", f"{costs} on {early.labelled} labelled events of young days")]
 
 
-def release_view(done: Release, as_of: datetime, verdict: Verdict | None = None) -> Outcome:
+def release_view(done: Release, as_of: datetime, verdict: Verdict | None = None, page: Path | None = None) -> Outcome:
     """A promotion or rollback, done or previewed."""
     data: dict[str, Any] = {
         "model": done.model,
@@ -154,7 +154,8 @@ def release_view(done: Release, as_of: datetime, verdict: Verdict | None = None)
     figures: Figures = [("from", done.from_version), ("to", done.to_version), ("state", done.state or "preview")]
     figures += [(f"step {number}", step) for number, step in enumerate(done.steps, start=1)]
     checks = () if verdict is None else verdict.checks
-    return Outcome(done.kind, "preview" if done.preview else "done", done.message, as_of, data, checks, figures)
+    status: Status = "preview" if done.preview else "done"
+    return Outcome(done.kind, status, done.message, as_of, data, checks, figures, page)
 
 
 def scoring_view(

@@ -11,6 +11,8 @@ from typing import TypeVar
 T = TypeVar("T")
 WIDTH, HEIGHT = 720, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 12, 12, 28
+EDGES = (_LEFT, WIDTH - _RIGHT)
+"""Where the first and the last step of a line chart lie."""
 _BAR_LEFT, _BAR_ROW, _LABEL = 190, 34, 28
 COLOURS = ("#0b5cad", "#c2410c", "#4d7c0f")
 

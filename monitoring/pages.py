@@ -25,11 +25,13 @@ STYLE = """
 .incumbent table{border-collapse:collapse;width:100%}
 .incumbent td,.incumbent th{border-bottom:1px solid #ddd;padding:.25rem .5rem;text-align:left;vertical-align:top}
 .incumbent .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.incumbent th.n{white-space:normal}
 .incumbent .PASS,.incumbent .none{color:#166534}.incumbent .FAIL,.incumbent .severe{color:#b91c1c;font-weight:600}
 .incumbent .INSUFFICIENT,.incumbent .warning{color:#92400e}
 .incumbent svg{width:100%;height:auto;font-size:11px}.incumbent .legend,.incumbent .note{color:#555;font-size:.85rem}
 .incumbent h3{font-size:1rem;margin:1.2rem 0 .3rem}.incumbent .appendix{margin-top:2.5rem;border-top:3px solid #ddd}
 .incumbent .outcome{font-size:1.2rem;font-weight:600}
+@media print{.incumbent .screen{display:none}}
 @media print{.incumbent{max-width:none}.incumbent h2{break-after:avoid}}
 @media print{.incumbent .appendix{break-before:page;border:0}}
 @media print{.incumbent table,.incumbent svg{break-inside:avoid}}
@@ -61,9 +63,16 @@ def write_text(path: Path, text: str) -> Path:
 
 def comparison_body(result: PairedResult, verdict: Verdict, warnings: Sequence[str] = ()) -> str:
     """The page's content: first what decides, then an appendix that does not."""
+    first, appendix = comparison_parts(result, verdict, warnings)
+    return "".join(['<main class="incumbent">', *first, *appendix, "</main>"])
+
+
+def comparison_parts(
+    result: PairedResult, verdict: Verdict, warnings: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """What decides, for the first page, and the appendix that does not."""
     evidence = f"{result.days} matured days, {result.rows:,} events, {result.positives:,} positives"
-    parts = [
-        '<main class="incumbent">',
+    first = [
         f"<h1>{escape(result.challenger)} against {escape(result.champion)}</h1>",
         f'<p class="outcome">Verdict: {escape(verdict.outcome.replace("_", " "))}</p>',
         f"<p>{evidence}, as of {result.as_of:%Y-%m-%d %H:%M} UTC.</p>",
@@ -71,16 +80,18 @@ def comparison_body(result: PairedResult, verdict: Verdict, warnings: Sequence[s
         *(f'<p class="note">{escape(text)}</p>' for text in warnings),
         "<h2>What decides</h2>", checks_table(verdict.checks),
         f"<h2>Cost saved a day, and its {_sequence(result)}</h2>", _saving_chart(result),
+    ]  # fmt: skip
+    appendix = [
         f'<section class="appendix"><h2>Appendix: {NOT_USED}</h2>',
         "<h3>Both models</h3>", _both(result),
         "<h3>Recall so far</h3>", _recall_chart(result),
     ]  # fmt: skip
     if result.appendix is not None:
-        parts += [_disagreements(result), "<h3>Further figures</h3>", _appendix(result.appendix, result.currency)]
+        appendix += [_disagreements(result), "<h3>Further figures</h3>", _appendix(result.appendix, result.currency)]
     plan = f", plan {verdict.plan_hash[:16]}" if verdict.plan_hash else ""
     digests = f"Verdict {verdict.digest[:16]}, evidence {verdict.evidence_digest[:16]}{plan}."
-    parts.append(f'<p class="note">{digests}</p></section></main>')
-    return "".join(parts)
+    appendix.append(f'<p class="note">{digests}</p></section>')
+    return first, appendix
 
 
 def checks_table(checks: Iterable[Check]) -> str:

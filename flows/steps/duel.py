@@ -18,6 +18,7 @@ from flows.house import machine_now
 from flows.sources.base import empty_labels
 from flows.steps.snapshot import SnapshotStore
 from monitoring.calendar import TimeWindow
+from monitoring.capacity import CapacityCurve, capacity_curve
 from monitoring.comparison import judge_plan
 from monitoring.cost import prices_of, total_cost
 from monitoring.gates import Verdict
@@ -68,6 +69,7 @@ class Comparison:
         current: whether the comparison is under way and ``as_of`` lies not beyond the log; only then are
             days frozen and does a verdict have consequences.
         provisional: costs on days that have not matured; none where there are none.
+        capacity: alerts a day against money on the matured days; none without any.
     """
 
     result: PairedResult
@@ -78,12 +80,13 @@ class Comparison:
     warnings: tuple[str, ...] = ()
     current: bool = True
     provisional: ProvisionalCosts | None = None
+    capacity: CapacityCurve | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
         return {
             "verdict": self.verdict.to_json(),
-            "not_used_in_the_decision": [*BESIDE_THE_DECISION, "provisional_cost"],
+            "not_used_in_the_decision": [*BESIDE_THE_DECISION, "provisional_cost", "capacity"],
             "result": self.result.to_json(),
             "evidence_snapshot": self.evidence,
             "shadow_days": self.shadow_days,
@@ -92,6 +95,7 @@ class Comparison:
             "plan_hash": self.stored.plan_hash,
             "warnings": list(self.warnings),
             "provisional_cost": None if self.provisional is None else asdict(self.provisional),
+            "capacity": None if self.capacity is None else self.capacity.to_json(),
         }
 
 
@@ -151,7 +155,8 @@ def compare(
     evidence = _keep(snapshots, usecase, rows, window, duel, as_of)
     warnings = (*_warnings(usecase, plan, judged.result), *waiting)
     early = provisional_costs(store, usecase, plan, duel, as_of)
-    return Comparison(judged.result, judged.verdict, evidence, waited, stored, warnings, current, early)
+    capacity = _capacity(usecase, plan, rows)
+    return Comparison(judged.result, judged.verdict, evidence, waited, stored, warnings, current, early, capacity)
 
 
 def caught_up(rows: pd.DataFrame, frozen: Sequence[FrozenDay]) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -175,6 +180,12 @@ def caught_up(rows: pd.DataFrame, frozen: Sequence[FrozenDay]) -> tuple[pd.DataF
         f"the challenger's shadow is behind on {missing} matured events: {first} and later days wait until it has "
         "scored them or its failures are recorded",
     )
+
+
+def _capacity(usecase: UseCase, plan: ComparisonPlan, rows: pd.DataFrame) -> CapacityCurve | None:
+    if rows.empty:
+        return None
+    return capacity_curve(rows, prices_of(plan.cost_model, rows, plan.cost_cap), usecase.capacity.alerts_per_day)
 
 
 def provisional_costs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -21,8 +22,11 @@ from flows.recording import call
 from flows.retraining import retraining
 from flows.rollback import rollback
 from flows.scoring import scoring
+from flows.steps import dossier
 from flows.steps.standing import standing
+from flows.steps.tracking import tracker_of
 from flows.training import training
+from monitoring.gates import Verdict
 from tests.postgresql import programs
 from tests.worlds import DAY, World, small_world
 
@@ -210,6 +214,33 @@ def test_a_comparison_keeps_its_verdict_and_the_exact_rows_behind_it(world: Worl
     again = call(comparison, usecase=world.reference, as_of=world.day(8))
     assert again.data["verdict"] == outcome.data["verdict"]
     assert again.data["evidence_snapshot"] == outcome.data["evidence_snapshot"]
+
+
+def test_the_page_of_a_verdict_is_a_dossier_and_can_be_made_again_from_what_is_stored(world: World) -> None:
+    outcome = call(comparison, usecase=world.reference, as_of=world.day(8), html="always")
+    assert outcome.report is not None
+    html = outcome.report.read_text(encoding="utf-8")
+    champion = world.house.registry.describe(world.house.champion())
+    assert champion.tags["data_digest"][:16] in html
+    assert outcome.data["plan_hash"] in html
+    assert "@champion since" in html
+    assert outcome.data["capacity"]["days"] == 6
+    verdict = Verdict.from_json(outcome.data["verdict"])
+    stored = world.house.promoted_page(verdict, world.day(8))
+    assert stored == outcome.report
+    assert stored.read_text(encoding="utf-8") == html, "nothing was decided since"
+    assert world.house.promoted_page(replace(verdict, reasons=("another",)), world.day(8)) is None
+
+
+def test_a_dossier_lies_beside_the_run_that_trained_the_challenger(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_text("<p>a dossier</p>", encoding="utf-8")
+    champion = world.house.champion()
+    dossier.keep_with_run(world.house, champion.label, path)
+    run_id = world.house.registry.describe(champion).run_id
+    assert run_id is not None
+    kept = tracker_of(world.house.registry).fetch(run_id, "dossier-page.html", tmp_path / "back")
+    assert kept.read_text(encoding="utf-8") == "<p>a dossier</p>"
 
 
 def test_standing_names_roles_log_and_reports(world: World) -> None:
