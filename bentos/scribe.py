@@ -26,7 +26,7 @@ from bentos.idle import Idleness
 from bentos.settings import Settings, read_settings
 from bentos.shadow import ShadowScorer
 from bentos.shipper import BATCH, Scribe, ShipResult, accounting
-from bentos.usecase import UseCase, load_usecase
+from bentos.usecase import UseCase, load_usecase, stakes_of
 from monitoring.errors import MonitoringError
 from monitoring.store import Store, open_store
 
@@ -80,6 +80,7 @@ class ScribeProcess:
         store = self._open_store()
         if store is None:
             return
+        self._say_what_a_miss_costs(store)
         beside = self._beside(store)
         for thread in beside:
             thread.start()
@@ -91,6 +92,11 @@ class ScribeProcess:
             for thread in beside:
                 thread.join(timeout=8.0)
             store.close()
+
+    def _say_what_a_miss_costs(self, store: Store) -> None:
+        """For the view of open alerts; a database that is busy now is told at the next start."""
+        with contextlib.suppress(MonitoringError):
+            store.alerts.price(self._usecase.name, *stakes_of(self._usecase))
 
     def _beside(self, store: Store) -> list[threading.Thread]:
         jobs = [("shadow", self._score_forever, self._with_shadow), ("watch", self._watch_forever, self._with_watch)]

@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     notify_url: SecretStr = SecretStr("")
     """Webhook (http or https) that is told of retrainings, as a POST of JSON; empty tells the log alone."""
 
+    prometheus_url: str = ""
+    """Prometheus server that ``incumbent status`` asks for firing alerts; empty asks nobody."""
+
     @property
     def hash_key_file(self) -> Path:
         """File of the secret behind hashed ids; see :mod:`bentos.privacy`."""

@@ -85,6 +85,7 @@ __all__ = [
     "load_usecase",
     "parse_clock",
     "parse_usecase",
+    "stakes_of",
 ]
 
 
@@ -228,3 +229,9 @@ def _locate(ref: str | Path) -> Path:
     if file.suffix == ".toml" and file.is_file():
         return file
     raise UseCaseError(ref, "use case", "no such name or file", f"{', '.join(known)}, or the path of a .toml file")
+
+
+def stakes_of(usecase: UseCase) -> tuple[str | None, float]:
+    """The column that a miss costs, or none; and what it costs where the event does not say."""
+    cost = usecase.cost.false_negative
+    return (cost, 0.0) if isinstance(cost, str) else (None, cost)

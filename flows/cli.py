@@ -40,6 +40,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rollback": ("decisions", "bring the previous champion back"),
     "canary": ("canaries", "give the challenger traffic: a share, named arms, a guarded ramp"),
     "status": ("records", "who is in office, and how it goes"),
+    "alerts": ("records", "open alerts of the latest day, ranked by expected loss"),
+    "report": ("records", "what management asks for one month"),
     "audit": ("audits", "show, verify, export and replay the decisions; explain one answer"),
     "log": ("logs", "prune the prediction log by age"),
     "db": ("databases", "where the databases stand; upgrade and repair them"),

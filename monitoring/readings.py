@@ -46,9 +46,20 @@ def drift(store: Store, usecase: str) -> Iterator[Sample]:
 
 
 def _in_a_row(checks: list[Report]) -> int:
-    """How many of the newest checks said severe; the newest report of a day counts."""
-    outcomes = list({report.as_of: report.outcome for report in checks}.values())
+    """How many of the newest checks said severe; of checks that saw the same windows the newest counts.
+
+    Two looks at one day, five minutes apart, are one finding and no confirmation of each other.
+    """
+    outcomes = list({_looked_at(report): report.outcome for report in checks}.values())
     return next((at for at, outcome in enumerate(reversed(outcomes)) if outcome != "severe"), len(outcomes))
+
+
+def _looked_at(report: Report) -> object:
+    """The end of the newest window that a check looked at."""
+    windows = report.payload.get("reports")
+    newest = windows[-1] if isinstance(windows, list) and windows else None
+    window = newest.get("window") if isinstance(newest, Mapping) else None
+    return window["end"] if isinstance(window, Mapping) and "end" in window else report.as_of
 
 
 def _features(report: Report) -> Iterator[Sample]:
@@ -165,7 +176,9 @@ def flows(store: Store, usecase: str, now: datetime) -> Iterator[Sample]:
     for flow in sorted({run.flow for run in runs}):
         ours = [run for run in runs if run.flow == flow]
         ended = [run for run in ours if run.ended_at is not None]
-        running = [run.started_at for run in ours if run.state == "running"]
+        # A process that was killed leaves its run as running; a later one that ended says that it is gone.
+        since = max((run.started_at for run in ended), default=None)
+        running = [r.started_at for r in ours if r.state == "running" and (since is None or r.started_at > since)]
         for name, state in (
             ("flow_success_timestamp_seconds", "completed"),
             ("flow_failure_timestamp_seconds", "failed"),

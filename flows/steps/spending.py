@@ -26,7 +26,8 @@ def daily_money(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) 
 
     Returns:
         ``currency``, ``matures_after_s``, ``capacity`` (alerts a day or none) and ``days``, oldest first:
-        ``day``, ``state`` (``final`` or ``provisional``), ``rows``, ``positives``, ``alerts``, ``cost``.
+        ``day``, ``state`` (``final`` or ``provisional``), ``rows`` and ``alerts`` of all answered events,
+        ``positives`` and ``cost`` of those whose truth is known.
     """
     calendar, label = usecase.calendar, usecase.label
     settled = calendar.matured_until(as_of, label.matures_after)
@@ -34,12 +35,17 @@ def daily_money(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) 
     answers = store.log.answers(usecase.name, window)
     known = store.labels.known(usecase.name, as_of, label, window)
     final = matured(answers, known, as_of, label, calendar)
-    young = answers[answers["event_time"] >= settled].merge(known[["event_id", "y"]], on="event_id", how="left")
+    recent = answers["event_time"] >= settled
+    young = answers[recent].merge(known[["event_id", "y"]], on="event_id", how="left")
     young = (
         young.assign(y=young["y"].fillna(0)) if label.absent_after_maturity == "negative" else young.dropna(subset="y")
     )
+    days_of = calendar.days_of(answers["event_time"])
     young = young.assign(day=calendar.days_of(young["event_time"]))
-    told = [*_days(store, usecase, window, final, "final"), *_days(store, usecase, window, young, "provisional")]
+    told = [
+        *_days(store, usecase, window, answers[~recent].assign(day=days_of), final, "final"),
+        *_days(store, usecase, window, answers[recent].assign(day=days_of), young, "provisional"),
+    ]
     return {
         "currency": usecase.cost.currency,
         "matures_after_s": label.matures_after.total_seconds(),
@@ -48,20 +54,36 @@ def daily_money(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) 
     }
 
 
-def _days(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame, state: str) -> list[dict[str, Any]]:
-    if rows.empty:
+def _days(
+    store: Store, usecase: UseCase, window: TimeWindow, answers: pd.DataFrame, labelled: pd.DataFrame, state: str
+) -> list[dict[str, Any]]:
+    """Alerts of everything that was answered, whether its label is known or not; money of what is labelled."""
+    if answers.empty:
         return []
-    prices = prices_of(usecase.cost, with_cost_column(store, usecase, window, rows))
-    found = daily_performance(rows["day"], rows["y"], rows["decision"], prices)
-    rows_of: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in found.to_dict("records")]
+    flagged = answers.groupby("day", sort=True)["decision"].agg(["size", "sum"])
+    money = _money(store, usecase, window, labelled)
     return [
         {
-            "day": str(pd.Timestamp(day["day"]).date()),
+            "day": str(pd.Timestamp(day).date()),
             "state": state,
-            "rows": int(day["rows"]),
-            "positives": int(day["positives"]),
-            "alerts": int(day["tp"] + day["fp"]),
-            "cost": float(day["cost"]),
+            "rows": int(rows),
+            "positives": int(money.get(day, _NOTHING)[0]),
+            "alerts": int(alerts),
+            "cost": float(money.get(day, _NOTHING)[1]),
         }
-        for day in rows_of
+        for day, rows, alerts in flagged.itertuples()
     ]
+
+
+_NOTHING = (0, 0.0)
+
+
+def _money(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame) -> dict[Any, tuple[int, float]]:
+    """Positives and cost of each day."""
+    if rows.empty:
+        return {}
+    prices = prices_of(usecase.cost, with_cost_column(store, usecase, window, rows))
+    found = daily_performance(rows["day"], rows["y"], rows["decision"], prices)
+    return {
+        day: (int(p), float(cost)) for day, p, cost in zip(found["day"], found["positives"], found["cost"], strict=True)
+    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from monitoring.store.actions import Actions, _SqlActions
+from monitoring.store.alerts import Alerts, OpenAlert, _SqlAlerts
 from monitoring.store.arms import Arms, _SqlArms
 from monitoring.store.comparisons import Comparisons, StoredComparison, _SqlComparisons
 from monitoring.store.decisions import Decision, Decisions, RoleChange, _SqlDecisions
@@ -58,6 +59,7 @@ class Store:
     comparisons: Comparisons
     arms: Arms
     actions: Actions
+    alerts: Alerts
 
     def close(self) -> None:
         """Close all connections."""
@@ -96,6 +98,7 @@ def open_store(url: str, busy_seconds: float = 5.0) -> Store:
         comparisons=_SqlComparisons(database),
         arms=_SqlArms(database),
         actions=_SqlActions(database),
+        alerts=_SqlAlerts(database),
     )
 
 
@@ -108,6 +111,7 @@ __all__ = [
     "Accounting",
     "ActionRecord",
     "Actions",
+    "Alerts",
     "AppendResult",
     "Arms",
     "Comparisons",
@@ -119,6 +123,7 @@ __all__ = [
     "LabelResult",
     "Labels",
     "Lease",
+    "OpenAlert",
     "Operation",
     "Orders",
     "Origin",

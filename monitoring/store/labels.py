@@ -21,7 +21,7 @@ from monitoring.calendar import TimeWindow
 from monitoring.errors import RowRefused
 from monitoring.policies import LabelPolicy
 from monitoring.store.engine import Database
-from monitoring.store.frames import columns_of, fetch, texts, times, to_us
+from monitoring.store.frames import columns_of, fetch, from_us, texts, times, to_us
 from monitoring.store.records import LabelRecord, LabelResult, StoredLabel
 from monitoring.store.tables import event_ids, labels
 
@@ -69,6 +69,10 @@ class Labels(Protocol):
         """What counts of each event at ``as_of``, conflicts included: event_id, y, observed_at, source, conflict."""
         ...
 
+    def newest(self, usecase: str, as_of: datetime) -> datetime | None:
+        """When the newest statement known at ``as_of`` became known; none without any."""
+        ...
+
     def tail(self, usecase: str, after_id: int, limit: int = 10_000) -> tuple[list[StoredLabel], int]:
         """Statements stored after ``after_id`` in the order of storage, and the id to go on from."""
         ...
@@ -114,6 +118,13 @@ class _SqlLabels:
             query = query.where(c.observed_at <= to_us(as_of))
         with self._database.read() as connection:
             return _statements(fetch(connection, query.order_by(c.observed_at, c.label_id)))
+
+    def newest(self, usecase: str, as_of: datetime) -> datetime | None:
+        c = labels.c
+        query = select(func.max(c.observed_at)).where(c.usecase == usecase, c.observed_at <= to_us(as_of))
+        with self._database.read() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else from_us(int(found))
 
     def tail(self, usecase: str, after_id: int, limit: int = 10_000) -> tuple[list[StoredLabel], int]:
         c = labels.c

@@ -147,6 +147,14 @@ shadow_watches = Table(
     _count("low_row"),
 )
 
+stakes = Table(
+    "stakes",
+    metadata,
+    Column("usecase", Text, primary_key=True),
+    _optional_text("amount_column"),
+    Column("cost", Double, nullable=False),
+)
+
 labels = Table(
     "labels",
     metadata,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,9 @@ from flows.retraining import retraining
 from flows.rollback import rollback
 from flows.scoring import scoring
 from flows.steps import dossier
+from flows.steps.monthly import month_report
+from flows.steps.overview import overview, text_of, write_overview
+from flows.steps.spending import daily_money
 from flows.steps.standing import standing
 from flows.steps.tracking import tracker_of
 from flows.training import training
@@ -249,6 +253,56 @@ def test_standing_names_roles_log_and_reports(world: World) -> None:
     assert found.roles["challenger"]["since"] == world.live_from
     assert found.log["events"] > 0
     assert any(name == "@champion" for name, _ in found.lines())
+
+
+def test_the_morning_page_says_who_is_in_office_by_which_decision_and_what_to_do_next(
+    world: World, tmp_path: Path
+) -> None:
+    call(drift, usecase=world.reference, as_of=world.day(8), html="never", skew=False)
+    call(comparison, usecase=world.reference, as_of=world.day(8), html="never")
+    found = overview(world.house, world.day(8))
+    lines = {line.name: line for line in found.lines}
+    assert "by installation.champion_set #" in lines["@champion"].text
+    assert "rollback" in lines["@champion"].next
+    assert "6 matured days" in lines["comparison"].text
+    assert lines["comparison"].next
+    assert "recall" in lines["performance"].text
+    assert "have matured; the newest label is of" in lines["labels"].text
+    assert "open of 100 a day, expected loss" in lines["alerts today"].text
+    assert lines["replicas"].next
+    assert [a.expected_loss for a in found.alerts] == sorted((a.expected_loss for a in found.alerts), reverse=True)
+    assert "what to do next" in write_overview(tmp_path / "status.html", found).read_text(encoding="utf-8")
+    folded = text_of(found, 60)
+    assert max(len(line) for line in folded.splitlines()) <= 60
+    assert json.dumps(found.to_json(), default=str)
+
+
+def test_a_month_is_reported_final_and_provisional_apart(world: World) -> None:
+    usecase, store = world.house.usecase, world.house.store
+    month = usecase.calendar.day_of(world.day(1))
+    found = month_report(store, usecase, month, world.day(6))
+    assert found.final is not None
+    assert found.provisional is not None
+    assert found.final.amount is not None
+    told = {name: (final, young) for name, final, young in found.rows()}
+    assert told["days"][1] == str(found.provisional.days)
+    assert 0.0 < found.final.fraud_bp < 10_000.0  # type: ignore[operator]  # there was an amount
+    with pytest.raises(NoData, match="has not begun"):
+        month_report(store, usecase, month, world.day(-200))
+    with pytest.raises(NoData, match="no event of fraud was answered"):
+        month_report(store, usecase, month.replace(year=month.year + 1), world.day(2000))
+
+
+def test_alerts_of_young_days_are_counted_where_an_absent_label_means_nothing(world: World) -> None:
+    usecase, store = world.house.usecase, world.house.store
+    negative = daily_money(store, usecase, world.day(6))["days"]
+    label = usecase.label.model_copy(update={"absent_after_maturity": "unknown"})
+    unknown = daily_money(store, usecase.model_copy(update={"label": label}), world.day(6))["days"]
+    assert [(day["day"], day["alerts"], day["rows"]) for day in unknown] == [
+        (day["day"], day["alerts"], day["rows"]) for day in negative
+    ]
+    assert {day["state"] for day in negative} == {"final", "provisional"}
+    assert sum(day["cost"] for day in unknown) < sum(day["cost"] for day in negative), "an unknown alert costs nothing"
 
 
 def test_the_drift_check_holds_what_labels_say_and_the_estimate_of_what_they_do_not(world: World) -> None:

@@ -6,6 +6,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -69,6 +70,30 @@ def test_severe_checks_are_counted_back_from_the_newest_day(store: Store) -> Non
     assert told(store, "drift_severe_checks_in_a_row") == {(): 2.0}
     store.reports.add(finding(5, "none"))
     assert told(store, "drift_severe_checks_in_a_row") == {(): 0.0}
+
+
+def test_two_looks_at_the_same_windows_are_one_severe_check(store: Store) -> None:
+    def looked(day: float, end: float) -> Report:
+        found = finding(day, "severe")
+        (window,) = found.payload["reports"]
+        seen = window | {"window": {"start": at(end - 1).isoformat(), "end": at(end).isoformat()}}
+        return replace(found, payload=found.payload | {"reports": [seen]})
+
+    store.reports.add(looked(4.0, 4))
+    store.reports.add(looked(4.1, 4))
+    assert told(store, "drift_severe_checks_in_a_row") == {(): 1.0}
+    store.reports.add(looked(5.1, 5))
+    assert told(store, "drift_severe_checks_in_a_row") == {(): 2.0}
+
+
+def test_a_run_whose_process_died_is_not_running_once_a_later_one_has_ended(store: Store) -> None:
+    hour = timedelta(hours=1)
+    store.runs.put(Run("dead", "fraud", "drift", "running", NOW - 9 * hour))
+    assert told(store, "flow_running_seconds") == {("drift",): 9 * 3600.0}
+    store.runs.put(Run("later", "fraud", "drift", "completed", NOW - 2 * hour, NOW - hour))
+    assert told(store, "flow_running_seconds") == {}
+    store.runs.put(Run("now", "fraud", "drift", "running", NOW - 0.5 * hour))
+    assert told(store, "flow_running_seconds") == {("drift",): 1800.0}
 
 
 def test_recall_is_compared_with_the_training_by_an_interval(store: Store) -> None:
