@@ -189,15 +189,18 @@ def _lines(
         scored = {} if model is None else rescore(open_, model)
         counts["rescored"] += len(scored)
         for row in batch:
-            line = _line(row, usecase, *_restored(row, usecase, external, scored.get(row.event_id), model))
+            line = _line(row, usecase, *_restored(row, usecase, external, scored.get(row.event_id)))
             if line is not None:
                 counts[line["direction"]] += 1
                 yield line
 
 
-def rescore(rows: list[Answered], model: ScoringModel) -> dict[str, float]:
-    """Calibrated scores of a version on logged features, by event id; rows that lack a feature are left out."""
-    found: dict[str, float] = {}
+def rescore(rows: list[Answered], model: ScoringModel) -> dict[str, tuple[float, float]]:
+    """Calibrated score and threshold of a version on logged features, by event id.
+
+    Rows that lack a feature are left out.
+    """
+    found: dict[str, tuple[float, float]] = {}
     plans: dict[tuple[str, ...], list[Answered]] = {}
     for row in rows:
         if row.features is not None and set(model.plan.names) <= set(row.names):
@@ -206,13 +209,15 @@ def rescore(rows: list[Answered], model: ScoringModel) -> dict[str, float]:
         places = [names.index(name) for name in model.plan.names]
         blob = b"".join(row.features or b"" for row in alike)
         matrix = np.frombuffer(blob, dtype="<f4").reshape(len(alike), len(names))
-        scores = model.score(np.ascontiguousarray(matrix[:, places])).calibrated
-        found |= {row.event_id: float(score) for row, score in zip(alike, scores, strict=True)}
+        said = model.score(np.ascontiguousarray(matrix[:, places]))
+        cuts = np.full(len(alike), model.threshold.value) if said.cuts is None else said.cuts
+        ids = [row.event_id for row in alike]
+        found |= dict(zip(ids, zip(said.calibrated.tolist(), cuts.tolist(), strict=True), strict=True))
     return found
 
 
 def _restored(
-    row: Answered, usecase: UseCase, external: bool, score: float | None, model: ScoringModel | None
+    row: Answered, usecase: UseCase, external: bool, again: tuple[float, float] | None
 ) -> tuple[str, float | None, float | None]:
     """How the restored one judges an event: by what, its score, its threshold."""
     if external and usecase.incumbent is not None:
@@ -220,9 +225,7 @@ def _restored(
         return ("column", float(given), usecase.incumbent.threshold) if given is not None else ("nothing", None, None)
     if row.other_decision is not None:
         return "shadow", row.other_score, row.other_threshold
-    if score is None or model is None:
-        return "nothing", None, None
-    return "features", score, float(model.threshold.value)
+    return ("nothing", None, None) if again is None else ("features", *again)
 
 
 def _line(

@@ -76,4 +76,4 @@ def _challenger(
     metrics.ARM_FALLBACKS.labels(holder.ref.version, "not_a_probability").inc(len(failed))
     if not len(kept):
         return None, failed
-    return Share(holder, [rows[i] for i in kept], Scores(scores.raw[kept], scores.calibrated[kept])), failed
+    return Share(holder, [rows[i] for i in kept], scores.only(kept)), failed

@@ -75,14 +75,18 @@ class Calibrator:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The probability at or above which an event is an alert.
+    """The probability at or above which an event is an alert: one for all, or one that falls with the amount.
+
+    By amount the threshold of an event is (c_FP + value) / (c_FP + amount), at most 1: flag where the money that an
+    alert is expected to save, p amount - (1 - p) c_FP, is at least ``value``.
 
     Attributes:
-        value: the cut in use.
+        value: the cut in use: a probability, or by amount the least saving that is worth an alert.
         low, high: 95 % bootstrap interval of the cut.
         cost_optimal: the cut that cost alone would choose, before the capacity.
         alerts_per_day: the capacity the cut respects, or none.
         false_negative, false_positive: the costs it was chosen for (a number or a column's name).
+        amount: the feature that holds the amount, or none for one threshold.
     """
 
     value: float
@@ -92,18 +96,36 @@ class Threshold:
     alerts_per_day: int | None = None
     false_negative: float | str | None = None
     false_positive: float | None = None
+    amount: str | None = None
 
     def __post_init__(self) -> None:
         if not self.low <= self.value <= self.high:
             raise ValueError(f"a threshold lies inside its interval: {self.low} <= {self.value} <= {self.high}")
 
-    def flags(self, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether each probability is an alert."""
-        return np.asarray(probabilities) >= self.value
+    def cuts(self, amounts: NDArray[Any]) -> Floats:
+        """The threshold of each event, by its amount; below zero or missing counts as nothing to lose."""
+        alarm = float(self.false_positive or 0.0)
+        lost = alarm + np.maximum(np.nan_to_num(np.asarray(amounts, dtype=np.float64)), 0.0)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            found = (alarm + self.value) / lost
+        return np.where(lost > 0.0, np.minimum(found, 1.0), 1.0)
+
+    def flags(self, probabilities: NDArray[Any], cuts: Floats | None = None) -> NDArray[np.bool_]:
+        """Whether each probability is an alert; by amount the ``cuts`` of the same events are needed.
+
+        Raises:
+            ValueError: the threshold goes by the amount and no cuts are given.
+        """
+        if self.amount is not None and cuts is None:
+            raise ValueError(f"this threshold goes by {self.amount!r}; pass the cuts of the events")
+        return np.asarray(probabilities) >= (self.value if cuts is None else cuts)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object of all fields."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """A JSON object of all fields; without ``amount`` where there is one threshold, as older programs know it."""
+        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if self.amount is None:
+            del found["amount"]
+        return found
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:

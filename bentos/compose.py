@@ -32,7 +32,7 @@ from bentos.intake import EventDesk
 from bentos.keeper import Make, WindowKeeper, embedded
 from bentos.labels import Contradictions, LabelDesk
 from bentos.late import LateDesk
-from bentos.office import ExternalHolder, ModelHolder, Office
+from bentos.office import ExternalHolder, Holder, ModelHolder, Office
 from bentos.orders import StandingOrders
 from bentos.reasons import Explainer
 from bentos.roles import ModelRef, ModelRegistry
@@ -135,7 +135,7 @@ class Runtime:
             self._office,
             self._spool,
             self.keeper,
-            threshold=self.orders.threshold_of,
+            ordered=self.orders.ordered,
             explorer=Explorer.of(self.usecase.intervention),
         )
         self.batcher: MicroBatcher[Event, bytes] = self._batcher()
@@ -319,6 +319,15 @@ def _external(usecase: UseCase) -> ExternalHolder | None:
     return None if usecase.incumbent is None else ExternalHolder(usecase.incumbent, FeaturePlan.of(usecase))
 
 
+def _by_amount(holder: Holder) -> dict[str, object] | None:
+    """How the threshold of an event follows from its amount; none where one holds for all."""
+    if not isinstance(holder, ModelHolder) or (column := holder.model.threshold.amount) is None:
+        return None
+    cut = holder.model.threshold
+    rule = "(false_positive + least_saving) / (false_positive + amount), at most 1"
+    return {"feature": column, "false_positive": cut.false_positive, "least_saving": cut.value, "rule": rule}
+
+
 def _in_office(office: Office, orders: StandingOrders) -> dict[str, object]:
     holder = office.holder
     said: dict[str, object] = {
@@ -329,6 +338,7 @@ def _in_office(office: Office, orders: StandingOrders) -> dict[str, object]:
         "seconds": (datetime.now(UTC) - office.since).total_seconds(),
         "threshold": orders.threshold_of(holder, machine_time_us()),
         "promoted_threshold": holder.threshold,
+        "threshold_by": _by_amount(holder),
         "contract_digest": holder.digest,
         "features": list(holder.plan.names),
         "plan": holder.plan.fingerprint,

@@ -54,10 +54,18 @@ _GOLDEN_TOLERANCE: Final = 1e-6  # exp() may differ in the last bit between mach
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model says about each row: ``raw`` float32 from the booster, ``calibrated`` float64."""
+    """What a model says about each row: ``raw`` float32 from the booster, ``calibrated`` float64.
+
+    ``cuts`` is the threshold of each row where it goes by the amount, and none where one holds for all.
+    """
 
     raw: Matrix
     calibrated: Floats
+    cuts: Floats | None = None
+
+    def only(self, rows: NDArray[np.intp]) -> Scores:
+        """The scores of some rows."""
+        return Scores(self.raw[rows], self.calibrated[rows], None if self.cuts is None else self.cuts[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +108,17 @@ class ScoringModel:
         if not len(rows):
             return Scores(np.empty(0, dtype=np.float32), np.empty(0, dtype=np.float64))
         raw = np.asarray(self.booster.inplace_predict(rows, validate_features=False), dtype=np.float32)
-        return Scores(raw, self.calibrator.apply(raw))
+        return Scores(raw, self.calibrator.apply(raw), self.cuts(rows))
 
-    def decide(self, calibrated: Floats) -> NDArray[np.bool_]:
-        """Whether each calibrated score is an alert."""
-        return self.threshold.flags(calibrated)
+    def cuts(self, features: Matrix) -> Floats | None:
+        """The threshold of each row where it goes by the amount; none where one holds for all."""
+        if self.threshold.amount is None:
+            return None
+        return self.threshold.cuts(features[:, self.plan.names.index(self.threshold.amount)])
+
+    def decide(self, calibrated: Floats, cuts: Floats | None = None) -> NDArray[np.bool_]:
+        """Whether each calibrated score is an alert; ``cuts`` are those of the same rows, see :class:`Scores`."""
+        return self.threshold.flags(calibrated, cuts)
 
     def warm_up(self, rounds: int = 3) -> None:
         """Score golden rows one by one and together, so that the first request pays for nothing."""

@@ -43,7 +43,7 @@ class Holder(Protocol):
 
     @property
     def threshold(self) -> float:
-        """Calibrated scores at or above it are flagged."""
+        """Calibrated scores at or above it are flagged; by amount, the least saving that is worth an alert."""
         ...
 
     @property
@@ -109,8 +109,9 @@ class ModelHolder:
     def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
         """See :class:`Holder`."""
         # Taking columns gives Fortran order, which the predictor would have to copy again.
-        raw = self.predict(np.ascontiguousarray(features[:, positions]))
-        return Scores(raw, self.model.calibrator.apply(raw))
+        own = np.ascontiguousarray(features[:, positions])
+        raw = self.predict(own)
+        return Scores(raw, self.model.calibrator.apply(raw), self.model.cuts(own))
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,13 +85,18 @@ class StandingOrders:
         metrics.UNEXPLAINED.set(0 if held else 1)
         return held
 
-    def threshold_of(self, holder: Holder, now_us: int) -> float:
-        """The threshold in force for a holder at a machine time, in microseconds."""
+    def ordered(self, holder: Holder, now_us: int) -> float | None:
+        """The threshold that people ordered for a holder and that stands at a machine time, in microseconds."""
         order = self._threshold
         if order is None or now_us >= order[2]:
-            return holder.threshold
+            return None
         ref = holder.ref
-        return order[1] if ref.version == order[0] and ref.name == self._model else holder.threshold
+        return order[1] if ref.version == order[0] and ref.name == self._model else None
+
+    def threshold_of(self, holder: Holder, now_us: int) -> float:
+        """The threshold in force for a holder at a machine time, in microseconds."""
+        order = self.ordered(holder, now_us)
+        return holder.threshold if order is None else order
 
     def card(self, now_us: int) -> dict[str, Any]:
         """What stands now, for ``/model``."""

@@ -36,7 +36,8 @@ def draft_plan(
         challenger=challenger,
         first_day=first_day,
         promotion=planned_options(usecase.promotion),
-        cost=usecase.cost.model_dump(mode="json"),
+        # How a threshold is chosen belongs to a version; a comparison takes each version's own.
+        cost=usecase.cost.model_dump(mode="json", exclude={"threshold"}),
         cost_cap=cost_cap,
         alert_rate=alert_rate,
         label=usecase.label.model_dump(mode="json"),

@@ -62,7 +62,7 @@ class Scorer:
         spool: the durable log's first stop.
         tap: hears of scored events.
         clock: machine time in microseconds.
-        threshold: the threshold in force for a holder at a machine time; by default its own.
+        ordered: the threshold that people ordered for a holder at a machine time, or none for its own.
         explorer: says what is to be done; none where the use case declares no intervention.
 
     Attributes:
@@ -76,7 +76,7 @@ class Scorer:
         spool: Spool,
         tap: Tap | None = None,
         clock: Callable[[], int] = machine_time_us,
-        threshold: Callable[[Holder, int], float] = lambda holder, _: holder.threshold,
+        ordered: Callable[[Holder, int], float | None] = lambda holder, _: None,
         explorer: Explorer | None = None,
     ) -> None:
         self.newest_us = 0
@@ -85,7 +85,7 @@ class Scorer:
         self._spool = spool
         self._tap = tap
         self._clock = clock
-        self._threshold = threshold
+        self._ordered = ordered
         self._explorer = explorer
         self._logged_plan = ""
         self._tally = metrics.ScoreTally()
@@ -147,8 +147,11 @@ class Scorer:
         blob, width = np.ascontiguousarray(features, dtype="<f4").tobytes(), 4 * features.shape[1]
         for part in parts:
             holder = part.holder
-            threshold = self._threshold(holder, now)
-            flags = part.scores.calibrated >= threshold
+            order = self._ordered(holder, now)
+            threshold = holder.threshold if order is None else order
+            by_event = part.scores.cuts if order is None else None
+            flags = part.scores.calibrated >= (threshold if by_event is None else by_event)
+            cuts = None if by_event is None else by_event.tolist()
             end = ending(threshold, holder.ref.name, holder.ref.version, holder.alias)
             raw, score, flagged = part.scores.raw.tolist(), part.scores.calibrated.tolist(), flags.tolist()
             for place, i in enumerate(part.rows):
@@ -156,6 +159,9 @@ class Scorer:
                 if not 0.0 <= score[place] <= 1.0:  # NaN is not between them either
                     answers[i] = holder.unscorable()
                     continue
+                if cuts is not None:
+                    threshold = cuts[place]
+                    end = ending(threshold, holder.ref.name, holder.ref.version, holder.alias)
                 if explorer is not None:
                     action, chance = explorer.action(event.event_id, flagged[place])
                 records[i] = ScoreRecord(

@@ -233,16 +233,17 @@ class ShadowScorer:
         raw = np.frombuffer(reply.raw, dtype=np.float32).astype(np.float64)
         calibrated = np.frombuffer(reply.calibrated, dtype=np.float64)
         flags = np.frombuffer(reply.flags, dtype=np.bool_)
-        if not len(raw) == len(calibrated) == len(flags) == len(rows):
+        cuts = np.frombuffer(reply.cuts, dtype=np.float64) if reply.cuts else np.full(len(rows), threshold)
+        if not len(raw) == len(calibrated) == len(flags) == len(cuts) == len(rows):
             return self._failed(seat, rows, "wrong_length")
         fit = (raw >= 0) & (raw <= 1) & (calibrated >= 0) & (calibrated <= 1)  # NaN is neither
-        values = zip(rows, raw.tolist(), calibrated.tolist(), flags.tolist(), fit.tolist(), strict=True)
+        values = zip(rows, *(part.tolist() for part in (raw, calibrated, cuts, flags, fit)), strict=True)
         now = _now_us()
         return [
-            self._record(seat, row, now, r, c, threshold, flag)
+            self._record(seat, row, now, r, c, cut, flag)
             if good
             else self._record(seat, row, now, error="not_a_probability")
-            for row, r, c, flag, good in values
+            for row, r, c, cut, flag, good in values
         ]
 
     def _failed(self, seat: _Seat, rows: Sequence[PendingRow], error: str) -> list[ShadowRecord]:

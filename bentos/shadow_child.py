@@ -63,8 +63,9 @@ def _score(model: ScoringModel, request: Score) -> Scored:
     rows = np.frombuffer(request.features, dtype=np.float32).reshape(-1, request.width)
     scores = model.score(rows)
     calibrated = np.asarray(scores.calibrated, dtype=np.float64)
-    flags = np.asarray(model.decide(calibrated), dtype=np.bool_)
-    return Scored(np.asarray(scores.raw, dtype=np.float32).tobytes(), calibrated.tobytes(), flags.tobytes())
+    flags = np.asarray(model.decide(calibrated, scores.cuts), dtype=np.bool_)
+    cuts = b"" if scores.cuts is None else np.asarray(scores.cuts, dtype=np.float64).tobytes()
+    return Scored(np.asarray(scores.raw, dtype=np.float32).tobytes(), calibrated.tobytes(), flags.tobytes(), cuts)
 
 
 def main() -> None:

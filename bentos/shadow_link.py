@@ -36,11 +36,15 @@ class Ready(msgspec.Struct, tag=True, array_like=True):
 
 
 class Scored(msgspec.Struct, tag=True, array_like=True):
-    """Booster outputs (float32), calibrated scores (float64) and alerts (one byte each), row by row."""
+    """Booster outputs (float32), calibrated scores (float64) and alerts (one byte each), row by row.
+
+    ``cuts`` are the thresholds of the rows (float64) where they go by the amount; empty where one holds for all.
+    """
 
     raw: bytes
     calibrated: bytes
     flags: bytes
+    cuts: bytes = b""
 
 
 class Failed(msgspec.Struct, tag=True, array_like=True):

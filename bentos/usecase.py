@@ -81,6 +81,7 @@ __all__ = [
     "UseCase",
     "WatchPolicy",
     "WindowFeature",
+    "amount_feature",
     "builtin_usecases",
     "load_usecase",
     "parse_clock",
@@ -229,6 +230,15 @@ def _locate(ref: str | Path) -> Path:
     if file.suffix == ".toml" and file.is_file():
         return file
     raise UseCaseError(ref, "use case", "no such name or file", f"{', '.join(known)}, or the path of a .toml file")
+
+
+def amount_feature(usecase: UseCase) -> str | None:
+    """The feature by which the threshold goes; none where one threshold holds for all events."""
+    cost = usecase.cost
+    if cost.threshold == "one" or not isinstance(cost.false_negative, str):
+        return None
+    plain = (f for f in usecase.features if isinstance(f, ColumnFeature))
+    return next((f.name for f in plain if f.column == cost.false_negative), None)
 
 
 def stakes_of(usecase: UseCase) -> tuple[str | None, float]:

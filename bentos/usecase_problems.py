@@ -56,12 +56,24 @@ def problems(usecase: UseCase) -> Iterator[Problem]:
     yield from _decision_day_problems(usecase)
     if isinstance(usecase.cost.false_negative, str):
         yield from _reference(usecase, "cost.false_negative", usecase.cost.false_negative, _NUMBERS)
+    yield from _threshold_problems(usecase)
     if usecase.incumbent is not None:
         yield from _reference(usecase, "incumbent.column", usecase.incumbent.column, ("float",))
     yield from _fairness_problems(usecase)
     yield from _leaks(usecase)
     for index, name in enumerate(usecase.privacy.hashed):
         yield from _hash_problems(usecase, name, f"privacy.hashed[{index}]")
+
+
+def _threshold_problems(usecase: UseCase) -> Iterator[Problem]:
+    """A threshold by the amount needs the amount among the features, because decisions are made from features."""
+    cost = usecase.cost
+    if cost.threshold != "by_amount":
+        return
+    if not isinstance(cost.false_negative, str):
+        yield "cost.threshold", "'by_amount'", "'one' where false_negative is a constant; or name a column there"
+    elif not any(isinstance(f, ColumnFeature) and f.column == cost.false_negative for f in usecase.features):
+        yield "cost.threshold", "'by_amount'", f"a feature of kind 'column' on {cost.false_negative!r}, or 'one'"
 
 
 def not_finite(data: object, key: str = "") -> Iterator[tuple[str, str]]:

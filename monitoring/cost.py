@@ -169,6 +169,36 @@ def choose_threshold(
     return ThresholdChoice(value, low, high, uncapped, value > uncapped, alerts, optimum)
 
 
+def choose_least_saving(
+    score: ArrayLike,
+    days: ArrayLike,
+    prices: Prices,
+    capacity: CapacityPolicy,
+    *,
+    repetitions: int = 200,
+    seed: int = 7,
+    confidence: float = 0.95,
+) -> ThresholdChoice:
+    """The least expected saving that is worth an alert: nothing, or more where the analysts cannot cope.
+
+    With it the threshold of a row is (c_FP + saving) / (c_FP + amount); see :func:`amount_thresholds` for no
+    limit. Arguments as in :func:`choose_threshold`; ``value``, ``low`` and ``high`` are money, ``uncapped`` is 0.
+    """
+    p, day = np.asarray(score, dtype=float), np.asarray(days)
+    gain = expected_gain(p, prices)
+    units = units_of(np.lexsort((gain,)), day, seed)
+    resamples = Resamples.draw(units.count, repetitions, seed, confidence)
+    value, budget = choose_gain_cut(gain, day, capacity), _budget(day, capacity)
+    samples = np.zeros(repetitions)
+    if budget is not None:
+        samples = np.maximum(samples, _cut_samples(gain, budget, units, resamples))
+    interval = resamples.interval(value, samples)
+    alerts = float(np.count_nonzero(gain >= value)) / max(1, len(np.unique(day)))
+    low = value if interval.low is None else interval.low
+    high = value if interval.high is None else interval.high
+    return ThresholdChoice(value, low, high, 0.0, value > 0.0, alerts, Measured(None))
+
+
 def capacity_cut(values: np.ndarray, budget: float) -> float:
     """The smallest observed value with at most ``budget`` rows at or above it.
 

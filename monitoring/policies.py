@@ -35,6 +35,9 @@ class CostModel(Policy):
     """Cost of a missed positive: a constant, or the name of a column such as the amount."""
     false_positive: NonNegative = 1.0
     """Cost of a false alarm."""
+    threshold: Literal["auto", "one", "by_amount"] = "auto"
+    """``one`` probability for all events, or ``by_amount``: lower where a miss costs more, c_FP / (c_FP + amount).
+    ``auto`` goes by the amount where a miss costs a column that is a feature too."""
     currency: str = "EUR"
     """Unit shown in reports; nothing is converted."""
 

@@ -20,8 +20,8 @@ def _model(score: Callable[[Any], Any], names: tuple[str, ...] = NAMES) -> Any:
     return SimpleNamespace(
         plan=SimpleNamespace(names=names),
         threshold=SimpleNamespace(value=0.5),
-        score=lambda rows: SimpleNamespace(raw=score(rows), calibrated=score(rows).astype(np.float64)),
-        decide=lambda calibrated: calibrated >= 0.5,
+        score=lambda rows: SimpleNamespace(raw=score(rows), calibrated=score(rows).astype(np.float64), cuts=None),
+        decide=lambda calibrated, cuts: calibrated >= 0.5,
     )
 
 

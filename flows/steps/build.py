@@ -14,14 +14,14 @@ from bentos.calibration import Floats, Threshold
 from bentos.features import FeaturePlan
 from bentos.model import ModelMetadata, ScoringModel, golden_rows
 from bentos.schema import EventSchema
-from bentos.usecase import CalendarFeature, ColumnFeature, UseCase
+from bentos.usecase import CalendarFeature, ColumnFeature, UseCase, amount_feature
 from flows.steps.attribution import mean_contributions
 from flows.steps.calibrate import fit_by_policy
 from flows.steps.fit import fit_booster, raw_scores, require_both_classes
 from flows.steps.split import back
 from flows.steps.table import Fold
 from monitoring.calendar import TimeWindow
-from monitoring.cost import choose_threshold
+from monitoring.cost import choose_least_saving, choose_threshold
 from monitoring.profile import ReferenceProfile
 
 if TYPE_CHECKING:
@@ -105,10 +105,15 @@ def freeze_reference(
 
 
 def choose_cut(usecase: UseCase, fold: Fold, scores: Floats, seed: int) -> Threshold:
-    """The cheapest threshold under the capacity, with its bootstrap interval."""
+    """The cheapest threshold under the capacity, with its bootstrap interval; by the amount where policy says so."""
     days: NDArray[np.generic] = fold.rows["day"].to_numpy()
-    chosen = choose_threshold(scores, days, fold.prices(usecase), usecase.capacity, y=fold.y, seed=seed)
+    amount = amount_feature(usecase)
+    if amount is None:
+        chosen = choose_threshold(scores, days, fold.prices(usecase), usecase.capacity, y=fold.y, seed=seed)
+    else:
+        chosen = choose_least_saving(scores, days, fold.prices(usecase), usecase.capacity, seed=seed)
     return Threshold(
+        amount=amount,
         value=chosen.value,
         low=min(chosen.low, chosen.value),
         high=max(chosen.high, chosen.value),

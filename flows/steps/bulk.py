@@ -35,8 +35,9 @@ def scored_window(
     features = model.plan.build(read.events, read.revisions, as_of)
     wanted = (read.events[usecase.event_time] >= window.start).to_numpy()
     scores = model.score(features.to_numpy()[wanted])
+    cuts = model.threshold.value if scores.cuts is None else scores.cuts
     table = read.events[wanted].assign(
-        score=scores.calibrated, threshold=model.threshold.value, decision=model.decide(scores.calibrated)
+        score=scores.calibrated, threshold=cuts, decision=model.decide(scores.calibrated, scores.cuts)
     )
     return table.sort_values(["score", usecase.event_id], ascending=[False, True]).reset_index(drop=True)
 

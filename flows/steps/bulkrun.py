@@ -208,7 +208,7 @@ class _Worker:
         columns: dict[str, Any] = {
             "event_id": events[self.usecase.event_id].to_numpy(dtype=object),
             "score": scores.calibrated,
-            "decision": self.model.decide(scores.calibrated),
+            "decision": self.model.decide(scores.calibrated, scores.cuts),
             "model": pd.Categorical([self.ref.label]).repeat(len(events)),
         }
         if self.reasons:

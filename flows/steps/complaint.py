@@ -150,7 +150,7 @@ def _model(found: Answered, model: ScoringModel | None) -> dict[str, Any]:
 
 
 def _threshold(store: Store, usecase: UseCase, found: Answered, model: ScoringModel | None) -> dict[str, Any]:
-    promoted = None if model is None else float(model.threshold.value)
+    promoted = None if model is None else _promoted(found, model)
     told: dict[str, Any] = {"in_force": found.threshold, "promoted_with_the_version": promoted}
     if promoted is None or promoted == found.threshold:
         return told
@@ -163,6 +163,15 @@ def _threshold(store: Store, usecase: UseCase, found: Answered, model: ScoringMo
                 "decision": line.id, "evidence_based": False,
             }  # fmt: skip
     return told | {"warning": "no decision in the chain explains this threshold"}
+
+
+def _promoted(found: Answered, model: ScoringModel) -> float | None:
+    """The version's own threshold for this event; none where it goes by an amount that was not logged."""
+    if model.threshold.amount is None:
+        return float(model.threshold.value)
+    row = _row(found, model)
+    cuts = None if row is None else model.cuts(row)
+    return None if cuts is None else float(cuts[0])
 
 
 def _office(store: Store, usecase: UseCase, found: Answered) -> dict[str, Any]:

@@ -59,8 +59,8 @@ class Judged:
 
 def scored(model: ScoringModel, fold: Fold) -> Judged:
     """The model's calibrated scores and decisions on a fold of its own features."""
-    scores = model.score(fold.features).calibrated
-    return Judged(fold, scores, model.decide(scores))
+    said = model.score(fold.features)
+    return Judged(fold, said.calibrated, model.decide(said.calibrated, said.cuts))
 
 
 def candidate_evidence(
@@ -139,7 +139,8 @@ def single_event_p99_ms(usecase: UseCase, model: ScoringModel, events: pd.DataFr
     for body in bodies:
         began = time.perf_counter()
         event = schema.decode(body)
-        model.decide(model.score(model.plan.row(event, state)[None, :]).calibrated)
+        said = model.score(model.plan.row(event, state)[None, :])
+        model.decide(said.calibrated, said.cuts)
         took.append(time.perf_counter() - began)
     return float(np.percentile(took[min(_WARM_UP, len(took) // 2) :], 99.0) * 1000.0)
 

@@ -28,14 +28,14 @@ class PlotData:
     Attributes:
         y: labels 0 and 1.
         probabilities: calibrated scores.
-        threshold: the cut in use.
+        threshold: the cut in use; none where it goes by the amount.
         prices: what the two mistakes cost.
         currency: unit of both.
     """
 
     y: NDArray[np.int8]
     probabilities: NDArray[np.float64]
-    threshold: float
+    threshold: float | None
     prices: Prices
     currency: str
 
@@ -112,7 +112,8 @@ def _scores(data: PlotData, path: Path) -> Path:
     with _figure(path, "Calibrated scores", "score", "rows (log scale)") as axes:
         axes.hist(data.probabilities[data.y == 0], bins=edges, alpha=0.6, label="negative")
         axes.hist(data.probabilities[data.y == 1], bins=edges, alpha=0.6, label="positive")
-        axes.axvline(data.threshold, linestyle="--", color="black", label=f"threshold {data.threshold:.4f}")
+        if data.threshold is not None:
+            axes.axvline(data.threshold, linestyle="--", color="black", label=f"threshold {data.threshold:.4f}")
         axes.set_yscale("log")
         axes.legend()
     return path
@@ -122,9 +123,11 @@ def _cost(data: PlotData, path: Path) -> Path:
     curve = cost_curve(data.y, data.probabilities, data.prices)
     with _figure(path, "Cost against threshold", "threshold", f"cost on the test window, {data.currency}") as axes:
         axes.plot(np.maximum(curve.threshold, 1e-6), curve.cost)
-        axes.axvline(max(data.threshold, 1e-6), linestyle="--", color="black", label=f"in use: {data.threshold:.4f}")
         axes.set_xscale("log")
-        axes.legend()
+        if data.threshold is not None:
+            cut = max(data.threshold, 1e-6)
+            axes.axvline(cut, linestyle="--", color="black", label=f"in use: {data.threshold:.4f}")
+            axes.legend()
     return path
 
 

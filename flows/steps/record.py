@@ -72,7 +72,11 @@ def record_twin(
         folder = Path(scratch)
         judged = scored(twin, folds.test)
         data = PlotData(
-            folds.test.y, judged.scores, twin.threshold.value, folds.test.prices(usecase), usecase.cost.currency
+            folds.test.y,
+            judged.scores,
+            None if twin.threshold.amount else twin.threshold.value,
+            folds.test.prices(usecase),
+            usecase.cost.currency,
         )
         draw_all(data, twin.booster, shap, folder / "plots")
         _write(folder / "shap_summary.json", shap.to_json())
