@@ -160,11 +160,8 @@ class RedisWindows:
         Raises:
             WindowsUnavailable: Redis is away, or another replica is giving the answers back.
         """
-        link = self._link
-        link.open()
-        epoch = link.call("GET", self._keys[0])
-        if epoch is None or not epoch.startswith(link.run_id):
-            epoch = self._begin()
+        self._link.open()
+        epoch = self._standing() or self._begin_alone()
         self._local.take_answers()
         self._epoch, self._place, self._count, self._joined = epoch, b"0-0", -1, True
         try:
@@ -182,18 +179,28 @@ class RedisWindows:
         """See :class:`~bentos.window_state.WindowState`."""
         self._link.close()
 
-    def _begin(self) -> bytes:
-        """Begin an epoch: one replica gives the answers back, the others come again."""
-        link, token = self._link, secrets.token_hex(8)
-        if link.call("SET", self._lock, token, "NX", "PX", _LOCK_MS) is None:
+    def _standing(self) -> bytes | None:
+        """The epoch that replicas share now; none before the first, or where the server was restarted."""
+        epoch: bytes | None = self._link.call("GET", self._keys[0])
+        return epoch if epoch is not None and epoch.startswith(self._link.run_id) else None
+
+    def _begin_alone(self) -> bytes:
+        """Begin an epoch under a lock: one replica gives the answers back, the others come again."""
+        if self._link.call("SET", self._lock, secrets.token_hex(8), "NX", "PX", _LOCK_MS) is None:
             raise WindowsUnavailable("another replica is rebuilding the shared state")
+        # Another one may have ended between our look and our lock: what it began stands.
+        epoch = self._standing() or self._begin()
+        self._link.call("DEL", self._lock)
+        return epoch
+
+    def _begin(self) -> bytes:
+        link = self._link
         link.call("DEL", *self._keys)
         for part in _parts(self._local.take_answers(), _CHUNK):
             link.call(*self._settling(part))
             link.call("PEXPIRE", self._lock, _LOCK_MS)
-        epoch = link.run_id + b"/" + token.encode()
+        epoch: bytes = link.run_id + b"/" + secrets.token_hex(8).encode()
         link.call("SET", self._keys[0], epoch)
-        link.call("DEL", self._lock)
         return epoch
 
     def _tell(self, batch: Sequence[WindowInput]) -> None:

@@ -250,6 +250,23 @@ def test_one_replica_gives_the_answers_back_while_the_others_wait(server: RedisS
     assert states[0].read_add([event(2, "x")]) == [[2.0, 1.0]]
 
 
+def test_a_replica_that_looked_before_another_had_ended_joins_what_that_one_began(server: RedisServer) -> None:
+    early, late = replica(server, join=False), replica(server, join=False)
+    ask = late._link.call
+
+    def call(*command: object) -> object:
+        if command[0] == "SET" and "NX" in command:  # between the look and the lock
+            early.join([])
+            early.read_add([event(1, "first")])
+        return ask(*command)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(late._link, "call", call)
+        late.join([])
+    assert early.read_add([event(2, "second")]) == [[2.0, 1.0]]
+    assert late.read_add([event(3, "third")]) == [[3.0, 2.0]]
+
+
 def test_while_another_replica_rebuilds_nobody_serves(server: RedisServer) -> None:
     server.client().set("incumbent:{shop}:lock", "another", px=60_000)
     state = replica(server, join=False)
