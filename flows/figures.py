@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from monitoring.appendix import LOWER_THRESHOLD
 from monitoring.measured import Measured
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ def appendix_of(result: PairedResult) -> list[tuple[str, object]]:
     ratios = {"recall": found.recall, "precision": found.precision, "false-positive rate": found.false_positive_rate}
     ratios[f"recall at {found.matched_alerts} alerts"] = found.matched
     rows += [(f"{name}, difference", interval(r.measured)) for name, r in ratios.items()]
+    if found.gains_by_threshold_alone:
+        rows += [("note", LOWER_THRESHOLD)]
     rows += [("saving a day, t interval", interval(found.saving.measured))]
     rows += [("average precision, difference", interval(found.average_precision.difference))]
     rows += [("AUC, difference", interval(found.auc.difference))]

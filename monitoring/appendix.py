@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import special
 
 from monitoring.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap
-from monitoring.cost import Prices
+from monitoring.cost import Prices, merit_of
 from monitoring.discordance import DiscordantGroup
 from monitoring.entities import ranked_precision
 from monitoring.intervals import (
@@ -41,6 +41,8 @@ LEGACY_NOTE = (
     "It needs about 4.25 times the data, and a day without positives leaves it undefined."
 )
 
+
+LOWER_THRESHOLD = "At equal alerts the challenger catches no more: its gain is a lower threshold."
 
 _KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "all": lambda kind: kind >= 0,
@@ -80,6 +82,8 @@ class PairedRows:
     weight: np.ndarray | None = None
     unseen: np.ndarray | None = None
     missed: np.ndarray | None = None
+    merit_a: np.ndarray | None = None
+    merit_b: np.ndarray | None = None
 
     @classmethod
     def of(cls, paired: pd.DataFrame, prices: Prices, entity: str | None) -> PairedRows:
@@ -94,7 +98,7 @@ class PairedRows:
         return cls(
             y, kind, scores[0], scores[1], costs[0], costs[1],
             day, np.asarray(days), code, None if names is None else np.asarray(names, dtype=object),
-            *_selection(paired, prices),
+            *_selection(paired, prices), *(merit_of(paired, side, prices) for side in "ab"),
         )  # fmt: skip
 
     def matched(self, flags: tuple[np.ndarray, np.ndarray]) -> PairedRows:
@@ -191,6 +195,12 @@ class Appendix:
     clustered_by: str = "day"
     note: str = NOT_USED
 
+    @property
+    def gains_by_threshold_alone(self) -> bool:
+        """Whether the challenger catches more at its own threshold, and no more at equal alerts."""
+        matched = self.matched.difference
+        return matched is not None and matched <= 0.0 < (self.recall.difference or 0.0)
+
 
 def build_appendix(
     rows: PairedRows,
@@ -262,13 +272,17 @@ def matched_flags(
 ) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
     """What each flags with no more alerts than the champion raised, or than the declared share allows.
 
-    Without a declared share the champion's flags stay its own.
+    Without a declared share the champion's flags stay its own. A model whose threshold goes by the amount ranks
+    by what an alert is expected to save, as its own decisions do.
     """
+    merits = ((rows.score_a, rows.merit_a, rankings[0]), (rows.score_b, rows.merit_b, rankings[1]))
+    ranked = [(score, one) if merit is None else (merit, Ranking.of(merit)) for score, merit, one in merits]
     if alert_rate is None:
         alerts, own = rows.total(2, 3, 6, 7), rows.kind & 2 == 2
-        return alerts, (own, rows.score_b >= _cut(rankings[1], alerts))
+        return alerts, (own, ranked[1][0] >= _cut(ranked[1][1], alerts))
     alerts = int(alert_rate * len(rows.y))
-    return alerts, (rows.score_a >= _cut(rankings[0], alerts), rows.score_b >= _cut(rankings[1], alerts))
+    flags = [values >= _cut(one, alerts) for values, one in ranked]
+    return alerts, (flags[0], flags[1])
 
 
 def _cut(ranking: Ranking, budget: int) -> float:

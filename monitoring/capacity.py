@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from monitoring.cost import Prices
+from monitoring.cost import Prices, merit_of
 from monitoring.intervals import mean_interval
 from monitoring.measured import Measured, Stored
 
@@ -70,10 +70,7 @@ def capacity_curve(paired: pd.DataFrame, prices: Prices, now: int | None) -> Cap
     weight = paired["weight"].to_numpy(dtype=float) if "weight" in paired else np.ones(len(paired))
     if_flagged = prices.of_rows(y, np.ones(len(y), dtype=bool)) * weight
     if_passed = prices.of_rows(y, np.zeros(len(y), dtype=bool)) * weight
-    found = [
-        _one(paired[f"score_{side}"].to_numpy(dtype=float), days, grid, (if_flagged, if_passed, y * weight))
-        for side in "ab"
-    ]
+    found = [_one(_merit(paired, side, prices), days, grid, (if_flagged, if_passed, y * weight)) for side in "ab"]
     points = []
     for place, alerts in enumerate(grid):
         (cost_a, caught_a), (cost_b, caught_b) = ((cost[:, place], caught[:, place].sum()) for cost, caught in found)
@@ -82,6 +79,12 @@ def capacity_curve(paired: pd.DataFrame, prices: Prices, now: int | None) -> Cap
         saving = _mean(cost_a - cost_b)
         points.append(CapacityPoint(alerts, _mean(cost_a), _mean(cost_b), saving, *recalls))
     return CapacityCurve(len(days), now, tuple(points))
+
+
+def _merit(paired: pd.DataFrame, side: str, prices: Prices) -> np.ndarray:
+    """What a version ranks by: its score, or what an alert is expected to save where it goes by the amount."""
+    merit = merit_of(paired, side, prices)
+    return paired[f"score_{side}"].to_numpy(dtype=float) if merit is None else merit
 
 
 def _grid(sizes: Sequence[int], now: int | None) -> list[int]:

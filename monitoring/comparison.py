@@ -256,9 +256,6 @@ def _reasons(
     if outcome == "keep_watching":
         more = "cannot be said at the present effect" if needed is None else f"about {needed} at the present effect"
         reasons.append(f"matured days still needed: {more}")
-    matched = result.appendix.matched.difference if result.appendix else None
-    if matched is not None and matched <= 0.0 and (result.recall_gain.mean or 0.0) > 0.0:
-        reasons.append("at equal alerts the challenger catches no more: its gain is a lower threshold")
     return tuple(reasons)
 
 

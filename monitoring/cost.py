@@ -79,7 +79,7 @@ def prices_of(cost: CostModel, table: pd.DataFrame | None = None, cap: float | N
     Args:
         cost: constants, or the name of a column for the cost of a miss.
         table: holds that column, where one is named.
-        cap: largest amount that enters a cost.
+        cap: largest amount that enters a cost. A missing or negative one enters as 0.
 
     Raises:
         KeyError: when the policy names a column that the table lacks.
@@ -88,7 +88,8 @@ def prices_of(cost: CostModel, table: pd.DataFrame | None = None, cap: float | N
         return Prices(float(cost.false_negative), cost.false_positive)
     if table is None or cost.false_negative not in table.columns:
         raise KeyError(f"the cost of a miss is column {cost.false_negative!r}, which the table lacks")
-    amounts = table[cost.false_negative].to_numpy(dtype=float)
+    # A missing amount is no known loss, and a refund is none at all.
+    amounts = np.maximum(np.nan_to_num(table[cost.false_negative].to_numpy(dtype=float)), 0.0)
     return Prices(np.minimum(amounts, cap) if cap is not None else amounts, cost.false_positive)
 
 
@@ -120,6 +121,26 @@ def expected_gain(score: ArrayLike, prices: Prices) -> np.ndarray:
     """
     p = np.asarray(score, dtype=float)
     return np.asarray(p * prices.per_row(len(p)) - (1.0 - p) * prices.false_alarm)
+
+
+def merit_of(paired: pd.DataFrame, side: str, prices: Prices) -> np.ndarray | None:
+    """By what a version ranks events if its threshold goes by the amount; none where it ranks by its score.
+
+    It is told by its thresholds: many different ones on the same rows are a rule, two or three are orders of people.
+
+    Args:
+        paired: ``score_a``, ``score_b`` and, where known, ``threshold_a``, ``threshold_b``.
+        side: ``a`` or ``b``.
+        prices: of the mistakes on these rows.
+    """
+    name = f"threshold_{side}"
+    if name not in paired or not isinstance(prices.missed, np.ndarray):
+        return None
+    different = paired[name].iloc[:_LOOKED_AT].nunique()
+    return expected_gain(paired[f"score_{side}"], prices) if different > _ORDERS else None
+
+
+_LOOKED_AT, _ORDERS = 10_000, 10
 
 
 def choose_gain_cut(gain: ArrayLike, days: ArrayLike, capacity: CapacityPolicy) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from monitoring.appendix import LEGACY_NOTE, NOT_USED, Appendix
+from monitoring.appendix import LEGACY_NOTE, LOWER_THRESHOLD, NOT_USED, Appendix
 from monitoring.charts import Line, bars, chart
 from monitoring.gates import Check, Verdict
 from monitoring.intervals import RatioDifference
@@ -203,7 +203,8 @@ def _appendix(a: Appendix, currency: str) -> str:
     rows.append(("unpaired t-test (legacy)", "", "", "", number(a.legacy_p)))
     head = ("figure", "champion", "challenger", "difference", "p")
     clusters = f"Intervals of ratios are clustered by {a.clustered_by}, those of rankings resample days (from 20 on)."
-    notes = "".join(f'<p class="note">{escape(text)}</p>' for text in (clusters, LEGACY_NOTE))
+    said = (clusters, *([LOWER_THRESHOLD] if a.gains_by_threshold_alone else []), LEGACY_NOTE)
+    notes = "".join(f'<p class="note">{escape(text)}</p>' for text in said)
     return table(head, rows, numeric=(1, 2, 3, 4)) + notes
 
 

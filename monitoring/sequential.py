@@ -139,7 +139,7 @@ def anytime_t(values: ArrayLike, alpha: float = 0.05, planned: float = 28, block
         return AnytimeT(n, overall, sd, None, None, None, None, None, size, correlation, alpha, planned)
     half = critical_multiplier(n, alpha, n_star) * sd / math.sqrt(n)
     low, high = finite(mean - half), finite(mean + half)
-    p = min(1.0, math.exp(-max(_running_log_e(units, alpha, n_star))))
+    p = min(1.0, math.exp(-_largest_log_e(x, alpha, planned, block)))
     return AnytimeT(n, mean, sd, t, log_e_value(n, t, alpha, n_star), p, low, high, size, correlation, alpha, planned)
 
 
@@ -216,9 +216,16 @@ def summary(units: np.ndarray) -> tuple[int, float | None, float | None, float |
     return n, mean, sd, math.sqrt(n) * mean / sd
 
 
-def _running_log_e(units: np.ndarray, alpha: float, planned: float) -> list[float]:
-    """ln E after each unit that allows one; the empty look has E = 1."""
-    return [0.0, *(value for value in running_log_e(units[None, :], alpha, planned)[0].tolist() if value == value)]
+def _largest_log_e(x: np.ndarray, alpha: float, planned: float, block: int | None) -> float:
+    """The largest ln E that any daily look at the series saw, each with the block that it took then."""
+    sizes = [block] * len(x) if block else [block_size(x[:end]) for end in range(1, len(x) + 1)]
+    seen = {size: [0.0, *_each_log_e(blocked(x, size), alpha, planned / size)] for size in set(sizes)}
+    return max((seen[size][end // size] for end, size in enumerate(sizes, start=1)), default=0.0)
+
+
+def _each_log_e(units: np.ndarray, alpha: float, planned: float) -> list[float]:
+    """ln E after each unit; 0 where there is no evidence."""
+    return [0.0 if value != value else value for value in running_log_e(units[None, :], alpha, planned)[0].tolist()]
 
 
 def running_log_e(series: np.ndarray, alpha: float, planned: float) -> np.ndarray:

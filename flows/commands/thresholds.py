@@ -121,10 +121,11 @@ def _show(house: House, args: argparse.Namespace) -> Reply:
     }  # fmt: skip
     optimum = "" if cut.cost_optimal is None else f", {cut.cost_optimal:.6g} by cost alone"
     capacity = "no limit" if cut.alerts_per_day is None else f"{cut.alerts_per_day} alerts a day"
-    text = (
-        f"{ref.label}: {cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g}){optimum}; capacity {capacity}; "
-        f"calibrator {model.calibrator.kind}"
-    )
+    value = f"{cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g}){optimum}"
+    if cut.amount is not None:
+        saving = f"{cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g}) {house.usecase.cost.currency}"
+        value = f"by {cut.amount}, ({cut.false_positive:g} + s) / ({cut.false_positive:g} + {cut.amount}), s {saving}"
+    text = f"{ref.label}: {value}; capacity {capacity}; calibrator {model.calibrator.kind}"
     if curve is None:
         return Reply(data, f"{text}\n\nno matured answer of this version yet: no cost curve")
     lines = list(zip(curve.threshold, curve.cost, curve.alerts, curve.recall, strict=True))

@@ -12,11 +12,11 @@ from bentos.model import ScoringModel
 from bentos.usecase import UseCase
 from flows.errors import TooFewRows
 from flows.steps.baseline import baseline_scores
+from flows.steps.build import choose_cut
 from flows.steps.calibrate import fit_by_policy
 from flows.steps.evaluate import Judged
 from flows.steps.fit import fit_booster, raw_scores, require_both_classes
 from flows.steps.table import Fold
-from monitoring.cost import choose_threshold
 from monitoring.gates import Evidence
 
 
@@ -60,10 +60,9 @@ def cross_fit(usecase: UseCase, names: tuple[str, ...], rows: Fold, seed: int) -
     flags = np.empty(len(rows), dtype=np.bool_)
     for fold in range(usecase.evaluation.folds):
         rest = part(rows, place != fold)
-        days = rest.rows["day"].to_numpy()
-        prices = rest.prices(usecase)
-        chosen = choose_threshold(scores[place != fold], days, prices, usecase.capacity, y=rest.y, seed=seed)
-        flags[place == fold] = scores[place == fold] >= chosen.value
+        cut = choose_cut(usecase, rest, scores[place != fold], seed)
+        amounts = None if cut.amount is None else rows.features[place == fold][:, list(names).index(cut.amount)]
+        flags[place == fold] = cut.flags(scores[place == fold], None if amounts is None else cut.cuts(amounts))
     return CrossFit(Judged(rows, scores, flags), baseline)
 
 

@@ -134,19 +134,18 @@ def compare(
     start = calendar.start_of(plan.first_day)
     window = TimeWindow(start, max(as_of, calendar.end_of(plan.first_day)))
     wanted = {name: usecase.column(name).type for name in plan.columns}
-    rows = store.log.paired(
-        usecase.name,
-        duel.champion,
-        duel.challenger,
-        window,
-        as_of,
-        plan.label_policy,
-        calendar,
-        wanted,
-        plan.blocks_flagged,
-    )
+
+    def read(until: datetime) -> pd.DataFrame:
+        return store.log.paired(
+            usecase.name, duel.champion, duel.challenger, TimeWindow(start, until), as_of, plan.label_policy, calendar,
+            wanted, plan.blocks_flagged,
+        )  # fmt: skip
+
+    rows = read(window.end)
     frozen = store.comparisons.days(stored.id, as_of)
     rows, waiting = caught_up(rows, frozen)
+    if waiting and len(rows):  # failures on days that wait are not held against the days that are judged
+        rows = read(calendar.end_of(rows["day"].max().date()))
     judged = judge_plan(plan, rows, frozen, as_of=as_of)
     current = stored.closed_at is None and _reached(store, usecase, as_of)
     if current:

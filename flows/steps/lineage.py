@@ -60,7 +60,7 @@ def version_tags(
         "rows": str(about.rows),
         "positives": str(about.positives),
         "seed": str(about.seed),
-        "threshold": f"{model.threshold.value:.6g}",
+        "threshold": f"{model.threshold.value:.6g}" if model.threshold.amount is None else "by amount",
         "contract_digest": model.contract_digest,
         "booster_digest": model.booster_digest,
         "twin_digest": about.twin_digest or "none",

@@ -59,15 +59,18 @@ def test_a_day_waits_until_the_shadow_has_caught_up(arena: Arena) -> None:
     numbers = range(4 * 40, 5 * 40)
     body = b'{"customer_id":"c1","amount":5}'
     arena.store.log.append([scored(n, 4.5, body=body) for n in numbers])
-    arena.store.shadow.append([shadowed(n) for n in numbers[:-2]])
+    arena.store.shadow.append([shadowed(n) for n in numbers[:-3]])
+    failed = {"error": "no", "score": None, "decision": None}
+    arena.store.shadow.append([shadowed(numbers[-3], **failed)])
     found = arena.compare(13)
     assert found.result.days == 4
+    assert (found.result.challenger_errors, found.result.unscored) == (0, 0), "what fails on a day that waits, waits"
     assert "behind on 2 matured events" in found.warnings[-1]
     assert len(arena.store.comparisons.days(found.stored.id, at(13))) == 4
     # One is scored, the other fails: both are known now, and the failure is held against the challenger.
-    arena.store.shadow.append([shadowed(numbers[-2]), shadowed(numbers[-1], error="no", score=None, decision=None)])
+    arena.store.shadow.append([shadowed(numbers[-2]), shadowed(numbers[-1], **failed)])
     later = arena.compare(13)
-    assert (later.result.days, later.result.challenger_errors) == (5, 1)
+    assert (later.result.days, later.result.challenger_errors) == (5, 2)
     assert not any("behind" in text for text in later.warnings)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.capacity import CapacityCurve, capacity_curve
-from monitoring.cost import Prices
+from monitoring.cost import Prices, merit_of
 
 
 def rows(seed: int, days: int, size: int) -> pd.DataFrame:
@@ -63,3 +63,18 @@ def test_a_curve_without_a_day_has_no_point_and_survives_its_json() -> None:
     assert (empty.days, empty.points) == (0, ())
     full = capacity_curve(rows(3, 4, 25), Prices(10.0, 1.0), 5)
     assert CapacityCurve.from_json(full.to_json()) == full
+
+
+def test_a_version_whose_threshold_goes_by_the_amount_is_ranked_by_what_an_alert_saves() -> None:
+    rng = np.random.default_rng(5)
+    n = 4000
+    p, amount = rng.beta(1, 9, n), rng.lognormal(3, 1.5, n)
+    frame = pd.DataFrame({"day": pd.Timestamp("2026-03-01"), "y": (rng.random(n) < p).astype(np.int8)})
+    frame = frame.assign(day=pd.to_datetime("2026-03-01") + pd.to_timedelta(np.arange(n) % 20, unit="D"))
+    frame = frame.assign(score_a=p, score_b=p, threshold_a=0.2, threshold_b=2.0 / (2.0 + amount))
+    curve = capacity_curve(frame, Prices(amount, 2.0), 10)
+    (point,) = [one for one in curve.points if one.alerts == 10]
+    assert point.saving.value is not None
+    assert point.saving.value > 0.0
+    assert merit_of(frame, "a", Prices(amount, 2.0)) is None
+    assert merit_of(frame, "b", Prices(100.0, 2.0)) is None

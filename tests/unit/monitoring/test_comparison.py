@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from flows.figures import appendix_of
 from monitoring.comparison import comparison_checks, expected_days, judge_comparison
 from monitoring.gates import Check, Verdict
+from monitoring.pages import comparison_body
 from monitoring.paired import PairedResult, compare_paired
 from monitoring.policies import CostModel, PromotionPolicy
 from tests.unit.monitoring.test_paired import AS_OF, table_of
@@ -172,8 +174,11 @@ def test_a_lower_threshold_is_named_as_such() -> None:
     table = table_of(np.array(counts) + rng.integers(0, 3, (20, 5)), negatives=500)
     table["score_b"] = table["score_a"]
     found = compare_paired(table, CostModel(), POLICY, champion="m/1", challenger="m/2", as_of=AS_OF, repetitions=10)
-    reasons = judge_comparison(found, PromotionPolicy(max_false_positive_rate_increase=0.5)).reasons
-    assert any("equal alerts" in reason for reason in reasons)
+    verdict = judge_comparison(found, PromotionPolicy(max_false_positive_rate_increase=0.5))
+    assert not any("equal alerts" in reason for reason in verdict.reasons), "it is not used in the decision"
+    assert any("At equal alerts" in str(value) for _, value in appendix_of(found))
+    html = comparison_body(found, verdict)
+    assert html.index("not used in the decision") < html.index("At equal alerts the challenger catches no more")
 
 
 DECIDING = PromotionPolicy(method="lan_demets", decision_days=(14, 28, 42), max_shadow_days=60)

@@ -149,3 +149,9 @@ def test_every_point_of_the_cost_curve_is_the_cost_of_its_threshold(rows: list[t
 def test_no_row_has_no_threshold() -> None:
     with pytest.raises(ValueError, match="at least one"):
         cost_curve([], [], PRICES)
+
+
+def test_a_missing_amount_or_a_refund_is_no_loss() -> None:
+    table = pd.DataFrame({"amount": [10.0, np.nan, -4.0]})
+    prices = prices_of(CostModel(false_negative="amount", false_positive=2.0), table)
+    assert prices.per_row(3).tolist() == [10.0, 0.0, 0.0]

@@ -1,5 +1,6 @@
 """The paired comparison: vectors, capped amounts, appendix, order of rows."""
 
+import math
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 
@@ -263,3 +264,20 @@ def test_the_auc_has_an_interval_that_resamples_days() -> None:
 def test_a_recall_ends_at_one_whatever_its_linearised_interval_says() -> None:
     result = compare(table_of(np.array([[3, 3, 2, 0, 0], [2, 2, 2, 0, 0], [4, 3, 4, 0, 0]])))
     assert result.recall_champion.high == 1.0
+
+
+def test_two_equal_versions_by_the_amount_are_equal_at_equal_alerts() -> None:
+    rng = np.random.default_rng(2)
+    n = 8000
+    p, amount = rng.beta(1, 12, n), np.round(rng.lognormal(3, 1.2, n), 2)
+    cut = 5.0 / (5.0 + amount)
+    rows = pd.DataFrame({"day": pd.Timestamp("2026-03-01") + pd.to_timedelta(np.arange(n) % 25, unit="D")})
+    rows = rows.assign(y=(rng.random(n) < p).astype(np.int8), amount=amount)
+    for side in "ab":
+        rows = rows.assign(**{f"score_{side}": p, f"threshold_{side}": cut, f"flag_{side}": p >= cut})
+    cost = CostModel(false_negative="amount", false_positive=5.0)
+    names = {"champion": "m/1", "challenger": "m/2", "as_of": AS_OF, "repetitions": 20}
+    for rate in (None, 0.05):
+        found = compare_paired(rows, cost, PromotionPolicy(), cost_cap=math.inf, alert_rate=rate, **names)  # type: ignore[arg-type]  # options of many types
+        assert found.appendix is not None
+        assert found.appendix.matched.difference == pytest.approx(0.0, abs=1e-12)

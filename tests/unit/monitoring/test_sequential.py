@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitoring.intervals import mean_interval
 from monitoring.sequential import (
     anytime_path,
     anytime_ratio,
@@ -27,7 +28,10 @@ def test_the_example_series_has_the_published_digits() -> None:
     test = anytime_t(Z, 0.05, 28)
     digits(mixture_scale(0.05, 28) * 28, "7.93615460")
     digits(mixture_scale(0.05, 28), ".283434093")
-    digits(1 + 14 * mixture_scale(0.05, 28), "4.96807730")
+    k = 1 + 14 * mixture_scale(0.05, 28)
+    digits(k, "4.96807730")
+    digits((k / 0.05**2) ** (1 / 14), "1.72024049")
+    digits(mean_interval(Z).p, ".0101269961")
     digits(test.mean, "1.92857143")
     digits(test.sd, "2.40077826")
     digits(test.t, "3.00571429")
@@ -73,6 +77,15 @@ def test_days_that_resemble_their_neighbours_are_blocked() -> None:
 def test_the_running_p_never_rises() -> None:
     series = np.random.default_rng(1).normal(0.4, 1.0, 40)
     p = [anytime_t(series[:n], block=1).p or 1.0 for n in range(1, 41)]
+    assert all(later <= earlier for earlier, later in itertools.pairwise(p))
+
+
+@pytest.mark.parametrize("seed", [396, 7, 12])
+def test_the_running_p_never_rises_although_days_are_blocked_on_some_looks_only(seed: int) -> None:
+    series = np.random.default_rng(seed).normal(0.7, 1.0, 40)
+    looks = [anytime_t(series[:n]) for n in range(1, 41)]
+    assert {look.block for look in looks} == {1, 3}
+    p = [look.p or 1.0 for look in looks]
     assert all(later <= earlier for earlier, later in itertools.pairwise(p))
 
 
