@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from bentos.errors import ReleaseError
+from bentos.errors import ModelError, ReleaseError
 from bentos.plans import champion_label, freeze_plan
 from bentos.release_run import desk_of, held_lease
 from bentos.release_steps import Check
@@ -45,8 +45,12 @@ def appoint(
             return None
         if desk.holder("champion") == ref.version:
             raise ReleaseError(f"version {ref.version} is in office; it cannot be @{role} as well")
-        if role == "challenger" and here not in (None, ref.version) and not replace:
-            raise ReleaseError(f"version {here} is under comparison; a challenger keeps its place until its verdict")
+        if here not in (None, ref.version) and not replace:
+            why = {
+                "challenger": "is under comparison; a challenger keeps its place until its verdict",
+                "candidate": "waits for its turn already",
+            }
+            raise ReleaseError(f"version {here} {why[role]}; to evict it: incumbent appoint ... --evict --reason ...")
         champion = champion_label(usecase, ref.name, desk.holder("champion"))
         if role == "challenger" and champion is not None:
             freeze_plan(store, usecase, ref.name, champion, ref.label, since=now, actor=actor, reason=reason)
@@ -78,6 +82,39 @@ def dismiss(
         registry.clear(model, role)
         payload = {"model": model, "role": role, "version": here, "reason": reason}
         return store.decisions.append(usecase.name, "dismissal", payload, actor, now, [RoleChange(model, role, None)])
+
+
+def take_turn(
+    registry: ModelRegistry,
+    store: Store,
+    model: str,
+    *,
+    usecase: UseCase,
+    actor: str,
+    now: datetime,
+    check: Check | None = None,
+) -> Decision | None:
+    """Make ``@candidate`` the challenger where nothing is under comparison; ``None`` where nobody waits.
+
+    Called after each verdict. It may be called again: a process that died between a verdict and the turn is made
+    good by the next one. A candidate that must not serve gives its place up, and the chain says why.
+
+    Raises:
+        ReleaseError: another release is under way.
+    """
+    held = registry.roles(model)
+    waiting = held.get("candidate")
+    if waiting is None or "challenger" in held or held.get("champion") == waiting:
+        return None
+    named: dict[str, Any] = {"usecase": usecase, "actor": actor, "now": now}
+    try:
+        reason = "its turn: nothing else is under comparison"
+        done = appoint(registry, store, waiting, "challenger", reason=reason, check=check, **named)
+    except ModelError as exc:
+        dismiss(registry, store, model, "candidate", reason=f"it must not serve: {exc}", **named)
+        return None
+    dismiss(registry, store, model, "candidate", reason="it is the challenger now", **named)
+    return done
 
 
 def lift_bar(store: Store, model: str, version: str, *, usecase: str, actor: str, now: datetime, reason: str) -> None:

@@ -10,9 +10,10 @@ the command twice cannot bring it back, nor walk further into the past by accide
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 
-from bentos.appointing import appoint, dismiss, lift_bar
+from bentos.appointing import appoint, dismiss, lift_bar, take_turn
 from bentos.errors import NothingToRollBack, PromotionHeld, RegistryUnavailable, ReleaseError, StaleDecision
 from bentos.plans import end_comparisons
 from bentos.reconciling import pin_previous, reconcile
@@ -35,6 +36,8 @@ from monitoring.gates import Verdict
 from monitoring.openhours import why_held
 from monitoring.store import Operation, Store
 
+log = logging.getLogger("incumbent.release")
+
 __all__ = [
     "Outcome",
     "appoint",
@@ -46,6 +49,7 @@ __all__ = [
     "reconcile",
     "recover",
     "rollback",
+    "take_turn",
     "verified_apart",
 ]
 
@@ -106,7 +110,18 @@ def promote(
     done = carry_out(desk, wanted, look, preview, {"verdict": verdict.to_json()})
     if not preview:
         end_comparisons(store, usecase.name, to.label, verdict.digest, now, actor)
+        _next_in_turn(registry, store, to.name, usecase, actor, now, check)
     return done
+
+
+def _next_in_turn(
+    registry: ModelRegistry, store: Store, model: str, usecase: UseCase, actor: str, now: datetime, check: Check | None
+) -> None:
+    """The candidate enters shadow. The promotion is done whatever becomes of it."""
+    try:
+        take_turn(registry, store, model, usecase=usecase, actor=actor, now=now, check=check)
+    except (ReleaseError, RegistryUnavailable) as exc:
+        log.warning("the candidate has not taken its turn yet: %s", exc)
 
 
 def rollback(

@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("decisions", "compare challenger and champion on matured traffic"),
     "verdict": ("verdict", "judge any table of two scores and a label, without a server"),
     "plan": ("planning", "how many positives and days a comparison needs"),
+    "appoint": ("appointments", "put a version under comparison, or among those that wait"),
+    "dismiss": ("appointments", "take a version out of comparison, or from those that wait"),
     "promote": ("decisions", "put the challenger in office"),
     "approve": ("approvals", "agree to a promotion, with a personal key"),
     "threshold": ("thresholds", "another threshold for a while, by two people's keys"),

@@ -7,6 +7,7 @@ from typing import Literal
 
 from prefect import flow
 
+from bentos.release import take_turn
 from flows.house import open_house
 from flows.outcome import Outcome
 from flows.recording import recorded
@@ -32,6 +33,8 @@ def comparison(
     """
     house = open_house(usecase)
     with recorded(house, "comparison", as_of) as run:
+        # Whoever waits enters shadow now if the process that should have seen to it died.
+        take_turn(house.registry, house.store, house.model, usecase=house.usecase, actor=house.actor, now=run.as_of)
         duel = contestants(house.store, house.registry, house.usecase, house.model, run.as_of)
         before = house.store.reports.latest(house.usecase.name, "comparison", challenger=duel.challenger)
         found = compare(house.store, house.usecase, house.evidence, duel, run.as_of, house.actor)

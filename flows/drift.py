@@ -8,9 +8,11 @@ from typing import Literal
 from prefect import flow
 
 from flows.artifacts import emit
+from flows.home import DRIFT_EVENT
 from flows.house import open_house
 from flows.outcome import Outcome
 from flows.recording import recorded
+from flows.steps.notify import tell
 from flows.steps.spending import daily_money
 from flows.steps.watching import check_drift, in_office
 from flows.views import drift_event, drift_view
@@ -43,5 +45,7 @@ def drift(
         found = finding.to_json() | {"money": daily_money(house.store, house.usecase, run.as_of)}
         run.keep("drift", finding.outcome, found, model=ref.label, html=page)
         if changed and finding.raised:
-            emit(house.settings.event_name("model.drift.detected"), f"model.{house.model}", drift_event(finding))
+            tell(house, "drift", finding.outcome, ", ".join(finding.alarm.features) or "score", run.as_of)
+        if finding.raised:  # each time: at the onset a retraining waits, and nobody would ask again
+            emit(house.settings.event_name(DRIFT_EVENT), f"model.{house.model}", drift_event(finding))
         return run.conclude(drift_view(finding, page))

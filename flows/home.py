@@ -32,6 +32,8 @@ _FOREIGN = ("PREFECT_", "PROMETHEUS_MULTIPROC_DIR")
 _KEPT = ("PREFECT_LOGGING_", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
 _CLOUD_KEY = "PREFECT_API_KEY"
 
+DRIFT_EVENT = "model.drift.detected"
+"""Sent by each drift check that raises an alarm; the retraining deployment is triggered by it."""
 PURPOSES = ("training", "monitoring", "release", "inference", "labels")
 """Tags that group deployments in the Prefect UI."""
 
@@ -199,6 +201,8 @@ def deployment_values() -> dict[str, Any]:
         # A template inside a list is dropped by Prefect; one that stands for a whole list is not.
         "tags": {purpose: [*common, purpose] for purpose in PURPOSES},
         "home": str(home.root),
+        "drift_events": [home.settings.event_name(DRIFT_EVENT)],
+        "model_resource": f"model.{home.settings.model_name(usecase.name)}",
         "usecase": reference,
         "name": usecase.name,
         "timezone": usecase.timezone,

@@ -199,7 +199,7 @@ class RetrainPolicy(Policy):
     """Recall points below the reference period that count as lost performance."""
     cooldown: Duration = Field(default=parse_duration("7d"), validate_default=True)
     """Shortest time between two retrainings."""
-    wait_after_change: Duration = Field(default=parse_duration("5d"), validate_default=True)
+    wait_after_change: Duration = Field(default=parse_duration("7d"), validate_default=True)
     """How much of the training fold must lie after a lasting drift began before a retraining starts."""
     max_per_month: Count = 4
     """Retrainings in any 30 days."""

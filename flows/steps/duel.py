@@ -27,6 +27,7 @@ from monitoring.plan import ComparisonPlan, changes
 from monitoring.series import FrozenDay
 
 if TYPE_CHECKING:
+    from bentos.release_steps import Check
     from monitoring.store import Store, StoredComparison
 
 _DAY = timedelta(days=1)
@@ -237,17 +238,28 @@ def renew_plan(
 
 
 def retire(
-    store: Store, registry: ModelRegistry, usecase: UseCase, found: Comparison, as_of: datetime, actor: str
+    store: Store,
+    registry: ModelRegistry,
+    usecase: UseCase,
+    found: Comparison,
+    as_of: datetime,
+    actor: str,
+    check: Check | None = None,
 ) -> bool:
-    """After the verdict ``keep`` the challenger leaves shadow and the comparison is closed; whether it was."""
+    """After the verdict ``keep`` the challenger leaves shadow and the comparison is closed; whether it was.
+
+    A candidate that waits then enters shadow; ``check`` looks at its files (none loads it in a process apart).
+    """
     if found.verdict.outcome != "keep" or not found.current:
         return False
-    from bentos.release import dismiss
+    from bentos.release import dismiss, take_turn
 
     model = ModelRef.parse(found.verdict.challenger).name
     reason = f"keep: {(found.verdict.reasons or ('no reason was given',))[0]}"
     dismiss(registry, store, model, "challenger", usecase=usecase, actor=actor, now=as_of, reason=reason)
-    return store.comparisons.close(found.stored.id, "keep", found.verdict.digest, as_of, actor)
+    closed = store.comparisons.close(found.stored.id, "keep", found.verdict.digest, as_of, actor)
+    take_turn(registry, store, model, usecase=usecase, actor=actor, now=as_of, check=check)
+    return closed
 
 
 def close_promoted(store: Store, verdict: Verdict, as_of: datetime, actor: str) -> bool:

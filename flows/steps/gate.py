@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -26,16 +26,14 @@ class Seat:
 
     Attributes:
         role: ``champion`` for the first that passes, ``challenger`` when nothing is under comparison,
-            ``candidate`` when something is; none when the gates refused it.
+            ``candidate`` when something is; none when the gates refused it, or another candidate waits.
         ref: the version, or none when nothing was registered.
         reason: one plain sentence.
-        replaced: the version that held the role before (only a candidate is ever replaced here).
     """
 
     role: Literal["champion", "challenger", "candidate"] | None
     ref: ModelRef | None
     reason: str
-    replaced: ModelRef | None = None
 
     @property
     def label(self) -> str | None:
@@ -84,10 +82,14 @@ def seat(
     request = _Request(usecase, registry, store, actor, now, check)
     if "champion" not in roles and usecase.incumbent is None:
         return request.install(ref, verdict)
+    if "challenger" not in roles and "candidate" in roles:  # whoever waited longer goes first
+        request.next_in_turn(ref.name)
+        roles = registry.roles(ref.name)
     if "challenger" not in roles:
         return request.appoint(ref, "challenger", "nothing else is under comparison")
-    waiting = f"{roles['challenger'].label} is under comparison until its verdict"
-    return replace(request.appoint(ref, "candidate", waiting), replaced=roles.get("candidate"))
+    if (waiting := roles.get("candidate")) is not None:
+        return Seat(None, ref, f"{waiting.label} waits for its turn already, and nothing is evicted by itself")
+    return request.appoint(ref, "candidate", f"{roles['challenger'].label} is under comparison until its verdict")
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,18 @@ class _Request:
         appoint(
             self.registry, self.store, ref, role,
             usecase=self.usecase, actor=self.actor, now=self.now, reason=reason,
-            replace=role == "candidate", check=self.check,
+            check=self.check,
         )  # fmt: skip
         return Seat(role, ref, reason)
+
+    def next_in_turn(self, model: str) -> None:
+        """The candidate that waits becomes the challenger."""
+        from bentos.release import take_turn
+
+        take_turn(
+            self.registry, self.store, model,
+            usecase=self.usecase, actor=self.actor, now=self.now, check=self.check,
+        )  # fmt: skip
 
 
 def _require_same(ref: ModelRef, verdict: Verdict, name: str) -> None:

@@ -9,10 +9,17 @@ import json
 import logging
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from http.client import HTTPException
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from flows.house import House
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,6 +43,23 @@ class Notice:
     outcome: str
     text: str
     as_of: str
+
+
+def tell(house: House, kind: str, outcome: str, text: str, as_of: datetime) -> bool:
+    """A notice about a house's model, to the webhook that its settings name; see :func:`notify`."""
+    where = (house.settings.env, house.usecase.name, house.model)
+    notice = Notice(kind, *where, outcome, text, as_of.isoformat())
+    return notify(notice, house.settings.notify_url.get_secret_value())
+
+
+@contextmanager
+def telling_of_failure(house: House, kind: str, as_of: datetime) -> Iterator[None]:
+    """Tell people where the block ends with an error; the error goes on."""
+    try:
+        yield
+    except Exception as exc:
+        tell(house, kind, "failed", f"{type(exc).__name__}: see the run's log", as_of)
+        raise
 
 
 def notify(notice: Notice, url: str, *, attempts: int = 3, timeout_s: float = 5.0, pause_s: float = 0.5) -> bool:

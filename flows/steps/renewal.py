@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bentos.usecase import UseCase
@@ -43,6 +43,10 @@ class Renewal:
         """``retrain``, ``blocked`` (reasons, but something stands in the way) or ``no``."""
         return "retrain" if self.due else "blocked" if self.decision.reasons else "no"
 
+    def outcome_if(self, force: bool) -> str:
+        """The same, or ``forced`` where people train although the policy says no."""
+        return "forced" if force and not self.due else self.outcome
+
     @property
     def reason(self) -> str:
         """The answer in one line."""
@@ -56,7 +60,14 @@ class Renewal:
 
 
 def retraining_due(
-    store: Store, usecase: UseCase, name: str, as_of: datetime, label: str | None, model: ScoringModel | None
+    store: Store,
+    usecase: UseCase,
+    name: str,
+    as_of: datetime,
+    label: str | None,
+    model: ScoringModel | None,
+    *,
+    busy: bool = False,
 ) -> Renewal:
     """Ask the policy at ``as_of``.
 
@@ -67,8 +78,9 @@ def retraining_due(
         as_of: business time; later reports and decisions are not looked at.
         label: of the champion, or none.
         model: the champion, or none.
+        busy: whether a training runs now, see :func:`training_runs`.
     """
-    reports = [r for r in store.reports.list(usecase.name, "drift") if r.as_of <= as_of]
+    reports = store.reports.list(usecase.name, "drift", until=as_of)
     trained_until = None if model is None else datetime.fromisoformat(model.metadata.training_end)
     # An alarm against the reference of an earlier champion says nothing about this one.
     alarm = standing_alarm([_day(r) for r in reports if r.model == label], _clear(usecase.drift))
@@ -79,23 +91,48 @@ def retraining_due(
         score_moved=alarm is not None and alarm.score_moved,
         drifted=() if alarm is None else alarm.features,
         recall_loss=_recall_loss(store, usecase, label, reports, as_of),
-        retrainings=tuple(r.as_of for r in store.reports.list(usecase.name, "retraining") if r.outcome == "retrain"),
-        in_flight=any(store.decisions.role_at(name, role, as_of) for role in ("challenger", "candidate")),
+        # What people force counts for the cooldown and the monthly limit as well.
+        retrainings=tuple(
+            r.as_of
+            for r in store.reports.list(usecase.name, "retraining", until=as_of)
+            if r.outcome in ("retrain", "forced")
+        ),
+        in_flight=busy or any(store.decisions.role_at(name, role, as_of) for role in ("challenger", "candidate")),
     )
     decision = should_retrain(inputs, usecase.retrain, as_of, usecase.label.matures_after)
     since = _raised_since(reports, usecase.drift)
-    return Renewal(label, _wait_for_the_change(decision, usecase, since, as_of), since)
+    return Renewal(label, _wait_for_the_change(decision, usecase, since, as_of, model is None), since)
+
+
+def training_runs(store: Store, usecase: str, now: datetime) -> bool:
+    """Whether a training is under way at machine time ``now``; one whose process died does not block for ever."""
+    runs = store.runs.recent(usecase, 50)
+    return any(
+        run.flow in _TRAININGS and run.state == "running" and now - run.started_at < _LONGEST_TRAINING for run in runs
+    )
+
+
+_TRAININGS = ("training", "tuning")
+_LONGEST_TRAINING = timedelta(hours=6)
+
+
+def is_news(store: Store, usecase: str, renewal: Renewal, as_of: datetime) -> bool:
+    """Whether people have not been told yet what holds a retraining back: once is enough, not every day."""
+    before = store.reports.latest(usecase, "retraining", as_of=as_of)
+    return renewal.outcome == "blocked" and (before is None or before.outcome != "blocked")
 
 
 def _wait_for_the_change(
-    decision: RetrainDecision, usecase: UseCase, since: datetime | None, as_of: datetime
+    decision: RetrainDecision, usecase: UseCase, since: datetime | None, as_of: datetime, vacant: bool
 ) -> RetrainDecision:
     """Hold a retraining back while its training fold would hardly hold what has changed.
+
+    Nobody waits while the office is ``vacant``: any model is better than none.
 
     The gates look at the newest matured days. A model fitted on days before the change would be judged
     on days after it, and be refused.
     """
-    if not decision.retrain or since is None:
+    if not decision.retrain or since is None or vacant:
         return decision
     needed = usecase.retrain.wait_after_change
     seen = split_at(usecase, as_of).train.end - since

@@ -130,9 +130,11 @@ def windows_before(usecase: UseCase, as_of: datetime) -> list[TimeWindow]:
 
 
 def answering(store: Store, usecase: UseCase, name: str, window: TimeWindow) -> ModelRef | None:
-    """The version of a model that gave the newest answer of a window: who was in office, by the log itself."""
+    """The version of a model that gave the newest answer as champion: who was in office, by the log itself."""
     answers = store.log.answers(usecase.name, window)
-    ours = answers[answers["model"].str.rpartition("/")[0] == name] if len(answers) else answers
+    # Under a canary the challenger answers too, and holds no office.
+    led = answers[answers["alias"] == "champion"]
+    ours = led[led["model"].str.rpartition("/")[0] == name] if len(led) else led
     return None if ours.empty else ModelRef.parse(str(ours["model"].iloc[-1]))
 
 
@@ -169,7 +171,7 @@ def check_drift(
         as_of,
         reports,
         combine(reports, usecase.drift),
-        matured_performance(store, usecase, as_of),
+        matured_performance(store, usecase, as_of, model=ref.label),
         skew_of(store, usecase, model, seen[-1]) if skew else None,
         matured_fairness(store, usecase, as_of),
         look_back(store, usecase, ref, model, as_of),
@@ -203,9 +205,16 @@ def _compare(usecase: UseCase, model: ScoringModel, seen: Served) -> DriftReport
     return compare_profile(model.profile, seen.features, usecase.drift, scores, days=days, window=seen.window)
 
 
-def matured_performance(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> Performance | None:
-    """What was achieved in the latest ``days`` whose labels have all matured; none without an answer."""
+def matured_performance(
+    store: Store, usecase: UseCase, as_of: datetime, days: int = 7, model: str | None = None
+) -> Performance | None:
+    """What was achieved in the latest ``days`` whose labels have all matured; none without an answer.
+
+    With a model, by its own answers: those of the champion before say nothing about it.
+    """
     window, rows = _matured_rows(store, usecase, as_of, days)
+    if model is not None and len(rows):
+        rows = rows[rows["model"] == model].reset_index(drop=True)
     if rows.empty:
         return None
     priced = with_cost_column(store, usecase, window, rows)

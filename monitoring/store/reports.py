@@ -73,9 +73,14 @@ class Reports(Protocol):
         ...
 
     def list(
-        self, usecase: str, kind: ReportKind | None = None, since: datetime | None = None, limit: int = 1000
+        self,
+        usecase: str,
+        kind: ReportKind | None = None,
+        since: datetime | None = None,
+        limit: int = 1000,
+        until: datetime | None = None,
     ) -> builtins.list[Report]:
-        """Reports in the order of ``as_of``, then of storage; the newest ``limit`` of them."""
+        """Reports from ``since`` up to ``until`` in the order of ``as_of``, then of storage; the newest ``limit``."""
         ...
 
 
@@ -116,7 +121,12 @@ class _SqlReports:
         return found[0] if found else None
 
     def list(
-        self, usecase: str, kind: ReportKind | None = None, since: datetime | None = None, limit: int = 1000
+        self,
+        usecase: str,
+        kind: ReportKind | None = None,
+        since: datetime | None = None,
+        limit: int = 1000,
+        until: datetime | None = None,
     ) -> builtins.list[Report]:
         c = reports.c
         query = select(reports).where(c.usecase == usecase)
@@ -124,6 +134,8 @@ class _SqlReports:
             query = query.where(c.kind == kind)
         if since is not None:
             query = query.where(c.as_of >= to_us(since))
+        if until is not None:
+            query = query.where(c.as_of <= to_us(until))
         return self._rows(query.order_by(desc(c.as_of), desc(c.report_id)).limit(limit))[::-1]
 
     def _rows(self, query: Any) -> builtins.list[Report]:

@@ -164,6 +164,20 @@ def test_a_day_that_was_changed_behind_the_guards_is_noticed(tmp_path: Path) -> 
     with_guards.close()
 
 
+def test_a_candidate_enters_shadow_when_the_champion_is_kept(store: Store, tmp_path: Path) -> None:
+    arena = Arena(store, tmp_path, case(max_shadow_days=12, min_matured_positives=1000))
+    named: dict[str, Any] = {"usecase": arena.usecase, "actor": "ann", "check": harmless}
+    appoint(arena.registry, store, ref("3"), "candidate", reason="it passed", now=at(5), **named)
+    arena.live(12, gain=0.02)
+    found = arena.compare(12)
+    assert retire(store, arena.registry, arena.usecase, found, at(12), "ann", check=harmless)
+    assert arena.registry.roles(MODEL)["challenger"] == ref("3")
+    assert "candidate" not in arena.registry.roles(MODEL)
+    ended, begun = store.comparisons.list("fraud")
+    assert (ended.outcome, ended.plan.challenger) == ("keep", "dev-fraud/2")
+    assert (begun.closed_at, begun.plan.challenger) == (None, "dev-fraud/3")
+
+
 def test_sixty_days_without_a_verdict_keep_the_champion_and_retire_the_challenger(store: Store, tmp_path: Path) -> None:
     arena = Arena(store, tmp_path, case(max_shadow_days=12, min_matured_positives=1000))
     arena.live(12, gain=0.02)

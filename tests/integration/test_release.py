@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 
 from bentos.errors import ModelCorrupt, NothingToRollBack, PromotionHeld, ReleaseError, StaleDecision
-from bentos.release import Outcome, appoint, dismiss, install_first, lift_bar, promote, reconcile, recover, rollback
+from bentos.release import (
+    Outcome,
+    appoint,
+    dismiss,
+    install_first,
+    lift_bar,
+    promote,
+    reconcile,
+    recover,
+    rollback,
+    take_turn,
+)
 from bentos.usecase import UseCase
 from monitoring.gates import Verdict
 from monitoring.store import Store, memory_store
@@ -281,6 +292,34 @@ def test_a_dismissed_challenger_leaves_its_role_on_the_record(ready: Town) -> No
     assert made is not None
     assert ready.roles() == ready.journalled() == {"champion": "1"}
     assert dismiss(ready.registry, ready.store, MODEL, "challenger", **names) is None  # type: ignore[arg-type]  # by name
+
+
+def test_the_candidate_takes_its_turn_after_a_promotion(ready: Town) -> None:
+    ready.appoint("3", "candidate")
+    ready.promote(compared("1", "2"))
+    assert ready.roles() == ready.journalled() == {"champion": "2", "previous": "1", "challenger": "3"}
+    open_ = [one.plan for one in ready.store.comparisons.list("fraud") if one.closed_at is None]
+    assert [(plan.champion, plan.challenger) for plan in open_] == [("dev-fraud/2", "dev-fraud/3")]
+    assert ready.store.decisions.verify() == []
+
+
+def test_a_turn_is_taken_once_and_only_where_nothing_is_under_comparison(ready: Town) -> None:
+    named = {"usecase": fraud(), "actor": "ann", "now": LATER, "check": harmless}
+    ready.appoint("3", "candidate")
+    assert take_turn(ready.registry, ready.store, MODEL, **named) is None  # type: ignore[arg-type]  # by name
+    left = {"usecase": fraud(), "actor": "ann", "now": LATER, "reason": "by hand"}
+    dismiss(ready.registry, ready.store, MODEL, "challenger", **left)  # type: ignore[arg-type]  # by name
+    assert take_turn(ready.registry, ready.store, MODEL, **named) is not None  # type: ignore[arg-type]  # by name
+    assert ready.roles() == ready.journalled() == {"champion": "1", "challenger": "3"}
+    assert take_turn(ready.registry, ready.store, MODEL, **named) is None  # type: ignore[arg-type]  # by name
+
+
+def test_nobody_is_evicted_without_saying_so(ready: Town) -> None:
+    ready.appoint("3", "candidate")
+    with pytest.raises(ReleaseError, match="--evict"):
+        ready.appoint("2", "candidate")
+    ready.appoint("3", "challenger", replace=True)
+    assert ready.roles()["challenger"] == "3"
 
 
 def test_every_version_with_a_role_is_approved_by_content(ready: Town, tmp_path: Path) -> None:

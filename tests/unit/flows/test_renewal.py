@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bentos.usecase import UseCase, load_usecase
-from flows.steps.renewal import Renewal, retraining_due
-from monitoring.store import Report, RoleChange, Store, memory_store
+from flows.steps.renewal import Renewal, is_news, retraining_due, training_runs
+from monitoring.store import Report, RoleChange, Run, Store, memory_store
 from tests.logged import at
 
 FRAUD = load_usecase("fraud")
@@ -87,6 +87,46 @@ def test_a_challenger_under_comparison_blocks(store: Store) -> None:
     found = ask(store, at(40))
     assert found.outcome == "blocked"
     assert "waits for its comparison" in found.reason
+
+
+def test_a_training_that_runs_blocks_and_one_whose_process_died_does_not_for_ever(store: Store) -> None:
+    now = datetime(2026, 3, 9, 12, tzinfo=UTC)
+    store.runs.put(Run("asked", "fraud", "retraining", "running", now))
+    assert not training_runs(store, "fraud", now)
+    store.runs.put(Run("one", "fraud", "training", "running", now - timedelta(hours=1)))
+    assert training_runs(store, "fraud", now)
+    assert not training_runs(store, "fraud", now + timedelta(hours=6))
+    found = retraining_due(store, FRAUD, "dev-fraud", at(40), "dev-fraud/1", MODEL, busy=True)
+    assert found.outcome == "blocked"
+    assert "a training runs" in found.reason
+
+
+def test_what_people_forced_counts_for_the_cooldown(store: Store) -> None:
+    store.reports.add(Report("fraud", "retraining", at(38), "forced", {}, "dev-fraud/1"))
+    found = ask(store, at(40))
+    assert "cooldown" in found.reason
+    assert (found.outcome_if(force=True), ask(store, at(46)).outcome_if(force=True)) == ("forced", "retrain")
+
+
+def test_a_vacant_office_waits_for_no_change(store: Store) -> None:
+    alarm(store, 5, "severe")
+    assert ask(store, at(6), trained=False).due
+
+
+def test_people_are_told_once_that_a_retraining_is_held_back(store: Store) -> None:
+    store.reports.add(Report("fraud", "retraining", at(38), "retrain", {}, "dev-fraud/1"))
+    held = ask(store, at(40))
+    assert is_news(store, "fraud", held, at(40))
+    store.reports.add(Report("fraud", "retraining", at(40), held.outcome, held.to_json(), held.model))
+    assert not is_news(store, "fraud", ask(store, at(41)), at(41))
+
+
+def test_a_past_day_sees_its_reports_however_many_came_later(store: Store) -> None:
+    alarm(store, 5, "severe")
+    for hour in range(1100):
+        payload = {"alarm": {"band": "none", "score_moved": False, "features": []}, "performance": None}
+        store.reports.add(Report("fraud", "drift", at(60 + hour / 24), "none", payload, "dev-fraud/1"))
+    assert ask(store, at(5)).change_since == at(3)
 
 
 def test_the_cooldown_counts_from_the_last_retraining(store: Store) -> None:

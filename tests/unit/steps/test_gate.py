@@ -61,9 +61,18 @@ def test_the_first_takes_office_the_second_challenges_the_third_waits(
 ):
     refs = [version(registry, tmp_path, seed) for seed in (1, 2, 3, 4)]
     seats = [give(registry, store, settings, ref, passed(ref)) for ref in refs]
-    assert [s.role for s in seats] == ["champion", "challenger", "candidate", "candidate"]
-    assert [s.replaced for s in seats] == [None, None, None, refs[2]]
-    assert registry.roles(NAME) == {"champion": refs[0], "challenger": refs[1], "candidate": refs[3]}
+    assert [s.role for s in seats] == ["champion", "challenger", "candidate", None]
+    assert "waits for its turn already, and nothing is evicted" in seats[3].reason
+    assert registry.roles(NAME) == {"champion": refs[0], "challenger": refs[1], "candidate": refs[2]}
+
+
+def test_whoever_waited_longer_goes_first(registry: FakeRegistry, store: Store, settings: Settings, tmp_path: Path):
+    refs = [version(registry, tmp_path, seed) for seed in (1, 2, 3, 4)]
+    for ref in refs[:3]:
+        give(registry, store, settings, ref, passed(ref))
+    registry.clear(NAME, "challenger")
+    assert give(registry, store, settings, refs[3], passed(refs[3])).role == "candidate"
+    assert registry.roles(NAME) == {"champion": refs[0], "challenger": refs[2], "candidate": refs[3]}
 
 
 def test_giving_a_seat_again_changes_nothing(registry: FakeRegistry, store: Store, settings: Settings, tmp_path: Path):
