@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from bentos.event import NUMBER_TYPES, TEXT_TYPES, has_control
-from bentos.limits import EARLIEST, LATEST, bounds
+from bentos.limits import EARLIEST, EARLIEST_US, EPOCH, LATEST, LATEST_US, MICROSECOND, bounds
 from bentos.privacy import ForeignHash, Hasher, LazyHasher, holds_card_number
-from bentos.usecase import Column
+from bentos.usecase import Column, CountedTime
 
 REASONS = (
     "",
@@ -145,6 +145,19 @@ def read_times(series: pd.Series[Any], zone: ZoneInfo, nullable: bool) -> Read:
     codes[(codes == 0) & ~inside] = CODE["bad_time"]
     codes[missing] = 0 if nullable else CODE["missing"]
     return times.mask(codes != 0), codes
+
+
+def counted_times(series: pd.Series[Any], counted: CountedTime, zone: ZoneInfo) -> pd.Series[Any]:
+    """Times from step numbers, UTC; missing where there is no number or it leads out of the calendar."""
+    origin = counted.start if counted.start.tzinfo else counted.start.replace(tzinfo=zone)
+    start, step = (origin - EPOCH) // MICROSECOND, counted.step // MICROSECOND
+    numbers, _ = _floats(series.reset_index(drop=True))
+    # So far that no sum leaves the range of int64; EARLIEST and LATEST lie far within.
+    near = np.abs(np.nan_to_num(numbers, nan=np.inf)) < LATEST_US * 2 / step
+    moved = (np.where(near, numbers, 0.0) * step).round().astype(np.int64) + start
+    known = near & (moved >= EARLIEST_US) & (moved < LATEST_US)
+    stamps = pd.Series(np.where(known, moved, 0).view("M8[us]")).dt.tz_localize("UTC")
+    return stamps.where(pd.Series(known))
 
 
 def _floats(series: pd.Series[Any]) -> tuple[np.ndarray[Any, np.dtype[np.float64]], Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import time
+from datetime import datetime, time
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,6 +13,23 @@ from monitoring.policies import Count, Policy, Share
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ColumnType = Literal["float", "integer", "boolean", "identifier", "string", "category", "datetime"]
 NO_TIME = parse_duration("0s")
+
+
+class CountedTime(Policy):
+    """A time that tables do not tell, because their rows are numbered in steps of equal length."""
+
+    column: Annotated[str, Field(min_length=1)]
+    """The table's column with the number of the step."""
+    start: datetime
+    """The time of number 0; without an offset it is a local time of the use case's zone."""
+    step: Duration
+    """Time from one number to the next."""
+
+    @model_validator(mode="after")
+    def _forward(self) -> Self:
+        if self.step <= NO_TIME:
+            raise ValueError("step must be longer than nothing")
+        return self
 
 
 class Column(Policy):
@@ -47,6 +64,8 @@ class Column(Policy):
     """An example for the API page."""
     pan_guard: bool = False
     """Whether a text that holds a card number is refused."""
+    counted: CountedTime | None = None
+    """How a datetime follows from a step number, in tables that have the number and not the time."""
     arrival: bool = False
     """Whether a datetime may be left out of a request and is then the UTC day of its arrival."""
 
@@ -77,6 +96,8 @@ class Column(Policy):
             raise ValueError(f"min and max are for numbers; column {self.name!r} is a {self.type}")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError(f"min ({self.min}) exceeds max ({self.max}) in column {self.name!r}")
+        if self.counted is not None and self.type != "datetime":
+            raise ValueError(f"counted is for times; column {self.name!r} is a {self.type}")
         if self.pan_guard and self.type not in ("identifier", "string", "category"):
             raise ValueError(f"pan_guard is for texts; column {self.name!r} is a {self.type}")
         if self.categories and self.type != "category":

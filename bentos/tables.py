@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.columns import CODE, REASONS, Read, hash_texts, read_booleans, read_column, read_times
+from bentos.columns import CODE, REASONS, Read, counted_times, hash_texts, read_booleans, read_column, read_times
 from bentos.errors import TableError
 from bentos.event import allowed_values
 from bentos.privacy import Hasher, LazyHasher
@@ -127,6 +127,8 @@ def _find(table: pd.DataFrame, column: Column, usecase: UseCase) -> pd.Series[An
             return _column(table, name)
     if column.arrival and usecase.untimed:
         return times_of(_find(table, usecase.column(usecase.event_id), usecase))
+    if column.counted is not None and column.counted.column in table.columns:
+        return counted_times(_column(table, column.counted.column), column.counted, usecase.zone)
     names = " or ".join(dict.fromkeys((repr(column.external_name), repr(column.name))))
     have = ", ".join(map(str, table.columns[:30]))
     raise TableError(f"column {names} is missing; the table has {have or 'no columns'}")

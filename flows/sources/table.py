@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.columns import read_times
+from bentos.columns import counted_times, read_times
 from bentos.errors import TableError
 from bentos.schema import EventSchema
 from bentos.untimed import FIRST, LAST, times_of
@@ -94,13 +94,16 @@ class TableSource(ABC):
     def _times(self, table: pd.DataFrame) -> tuple[pd.Series[Any], Any]:
         """UTC event times (fresh index) and a reason code a row, 0 where the time is usable."""
         name = time_name(table.columns, self.usecase, self.origin)
+        column = self.usecase.column(self.usecase.event_time)
+        if self._made_up(name) and column.counted is not None:
+            return read_times(counted_times(table[name], column.counted, self.usecase.zone), self.usecase.zone, False)
         if self._made_up(name):
             return times_of(table[name]), np.zeros(len(table), dtype=np.uint8)
         return read_times(table[name], self.usecase.zone, nullable=False)
 
     def _made_up(self, time: str) -> bool:
-        """Whether the table has no time, so that the ids stand in for it."""
-        return time == column_in([time], self.usecase.column(self.usecase.event_id))
+        """Whether the table has no time, so that step numbers or the ids stand in for it."""
+        return column_in([time], self.usecase.column(self.usecase.event_time)) is None
 
     def _cut(self, window: TimeWindow, as_of: datetime | None) -> tuple[pd.DataFrame, int]:
         """The rows of the window and those whose time cannot be read; the number of the former."""
@@ -155,6 +158,7 @@ def wanted(names: Iterable[str], usecase: UseCase) -> list[str]:
     """Those columns of a table that the use case knows, in the order of the table."""
     present = list(names)
     known = {column_in(present, c) for c in usecase.columns}
+    known |= {c.counted.column for c in usecase.columns if c.counted is not None}
     known |= {label_in(present, usecase.label), usecase.label.observed_at}
     return [n for n in present if n in known]
 
@@ -168,6 +172,8 @@ def time_name(names: Iterable[str], usecase: UseCase, origin: str) -> str:
     present = list(names)
     column = usecase.column(usecase.event_time)
     found = column_in(present, column)
+    if found is None and column.counted is not None and column.counted.column in present:
+        found = column.counted.column
     if found is None and usecase.untimed:
         found = column_in(present, usecase.column(usecase.event_id))
     if found is None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bentos.errors import EventError, TableError
+from bentos.errors import EventError, TableError, UseCaseError
 from bentos.schema import EventSchema
+from bentos.usecase import parse_usecase
 from tests.builders import NOON, card_event, case, case_data
 
 SCHEMA = EventSchema.of(case())
@@ -323,3 +324,39 @@ def test_a_value_that_a_table_takes_a_request_takes_and_the_reverse(values: dict
     else:
         assert quarantine.empty
         assert asked.as_json() in SCHEMA.bodies(events)
+
+
+def counted(**changes: Any) -> EventSchema:
+    """Events whose table numbers its half-hours."""
+    data = case_data()
+    when = {"column": "STEP", "start": "2026-03-02T12:00:00", "step": "30m"} | changes
+    data["columns"][1] = {"name": "at", "type": "datetime", "source_name": "WHEN", "counted": when}
+    return EventSchema.of(parse_usecase(data | {"timezone": "Australia/Brisbane"}))
+
+
+def test_a_time_follows_from_the_number_of_its_step() -> None:
+    numbered = table().drop(columns="WHEN").assign(STEP=[0, 3, 48])
+    events, _ = counted().validate_frame(numbered)
+    local = datetime(2026, 3, 2, 2, tzinfo=UTC)  # noon in Brisbane
+    assert events["at"].tolist() == [local, local + timedelta(hours=1.5), local + timedelta(days=1)]
+    aware, _ = counted(start="2026-03-02T12:00:00Z").validate_frame(numbered)
+    assert aware["at"].iloc[0] == NOON
+
+
+def test_a_table_that_has_the_time_needs_no_number() -> None:
+    events, _ = counted().validate_frame(table())
+    assert events["at"].iloc[0] == NOON
+
+
+def test_a_number_that_leads_nowhere_costs_its_row() -> None:
+    numbered = table().drop(columns="WHEN").assign(STEP=["0", "soon", "1e300"])
+    assert reasons(numbered, counted()) == [(1, "missing", "at"), (2, "missing", "at")]
+
+
+def test_only_a_time_is_counted_and_only_forward() -> None:
+    with pytest.raises(UseCaseError, match="longer than nothing"):
+        counted(step="0s")
+    data = case_data()
+    data["columns"][4]["counted"] = {"column": "STEP", "start": "2026-03-02T00:00:00", "step": "1d"}
+    with pytest.raises(UseCaseError, match="counted is for times"):
+        parse_usecase(data)
