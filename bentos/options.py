@@ -46,8 +46,9 @@ class TrainingPolicy(Policy):
     """Share of rows a tree sees."""
     colsample_bytree: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of features a tree sees."""
-    calibration: Literal["auto", "platt", "isotonic"] = "auto"
-    """``auto`` is Platt below 1,000 positives and isotonic above."""
+    calibration: Literal["auto", "platt", "isotonic", "none"] = "auto"
+    """``auto`` is Platt below 1,000 positives and isotonic above; ``none`` takes the booster's own probability,
+    which is steadier than a calibrator of few days. The calibration fold then only sets the threshold."""
     seed: int = 7
     """Seed of everything random in training."""
 

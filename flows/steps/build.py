@@ -51,7 +51,8 @@ def build_model(recipe: Recipe, fit: Fold, calibration: Fold, reference: Fold, a
     Args:
         recipe: policies, features, seed.
         fit: rows of the booster.
-        calibration: later rows; the first half by time fits the calibrator, the second the threshold.
+        calibration: later rows; the first half by time fits the calibrator, the second the threshold. Without
+            a calibrator all of them choose the threshold.
         reference: rows whose features are the frozen reference; its scores are those of ``calibration``.
         about: lineage; windows, counts and parameters are filled in here.
 
@@ -62,6 +63,8 @@ def build_model(recipe: Recipe, fit: Fold, calibration: Fold, reference: Fold, a
     usecase, policy = recipe.usecase, recipe.usecase.training
     booster = fit_booster(fit.features, fit.y, recipe.plan.names, policy, recipe.seed)
     first, second = calibration.halves()
+    if policy.calibration == "none":
+        second = calibration
     require_both_classes(first.y, first.name)
     calibrator = fit_by_policy(raw_scores(booster, first.features), first.y, policy)
     scores = calibrator.apply(raw_scores(booster, calibration.features))

@@ -21,8 +21,10 @@ def fit_calibrator(raw: NDArray[np.float32], y: NDArray[np.int8], kind: str = "a
     Args:
         raw: scores in 0..1.
         y: labels 0 or 1, both present.
-        kind: ``platt``, ``isotonic`` or ``auto`` (Platt below 1,000 positives).
+        kind: ``platt``, ``isotonic``, ``auto`` (Platt below 1,000 positives) or ``none``.
     """
+    if kind == "none":
+        return Calibrator()
     if kind == "auto":
         kind = "platt" if int(y.sum()) < ISOTONIC_POSITIVES else "isotonic"
     scores = np.asarray(raw, dtype=np.float64)

@@ -76,3 +76,8 @@ def test_fitting_does_not_depend_on_the_order_of_rows():
         fit_calibrator(raw[order], y[order], "isotonic").knots_y
     )
     assert fit_calibrator(raw, y, "platt").slope == pytest.approx(fit_calibrator(raw[order], y[order], "platt").slope)
+
+
+def test_without_a_calibrator_scores_stay_as_the_booster_gave_them():
+    raw, y, _ = skewed(1000)
+    assert fit_calibrator(raw, y, "none").apply(raw).tolist() == raw.astype(np.float64).tolist()
