@@ -71,7 +71,8 @@ def promote(
 
     Args:
         registry, store: where roles and journal are.
-        verdict: of a comparison, with the outcome ``promote``.
+        verdict: of a comparison, with the outcome ``promote``; where the use case lets models take office
+            after their gates, also a ``pass`` of gates that measured the champion on the same rows.
         usecase: whose input schema the new champion must have.
         actor: who asked.
         now: business time of the request.
@@ -87,7 +88,7 @@ def promote(
         StaleDecision: champion or challenger are not the ones that were compared.
         RegistryUnavailable, StoreUnavailable: ask again; what was begun is resumed.
     """
-    _promotes(verdict)
+    _promotes(verdict, usecase)
     to = ModelRef.parse(verdict.challenger)
     champion = None if verdict.champion is None else ModelRef.parse(verdict.champion)
     # An external incumbent is no version of this model: while it is in office the role is vacant.
@@ -232,9 +233,13 @@ def recover(
         return resume_all(desk, lease, now)
 
 
-def _promotes(verdict: Verdict) -> None:
+def _promotes(verdict: Verdict, usecase: UseCase) -> None:
     if not isinstance(verdict, Verdict):
         raise ReleaseError(f"a promotion needs a Verdict, not a {type(verdict).__name__}")
+    if verdict.kind == "gate" and usecase.promotion.takes_office == "after_gates":
+        if verdict.outcome == "pass" and verdict.champion is not None:
+            return
+        raise ReleaseError(f"the gates say {verdict.outcome!r} of a model beside {verdict.champion or 'no champion'}")
     if verdict.kind != "comparison" or not verdict.promotes:
         why = verdict.reasons[0] if verdict.reasons else "it names no reason"
         raise ReleaseError(f"the verdict says {verdict.outcome!r}, which promotes nobody: {why}")

@@ -13,6 +13,7 @@ from flows.progress import told
 from flows.recording import recorded
 from flows.steps.gate import seat
 from flows.steps.reading import read_history
+from flows.steps.split import retraining_case
 from flows.steps.train import train_model
 from flows.views import training_report, training_view
 
@@ -34,10 +35,12 @@ def training(
     """
     house = open_house(usecase)
     with recorded(house, "training", until) as run:
-        history = read_history(source.open(house), house.usecase, until)
+        again = "champion" in house.registry.roles(house.model)
+        case = retraining_case(house.usecase) if again else house.usecase
+        history = read_history(source.open(house), case, until)
         run.as_of = history.as_of
         trained = train_model(
-            house.usecase, history.read, history.as_of,
+            case, history.read, history.as_of,
             settings=house.settings, registry=house.registry, snapshots=house.snapshots, progress=told,
         )  # fmt: skip
         seated = seat(

@@ -6,7 +6,7 @@ each takes the policy that holds it. The defaults are those of the fraud case.
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -73,6 +73,9 @@ class GatePolicy(Policy):
 class PromotionPolicy(Policy):
     """The evidence that moves ``@champion``."""
 
+    takes_office: Literal["after_comparison", "after_gates"] = "after_comparison"
+    """``after_comparison``: on the verdict about matured days in shadow. ``after_gates``, for fast streams where a
+    model ages while it waits: once it passes its gates, which measure the champion on the same matured rows."""
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
     """Error level of every bound that decides."""
     min_recall_gain: NonNegative | None = None
@@ -141,6 +144,12 @@ class PromotionPolicy(Policy):
             raise ValueError("the first of decision_days must be at least 2: one day has no spread")
         return self
 
+    @model_validator(mode="after")
+    def _nobody_is_asked(self) -> Self:
+        if self.takes_office == "after_gates" and self.approval == "required":
+            raise ValueError("takes_office = 'after_gates' waits for nobody; with approval = 'required' leave it out")
+        return self
+
     @property
     def required_recall_gain(self) -> float:
         """Smallest point estimate of the recall difference that may promote (negative for a margin)."""
@@ -203,6 +212,16 @@ class RetrainPolicy(Policy):
     """How much of the training fold must lie after a lasting drift began before a retraining starts."""
     max_per_month: Count = 4
     """Retrainings in any 30 days."""
+    train: Duration | None = None
+    """Length of the training fold while a champion holds office: how far back the world is still the same. None
+    takes ``[split] train``, which is what the first model learns from."""
+
+    @field_validator("train")
+    @classmethod
+    def _some_days(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and value < timedelta(days=1):
+            raise ValueError("train must be at least a day")
+        return value
 
 
 class FairnessPolicy(Policy):

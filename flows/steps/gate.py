@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from bentos.errors import StaleDecision
+from bentos.errors import PromotionHeld, StaleDecision
 from bentos.registry import ModelRef, ModelRegistry
 from bentos.settings import Settings
 from bentos.usecase import UseCase
@@ -57,7 +57,9 @@ def seat(
 
     The first model that passes takes office through :func:`bentos.release.install_first` unless the
     use case declares an external incumbent. A later one becomes ``@challenger``, or ``@candidate``
-    while a comparison is under way: a challenger is never replaced before its own verdict.
+    while a comparison is under way: a challenger is never replaced before its own verdict. Where the use
+    case says ``takes_office = "after_gates"`` a challenger takes office at once, if its gates measured the
+    champion and promotions are not held; else it stays under comparison.
 
     Args:
         usecase, settings: which model, in which environment.
@@ -86,7 +88,8 @@ def seat(
         request.next_in_turn(ref.name)
         roles = registry.roles(ref.name)
     if "challenger" not in roles:
-        return request.appoint(ref, "challenger", "nothing else is under comparison")
+        seated = request.appoint(ref, "challenger", "nothing else is under comparison")
+        return request.promote(verdict, seated) if usecase.promotion.takes_office == "after_gates" else seated
     if (waiting := roles.get("candidate")) is not None:
         return Seat(None, ref, f"{waiting.label} waits for its turn already, and nothing is evicted by itself")
     return request.appoint(ref, "candidate", f"{roles['challenger'].label} is under comparison until its verdict")
@@ -113,6 +116,22 @@ class _Request:
         except StaleDecision:
             return self.appoint(ref, "challenger", "another model took office first")
         return Seat("champion", ref, "the first model that passed its gates takes office")
+
+    def promote(self, verdict: Verdict, seated: Seat) -> Seat:
+        """Put a challenger in office on the strength of its gates, or leave it under comparison."""
+        from bentos.release import promote
+
+        if verdict.champion is None:
+            return replace(seated, reason="its gates could not measure the champion, so it is compared in shadow")
+        try:
+            promote(
+                self.registry, self.store, verdict,
+                usecase=self.usecase, actor=self.actor, now=self.now, check=self.check,
+                reason="its gates passed, which is what [promotion] takes_office asks for",
+            )  # fmt: skip
+        except PromotionHeld as exc:
+            return replace(seated, reason=f"{exc}; until then it is compared in shadow")
+        return Seat("champion", seated.ref, f"it passed its gates beside {verdict.champion}, on the same rows")
 
     def appoint(self, ref: ModelRef, role: Literal["challenger", "candidate"], reason: str) -> Seat:
         """Name a challenger or a candidate, in the journal too."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bentos.usecase import UseCase
-from flows.steps.split import DAY, split_at
+from flows.steps.split import DAY, retraining_case, split_at
 from monitoring.calendar import TimeWindow
 from monitoring.intervals import newcombe
 from monitoring.measured import Measured
@@ -135,7 +135,7 @@ def _wait_for_the_change(
     if not decision.retrain or since is None or vacant:
         return decision
     needed = usecase.retrain.wait_after_change
-    seen = split_at(usecase, as_of).train.end - since
+    seen = split_at(retraining_case(usecase), as_of).train.end - since
     if seen >= needed:
         return decision
     days = f"{max(0.0, seen / DAY):.0f} of {needed / DAY:.0f}"

@@ -80,6 +80,14 @@ def split_at(usecase: UseCase, as_of: datetime) -> Split:
     return Split(train, calibration, test, TimeWindow(train.start, late.start), late)
 
 
+def retraining_case(usecase: UseCase) -> UseCase:
+    """The use case with the folds of a retraining: those while a champion holds office."""
+    if usecase.retrain.train is None or usecase.untimed:
+        return usecase
+    split = usecase.split.model_copy(update={"train": usecase.retrain.train})
+    return usecase.model_copy(update={"split": split})
+
+
 def days_needed(usecase: UseCase) -> int:
     """Days of history that one training takes, from the first context day to ``as_of``."""
     if usecase.untimed:

@@ -149,6 +149,21 @@ def test_only_a_verdict_that_says_promote_promotes(ready: Town, outcome: str) ->
     assert ready.roles() == {"champion": "1", "challenger": "2"}
 
 
+@pytest.mark.parametrize(
+    "verdict",
+    [passed("2"), replace(passed("2"), outcome="fail", champion=ref("1").label)],
+)
+def test_gates_promote_only_a_model_that_passed_beside_the_champion(ready: Town, verdict: Any) -> None:
+    policy = ready.usecase.promotion.model_copy(update={"takes_office": "after_gates"})
+    ready.usecase = ready.usecase.model_copy(update={"promotion": policy})
+    with pytest.raises(ReleaseError, match="the gates say"):
+        ready.promote(verdict)
+    with pytest.raises(StaleDecision):
+        ready.promote(replace(passed("2"), champion=ref("3").label))
+    ready.promote(replace(passed("2"), champion=ref("1").label))
+    assert ready.roles() == {"champion": "2", "previous": "1"}
+
+
 @pytest.mark.parametrize("verdict", [compared("3", "2"), compared(None, "2"), compared("1", "3")])
 def test_a_verdict_about_other_models_is_stale(ready: Town, verdict: Any) -> None:
     with pytest.raises(StaleDecision):

@@ -73,6 +73,8 @@ def test_a_challenger_must_gain_recall_unless_a_margin_is_declared(changes: dict
         (CapacityPolicy, {"alerts_per_day": 0}, "greater than or equal to 1"),
         (CostModel, {"false_positive": -1}, "greater than or equal to 0"),
         (RetrainPolicy, {"cooldown": "soon"}, "for example '7d'"),
+        (RetrainPolicy, {"train": "12h"}, "at least a day"),
+        (PromotionPolicy, {"takes_office": "after_gates", "approval": "required"}, "waits for nobody"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(policy: type[Policy], values: dict[str, Any], said: str) -> None:

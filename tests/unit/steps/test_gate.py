@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,8 +46,9 @@ def version(registry: FakeRegistry, tmp_path: Path, seed: int = 1) -> ModelRef:
     return registry.register(folder, NAME)
 
 
-def passed(ref: ModelRef, outcome: str = "pass") -> Verdict:
-    return Verdict("gate", outcome, (), ref.label, None, NOW, reasons=("recall is 0.1, the limit is 0.5 (fail)",))
+def passed(ref: ModelRef, outcome: str = "pass", beside: ModelRef | None = None) -> Verdict:
+    champion = None if beside is None else beside.label
+    return Verdict("gate", outcome, (), ref.label, champion, NOW, reasons=("recall is 0.1, the limit is 0.5 (fail)",))
 
 
 def give(registry: FakeRegistry, store: Store, settings: Settings, ref: ModelRef | None, verdict: Verdict,
@@ -112,3 +114,44 @@ def test_a_verdict_about_another_model_gives_no_seat(
     production = read_settings(home=tmp_path, env="prod")
     with pytest.raises(FlowRefused, match="never crosses"):
         give(registry, store, production, one, passed(one))
+
+
+def fast(**promotion: Any) -> UseCase:
+    """A fast stream: a model takes office after its gates."""
+    changed = fraud().promotion.model_copy(update={"takes_office": "after_gates"} | promotion)
+    return fraud().model_copy(update={"promotion": changed})
+
+
+def test_in_a_fast_stream_a_model_takes_office_after_its_gates(
+    registry: FakeRegistry, store: Store, settings: Settings, tmp_path: Path
+):
+    first, second = (version(registry, tmp_path, seed) for seed in (1, 2))
+    give(registry, store, settings, first, passed(first), fast())
+    verdict = passed(second, beside=first)
+    given = give(registry, store, settings, second, verdict, fast())
+    assert (given.role, given.label) == ("champion", second.label)
+    assert registry.roles(NAME) == {"champion": second, "previous": first}
+    (planned,) = store.decisions.list(kinds=("promotion.planned",))
+    assert Verdict.from_json(planned.payload["verdict"]) == verdict
+    assert all(one.closed_at is not None for one in store.comparisons.list("fraud"))
+
+
+def test_a_model_whose_gates_could_not_measure_the_champion_is_compared_all_the_same(
+    registry: FakeRegistry, store: Store, settings: Settings, tmp_path: Path
+):
+    first, second = (version(registry, tmp_path, seed) for seed in (1, 2))
+    give(registry, store, settings, first, passed(first), fast())
+    given = give(registry, store, settings, second, passed(second), fast())
+    assert (given.role, registry.roles(NAME)["champion"]) == ("challenger", first)
+    assert "could not measure" in given.reason
+
+
+def test_where_promotions_are_held_a_fast_model_waits_under_comparison(
+    registry: FakeRegistry, store: Store, settings: Settings, tmp_path: Path
+):
+    closed = fast(freeze=((NOW.date(), NOW.date()),))
+    first, second = (version(registry, tmp_path, seed) for seed in (1, 2))
+    give(registry, store, settings, first, passed(first), closed)
+    given = give(registry, store, settings, second, passed(second, beside=first), closed)
+    assert (given.role, registry.roles(NAME)["champion"]) == ("challenger", first)
+    assert "until then it is compared in shadow" in given.reason

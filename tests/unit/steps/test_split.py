@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bentos.usecase import load_usecase
 from flows.errors import EvaluationError, TooFewRows
-from flows.steps.split import Split, back, context_end, days_needed, plan_split
+from flows.steps.split import Split, back, context_end, days_needed, plan_split, retraining_case
 from monitoring.calendar import BusinessCalendar, TimeWindow
 
 FRAUD = load_usecase("fraud")
@@ -71,3 +71,13 @@ def test_a_test_window_before_training_is_refused():
     early, late = TimeWindow(at(0), at(7)), TimeWindow(at(10), at(17))
     with pytest.raises(EvaluationError, match="after training"):
         Split(train=late, calibration=late, test=early, refit=late, refit_calibration=late)
+
+
+def test_a_retraining_has_a_training_fold_of_its_own_where_one_is_declared():
+    assert retraining_case(FRAUD) == FRAUD
+    retrain = FRAUD.retrain.model_copy(update={"train": 10 * DAY})
+    short = retraining_case(FRAUD.model_copy(update={"retrain": retrain}))
+    split = plan_split(short, START, at(120))
+    assert (split.train, split.test) == (TimeWindow(at(82), at(92)), TimeWindow(at(106), at(113)))
+    assert split.refit == TimeWindow(at(82), at(109))
+    assert days_needed(FRAUD) - days_needed(short) == 18
