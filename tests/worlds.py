@@ -16,11 +16,12 @@ from bentos.roles import ModelRef
 from bentos.usecase import builtin_usecases
 from flows.house import House, open_house
 from flows.sources import open_source
+from flows.steps.answering import Arrived, Seated, log_answers, log_shadow
 from flows.steps.history import load_history
 from flows.steps.split import days_needed
 from monitoring.calendar import TimeWindow
-from monitoring.store import LabelRecord, PlanRecord, ScoreRecord, ShadowRecord
-from monitoring.store.frames import encode_bodies, to_us
+from monitoring.store import LabelRecord
+from monitoring.store.frames import to_us
 from tests.registries import mlflow_registry
 
 DAY = timedelta(days=1)
@@ -71,48 +72,18 @@ class World:
         window = TimeWindow(self.day(first), self.day(last))
         read = open_source(usecase, "simulator").read(TimeWindow(self.day(first) - usecase.longest_window, window.end))
         model = self.model()
-        plan = PlanRecord(model.plan.fingerprint, model.plan.names)
-        store.log.declare_plan(plan)
         wanted = (read.events[usecase.event_time] >= window.start).to_numpy()
         features = model.plan.build(read.events, read.revisions, window.end)[wanted].to_numpy()
-        events = read.events[wanted].reset_index(drop=True)
-        stamps = [to_us(t) for t in events[usecase.event_time]]
-        bodies = encode_bodies(events)
-        said = model.score(features)
-        flags = model.decide(said.calibrated)
-        records = [
-            ScoreRecord(
-                usecase.name, event_id, at, to_us(self.live_from), "live", body, plan.plan_id, row.tobytes(),
-                self.house.model, "1", "champion", model.contract_digest, float(raw), float(score),
-                float(model.threshold.value), bool(flag),
-            )
-            for event_id, at, body, row, raw, score, flag in zip(
-                events[usecase.event_id], stamps, bodies, features, said.raw, said.calibrated, flags, strict=True
-            )
-        ]  # fmt: skip
-        store.log.append(records)
+        arrived = Arrived(read.events[wanted].reset_index(drop=True), features, self.live_from)
+        log_answers(store, usecase, Seated(ModelRef(self.house.model, "1"), model), arrived)
         if shadow is not None:
-            self._shadow(shadow, records, features)
+            log_shadow(store, usecase, Seated(ModelRef(self.house.model, shadow), self.model(shadow)), arrived)
         # Also of the last days of history, whose labels were not known when it was imported.
         known = read.revisions[read.revisions["y"] == 1]
         rows = zip(known["event_id"], known["observed_at"], strict=True)
         store.labels.add(
             [LabelRecord(usecase.name, e, 1, to_us(at), "chargeback", to_us(at)) for e, at in rows], usecase.label
         )
-
-    def _shadow(self, version: str, records: list[ScoreRecord], features: object) -> None:
-        model = self.model(version)
-        said = model.score(features)  # type: ignore[arg-type]  # the rows of live()
-        flags = model.decide(said.calibrated)
-        self.house.store.shadow.append(
-            [
-                ShadowRecord(
-                    r.usecase, r.event_id, self.house.model, version, "challenger", float(raw), float(score),
-                    float(model.threshold.value), bool(flag), None, r.received_at,
-                )
-                for r, raw, score, flag in zip(records, said.raw, said.calibrated, flags, strict=True)
-            ]
-        )  # fmt: skip
 
     def challenger(self, threshold: float, folder: Path) -> ModelRef:
         """Register version 1 with another threshold and appoint it on the first live day."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 TRANSACTIONS = "card_transactions.parquet"
 """The handbook's transactions in the folder that ``INCUMBENT_BENCH_DATA`` names."""
 
+STREAM = "electricity"
+"""The use case of ``bench stream`` where no other is named."""
+
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of each benchmark."""
@@ -53,6 +56,10 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     usecase.add_argument("subject", metavar="NAME", help="built-in use case, or the path of a file")
     usecase.add_argument("--data", type=Path, metavar="FILE", required=True, help="CSV or Parquet")
     common_arguments(usecase)
+    stream = names.add_parser("stream", help="retraining by itself on a drifting file: never, by itself, by schedule")
+    stream.add_argument("--data", type=Path, metavar="FILE", required=True, help="CSV or Parquet")
+    common_arguments(stream)
+    stream.set_defaults(usecase=STREAM)
     alarms = names.add_parser("alarms", help="alarms a year without drift, days to notice, of several rules")
     alarms.add_argument("--years", type=int, default=20, metavar="N", help="simulated years without drift (20)")
     alarms.add_argument("--trials", type=int, default=200, metavar="N", help="shifts of each size (200)")
@@ -86,6 +93,8 @@ def run(args: argparse.Namespace) -> Reply:
         return _alarms(args)
     if args.name == "usecase":
         return _usecase(args)
+    if args.name == "stream":
+        return _stream(args)
     home = enter_home(args)
     if args.name == "serving":
         return _serving(args, home)
@@ -140,6 +149,21 @@ def _usecase(args: argparse.Namespace) -> Reply:
     with contextlib.redirect_stdout(sys.stderr):
         found = bench_usecase(load_usecase(args.subject), args.data)
     return Reply(found, table(list(found.items())))
+
+
+def _stream(args: argparse.Namespace) -> Reply:
+    """Has a home of its own: whatever the caller's home or database holds is neither read nor written."""
+    from flows.bench.simulated import own_house
+    from flows.bench.stream import bench_stream, lines
+    from flows.progress import progress
+    from flows.steps.bench_usecase import source_of
+
+    if not args.data.is_file():
+        raise UsageRefused(f"{args.data}: no such file")
+    data = args.data.absolute()
+    with contextlib.redirect_stdout(sys.stderr), own_house(args.usecase) as house, progress("bench stream") as bar:
+        found = bench_stream(house, source_of(house.usecase, data), bar)
+    return Reply(found, table(lines(found)))
 
 
 def _alarms(args: argparse.Namespace) -> Reply:

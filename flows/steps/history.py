@@ -118,7 +118,7 @@ class _Import:
             done += len(batch)
             self._tell(done, total)
         for start in range(0, len(read.revisions), BATCH_ROWS):
-            records = _statements(read.revisions.iloc[start : start + BATCH_ROWS], usecase.name)
+            records = statements(read.revisions.iloc[start : start + BATCH_ROWS], usecase.name)
             self.labels += self._store.labels.add(records, usecase.label).stored
             done += len(records)
             self._tell(done, total)
@@ -126,7 +126,8 @@ class _Import:
         self.refused.update(zip(bad["event_id"].fillna(bad["row"]), bad["reason"], strict=True))
 
 
-def _statements(labels: pd.DataFrame, usecase: str) -> Sequence[LabelRecord]:
+def statements(labels: pd.DataFrame, usecase: str) -> Sequence[LabelRecord]:
+    """The rows of a labels frame as records of the log, received now."""
     received = int(datetime.now(UTC).timestamp() * 1_000_000)
     observed = labels["observed_at"].dt.as_unit("us").astype("int64")
     rows = zip(labels["event_id"], labels["y"].tolist(), observed.tolist(), labels["source"], strict=True)

@@ -123,7 +123,7 @@ def train_model(
     tags = {"usecase": usecase.name, "kind": "training", "as_of": as_of.isoformat()}
     with open_run(job.tracker, job.name, f"{usecase.name} as of {as_of:%Y-%m-%d %H:%M}", tags) as run_id:
         record.record_data(job.tracker, run_id, usecase, snapshot, split)
-        recipe = Recipe(usecase, _plan(usecase, known, split), usecase.training.seed if seed is None else seed)
+        recipe = Recipe(usecase, plan_of(usecase, known, split), usecase.training.seed if seed is None else seed)
         return _fit_and_judge(job, recipe, known, split, snapshot, run_id)
 
 
@@ -161,6 +161,24 @@ def evaluate_version(
     found = judge_twin(usecase, twin, ref.label, folds, known, registry, ref.name, as_of)
     tell("done", 3, 3)
     return EvaluationOutcome(ref, found.verdict, found.evidence, found.incumbent, found.notes)
+
+
+def refit(recipe: Recipe, folds: Folds, about: ModelMetadata) -> ScoringModel:
+    """The recipe on all matured rows but the short, late calibration fold: what is registered and answers.
+
+    Raises:
+        TooFewRows, OneClass: as :func:`flows.steps.build.build_model`.
+    """
+    matured = TimeWindow(folds.refit.window.start, folds.refit_calibration.window.end)
+    reference = folds.every.between("reference", reference_window(recipe.usecase, matured))
+    return build_model(recipe, folds.refit, folds.refit_calibration, reference, about)
+
+
+def plan_of(usecase: UseCase, known: Known, split: Split) -> FeaturePlan:
+    """The declared features; open category lists are learnt from the training fold."""
+    times = known.events[usecase.event_time]
+    inside = (times >= split.train.start) & (times < split.train.end)
+    return FeaturePlan.of(usecase).with_categories(known.events[inside])
 
 
 def history_start(usecase: UseCase, known: Known, window: TimeWindow) -> datetime:
@@ -221,11 +239,7 @@ def _fit_and_judge(
 
 
 def _refit(recipe: Recipe, folds: Folds, about: ModelMetadata, twin: ScoringModel) -> ScoringModel:
-    """The same recipe on all matured rows but the short, late calibration fold."""
-    matured = TimeWindow(folds.refit.window.start, folds.refit_calibration.window.end)
-    reference = folds.every.between("reference", reference_window(recipe.usecase, matured))
-    told = replace(about, twin_digest=twin.booster_digest)
-    return build_model(recipe, folds.refit, folds.refit_calibration, reference, told)
+    return refit(recipe, folds, replace(about, twin_digest=twin.booster_digest))
 
 
 def _register(job: _Job, model: ScoringModel, found: Judgement, parent: VersionInfo | None, run_id: str) -> ModelRef:
@@ -252,13 +266,6 @@ def _about(job: _Job, recipe: Recipe, snapshot: SnapshotRef, parent: VersionInfo
         as_of=job.as_of.isoformat(),
         parent=lineage.parent_label(parent),
     )
-
-
-def _plan(usecase: UseCase, known: Known, split: Split) -> FeaturePlan:
-    """The declared features; open category lists are learnt from the training fold."""
-    times = known.events[usecase.event_time]
-    inside = (times >= split.train.start) & (times < split.train.end)
-    return FeaturePlan.of(usecase).with_categories(known.events[inside])
 
 
 def _every(split: Split) -> TimeWindow:
