@@ -62,9 +62,8 @@ def build_model(recipe: Recipe, fit: Fold, calibration: Fold, reference: Fold, a
     """
     usecase, policy = recipe.usecase, recipe.usecase.training
     booster = fit_booster(fit.features, fit.y, recipe.plan.names, policy, recipe.seed)
-    first, second = calibration.halves()
-    if policy.calibration == "none":
-        second = calibration
+    # Without a calibrator no half is set aside for it.
+    first, second = (calibration, calibration) if policy.calibration == "none" else calibration.halves()
     require_both_classes(first.y, first.name)
     calibrator = fit_by_policy(raw_scores(booster, first.features), first.y, policy)
     scores = calibrator.apply(raw_scores(booster, calibration.features))

@@ -92,6 +92,22 @@ def test_features_that_never_change_are_noted():
     )
 
 
+def test_without_a_calibrator_the_whole_late_fold_chooses_the_threshold():
+    every = fold()
+    train, late = every.between("train", span(0, 10)), every.between("late", span(10, 17))
+    first, _ = late.halves()
+    # A short fold may begin with days that hold one class only.
+    quiet = replace(late, rows=late.rows.assign(y=np.where(late.rows.index < len(first), 0, late.y)))
+    told = tiny_model().metadata
+    with pytest.raises(OneClass):
+        build_model(Recipe(fraud(), PLAN, 7), train, quiet, quiet, told)
+    training = fraud().training.model_copy(update={"calibration": "none"})
+    bare = fraud().model_copy(update={"training": training})
+    model = build_model(Recipe(bare, PLAN, 7), train, quiet, quiet, told)
+    said = model.score(quiet.features)
+    assert said.calibrated.tolist() == said.raw.astype(np.float64).tolist()
+
+
 def test_sensitive_groups_are_judged_on_the_test_rows_and_reach_the_verdict():
     usecase = with_groups({"sensitive": ["terminal_id"], "max_parity_difference": 0.05})
     every = fold()
