@@ -19,6 +19,7 @@ from flows.cli import main
 from flows.home import open_home
 from flows.house import open_house
 from flows.sources import open_source
+from tests.published import published
 from tests.registries import mlflow_registry
 
 DAYS = 34
@@ -98,19 +99,14 @@ def test_the_loop_notices_that_the_world_turns_and_follows_it(tmp_path: Path, mo
     assert len(found["auc_fixed_phases"]) == 4
 
 
-def prices() -> Path | None:
-    folders = [os.environ.get("INCUMBENT_BENCH_DATA"), Path(__file__).resolve().parents[2].parent / "shared" / "data"]
-    for folder in folders:
-        if folder and (file := Path(folder) / "elec2.parquet").is_file():
-            return file
-    return None
+PRICES = published("elec2.parquet")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-@pytest.mark.skipif(prices() is None, reason="set INCUMBENT_BENCH_DATA to the folder of elec2.parquet")
+@pytest.mark.skipif(PRICES is None, reason="set INCUMBENT_BENCH_DATA to the folder of elec2.parquet")
 def test_real_drift_pays(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "stream", "--data", str(prices()), "--json"]) == 0
+    assert main(["bench", "stream", "--data", str(PRICES), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["drift_noticed"]
     assert found["auc_static"] == pytest.approx(0.785, abs=0.01)
