@@ -26,13 +26,13 @@ DAYS = 34
 COOLDOWN = timedelta(days=5)
 SHORTER = {
     'train = "420d"': 'train = "8d"',
-    'calibration = "7d"': 'calibration = "2d"',
+    'calibration = "4d"': 'calibration = "2d"',
     'test = "7d"': 'test = "3d"',
     "min_matured_rows = 1000": "min_matured_rows = 100",
     "trees = 100": "trees = 20",
     'window = "7d"': 'window = "1d"',
     "windows_needed = 2": "windows_needed = 2\nmin_rows = 40",
-    'train = "43d"': 'train = "5d"',
+    'train = "46d"': 'train = "5d"',
     'max_age = "28d"': 'max_age = "5d"',
     'cooldown = "28d"': 'cooldown = "5d"\nmax_per_month = 2',
     'wait_after_change = "7d"': 'wait_after_change = "1d"',

@@ -120,3 +120,11 @@ def test_the_sample_keeps_declared_limits_of_every_kind() -> None:
     features = [*case_data()["features"], {"name": "kind", "kind": "column", "column": "kind"}]
     usecase = case(columns=columns, features=features, timezone="America/New_York")
     assert list(conformance_sample.sample_problems(usecase)) == []
+
+
+def test_a_short_calibration_fold_is_fine_where_there_is_no_calibrator() -> None:
+    split = {"calibration": "4d"}
+    said = [f.detail for f in check_usecase(case(split=split)).findings]
+    assert "split.calibration is shorter than a week and misses weekdays" in said
+    bare = [f.detail for f in check_usecase(case(split=split, training={"calibration": "none"})).findings]
+    assert "split.calibration is shorter than a week and misses weekdays" not in bare
