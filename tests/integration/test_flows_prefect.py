@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +41,6 @@ class Office:
         return str(self.api.post(url, json={"parameters": parameters}).raise_for_status().json()["id"])
 
     def end_of(self, run_id: str) -> dict[str, Any]:
-        import time
-
         deadline = time.monotonic() + WORKER_PATIENCE
         while time.monotonic() < deadline:
             run = self.api.get(f"/flow_runs/{run_id}").raise_for_status().json()
@@ -54,7 +55,8 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     folder = tmp_path_factory.mktemp("office")
     house = House(folder / "home")
     house.settings = house.settings.model_copy(update={"env": "staging"})
-    model = tiny_model()
+    bare = tiny_model()
+    model = replace(bare, metadata=replace(bare.metadata, training_end="2026-01-01T00:00:00+00:00"))
     house.appoint(house.add(model), model.contract_digest)
     home = open_home(home=folder / "home", env="staging")
     before = Path.cwd()
@@ -112,13 +114,48 @@ def test_runs_of_the_worker_end_in_states_that_say_why(office: Office) -> None:
     calm = office.start("drift", as_of="2026-03-01T00:00:00+00:00")
     failed = office.start("labels", path=str(office.stack.home.root / "absent.csv"))
     state = office.end_of(calm)
-    assert state["type"] == "COMPLETED", state
+    assert state["type"] == "COMPLETED", state["message"]
     assert state["message"].startswith("insufficient_data")
     state = office.end_of(failed)
     assert state["type"] == "FAILED"
     assert "no such file or folder" in state["message"]
     artifacts = office.api.post("/artifacts/filter", json={}).raise_for_status().json()
     assert "staging-fraud-drift-summary" in {artifact["key"] for artifact in artifacts}
+
+
+def drift_event(as_of: str) -> dict[str, Any]:
+    """What a drift check sends."""
+    payload = {"model": "staging-fraud/1", "as_of": as_of, "band": "severe", "score_moved": True, "share": 0.4}
+    return {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": "staging.model.drift.detected",
+        "resource": {"prefect.resource.id": "model.staging-fraud"},
+        "payload": payload | {"features": {"amount": 0.6}},
+    }
+
+
+def test_ten_alarms_ask_the_retraining_policy_once_with_their_evidence(office: Office) -> None:
+    as_of = "2026-01-05T00:00:00+00:00"
+    deployment = office.deployment("retraining")["id"]
+    for _ in range(10):
+        office.api.post("/events", json=[drift_event(as_of)]).raise_for_status()
+    asked = {"deployments": {"id": {"any_": [deployment]}}}
+    deadline = time.monotonic() + WORKER_PATIENCE
+    while not (runs := office.api.post("/flow_runs/filter", json=asked).raise_for_status().json()):
+        assert time.monotonic() < deadline, "no run was made"
+        time.sleep(0.25)
+    state = office.end_of(runs[0]["id"])
+    assert state["type"] == "COMPLETED", state["message"]
+    (run,) = office.api.post("/flow_runs/filter", json=asked).raise_for_status().json()
+    assert run["parameters"]["as_of"] == as_of
+    assert run["parameters"]["evidence"]["features"] == {"amount": 0.6}
+    with office.house.store() as store:
+        kept = store.reports.latest("fraud", "retraining")
+    assert kept is not None
+    assert kept.payload["asked"] == "drift severe, 0.4 of the features"
+    assert kept.payload["evidence"]["band"] == "severe"
+    assert kept.as_of == datetime.fromisoformat(as_of)
 
 
 def test_every_part_answers_at_its_published_address(office: Office) -> None:
