@@ -129,7 +129,10 @@ def _cost(usecase: UseCase) -> Iterator[Problem]:
         if column.min is None or column.min < 0:
             yield "FAIL", f"a missed positive costs {column.name!r}, which may be negative; declare min = 0"
         if column.nullable:
-            yield "WARN", f"a missed positive costs {column.name!r}, which may be missing"
+            yield (
+                "WARN",
+                f"a missed positive costs {column.name!r}, which may be missing: such an event then costs nothing",
+            )
         return
     if cost.false_negative == 0 or cost.false_positive == 0:
         yield "FAIL", "a cost of 0 makes flagging everything, or nothing, the best threshold"

@@ -56,9 +56,6 @@ def problems(usecase: UseCase) -> Iterator[Problem]:
     yield from _decision_day_problems(usecase)
     if isinstance(usecase.cost.false_negative, str):
         yield from _reference(usecase, "cost.false_negative", usecase.cost.false_negative, _NUMBERS)
-        if any(c.name == usecase.cost.false_negative and c.nullable for c in usecase.columns):
-            allowed = "a column that every event has: set nullable = false, or a constant cost"
-            yield "cost.false_negative", f"{usecase.cost.false_negative!r}, which may be missing", allowed
     yield from _threshold_problems(usecase)
     if usecase.incumbent is not None:
         yield from _reference(usecase, "incumbent.column", usecase.incumbent.column, ("float",))

@@ -52,6 +52,9 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     drift.add_argument("--columns", type=int, default=20, metavar="N", help="features (20)")
     drift.add_argument("--reference", type=int, default=100_000, metavar="N", help="reference rows (100,000)")
     common_arguments(drift)
+    batch = names.add_parser("batch", help="a table scored in chunks, beside a bare loop over the same file")
+    batch.add_argument("--rows", type=int, default=2_000_000, metavar="N", help="rows of the table (2,000,000)")
+    common_arguments(batch)
     usecase = names.add_parser("usecase", help="what the model of a use case is worth on a file")
     usecase.add_argument("subject", metavar="NAME", help="built-in use case, or the path of a file")
     usecase.add_argument("--data", type=Path, metavar="FILE", required=True, help="CSV or Parquet")
@@ -102,6 +105,8 @@ def run(args: argparse.Namespace) -> Reply:
         return _log(args, home)
     if args.name == "windows":
         return _windows(args, home)
+    if args.name == "batch":
+        return _batch(args, home)
     with contextlib.redirect_stdout(sys.stderr), progress(f"bench {args.name}"):
         return Reply(_handbook(args) if args.name == "handbook" else _features(args))
 
@@ -136,6 +141,17 @@ def _drift(args: argparse.Namespace) -> Reply:
         raise UsageRefused("bench drift needs at least one row, one column and one reference row")
     with contextlib.redirect_stdout(sys.stderr), progress("bench drift") as bar:
         found = bench_drift(args.rows, args.columns, args.reference, told=bar.tell).to_json()
+    return Reply(found, table(list(found.items())))
+
+
+def _batch(args: argparse.Namespace, home: Home) -> Reply:
+    from flows.bench.batch import bench_batch
+    from flows.progress import progress
+
+    if args.rows < 2:
+        raise UsageRefused("bench batch needs at least two rows")
+    with contextlib.redirect_stdout(sys.stderr), progress("bench batch") as bar:
+        found = bench_batch(home.root / "bench", args.rows, bar.tell).to_json()
     return Reply(found, table(list(found.items())))
 
 

@@ -12,11 +12,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from bentos.model import ScoringModel
     from bentos.roles import ModelRef
 
+T = TypeVar("T")
 CHUNK_ROWS = 65_536
 QUARANTINE = ("row", "event_id", "reason", "column")
 Progress = Callable[[str, int, int], None]
@@ -117,21 +119,54 @@ def _score_all(
 ) -> int:
     """Score the chunks that have no part yet; returns the rows of those that had one."""
     done = resumed = 0
-    for number, chunk in enumerate(source.chunks(chunk_rows)):
-        note = parts / f"part-{number:06d}.json"
-        whole = note.exists()
-        if whole:
-            resumed += len(chunk)
-        if not whole or number == 0 or worker.model.plan.specs:
-            events, labels, refused = worker.clean(chunk, done)
-            scored = worker.take(events, labels, only_carry=whole)
-            if scored is not None:
-                _write_part(parts, number, scored, refused, len(chunk))
-        done += len(chunk)
+
+    def cleaned() -> Iterator[_Chunk]:
+        first = 0
+        for number, chunk in enumerate(source.chunks(chunk_rows)):
+            whole = (parts / f"part-{number:06d}.json").exists()
+            wanted = not whole or number == 0 or bool(worker.model.plan.specs)
+            yield _Chunk(number, len(chunk), whole, worker.clean(chunk, first) if wanted else None)
+            first += len(chunk)
+
+    def scored() -> Iterator[tuple[_Chunk, pd.DataFrame | None]]:
+        # The next chunk is read and checked while this one is scored: the booster leaves the interpreter alone.
+        for chunk in ahead(cleaned()):
+            found = None
+            if chunk.content is not None:
+                events, labels, _ = chunk.content
+                found = worker.take(events, labels, only_carry=chunk.whole)
+            yield chunk, found
+
+    # Likewise the next one is scored while this one is written.
+    for chunk, found in ahead(scored()):
+        resumed += chunk.rows if chunk.whole else 0
+        if found is not None and chunk.content is not None:
+            _write_part(parts, chunk.number, found, chunk.content[2], chunk.rows)
+        done += chunk.rows
         progress("score", done, total or done)
     if not done:
         raise NoData(f"{source.address.shown}: it holds no rows")
     return resumed
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """One chunk of the input: its number and rows, whether it has its part, and what is left of it when cleaned."""
+
+    number: int
+    rows: int
+    whole: bool
+    content: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame] | None
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each made in a thread of its own while the one before it is used; errors come in their place."""
+    end: Any = object()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead") as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item
 
 
 class _Worker:

@@ -224,8 +224,13 @@ def _retraining(report: Report | None) -> Line:
 
 
 def _served(found: Standing) -> list[Line]:
-    """Replicas, routing and log, as the status always had them."""
-    kept = [(name, text) for name, text in found.lines() if name in ("log", "routing") or name.startswith("replica")]
+    """Replicas, routing and log, as the standing words them."""
+    others = {f"@{role}" for role in found.roles} | {
+        "office",
+        *found.reports,
+        *(f"run {r['flow']}" for r in found.runs),
+    }
+    kept = [(name, text) for name, text in found.lines() if name not in others]
     lines = [Line(name, text, "incumbent canary status" if name == "routing" else "") for name, text in kept]
     if not found.replicas:
         lines.append(Line("replicas", "none was heard of lately", "incumbent serve, or incumbent up"))

@@ -235,8 +235,3 @@ def test_sensitive_columns_must_be_declared_and_numbers_cut(fairness: dict[str, 
     error = refused(case_data(fairness=fairness))
     assert error.key == key
     assert said in error.allowed
-
-
-def test_a_loss_that_may_be_missing_is_refused() -> None:
-    with pytest.raises(UseCaseError, match="which may be missing"):
-        parse_usecase(case_data(cost={"false_negative": "fee"}))
