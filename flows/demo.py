@@ -193,11 +193,11 @@ class Story(Stage):
         self.finish_days(days, traffic.sent)
 
     def check_drift(self) -> Outcome:
-        """The daily drift check, in this process."""
+        """The daily drift check, in this process; the worker's own has the aftermath and the page too."""
         from flows.drift import drift
         from flows.recording import call
 
-        return call(drift, usecase=self.house.reference, as_of=self.as_of, html="never", skew=False)
+        return call(drift, usecase=self.house.reference, as_of=self.as_of, html="never", skew=False, aftermath=False)
 
     def figures(self) -> dict[str, Any]:
         """What happened, read from the database."""

@@ -24,6 +24,7 @@ def drift(
     as_of: datetime | None = None,
     html: Literal["on_change", "always", "never"] = "always",
     skew: bool = True,
+    aftermath: bool = True,
 ) -> Outcome:
     """Compare the latest days of the log with the frozen reference of the model that answered them.
 
@@ -32,13 +33,14 @@ def drift(
         as_of: Business time of the check; nothing later is looked at. Empty takes now.
         html: When a page with Evidently's report is written: always, when the verdict changed, or never.
         skew: Whether logged features are compared with features recomputed from the raw events.
+        aftermath: Whether matured days, estimates and change detectors are looked at too; most of the time goes there.
     """
     house = open_house(usecase)
     with recorded(house, "drift", as_of) as run:
         ref = in_office(house.store, house.registry, house.model, house.usecase, run.as_of)
         model = house.load(ref)
         before = house.store.reports.latest(house.usecase.name, "drift", as_of=run.as_of)
-        finding = check_drift(house.store, house.usecase, ref, model, run.as_of, skew=skew)
+        finding = check_drift(house.store, house.usecase, ref, model, run.as_of, skew=skew, aftermath=aftermath)
         changed = finding.known and (before is None or before.outcome != finding.outcome)
         wanted = html == "always" or (html == "on_change" and changed)
         page = house.drift_page(model, finding) if wanted else None

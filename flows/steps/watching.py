@@ -161,9 +161,19 @@ def in_office(store: Store, registry: ModelRegistry, model: str, usecase: UseCas
 
 
 def check_drift(
-    store: Store, usecase: UseCase, ref: ModelRef, model: ScoringModel, as_of: datetime, *, skew: bool = True
+    store: Store,
+    usecase: UseCase,
+    ref: ModelRef,
+    model: ScoringModel,
+    as_of: datetime,
+    *,
+    skew: bool = True,
+    aftermath: bool = True,
 ) -> DriftFinding:
-    """Compare each of the policy's windows with the model's reference and combine them."""
+    """Compare each of the policy's windows with the model's reference and combine them.
+
+    Without ``aftermath`` no matured day is looked at one by one, nothing is estimated, and no detector runs.
+    """
     seen = [served(store, usecase, model, window) for window in windows_before(usecase, as_of)]
     reports = tuple(_compare(usecase, model, one) for one in seen)
     return DriftFinding(
@@ -174,7 +184,7 @@ def check_drift(
         matured_performance(store, usecase, as_of, model=ref.label),
         skew_of(store, usecase, model, seen[-1]) if skew else None,
         matured_fairness(store, usecase, as_of),
-        look_back(store, usecase, ref, model, as_of),
+        look_back(store, usecase, ref, model, as_of) if aftermath else None,
         attribution_drift(model, seen[-1], usecase.drift.min_rows),
         _quality(store, usecase, as_of),
     )
