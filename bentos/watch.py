@@ -196,7 +196,8 @@ def daily_harm(store: Store, usecase: UseCase, model: str, term: Term, as_of: da
     """Cost of the new version less that of the old one on each whole, matured day of the period, oldest first.
 
     Amounts are capped as in the comparison that led to the promotion. Where flagged events are blocked, rows
-    stand for others by their weights.
+    stand for others by their weights; where nobody stands for some of them, nothing is known: the frauds that only
+    the new version blocked would be missing, and a better one would look worse.
     """
     calendar, policy = usecase.calendar, usecase.watch
     first = calendar.day_of(term.at) + _DAY
@@ -210,6 +211,8 @@ def daily_harm(store: Store, usecase: UseCase, model: str, term: Term, as_of: da
     blocks = usecase.intervention.blocks_flagged
     window = TimeWindow(start, end)
     rows = store.log.paired(usecase.name, old, new, window, as_of, usecase.label, calendar, wanted, blocks)
+    if "unseen" in rows and float(rows["unseen"].sum()) > 0.0:
+        return np.zeros(0)
     prices = prices_of(usecase.cost, rows, _cap(store, usecase.name, old, new))
     harm = prices.of_rows(rows["y"], rows["flag_b"]) - prices.of_rows(rows["y"], rows["flag_a"])
     if "weight" in rows:

@@ -10,7 +10,7 @@ import pytest
 
 from bentos.errors import NothingToRollBack
 from bentos.release import install_first, promote, rollback
-from bentos.usecase import UseCase
+from bentos.usecase import InterventionPolicy, UseCase
 from bentos.watch import KIND, Watch, watched
 from monitoring.gates import Check
 from monitoring.store import LabelRecord, ScoreRecord, ShadowRecord, Store, memory_store
@@ -51,6 +51,7 @@ def serve(
     happened: datetime | None = None,
     prefix: str = "e",
     scores: Sequence[float] = (0.5,),
+    blocked: bool = False,
 ) -> None:
     """One version answers, the other scores the same events; the first ones are flagged."""
     at = to_us(received or datetime.now(UTC) + SOON)
@@ -60,7 +61,8 @@ def serve(
     store.log.append(
         [
             ScoreRecord("fraud", f"{prefix}{n}", when, at, "live", b"{}", None, None, MODEL, answers, "champion", None,
-                        values[n], values[n], 0.5, n < ours, None)
+                        values[n], values[n], 0.5, n < ours, 0.0 if blocked else None,
+                        action="block" if blocked else None)
             for n in range(events)
         ]
     )  # fmt: skip
@@ -196,6 +198,23 @@ def test_matured_cost_that_is_surely_higher_rolls_back_and_young_days_do_not_cou
     assert harm.status == "FAIL"
     assert "from 7 units" in harm.detail
     assert look(registry, store) == "1"
+
+
+def test_cost_is_no_evidence_where_blocked_events_have_no_label_and_nobody_stands_for_them(
+    registry: FakeRegistry, store: Store
+) -> None:
+    blocking = fraud().model_copy(update={"intervention": InterventionPolicy(blocks_flagged=True)})
+    frauds(store, 7, 20, first=NOW + timedelta(days=1))
+    # Version 2 flags and blocks ten more a day, which nobody will ever learn the truth about.
+    for day in range(7):
+        serve(store, 10, 0, 10, happened=NOW + timedelta(days=1 + day), prefix=f"blocked{day}-", blocked=True)
+    serve(store, 0, 0, 1, happened=NOW + timedelta(days=16), prefix="later")
+    now = datetime.now(UTC) + 2 * SOON
+    term = watched(store, blocking, MODEL, now)
+    assert term is not None
+    said = {one.name: one for one in Watch(registry, store, blocking, MODEL, check=harmless).look(term, now)}
+    assert said["matured_harm"].status == "INSUFFICIENT"
+    assert checks(registry, store)["matured_harm"].status == "FAIL", "where nothing is blocked it is evidence"
 
 
 def test_a_use_case_may_leave_the_rollback_to_people(registry: FakeRegistry, store: Store) -> None:
