@@ -145,7 +145,7 @@ def _rollback(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
 def _promote(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
     if options.emergency:
         return _promote_emergency(place, options)
-    verdict = _read_verdict(options.verdict) if options.verdict else _last_verdict(place)
+    verdict = _file_verdict(place, options.verdict) if options.verdict else _last_verdict(place)
     done = promote(
         place.registry, place.store, verdict, usecase=place.usecase, actor=options.actor, now=datetime.now(UTC),
         reason=options.reason, preview=options.preview, wait_seconds=options.wait,
@@ -243,6 +243,17 @@ def _recover(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
             place.registry, place.store, place.model, usecase=place.usecase, actor=options.actor, now=datetime.now(UTC)
         )
     return {"operations": [f"{o.kind} to {o.to_version}: {o.state}" for o in left]}
+
+
+def _file_verdict(place: _Place, file: Path) -> Verdict:
+    """A verdict from a file, which anybody can write: only the newest comparison that is stored here counts."""
+    verdict = _read_verdict(file)
+    if _last_verdict(place).digest != verdict.digest:
+        raise ReleaseError(
+            f"{file} is not the newest stored comparison of {place.usecase.name}: it was changed, is out of date or "
+            "was never stored here. Run incumbent compare, or promote without --verdict"
+        )
+    return verdict
 
 
 def _read_verdict(file: Path) -> Verdict:

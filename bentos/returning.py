@@ -54,17 +54,19 @@ def return_to_external(
         return _outcome(desk, usecase, version, steps, preview=True)
     with held_lease(desk, actor, patience) as lease:
         version = _leaving(desk, usecase)
+        said = desk.store.decisions.last(usecase.name, (RETURN,))
         if desk.journalled("champion") is not None:
             payload = {"model": desk.model, "from_version": version, "to_version": EXTERNAL, "reason": reason}
             change = RoleChange(desk.model, "champion", None)
-            desk.store.decisions.append(usecase.name, RETURN, payload, actor, now, [change])
+            said = desk.store.decisions.append(usecase.name, RETURN, payload, actor, now, [change])
         desk.store.journal.check(lease)
         meant = RoutingPolicy(
             EXTERNAL, desk.model, EXTERNAL, version, (), desk.model, None, datetime.now(UTC), actor, reason
         )
         desk.registry.set_routing(desk.model, meant)
         desk.registry.clear(desk.model, "champion")
-    return _outcome(desk, usecase, version, steps, acknowledged=_acknowledged(desk))
+    op_id = "" if said is None else said.id  # no operation of the journal: its decision names the list of events
+    return _outcome(desk, usecase, version, steps, acknowledged=_acknowledged(desk), op_id=op_id)
 
 
 def _leaving(desk: Desk, usecase: UseCase) -> str:
@@ -94,12 +96,13 @@ def _outcome(
     *,
     preview: bool = False,
     acknowledged: bool | None = None,
+    op_id: str = "",
 ) -> Outcome:
     message = f"rollback of {desk.model}: version {version} -> external score {_name(usecase)}"
     state = "PLANNED" if preview else "DONE"
     return Outcome(
         "rollback", desk.usecase, desk.model, version, EXTERNAL,
-        state=state, preview=preview, acknowledged=acknowledged, steps=steps,
+        state=state, preview=preview, acknowledged=acknowledged, steps=steps, op_id=op_id,
         message=f"preview: {message}" if preview else message,
     )  # fmt: skip
 

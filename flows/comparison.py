@@ -15,12 +15,14 @@ from flows.steps.audit_replay import record_verdict
 from flows.steps.duel import compare, contestants, retire
 from flows.views import comparison_view
 
+Pages = Literal["on_change", "always", "never"]
+
 
 @flow(name="comparison", description="Compare challenger and champion on matured traffic.")
 def comparison(
     usecase: str | None = None,
     as_of: datetime | None = None,
-    html: Literal["on_change", "always", "never"] = "on_change",
+    html: Pages = "on_change",
 ) -> Outcome:
     """Compare challenger and champion on the same matured events and store a verdict.
 
@@ -29,7 +31,7 @@ def comparison(
     Args:
         usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
         as_of: Business time of the comparison; nothing later is looked at. Empty takes now.
-        html: When a page is written: when the verdict changed, always, or never.
+        html: When a page is written: when the verdict changed or promotes, always, or never.
     """
     house = open_house(usecase)
     with recorded(house, "comparison", as_of) as run:
@@ -40,8 +42,17 @@ def comparison(
         found = compare(house.store, house.usecase, house.evidence, duel, run.as_of, house.actor)
         outcome = found.verdict.outcome
         changed = found.result.days > 0 and (before is None or before.outcome != outcome)
-        page = house.comparison_page(found) if html == "always" or (html == "on_change" and changed) else None
+        page = house.comparison_page(found) if page_wanted(html, outcome, changed) else None
         run.keep("comparison", outcome, found.to_json(), model=duel.champion, challenger=duel.challenger, html=page)
         record_verdict(house.store, house.usecase, found, run.as_of, house.actor)
         retired = retire(house.store, house.registry, house.usecase, found, run.as_of, house.actor)
         return run.conclude(comparison_view(found, run.as_of, page, retired=retired))
+
+
+def page_wanted(html: Pages, outcome: str, changed: bool) -> bool:
+    """Whether a comparison writes its page.
+
+    A verdict to promote always has one unless pages are off: whoever is asked to approve, a second time too,
+    must see the evidence of that very day.
+    """
+    return html == "always" or (html == "on_change" and (changed or outcome == "promote"))

@@ -8,7 +8,6 @@ from prefect import flow
 
 from bentos import release
 from bentos.affected import affected_by_rollback
-from bentos.routing import EXTERNAL
 from flows.house import open_house
 from flows.outcome import Outcome
 from flows.recording import recorded
@@ -36,7 +35,7 @@ def rollback(
             preview=preview, wait_seconds=10.0,
         )  # fmt: skip
         listed = None
-        if not preview and done.to_version != EXTERNAL:
+        if not preview:
             listed = affected_by_rollback(
                 house.registry, house.store, house.settings, house.usecase, house.model, done.from_version,
                 done.to_version, done.op_id, house.actor, run.as_of,

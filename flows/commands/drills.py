@@ -17,6 +17,11 @@ _FAULTS = {
     "rollback": ("failed_requests",),
 }
 
+SLOWEST_SWAP = 2.0
+"""Seconds from a change of the alias to the first answer by the new version."""
+MANY_FLIPS, UNSEEN_SWAPS = 100, 20
+"""From so many changes on, so many must be to versions that the worker has never served."""
+
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of each drill."""
@@ -52,9 +57,21 @@ def run(args: argparse.Namespace) -> Reply:
     root = enter_home(args).root / "drills" / args.name
     with contextlib.redirect_stdout(sys.stderr), ending_by_exception(), progress(f"drill {args.name}") as bar:
         found = _drill(args, root, bar.tell)
-    faults = sum(found[name] for name in _FAULTS[args.name])
+    faults = sum(found[name] for name in _FAULTS[args.name]) + len(slow := shortfalls(args.name, found))
     plain = [(name, value) for name, value in found.items() if not isinstance(value, dict)]
-    return Reply(found, table(plain), 1 if faults else 0)
+    return Reply(found, "\n".join([table(plain), *slow]), 1 if faults else 0)
+
+
+def shortfalls(name: str, found: dict[str, Any]) -> list[str]:
+    """What a drill without a lost or mixed answer still fell short of, in sentences."""
+    if name != "swap":
+        return []
+    said = []
+    if found["slowest_s"] > SLOWEST_SWAP:
+        said.append(f"the slowest change took {found['slowest_s']} s, over the {SLOWEST_SWAP} s of the default poll")
+    if found["flips"] >= MANY_FLIPS and found["unseen"] < UNSEEN_SWAPS:
+        said.append(f"only {found['unseen']} changes were to versions that the worker had never served")
+    return said
 
 
 def _drill(args: argparse.Namespace, root: Any, tell: Any) -> dict[str, Any]:

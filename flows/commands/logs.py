@@ -6,7 +6,7 @@ import argparse
 
 from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, table
 
-_TABLES = ("predictions", "shadow", "labels", "quarantine", "reports")
+_TABLES = ("predictions", "shadow", "labels", "actions", "quarantine", "reports")
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:

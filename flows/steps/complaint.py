@@ -157,7 +157,9 @@ def _threshold(store: Store, usecase: UseCase, found: Answered, model: ScoringMo
     for line in reversed(store.decisions.list(usecase.name, ("threshold.override",), limit=None)):
         said = line.payload
         held = line.recorded_at <= found.received_at < datetime.fromisoformat(str(said["until"]))
-        if said["model"] == found.model and str(said["version"]) == found.version and held:
+        # A replica may still have answered by an older order: only the one with this very value explains it.
+        ours = said["model"] == found.model and str(said["version"]) == found.version
+        if ours and held and float(said["value"]) == found.threshold:
             return told | {
                 "ordered_by": " and ".join(said["owners"]), "reason": said["reason"], "until": said["until"],
                 "decision": line.id, "evidence_based": False,

@@ -14,7 +14,7 @@ from monitoring.store.pruning import TABLES, OldDay, kept_reports, old_days, pru
 if TYPE_CHECKING:
     from flows.house import House
 
-_EVIDENCE = ("predictions", "shadow", "labels")
+_EVIDENCE = ("predictions", "shadow", "labels", "actions")
 _WINDOWS = ("predictions", "labels")
 
 

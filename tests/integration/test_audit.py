@@ -111,9 +111,13 @@ def test_an_ordered_threshold_names_the_two_people_and_an_unexplained_one_warns(
         )  # fmt: skip
         archive.answer(store, 3, threshold=0.9, received_at=int(datetime.now(UTC).timestamp() * 1e6) + 50_000)
         archive.answer(store, 4, threshold=0.8, received_at=int(AT.timestamp() * 1e6))
+        archive.answer(store, 5, threshold=0.7, received_at=int(datetime.now(UTC).timestamp() * 1e6) + 50_000)
     _, page = audit("event", "e00003")
     assert (page["threshold"]["ordered_by"], page["threshold"]["evidence_based"]) == ("ann and bob", False)
     assert page["rescored"]["identical"] is True
+    _, page = audit("event", "e00005")  # an order is in force, but this is not its value
+    assert "warning" in page["threshold"]
+    assert "ordered_by" not in page["threshold"]
     _, page = audit("event", "e00004")
     assert "warning" in page["threshold"]
     assert "warning" in page["office"]

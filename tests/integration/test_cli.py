@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 import pytest
 
 from flows.cli import main
+from monitoring.store.records import ActionRecord
 from tests.worlds import World, small_world
 
 
@@ -150,6 +152,16 @@ def test_a_command_finds_its_home_from_any_folder(world: World, tmp_path: Path) 
     (tmp_path / "deep" / "er").mkdir(parents=True)
     os.chdir(tmp_path / "deep" / "er")
     assert said(world, "status")["roles"]["champion"]["version"] == "1"
+
+
+def test_old_actions_are_shown_and_pruned_like_every_other_table(world: World) -> None:
+    at = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1e6)
+    world.house.store.actions.add([ActionRecord(world.house.usecase.name, "old-1", "block", "analyst", at, at)])
+    shown = said(world, "log", "prune", "--older-than", "400d", "--table", "actions", "--dry-run")
+    assert [(d["table"], d["rows"]) for d in shown["days"]] == [("actions", 1)]
+    gone = said(world, "log", "prune", "--older-than", "400d", "--table", "actions")
+    assert [(d["table"], d["rows"]) for d in gone["days"]] == [("actions", 1)]
+    assert said(world, "log", "prune", "--older-than", "400d", "--table", "actions", "--dry-run")["days"] == []
 
 
 def test_nothing_is_up_and_so_nothing_is_stopped(empty: World) -> None:

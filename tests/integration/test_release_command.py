@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +85,46 @@ def test_the_last_stored_comparison_promotes_and_a_rollback_returns(run: Callabl
     assert (code, "@previous" in said) == (1, True)
 
 
-def test_a_verdict_may_come_from_a_file(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_verdict_may_come_from_a_file(run: Callable[..., Any], store: Store, tmp_path: Path) -> None:
     file = tmp_path / "verdict.json"
-    file.write_text(json.dumps(replace(compared("1", "2"), outcome="keep").to_json()))
+    kept = replace(compared("1", "2"), outcome="keep").to_json()
+    store.reports.add(Report("fraud", "comparison", NOW, "keep", {"verdict": kept}))
+    file.write_text(json.dumps(kept))
     code, said = run("promote", "--verdict", str(file))
     assert (code, "keep" in said) == (1, True)
     file.write_text('{"a": 1}')
     assert run("promote", "--verdict", str(file))[0] == 1
     assert run("promote", "--verdict", str(tmp_path / "nothing"))[0] == 1
+
+
+def test_a_verdict_that_was_never_stored_or_is_out_of_date_promotes_nobody(
+    run: Callable[..., Any], store: Store, tmp_path: Path
+) -> None:
+    file, promotes = tmp_path / "verdict.json", compared("1", "2")
+    file.write_text(json.dumps(promotes.to_json()))
+    code, said = run("promote", "--verdict", str(file))
+    assert (code, "no comparison is stored" in said) == (1, True)
+    store.reports.add(Report("fraud", "comparison", NOW, "promote", {"verdict": promotes.to_json()}))
+    forged = replace(promotes, reasons=("somebody would like it",))
+    file.write_text(json.dumps(forged.to_json()))
+    code, said = run("promote", "--verdict", str(file))
+    assert (code, "not the newest stored comparison of fraud" in said) == (1, True)
+    later = replace(promotes, outcome="keep_watching", as_of=NOW + timedelta(days=1))
+    store.reports.add(Report("fraud", "comparison", later.as_of, "keep_watching", {"verdict": later.to_json()}))
+    file.write_text(json.dumps(promotes.to_json()))
+    code, said = run("promote", "--verdict", str(file))
+    assert (code, "out of date" in said) == (1, True)
+    assert run("status")[1]["roles"]["champion"] == "1"
+
+
+def test_the_verdict_in_a_file_promotes_when_it_is_the_newest_stored_one(
+    run: Callable[..., Any], store: Store, tmp_path: Path
+) -> None:
+    file, promotes = tmp_path / "verdict.json", compared("1", "2")
+    store.reports.add(Report("fraud", "comparison", NOW, "promote", {"verdict": promotes.to_json()}))
+    file.write_text(json.dumps(promotes.to_json()))
+    code, said = run("promote", "--verdict", str(file), "--wait", "0")
+    assert (code, said["to_version"], said["state"]) == (0, "2", "DONE")
 
 
 def test_an_interrupted_release_is_shown_and_ended(

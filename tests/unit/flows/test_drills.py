@@ -7,6 +7,7 @@ import json
 import pytest
 
 from flows.bench.loading import Answer
+from flows.commands.drills import shortfalls
 from flows.errors import StackError
 from flows.steps.drill_swap import FLIPS, VERSIONS, itinerary, waits_of
 
@@ -45,3 +46,14 @@ def test_a_wait_ends_with_the_first_answer_after_the_move() -> None:
 def test_a_version_that_never_answers_is_an_error() -> None:
     with pytest.raises(StackError, match="never answered"):
         waits_of([(2.0, "2")], [said(1.0, "2")])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({}, ""), ({"slowest_s": 2.1}, "2.1 s"), ({"unseen": 19}, "only 19"), ({"unseen": 3, "flips": 11}, "")],
+)
+def test_a_slow_swap_and_too_few_new_versions_are_faults(change: dict[str, float], words: str) -> None:
+    found = {"flips": 100, "unseen": 20, "slowest_s": 2.0} | change
+    assert words in " ".join(shortfalls("swap", found))
+    assert bool(shortfalls("swap", found)) == bool(words)
+    assert shortfalls("log", found) == []
