@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from bentos.event import Event
+from bentos.faults import note_faults
 from bentos.http import error_body, translate
 
 _TEXT: Final = msgspec.json.Encoder()
@@ -49,4 +50,5 @@ def rows(score: Callable[[Sequence[Event]], Sequence[bytes | Exception]], events
         said = score(events)
     except Exception as exc:  # parts before this one are answered and logged: each event is told, none is lost
         said = [exc] * len(events)
+    note_faults("/score/batch", said)
     return [s if isinstance(s, bytes) else refused(e.event_id, s) for e, s in zip(events, said, strict=True)]

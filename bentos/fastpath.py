@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
@@ -30,7 +29,8 @@ import msgspec
 from bentos import http
 from bentos.access import Gate
 from bentos.batcher import Waiter
-from bentos.errors import AccessError, IncumbentError, ModelNotReady
+from bentos.errors import AccessError, ModelNotReady
+from bentos.faults import log_fault
 from bentos.http import ASGIApp, Receive, Reply, Scope, Send, problem
 from bentos.schema import Event, EventSchema
 from bentos.tickets import Tickets, own_errors, replay, with_json_body
@@ -385,10 +385,7 @@ class FrontDoor:
 def refuse(error: Exception, path: str) -> Reply:
     """The reply to a request that failed; it is counted, and logged without any value."""
     found = http.refusal(error)
-    if not isinstance(error, IncumbentError):
-        # The text of a foreign error may hold a value of the event, so only its type and place are logged.
-        frames = "".join(traceback.format_tb(error.__traceback__))
-        log.error("%s failed: %s\n%s", path, type(error).__name__, frames)
+    log_fault(path, error)
     metrics.REFUSED.labels(path, http.translate(error).code).inc()
     return found
 

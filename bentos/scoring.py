@@ -19,6 +19,7 @@ from bentos.arms import Share, shares
 from bentos.errors import AnswerPending, DuplicateEvent, ModelNotReady
 from bentos.event import Event
 from bentos.exploration import Explorer
+from bentos.faults import note_faults
 from bentos.http import translate
 from bentos.office import Holder, Office
 from monitoring import metrics
@@ -30,6 +31,10 @@ _UNANSWERED: Final = ModelNotReady("no model answered this event")
 
 class Spool(Protocol):
     """Where records go before an answer; see :class:`bentos.spool.SpoolWriter`."""
+
+    def require_room(self, events: int) -> None:
+        """Refuse events that would not be logged; raises :class:`~bentos.errors.SpoolFull` in strict mode."""
+        ...
 
     def declare(self, plan: PlanRecord) -> None:
         """Say what a plan id stands for, before the first record that carries it."""
@@ -131,6 +136,8 @@ class Scorer:
 
     def _score(self, office: Office, events: list[Event]) -> list[Answer]:
         now = self._clock()
+        # First: an event that is refused must not be counted in the windows of later ones.
+        self._spool.require_room(len(events))
         features = office.plan.rows(events, office.windows)
         arms: list[str] | None = None
         routing: str | None = None
@@ -216,6 +223,7 @@ def row_answers(score: Callable[[list[Event]], list[Answer]], events: Sequence[E
         answers: Sequence[Answer] = score(list(events))
     except Exception as exc:  # rows of several requests share a batch: each is told, none is lost
         answers = [exc] * len(events)
+    note_faults("/score/list", answers)
     return [_row(event, said) for event, said in zip(events, answers, strict=True)]
 
 

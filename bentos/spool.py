@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 Mode = Literal["available", "strict"]
 _LOG = logging.getLogger(__name__)
+ROOM_BYTES = 4_096
+"""What a record may need, generously: only its writing tells, which is too late for an event to be refused."""
 # The length of a file is part of what fdatasync writes; macOS has only the full fsync.
 _FLUSH: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
@@ -116,6 +118,15 @@ class SpoolWriter:
             self._plan_bytes[plan.plan_id] = frame_plan(plan)
             if self._fd >= 0:
                 self._put(self._plan_bytes[plan.plan_id])
+
+    def require_room(self, events: int) -> None:
+        """Refuse, before anything was done with them, events that would not be logged.
+
+        Raises:
+            SpoolFull: the spool is near its cap, and the mode is ``strict``.
+        """
+        if self._mode == "strict" and self._spool_bytes + events * ROOM_BYTES > self._cap:
+            self._refuse(events, "the spool is at its cap")
 
     def append(self, records: Sequence[Record]) -> None:
         """Write the records with one call; they survive the death of this process when it returns.

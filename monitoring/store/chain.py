@@ -14,6 +14,8 @@ from monitoring.store.frames import fetch
 from monitoring.store.tables import decisions
 
 GENESIS: Final = "0" * 64
+ROLE_COLUMNS: Final = ("seq", "usecase", "model", "role", "version", "contract", "at", "recorded_at")
+"""What the table of roles takes over from the decisions: everything that says who held office when."""
 COLUMNS: Final = ("seq", "usecase", "kind", "payload", "actor", "at", "recorded_at", "prev_hash", "hash")
 
 
@@ -57,12 +59,12 @@ def chain_problems(rows: Sequence[tuple[Any, ...]]) -> list[str]:
 
 def role_problems(rows: Sequence[tuple[Any, ...]], projected: Sequence[tuple[Any, ...]]) -> list[str]:
     """Whether the table of roles says what the decisions say."""
-    names = ("model", "role", "version", "contract")
-    expected = [
-        (values[0], *(change[name] for name in names))
-        for values in rows
-        for change in json.loads(values[COLUMNS.index("payload")]).get("roles", ())
-    ]
+    expected = []
+    for values in rows:
+        row = dict(zip(COLUMNS, values, strict=True))
+        for change in json.loads(row["payload"]).get("roles", ()):
+            held = change | {name: row[name] for name in ("seq", "usecase", "at", "recorded_at")}
+            expected.append(tuple(held[name] for name in ROLE_COLUMNS))
     if expected == list(projected):
         return []
     return ["the table of roles differs from what the decisions say"]

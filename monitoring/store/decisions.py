@@ -18,7 +18,7 @@ from sqlalchemy import Connection, desc, insert, select
 
 from monitoring.digest import canonical_json
 from monitoring.errors import JournalConflict
-from monitoring.store.chain import COLUMNS, GENESIS, chain_problems, role_problems, row_hash
+from monitoring.store.chain import COLUMNS, GENESIS, ROLE_COLUMNS, chain_problems, role_problems, row_hash
 from monitoring.store.engine import Database
 from monitoring.store.frames import fetch, from_us, to_us
 from monitoring.store.tables import decisions, operations, roles
@@ -141,9 +141,7 @@ class _SqlDecisions:
             rows = fetch(connection, select(*(c[name] for name in COLUMNS)).order_by(c.seq))
             projected = fetch(
                 connection,
-                select(roles.c.seq, roles.c.model, roles.c.role, roles.c.version, roles.c.contract).order_by(
-                    roles.c.role_id
-                ),
+                select(*(roles.c[name] for name in ROLE_COLUMNS)).order_by(roles.c.role_id),
             )
         return [*chain_problems(rows), *role_problems(rows, projected)]
 

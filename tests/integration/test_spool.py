@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -24,7 +26,7 @@ from bentos.segments import (
     writers_of,
 )
 from bentos.settings import read_settings
-from bentos.spool import SpoolWriter
+from bentos.spool import ROOM_BYTES, SpoolWriter
 from monitoring.store import ScoreRecord
 from tests.logged import PLAN, label, scored
 
@@ -109,6 +111,18 @@ def test_at_the_cap_an_available_spool_counts_what_it_drops(tmp_path: Path) -> N
     assert (writer.stats.accepted, writer.stats.dropped) == (6, 6 - kept)
     assert read_state(tmp_path, writer.writer).dropped == 6 - kept
     assert read_state(tmp_path, writer.writer).seq == 6
+    writer.close()
+
+
+@pytest.mark.parametrize(("mode", "refuses"), [("strict", True), ("available", False)])
+def test_near_the_cap_a_strict_spool_says_so_before_anything_is_written(
+    tmp_path: Path, mode: Literal["strict", "available"], refuses: bool
+) -> None:
+    writer = SpoolWriter(tmp_path, cap_bytes=3 * ROOM_BYTES, mode=mode, sync_seconds=3600)
+    writer.require_room(3)
+    with pytest.raises(SpoolFull, match="cap") if refuses else contextlib.nullcontext():
+        writer.require_room(4)
+    assert (writer.stats.accepted, writer.stats.dropped) == (0, 0)
     writer.close()
 
 
@@ -255,7 +269,7 @@ def test_a_writer_lives_until_its_process_ends(tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-from bentos.spool import SpoolWriter
+from bentos.spool import ROOM_BYTES, SpoolWriter
 from pathlib import Path
 from tests.logged import scored
 writer = SpoolWriter(Path(sys.argv[1]), rotate_bytes=40_000)

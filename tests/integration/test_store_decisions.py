@@ -92,6 +92,9 @@ def unguarded(store: Store, statement: str) -> None:
         ("DELETE FROM decisions WHERE seq = 2", "2 is missing"),
         ("UPDATE decisions SET hash = 'x' WHERE seq = 1", "2 does not follow"),
         ("UPDATE roles SET version = '9' WHERE role_id = 1", "roles differs"),
+        ("UPDATE roles SET at = at - 86400000000 WHERE role_id = 1", "roles differs"),
+        ("UPDATE roles SET recorded_at = recorded_at + 1 WHERE role_id = 2", "roles differs"),
+        ("UPDATE roles SET usecase = 'churn' WHERE role_id = 2", "roles differs"),
     ],
 )
 def test_an_edit_behind_the_guards_shows(store: Store, statement: str, problem: str) -> None:

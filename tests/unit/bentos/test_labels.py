@@ -25,6 +25,9 @@ class Paper:
     def declare(self, plan: PlanRecord) -> None:
         raise AssertionError
 
+    def require_room(self, events: int) -> None:
+        raise AssertionError
+
     def append(self, records: Sequence[ScoreRecord | LabelRecord]) -> None:
         self.labels += [r for r in records if isinstance(r, LabelRecord)]
 

@@ -35,6 +35,8 @@ class Paper:
 
     def append(self, records: object) -> None: ...
 
+    def require_room(self, events: int) -> None: ...
+
 
 def event(name: str = "t-1", amount: float = 57.16, minute: int = 0) -> Event:
     values = {"transaction_id": name, "customer_id": "c-1", "terminal_id": "m-1", "amount": amount}

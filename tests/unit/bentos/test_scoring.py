@@ -37,6 +37,10 @@ class Paper:
     def declare(self, plan: PlanRecord) -> None:
         self.plans.append(plan)
 
+    def require_room(self, events: int) -> None:
+        if self.full:
+            raise SpoolFull("the spool is at its cap")
+
     def append(self, records: Sequence[ScoreRecord | LabelRecord]) -> None:
         if self.full:
             raise SpoolFull("the spool is at its cap")
@@ -138,6 +142,18 @@ def test_nothing_is_answered_when_a_strict_log_is_full_and_a_retry_succeeds() ->
         desk.ask(event())
     desk.paper.full = False
     assert desk.ask(event()) == Desk().ask(event())
+
+
+def test_an_event_that_a_full_strict_log_refused_is_not_counted_in_later_windows() -> None:
+    desk, fresh = Desk(), Desk()
+    desk.paper.full = True
+    for minute in range(5):
+        with pytest.raises(SpoolFull):
+            desk.ask(event(f"refused-{minute}", minute=minute))
+    desk.paper.full = False
+    desk.ask(event("t-2", minute=10))
+    fresh.ask(event("t-2", minute=10))
+    assert desk.paper.records[0].features == fresh.paper.records[0].features
 
 
 def test_without_an_office_nothing_is_scored() -> None:
