@@ -167,6 +167,10 @@ def rollback(
     try:
         if not preview and store.orders.standing(model).pin is not None:
             reconcile(registry, store, model, usecase=usecase, actor=actor, now=now, reason=reason)
+        if not preview and store.journal.unfinished(model):
+            # Whoever asks for the way back must not get the promotion that died before it.
+            with held_lease(desk, actor, patience) as lease:
+                resume_all(desk, lease, now, forward=False)
         if replaced_external(desk, usecase):
             return return_to_external(desk, usecase, actor, reason, now, preview, patience)
         wanted = _rollback_request(desk, actor, reason, now)

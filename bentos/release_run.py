@@ -137,8 +137,11 @@ def _repeat(desk: Desk, known: Operation) -> Outcome:
     return replace(done, repeated=True, message=f"done before: {done.message}")
 
 
-def resume_all(desk: Desk, lease: Lease, now: datetime) -> list[Operation]:
-    """Bring a pin and every operation that was left behind to an end; returns the operations as they ended."""
+def resume_all(desk: Desk, lease: Lease, now: datetime, forward: bool = True) -> list[Operation]:
+    """Bring a pin and every operation that was left behind to an end; returns the operations as they ended.
+
+    Without ``forward`` a promotion that has not reached its commit point is taken back, however fresh it is.
+    """
     from bentos.reconciling import settle_pin
 
     settle_pin(desk, lease, now)
@@ -146,7 +149,8 @@ def resume_all(desk: Desk, lease: Lease, now: datetime) -> list[Operation]:
     for operation in desk.store.journal.unfinished(desk.model):
         log.warning("resuming a %s of %s that was left in state %s", operation.kind, operation.model, operation.state)
         with suppress(Aborted):
-            resume(desk, lease, operation, fresh=abs(now - operation.at) <= FRESH)
+            goes_on = forward or operation.kind != "promotion"
+            resume(desk, lease, operation, fresh=goes_on and abs(now - operation.at) <= FRESH)
         after = desk.store.journal.get(operation.op_id)
         if after is not None:
             ended.append(after)

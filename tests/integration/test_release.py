@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -433,4 +434,32 @@ def test_a_promotion_that_died_is_rolled_back_without_a_registry_too(ready: Town
     assert ready.store.journal.unfinished(MODEL) == []
     if pinned:
         assert ready.roles()["champion"] == "1"
+    assert ready.store.decisions.verify() == []
+
+
+@pytest.mark.parametrize("writes", range(16))
+def test_a_rollback_takes_a_dead_promotion_back_and_returns_whoever_was_before(ready: Town, writes: int) -> None:
+    from tests.releases import Killed, Process, dies_after, time_passes
+
+    ready.promote(compared("1", "2"))
+    ready.appoint("3")
+    process = Process(ready.registry, ready.store, dies_after(writes))
+    with suppress(Killed):
+        promote(
+            process.registry, process.store, compared("2", "3"), usecase=fraud(), actor="ann", now=NOW, check=harmless
+        )
+    time_passes(ready.store)
+    here = ready.roles()["champion"]
+    back = {"2": "1", "3": "2"}[here]
+    # Minutes later: the promotion is still fresh enough to be resumed by anybody else.
+    done = rollback(
+        ready.registry, ready.store, MODEL, fraud(), "bob", "it flags everybody", NOW + timedelta(minutes=5),
+        patience=0.0, check=harmless,
+    )  # fmt: skip
+    assert (done.from_version, done.to_version) == (here, back)
+    assert ready.roles()["champion"] == back
+    assert "previous" not in ready.roles()
+    assert ready.roles() == ready.journalled()
+    assert set(ready.store.decisions.barred(MODEL)) == {here}
+    assert ready.store.journal.unfinished(MODEL) == []
     assert ready.store.decisions.verify() == []
