@@ -16,7 +16,7 @@ from bentos.release_run import Outcome, desk_of, held_lease, resume_all, said
 from bentos.release_steps import Desk, Work, wait_served
 from bentos.roles import ROLES, ModelRegistry
 from bentos.usecase import UseCase
-from monitoring.store import Lease, Store
+from monitoring.store import Lease, Operation, Store
 
 log = logging.getLogger("incumbent.release")
 
@@ -61,12 +61,24 @@ def _terms_by_journal(desk: Desk) -> tuple[str | None, str]:
         )
     here, back = desk.journalled("champion"), desk.journalled("previous")
     for left in desk.store.journal.unfinished(desk.model):
-        # A promotion that died may have written @champion already: its way back is where it came from.
         if left.kind == "promotion" and here == left.from_version:
-            here, back = left.to_version, left.from_version
+            if _may_be_in_office(desk, left):
+                here, back = left.to_version, left.from_version
+            else:
+                back = left.previous_version  # it may have overwritten @previous already
+        elif left.kind == "rollback" and here == left.to_version:
+            # Its commit is written, but replicas that had not asked the registry yet still serve who was to leave.
+            here, back = left.from_version, left.to_version
     if back is None or back == here:
         raise NothingToRollBack(f"the journal knows no @previous of {desk.model}, and the registry does not answer")
     return here, back
+
+
+def _may_be_in_office(desk: Desk, left: Operation) -> bool:
+    """Whether a promotion that died may have written ``@champion``: the replicas know best, else its state does."""
+    state = "VERIFIED" if left.from_version is None else "PREVIOUS_SET"
+    serving = {replica.version for replica in desk.store.serving.live(desk.usecase)}
+    return left.state == state and (not serving or left.to_version in serving)
 
 
 def settle_pin(desk: Desk, lease: Lease, now: datetime, actor: str = "reconciliation") -> list[str]:

@@ -463,3 +463,57 @@ def test_a_rollback_takes_a_dead_promotion_back_and_returns_whoever_was_before(r
     assert set(ready.store.decisions.barred(MODEL)) == {here}
     assert ready.store.journal.unfinished(MODEL) == []
     assert ready.store.decisions.verify() == []
+
+
+@pytest.mark.parametrize("serving", [None, "2", "3"])
+@pytest.mark.parametrize("writes", range(12))
+def test_without_a_registry_a_rollback_pins_by_what_really_answers(
+    ready: Town, writes: int, serving: str | None
+) -> None:
+    from tests.releases import Killed, Process, dies_after, time_passes
+
+    ready.promote(compared("1", "2"))
+    ready.appoint("3")
+    process = Process(ready.registry, ready.store, dies_after(writes))
+    with suppress(Killed):
+        promote(
+            process.registry, process.store, compared("2", "3"), usecase=fraud(), actor="ann", now=NOW, check=harmless
+        )
+    time_passes(ready.store)
+    left = ready.store.journal.unfinished(MODEL)
+    # Only between the two writes of the registry the journal cannot tell whether the second one happened.
+    unsure = bool(left) and left[0].state == "PREVIOUS_SET"
+    by_journal = ready.journalled()["champion"]
+    if serving is not None:
+        ready.store.serving.heartbeat("fraud", "a", MODEL, serving)
+    ready.registry.down = True
+    done = ready.rollback()
+    wanted = "3" if by_journal == "3" or (unsure and serving != "2") else "2"
+    assert (done.from_version, done.to_version, done.state) == (wanted, {"2": "1", "3": "2"}[wanted], "PINNED")
+    ready.registry.down = False
+    reconcile(ready.registry, ready.store, MODEL, usecase=fraud(), actor="ann", now=LATER)
+    assert ready.roles() == ready.journalled()
+    assert ready.roles()["champion"] == done.to_version
+    assert set(ready.store.decisions.barred(MODEL)) == {wanted}
+    assert ready.store.decisions.verify() == []
+
+
+@pytest.mark.parametrize("writes", range(1, 14))
+def test_a_rollback_that_died_after_its_commit_is_pinned_without_a_registry(ready: Town, writes: int) -> None:
+    from tests.releases import Killed, Process, dies_after, time_passes
+
+    ready.promote(compared("1", "2"))
+    process = Process(ready.registry, ready.store, dies_after(writes))
+    with suppress(Killed):
+        rollback(process.registry, process.store, MODEL, fraud(), "bob", "harm", LATER, patience=0.0, check=harmless)
+    if not ready.store.journal.unfinished(MODEL):
+        return  # it was over, or had not begun
+    time_passes(ready.store)
+    ready.registry.down = True
+    done = ready.rollback()
+    assert (done.from_version, done.to_version, done.state) == ("2", "1", "PINNED")
+    ready.registry.down = False
+    reconcile(ready.registry, ready.store, MODEL, usecase=fraud(), actor="ann", now=LATER)
+    assert ready.roles() == ready.journalled() == {"champion": "1"}
+    assert set(ready.store.decisions.barred(MODEL)) == {"2"}
+    assert ready.store.journal.unfinished(MODEL) == []
