@@ -437,18 +437,23 @@ def test_a_promotion_that_died_is_rolled_back_without_a_registry_too(ready: Town
     assert ready.store.decisions.verify() == []
 
 
-@pytest.mark.parametrize("writes", range(16))
-def test_a_rollback_takes_a_dead_promotion_back_and_returns_whoever_was_before(ready: Town, writes: int) -> None:
+def promotion_dies(town: Town, writes: int) -> None:
+    """Version 1 came before version 2, and the promotion from 2 to 3 dies after so many writes."""
     from tests.releases import Killed, Process, dies_after, time_passes
 
-    ready.promote(compared("1", "2"))
-    ready.appoint("3")
-    process = Process(ready.registry, ready.store, dies_after(writes))
+    town.promote(compared("1", "2"))
+    town.appoint("3")
+    process = Process(town.registry, town.store, dies_after(writes))
     with suppress(Killed):
         promote(
             process.registry, process.store, compared("2", "3"), usecase=fraud(), actor="ann", now=NOW, check=harmless
         )
-    time_passes(ready.store)
+    time_passes(town.store)
+
+
+@pytest.mark.parametrize("writes", range(16))
+def test_a_rollback_takes_a_dead_promotion_back_and_returns_whoever_was_before(ready: Town, writes: int) -> None:
+    promotion_dies(ready, writes)
     here = ready.roles()["champion"]
     back = {"2": "1", "3": "2"}[here]
     # Minutes later: the promotion is still fresh enough to be resumed by anybody else.
@@ -470,16 +475,7 @@ def test_a_rollback_takes_a_dead_promotion_back_and_returns_whoever_was_before(r
 def test_without_a_registry_a_rollback_pins_by_what_really_answers(
     ready: Town, writes: int, serving: str | None
 ) -> None:
-    from tests.releases import Killed, Process, dies_after, time_passes
-
-    ready.promote(compared("1", "2"))
-    ready.appoint("3")
-    process = Process(ready.registry, ready.store, dies_after(writes))
-    with suppress(Killed):
-        promote(
-            process.registry, process.store, compared("2", "3"), usecase=fraud(), actor="ann", now=NOW, check=harmless
-        )
-    time_passes(ready.store)
+    promotion_dies(ready, writes)
     left = ready.store.journal.unfinished(MODEL)
     # Only between the two writes of the registry the journal cannot tell whether the second one happened.
     unsure = bool(left) and left[0].state == "PREVIOUS_SET"
