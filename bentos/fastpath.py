@@ -18,7 +18,6 @@ Where uvicorn allows it, a plain ``POST /score`` does not even become an ASGI re
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from itertools import chain
@@ -39,7 +38,6 @@ from monitoring import metrics
 if TYPE_CHECKING:
     from bentos.wire import Shortcut
 
-log = logging.getLogger("incumbent.http")
 
 SCORE: Final = "/score"
 BATCH: Final = "/score/batch"

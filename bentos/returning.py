@@ -54,18 +54,19 @@ def return_to_external(
         return _outcome(desk, usecase, version, steps, preview=True)
     with held_lease(desk, actor, patience) as lease:
         version = _leaving(desk, usecase)
-        said = desk.store.decisions.last(usecase.name, (RETURN,))
-        if desk.journalled("champion") is not None:
+        if desk.journalled("champion") is None:
+            noted = desk.store.decisions.last(usecase.name, (RETURN,))  # this is a repetition
+        else:
             payload = {"model": desk.model, "from_version": version, "to_version": EXTERNAL, "reason": reason}
             change = RoleChange(desk.model, "champion", None)
-            said = desk.store.decisions.append(usecase.name, RETURN, payload, actor, now, [change])
+            noted = desk.store.decisions.append(usecase.name, RETURN, payload, actor, now, [change])
         desk.store.journal.check(lease)
         meant = RoutingPolicy(
             EXTERNAL, desk.model, EXTERNAL, version, (), desk.model, None, datetime.now(UTC), actor, reason
         )
         desk.registry.set_routing(desk.model, meant)
         desk.registry.clear(desk.model, "champion")
-    op_id = "" if said is None else said.id  # no operation of the journal: its decision names the list of events
+    op_id = "" if noted is None else noted.id  # no operation of the journal: its decision names the list of events
     return _outcome(desk, usecase, version, steps, acknowledged=_acknowledged(desk), op_id=op_id)
 
 

@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> Reply:
     root = enter_home(args).root / "drills" / args.name
     with contextlib.redirect_stdout(sys.stderr), ending_by_exception(), progress(f"drill {args.name}") as bar:
         found = _drill(args, root, bar.tell)
-    faults = sum(found[name] for name in _FAULTS[args.name]) + len(slow := shortfalls(args.name, found))
+    faults, short = sum(found[name] for name in _FAULTS[args.name]), shortfalls(args.name, found)
     plain = [(name, value) for name, value in found.items() if not isinstance(value, dict)]
-    return Reply(found, "\n".join([table(plain), *slow]), 1 if faults else 0)
+    return Reply(found, "\n".join([table(plain), *short]), 1 if faults or short else 0)
 
 
 def shortfalls(name: str, found: dict[str, Any]) -> list[str]:

@@ -6,15 +6,15 @@ import argparse
 
 from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, table
 
-_TABLES = ("predictions", "shadow", "labels", "actions", "quarantine", "reports")
-
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of each action."""
+    from monitoring.store.pruning import TABLES
+
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     prune = actions.add_parser("prune", help="remove rows older than an age, whole UTC days, table by table")
     prune.add_argument("--older-than", required=True, metavar="AGE", help="for example 400d")
-    prune.add_argument("--table", choices=(*_TABLES, "all"), default="all", help="one table; all of them by default")
+    prune.add_argument("--table", choices=(*TABLES, "all"), default="all", help="one table; all of them by default")
     prune.add_argument("--dry-run", action="store_true", help="show rows and bytes by table and day, remove nothing")
     common_arguments(prune, as_of=True)
 
@@ -22,6 +22,7 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Reply:
     """Prune, or show what would go."""
     from monitoring.durations import parse_duration
+    from monitoring.store.pruning import TABLES
 
     enter_home(args)
     from flows.house import business_time, open_house
@@ -32,7 +33,7 @@ def run(args: argparse.Namespace) -> Reply:
     except ValueError as exc:
         raise UsageRefused(f"--older-than: {exc}") from exc
     house = open_house(args.usecase)
-    tables = _TABLES if args.table == "all" else (args.table,)
+    tables = tuple(TABLES) if args.table == "all" else (args.table,)
     found = prune_log(house, tables, age, business_time(instant(args.as_of, house.usecase)), args.dry_run)
     data = found.to_json()
     rows = [(d["table"], d["day"], d["rows"], d["bytes"]) for d in data["days"]]

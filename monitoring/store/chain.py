@@ -57,13 +57,18 @@ def chain_problems(rows: Sequence[tuple[Any, ...]]) -> list[str]:
     return problems
 
 
+def role_row(change: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the table of roles holds of one change in a decision's row."""
+    return dict(change) | {name: row[name] for name in ("seq", "usecase", "at", "recorded_at")}
+
+
 def role_problems(rows: Sequence[tuple[Any, ...]], projected: Sequence[tuple[Any, ...]]) -> list[str]:
     """Whether the table of roles says what the decisions say."""
     expected = []
     for values in rows:
         row = dict(zip(COLUMNS, values, strict=True))
         for change in json.loads(row["payload"]).get("roles", ()):
-            held = change | {name: row[name] for name in ("seq", "usecase", "at", "recorded_at")}
+            held = role_row(change, row)
             expected.append(tuple(held[name] for name in ROLE_COLUMNS))
     if expected == list(projected):
         return []

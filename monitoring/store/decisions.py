@@ -18,7 +18,7 @@ from sqlalchemy import Connection, desc, insert, select
 
 from monitoring.digest import canonical_json
 from monitoring.errors import JournalConflict
-from monitoring.store.chain import COLUMNS, GENESIS, ROLE_COLUMNS, chain_problems, role_problems, row_hash
+from monitoring.store.chain import COLUMNS, GENESIS, ROLE_COLUMNS, chain_problems, role_problems, role_row, row_hash
 from monitoring.store.engine import Database
 from monitoring.store.frames import fetch, from_us, to_us
 from monitoring.store.tables import decisions, operations, roles
@@ -233,8 +233,7 @@ def append_decision(
     row["hash"] = row_hash(row)
     connection.execute(insert(decisions).values(row))
     for change in changes:
-        held = _as_json(change) | {name: row[name] for name in ("seq", "usecase", "at", "recorded_at")}
-        connection.execute(insert(roles).values(held))
+        connection.execute(insert(roles).values(role_row(_as_json(change), row)))
     return _decision(tuple(row[name] for name in COLUMNS))
 
 
