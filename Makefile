@@ -63,7 +63,7 @@ $(BIN)/uv:
 	$(MAKE) $(STAMP)
 
 lock: $(BIN)/uv ## pin every dependency again, with hashes and without any index host
-	$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) --extra dev --extra dask pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock bentos/requirements.in -o bentos/requirements.txt
 
 clean: ## remove state and caches, keep .venv

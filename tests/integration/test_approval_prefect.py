@@ -22,6 +22,7 @@ from flows.stack import Ports, Stack, running
 from monitoring.gates import Verdict
 from monitoring.store import Report
 from tests.builders import tiny_model
+from tests.prefect_api import prefect_api
 from tests.servers import PROJECT, House
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -108,7 +109,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
         with running(home, Ports.find()) as stack:
             stack.start_prefect().wait_ready()
             stack.start_worker().wait_ready()
-            with httpx.Client(base_url=stack.urls["prefect"], timeout=30.0, trust_env=False) as api:
+            with prefect_api(stack.urls["prefect"]) as api:
                 yield Office(house, stack, api, usecases)
     finally:
         os.chdir(before)

@@ -18,6 +18,7 @@ from flows.errors import PortTaken
 from flows.home import open_home
 from flows.stack import Ports, Stack, running, start_all
 from tests.builders import tiny_model
+from tests.prefect_api import prefect_api
 from tests.servers import House
 
 WORKER_PATIENCE = 180.0
@@ -66,7 +67,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
             started: list[str] = []
             start_all(stack, started.append)
             assert set(started) == {"Prefect server", "reports", "scribe", "service", "exporter", "prefect-worker"}
-            with httpx.Client(base_url=stack.urls["prefect"], timeout=30.0, trust_env=False) as api:
+            with prefect_api(stack.urls["prefect"]) as api:
                 yield Office(house, stack, api, folder)
     finally:
         os.chdir(before)
