@@ -47,13 +47,18 @@ test: $(STAMP) lint ## all checks and the default tests
 test-slow: $(STAMP) ## the longer suite: published results on real data, an MLflow server
 	$(BIN)/python -m pytest -m slow
 
-bench: $(STAMP) ## performance claims, measured side by side
-	$(BIN)/incumbent bench features
-	$(BIN)/incumbent bench serving --quick
+# The tables go to standard error, the JSON to files beside them.
+bench: $(STAMP) ## performance claims, measured side by side; JSON in .incumbent/bench/
+	mkdir -p .incumbent/bench
+	$(BIN)/incumbent bench features --json > .incumbent/bench/features.json
+	cat .incumbent/bench/features.json
+	$(BIN)/incumbent bench serving --quick --json > .incumbent/bench/serving.json
 
 bench-full: $(STAMP) ## all of them: four closed loops, open loops, ten minutes of soak, the profile
-	$(BIN)/incumbent bench features
-	$(BIN)/incumbent bench serving --profile
+	mkdir -p .incumbent/bench
+	$(BIN)/incumbent bench features --json > .incumbent/bench/features.json
+	cat .incumbent/bench/features.json
+	$(BIN)/incumbent bench serving --profile --json > .incumbent/bench/serving.json
 
 decisions: $(STAMP) ## simulate false promotions and power, and write them to docs/statistics.md
 	$(BIN)/incumbent bench decisions --write docs/statistics.md

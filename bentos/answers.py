@@ -16,6 +16,8 @@ from bentos.faults import note_faults
 from bentos.http import error_body, translate
 
 _TEXT: Final = msgspec.json.Encoder()
+NO_ANSWER: Final = b""
+"""What the windows remember of an id that was logged and not answered."""
 
 
 def ending(threshold: float, name: str, version: str, alias: str) -> bytes:

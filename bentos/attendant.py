@@ -137,6 +137,8 @@ class Attendant:
         if self._keeper.state is None:
             return
         if self._cursor is None:
+            # Who said what before this process began: a contradiction of it is one too.
+            self._recall(self._keeper.label_cursor)
             self._cursor = self._keeper.label_cursor
         while not self._stop.is_set():
             rows, cursor = self._store().labels.tail(self._usecase, self._cursor)
@@ -147,6 +149,16 @@ class Attendant:
             for part in batches(rows, _LABELS_AT_ONCE):
                 self._post(lambda part=part: self._keeper.label(part))  # type: ignore[misc]  # binds this round's part
             self._cursor = cursor
+
+    def _recall(self, until: int) -> None:
+        labels = self._store().labels
+        cursor = labels.before_latest(self._usecase, self._said.limit)
+        while cursor < until and not self._stop.is_set():
+            rows, cursor = labels.tail(self._usecase, cursor)
+            if not rows:
+                return
+            for row in rows:
+                self._said.add(row.event_id, row.source, row.y)
 
     def _forget(self) -> None:
         before = self._answered_since()

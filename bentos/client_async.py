@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from bentos.client_parts import (
+    PASSING,
     REPEATABLE,
     Accepted,
     Answer,
@@ -107,16 +108,21 @@ class AsyncClient:
     async def score_many(self, events: Sequence[Json], *, deadline: float | None = None) -> list[Answer | RowError]:
         """Score a list of events in the given order, 1,000 a request; the deadline holds for all of them.
 
+        Events whose error may pass are asked for again until the deadline. Then the fallback decides; without one
+        their error stays in their place.
+
         Raises:
-            Refused, DeadlinePassed, ValueError: as :meth:`score`.
+            Refused, DeadlinePassed, ValueError: as :meth:`score`, where a whole request fails.
         """
         until = self._until(deadline)
         found: list[Answer | RowError] = []
         for part in parts(events, _LIST):
             try:
-                found += rows_of(await self._ask("POST", "/score/batch", encode(part), until), len(part))
+                said = await self._rows(part, until)
             except DeadlinePassed as exc:
                 found += [self._fall_back(event, exc) for event in part]
+            else:
+                found += await self._insist(part, said, until)
         return found
 
     async def events(self, events: Sequence[Json], *, deadline: float | None = None) -> Accepted:
@@ -171,6 +177,30 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+    async def _rows(self, events: Sequence[Json], until: float) -> list[Answer | RowError]:
+        return rows_of(await self._ask("POST", "/score/batch", encode(events), until), len(events))
+
+    async def _insist(
+        self, events: Sequence[Json], said: list[Answer | RowError], until: float
+    ) -> list[Answer | RowError]:
+        """Ask again for those events of a list whose error may pass."""
+        number = 0
+        while again := [at for at, row in enumerate(said) if isinstance(row, RowError) and row.code in PASSING]:
+            pause = self._backoff.pause(number, draw())
+            try:
+                if time.monotonic() + pause >= until:
+                    raise Overloaded(f"{len(again)} events of a list were refused to the end")
+                await asyncio.sleep(pause)
+                rows = await self._rows([events[at] for at in again], until)
+            except DeadlinePassed as exc:
+                if self._fallback is None:
+                    return said
+                rows = [self._fall_back(events[at], exc) for at in again]
+            for at, row in zip(again, rows, strict=True):
+                said[at] = row
+            number += 1
+        return said
 
     def _until(self, deadline: float | None) -> float:
         return time.monotonic() + (self._deadline if deadline is None else deadline)

@@ -17,6 +17,9 @@ REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 REPEATABLE: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed; the others say that it never will."""
 
+PASSING: Final = frozenset({"internal", "log_full", "not_ready", "pending", "timeout", "windows_unavailable"})
+"""Codes of an event of a list after which the same event may succeed."""
+
 
 class ServiceError(Exception):
     """The service gave no answer that can be used. The text holds nothing of the event."""

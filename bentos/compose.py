@@ -35,6 +35,7 @@ from bentos.late import LateDesk
 from bentos.office import ExternalHolder, Holder, ModelHolder, Office
 from bentos.orders import StandingOrders
 from bentos.reasons import Explainer
+from bentos.recent import RecentTimes
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.schema import EventSchema
 from bentos.scoring import Answer, Scorer, machine_time_us
@@ -90,6 +91,8 @@ class Runtime:
         self.max_batch = settings.max_batch
         self.capacity = settings.max_concurrency
         self.body_timeout_s = settings.body_seconds
+        self.list_capacity = settings.max_list_events
+        self.list_timeout_s = settings.list_seconds
         self.model = settings.model_name(usecase.name)
         self.replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.shares_windows = bool(settings.redis_url)
@@ -98,6 +101,7 @@ class Runtime:
         self._store = LazyStore(settings.log_url)
         self._verifier = Verifier()
         self._said = Contradictions()
+        self._recent = RecentTimes()
         self._horizon_us = microseconds(settings.answered_horizon)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._settled = False
@@ -137,10 +141,11 @@ class Runtime:
             self.keeper,
             ordered=self.orders.ordered,
             explorer=Explorer.of(self.usecase.intervention),
+            recent=self._recent,
         )
         self.batcher: MicroBatcher[Event, bytes] = self._batcher()
         self.explainer = Explainer(self._office, self.scorer.run)
-        self.events = EventDesk(self.usecase.name, self._office, self._spool, self.keeper)
+        self.events = EventDesk(self.usecase.name, self._office, self._spool, self.keeper, recent=self._recent)
         self.late = LateDesk(self.schema, self.events.take, self.max_batch)
         self.labels = LabelDesk(self.usecase, self._spool, self.max_batch, self._newest, self._said)
         self.actions = ActionDesk(self.usecase, self._spool, self.max_batch, self._newest)
@@ -273,9 +278,10 @@ class Runtime:
         return self.slot.office
 
     def _newest(self) -> int:
-        return max(self.scorer.newest_us, self.events.newest_us, self._history.newest_us)
+        return self._recent.newest_us
 
     def _windows_ready(self, state: WindowState) -> None:
+        self._recent.seed(self._history.recent_us)
         self.slot.reseat(state)
 
     def _office_changed(self) -> None:

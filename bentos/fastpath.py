@@ -18,10 +18,11 @@ Where uvicorn allows it, a plain ``POST /score`` does not even become an ASGI re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 
@@ -33,6 +34,7 @@ from bentos.faults import log_fault
 from bentos.http import ASGIApp, Receive, Reply, Scope, Send, problem
 from bentos.schema import Event, EventSchema
 from bentos.tickets import Tickets, own_errors, replay, with_json_body
+from bentos.turns import Turns
 from monitoring import metrics
 
 if TYPE_CHECKING:
@@ -48,7 +50,6 @@ ACTIONS: Final = "/actions"
 LABELS: Final = "/labels"
 MODEL: Final = "/model"
 METRICS: Final = "/metrics"
-Done = TypeVar("Done")
 _SWEEP_SECONDS: Final = 0.1  # often, so that what was counted since is moved in less than a millisecond
 AT_ONCE: Final = 128
 """Events of a list that are worked on in one go, some 4 ms."""
@@ -68,6 +69,9 @@ class Desk(Protocol):
     """Requests under way at once; more are refused with 429."""
     body_timeout_s: float
     """Longest time for a body to arrive."""
+    list_capacity: int
+    list_timeout_s: float
+    """See :class:`bentos.turns.Limits`."""
 
     def ready(self) -> bool:
         """Whether a verified champion is in office."""
@@ -165,7 +169,7 @@ class FrontDoor:
         self._in_flight = 0
         self._reading: dict[asyncio.Task[Any], float] = {}
         self._sweeper: asyncio.Task[None] | None = None
-        self._heavy = asyncio.Lock()
+        self._turns = Turns()
         self._answers: dict[str, Callable[[Desk, Scope, Receive], Coroutine[Any, Any, Reply]]] = {
             SCORE: self._score,
             BATCH: self._batch,
@@ -274,7 +278,7 @@ class FrontDoor:
         event = desk.schema.decode(body)
         if not explain:
             return Reply(200, await desk.submit(event))
-        (said,) = await self._in_turn(desk, [event], 1, lambda part: desk.explained(part[0]))
+        (said,) = await self._turns.run(desk, [event], 1, lambda part: desk.explained(part[0]), receive)
         return Reply(200, said)
 
     async def _batch(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
@@ -282,14 +286,14 @@ class FrontDoor:
         body = await self._ready_body(desk, scope, receive)
         events = desk.schema.decode_many(body, desk.max_batch)
         size = EXPLAINED_AT_ONCE if explain else AT_ONCE
-        said = await self._in_turn(desk, events, size, lambda part: desk.rows(part, explain))
+        said = await self._turns.run(desk, events, size, lambda part: desk.rows(part, explain), receive)
         return Reply(200, b"[%b]" % b",".join(chain.from_iterable(said)))
 
     async def _events(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
         body = await self._ready_body(desk, scope, receive)
         many = body.lstrip(b" \t\r\n")[:1] == b"["
         events = desk.schema.decode_many(body, desk.max_batch) if many else [desk.schema.decode(body)]
-        found = await self._in_turn(desk, events, AT_ONCE, desk.take_events)
+        found = await self._turns.run(desk, events, AT_ONCE, desk.take_events, receive)
         conflicts = [number * AT_ONCE + at for number, part in enumerate(found) for at in part]
         return _taken(len(events) - len(conflicts), conflicts, many)
 
@@ -306,40 +310,24 @@ class FrontDoor:
         _only(scope, "GET")
         return Reply(200, desk.model_card())
 
-    async def _in_turn(
-        self, desk: Desk, events: Sequence[Event], size: int, work: Callable[[Sequence[Event]], Done]
-    ) -> list[Done]:
-        """What ``work`` says of each part of a list. One part of one list goes in each turn of the loop.
-
-        So no list, and no crowd of lists, holds up those who sent a single event or who want to connect
-        (uvloop accepts one connection a turn).
-        """
-        done: list[Done] = []
-        for start in range(0, len(events), size):
-            async with self._heavy:
-                if desk.waiting():
-                    await asyncio.sleep(0)  # single events first
-                done.append(work(events[start : start + size]))
-                await asyncio.sleep(0)  # held to the end of this turn
-        return done
-
     async def _list(self, scope: Scope, receive: Receive, send: Send) -> None:
-        numbers: list[int] = []
         started = time.perf_counter()
-        try:
-            desk = self.admit(LIST, scope["headers"])
-            body = await self._ready_body(desk, scope, receive)
-            numbers = self._tickets.issue(desk.schema.decode_many(body, desk.max_batch))
-        except Exception as exc:
-            found = refuse(exc, LIST)
-            await http.reply(send, *found)
-            self._tally.add(LIST, found.status, time.perf_counter() - started)
-        else:
+        with contextlib.ExitStack() as after:
+            after.callback(self.leave)
+            try:
+                desk = self.admit(LIST, scope["headers"])
+                body = await self._ready_body(desk, scope, receive)
+                events = desk.schema.decode_many(body, desk.max_batch)
+                after.enter_context(self._turns.hold(len(events), desk))
+            except Exception as exc:
+                found = refuse(exc, LIST)
+                await http.reply(send, *found)
+                self._tally.add(LIST, found.status, time.perf_counter() - started)
+                return
+            numbers = self._tickets.issue(events)
+            after.callback(self._tickets.void, numbers)
             # BentoML counts this one: it passes through all its layers.
             await self._app(with_json_body(scope), replay(msgspec.json.encode(numbers)), own_errors(send, LIST))
-        finally:
-            self.leave()
-            self._tickets.void(numbers)
 
     async def _ready_body(self, desk: Desk, scope: Scope, receive: Receive) -> bytes:
         body = await self._body(desk, scope, receive)

@@ -23,7 +23,7 @@ def log_fault(path: str, error: Exception) -> None:
 
 
 def note_faults(path: str, said: Sequence[bytes | Exception]) -> None:
-    """Log and count the events of a list that got no answer by a fault of ours.
+    """Count the events of a list; log and count those that got no answer by a fault of ours.
 
     The list itself is answered with 200, so nothing else would show them. An error that many events share is
     logged once.
@@ -31,5 +31,6 @@ def note_faults(path: str, said: Sequence[bytes | Exception]) -> None:
     faults = [one for one in said if not isinstance(one, bytes) and translate(one).status >= 500]
     for error in {id(one): one for one in faults}.values():
         log_fault(path, error)
+    metrics.ANSWERS.add_list(len(said), len(faults))
     for one in faults:
         metrics.REFUSED.labels(path, translate(one).code).inc()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 import pandas as pd
 
-from bentos.answers import answer, ending
+from bentos.answers import NO_ANSWER, answer, ending
 from bentos.features import FeaturePlan
-from bentos.intake import NO_ANSWER
+from bentos.recent import SAMPLE
 from bentos.schema import EventSchema
 from bentos.scoring import machine_time_us
 from bentos.window_state import WindowInput, WindowState
@@ -35,7 +37,7 @@ class LogHistory:
         answered_since_us: machine time from which on answers are remembered.
 
     Attributes:
-        newest_us: newest event time in the database at the last reading, in microseconds.
+        recent_us: times of the last events that were read, in the order of the log, in microseconds.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class LogHistory:
         spooled: Callable[[], Iterable[SpoolRecord]],
         answered_since_us: Callable[[], int],
     ) -> None:
-        self.newest_us = 0
+        self.recent_us: Sequence[int] = ()
         self._usecase = usecase
         self._schema = schema
         self._sources = tuple(sources)
@@ -71,9 +73,12 @@ class LogHistory:
         store, since = self._store(), self._answered_since()
         # The spool first: what is shipped between the two reads is then seen twice, which adds nothing.
         waiting = [record for record in self._spooled() if record.usecase == self._usecase]
-        for events in store.log.stream(self._usecase, self._first(store, state), _CHUNK):
+        recent: deque[int] = deque(maxlen=SAMPLE)
+        unshipped = [_as_stored(r) for r in waiting if isinstance(r, ScoreRecord)]
+        for events in chain(store.log.stream(self._usecase, self._first(store, state), _CHUNK), [unshipped]):
             self._add(plan, state, events, since)
-        self._add(plan, state, [_as_stored(r) for r in waiting if isinstance(r, ScoreRecord)], since)
+            recent.extend(event.event_time for event in events)
+        self.recent_us = tuple(recent)
         statements, cursor = self._labels(store)
         statements += [_as_label(r) for r in waiting if isinstance(r, LabelRecord)]
         plan.load(state, self._schema.frame([]), self._label_frame(statements))
@@ -89,10 +94,9 @@ class LogHistory:
         span = store.log.span(self._usecase)
         if span is None:
             return 0
-        self.newest_us = to_us(span[2])
         reach = max((spec.over + spec.delay for spec in state.specs), default=0)
         # One event with a date far in the future must not push everything else out.
-        return max(0, min(self.newest_us, machine_time_us()) - reach - _DAY_US)
+        return max(0, min(to_us(span[2]), machine_time_us()) - reach - _DAY_US)
 
     def _add(self, plan: FeaturePlan, state: WindowState, events: Sequence[StoredEvent], since: int) -> None:
         if not events:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from bentos.answers import NO_ANSWER
 from bentos.errors import AnswerPending, ModelNotReady
 from bentos.event import Event
 from bentos.office import Office
+from bentos.recent import RecentTimes
 from bentos.scoring import Spool, Tap, machine_time_us
 from monitoring import metrics
 from monitoring.store.records import Origin, ScoreRecord
-
-NO_ANSWER = b""
-"""What the windows remember of an id that was sent and not scored."""
 
 
 class EventDesk:
@@ -29,9 +28,7 @@ class EventDesk:
         spool: the durable log's first stop.
         tap: hears of events while a new window state is being built.
         clock: machine time in microseconds.
-
-    Attributes:
-        newest_us: newest event time seen, in microseconds; 0 before the first.
+        recent: is told the event times.
     """
 
     def __init__(
@@ -41,8 +38,9 @@ class EventDesk:
         spool: Spool,
         tap: Tap | None = None,
         clock: Callable[[], int] = machine_time_us,
+        recent: RecentTimes | None = None,
     ) -> None:
-        self.newest_us = 0
+        self._recent = RecentTimes() if recent is None else recent
         self._usecase = usecase
         self._office = office
         self._spool = spool
@@ -85,7 +83,7 @@ class EventDesk:
         for event in events:
             office.windows.remember(event.event_id, event.body_hash, NO_ANSWER, now)
         office.windows.settle()
-        self.newest_us = max(self.newest_us, max(event.time_us for event in events))
+        self._recent.add(event.time_us for event in events)
         if self._tap is not None:
             self._tap.heard(events, [NO_ANSWER] * len(events), now)
         metrics.EVENTS.inc(len(events))

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from bentos.answers import NO_ANSWER
 from bentos.errors import WindowsUnavailable
 from bentos.event import Event
 from bentos.features import FeaturePlan
@@ -226,5 +227,5 @@ def _repeat(
 ) -> None:
     plan.add(events, state)
     for event, said in zip(events, answers, strict=True):
-        if isinstance(said, bytes):
-            state.remember(event.event_id, event.body_hash, said, now_us)
+        kept = said if isinstance(said, bytes) else NO_ANSWER
+        state.remember(event.event_id, event.body_hash, kept, now_us)

@@ -60,13 +60,13 @@ class Contradictions:
     """
 
     def __init__(self, limit: int = 200_000) -> None:
-        self._limit = limit
+        self.limit = limit
         self._said: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def add(self, event_id: str, source: str, y: int) -> bool:
         """Note a statement; says whether it contradicts an earlier one of the same source."""
         before = self._said.setdefault((event_id, source), y)
-        if len(self._said) > self._limit:
+        if len(self._said) > self.limit:
             self._said.popitem(last=False)
         return before != y
 

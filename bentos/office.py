@@ -128,6 +128,12 @@ class ExternalHolder:
         """See :class:`Holder`."""
         return ModelRef(self.incumbent.column, "0")
 
+    def lacking(self, events: Sequence[Event]) -> list[int]:
+        """Places of events whose column holds no score from 0 to 1."""
+        column = self.incumbent.column
+        given = [event.value(column) for event in events]
+        return [at for at, score in enumerate(given) if score is None or not 0.0 <= score <= 1.0]
+
     @property
     def threshold(self) -> float:
         """See :class:`Holder`."""
@@ -190,6 +196,19 @@ class Office:
     positions: NDArray[np.intp]
     since: datetime
     fork: Fork | None = None
+
+    def unscorable(self, events: Sequence[Event]) -> Sequence[int]:
+        """Places of events that will have no score, as far as the events themselves tell.
+
+        They are refused before the windows hear of them: what is not logged must not be counted.
+        """
+        if not isinstance(self.holder, ExternalHolder) or not (lacking := self.holder.lacking(events)):
+            return ()
+        if self.fork is None:
+            return lacking
+        router = self.fork.router
+        places = router.places([events[at] for at in lacking])
+        return [at for at, place in zip(lacking, places, strict=True) if not router.is_challenger[place]]
 
     @classmethod
     def of(

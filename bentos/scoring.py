@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import numpy as np
 
-from bentos.answers import answer, ending
+from bentos.answers import NO_ANSWER, answer, ending
 from bentos.arms import Share, shares
 from bentos.errors import AnswerPending, DuplicateEvent, ModelNotReady
 from bentos.event import Event
@@ -22,6 +22,7 @@ from bentos.exploration import Explorer
 from bentos.faults import note_faults
 from bentos.http import translate
 from bentos.office import Holder, Office
+from bentos.recent import RecentTimes
 from monitoring import metrics
 from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, ScoreRecord
 
@@ -69,9 +70,7 @@ class Scorer:
         clock: machine time in microseconds.
         ordered: the threshold that people ordered for a holder at a machine time, or none for its own.
         explorer: says what is to be done; none where the use case declares no intervention.
-
-    Attributes:
-        newest_us: newest event time seen, in microseconds; 0 before the first.
+        recent: is told the event times.
     """
 
     def __init__(
@@ -83,8 +82,9 @@ class Scorer:
         clock: Callable[[], int] = machine_time_us,
         ordered: Callable[[Holder, int], float | None] = lambda holder, _: None,
         explorer: Explorer | None = None,
+        recent: RecentTimes | None = None,
     ) -> None:
-        self.newest_us = 0
+        self._recent = RecentTimes() if recent is None else recent
         self._usecase = usecase
         self._office = office
         self._spool = spool
@@ -107,6 +107,31 @@ class Scorer:
         office = self._office()
         if office is None:
             raise ModelNotReady("no verified model is in office yet")
+        if refused := office.unscorable(events):
+            return self._around(office, events, refused)
+        return self._answer(office, events)
+
+    def flush(self) -> None:
+        """Move what was counted into the instruments behind ``/metrics``."""
+        self._tally.flush()
+
+    def _around(self, office: Office, events: Sequence[Event], refused: Sequence[int]) -> list[Answer]:
+        """Answer a batch that has events nobody can score: those get their first answer, if any, or are refused."""
+        there = set(refused)
+        rest = [event for at, event in enumerate(events) if at not in there]
+        said = iter(self._answer(office, rest) if rest else ())
+        return [self._refused(office, event) if at in there else next(said) for at, event in enumerate(events)]
+
+    def _refused(self, office: Office, event: Event) -> Answer:
+        known = office.windows.answered(event.event_id)
+        if known is not None and (known[1] or known[0] != event.body_hash):
+            return _repeat(event, *known)
+        return office.holder.unscorable()
+
+    def _answer(self, office: Office, events: Sequence[Event]) -> list[Answer]:
+        if office.windows.shared:
+            # To claim an id in a shared state is to count its event there.
+            self._spool.require_room(len(events))
         answers: list[Answer | None] = [None] * len(events)
         fresh: dict[str, int] = {}
         repeats: list[tuple[int, int]] = []
@@ -129,10 +154,6 @@ class Scorer:
                 _repeat(events[at], events[first].body_hash, earlier) if isinstance(earlier, bytes) else earlier
             )
         return [found for found in answers if found is not None]
-
-    def flush(self) -> None:
-        """Move what was counted into the instruments behind ``/metrics``."""
-        self._tally.flush()
 
     def _score(self, office: Office, events: list[Event]) -> list[Answer]:
         now = self._clock()
@@ -164,6 +185,10 @@ class Scorer:
             for place, i in enumerate(part.rows):
                 event = events[i]
                 if not 0.0 <= score[place] <= 1.0:  # NaN is not between them either
+                    # The windows have counted it, so the log holds it; sent again, it may be scored.
+                    records[i] = ScoreRecord(
+                        self._usecase, event.event_id, event.time_us, now, "event", event.as_json()
+                    )
                     answers[i] = holder.unscorable()
                     continue
                 if cuts is not None:
@@ -197,10 +222,10 @@ class Scorer:
     def _settle(self, office: Office, events: list[Event], answers: list[Answer], now: int) -> None:
         """After the log holds them: remember the answers, tell the tap."""
         for event, said in zip(events, answers, strict=True):
-            if isinstance(said, bytes):
-                office.windows.remember(event.event_id, event.body_hash, said, now)
+            kept = said if isinstance(said, bytes) else NO_ANSWER
+            office.windows.remember(event.event_id, event.body_hash, kept, now)
         office.windows.settle()
-        self.newest_us = max(self.newest_us, max(event.time_us for event in events))
+        self._recent.add(event.time_us for event in events)
         if self._tap is not None:
             self._tap.heard(events, answers, now)
 

@@ -61,6 +61,10 @@ class Settings(BaseSettings):
     """Requests under way at once in one process; more are refused with 429."""
     body_seconds: float = Field(default=5.0, gt=0)
     """Longest time for a request's body to arrive."""
+    max_list_events: int = Field(default=32_000, ge=1)
+    """Events of lists that wait at once in one process; a list beyond them is refused with 429."""
+    list_seconds: float = Field(default=5.0, gt=0)
+    """Longest time from the arrival of a list to its answer; then it is given up with 504."""
     journal_required: bool = True
     """Whether a champion is served only when the journal of decisions holds its contract digest."""
 

@@ -172,10 +172,10 @@ HEARTBEAT_FAILURES: Final = Counter(
 
 
 class RecentAnswers:
-    """Single events that were answered in the latest minute or two, in plain numbers: what a heartbeat tells.
+    """Events that were answered in the latest minute or two, in plain numbers: what a heartbeat tells.
 
-    Times are counted in buckets a tenth apart, so the percentile is up to a tenth too high. It is written by
-    the loop's thread and read by another; a sum may miss the event of this moment.
+    Times are those of single events. They are counted in buckets a tenth apart, so the percentile is up to a
+    tenth too high. It is written by the loop's thread and read by another; a sum may miss the event of this moment.
 
     Args:
         clock: monotonic seconds.
@@ -198,24 +198,30 @@ class RecentAnswers:
         if status >= 500:
             part[-1] += 1
 
+    def add_list(self, events: int, failed: int) -> None:
+        """Count the events of a list, and those of them that got no answer by a fault of the service."""
+        part = self._part
+        part[-2] += events
+        part[-1] += failed
+
     def told(self, version: str | None) -> dict[str, Any]:
         """``requests``, ``failed`` and ``p99_ms`` since this version took office, of the latest minute or two.
 
-        There is no percentile without a request.
+        Each event counts as a request, alone or in a list. There is no percentile without a single one.
         """
         if version != self._version:
             self._version = version
             self._restart()
         now = self._clock()
         if now >= self._due:
-            self._before, self._part = self._part, [0] * (len(_BOUNDS) + 1)
+            self._before, self._part = self._part, [0] * _CELLS
             self._due = now + self._seconds
-        *counts, failed = (a + b for a, b in zip(self._before, self._part, strict=True))
-        requests = sum(counts)
-        return {"requests": requests, "failed": failed, "p99_ms": _percentile(counts, requests, 0.99)}
+        *counts, listed, failed = (a + b for a, b in zip(self._before, self._part, strict=True))
+        single = sum(counts)
+        return {"requests": single + listed, "failed": failed, "p99_ms": _percentile(counts, single, 0.99)}
 
     def _restart(self) -> None:
-        self._part, self._before = [0] * (len(_BOUNDS) + 1), [0] * (len(_BOUNDS) + 1)
+        self._part, self._before = [0] * _CELLS, [0] * _CELLS
         self._due = self._clock() + self._seconds
 
 
@@ -231,6 +237,8 @@ def _percentile(counts: Sequence[int], total: int, share: float) -> float | None
 
 _BOUNDS: Final = tuple(0.0002 * 1.1**step for step in range(120))
 """Seconds: from a fifth of a millisecond to 17 s."""
+_CELLS: Final = len(_BOUNDS) + 2
+"""A count for each bound, one of the events in lists, one of failures."""
 ANSWERS: Final = RecentAnswers()
 
 

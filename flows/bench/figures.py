@@ -56,7 +56,10 @@ def summaries(rounds: Rounds) -> dict[str, Any]:
 
 
 def _summary(name: str, rounds: list[Round]) -> dict[str, Any]:
-    valid = [r for r in rounds if not r.void] or rounds
+    valid = [r for r in rounds if not r.void]
+    if not valid:
+        figures = ("rps", "p50_ms", "p99_ms", "errors", "cpu_us")
+        return dict.fromkeys(figures) | {"rounds": 0, "void": len(rounds)}
     measured = [r.measured for r in valid]
     rates = [m.rps for m in measured]
     result: dict[str, Any] = {
@@ -142,14 +145,19 @@ HEADERS = ("conns", "server", "req/s", "p50 ms", "p99 ms", "errors", "cpu us", "
 
 
 def _times(servers: Mapping[str, Any], name: str, other: str) -> float | None:
-    if other not in servers or not servers[other]["rps"]:
+    if other not in servers or not servers[other]["rps"] or not servers[name]["rps"]:
         return None
     return round(float(servers[name]["rps"]) / float(servers[other]["rps"]), 2)
 
 
 def notes_for_people(found: Mapping[str, Any]) -> list[str]:
     """Everything that is no row of the table, in lines."""
-    lines = []
+    lines = [
+        f"{name} at {connections} connections: every round was void, the log fell behind"
+        for connections, servers in found["closed"].items()
+        for name, figures in servers.items()
+        if not figures["rounds"]
+    ]
     for mine, others in found["ratios"].items():
         for other, quotients in others.items():
             rate, late = quotients["rps"], quotients["p99"]

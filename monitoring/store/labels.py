@@ -77,6 +77,10 @@ class Labels(Protocol):
         """Statements stored after ``after_id`` in the order of storage, and the id to go on from."""
         ...
 
+    def before_latest(self, usecase: str, count: int) -> int:
+        """The id after which the ``count`` latest statements are stored; 0 where there are no more than that."""
+        ...
+
     def of_events(self, usecase: str, event_ids: Sequence[str]) -> list[StoredLabel]:
         """All statements about these events."""
         ...
@@ -132,6 +136,12 @@ class _SqlLabels:
         with self._database.read() as connection:
             rows = fetch(connection, query.order_by(c.label_id).limit(limit))
         return [StoredLabel(*row) for row in rows], rows[-1][0] if rows else after_id
+
+    def before_latest(self, usecase: str, count: int) -> int:
+        c = labels.c
+        query = select(c.label_id).where(c.usecase == usecase).order_by(c.label_id.desc()).offset(count).limit(1)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar() or 0)
 
     def of_events(self, usecase: str, event_ids: Sequence[str]) -> list[StoredLabel]:
         c = labels.c

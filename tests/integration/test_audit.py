@@ -188,3 +188,14 @@ def test_the_view_tells_terms_on_every_kind_of_database(store: Store) -> None:
         )
         rows = connection.exec_driver_sql(text).fetchall()
     assert [(v, str(since)[:10], by) for v, since, by in rows] == [("3", "2026-02-05", "ann")]
+
+
+def test_what_each_replica_serves_is_one_view(store: Store) -> None:
+    store.serving.heartbeat("fraud", "r1", "dev-fraud", "3", "3", {})
+    store.serving.heartbeat("fraud", "r2", "dev-fraud", "2", "3", {})
+    store.serving.heartbeat("fraud", "r3", "dev-fraud", None, None, {})
+    with store.database.read() as connection:
+        text = "SELECT replica, version, alias_version, agrees, last_seen FROM served_versions ORDER BY replica"
+        rows = connection.exec_driver_sql(text).fetchall()
+    assert [tuple(row[:4]) for row in rows] == [("r1", "3", "3", 1), ("r2", "2", "3", 0), ("r3", None, None, 1)]
+    assert all(str(row[4]).startswith(str(datetime.now(UTC).year)) for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import threading
@@ -270,6 +271,43 @@ def test_an_attempt_that_hangs_is_given_up_for_another() -> None:
 
     with Client("http://x", deadline=60, attempt=0.2, transport=Hanging(GOOD)) as client:
         assert client.score(event("t-1")).decision
+
+
+def listed(*codes: str | None) -> httpx.Response:
+    rows: list[dict[str, Any]] = [
+        {"event_id": f"t-{n}", "score": 0.5, "decision": False, "threshold": 0.6, "model": {"name": "m"}}
+        if code is None
+        else {"event_id": f"t-{n}", "error": {"code": code, "message": "no"}}
+        for n, code in enumerate(codes)
+    ]
+    return httpx.Response(200, json=rows)
+
+
+THREE = [event(f"t-{n}") for n in range(3)]
+
+
+def test_events_of_a_list_whose_error_may_pass_are_asked_for_again_and_no_others() -> None:
+    again = httpx.Response(200, json=listed(None, None).json()[1:])
+    script = Script(listed(None, "pending", "conflict"), again)
+    with Client("http://x", deadline=30, transport=script) as client:
+        found = client.score_many(THREE)
+    assert [type(row) for row in found] == [Answer, Answer, RowError]
+    assert [row["transaction_id"] for row in json.loads(script.asked[1][1])] == ["t-1"]
+
+
+@pytest.mark.parametrize("code", ["windows_unavailable", "log_full", "not_ready"])
+def test_events_of_a_list_that_are_refused_to_the_end_are_decided_by_fallback_or_keep_their_error(code: str) -> None:
+    lasting = httpx.Response(200, json=listed(None, code).json()[1:])
+    with Client("http://x", deadline=0.2, transport=Script(listed(None, code, None), lasting)) as client:
+        found = client.score_many(THREE)
+    assert [type(row) for row in found] == [Answer, RowError, Answer]
+    script = Script(listed(None, code, None), lasting)
+    with Client("http://x", deadline=0.2, fallback=FALLBACK, id_column="transaction_id", transport=script) as client:
+        found = client.score_many(THREE)
+        assert found[1] == Answer("t-1", True, fallback=True, reason="refused")
+        assert client.flush(5) == 0
+    (report,) = [json.loads(body) for path, body, _ in script.asked if path == "/late"][-1]
+    assert (report["event"]["transaction_id"], report["decision"]) == ("t-1", True)
 
 
 @pytest.mark.parametrize("said", [{"hello": 1}, [], "text", {"event_id": "t-1"}])

@@ -200,6 +200,7 @@ class Faulty:
     """A desk at which everything fails in one way."""
 
     schema, body_limit, max_batch, capacity, body_timeout_s = SCHEMA, 1 << 20, 1000, 10, 5.0
+    list_capacity, list_timeout_s = 32_000, 60.0
 
     def __init__(self, code: str) -> None:
         self.error: Exception = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 
@@ -11,7 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bentos.limits import EARLIEST, LATEST
 from bentos.roles import ModelRef
+from monitoring.calendar import TimeWindow
+from tests.integration.test_service_canary import scribing
 from tests.openapi_bodies import bodies, telling
 from tests.servers import MODELS, House, Server, event, serving
 
@@ -21,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     house = House(tmp_path_factory.mktemp("fuzz"))
     house.add(MODELS()["1"])
     house.appoint(ModelRef(house.model, "1"), MODELS()["1"].contract_digest)
-    with serving(house) as running:
+    with scribing(house), serving(house) as running:
         yield running
 
 
@@ -71,10 +75,24 @@ def fuzz(server: Server, count: int) -> Counter[tuple[str, int]]:
     assert {path for path, status in seen if status == 400} == set(routes)
     assert server.workers() == workers
     assert server.score(event("t-after-the-fuzz")).status_code == 200
+    shipped(server)
+    assert (server.house.home / "scribe.log") in server.house.home.rglob("*.log")
     after = written(server)
     assert len(told) > count / 2
     assert [value for value in told if value in after and value not in before] == []
     return seen
+
+
+def shipped(server: Server) -> None:
+    """Wait until the scribe has seen the last event, so that whatever it says is said."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with server.house.store() as store:
+            found = store.log.answers("fraud", TimeWindow(EARLIEST, LATEST))
+        if "t-after-the-fuzz" in set(found["event_id"]):
+            return
+        time.sleep(0.2)
+    raise AssertionError("the scribe did not ship the last event")
 
 
 def written(server: Server) -> str:

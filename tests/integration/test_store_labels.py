@@ -100,3 +100,11 @@ def test_no_label_at_all_gives_an_empty_frame_of_the_usual_types(store: Store) -
     frame = store.labels.known("fraud", at(3), POLICY)
     assert frame.empty
     assert [str(t) for t in frame.dtypes] == ["object", "int8", "datetime64[us, UTC]", "object"]
+
+
+def test_the_latest_statements_are_found_by_the_id_before_them(store: Store) -> None:
+    assert store.labels.before_latest("fraud", 2) == 0
+    store.labels.add([label(n, 1, day=3) for n in range(5)], POLICY)
+    rows, _ = store.labels.tail("fraud", store.labels.before_latest("fraud", 2))
+    assert numbers(pd.Series([row.event_id for row in rows])) == [3, 4]
+    assert store.labels.before_latest("fraud", 5) == store.labels.before_latest("other", 0) == 0

@@ -192,3 +192,16 @@ def test_the_time_that_the_challenger_takes_is_known_to_the_guard() -> None:
     taken = here.office.fork.p99_ms()
     assert taken is not None
     assert taken > 0
+
+
+def test_an_event_without_an_external_score_is_answered_in_the_challenger_s_arm_and_refused_in_the_other() -> None:
+    _, challenger = holders()
+    plan = FeaturePlan.union([FeaturePlan.of(fraud()), challenger.plan])
+    # Amounts are no scores, so every event of the external arm is refused.
+    found = Desk(forked(ExternalHolder(ExternalIncumbent(column="amount", threshold=0.4), plan), challenger))
+    said = found.scorer.run(EVENTS)
+    assert [isinstance(one, bytes) for one in said] == in_arm()
+    assert [isinstance(one, EventError) for one in said] == [not arm for arm in in_arm()]
+    assert [r.event_id for r in found.paper.records] == [
+        e.event_id for e, arm in zip(EVENTS, in_arm(), strict=True) if arm
+    ]

@@ -149,3 +149,13 @@ def test_an_orphan_ends_itself(place: Place, monkeypatch: pytest.MonkeyPatch) ->
     place.attendant._mind_orphanhood()
     place.attendant._mind_orphanhood()
     assert sent == [(os.getpid(), signal.SIGTERM)]
+
+
+def test_what_was_said_before_a_restart_is_still_contradicted(place: Place) -> None:
+    place.said.limit = 3
+    place.add(("t-0", 1), ("t-1", 1), ("t-2", 0), ("t-3", 1))
+    place.keeper.label_cursor = 4  # the windows were filled with them
+    place.attendant._follow_labels()
+    assert place.labels == []
+    assert [place.said.add(f"t-{n}", "analyst", 0) for n in (1, 2, 3)] == [True, False, True]
+    assert not place.said.add("t-0", "analyst", 0)  # older than what is remembered

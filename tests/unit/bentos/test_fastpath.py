@@ -30,6 +30,8 @@ class Desk:
     max_batch = 3
     capacity = 2
     body_timeout_s = 0.1
+    list_capacity = 4
+    list_timeout_s = 60.0
 
     def __init__(self) -> None:
         self.is_ready = True
@@ -209,6 +211,70 @@ def test_a_bad_request_gets_its_status_and_a_word(
     house = play(steps)
     assert house.passed == []
     assert house.counted.seen == [(path, status)]
+
+
+def many(count: int) -> bytes:
+    return b"[" + b",".join(BODY.replace(b"t-1", b"t-%d" % n) for n in range(count)) + b"]"
+
+
+@pytest.mark.parametrize("path", ["/score/batch", "/events"])
+def test_a_list_is_refused_while_too_many_events_of_others_wait_and_alone_it_is_taken(path: str) -> None:
+    async def steps(house: House) -> None:
+        assert house.desk is not None
+        house.desk.capacity = 9
+        with house.door._turns.hold(1, house.desk):
+            assert (await house.ask(path, many(3)))[0] == 200
+        with house.door._turns.hold(2, house.desk):
+            status, body, headers = await house.ask(path, many(3))
+            assert (status, body["error"]["code"], headers[b"retry-after"]) == (429, "busy", b"1")
+        house.desk.list_capacity = 1
+        assert (await house.ask(path, many(3)))[0] == 200
+
+    play(steps)
+
+
+def test_the_lists_of_the_framework_count_as_waiting_too() -> None:
+    held: list[int] = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        held.append(house.door._turns._held)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"[]"})
+
+    house = House(inner)
+
+    async def steps(house: House) -> None:
+        assert house.desk is not None
+        assert (await house.ask("/score/list", many(3)))[0] == 200
+        with house.door._turns.hold(2, house.desk):
+            assert (await house.ask("/score/list", many(3)))[1]["error"]["code"] == "busy"
+        assert (house.door._turns._held, len(house.tickets), house.door._in_flight) == (0, 0, 0)
+
+    play(steps, house)
+    assert held == [3]
+
+
+def test_a_list_that_takes_too_long_ends_with_504_and_a_client_that_left_is_not_worked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fastpath, "AT_ONCE", 1)
+
+    async def steps(house: House) -> None:
+        assert house.desk is not None
+        house.desk.list_timeout_s = -1.0
+        status, body, _ = await house.ask("/score/batch", many(3))
+        assert (status, body["error"]["code"]) == (504, "timeout")
+        house.desk.list_timeout_s = 60.0
+        said: list[Message] = [{"type": "http.request", "body": many(3), "more_body": False}]
+
+        async def leaves() -> Message:
+            return said.pop() if said else {"type": "http.disconnect"}
+
+        await house.ask("/score/batch", many(3), receive=leaves)
+        assert house.desk.parts == [1]
+        assert (house.door._turns._held, house.door._in_flight) == (0, 0)
+
+    play(steps)
 
 
 def test_a_method_that_is_not_allowed_names_the_one_that_is() -> None:

@@ -169,7 +169,16 @@ def test_a_score_that_is_no_number_is_an_error_and_no_answer(monkeypatch: pytest
     found.holder.__dict__["predict"] = lambda rows: np.full(len(rows), np.nan, dtype=np.float32)
     desk = Desk(found)
     assert isinstance(desk.ask(event())[0], ModelCorrupt)
-    assert desk.paper.records == []
+    # The windows have counted the event, so the log holds it, unanswered.
+    assert [(r.event_id, r.origin, r.score) for r in desk.paper.records] == [("t-1", "event", None)]
+    del found.holder.__dict__["predict"]
+    later = desk.ask(event("t-2", minute=5))
+    assert isinstance(later[0], bytes)
+    assert isinstance(desk.ask(event())[0], bytes)
+    fresh = Desk()
+    fresh.ask(event())
+    fresh.ask(event("t-2", minute=5))
+    assert [r.features for r in desk.paper.records[1:]] == [r.features for r in fresh.paper.records[::-1]]
 
 
 def test_answers_differ_by_decision_at_the_threshold() -> None:
@@ -206,6 +215,19 @@ def test_an_event_without_the_external_score_is_refused_as_the_client_s_mistake(
     refused, fine = desk.ask(event(amount=57.0), event("t-2", amount=0.1))
     assert isinstance(refused, EventError)
     assert isinstance(fine, bytes)
+    alone = Desk(Office.of(holder, plan, MemoryWindows(plan.specs), datetime.now(UTC)))
+    alone.ask(event("t-2", amount=0.1))
+    assert [r.features for r in desk.paper.records] == [r.features for r in alone.paper.records]
+
+
+def test_an_event_that_a_model_answered_keeps_its_answer_where_its_external_score_would_be_refused() -> None:
+    desk = Desk()
+    first = desk.ask(event(amount=57.0))
+    assert desk.office is not None
+    holder = ExternalHolder(ExternalIncumbent(column="amount", threshold=0.4), desk.office.plan)
+    desk.office = Office.of(holder, desk.office.plan, desk.office.windows, datetime.now(UTC))
+    assert desk.ask(event(amount=57.0)) == first
+    assert isinstance(desk.ask(event(amount=58.0))[0], DuplicateEvent)
 
 
 def test_the_quick_way_to_predict_gives_the_bits_of_the_long_one() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from bentos.schema import EventSchema
 from flows.bench.bodies import BATCH, BodySpec, make_bodies
-from flows.bench.figures import HEADERS, Round, ratios, relative_cost, rows_for_people, summaries
+from flows.bench.figures import HEADERS, Round, notes_for_people, ratios, relative_cost, rows_for_people, summaries
 from flows.bench.load import Load, Measured
 from flows.bench.loading import RunningLoad, recorded, run_load
 from flows.bench.profiling import HTTP, STAGES, shares
@@ -131,6 +131,18 @@ def test_ratios_are_made_within_rounds_and_void_rounds_do_not_count() -> None:
     assert relative_cost(rounds, "ours_explain", "ours_event") is None
     summary = summaries(rounds)["ours_event"]
     assert (summary["rounds"], summary["void"], summary["rps"]) == (2, 1, 700.0)
+
+
+def test_where_every_round_is_void_there_are_no_figures_and_the_notes_say_so() -> None:
+    rounds = {"ours_event": [Round(measured(500), void=True)] * 2, "fastapi": [Round(measured(100))]}
+    closed = {"32": summaries(rounds)}
+    assert closed["32"]["ours_event"] == {
+        "rps": None, "p50_ms": None, "p99_ms": None, "errors": None, "cpu_us": None, "rounds": 0, "void": 2,
+    }  # fmt: skip
+    assert rows_for_people({"closed": closed})[0] == (32, "ours_event", *[None] * 7)
+    nothing: dict[str, Any] = {"ratios": {}, "open": {}, "lone_request": {}, "profile": {}, "skipped": {}}
+    notes = notes_for_people(nothing | {"closed": closed, "shadow_cost": None, "explain_cost": None, "soak": None})
+    assert notes == ["ours_event at 32 connections: every round was void, the log fell behind"]
 
 
 def test_the_table_has_a_cell_for_every_header() -> None:

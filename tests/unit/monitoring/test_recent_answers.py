@@ -44,3 +44,13 @@ def test_another_version_starts_anew() -> None:
     recent.told("7")
     recent.add(500, 0.01)
     assert recent.told("8") == {"requests": 0, "failed": 0, "p99_ms": None}
+
+
+def test_events_of_lists_count_as_requests_and_have_no_time() -> None:
+    recent = RecentAnswers(Clock())
+    recent.add_list(100, 2)
+    assert recent.told(None) == {"requests": 100, "failed": 2, "p99_ms": None}
+    recent.add(200, 0.001)
+    told = recent.told(None)
+    assert (told["requests"], told["failed"]) == (101, 2)
+    assert told["p99_ms"] == pytest.approx(1.0, rel=0.11)
