@@ -21,7 +21,7 @@ from monitoring.groupsequential import boundaries, next_decision_day
 from monitoring.paired import PairedResult, bounded_mean, compare_paired, with_series
 from monitoring.plan import ComparisonPlan
 from monitoring.policies import PromotionPolicy
-from monitoring.selective import agreed_checks, bounded_day
+from monitoring.selective import CORNERS, agreed_checks, bounded_day
 from monitoring.sequential import AnytimeT, days_needed
 from monitoring.series import FrozenDay
 
@@ -75,15 +75,20 @@ def judge_plan(
 def bounded(
     result: PairedResult, policy: PromotionPolicy, false_alarm: float
 ) -> tuple[PairedResult, tuple[Check, ...]]:
-    """The comparison in the challenger's bad case, and the checks that both cases agree on (Manski bounds)."""
+    """The comparison in the challenger's bad case, and the checks on which every extreme agrees (Manski bounds)."""
     cases = [
-        with_series(result, [bounded_day(day, false_alarm, good=good) for day in result.series], policy)
-        for good in (False, True)
+        with_series(result, [bounded_day(day, false_alarm, good=good, shared=shared) for day in result.series], policy)
+        for good, shared in CORNERS
     ]
-    bad, good = (comparison_checks(case, policy) for case in cases)
     signs = {"cost_saving": [c.saving.mean for c in cases], "recall_gain": [c.recall_gain.mean for c in cases]}
-    opposed = [name for name, (low, high) in signs.items() if low is None or high is None or low <= 0.0 < high]
-    return cases[0], agreed_checks(bad, good, result.unseen, opposed)
+    opposed = [name for name, means in signs.items() if _opposed(means)]
+    checks = [comparison_checks(case, policy) for case in cases]
+    return cases[0], agreed_checks(checks, result.unseen, opposed)
+
+
+def _opposed(means: Sequence[float | None]) -> bool:
+    known = [mean for mean in means if mean is not None]
+    return len(known) < len(means) or min(known) <= 0.0 < max(known)
 
 
 def judge_comparison(

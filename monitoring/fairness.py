@@ -116,7 +116,9 @@ class FairnessReport(Stored):
         )  # fmt: skip
 
 
-def assess(groups: pd.DataFrame, y: ArrayLike, flags: ArrayLike, policy: FairnessPolicy) -> FairnessReport:
+def assess(
+    groups: pd.DataFrame, y: ArrayLike, flags: ArrayLike, policy: FairnessPolicy, *, labelled: bool = True
+) -> FairnessReport:
     """Compare the groups of each sensitive column, and cut the figures by each slice.
 
     Args:
@@ -124,6 +126,7 @@ def assess(groups: pd.DataFrame, y: ArrayLike, flags: ArrayLike, policy: Fairnes
         y: matured labels, 0 or 1.
         flags: decisions.
         policy: columns, limits and minimum counts.
+        labelled: whether ``y`` says anything; if not, recall and precision are unknown in every group.
 
     Raises:
         KeyError: a declared column is not in ``groups``.
@@ -132,7 +135,7 @@ def assess(groups: pd.DataFrame, y: ArrayLike, flags: ArrayLike, policy: Fairnes
     slices: list[Slice] = []
     found: list[Comparison] = []
     for column in dict.fromkeys((*policy.sensitive, *policy.slices)):
-        here = list(_slices(column, group_names(groups[column], policy, column), truth, flagged, policy))
+        here = list(_slices(column, group_names(groups[column], policy, column), truth, flagged, policy, labelled))
         slices += here
         if column in policy.sensitive and here:
             found += _against_reference(here, policy)
@@ -153,7 +156,9 @@ def _bands(edges: Sequence[float]) -> list[str]:
     return [f"below {edges[0]:g}", *inner, f"{edges[-1]:g} and above"]
 
 
-def _slices(column: str, names: pd.Series, y: np.ndarray, flags: np.ndarray, policy: FairnessPolicy) -> Iterator[Slice]:
+def _slices(
+    column: str, names: pd.Series, y: np.ndarray, flags: np.ndarray, policy: FairnessPolicy, labelled: bool
+) -> Iterator[Slice]:
     counted = pd.DataFrame({"rows": 1, "positives": y, "flagged": flags, "caught": y & flags}).astype(int)
     table = counted.groupby(names.to_numpy(), sort=False).sum().sort_values("rows", ascending=False, kind="stable")
     if len(table) > policy.max_groups:
@@ -164,7 +169,7 @@ def _slices(column: str, names: pd.Series, y: np.ndarray, flags: np.ndarray, pol
         rows, positives, flagged, caught = (int(row[name]) for name in ("rows", "positives", "flagged", "caught"))
         yield Slice(
             column, str(group), rows, positives, flagged, caught,
-            wilson(flagged, rows), wilson(caught, positives), wilson(caught, flagged),
+            wilson(flagged, rows), wilson(caught, positives), wilson(caught, flagged if labelled else 0),
         )  # fmt: skip
 
 

@@ -7,7 +7,8 @@ lacks its slow ones, so a curve that read it would be too fast. Every figure is 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Literal
 
@@ -66,7 +67,7 @@ class LedgerDay(Stored):
         labelled, positives: events whose label is known and not contradicted.
         expected_share, observed_share: of events with a label: by the curve, and as it is.
         immature: events of a day that has not matured.
-        unknown: events of a matured day without a label, where absence is no negative.
+        unknown: events of a matured day without a label, where absence is no negative; blocked ones among them.
         late: labels that came after their event's maturity.
         conflicting, conflicting_amount: events about which one source says both things, and their money.
         revised: events whose label a stronger source turned round.
@@ -93,6 +94,7 @@ class Spent(Stored):
 
     Attributes:
         days, answered: business days and answered events.
+        blocked: of matured days, blocked events that no source labelled: what they were is not known.
         labelled: answered events that entered: with a label, or matured where absence is a negative.
         missed, false_alarms: mistakes among them.
         cost: money they cost.
@@ -104,6 +106,7 @@ class Spent(Stored):
     missed: int
     false_alarms: int
     cost: float
+    blocked: int = 0
 
 
 def exponential_point(mean_days: float, share: float = POINT) -> float:
@@ -158,6 +161,7 @@ def ledger(
     as_of: datetime,
     policy: LabelPolicy,
     calendar: BusinessCalendar,
+    blocked: Collection[str] = (),
 ) -> tuple[LedgerDay, ...]:
     """Each day of ``events``, oldest first.
 
@@ -167,6 +171,7 @@ def ledger(
         statements: every statement up to ``as_of``: event_id, y, source.
         curve: of :func:`arrival_curve`.
         as_of, policy, calendar: as everywhere.
+        blocked: ids of events that were blocked: without a label they are unknown.
     """
     if events.empty:
         return ()
@@ -178,7 +183,8 @@ def ledger(
     matured = (table["event_time"] < end).to_numpy()
     age = (pd.Timestamp(as_of) - table["event_time"]).dt.total_seconds().to_numpy() / _DAY_S
     late = labelled & (table["observed_at"] - table["event_time"] > policy.matures_after).to_numpy()
-    unknown = matured & ~labelled & ~conflict & (policy.absent_after_maturity == "unknown")
+    silent = matured & ~labelled & ~conflict
+    unknown = silent & ((policy.absent_after_maturity == "unknown") | table["event_id"].isin(blocked).to_numpy())
     revised = table["event_id"].isin(revised_events(statements, policy)).to_numpy()
     money = table["amount"].fillna(0.0).to_numpy(dtype=float) if "amount" in table else np.zeros(len(table))
     masks = (matured, labelled, labelled & (table["y"] == 1).to_numpy(), ~matured, unknown, late, conflict, revised)
@@ -219,6 +225,7 @@ def spent(
     as_of: datetime,
     policy: LabelPolicy,
     calendar: BusinessCalendar,
+    blocked: Collection[str] = (),
 ) -> tuple[Spent, Spent]:
     """What decisions cost: (provisional, final).
 
@@ -230,6 +237,7 @@ def spent(
         known: event_id, y, conflict.
         missed: prices, one for each row of ``answers`` where they differ.
         as_of, policy, calendar: as everywhere.
+        blocked: ids of events that were blocked: without a label they enter no figure but their own count.
     """
     place = pd.Index(known["event_id"]).get_indexer(pd.Index(answers["event_id"]))
     found = place >= 0
@@ -238,7 +246,8 @@ def spent(
         y[found] = known["y"].to_numpy()[place[found]]
         conflict[found] = known["conflict"].to_numpy(dtype=bool)[place[found]]
     matured = (answers["event_time"] < pd.Timestamp(calendar.matured_until(as_of, policy.matures_after))).to_numpy()
-    absent = matured & (policy.absent_after_maturity == "negative")
+    hidden = ~found & answers["event_id"].isin(blocked).to_numpy()
+    absent = matured & ~hidden & (policy.absent_after_maturity == "negative")
     counts = ~conflict & (found | absent)
     flag = answers["decision"].to_numpy(dtype=bool)
     cost = missed.of_rows(y == 1, flag)
@@ -246,7 +255,7 @@ def spent(
     provisional, final = (
         _spent(answers[part], days[part], y, flag, cost, counts, part) for part in (~matured, matured)
     )
-    return provisional, final
+    return provisional, replace(final, blocked=int((matured & hidden).sum()))
 
 
 def _spent(

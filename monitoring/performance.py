@@ -6,7 +6,7 @@ A figure that cannot be computed is ``Measured(None)``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -174,6 +174,7 @@ def matured(
     as_of: datetime,
     policy: LabelPolicy,
     calendar: BusinessCalendar,
+    unknown: Collection[str] = (),
 ) -> pd.DataFrame:
     """The answers of whole matured days with their label.
 
@@ -185,6 +186,7 @@ def matured(
         as_of: business time of the look; later labels are ignored.
         policy: maturity, and what a matured row without a label is.
         calendar: defines the days.
+        unknown: ids of events whose missing label is no negative: they were blocked.
 
     Returns:
         ``answers`` with ``y`` (int8) and ``day``; rows of unknown truth are left out.
@@ -193,7 +195,8 @@ def matured(
     old = answers[answers["event_time"] < until]
     known = labels[labels["observed_at"] <= pd.Timestamp(as_of)]
     y = old["event_id"].map(known.set_index("event_id")["y"])
-    y = y.fillna(0.0) if policy.absent_after_maturity == "negative" else y
+    if policy.absent_after_maturity == "negative":
+        y = y.mask(y.isna() & ~old["event_id"].isin(unknown), 0.0)
     chosen = old[y.notna()].copy()
     chosen["y"] = y[y.notna()].astype("int8")
     chosen["day"] = calendar.days_of(chosen["event_time"])

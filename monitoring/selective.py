@@ -9,6 +9,7 @@ decides only where both agree.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -72,46 +73,55 @@ def label_weights(
     return weight, unseen
 
 
-def bounded_day(day: PairedDay, false_alarm: float, *, good: bool) -> PairedDay:
-    """The day with its missing labels as good, or as bad, for the challenger as they can be.
+CORNERS: tuple[tuple[bool, bool], ...] = ((False, True), (False, False), (True, True), (True, False))
+"""Every extreme of what blocked events were, as ``good`` and ``shared`` of :func:`bounded_day`; the bad case first."""
 
-    Bad: what only the champion flagged was positive, what only the challenger flagged was not. What both
-    flagged tells nothing about who is better; it was positive in the bad case, which dilutes a gain.
+
+def bounded_day(day: PairedDay, false_alarm: float, *, good: bool, shared: bool) -> PairedDay:
+    """The day with its missing labels at one extreme.
+
+    Args:
+        day: totals of what was seen.
+        false_alarm: what one costs.
+        good: whether the labels are as good for the challenger as they can be: what it alone flagged was
+            positive, what only the champion flagged was not. Else the other way round.
+        shared: whether what both flagged was positive. It tells nothing about who is better, but it dilutes a
+            gain, and where the challenger may be worse by a margin it dilutes a loss.
     """
     lost = day.unseen
     if lost is None:
         return day
-    if good:
-        return replace(
-            day, rows=day.rows + lost.total, positives=day.positives + lost.b, tp_b=day.tp_b + lost.b,
-            fp_a=day.fp_a + lost.a + lost.both, fp_b=day.fp_b + lost.both,
-            cost_a=day.cost_a + lost.missed_b + false_alarm * (lost.a + lost.both),
-            cost_b=day.cost_b + false_alarm * lost.both,
-        )  # fmt: skip
+    won, other, missed = (lost.b, lost.a, lost.missed_b) if good else (lost.a, lost.b, lost.missed_a)
+    true, false = (lost.both, 0.0) if shared else (0.0, lost.both)
+    # ``won`` was positive and belongs to the one side, ``other`` was not and belongs to the other side.
+    alarms = (lost.a if good else 0.0, 0.0 if good else lost.b)
+    hits = (0.0 if good else won, won if good else 0.0)
     return replace(
-        day, rows=day.rows + lost.total, positives=day.positives + lost.a + lost.both,
-        tp_a=day.tp_a + lost.a + lost.both, tp_b=day.tp_b + lost.both, fp_b=day.fp_b + lost.b,
-        cost_b=day.cost_b + lost.missed_a + false_alarm * lost.b,
+        day, rows=day.rows + won + other + lost.both, positives=day.positives + won + true,
+        tp_a=day.tp_a + hits[0] + true, tp_b=day.tp_b + hits[1] + true,
+        fp_a=day.fp_a + alarms[0] + false, fp_b=day.fp_b + alarms[1] + false,
+        cost_a=day.cost_a + (missed if good else 0.0) + false_alarm * (alarms[0] + false),
+        cost_b=day.cost_b + (0.0 if good else missed) + false_alarm * (alarms[1] + false),
     )  # fmt: skip
 
 
-def agreed_checks(
-    bad: Sequence[Check], good: Sequence[Check], unseen: float, opposed: Collection[str] = ()
-) -> tuple[Check, ...]:
-    """Checks that hold in both cases; the others lack evidence, however long one watches.
+def agreed_checks(cases: Sequence[Sequence[Check]], unseen: float, opposed: Collection[str] = ()) -> tuple[Check, ...]:
+    """Checks on which every extreme agrees; the others lack evidence, however long one watches.
 
     Args:
-        bad, good: the same checks in both cases.
+        cases: the same checks at each extreme, the bad case first.
         unseen: events whose labels are missing.
-        opposed: names of checks whose figure has another sign in either case: watching longer tells nothing.
+        opposed: names of checks whose figure has another sign at some extreme: watching longer tells nothing.
     """
     found, open_ones = [], []
-    for low, high in zip(bad, good, strict=True):
-        if low.status == high.status and (low.status != "INSUFFICIENT" or low.name not in opposed):
+    for same in zip(*cases, strict=True):
+        low = same[0]
+        if len({check.status for check in same}) == 1 and (low.status != "INSUFFICIENT" or low.name not in opposed):
             found.append(low)
             continue
         open_ones.append(low.name.replace("_", " "))
-        detail = f"{NOT_IDENTIFIED}: {low.detail}; or {high.detail}"
+        worst, best = (choose(same, key=_room) for choose in (min, max))
+        detail = f"{NOT_IDENTIFIED}: {worst.detail}; or {best.detail}"
         found.append(Check(low.name, low.value, low.threshold, low.margin, "INSUFFICIENT", detail))
     detail = f"{unseen:.0f} blocked events have no label; every bound holds whatever they were"
     if open_ones:
@@ -121,6 +131,10 @@ def agreed_checks(
         )
     status: Status = "INSUFFICIENT" if open_ones else "PASS"
     return (Check("identification", float(len(open_ones)), 0.0, None, status, detail), *found)
+
+
+def _room(check: Check) -> float:
+    return -math.inf if check.margin is None else check.margin
 
 
 def measure_weighted(

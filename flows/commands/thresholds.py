@@ -126,6 +126,8 @@ def _show(house: House, args: argparse.Namespace) -> Reply:
         saving = f"{cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g}) {house.usecase.cost.currency}"
         value = f"by {cut.amount}, ({cut.false_positive:g} + s) / ({cut.false_positive:g} + {cut.amount}), s {saving}"
     text = f"{ref.label}: {value}; capacity {capacity}; calibrator {model.calibrator.kind}"
+    if house.usecase.intervention.blocks_flagged:
+        text += "\nflagged events are blocked: the figures below are of events that were let through or labelled"
     if curve is None:
         return Reply(data, f"{text}\n\nno matured answer of this version yet: no cost curve")
     lines = list(zip(curve.threshold, curve.cost, curve.alerts, curve.recall, strict=True))

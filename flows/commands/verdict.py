@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from flows.steps.verdictfile import Reading
     from monitoring.comparison import Judged
 
-_COLUMNS = ("event_id", "event_time", "champion_score", "challenger_score", "label", "label_time")
+_COLUMNS = (
+    "event_id", "event_time", "champion_score", "challenger_score", "label", "label_time",
+    "champion_flag", "challenger_flag", "action", "propensity",
+)  # fmt: skip
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
@@ -63,13 +66,14 @@ def _share(value: float | None) -> float | None:
 def _data(judged: Judged, reading: Reading) -> dict[str, Any]:
     from monitoring.paired import BESIDE_THE_DECISION
 
+    cuts = reading.thresholds
     return {
         "outcome": judged.verdict.outcome,
         "reasons": list(judged.verdict.reasons),
         "as_of": reading.as_of.isoformat(),
         "counts": reading.counts,
         "columns": reading.columns,
-        "thresholds": {"champion": reading.thresholds[0], "challenger": reading.thresholds[1]},
+        "thresholds": None if cuts is None else {"champion": cuts[0], "challenger": cuts[1]},
         "notes": list(reading.notes),
         "verdict": judged.verdict.to_json(),
         "not_used_in_the_decision": list(BESIDE_THE_DECISION),
@@ -87,7 +91,9 @@ def _text(judged: Judged, reading: Reading, page: Path | None) -> str:
     figures: list[tuple[str, object]] = [("as of", f"{reading.as_of:%Y-%m-%d %H:%M} UTC")]
     figures += [("rows", f"{counts['rows']} read, {counts['judged']} judged, {counts['immature']} not matured")]
     figures += [("matured days", result.days), ("positives", result.positives)]
-    figures += [("thresholds", f"{reading.thresholds[0]:.6g}, {reading.thresholds[1]:.6g}")]
+    cuts = reading.thresholds
+    figures += [("thresholds", "the file's decisions" if cuts is None else f"{cuts[0]:.6g}, {cuts[1]:.6g}")]
+    figures += [("blocked without a label", f"{result.unseen:.0f}")] if result.unseen else []
     figures += [("days still needed", verdict.days_needed)] if verdict.outcome == "keep_watching" else []
     figures += [("because", reason) for reason in verdict.reasons]
     figures += [("note", note) for note in reading.notes]

@@ -13,6 +13,7 @@ from bentos.usecase import UseCase
 from flows.errors import NoData, SchemaProblem, SourceUnavailable
 from flows.sources.labels import final_labels
 from flows.sources.table import STEP, TableSource
+from flows.steps.blocked import NOTHING, blocked_events
 from monitoring.calendar import TimeWindow
 from monitoring.errors import StoreError, StoreUnavailable
 from monitoring.store.labels import resolve
@@ -25,7 +26,8 @@ class LogSource(TableSource):
     """Logged events of all origins with the statements about them.
 
     The strongest label source wins; an event about which that source says both 0 and 1 has no label
-    (it is not counted as absent either). ``row`` in the quarantine counts the fetched rows from 0.
+    (it is not counted as absent either), nor has one that was blocked and that no source labelled.
+    ``row`` in the quarantine counts the fetched rows from 0.
     """
 
     kind = "log"
@@ -65,9 +67,17 @@ class LogSource(TableSource):
         ours = said["event_id"].isin(events[self.usecase.event_id]) & said["source"].isin(policy.sources)
         revisions = said[ours].reset_index(drop=True)
         known = resolve(revisions, policy)
-        torn = known.loc[known["conflict"], "event_id"]
-        final = final_labels(events, known[~known["conflict"]], self.usecase, as_of, excluded=set(torn))
+        unknown = set(known.loc[known["conflict"], "event_id"]) | self._blocked(events, as_of)
+        final = final_labels(events, known[~known["conflict"]], self.usecase, as_of, excluded=unknown)
         return final, revisions
+
+    def _blocked(self, events: pd.DataFrame, as_of: datetime | None) -> frozenset[str]:
+        if events.empty:
+            return NOTHING
+        times = events[self.usecase.event_time]
+        window = TimeWindow(times.min().to_pydatetime(), times.max().to_pydatetime() + STEP)
+        with _available(self.origin):
+            return blocked_events(self._store, self.usecase, window, as_of)
 
 
 @contextmanager

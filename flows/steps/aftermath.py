@@ -12,6 +12,7 @@ import pandas as pd
 from bentos.plans import segments_of
 from bentos.roles import ModelRef
 from bentos.usecase import UseCase
+from flows.steps.blocked import blocked_events
 from flows.steps.split import back
 from monitoring.aftermath import (
     ConceptDrift,
@@ -118,7 +119,8 @@ def _matured(store: Store, usecase: UseCase, window: TimeWindow, as_of: datetime
     """Matured answers with label, day, the cost column and the segments' columns, in order of event time."""
     answers = store.log.answers(usecase.name, window)
     known = store.labels.known(usecase.name, as_of, usecase.label, window)
-    rows = matured(answers, known, as_of, usecase.label, usecase.calendar)
+    hidden = blocked_events(store, usecase, window, as_of)
+    rows = matured(answers, known, as_of, usecase.label, usecase.calendar, hidden)
     named = [usecase.cost.false_negative] if isinstance(usecase.cost.false_negative, str) else []
     wanted = {name: usecase.column(name).type for name in dict.fromkeys((*named, *_segments(usecase)))}
     if not wanted or rows.empty:

@@ -10,6 +10,8 @@ from typing import Any
 
 from bentos.routing import CHALLENGER, EXTERNAL, RoutingPolicy
 from bentos.usecase import UseCase
+from flows.steps.blocked import blocked_events
+from flows.steps.spending import labelled_so_far
 from monitoring.calendar import TimeWindow
 from monitoring.guard import ArmFigures, Ratio, figures_of, sample_ratio_of, to_json
 from monitoring.store import Replica, Store
@@ -95,10 +97,9 @@ def matured_by_arm(
     if rows.empty:
         return {}
     known = store.labels.known(usecase.name, as_of, usecase.label, window)
-    rows = rows.merge(known[["event_id", "y"]], on="event_id", how="left")
-    if usecase.label.absent_after_maturity == "negative":
-        rows["y"] = rows["y"].fillna(0)
-    rows = rows[rows["y"].notna()]
+    rows = labelled_so_far(rows, known, usecase.label, blocked_events(store, usecase, window, as_of))
+    # What was flagged and blocked has no label, so neither figure could be told of what is left.
+    told = not usecase.intervention.blocks_flagged
     found: dict[str, dict[str, Any]] = {}
     for arm, part in rows.groupby("arm"):
         positive, flagged = part["y"] == 1, part["decision"]
@@ -106,8 +107,8 @@ def matured_by_arm(
         found[str(arm)] = {
             "matured": len(part),
             "positives": int(positive.sum()),
-            "recall": hits / int(positive.sum()) if positive.any() else None,
-            "precision": hits / int(flagged.sum()) if flagged.any() else None,
+            "recall": hits / int(positive.sum()) if told and positive.any() else None,
+            "precision": hits / int(flagged.sum()) if told and flagged.any() else None,
         }
     return found
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from bentos.errors import RoleVacant
@@ -20,7 +21,7 @@ from flows.steps.snapshot import SnapshotStore
 from monitoring.calendar import TimeWindow
 from monitoring.capacity import CapacityCurve, capacity_curve
 from monitoring.comparison import judge_plan
-from monitoring.cost import prices_of, total_cost
+from monitoring.cost import prices_of
 from monitoring.gates import Verdict
 from monitoring.paired import BESIDE_THE_DECISION, PairedResult
 from monitoring.plan import ComparisonPlan, changes
@@ -191,7 +192,10 @@ def _capacity(usecase: UseCase, plan: ComparisonPlan, rows: pd.DataFrame) -> Cap
 def provisional_costs(
     store: Store, usecase: UseCase, plan: ComparisonPlan, duel: Duel, as_of: datetime
 ) -> ProvisionalCosts | None:
-    """What both models cost on days that have ended and not matured, by the labels known so far."""
+    """What both models cost on days that have ended and not matured, by the labels known so far.
+
+    None before the first such day, and where events were blocked that no draw stands for.
+    """
     label, calendar = plan.label_policy, plan.calendar
     start = max(calendar.matured_until(as_of, label.matures_after), calendar.start_of(plan.first_day))
     if start >= as_of:
@@ -200,9 +204,16 @@ def provisional_costs(
     money = plan.cost_model.false_negative
     wanted = {money: usecase.column(money).type} if isinstance(money, str) else {}
     window = TimeWindow(start, as_of)
-    rows = store.log.paired(usecase.name, duel.champion, duel.challenger, window, as_of, known, calendar, wanted)
+    rows = store.log.paired(
+        usecase.name, duel.champion, duel.challenger, window, as_of, known, calendar, wanted, plan.blocks_flagged
+    )
+    weight = np.ones(len(rows))
+    if plan.blocks_flagged:
+        if (rows["unseen"] > 0.0).any():
+            return None  # what the champion blocked would look as if it had cost nothing
+        weight = rows["weight"].to_numpy(dtype=float)
     prices = prices_of(plan.cost_model, rows, plan.cost_cap)
-    a, b = (total_cost(rows["y"], rows[f"flag_{side}"], prices) for side in "ab")
+    a, b = (float((weight * prices.of_rows(rows["y"], rows[f"flag_{side}"])).sum()) for side in "ab")
     return ProvisionalCosts(int(rows["day"].nunique()), len(rows), a, b)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bentos.plans import amount_of
+from flows.steps.blocked import blocked_events
 from monitoring.calendar import TimeWindow
 from monitoring.cost import prices_of
 from monitoring.maturity import ArrivalCurve, LedgerDay, Spent, arrival_curve, ledger, spent
@@ -44,13 +45,19 @@ class LabelStatus:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader should act on."""
+        told = []
         point, declared = self.curve.point_days, self.matures_after_days
-        if point is None or point <= declared:
-            return ()
-        return (
-            f"5 % of the labels of old days came later than {point:.1f} days, matures_after is {declared:g} days: "
-            "matured days miss them",
-        )
+        if point is not None and point > declared:
+            told.append(
+                f"5 % of the labels of old days came later than {point:.1f} days, matures_after is {declared:g} days: "
+                "matured days miss them"
+            )
+        if self.final.blocked:
+            told.append(
+                f"{self.final.blocked} matured events were blocked and have no label: they are in no cost; "
+                "an exploration_share lets some through, so that they are known"
+            )
+        return tuple(told)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -94,7 +101,8 @@ def label_status(store: Store, usecase: UseCase, as_of: datetime, days: int = 30
     start = calendar.start_of(calendar.day_of(as_of) - timedelta(days=days - 1))
     recent = events[events["event_time"] >= pd.Timestamp(start)]
     listed = ledger(
-        recent, known, store.labels.history(usecase.name, as_of), curve, as_of, policy, calendar
+        recent, known, store.labels.history(usecase.name, as_of), curve, as_of, policy, calendar,
+        blocked_events(store, usecase, TimeWindow(min(start, as_of), whole.end), as_of),
     )  # fmt: skip
     window = TimeWindow(min(start, as_of), whole.end)
     provisional, final = costs(store, usecase, window, as_of)
@@ -112,4 +120,5 @@ def costs(store: Store, usecase: UseCase, window: TimeWindow, as_of: datetime) -
     answers = answers[answers["origin"] == "live"].reset_index(drop=True)
     known = store.labels.resolved(usecase.name, as_of, usecase.label, window)
     prices = prices_of(usecase.cost, with_cost_column(store, usecase, window, answers))
-    return spent(answers, known, prices, as_of, usecase.label, usecase.calendar)
+    hidden = blocked_events(store, usecase, window, as_of)
+    return spent(answers, known, prices, as_of, usecase.label, usecase.calendar, hidden)

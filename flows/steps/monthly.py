@@ -11,6 +11,8 @@ import pandas as pd
 from bentos.plans import amount_of
 from bentos.usecase import UseCase
 from flows.errors import NoData
+from flows.steps.blocked import blocked_events
+from flows.steps.spending import labelled_so_far
 from monitoring.calendar import TimeWindow
 from monitoring.cost import prices_of
 from monitoring.monthly import MonthFigures, month_figures
@@ -29,7 +31,7 @@ class MonthReport:
         as_of: business time of the reader.
         currency: of every cost and amount.
         final, provisional: matured days, and young days by the labels known so far; none without such days.
-        unlabelled: events of young days whose label is not known, where absence means nothing.
+        unlabelled: events in no figure: of young days where absence means nothing, and blocked ones.
     """
 
     month: date
@@ -83,15 +85,17 @@ def month_report(store: Store, usecase: UseCase, month: date, as_of: datetime) -
     amount = amount_of(usecase)
     answers = _with(store, usecase, window, answers, amount)
     known = store.labels.known(usecase.name, as_of, label, window)
-    final = matured(answers, known, as_of, label, calendar)
+    hidden = blocked_events(store, usecase, window, as_of)
+    final = matured(answers, known, as_of, label, calendar, hidden)
     settled = pd.Timestamp(calendar.matured_until(as_of, label.matures_after))
-    young = answers[answers["event_time"] >= settled].merge(known[["event_id", "y"]], on="event_id", how="left")
-    blank = int(young["y"].isna().sum())
-    absent = label.absent_after_maturity == "negative"
-    young = young.assign(y=young["y"].fillna(0)) if absent else young.dropna(subset="y")
+    recent = answers[answers["event_time"] >= settled]
+    young = labelled_so_far(recent, known, label, hidden)
+    blank = len(recent) - len(young)
+    if hidden:
+        blank += int((answers["event_time"] < settled).sum()) - len(final)
     young = young.assign(day=calendar.days_of(young["event_time"]))
     parts = [_figures(usecase, rows, amount) for rows in (final, young)]
-    return MonthReport(first, as_of, usecase.cost.currency, parts[0], parts[1], 0 if absent else blank)
+    return MonthReport(first, as_of, usecase.cost.currency, parts[0], parts[1], blank)
 
 
 def _with(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame, amount: str | None) -> pd.DataFrame:

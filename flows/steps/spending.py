@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bentos.usecase import UseCase
+from flows.steps.blocked import blocked_events
 from flows.steps.split import back
 from flows.steps.watching import with_cost_column
 from monitoring.calendar import TimeWindow
 from monitoring.cost import prices_of
 from monitoring.performance import daily_performance, matured
+from monitoring.policies import LabelPolicy
 
 if TYPE_CHECKING:
     from monitoring.store import Store
@@ -34,12 +37,10 @@ def daily_money(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) 
     window = TimeWindow(back(calendar, settled, timedelta(days=days)), calendar.start_of(calendar.day_of(as_of)))
     answers = store.log.answers(usecase.name, window)
     known = store.labels.known(usecase.name, as_of, label, window)
-    final = matured(answers, known, as_of, label, calendar)
+    hidden = blocked_events(store, usecase, window, as_of)
+    final = matured(answers, known, as_of, label, calendar, hidden)
     recent = answers["event_time"] >= settled
-    young = answers[recent].merge(known[["event_id", "y"]], on="event_id", how="left")
-    young = (
-        young.assign(y=young["y"].fillna(0)) if label.absent_after_maturity == "negative" else young.dropna(subset="y")
-    )
+    young = labelled_so_far(answers[recent], known, label, hidden)
     days_of = calendar.days_of(answers["event_time"])
     young = young.assign(day=calendar.days_of(young["event_time"]))
     told = [
@@ -52,6 +53,19 @@ def daily_money(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) 
         "capacity": usecase.capacity.alerts_per_day,
         "days": told,
     }
+
+
+def labelled_so_far(
+    young: pd.DataFrame, known: pd.DataFrame, label: LabelPolicy, hidden: Collection[str]
+) -> pd.DataFrame:
+    """Answers that have not matured with ``y`` as far as it is known; where absence means negative, 0 for the others.
+
+    ``hidden`` events were blocked: without a label they are left out.
+    """
+    rows = young.merge(known[["event_id", "y"]], on="event_id", how="left")
+    if label.absent_after_maturity == "negative":
+        rows["y"] = rows["y"].mask(rows["y"].isna() & ~rows["event_id"].isin(hidden), 0)
+    return rows.dropna(subset="y")
 
 
 def _days(

@@ -14,6 +14,7 @@ import pandas as pd
 from bentos.plans import amount_of, draft_plan, segments_of
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused
+from flows.steps.fileflags import done_of, flags_of, optional_roles, weighed
 from monitoring.comparison import Judged, judge_plan
 from monitoring.plan import ComparisonPlan
 
@@ -37,7 +38,7 @@ class Reading:
         columns: role to the column that plays it.
         as_of: business time of the verdict.
         counts: rows read, immature, unscored, without a label, judged.
-        thresholds: of champion and challenger.
+        thresholds: of champion and challenger; none where the file holds decisions.
         notes: what a reader must know.
     """
 
@@ -45,7 +46,7 @@ class Reading:
     columns: dict[str, str]
     as_of: datetime
     counts: dict[str, int]
-    thresholds: tuple[float, float]
+    thresholds: tuple[float, float] | None
     notes: tuple[str, ...] = ()
 
 
@@ -54,7 +55,7 @@ class Asked:
     """What the caller said about the file; none leaves it to the defaults.
 
     Attributes:
-        columns: role to column name, for the roles of :data:`DEFAULTS`.
+        columns: role to column name, for the roles of :data:`DEFAULTS` and :mod:`flows.steps.fileflags`.
         thresholds: of champion and challenger.
         alert_rate: share of matured events to flag, where no thresholds are given.
         as_of: business time; none takes the latest time in the file.
@@ -95,13 +96,18 @@ def read_pairs(usecase: UseCase, file: Path, asked: Asked) -> Reading:
     end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
     matured = frame[(frame["event_time"] < end).to_numpy()]
     unscored = matured["score_a"].isna() | matured["score_b"].isna()
-    rows, unknown = _labelled(usecase, matured[~unscored.to_numpy()], as_of)
-    thresholds, notes = _thresholds(usecase, rows, asked)
-    rows = rows.assign(
-        day=usecase.calendar.days_of(rows["event_time"]),
-        flag_a=rows["score_a"] >= thresholds[0],
-        flag_b=rows["score_b"] >= thresholds[1],
-    ).reset_index(drop=True)
+    rows, known = _labelled(matured[~unscored.to_numpy()], as_of)
+    unknown = int((~known).sum())
+    blocks = usecase.intervention.blocks_flagged
+    if usecase.label.absent_after_maturity == "unknown" and not blocks:
+        rows = rows[known]
+    thresholds, notes = (None, ()) if "flag_a" in rows else _thresholds(usecase, rows, asked)
+    if thresholds is not None:
+        rows = rows.assign(flag_a=rows["score_a"] >= thresholds[0], flag_b=rows["score_b"] >= thresholds[1])
+    if blocks:
+        rows, more = weighed(usecase, rows, known)
+        notes = (*notes, *more)
+    rows = rows.assign(day=usecase.calendar.days_of(rows["event_time"])).reset_index(drop=True)
     counts = {
         "rows": len(table), "immature": len(frame) - len(matured),
         "unscored": int(unscored.sum()), "unlabelled": unknown, "judged": len(rows),
@@ -151,12 +157,12 @@ def _choose(usecase: UseCase, names: Sequence[str], asked: dict[str, str], file:
         "label_time": (label.observed_at,) if label.observed_at else (),
     }
     chosen: dict[str, str] = {}
-    for role, usual in DEFAULTS.items():
+    for role, usual in (DEFAULTS | optional_roles(usecase)).items():
         tried = (asked[role],) if role in asked else (*own.get(role, ()), *usual)
         found = next((name for name in tried if name in names), None)
         if found is not None:
             chosen[role] = found
-        elif role in asked or role != "label_time":
+        elif role in asked or role in DEFAULTS.keys() - {"label_time"}:
             option = f"--{role.replace('_', '-')}"
             raise FlowRefused(
                 f"{file} has no column {' or '.join(dict.fromkeys(tried))}; name it with {option} "
@@ -215,6 +221,8 @@ def _frame(usecase: UseCase, table: pd.DataFrame, chosen: dict[str, str], extra:
     else:
         known = frame["event_time"] + usecase.label.matures_after
         frame["observed_at"] = known.where(frame["label"].notna())
+    given = (flags_of(table, chosen, file) or {}) | done_of(table, chosen, file)
+    frame = frame.assign(**given)
     for name in extra:
         frame[name] = table[name].to_numpy()
     repeated = int(frame["event_id"].duplicated().sum())
@@ -253,15 +261,11 @@ def _latest(frame: pd.DataFrame) -> datetime:
     return found
 
 
-def _labelled(usecase: UseCase, rows: pd.DataFrame, as_of: datetime) -> tuple[pd.DataFrame, int]:
-    """Rows with their label as known at ``as_of``, and how many of them had none."""
+def _labelled(rows: pd.DataFrame, as_of: datetime) -> tuple[pd.DataFrame, np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Rows with their label as known at ``as_of``, 0 where there is none, and whether there is one."""
     known = rows["label"].notna() & ~(rows["observed_at"] > as_of)
-    absent = int((~known).sum())
     y = rows["label"].where(known, 0.0).fillna(0.0).to_numpy().astype(np.int8)
-    rows = rows.assign(y=y, observed_at=rows["observed_at"].where(known))
-    if usecase.label.absent_after_maturity == "unknown":
-        rows = rows[known.to_numpy()]
-    return rows, absent
+    return rows.assign(y=y, observed_at=rows["observed_at"].where(known)), known.to_numpy()
 
 
 def _thresholds(usecase: UseCase, rows: pd.DataFrame, asked: Asked) -> tuple[tuple[float, float], tuple[str, ...]]:

@@ -13,6 +13,7 @@ from bentos.roles import ModelRef, ModelRegistry
 from bentos.usecase import UseCase
 from flows.steps.aftermath import Aftermath, look_back
 from flows.steps.attribution import ROWS, mean_contributions
+from flows.steps.blocked import blocked_events
 from flows.steps.split import back
 from monitoring.calendar import TimeWindow
 from monitoring.cost import prices_of
@@ -251,17 +252,25 @@ def _weighted_performance(
 
 
 def matured_fairness(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> FairnessReport | None:
-    """The decisions of the latest matured ``days`` by sensitive group and slice; none without rows or groups."""
+    """The decisions of the latest matured ``days`` by sensitive group and slice; none without rows or groups.
+
+    Where flagged events are blocked only rates of flags are compared: recall by group hangs on labels that nobody
+    will learn.
+    """
     columns = dict.fromkeys((*usecase.fairness.sensitive, *usecase.fairness.slices))
     if not columns:
         return None
     window, rows = _matured_rows(store, usecase, as_of, days)
+    if usecase.intervention.blocks_flagged:
+        # Who was flagged is known of everybody, what they were only of those who were let through.
+        rows = store.log.answers(usecase.name, window).assign(y=0)
     if rows.empty:
         return None
     wanted = {usecase.event_id: "identifier"} | {name: usecase.column(name).type for name in columns}
     events = store.log.events(usecase.name, window, wanted)
     both = rows.merge(events.rename(columns={usecase.event_id: "event_id"}), on="event_id", how="left")
-    return assess(both[list(columns)], both["y"], both["decision"], usecase.fairness)
+    judged = not usecase.intervention.blocks_flagged
+    return assess(both[list(columns)], both["y"], both["decision"], usecase.fairness, labelled=judged)
 
 
 def matured_rows(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> pd.DataFrame:
@@ -274,7 +283,8 @@ def _matured_rows(store: Store, usecase: UseCase, as_of: datetime, days: int) ->
     window = TimeWindow(back(usecase.calendar, end, timedelta(days=days)), end)
     answers = store.log.answers(usecase.name, window)
     known = store.labels.known(usecase.name, as_of, usecase.label, window)
-    return window, matured(answers, known, as_of, usecase.label, usecase.calendar)
+    hidden = blocked_events(store, usecase, window, as_of)
+    return window, matured(answers, known, as_of, usecase.label, usecase.calendar, hidden)
 
 
 def with_cost_column(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame) -> pd.DataFrame:

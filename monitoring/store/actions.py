@@ -14,10 +14,11 @@ from monitoring.calendar import TimeWindow
 from monitoring.store.engine import Database
 from monitoring.store.frames import columns_of, fetch, texts, times, to_us
 from monitoring.store.records import ActionRecord
-from monitoring.store.tables import actions, event_ids
+from monitoring.store.tables import actions, event_ids, predictions
 
 _FIELDS: Final = ActionRecord.__struct_fields__
 _ROW: Final = attrgetter(*_FIELDS)
+_ALL: Final = 2**62
 
 
 class Actions(Protocol):
@@ -36,6 +37,10 @@ class Actions(Protocol):
         """The latest action of each event: event_id, action, by, taken_at. With a window, of its events only."""
         ...
 
+    def blocked(self, usecase: str, as_of: datetime | None, window: TimeWindow) -> frozenset[str]:
+        """Events of a span of event time that were blocked: as reported, else as the answer asked for."""
+        ...
+
 
 class _SqlActions:
     def __init__(self, database: Database) -> None:
@@ -49,6 +54,18 @@ class _SqlActions:
         bounds = None if window is None else (to_us(window.start), to_us(window.end))
         with self._database.read() as connection:
             return latest_between(connection, usecase, to_us(as_of), bounds)
+
+    def blocked(self, usecase: str, as_of: datetime | None, window: TimeWindow) -> frozenset[str]:
+        p, bounds = predictions.c, (to_us(window.start), to_us(window.end))
+        query = select(p.event_id).where(p.usecase == usecase, p.action == "block")
+        query = query.where(p.event_time >= bounds[0], p.event_time < bounds[1])
+        with self._database.read() as connection:
+            asked = {event_id for (event_id,) in fetch(connection, query)}
+            known_at = _ALL if as_of is None else to_us(as_of)
+            done = latest_between(connection, usecase, known_at, bounds)
+        reported = done["action"] == "block"
+        released = set(done.loc[~reported, "event_id"])
+        return frozenset((asked - released) | set(done.loc[reported, "event_id"]))
 
 
 def insert_actions(database: Database, connection: Connection, records: Sequence[ActionRecord]) -> int:

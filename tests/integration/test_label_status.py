@@ -11,13 +11,17 @@ from bentos.options import InterventionPolicy
 from bentos.plans import end_comparisons
 from bentos.release import promote
 from flows.cli import main
+from flows.sources.log import LogSource
 from flows.steps.audit_replay import find_verdict, record_verdict, replay
 from flows.steps.duel import compare, renew_plan
 from flows.steps.labelstatus import label_status
+from flows.steps.monthly import month_report
+from flows.steps.spending import daily_money
+from flows.steps.watching import matured_fairness
 from monitoring.store import ActionRecord, Store
 from monitoring.store.frames import to_us
 from tests.integration.test_comparison_plan import Arena
-from tests.logged import at, label, scored, shadowed
+from tests.logged import at, days, label, scored, shadowed
 from tests.releases import harmless
 
 
@@ -143,3 +147,57 @@ def test_a_blocked_event_is_no_negative_and_its_verdict_replays(arena: Arena) ->
     assert replay(arena.store, [arena.snapshots], arena.usecase, decision).identical
     # The frozen days hold what was seen and what was not, and judge alike later on.
     assert arena.compare(13).verdict == found.verdict
+
+
+def test_what_was_blocked_is_a_negative_nowhere(arena: Arena) -> None:
+    blocking(arena, 0.0)
+    store, usecase = arena.store, arena.usecase
+    for day in range(12):
+        numbers = range(day * 40, day * 40 + 40)
+        told = {"propensity": 0.0, "action": "block", "decision": True}
+        free = {"propensity": 1.0, "action": "let_through", "decision": False}
+        store.log.append([scored(n, day + 0.5, **(told if n % 4 == 0 else free)) for n in numbers])
+        store.shadow.append([shadowed(n, decision=n % 4 == 1) for n in numbers])
+        store.labels.add([label(n, 1, day + 1) for n in numbers if n % 8 == 1], usecase.label)
+    store.labels.add([label(0, 1, 2)], usecase.label)  # an analyst looked at it
+    store.actions.add([ActionRecord("fraud", "e00004", "let_through", "analyst", to_us(at(1)), 0)])
+    found = label_status(store, usecase, at(12))
+    matured = [day for day in found.days if day.matured]
+    assert sum(day.unknown for day in matured) == found.final.blocked == 10 * len(matured) - 2
+    assert found.final.labelled == 40 * len(matured) - found.final.blocked
+    assert found.final.false_alarms == 1  # the released one: its silence is a label
+    assert "were blocked and have no label" in found.warnings[0]
+    month = month_report(store, usecase, at(0).date(), at(12))
+    assert month.unlabelled == 120 - 2
+    assert month.final is not None
+    spent = {day["state"]: day for day in daily_money(store, usecase, at(12))["days"]}
+    assert (spent["provisional"]["alerts"], spent["provisional"]["positives"]) == (10, 5)
+    assert arena.compare(12).provisional is None
+    events = store.log.listed("fraud", days(0, 12), at(12), {})
+    events = events.rename(columns={"event_id": usecase.event_id, "event_time": usecase.event_time})
+    labels, _ = LogSource(usecase, store).labels(events, events, at(12))
+    unseen = {f"e{n:05d}" for n in range(8, 40, 4)}
+    assert unseen.isdisjoint(labels["event_id"])
+    assert {"e00000", "e00004", "e00002"} <= set(labels["event_id"])
+
+
+def test_fairness_of_a_use_case_that_blocks_compares_flags_alone(arena: Arena) -> None:
+    fairness = arena.usecase.fairness.model_copy(update={"sensitive": ("customer_id",), "min_rows": 5})
+    blocking(arena, 0.0)
+    usecase = arena.usecase.model_copy(update={"fairness": fairness})
+    for day in range(8):
+        rows = [
+            scored(
+                n, day + 0.5, decision=n % 4 == 0, action="block" if n % 4 == 0 else "let_through",
+                propensity=float(n % 4 > 0),
+                body=b'{"transaction_id":"e%05d","customer_id":"c%d","amount":5}' % (n, n % 8 // 4),
+            )
+            for n in range(day * 40, day * 40 + 40)
+        ]  # fmt: skip
+        arena.store.log.append(rows)
+        arena.store.labels.add([label(n, 1, day + 1) for n in range(day * 40, day * 40 + 40, 5)], usecase.label)
+    report = matured_fairness(arena.store, usecase, at(15))
+    assert report is not None
+    assert [one.flagged for one in report.slices] == [35, 35]
+    assert all(one.recall.value is None and one.precision.value is None for one in report.slices)
+    assert {one.status for one in report.comparisons if one.measure == "opportunity"} == {"INSUFFICIENT"}

@@ -15,7 +15,7 @@ from monitoring.comparison import judge_plan
 from monitoring.cost import Prices
 from monitoring.plan import ComparisonPlan, planned_options
 from monitoring.policies import CostModel, LabelPolicy, PromotionPolicy
-from monitoring.selective import bounded_day, label_weights, measure_weighted, weighted_rates
+from monitoring.selective import CORNERS, bounded_day, label_weights, measure_weighted, weighted_rates
 from monitoring.series import PairedDay, Unseen
 
 FIRST = date(2026, 3, 2)
@@ -153,11 +153,39 @@ def test_the_truth_lies_between_the_bounds(y: list[bool], data: st.DataObject) -
     truth, a, b, hidden = np.array(y), draw(), draw(), draw()
     hidden &= a | b
     full, part = _day(truth, a, b, np.zeros_like(hidden)), _day(truth, a, b, hidden)
-    low, high = (bounded_day(part, 1.0, good=good) for good in (False, True))
-    assert low.saving <= full.saving <= high.saving
-    assert low.tp_b - low.tp_a <= full.tp_b - full.tp_a <= high.tp_b - high.tp_a
-    assert low.fp_b - low.fp_a >= full.fp_b - full.fp_a >= high.fp_b - high.fp_a
-    assert low.rows == full.rows == high.rows
+    extremes = [bounded_day(part, 1.0, good=good, shared=shared) for good, shared in CORNERS]
+    for shared in (True, False):
+        low, high = (bounded_day(part, 1.0, good=good, shared=shared) for good in (False, True))
+        assert low.saving <= full.saving <= high.saving
+        assert low.tp_b - low.tp_a <= full.tp_b - full.tp_a <= high.tp_b - high.tp_a
+        assert low.fp_b - low.fp_a >= full.fp_b - full.fp_a >= high.fp_b - high.fp_a
+    assert all(day.rows == full.rows for day in extremes)
+    assert all(day.tp_a + day.fp_a == full.tp_a + full.fp_a for day in extremes)  # who was flagged is known
+    assert all(day.tp_b + day.fp_b == full.tp_b + full.fp_b for day in extremes)
+    for margin in (0.0, 0.1, 0.9):
+        told = [_non_inferior(day, margin) for day in extremes]
+        assert min(told) - 1e-9 <= _non_inferior(full, margin) <= max(told) + 1e-9
+
+
+def _non_inferior(day: PairedDay, margin: float) -> float:
+    """Positive where recall is not worse by more than the margin."""
+    return day.tp_b - day.tp_a + margin * day.positives
+
+
+def test_a_margin_of_recall_does_not_pass_because_what_both_flagged_is_taken_for_fraud() -> None:
+    table = traffic(20, share=None)
+    rng = np.random.default_rng(5)
+    # Both flag much that is no fraud; of what the champion lets through the challenger finds a little less.
+    noise = rng.random(len(table)) < 0.2
+    table["flag_a"] |= noise
+    table["flag_b"] = table["flag_a"]
+    table["flag_b"] &= ~((table["y"] == 1) & (rng.random(len(table)) < 0.5))
+    hidden = (table["flag_a"] & (table["y"] == 0)).to_numpy()
+    weight, unseen = label_weights(np.where(hidden, "block", "let_through"), ~hidden, [None] * len(table), ~hidden)
+    found = judged(table.assign(weight=weight, unseen=unseen), recall_non_inferiority_margin=0.2)
+    assert found.result.unseen > 1000
+    assert "NOT_IDENTIFIED" in found.verdict.check("recall_gain").detail
+    assert found.verdict.check("recall_gain").status == "INSUFFICIENT"
 
 
 def _day(y: np.ndarray, a: np.ndarray, b: np.ndarray, hidden: np.ndarray) -> PairedDay:

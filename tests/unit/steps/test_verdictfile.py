@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bentos.options import InterventionPolicy
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused
 from flows.steps.verdictfile import Asked, judge_file, read_pairs
-from monitoring.policies import CostModel
+from monitoring.policies import CapacityPolicy, CostModel
 from tests.builders import fraud
 
 ROOT = Path(__file__).parents[3]
@@ -166,3 +167,78 @@ def test_the_command_needs_neither_server_nor_registry_nor_heavy_libraries(tmp_p
 
     assert json.loads(done.stdout)["outcome"] == "promote"
     assert "Appendix: not used in the decision" in (tmp_path / "v.html").read_text(encoding="utf-8")
+
+
+def blocking(share: float = 0.0) -> UseCase:
+    return case(intervention=InterventionPolicy(blocks_flagged=True, exploration_share=share))
+
+
+def blocked(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table of a champion that blocks: what it flagged never earned a label."""
+    flagged = frame["score_a"] >= 0.5
+    return frame.assign(label=frame["label"].mask(flagged), label_time=frame["label_time"].mask(flagged))
+
+
+def test_where_flagged_events_are_blocked_a_worse_challenger_does_not_win_by_their_silence(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    frame = table(rows=20_000, gain=0.0)
+    # It finds none of what the champion blocks, and a little of the rest.
+    rest = (frame["score_a"] < 0.5) & (frame["label"] == 1) & (rng.random(len(frame)) < 0.3)
+    path = write(blocked(frame.assign(score_b=np.where(rest, 0.95, 0.1))), tmp_path)
+    naive, _, _ = judge_file(fraud(), path, HALF)
+    assert naive.verdict.outcome == "promote"
+    judged, reading, plan = judge_file(blocking(), path, HALF)
+    assert plan.blocks_flagged
+    assert judged.verdict.outcome == "keep_watching"
+    assert judged.verdict.check("identification").status == "INSUFFICIENT"
+    assert "taken for blocked" in reading.notes[-1]
+    assert judged.result.unseen == int(reading.rows["unseen"].sum()) > 500
+
+
+def test_with_a_draw_in_the_file_the_weighted_verdict_is_that_of_the_whole_truth(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    frame = table(rows=20_000)
+    flagged = (frame["score_a"] >= 0.5).to_numpy()
+    explored = flagged & (rng.random(len(frame)) < 0.25)
+    done = np.where(explored, "explore", np.where(flagged, "block", "let_through"))
+    seen = frame.assign(
+        action=done, propensity=np.where(flagged, 0.25, 1.0), label=frame["label"].mask(flagged & ~explored)
+    )
+    whole, _, _ = judge_file(fraud(), write(frame, tmp_path, "whole.parquet"), HALF)
+    part, reading, _ = judge_file(blocking(0.25), write(seen, tmp_path, "seen.parquet"), HALF)
+    assert whole.verdict.outcome == part.verdict.outcome == "promote"
+    assert part.result.unseen == 0
+    assert part.result.recall_gain.low is not None
+    assert part.result.recall_gain.low < whole.result.recall_gain.mean < part.result.recall_gain.high
+    assert reading.notes == ()
+
+
+def test_decisions_in_the_file_stand_for_any_rule_and_no_threshold_is_asked_for(tmp_path: Path) -> None:
+    usecase = case(cost=CostModel(false_negative="amount"), capacity=CapacityPolicy())
+    frame = table()
+    amount = np.random.default_rng(2).gamma(2.0, 50.0, len(frame))
+    cut = 5.0 / (5.0 + amount)
+    flags = {f"flag_{side}": (frame[f"score_{side}"] >= cut).astype(int) for side in "ab"}
+    path = write(frame.assign(amount=amount, **flags), tmp_path, "flags.csv")
+    judged, reading, _ = judge_file(usecase, path, Asked())
+    assert reading.thresholds is None
+    assert (reading.rows["flag_a"] == flags["flag_a"].iloc[: len(reading.rows)].astype(bool)).all()
+    assert judged.result.recall_champion.value is not None
+    with pytest.raises(FlowRefused, match="--challenger-flag"):
+        judge_file(usecase, write(frame.assign(amount=amount, flag_a=1), tmp_path, "half.csv"), Asked())
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"action": "stop"}, "one of block, let_through, explore"),
+        ({"propensity": 0.5}, "no column that says what was done"),
+        ({"action": "explore"}, "not the chance they had"),
+        ({"action": "explore", "propensity": 0.0}, "the chance of being let through"),
+        ({"action": "block", "propensity": 7.0}, "the chance of being let through"),
+        ({"flag_a": 2, "flag_b": 1}, "must hold 1 where the model flagged"),
+    ],
+)
+def test_what_was_done_is_read_strictly(columns: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(FlowRefused, match=words):
+        judge_file(blocking(), write(table().assign(**columns), tmp_path), HALF)
