@@ -24,6 +24,7 @@ from monitoring.policies import PromotionPolicy
 from monitoring.selective import CORNERS, agreed_checks, bounded_day
 from monitoring.sequential import AnytimeT, days_needed
 from monitoring.series import FrozenDay
+from monitoring.slices import slice_check
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def judge_plan(
         frozen=frozen, alert_rate=plan.alert_rate, segments=plan.segments, amount=plan.amount,
     )  # fmt: skip
     waited = max(0, (calendar.day_of(as_of) - plan.first_day).days)
+    guards = (*guards, *_slices(plan, rows, result, policy))
     told: dict[str, Any] = {"guards": guards, "shadow_days": waited, "plan_hash": plan.digest}
     if not result.unseen:
         return Judged(result, judge_comparison(result, policy, **told))
@@ -70,6 +72,18 @@ def judge_plan(
     bad, checks = bounded(result, policy, plan.cost_model.false_positive)
     shown = replace(bad, series=result.series)
     return Judged(shown, replace(judge_comparison(bad, policy, checks=checks, **told), evidence_digest=shown.digest))
+
+
+def _slices(
+    plan: ComparisonPlan, rows: pd.DataFrame, result: PairedResult, policy: PromotionPolicy
+) -> tuple[Check, ...]:
+    """The guardrail of segments, where the plan has it and every label of theirs is known."""
+    # Plans that were frozen before there was this guardrail do not have the option.
+    margin = plan.promotion.get("slice_recall_margin")
+    if margin is None or rows.empty or result.unseen:
+        return ()
+    found = slice_check(rows, plan.segments, policy, float(margin))
+    return () if found is None else (found,)
 
 
 def bounded(

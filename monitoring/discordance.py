@@ -49,7 +49,7 @@ def discordant_groups(
     found: list[DiscordantGroup] = []
     for name in segments:
         if name in paired.columns:
-            found += _of(name, *_levels(paired[name]), rows)
+            found += _of(name, *levels(paired[name]), rows)
     if amount is not None and amount in paired.columns:
         found += _of(amount, *_ranges(paired[amount].to_numpy(dtype=float)), rows)
     return tuple(found)
@@ -65,8 +65,8 @@ def _of(by: str, codes: np.ndarray, names: Sequence[str], rows: PairedRows) -> l
     ]
 
 
-def _levels(values: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """The most frequent levels, then everything else, then missing."""
+def levels(values: pd.Series) -> tuple[np.ndarray, list[str]]:
+    """The most frequent levels, then everything else, then missing: the code of each row, and their names."""
     codes, names = pd.factorize(values, sort=True)
     kept = np.sort(np.argsort(-np.bincount(codes[codes >= 0], minlength=len(names)), kind="stable")[:_LEVELS])
     place = np.full(len(names) + 1, len(kept))

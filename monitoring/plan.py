@@ -22,6 +22,7 @@ EVIDENCE: Final = (
     "recall_non_inferiority_margin",
     "max_false_positive_rate_increase",
     "max_challenger_errors",
+    "slice_recall_margin",
     "min_matured_days",
     "min_matured_positives",
     "max_shadow_days",

@@ -86,6 +86,8 @@ class PromotionPolicy(Policy):
     """Guardrail: upper bound of the rise in false-positive rate."""
     max_challenger_errors: Share = 0.001
     """Guardrail: share of answered events at which the challenger failed to score."""
+    slice_recall_margin: NonNegative | None = 0.1
+    """Guardrail: recall points that a declared segment may lose; none looks at no segment."""
     min_matured_days: Count = 14
     """Business days whose labels have all matured."""
     min_matured_positives: Count = 200

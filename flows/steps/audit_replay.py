@@ -16,6 +16,7 @@ import pandas as pd
 
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused, SnapshotMissing
+from flows.steps.duel import LATENCY
 from flows.steps.snapshot import SnapshotStore
 from monitoring.comparison import judge_plan
 from monitoring.errors import JournalConflict
@@ -126,7 +127,8 @@ def replay(store: Store, snapshots: Sequence[SnapshotStore], usecase: UseCase, d
     as_of = datetime.fromisoformat(str(said["as_of"]))
     rows = _rows(snapshots, usecase, plan, said["evidence_snapshot"])
     frozen = _frozen(store, str(said["comparison"]), as_of, said["frozen_days"])
-    again = judge_plan(plan, rows, frozen, as_of=as_of).verdict
+    given = tuple(check for check in was.checks if check.name == LATENCY)
+    again = judge_plan(plan, rows, frozen, as_of=as_of, guards=given).verdict
     return Replay(
         decision.id, decision.seq, as_of.isoformat(), was.outcome, again.outcome, str(said["digest"]), again.digest,
         said["evidence_snapshot"], str(said["plan_hash"]), tuple(_differences(was, again, plan, said)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,8 @@ from monitoring.calendar import TimeWindow
 from monitoring.capacity import CapacityCurve, capacity_curve
 from monitoring.comparison import judge_plan
 from monitoring.cost import prices_of
-from monitoring.gates import Verdict
+from monitoring.gates import Check as GateCheck
+from monitoring.gates import Verdict, at_most
 from monitoring.paired import BESIDE_THE_DECISION, PairedResult
 from monitoring.plan import ComparisonPlan, changes
 from monitoring.series import FrozenDay
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from monitoring.store import Store, StoredComparison
 
 _DAY = timedelta(days=1)
+LATENCY: Final = "single_event_p99_ms"
+"""Name of a check that a comparison is given: a replay takes it from the verdict, nothing can measure it again."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def compare(
     rows, waiting = caught_up(rows, frozen)
     if waiting and len(rows):  # failures on days that wait are not held against the days that are judged
         rows = read(calendar.end_of(rows["day"].max().date()))
-    judged = judge_plan(plan, rows, frozen, as_of=as_of)
+    judged = judge_plan(plan, rows, frozen, as_of=as_of, guards=latency_guard(store, usecase, duel, as_of))
     current = stored.closed_at is None and _reached(store, usecase, as_of)
     if current:
         store.comparisons.freeze(stored.id, judged.result.series[len(frozen) :], as_of)
@@ -158,6 +161,22 @@ def compare(
     early = provisional_costs(store, usecase, plan, duel, as_of)
     capacity = _capacity(usecase, plan, rows)
     return Comparison(judged.result, judged.verdict, evidence, waited, stored, warnings, current, early, capacity)
+
+
+def latency_guard(store: Store, usecase: UseCase, duel: Duel, as_of: datetime) -> tuple[GateCheck, ...]:
+    """What one event takes with the challenger, as its training measured it; none where no training is known."""
+    took = [_p99(store, usecase, label, as_of) for label in (duel.challenger, duel.champion)]
+    if took[0] is None:
+        return ()
+    beside = "" if took[1] is None else f", {took[1]:.3g} ms with the champion"
+    limit = usecase.gates.max_single_event_p99_ms
+    return (at_most(LATENCY, took[0], limit, f"p99 of one event, milliseconds{beside}"),)
+
+
+def _p99(store: Store, usecase: UseCase, label: str, as_of: datetime) -> float | None:
+    report = store.reports.latest(usecase.name, "training", challenger=label, as_of=as_of)
+    found = None if report is None else report.payload.get("evidence", {}).get("latency_p99_ms")
+    return None if found is None else float(found)
 
 
 def caught_up(rows: pd.DataFrame, frozen: Sequence[FrozenDay]) -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -13,13 +13,14 @@ from sqlalchemy import text
 from bentos.release import appoint, install_first
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused
-from flows.steps.duel import Comparison, Duel, close_promoted, compare, contestants, renew_plan, retire
+from flows.steps.audit_replay import record_verdict, replay
+from flows.steps.duel import LATENCY, Comparison, Duel, close_promoted, compare, contestants, renew_plan, retire
 from flows.steps.snapshot import SnapshotStore
 from monitoring.comparison import judge_plan
 from monitoring.errors import JournalConflict, MonitoringError
 from monitoring.plan import ComparisonPlan
 from monitoring.policies import CostModel
-from monitoring.store import Store
+from monitoring.store import Report, Store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
 from tests.logged import START, at, label, scored, shadowed
@@ -236,3 +237,24 @@ def test_the_cap_of_amounts_is_frozen_before_the_comparison_begins(store: Store,
     assert stored.plan.cost_cap == pytest.approx(98.9, abs=0.1)
     assert stored.plan.alert_rate == pytest.approx(0.1)
     assert arena.compare(10).result.cost_cap == stored.plan.cost_cap
+
+
+def trained(arena: Arena, version: str, p99_ms: float) -> None:
+    payload = {"evidence": {"latency_p99_ms": p99_ms}}
+    arena.store.reports.add(Report("fraud", "training", START, "pass", payload, challenger=f"{MODEL}/{version}"))
+
+
+def test_what_one_event_takes_is_a_guard_of_the_comparison_and_its_verdict_replays(arena: Arena) -> None:
+    arena.live(5, gain=0.5)
+    assert all(check.name != LATENCY for check in arena.compare(11).verdict.checks)
+    trained(arena, "1", 0.9)
+    trained(arena, "2", 250.0)
+    found = arena.compare(12)
+    guard = found.verdict.check(LATENCY)
+    assert (guard.status, guard.value, guard.threshold) == ("FAIL", 250.0, 100.0)
+    assert "0.9 ms with the champion" in guard.detail
+    assert found.verdict.outcome == "keep"
+    decision = record_verdict(arena.store, arena.usecase, found, at(12), "ann")
+    assert decision is not None
+    trained(arena, "2", 1.0)
+    assert replay(arena.store, [arena.snapshots], arena.usecase, decision).identical
