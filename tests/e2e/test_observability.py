@@ -106,9 +106,36 @@ def test_panels_do_not_lie_on_each_other() -> None:
         assert len(set(fields)) == len(fields)
 
 
+def panel_of(uid: str, title: str) -> dict[str, Any]:
+    return next(panel for panel in panels(BOARDS[uid]) if panel["title"] == title)
+
+
+def test_drift_is_a_heat_map_with_a_row_for_each_feature_and_a_column_for_each_day(house: Observed) -> None:
+    panel = panel_of("incumbent-data", "Drift by feature and day")
+    (target,) = panel["targets"]
+    assert (panel["type"], panel["interval"], target["format"]) == ("heatmap", "1d", "time_series")
+    assert panel["timeFrom"] == "30d", "a dashboard of one day would show one column"
+    assert panel["options"]["calculate"] is False, "each series is a row, none is counted into buckets"
+    assert panel["options"]["color"]["max"] == panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+    rows = [cell["metric"] for cell in house.query(target["expr"].replace("$usecase", ".*"))]
+    features = {one["metric"]["feature"] for one in house.query("incumbent_drift_excess_psi")}
+    assert {row["feature"] for row in rows} == features
+    assert len(rows) == len(features) > 3
+
+
+def test_the_forecast_is_shown_against_the_capacity(house: Observed) -> None:
+    lines = {target["legendFormat"].split()[0] for target in panel_of("incumbent-money", "Alerts a day")["targets"]}
+    assert lines == {"alerts", "forecast", "capacity"}
+    panel = panel_of("incumbent-money", "Forecast against capacity")
+    (share,) = house.query(panel["targets"][0]["expr"].replace("$usecase", ".*"))
+    (forecast,), (capacity,) = (house.query(f"incumbent_{name}_alerts") for name in ("forecast", "capacity"))
+    assert float(share["value"][1]) == pytest.approx(float(forecast["value"][1]) / float(capacity["value"][1]))
+    assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1] == {"color": "red", "value": 1.0}
+
+
 @pytest.mark.parametrize(("uid", "title"), PANELS)
 def test_every_query_of_a_panel_returns_data(house: Observed, uid: str, title: str) -> None:
-    panel = next(panel for panel in panels(BOARDS[uid]) if panel["title"] == title)
+    panel = panel_of(uid, title)
     for target in panel["targets"]:
         expression = target["expr"].replace("$usecase", ".*")
         found = house.query(expression)
