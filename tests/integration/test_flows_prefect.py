@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -92,7 +93,7 @@ def test_a_parameter_of_the_wrong_type_is_refused_by_the_server(office: Office) 
     assert answer.status_code == 409
 
 
-def test_runs_of_the_worker_end_in_states_that_say_why(office: Office) -> None:
+def test_runs_of_the_worker_end_in_states_that_say_why_and_link_their_page(office: Office) -> None:
     calm = office.desk.start("drift", as_of="2026-03-01T00:00:00+00:00")
     failed = office.desk.start("labels", path=str(office.stack.home.root / "absent.csv"))
     state = office.desk.end_of(calm)
@@ -101,7 +102,11 @@ def test_runs_of_the_worker_end_in_states_that_say_why(office: Office) -> None:
     state = office.desk.end_of(failed)
     assert state["type"] == "FAILED"
     assert "no such file or folder" in state["message"]
-    assert "staging-fraud-drift-summary" in office.desk.artifacts()
+    artifacts = office.desk.artifacts()
+    assert "staging-fraud-drift-summary" in artifacts
+    (link,) = re.findall(r"\((http[^)]+)\)", artifacts["staging-fraud-drift-report"]["data"])
+    assert link.startswith(office.stack.urls["reports"])
+    assert "Insufficient data: 0 rows" in httpx.get(link, trust_env=False).raise_for_status().text
 
 
 def drift_event(as_of: str) -> dict[str, Any]:
