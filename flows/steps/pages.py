@@ -14,8 +14,9 @@ import pandas as pd
 from bentos.definitions import ColumnDefinition
 from bentos.usecase import UseCase
 from flows.errors import SnapshotError
+from flows.steps.served import sampled
 from flows.steps.snapshot import SnapshotStore
-from flows.steps.watching import DriftFinding, matured_rows, served
+from flows.steps.watching import DriftFinding, matured_rows
 from monitoring import driftpages as pages
 from monitoring.errors import ReportFailed
 
@@ -41,7 +42,7 @@ def drift_page(
 
     A window with too few rows has a page without Evidently's part, and so has one whose reference rows are gone.
     """
-    from monitoring.reports import write_drift_report
+    from monitoring.reports import MAX_ROWS, write_drift_report
 
     window = finding.latest.window
     if window is None:
@@ -49,9 +50,7 @@ def drift_page(
     path = folder / "drift" / f"{finding.model.replace('/', '-')}-{finding.as_of:%Y%m%dT%H%M}.html"
     levels = levels_of(model)
     reference, note = _reference(snapshots, model)
-    current = served(store, usecase, model, window).features
-    if finding.latest.status != "ok":
-        current = current.head(0)
+    current = sampled(store, usecase, model, window, MAX_ROWS if finding.latest.status == "ok" else 0)
     try:
         info = write_drift_report(
             path,
