@@ -44,7 +44,7 @@ lint: $(STAMP) ## ruff, mypy and import-linter
 test: $(STAMP) lint ## all checks and the default tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-test-slow: $(STAMP) ## the longer suite: published results on real data, an MLflow server
+test-slow: $(STAMP) ## the longer suite: published results on real data, the demo, drift that retrains by itself
 	$(BIN)/python -m pytest -m slow
 
 # The tables go to standard error, the JSON to files beside them.

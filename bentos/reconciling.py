@@ -14,6 +14,7 @@ from datetime import datetime
 from bentos.errors import NothingToRollBack, RegistryUnavailable, ReleaseError
 from bentos.release_run import Outcome, desk_of, held_lease, resume_all, said
 from bentos.release_steps import Desk, Work, wait_served
+from bentos.returning import finish_return
 from bentos.roles import ROLES, ModelRegistry
 from bentos.usecase import UseCase
 from monitoring.store import Lease, Operation, Store
@@ -120,7 +121,8 @@ def reconcile(
     with held_lease(desk, actor, 0.0) as lease:
         steps = settle_pin(desk, lease, now, actor)
         resume_all(desk, lease, now)
-        moved = _restore(desk, lease)
+        left = finish_return(desk, lease, usecase)
+        moved = [*(["@champion cleared"] if left is not None else []), *_restore(desk, lease)]
         if moved:
             said_ = {"model": model, "steps": moved, "reason": reason or "the aliases differed from the journal"}
             store.decisions.append(usecase.name, "reconciliation", said_, actor, now)

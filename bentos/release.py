@@ -15,6 +15,7 @@ from datetime import datetime
 
 from bentos.appointing import appoint, dismiss, lift_bar, take_turn
 from bentos.errors import NothingToRollBack, PromotionHeld, RegistryUnavailable, ReleaseError, StaleDecision
+from bentos.held import why_held_now
 from bentos.plans import end_comparisons
 from bentos.reconciling import pin_previous, reconcile
 from bentos.release_run import (
@@ -29,11 +30,10 @@ from bentos.release_run import (
     verified_apart,
 )
 from bentos.release_steps import LEASE_SECONDS, Check, Desk
-from bentos.returning import replaced_external, return_to_external
+from bentos.returning import finish_return, replaced_external, return_to_external
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.usecase import UseCase
 from monitoring.gates import Verdict
-from monitoring.openhours import why_held
 from monitoring.store import Operation, Store
 
 log = logging.getLogger("incumbent.release")
@@ -105,7 +105,7 @@ def promote(
         refuse_barred(store, to)
         if usecase.promotion.approval == "required" and not preview:
             require_approved(store, usecase, verdict)
-        if (held := why_held(usecase.promotion, usecase.zone, now)) is not None:
+        if (held := why_held_now(store, usecase, now)) is not None:
             raise PromotionHeld(held)
 
     done = carry_out(desk, wanted, look, preview, {"verdict": verdict.to_json()})
@@ -234,7 +234,9 @@ def recover(
     """
     desk = desk_of(registry, store, usecase, model, check, 0.0)
     with held_lease(desk, actor, 0.0) as lease:
-        return resume_all(desk, lease, now)
+        ended = resume_all(desk, lease, now)
+        finish_return(desk, lease, usecase)
+        return ended
 
 
 def _promotes(verdict: Verdict, usecase: UseCase) -> None:
@@ -282,9 +284,17 @@ def _matches(desk: Desk, from_version: str | None, to_version: str) -> None:
         raise StaleDecision(f"the verdict is about version {to_version}, but the challenger is {said(waiting)}")
 
 
+def _way_back(desk: Desk, here: str | None) -> str | None:
+    """The version that ``@previous`` names; what it named before a promotion that died before its commit."""
+    for left in desk.store.journal.unfinished(desk.model):
+        if left.kind == "promotion" and here == left.from_version:
+            return left.previous_version
+    return desk.holder("previous")
+
+
 def _rollback_request(desk: Desk, actor: str, reason: str, now: datetime) -> Request:
-    back = desk.holder("previous")
     here = desk.holder("champion")
+    back = _way_back(desk, here)
     if back is None:
         raise NothingToRollBack(
             f"{desk.model} has no @previous: nothing was promoted since the last rollback or installation; "

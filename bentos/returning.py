@@ -16,7 +16,7 @@ from bentos.release_run import Outcome, held_lease
 from bentos.release_steps import Desk
 from bentos.routing import EXTERNAL, RoutingPolicy
 from bentos.usecase import UseCase
-from monitoring.store import RoleChange
+from monitoring.store import Lease, RoleChange
 
 RETURN: Final = "rollback.external"
 """Kind of the decision; the version that leaves office is barred by it."""
@@ -61,13 +61,36 @@ def return_to_external(
             change = RoleChange(desk.model, "champion", None)
             noted = desk.store.decisions.append(usecase.name, RETURN, payload, actor, now, [change])
         desk.store.journal.check(lease)
-        meant = RoutingPolicy(
-            EXTERNAL, desk.model, EXTERNAL, version, (), desk.model, None, datetime.now(UTC), actor, reason
-        )
-        desk.registry.set_routing(desk.model, meant)
-        desk.registry.clear(desk.model, "champion")
+        _vacate(desk, version, actor, reason)
     op_id = "" if noted is None else noted.id  # no operation of the journal: its decision names the list of events
     return _outcome(desk, usecase, version, steps, acknowledged=_acknowledged(desk), op_id=op_id)
+
+
+def finish_return(desk: Desk, lease: Lease, usecase: UseCase) -> str | None:
+    """Vacate the office where a return to the external score died after its decision; the version that left, if any.
+
+    Raises:
+        RegistryUnavailable, StoreUnavailable: ask again.
+    """
+    noted = desk.store.decisions.last(usecase.name, (RETURN,))
+    here = desk.holder("champion")
+    if noted is None or here is None or desk.journalled("champion") is not None:
+        return None
+    said = noted.payload
+    # An alias that was moved by hand since then names another version, and is not ours to clear.
+    if said["model"] != desk.model or said["from_version"] != here:
+        return None
+    desk.store.journal.check(lease)
+    _vacate(desk, here, noted.actor, str(said["reason"]))
+    return here
+
+
+def _vacate(desk: Desk, version: str, actor: str, reason: str) -> None:
+    """The policy first: a service keeps its champion when an alias is merely gone."""
+    now = datetime.now(UTC)
+    meant = RoutingPolicy(EXTERNAL, desk.model, EXTERNAL, version, (), desk.model, None, now, actor, reason)
+    desk.registry.set_routing(desk.model, meant)
+    desk.registry.clear(desk.model, "champion")
 
 
 def _leaving(desk: Desk, usecase: UseCase) -> str:

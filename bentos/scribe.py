@@ -31,6 +31,7 @@ from monitoring.errors import MonitoringError
 from monitoring.store import Store, open_store
 
 if TYPE_CHECKING:
+    from bentos.release import Outcome
     from bentos.shadow_external import ExternalShadow
 
 __all__ = ["Scribe", "ScribeProcess", "ShipResult", "accounting", "main"]
@@ -160,11 +161,26 @@ class ScribeProcess:
 
         def round_() -> bool:
             self._stop.wait(_WATCH_SECONDS)
-            if not self._stop.is_set():
-                watch.run_once(datetime.now(UTC))
+            if not self._stop.is_set() and (done := watch.run_once(datetime.now(UTC))) is not None:
+                self._list_affected(store, done)
             return False
 
         self._repeat(round_)
+
+    def _list_affected(self, store: Store, done: Outcome) -> None:
+        """The events that a rollback of the watch changes, for those who call customers; the rollback stands anyway."""
+        from bentos.affected import affected_by_rollback
+        from bentos.registry import open_registry
+
+        try:
+            found = affected_by_rollback(
+                open_registry(self._settings), store, self._settings, self._usecase, done.model, done.from_version,
+                done.to_version, done.op_id, "watch", datetime.now(UTC),
+            )  # fmt: skip
+        except (IncumbentError, MonitoringError, OSError) as exc:
+            log.error("the events that this rollback changes could not be listed: %s", type(exc).__name__)
+        else:
+            log.warning("%s", "nobody is affected" if found is None else found.summary)
 
     def _external(self, store: Store) -> ExternalShadow | None:
         from bentos.shadow_external import ExternalShadow

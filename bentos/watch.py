@@ -18,9 +18,11 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from bentos.plans import champion_label
 from bentos.release import Outcome, rollback
 from bentos.release_steps import Check as Verification
 from bentos.roles import ModelRef, ModelRegistry
+from bentos.routing import EXTERNAL
 from bentos.usecase import UseCase
 from monitoring.calendar import TimeWindow
 from monitoring.cost import prices_of
@@ -54,13 +56,13 @@ class Term:
 
     Attributes:
         seq: its decision.
-        old, new: the version that left office and the one that came.
+        old, new: the version that left office, none for an external score, and the one that came.
         since: machine time of the decision.
         at: business time of it.
     """
 
     seq: int
-    old: str
+    old: str | None
     new: str
     since: datetime
     at: datetime
@@ -77,12 +79,22 @@ def watched(store: Store, usecase: UseCase, model: str, now: datetime) -> Term |
     version, _, seq = terms[-1]
     lines = store.decisions.list(usecase.name, (_PROMOTED,), after=seq - 1)
     line = next((one for one in lines if one.seq == seq), None)
-    if version is None or line is None or line.payload["from_version"] is None:
+    if version is None or line is None:
+        return None
+    old = line.payload["from_version"]
+    if old is None and usecase.incumbent is None:
         return None
     length = usecase.watch.period + usecase.label.matures_after + 2 * _DAY
     if now - line.recorded_at > length or _taken_out(store, usecase.name, version, seq):
         return None
-    return Term(seq, str(line.payload["from_version"]), version, line.recorded_at, line.at)
+    return Term(seq, None if old is None else str(old), version, line.recorded_at, line.at)
+
+
+def labels_of(usecase: UseCase, model: str, term: Term) -> tuple[str, str]:
+    """How the log names who left office and who came."""
+    old = champion_label(usecase, model, term.old)
+    assert old is not None
+    return old, ModelRef(model, term.new).label
 
 
 class Watch:
@@ -139,7 +151,7 @@ class Watch:
         policy = self._usecase.watch
         if now - term.since > policy.period:
             return (harm,)
-        new, old = ModelRef(self._model, term.new).label, ModelRef(self._model, term.old).label
+        old, new = labels_of(self._usecase, self._model, term)
         pairs = pairs_since(self._store.database, self._usecase.name, new, old, term.since)
         before = self._pairs_before(term, old, new)
         scores = judge_scores(policy, Scores(pairs.ours, before.theirs), Scores(pairs.theirs, before.ours))
@@ -186,7 +198,7 @@ class Watch:
             if line.payload["term"] == term.seq:
                 return line
         payload = {
-            "model": self._model, "term": term.seq, "version": term.new, "restored": term.old,
+            "model": self._model, "term": term.seq, "version": term.new, "restored": term.old or EXTERNAL,
             "since": term.since.isoformat(), "until": now.isoformat(), "checks": [asdict(one) for one in checks],
         }  # fmt: skip
         return self._store.decisions.append(self._usecase.name, KIND, payload, ACTOR, now)
@@ -205,7 +217,7 @@ def daily_harm(store: Store, usecase: UseCase, model: str, term: Term, as_of: da
     end = min(as_of, calendar.start_of(first + _DAY * max(1, policy.period // _DAY)))
     if end <= start:
         return np.zeros(0)
-    old, new = ModelRef(model, term.old).label, ModelRef(model, term.new).label
+    old, new = labels_of(usecase, model, term)
     money = usecase.cost.false_negative
     wanted = {money: usecase.column(money).type} if isinstance(money, str) else {}
     blocks = usecase.intervention.blocks_flagged

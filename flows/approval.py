@@ -18,6 +18,7 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from bentos.approval import ApprovalRequest, approved_by, open_request, redeem, rejected_by
+from bentos.errors import ReleaseError
 from flows.artifacts import report_link
 from flows.errors import FlowRefused
 from flows.house import House, machine_now
@@ -26,7 +27,9 @@ from monitoring.gates import Verdict
 
 if TYPE_CHECKING:
     from flows.recording import FlowRun
+    from monitoring.store import Decision
 
+_FORMS = 5
 _LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
 _CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
 
@@ -74,25 +77,42 @@ def approved_verdict(house: House, run: FlowRun, verdict: Verdict) -> Verdict:
 
 def _ask(house: House, run: FlowRun, request: ApprovalRequest) -> Verdict:
     """Suspend until the form is answered; after the answer this is reached again, and returns."""
-    left = max(timedelta(seconds=1), request.due - machine_now())
-    form: Any = suspend_flow_run(
-        wait_for_input=ApprovalForm.with_initial_data(description=page_of(house, request)),
-        timeout=int(left.total_seconds()),
-        key=f"approval-{request.id}",
-    )
-    made = redeem(house.store, house.usecase.name, request, form.answer, form.name, form.note, form.code, machine_now())
+    note, made = _answered(house, request)
     if made.kind != "approval.granted":
-        raise FlowRefused(f"{made.payload['owner']} rejected the promotion: {form.note or 'no reason given'}")
+        raise FlowRefused(f"{made.payload['owner']} rejected the promotion: {note or 'no reason given'}")
     latest = latest_verdict(house.store, house.usecase, run.as_of)
     if latest.digest != request.verdict.digest and not latest.promotes:
         raise FlowRefused(f"approved, but the evidence turned meanwhile: the newest comparison says {latest.outcome}")
     return request.verdict
 
 
-def page_of(house: House, request: ApprovalRequest) -> str:
-    """What the form shows above its fields: the case in short, and where the whole of it is."""
+def _answered(house: House, request: ApprovalRequest) -> tuple[str, Decision]:
+    """The note and the decision of the first form with a good code; after a slip the form is shown again.
+
+    Each form has a key of its own, so a run that starts again gets the forms that were answered as they were, and
+    a bad one leads to the next once more.
+    """
+    told = ""
+    for attempt in range(_FORMS):
+        left = max(timedelta(seconds=1), request.due - machine_now())
+        form: Any = suspend_flow_run(
+            wait_for_input=ApprovalForm.with_initial_data(description=page_of(house, request, told)),
+            timeout=int(left.total_seconds()),
+            key=f"approval-{request.id}" + (f"-{attempt + 1}" if attempt else ""),
+        )
+        try:
+            said = (form.answer, form.name, form.note, form.code)
+            return str(form.note), redeem(house.store, house.usecase.name, request, *said, machine_now())
+        except ReleaseError as exc:
+            told = str(exc)
+    raise FlowRefused(f"{told}; that was the last of {_FORMS} forms, the next run of the promotion asks again")
+
+
+def page_of(house: House, request: ApprovalRequest, told: str = "") -> str:
+    """What the form shows above its fields: why it is shown again, the case in short, and where the whole of it is."""
     verdict = request.verdict
     lines = [
+        *([f"**The last answer was not taken: {told}.**", ""] if told else []),
         f"## {verdict.challenger} for {verdict.champion or 'a vacant office'}",
         "",
         *[f"- {reason}" for reason in verdict.reasons],

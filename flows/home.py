@@ -195,6 +195,10 @@ def deployment_values() -> dict[str, Any]:
     home = open_home()
     reference = usecase_reference(home.settings.usecase)
     usecase = load_usecase(reference)
+    if usecase.promotion.approval == "required":
+        from flows.approval import require_guarded_server
+
+        require_guarded_server()
     common = [home.settings.env, usecase.name]
     return {
         "env": home.settings.env,

@@ -108,6 +108,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric("log_torn_segments", "Half-written ends of spool files that were skipped", (), "counter"),
     Metric("log_writers", "Spool writers that are not finished", ()),
     Metric("log_last_received_timestamp_seconds", "When the newest stored event was answered", ()),
+    Metric("log_oldest_event_timestamp_seconds", "Event time of the oldest event in the log", ()),
     Metric("log_newest_event_timestamp_seconds", "Event time of the newest answered event", ()),
     Metric("scribe_lag_seconds", "From answer to database, of the newest stored event", ()),
     Metric("scribe_moved_timestamp_seconds", "Last time the scribe moved its ledger", ()),

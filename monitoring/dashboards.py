@@ -33,6 +33,22 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sta
     color: str
 
 
+class Heat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A heat map with a row for each series, rather than for each bucket of a histogram.
+
+    Attributes:
+        full: value of the hottest colour; 0 is the coldest.
+        step: time that a column stands for.
+        span: time that the panel shows, whatever the dashboard's.
+        value: what a cell tells.
+    """
+
+    full: float
+    step: str
+    span: str
+    value: str
+
+
 class Panel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One panel.
 
@@ -43,6 +59,7 @@ class Panel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         steps: thresholds after green.
         kind: Grafana's name of the form.
         width: of 24 columns.
+        heat: how the rows of a heat map are drawn; none draws the buckets of a histogram.
     """
 
     title: str
@@ -52,6 +69,7 @@ class Panel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: list[Step]
     kind: str = "timeseries"
     width: int = 8
+    heat: Heat | None = None
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,7 +146,7 @@ def _panel(panel: Panel, number: int, left: int, top: int) -> dict[str, Any]:
         "gridPos": {"x": left, "y": top, "w": panel.width, "h": 8},
         "targets": [
             {"refId": chr(65 + at), "expr": query.expr, "legendFormat": query.legend, "datasource": SOURCE}
-            | ({"format": "heatmap"} if panel.kind == "heatmap" else {})
+            | ({"format": "time_series" if panel.heat else "heatmap"} if panel.kind == "heatmap" else {})
             for at, query in enumerate(panel.queries)
         ],
         "fieldConfig": {
@@ -140,7 +158,24 @@ def _panel(panel: Panel, number: int, left: int, top: int) -> dict[str, Any]:
             },
             "overrides": [],
         },
-        "options": {},
+        "options": {} if panel.heat is None else _heat(panel.heat, panel.unit),
+        **({} if panel.heat is None else {"interval": panel.heat.step, "timeFrom": panel.heat.span}),
+    }
+
+
+def _heat(heat: Heat, unit: str) -> dict[str, Any]:
+    """Grafana's options of a heat map whose rows are series. It knows no thresholds, so its colours have a range."""
+    colours = {"mode": "scheme", "scheme": "RdYlGn", "reverse": True, "steps": 64, "min": 0, "max": heat.full}
+    return {
+        "calculate": False,
+        "color": colours,
+        "cellGap": 2,
+        "cellValues": {"unit": unit, "decimals": 2},
+        "filterValues": {"le": -1},  # Grafana would hide zero, which is the good news
+        "rowsFrame": {"layout": "auto", "value": heat.value},
+        "yAxis": {"axisPlacement": "left"},
+        "legend": {"show": True},
+        "tooltip": {"mode": "single"},
     }
 
 

@@ -7,7 +7,9 @@ from html import escape
 
 from monitoring.drift import DriftAlarm, DriftReport, FeatureDrift
 from monitoring.pages import number, table
+from monitoring.policies import DriftPolicy
 
+DEFAULT = DriftPolicy()
 DISAGREEMENT = (
     "Evidently's PSI may differ from ours, and only ours decides. Evidently bins reference and current rows pooled, "
     "in bins of equal width, and leaves missing values out; so its figure moves with the window, one large amount can "
@@ -21,13 +23,13 @@ def features_of(report: DriftReport | None) -> Sequence[FeatureDrift]:
     return report.features if report is not None else ()
 
 
-def _theirs(psi: float) -> str:
-    return "severe" if psi >= 0.25 else "warning" if psi >= 0.1 else "none"
+def _theirs(psi: float, policy: DriftPolicy) -> str:
+    return "severe" if psi >= policy.psi_severe else "warning" if psi >= policy.psi_warning else "none"
 
 
-def bands_differ(feature: FeatureDrift, theirs: float) -> bool:
-    """Whether Evidently's PSI would have another band than ours."""
-    return feature.band != _theirs(theirs)
+def bands_differ(feature: FeatureDrift, theirs: float, policy: DriftPolicy) -> bool:
+    """Whether Evidently's PSI would have another band than ours, by the bands of the same policy."""
+    return feature.band != _theirs(theirs, policy)
 
 
 def header_of(
@@ -38,12 +40,13 @@ def header_of(
     left_out: Sequence[str],
     rows: tuple[int, int],
     sections: Sequence[str] = (),
+    policy: DriftPolicy = DEFAULT,
 ) -> str:
     """Our own verdict, and why Evidently's figures may say otherwise."""
     parts = ['<main class="incumbent" style="max-width:84rem">', f"<h1>{escape(title)}</h1>"]
     parts.append(f'<p class="outcome">{_verdict(report, alarm)}</p>')
     if report is not None and report.features:
-        parts.append(_table(report, values))
+        parts.append(_table(report, values, policy))
     parts += sections
     if values:
         parts.append(f'<p class="note">{escape(DISAGREEMENT)}</p>')
@@ -68,7 +71,7 @@ def _verdict(report: DriftReport | None, alarm: DriftAlarm | None) -> str:
     return f"{text} Over {alarm.windows} windows: {alarm.band}{named}."
 
 
-def _table(report: DriftReport, values: Mapping[str, float]) -> str:
+def _table(report: DriftReport, values: Mapping[str, float], policy: DriftPolicy) -> str:
     rows = [_row(f, values.get(f.name)) for f in report.ranked]
     if report.score is not None:
         rows.append(_row(report.score, None))
@@ -78,9 +81,10 @@ def _table(report: DriftReport, values: Mapping[str, float]) -> str:
     )  # fmt: skip
     note = '<p class="note">First what drifts most, weighted with what the model leans on.</p>'
     reasons = [
-        f"<li>{escape(f.name)}: {f.band} here, {_theirs(values[f.name])} there: {escape(_why(f, values[f.name]))}</li>"
+        f"<li>{escape(f.name)}: {f.band} here, {_theirs(values[f.name], policy)} there: "
+        f"{escape(_why(f, values[f.name], policy))}</li>"
         for f in report.ranked
-        if f.name in values and bands_differ(f, values[f.name])
+        if f.name in values and bands_differ(f, values[f.name], policy)
     ]
     differ = f"<p>Evidently's band is another for:</p><ul>{''.join(reasons)}</ul>" if reasons else ""
     return table(head, rows, numeric=range(2, 10), classed=1) + note + differ
@@ -97,7 +101,7 @@ def _row(f: FeatureDrift, theirs: float | None) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _why(f: FeatureDrift, theirs: float) -> str:
+def _why(f: FeatureDrift, theirs: float, policy: DriftPolicy) -> str:
     """Why the two bands of one feature differ, from what is known of it."""
     excess = f.excess or 0.0
     if theirs < (f.psi or 0.0):
@@ -106,12 +110,12 @@ def _why(f: FeatureDrift, theirs: float) -> str:
             return f"missing values went from {then:.1%} to {now:.1%}, and Evidently leaves them out"
         if f.unseen_share:
             return f"{f.unseen_share:.1%} are of unseen levels, which have a bin of their own here"
-        if excess < 0.1 and (f.ks or 0.0) >= 0.1:
+        if excess < policy.psi_warning and (f.ks or 0.0) >= policy.ks_warning:
             return "here the Kolmogorov-Smirnov distance warns"
         return "its bins of equal width over both samples put most rows into few bins, and the shift lies inside them"
     if not f.raises or f.status == "constant":
         return "ours is compared with the same weekdays of the reference, its with all of them"
-    if (f.p or 0.0) >= 0.05:
+    if (f.p or 0.0) >= policy.alpha:
         return "in the frozen bins the shift is no more than chance gives at this number of rows"
     if f.band == "none" and f.psi is not None and f.psi - excess > excess:
         return "most of it is what chance gives at this number of rows"

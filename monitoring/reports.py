@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from monitoring.drift import DriftAlarm, DriftReport
-from monitoring.driftheader import bands_differ, features_of, header_of
+from monitoring.driftheader import DEFAULT, bands_differ, features_of, header_of
 from monitoring.errors import ReportFailed
 from monitoring.pages import STYLE, write_comparison_report, write_page, write_text
+from monitoring.policies import DriftPolicy
 
 __all__ = ["DriftReportInfo", "evidently_default", "evidently_psi", "write_comparison_report", "write_drift_report"]
 
@@ -61,6 +62,7 @@ def write_drift_report(
     seed: int = 7,
     sections: Sequence[str] = (),
     matured: pd.DataFrame | None = None,
+    policy: DriftPolicy = DEFAULT,
 ) -> DriftReportInfo:
     """Write one self-contained page on a bounded, seeded sample.
 
@@ -78,6 +80,7 @@ def write_drift_report(
         matured: rows of which the truth is known (``y decision score``), for a part on classification
             quality of its own: the rows of the window are mostly too young to have labels. Left out
             where they hold one class.
+        policy: its bands are what Evidently's PSI is held against.
 
     Raises:
         ReportFailed: when Evidently cannot make the report; the cause is attached.
@@ -86,7 +89,7 @@ def write_drift_report(
     usable, left_out = _usable(samples, [*numerical, *categorical])
     rows = (len(samples[0]), len(samples[1]))
     if not usable:
-        body = header_of(title, report, alarm, {}, left_out, rows, sections)
+        body = header_of(title, report, alarm, {}, left_out, rows, sections, policy)
         return DriftReportInfo(write_page(path, title, body), rows, left_out, (), {})
     quality = _quality_columns(samples, target, prediction, score)
     try:
@@ -96,11 +99,12 @@ def write_drift_report(
         judged = _matured_quality(matured, max_rows, seed)
     except Exception as exc:
         raise ReportFailed(f"Evidently could not make {path.name}: {type(exc).__name__}: {exc}") from exc
-    header = header_of(title, report, alarm, values, left_out, rows, sections)
+    header = header_of(title, report, alarm, values, left_out, rows, sections, policy)
     page = html.replace("<body>", f"<body><style>{STYLE}</style>{header}", 1)
     head, end, rest = page.rpartition("</body>")
     written = write_text(path, f"{head}{judged}{end}{rest}")
-    disagree = tuple(f.name for f in features_of(report) if f.name in values and bands_differ(f, values[f.name]))
+    compared = [f for f in features_of(report) if f.name in values]
+    disagree = tuple(f.name for f in compared if bands_differ(f, values[f.name], policy))
     return DriftReportInfo(written, rows, left_out, disagree, tests)
 
 

@@ -84,14 +84,15 @@ def label_times(connection: Connection, usecase: str) -> Iterator[Sample]:
         delays = [(observed - at) / 1e6 for name, observed, _, at in known if name == source]
         parts = {"median": float(np.quantile(delays, 0.5)), "p90": float(np.quantile(delays, 0.9))}
         yield from samples("label_delay_seconds", usecase, [((source, part), value) for part, value in parts.items()])
-    answered = _newest_event(connection, usecase)
+    answered = _event_time(connection, usecase, func.max)
     if known and answered is not None:
         lag = (answered - max(row[3] for row in known)) / 1e6
         yield from sample("label_lag_seconds", usecase, max(0.0, lag))
 
 
-def _newest_event(connection: Connection, usecase: str) -> int | None:
-    found = connection.execute(select(func.max(predictions.c.event_time)).where(predictions.c.usecase == usecase))
+def _event_time(connection: Connection, usecase: str, end: Any) -> int | None:
+    """Event time of the newest (``func.max``) or oldest (``func.min``) event."""
+    found = connection.execute(select(end(predictions.c.event_time)).where(predictions.c.usecase == usecase))
     value: int | None = found.scalar()
     return value
 
@@ -115,8 +116,9 @@ def log(connection: Connection, usecase: str) -> Iterator[Sample]:
     for received, stored in fetch(connection, newest.order_by(desc(p.row_id)).limit(1)):
         yield from sample("log_last_received_timestamp_seconds", usecase, received / 1e6)
         yield from sample("scribe_lag_seconds", usecase, max(0.0, (stored - received) / 1e6))
-    event = _newest_event(connection, usecase)
-    yield from sample("log_newest_event_timestamp_seconds", usecase, None if event is None else event / 1e6)
+    for name, end in (("oldest", func.min), ("newest", func.max)):
+        event = _event_time(connection, usecase, end)
+        yield from sample(f"log_{name}_event_timestamp_seconds", usecase, None if event is None else event / 1e6)
 
 
 def tables(store: Store, usecase: str) -> Iterator[Sample]:

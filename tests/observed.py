@@ -71,12 +71,12 @@ def observed(folder: Path) -> Iterator[Observed]:
             f"--web.listen-address=127.0.0.1:{watching}",
         )  # fmt: skip
         seen = Observed(server.url, f"http://127.0.0.1:{port}", f"http://127.0.0.1:{watching}", environment)
-        send_traffic(server, world.day(6), seen)
+        send_traffic(server, world.day(7), seen)
         yield seen
 
 
 def live_a_week(world: World, folder: Path) -> None:
-    """A champion, a challenger, six answered days with labels, one check of drift and one comparison."""
+    """A champion, a challenger, seven answered days with labels, one check of drift and one comparison."""
     from flows.comparison import comparison
     from flows.drift import drift
     from flows.forms import LOG
@@ -85,9 +85,9 @@ def live_a_week(world: World, folder: Path) -> None:
 
     call(training, usecase=world.reference, source=LOG, until=world.live_from, reason="a test")
     world.challenger(0.004, folder / "challenger")
-    world.live(0, 6, shadow="2")
-    call(drift, usecase=world.reference, as_of=world.day(6), html="never")
-    call(comparison, usecase=world.reference, as_of=world.day(6), html="never")
+    world.live(0, 7, shadow="2")
+    call(drift, usecase=world.reference, as_of=world.day(7), html="never")
+    call(comparison, usecase=world.reference, as_of=world.day(7), html="never")
 
 
 def send_traffic(server: Server, start: datetime, seen: Observed) -> None:

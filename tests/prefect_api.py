@@ -1,10 +1,15 @@
-"""A client of Prefect's REST interface that asks again as Prefect's own client does."""
+"""Prefect's REST interface: a client that asks again as Prefect's own does, and a desk that starts deployments."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import httpx
+
+PATIENCE = 180.0
 
 
 class _AskAgain(httpx.BaseTransport):
@@ -32,3 +37,54 @@ class _AskAgain(httpx.BaseTransport):
 def prefect_api(url: str) -> httpx.Client:
     """A client for the server at ``url`` (ending in ``/api``)."""
     return httpx.Client(base_url=url, timeout=30.0, transport=_AskAgain(), trust_env=False)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A server with a worker, as somebody sees it who starts deployments and waits for their runs.
+
+    Attributes:
+        api: client of the server.
+        name: what deployments are called, ``{}`` in the place of the flow.
+        worker_log: what the worker says.
+    """
+
+    api: httpx.Client
+    name: str
+    worker_log: Path
+
+    def deployment(self, flow: str) -> dict[str, Any]:
+        answer = self.api.get(f"/deployments/name/{flow}/{self.name.format(flow)}")
+        return dict(answer.raise_for_status().json())
+
+    def start(self, flow: str, **parameters: object) -> str:
+        url = f"/deployments/{self.deployment(flow)['id']}/create_flow_run"
+        return str(self.api.post(url, json={"parameters": parameters}).raise_for_status().json()["id"])
+
+    def runs(self, flow: str) -> list[dict[str, Any]]:
+        """The runs of a deployment, whoever started them."""
+        asked = {"deployments": {"id": {"any_": [self.deployment(flow)["id"]]}}}
+        return list(self.api.post("/flow_runs/filter", json=asked).raise_for_status().json())
+
+    def first_run(self, flow: str) -> dict[str, Any]:
+        """The run that something other than the test starts."""
+        deadline = time.monotonic() + PATIENCE
+        while not (runs := self.runs(flow)):
+            assert time.monotonic() < deadline, f"no run of {flow} was made"
+            time.sleep(0.25)
+        return runs[0]
+
+    def end_of(self, run_id: str) -> dict[str, Any]:
+        """The state in which a run ended."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            run = self.api.get(f"/flow_runs/{run_id}").raise_for_status().json()
+            if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+                return dict(run["state"])
+            time.sleep(0.25)
+        raise AssertionError(f"run {run_id} did not end: {self.worker_log.read_text()}")
+
+    def artifacts(self) -> dict[str, dict[str, Any]]:
+        """The newest artifact of each key."""
+        found = self.api.post("/artifacts/latest/filter", json={}).raise_for_status().json()
+        return {artifact["key"]: artifact for artifact in found}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from bentos import release
 from bentos.calibration import Threshold
@@ -98,10 +99,15 @@ class World:
 
 
 @contextmanager
-def small_world(folder: Path, *, history: bool = True) -> Iterator[World]:
-    """A world in a folder of its own; ``INCUMBENT_HOME`` points there meanwhile."""
+def small_world(
+    folder: Path, *, history: bool = True, changes: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[World]:
+    """A world in a folder of its own; ``INCUMBENT_HOME`` points there meanwhile.
+
+    ``changes`` are lines of the use-case file and what stands there instead, beside :data:`SMALLER`.
+    """
     text = builtin_usecases()["fraud"].read_text(encoding="utf-8")
-    for old, new in SMALLER.items():
+    for old, new in (SMALLER | dict(changes)).items():
         assert old in text, old
         text = text.replace(old, new)
     file = folder / "small.toml"

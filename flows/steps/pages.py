@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bentos.definitions import ColumnDefinition
 from bentos.usecase import UseCase
 from flows.errors import SnapshotError
+from flows.steps.served import sampled
 from flows.steps.snapshot import SnapshotStore
-from flows.steps.watching import DriftFinding, matured_rows, served
+from flows.steps.watching import DriftFinding, matured_rows
 from monitoring import driftpages as pages
 from monitoring.errors import ReportFailed
 
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
     from monitoring.store import Store
 
 REFERENCE_ROWS = 20_000
+UNLISTED = "(unlisted)"
+"""A level that the model does not know."""
 log = logging.getLogger("incumbent.flows")
 
 
@@ -34,34 +40,60 @@ def drift_page(
 ) -> Path | None:
     """Write the Evidently page of the newest window; none where it cannot be made, for it decides nothing.
 
-    A window with too few rows has a page without Evidently's part.
+    A window with too few rows has a page without Evidently's part, and so has one whose reference rows are gone.
     """
-    from monitoring.reports import write_drift_report
+    from monitoring.reports import MAX_ROWS, write_drift_report
 
     window = finding.latest.window
     if window is None:
         return None
     path = folder / "drift" / f"{finding.model.replace('/', '-')}-{finding.as_of:%Y%m%dT%H%M}.html"
+    levels = levels_of(model)
+    reference, note = _reference(snapshots, model)
+    current = sampled(store, usecase, model, window, MAX_ROWS if finding.latest.status == "ok" else 0)
     try:
-        reference = training_rows(snapshots, model)
-        current = served(store, usecase, model, window).features
-        if finding.latest.status != "ok":
-            current = current.head(0)
         info = write_drift_report(
             path,
-            reference,
-            current,
-            numerical=list(model.plan.names),
+            named_levels(reference, levels),
+            named_levels(current, levels),
+            numerical=[name for name in model.plan.names if name not in levels],
+            categorical=list(levels),
             report=finding.latest,
             alarm=finding.alarm,
             title=f"Drift of {finding.model} as of {finding.as_of:%Y-%m-%d %H:%M}",
-            sections=sections_of(finding, usecase),
+            sections=[*note, *sections_of(finding, usecase)],
             matured=matured_rows(store, usecase, finding.as_of),
+            policy=usecase.drift,
         )
-    except (ReportFailed, SnapshotError) as exc:
+    except ReportFailed as exc:
         log.warning("no drift page: %s", exc)
         return None
     return info.path
+
+
+def levels_of(model: ScoringModel) -> dict[str, tuple[str, ...]]:
+    """The features that are categories, with their levels in the order of their codes."""
+    declared = [d for d in model.plan.definitions if isinstance(d, ColumnDefinition) and d.type == "category"]
+    return {definition.name: definition.categories for definition in declared}
+
+
+def named_levels(features: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
+    """The same rows with the names of levels for their codes, so that nobody takes a code for a number."""
+    names = {
+        column: features[column].map(dict(enumerate((*known, UNLISTED)))).astype(object)
+        for column, known in levels.items()
+    }
+    return features.assign(**names)
+
+
+def _reference(snapshots: SnapshotStore, model: ScoringModel) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that the model was fitted on; none, and a part of the page that says so, where they are gone."""
+    try:
+        return training_rows(snapshots, model), []
+    except SnapshotError as exc:
+        log.warning("a drift page without Evidently's part: %s", exc)
+        note = f"Evidently has no part here, for the rows that the model was fitted on are gone: {exc}"
+        return pd.DataFrame(columns=list(model.plan.names), dtype="float32"), [f"<p>{escape(note)}.</p>"]
 
 
 def sections_of(finding: DriftFinding, usecase: UseCase) -> list[str]:

@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any, Final, Literal
 
 from bentos.errors import RegistryUnavailable, RoutingError
+from bentos.held import why_held_now
 from bentos.routing import EXTERNAL, RoutingPolicy
 from bentos.routing_desk import RoutingDesk
 from flows.steps.arms import ArmReport, report_of
@@ -216,6 +217,8 @@ def look(desk: RoutingDesk, now: datetime) -> Look:
     if state.share > 0 and (verdict == "waits" or not report.applied_everywhere):
         reasons = reasons_of(checks, "INSUFFICIENT") or list(report.problems) or ["not every replica applies it yet"]
         return Look("waits", state.share, tuple(reasons), tuple(checks), report)
+    if not last and (held := why_held_now(desk.store, desk.usecase, now)) is not None:
+        return Look("waits", state.share, (held,), tuple(checks), report)
     if last:
         return _end(desk, state, "finished", now, ["every step was taken and the guard held"], checks, report)
     return _step(desk, state, now, checks, report)

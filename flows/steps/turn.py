@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bentos.errors import RoutingError
+from bentos.held import why_held_now
 from bentos.routing import RoutingPolicy, parse_arms
 from bentos.routing_desk import RoutingDesk
 from flows.steps.arms import ArmReport, matured_by_arm, report_of
@@ -96,9 +97,12 @@ def take_turn(house: House, turn: Turn, at: datetime) -> Routing:
     elif turn.share is not None:
         if not 0.0 <= turn.share <= 100.0:
             raise RoutingError(f"a share is a percentage from 0 to 100, not {turn.share:g}")
+        if turn.share > 0.0:
+            _require_open(desk, at)
         desk.set_share(turn.share / 100, at=at, draft=desk.draft(entity=turn.entity, reason=turn.reason))
         done = f"the challenger answers {turn.share:g} % of the entities"
     elif turn.arms is not None:
+        _require_open(desk, at)
         desk.set_arms(parse_arms(turn.arms), at=at, draft=desk.draft(entity=turn.entity, reason=turn.reason))
         done = f"the arms are {turn.arms}"
     else:
@@ -106,6 +110,12 @@ def take_turn(house: House, turn: Turn, at: datetime) -> Routing:
     found = standing_of(house, at, seen, done)
     _alarm(desk, found, at)
     return found
+
+
+def _require_open(desk: RoutingDesk, at: datetime) -> None:
+    """Raise ``RoutingError`` while hours, weekday or a freeze hold what brings a challenger to clients."""
+    if (held := why_held_now(desk.store, desk.usecase, at)) is not None:
+        raise RoutingError(f"a challenger gets no traffic: {held}; `incumbent canary --off` always works")
 
 
 def _alarm(desk: RoutingDesk, found: Routing, at: datetime) -> None:
@@ -124,6 +134,8 @@ def _ramp(desk: RoutingDesk, turn: Turn, at: datetime) -> tuple[Look | None, str
     if turn.ramp is not None:
         steps, every = parse_steps(turn.ramp), parse_duration(turn.every)
         before = ramp_state(desk.history())
+        if before is None or before.ended:
+            _require_open(desk, at)
         state = start_ramp(desk, steps, every, turn.guard, turn.reason, at, entity=turn.entity)
         resumed = before is not None and before.plan.ramp == state.plan.ramp
         done = f"the ramp {'goes on' if resumed else 'begins'} at {state.share:.0%}"

@@ -12,38 +12,25 @@ import pandas as pd
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.usecase import UseCase
 from flows.steps.aftermath import Aftermath, look_back
-from flows.steps.attribution import ROWS, mean_contributions
+from flows.steps.attribution import mean_contributions
 from flows.steps.blocked import blocked_events
+from flows.steps.served import Looked, by_event, look_at
 from flows.steps.split import back
 from monitoring.calendar import TimeWindow
 from monitoring.cost import prices_of
 from monitoring.distances import ndcg
-from monitoring.drift import DriftAlarm, DriftReport, combine, compare_profile
+from monitoring.drift import DriftAlarm, DriftReport, combine
 from monitoring.fairness import FairnessReport, assess
 from monitoring.measured import to_plain
 from monitoring.performance import Performance, matured, measure
 from monitoring.quality import QualityReport, data_quality
 from monitoring.selective import label_weights, measure_weighted
 from monitoring.skew import SkewReport, feature_skew
+from monitoring.store.parts import newest_champion
 
 if TYPE_CHECKING:
     from bentos.model import ScoringModel
     from monitoring.store import Store
-
-
-@dataclass(frozen=True, eq=False)
-class Served:
-    """What was answered in one window: one row an event, in event-time order.
-
-    Attributes:
-        window: span of event time.
-        features: the model's own features as logged, float32, in plan order.
-        answers: event_id, event_time, score, threshold, decision and what else the log holds.
-    """
-
-    window: TimeWindow
-    features: pd.DataFrame
-    answers: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -132,22 +119,8 @@ def windows_before(usecase: UseCase, as_of: datetime) -> list[TimeWindow]:
 
 def answering(store: Store, usecase: UseCase, name: str, window: TimeWindow) -> ModelRef | None:
     """The version of a model that gave the newest answer as champion: who was in office, by the log itself."""
-    answers = store.log.answers(usecase.name, window)
-    # Under a canary the challenger answers too, and holds no office.
-    led = answers[answers["alias"] == "champion"]
-    ours = led[led["model"].str.rpartition("/")[0] == name] if len(led) else led
-    return None if ours.empty else ModelRef.parse(str(ours["model"].iloc[-1]))
-
-
-def served(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow) -> Served:
-    """Logged features and answers of a window, cut to the features of one model."""
-    names, features = store.log.features(usecase.name, window)
-    answers = store.log.answers(usecase.name, window)
-    wanted = list(model.plan.names)
-    missing = [name for name in wanted if name not in names]
-    both = answers[["event_id"]].merge(features.assign(**dict.fromkeys(missing)), on="event_id", how="inner")
-    kept = answers[answers["event_id"].isin(set(both["event_id"]))].reset_index(drop=True)
-    return Served(window, both[wanted].astype("float32"), kept)
+    label = newest_champion(store.database, usecase.name, window, name)
+    return None if label is None else ModelRef.parse(label)
 
 
 def in_office(store: Store, registry: ModelRegistry, model: str, usecase: UseCase, as_of: datetime) -> ModelRef:
@@ -175,15 +148,16 @@ def check_drift(
 
     Without ``aftermath`` no matured day is looked at one by one, nothing is estimated, and no detector runs.
     """
-    seen = [served(store, usecase, model, window) for window in windows_before(usecase, as_of)]
-    reports = tuple(_compare(usecase, model, one) for one in seen)
+    windows = windows_before(usecase, as_of)
+    seen = [look_at(store, usecase, model, window) for window in windows]
+    reports = tuple(one.report for one in seen)
     return DriftFinding(
         ref.label,
         as_of,
         reports,
         combine(reports, usecase.drift),
         matured_performance(store, usecase, as_of, model=ref.label),
-        skew_of(store, usecase, model, seen[-1]) if skew else None,
+        skew_of(store, usecase, model, windows[-1]) if skew else None,
         matured_fairness(store, usecase, as_of),
         look_back(store, usecase, ref, model, as_of) if aftermath else None,
         attribution_drift(model, seen[-1], usecase.drift.min_rows),
@@ -191,29 +165,21 @@ def check_drift(
     )
 
 
-def attribution_drift(model: ScoringModel, seen: Served, min_rows: int) -> Attribution | None:
+def attribution_drift(model: ScoringModel, seen: Looked, min_rows: int) -> Attribution | None:
     """The ranking of what the model leans on in a window, against the one frozen with its reference."""
     then = model.profile.importance
-    if not then or len(seen.features) < min_rows:
+    if not then or seen.report.rows < min_rows:
         return None
-    rows = seen.features.to_numpy()
-    now = mean_contributions(model.booster, rows)
+    now = mean_contributions(model.booster, seen.sample)
     names = model.profile.names
     moved = sorted(zip(names, then, now, strict=True), key=lambda row: -abs(row[2] - row[1]))
-    return Attribution(ndcg(then, now), min(len(rows), ROWS), tuple(moved[:5]))
+    return Attribution(ndcg(then, now), len(seen.sample), tuple(moved[:5]))
 
 
 def _quality(store: Store, usecase: UseCase, as_of: datetime) -> QualityReport:
     before = store.reports.latest(usecase.name, "drift", as_of=as_of)
     known = None if before is None else before.payload.get("quality")
     return data_quality(store, usecase.name, usecase.calendar, as_of, usecase.drift.stale_after, known)
-
-
-def _compare(usecase: UseCase, model: ScoringModel, seen: Served) -> DriftReport:
-    days = usecase.calendar.days_of(seen.answers["event_time"])
-    # Another version may have answered some of these events: its scores have another distribution.
-    scores = model.score(seen.features.to_numpy()).calibrated
-    return compare_profile(model.profile, seen.features, usecase.drift, scores, days=days, window=seen.window)
 
 
 def matured_performance(
@@ -304,14 +270,14 @@ def with_cost_column_of(store: Store, usecase: UseCase, rows: pd.DataFrame) -> p
     return with_cost_column(store, usecase, TimeWindow(first, last + timedelta(microseconds=1)), rows)
 
 
-def skew_of(store: Store, usecase: UseCase, model: ScoringModel, seen: Served) -> SkewReport:
+def skew_of(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow) -> SkewReport:
     """Build the window's features again from the logged raw events and compare them bit by bit."""
-    context = TimeWindow(seen.window.start - usecase.longest_window, seen.window.end)
+    logged = by_event(store, usecase, model, window)
+    context = TimeWindow(window.start - usecase.longest_window, window.end)
     events = store.log.events(usecase.name, context, {c.name: c.type for c in usecase.columns})
-    statements = store.labels.history(usecase.name, as_of=seen.window.end)
-    built = model.plan.build(events, statements, seen.window.end).set_index(events[usecase.event_id])
-    scored = seen.answers["event_id"]
-    return feature_skew(seen.features.set_index(scored), built[built.index.isin(set(scored))])
+    statements = store.labels.history(usecase.name, as_of=window.end)
+    built = model.plan.build(events, statements, window.end).set_index(events[usecase.event_id])
+    return feature_skew(logged, built[built.index.isin(logged.index)])
 
 
 def drifted_features(finding: DriftFinding) -> Mapping[str, float | None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from monitoring.dashboards import FOLDER, dashboards, render, write
 from tests.observed import Observed, get, observed, path_of_programs
@@ -19,6 +20,8 @@ from tests.system import system_program
 pytestmark = pytest.mark.needs_prometheus
 RUNBOOK = (PROJECT / "docs" / "runbook.md").read_text()
 COMMANDS = re.findall(r"^```sh\n(.*?)^```$", RUNBOOK, flags=re.MULTILINE | re.DOTALL)
+QUICK = ("curl", "promtool", "df", "ls")
+"""What asks a running part and starts no command of the product; those are checked by the longer suite."""
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +109,36 @@ def test_panels_do_not_lie_on_each_other() -> None:
         assert len(set(fields)) == len(fields)
 
 
+def panel_of(uid: str, title: str) -> dict[str, Any]:
+    return next(panel for panel in panels(BOARDS[uid]) if panel["title"] == title)
+
+
+def test_drift_is_a_heat_map_with_a_row_for_each_feature_and_a_column_for_each_day(house: Observed) -> None:
+    panel = panel_of("incumbent-data", "Drift by feature and day")
+    (target,) = panel["targets"]
+    assert (panel["type"], panel["interval"], target["format"]) == ("heatmap", "1d", "time_series")
+    assert panel["timeFrom"] == "30d", "a dashboard of one day would show one column"
+    assert panel["options"]["calculate"] is False, "each series is a row, none is counted into buckets"
+    assert panel["options"]["color"]["max"] == panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
+    rows = [cell["metric"] for cell in house.query(target["expr"].replace("$usecase", ".*"))]
+    features = {one["metric"]["feature"] for one in house.query("incumbent_drift_excess_psi")}
+    assert {row["feature"] for row in rows} == features
+    assert len(rows) == len(features) > 3
+
+
+def test_the_forecast_is_shown_against_the_capacity(house: Observed) -> None:
+    lines = {target["legendFormat"].split()[0] for target in panel_of("incumbent-money", "Alerts a day")["targets"]}
+    assert lines == {"alerts", "forecast", "capacity"}
+    panel = panel_of("incumbent-money", "Forecast against capacity")
+    (share,) = house.query(panel["targets"][0]["expr"].replace("$usecase", ".*"))
+    (forecast,), (capacity,) = (house.query(f"incumbent_{name}_alerts") for name in ("forecast", "capacity"))
+    assert float(share["value"][1]) == pytest.approx(float(forecast["value"][1]) / float(capacity["value"][1]))
+    assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1] == {"color": "red", "value": 1.0}
+
+
 @pytest.mark.parametrize(("uid", "title"), PANELS)
 def test_every_query_of_a_panel_returns_data(house: Observed, uid: str, title: str) -> None:
-    panel = next(panel for panel in panels(BOARDS[uid]) if panel["title"] == title)
+    panel = panel_of(uid, title)
     for target in panel["targets"]:
         expression = target["expr"].replace("$usecase", ".*")
         found = house.query(expression)
@@ -123,13 +153,27 @@ def test_the_list_of_use_cases_is_known(house: Observed) -> None:
     assert {sample["metric"]["usecase"] for sample in house.query(metric[1])} == {"fraud"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("block", sorted(set(COMMANDS)))
-def test_every_command_of_the_runbook_works(house: Observed, block: str) -> None:
+def sections() -> dict[str, list[str]]:
+    """The commands of each section of the runbook, line by line."""
+    parts = re.split(r"^## (\w+)$", RUNBOOK, flags=re.MULTILINE)[1:]
+    blocks = {name: re.findall(r"^```sh\n(.*?)^```$", text, flags=re.M | re.S) for name, text in _pairs(parts)}
+    return {name: "".join(found).strip().splitlines() for name, found in blocks.items()}
+
+
+def _pairs(parts: list[str]) -> list[tuple[str, str]]:
+    return list(zip(parts[::2], parts[1::2], strict=True))
+
+
+def quick() -> dict[str, list[str]]:
+    found = {name: [line for line in lines if line.startswith(QUICK)] for name, lines in sections().items()}
+    return {name: lines for name, lines in found.items() if lines}
+
+
+def run_lines(house: Observed, lines: list[str]) -> None:
     system_program("promtool", "prometheus")
     addresses = {"SERVICE": house.service, "EXPORTER": house.exporter, "PROMETHEUS": house.prometheus}
     environment = house.environment | addresses | {"PATH": path_of_programs()}
-    for line in block.strip().splitlines():
+    for line in lines:
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", line],
             env=environment,
@@ -139,3 +183,22 @@ def test_every_command_of_the_runbook_works(house: Observed, block: str) -> None
             timeout=120,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_the_section_of_every_alert_says_what_to_run() -> None:
+    rules = yaml.safe_load((PROJECT / "monitoring" / "prometheus" / "rules.yml").read_text())["groups"]
+    alerts = {rule["alert"] for group in rules for rule in group["rules"]}
+    assert set(sections()) == alerts
+    assert [name for name, lines in sections().items() if not lines] == []
+    assert len(quick()) > len(alerts) / 2
+
+
+@pytest.mark.parametrize("alert", sorted(quick()))
+def test_what_a_section_of_the_runbook_asks_the_running_parts_is_answered(house: Observed, alert: str) -> None:
+    run_lines(house, quick()[alert])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", sorted(set(COMMANDS)))
+def test_every_command_of_the_runbook_works(house: Observed, block: str) -> None:
+    run_lines(house, block.strip().splitlines())

@@ -156,6 +156,11 @@ def test_an_approval_waits_without_a_worker_survives_a_restart_and_promotes(offi
     refused = office.post(f"/flow_runs/{run}/resume", {"run_input": {"answer": "perhaps", "name": "ann"}})
     assert refused.json()["status"] == "REJECT"
     form = {"answer": "approve", "name": "ann", "note": "seen", "code": code}
+    slip = form | {"code": code[:-1]}
+    assert office.post(f"/flow_runs/{run}/resume", {"run_input": slip}).json()["status"] == "ACCEPT"
+    waiting = _asked_again(office, run, waiting)
+    description, _ = _form(office, run, waiting)
+    assert "The last answer was not taken: the approval code is unknown" in description
     assert office.post(f"/flow_runs/{run}/resume", {"run_input": form}).json()["status"] == "ACCEPT"
     office.reach(run, "COMPLETED")
     assert office.champion() == "3"
@@ -166,6 +171,17 @@ def test_an_approval_waits_without_a_worker_survives_a_restart_and_promotes(offi
     for file in (office.stack.home.root).rglob("*"):
         if file.is_file() and file.name not in ("ann.key",):
             assert token.encode() not in file.read_bytes(), file
+
+
+def _asked_again(office: Office, run: str, before: dict[str, Any]) -> dict[str, Any]:
+    """The state of the next form, once it is there."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        state = office.reach(run, "PAUSED")
+        if state["state_details"]["run_input_keyset"] != before["state_details"]["run_input_keyset"]:
+            return state
+        time.sleep(0.25)
+    raise AssertionError("no second form")
 
 
 def _restart_server(office: Office) -> None:

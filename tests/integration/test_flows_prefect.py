@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,10 +18,8 @@ from flows.errors import PortTaken
 from flows.home import open_home
 from flows.stack import Ports, Stack, running, start_all
 from tests.builders import tiny_model
-from tests.prefect_api import prefect_api
+from tests.prefect_api import Desk, prefect_api
 from tests.servers import House
-
-WORKER_PATIENCE = 180.0
 
 
 @dataclass
@@ -30,25 +28,8 @@ class Office:
 
     house: House
     stack: Stack
-    api: httpx.Client
+    desk: Desk
     folder: Path
-
-    def deployment(self, flow: str) -> dict[str, Any]:
-        answer = self.api.get(f"/deployments/name/{flow}/staging-fraud-{flow}")
-        return dict(answer.raise_for_status().json())
-
-    def start(self, flow: str, **parameters: object) -> str:
-        url = f"/deployments/{self.deployment(flow)['id']}/create_flow_run"
-        return str(self.api.post(url, json={"parameters": parameters}).raise_for_status().json()["id"])
-
-    def end_of(self, run_id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + WORKER_PATIENCE
-        while time.monotonic() < deadline:
-            run = self.api.get(f"/flow_runs/{run_id}").raise_for_status().json()
-            if run["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-                return dict(run["state"])
-            time.sleep(0.25)
-        raise AssertionError(f"run {run_id} did not end: {(self.stack.home.logs / 'prefect-worker.log').read_text()}")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +49,8 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
             start_all(stack, started.append)
             assert set(started) == {"Prefect server", "reports", "scribe", "service", "exporter", "prefect-worker"}
             with prefect_api(stack.urls["prefect"]) as api:
-                yield Office(house, stack, api, folder)
+                log = home.logs / "prefect-worker.log"
+                yield Office(house, stack, Desk(api, "staging-fraud-{}", log), folder)
     finally:
         os.chdir(before)
 
@@ -85,7 +67,7 @@ def test_deployments_carry_environment_limits_help_and_sleeping_schedules(office
         "labels",
         "retraining",
     ):
-        found = office.deployment(flow)
+        found = office.desk.deployment(flow)
         assert found["tags"][:2] == ["staging", "fraud"]
         assert found["parameters"]["usecase"] == "fraud"
         assert found["global_concurrency_limit"]["limit"] == 1
@@ -95,33 +77,36 @@ def test_deployments_carry_environment_limits_help_and_sleeping_schedules(office
 
 
 def test_forms_offer_choices_and_safe_defaults(office: Office) -> None:
-    promotion = office.deployment("promotion")["parameter_openapi_schema"]["properties"]
+    promotion = office.desk.deployment("promotion")["parameter_openapi_schema"]["properties"]
     assert promotion["preview"]["default"] is True
     assert "Switch off to promote" in promotion["preview"]["description"]
-    html = office.deployment("drift")["parameter_openapi_schema"]["properties"]["html"]
+    html = office.desk.deployment("drift")["parameter_openapi_schema"]["properties"]["html"]
     assert html["enum"] == ["on_change", "always", "never"]
-    training = office.deployment("training")["parameter_openapi_schema"]
+    training = office.desk.deployment("training")["parameter_openapi_schema"]
     kinds = training["definitions"]["SourceChoice"]["properties"]["kind"]["anyOf"][0]["enum"]
     assert "parquet" in kinds
 
 
 def test_a_parameter_of_the_wrong_type_is_refused_by_the_server(office: Office) -> None:
-    url = f"/deployments/{office.deployment('promotion')['id']}/create_flow_run"
-    answer = office.api.post(url, json={"parameters": {"preview": "perhaps"}})
+    url = f"/deployments/{office.desk.deployment('promotion')['id']}/create_flow_run"
+    answer = office.desk.api.post(url, json={"parameters": {"preview": "perhaps"}})
     assert answer.status_code == 409
 
 
-def test_runs_of_the_worker_end_in_states_that_say_why(office: Office) -> None:
-    calm = office.start("drift", as_of="2026-03-01T00:00:00+00:00")
-    failed = office.start("labels", path=str(office.stack.home.root / "absent.csv"))
-    state = office.end_of(calm)
+def test_runs_of_the_worker_end_in_states_that_say_why_and_link_their_page(office: Office) -> None:
+    calm = office.desk.start("drift", as_of="2026-03-01T00:00:00+00:00")
+    failed = office.desk.start("labels", path=str(office.stack.home.root / "absent.csv"))
+    state = office.desk.end_of(calm)
     assert state["type"] == "COMPLETED", state["message"]
     assert state["message"].startswith("insufficient_data")
-    state = office.end_of(failed)
+    state = office.desk.end_of(failed)
     assert state["type"] == "FAILED"
     assert "no such file or folder" in state["message"]
-    artifacts = office.api.post("/artifacts/filter", json={}).raise_for_status().json()
-    assert "staging-fraud-drift-summary" in {artifact["key"] for artifact in artifacts}
+    artifacts = office.desk.artifacts()
+    assert "staging-fraud-drift-summary" in artifacts
+    (link,) = re.findall(r"\((http[^)]+)\)", artifacts["staging-fraud-drift-report"]["data"])
+    assert link.startswith(office.stack.urls["reports"])
+    assert "Insufficient data: 0 rows" in httpx.get(link, trust_env=False).raise_for_status().text
 
 
 def drift_event(as_of: str) -> dict[str, Any]:
@@ -138,17 +123,11 @@ def drift_event(as_of: str) -> dict[str, Any]:
 
 def test_ten_alarms_ask_the_retraining_policy_once_with_their_evidence(office: Office) -> None:
     as_of = "2026-01-05T00:00:00+00:00"
-    deployment = office.deployment("retraining")["id"]
     for _ in range(10):
-        office.api.post("/events", json=[drift_event(as_of)]).raise_for_status()
-    asked = {"deployments": {"id": {"any_": [deployment]}}}
-    deadline = time.monotonic() + WORKER_PATIENCE
-    while not (runs := office.api.post("/flow_runs/filter", json=asked).raise_for_status().json()):
-        assert time.monotonic() < deadline, "no run was made"
-        time.sleep(0.25)
-    state = office.end_of(runs[0]["id"])
+        office.desk.api.post("/events", json=[drift_event(as_of)]).raise_for_status()
+    state = office.desk.end_of(office.desk.first_run("retraining")["id"])
     assert state["type"] == "COMPLETED", state["message"]
-    (run,) = office.api.post("/flow_runs/filter", json=asked).raise_for_status().json()
+    (run,) = office.desk.runs("retraining")
     assert run["parameters"]["as_of"] == as_of
     assert run["parameters"]["evidence"]["features"] == {"amount": 0.6}
     with office.house.store() as store:

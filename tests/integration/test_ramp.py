@@ -335,3 +335,27 @@ def test_more_than_one_wish_at_a_time_is_refused(place: Place) -> None:
         take_turn(house, Turn(share=5.0, off=True), NOW)
     with pytest.raises(RoutingError, match="from 0 to 100"):
         take_turn(house, Turn(share=105.0), NOW)
+
+
+def test_while_promotions_are_held_nobody_gets_more_traffic_and_less_always_works(place: Place) -> None:
+    later = datetime.now(UTC) + 2 * HALF_HOUR
+    frozen = fraud().promotion.model_copy(update={"freeze": ((NOW.date(), (later + timedelta(days=1)).date()),)})
+    held = fraud().model_copy(update={"promotion": frozen})
+    place.start()
+    place.serve()
+    place.acknowledge()
+    place.desk = replace(place.desk, usecase=held)
+    found = look(place.desk, later)
+    assert (found.event, found.share) == ("waits", 0.01)
+    assert "frozen" in found.reasons[0]
+    house: Any = SimpleNamespace(
+        registry=place.registry, store=place.store, usecase=held, model=MODEL, actor="me", settings=None
+    )
+    for asked in (Turn(share=5.0), Turn(arms="A=champion:50,B=challenger:50")):
+        with pytest.raises(RoutingError, match="gets no traffic"):
+            take_turn(house, asked, NOW)
+    assert place.policy().share == 0.01
+    take_turn(house, Turn(off=True, reason="enough"), NOW)
+    assert place.policy().share == 0.0
+    with pytest.raises(RoutingError, match="gets no traffic"):
+        take_turn(house, Turn(ramp="1,5", guard=DEFAULT_GUARD), NOW)

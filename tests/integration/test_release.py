@@ -3,13 +3,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bentos.errors import ModelCorrupt, NothingToRollBack, PromotionHeld, ReleaseError, StaleDecision
+from bentos.held import why_held_now
 from bentos.release import (
     Outcome,
     appoint,
@@ -22,11 +23,13 @@ from bentos.release import (
     rollback,
     take_turn,
 )
-from bentos.usecase import UseCase
+from bentos.usecase import ExternalIncumbent, UseCase
 from monitoring.gates import Verdict
 from monitoring.store import Store, memory_store
+from monitoring.store.frames import to_us
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
+from tests.logged import scored
 from tests.releases import MODEL, NOW, compared, harmless, passed, ref, registry_of, version_files
 
 LATER = NOW + timedelta(days=1)
@@ -177,6 +180,53 @@ def test_an_external_incumbent_is_replaced_like_any_other(town: Town) -> None:
     town.appoint("1")
     done = town.promote(replace(compared(None, "1"), champion="vendor_score/0"))
     assert (done.from_version, town.roles()) == (None, {"champion": "1"})
+
+
+def beside_vendor(town: Town) -> Town:
+    """Version 1 has replaced the external score of the use case."""
+    incumbent = ExternalIncumbent(column="amount", threshold=0.4)
+    town.usecase = town.usecase.model_copy(update={"incumbent": incumbent})
+    town.appoint("1")
+    town.promote(replace(compared(None, "1"), champion="amount/0"))
+    return town
+
+
+@pytest.mark.parametrize("finish", ["recover", "reconcile"])
+@pytest.mark.parametrize("writes", range(6))
+def test_a_return_to_the_external_score_that_died_is_ended_by_whoever_comes_next(
+    town: Town, writes: int, finish: str
+) -> None:
+    from tests.releases import Killed, Process, dies_after, time_passes
+
+    beside_vendor(town)
+    process = Process(town.registry, town.store, dies_after(writes))
+    with suppress(Killed):
+        rollback(
+            process.registry, process.store, MODEL, town.usecase, "ann", "the model harms", NOW,
+            patience=0.0, check=harmless,
+        )  # fmt: skip
+    time_passes(town.store)
+    named: Any = {"usecase": town.usecase, "actor": "bob", "now": NOW}
+    if finish == "recover":
+        recover(town.registry, town.store, MODEL, check=harmless, **named)
+    else:
+        reconcile(town.registry, town.store, MODEL, **named)
+    decided = town.store.decisions.last("fraud", ("rollback.external",)) is not None
+    assert town.roles() == ({} if decided else {"champion": "1"})
+    assert {role: version for role, version in town.journalled().items() if version} == town.roles()
+    if decided:
+        policy = town.registry.routing(MODEL)
+        assert policy is not None
+        assert (policy.mode, policy.actor, policy.reason) == ("external", "ann", "the model harms")
+    assert town.store.decisions.verify() == []
+
+
+def test_an_alias_set_by_hand_after_a_return_is_not_cleared(town: Town) -> None:
+    beside_vendor(town)
+    town.rollback("the model harms")
+    town.registry.point(MODEL, "champion", "2")
+    recover(town.registry, town.store, MODEL, usecase=town.usecase, actor="bob", now=NOW, check=harmless)
+    assert town.roles() == {"champion": "2"}
 
 
 @pytest.mark.parametrize("act", ["promote", "rollback"])
@@ -378,6 +428,20 @@ def test_closed_hours_hold_a_promotion_and_never_a_rollback(ready: Town) -> None
     assert ready.rollback().to_version == "1"
 
 
+def test_a_time_that_the_caller_names_opens_nothing_while_events_are_live(ready: Town) -> None:
+    today = datetime.now(UTC)
+    frozen = {"freeze": (((today - timedelta(days=1)).date(), (today + timedelta(days=1)).date()),)}
+    ready.usecase = ready.usecase.model_copy(update={"promotion": ready.usecase.promotion.model_copy(update=frozen)})
+    ready.store.log.append([scored(1, event_time=to_us(today))])
+    with pytest.raises(PromotionHeld, match="frozen"):
+        ready.promote(compared("1", "2"))
+    # Events of another time are a replay: there the named time is all there is.
+    replayed = Town(ready.registry, memory_store(), ready.usecase)
+    replayed.store.log.append([scored(1)])
+    assert why_held_now(replayed.store, ready.usecase, NOW) is None
+    replayed.store.close()
+
+
 def test_a_bar_ends_with_a_comparison_that_is_opened_afterwards(ready: Town) -> None:
     def opened(version: str) -> None:
         payload = {"model": MODEL, "champion": f"{MODEL}/1", "challenger": f"{MODEL}/{version}"}
@@ -456,6 +520,8 @@ def test_a_rollback_takes_a_dead_promotion_back_and_returns_whoever_was_before(r
     promotion_dies(ready, writes)
     here = ready.roles()["champion"]
     back = {"2": "1", "3": "2"}[here]
+    seen = ready.rollback("it flags everybody", preview=True)
+    assert (seen.from_version, seen.to_version, seen.preview) == (here, back, True)
     # Minutes later: the promotion is still fresh enough to be resumed by anybody else.
     done = rollback(
         ready.registry, ready.store, MODEL, fraud(), "bob", "it flags everybody", NOW + timedelta(minutes=5),

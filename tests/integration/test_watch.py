@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from bentos.errors import NothingToRollBack
 from bentos.release import install_first, promote, rollback
-from bentos.usecase import InterventionPolicy, UseCase
+from bentos.usecase import ExternalIncumbent, InterventionPolicy, UseCase
 from bentos.watch import KIND, Watch, watched
 from monitoring.gates import Check
 from monitoring.store import LabelRecord, ScoreRecord, ShadowRecord, Store, memory_store
@@ -52,6 +53,7 @@ def serve(
     prefix: str = "e",
     scores: Sequence[float] = (0.5,),
     blocked: bool = False,
+    vendor: bool = False,
 ) -> None:
     """One version answers, the other scores the same events; the first ones are flagged."""
     at = to_us(received or datetime.now(UTC) + SOON)
@@ -67,7 +69,8 @@ def serve(
         ]
     )  # fmt: skip
     store.shadow.append(
-        [ShadowRecord("fraud", f"{prefix}{n}", MODEL, other, role, 0.5, 0.5, 0.5, n < theirs, None, at)
+        [ShadowRecord("fraud", f"{prefix}{n}", "vendor_score" if vendor else MODEL, "0" if vendor else other,
+                      "external" if vendor else role, 0.5, 0.5, 0.5, n < theirs, None, at)
          for n in range(events)]
     )  # fmt: skip
 
@@ -236,3 +239,23 @@ def test_a_watch_that_died_between_evidence_and_rollback_is_finished_by_the_next
     registry.point(MODEL, "previous", "1")
     assert look(registry, store) == "1"
     assert len(store.decisions.list("fraud", (KIND,))) == 1
+
+
+def test_a_model_that_replaced_an_external_score_is_watched_against_it(tmp_path: Path, store: Store) -> None:
+    vendor = fraud().model_copy(update={"incumbent": ExternalIncumbent(column="vendor_score", threshold=0.5)})
+    registry = registry_of(tmp_path)
+    registry.point(MODEL, "challenger", "2")
+    verdict = replace(compared(None, "2"), champion="vendor_score/0")
+    promote(registry, store, verdict, usecase=vendor, actor="me", now=NOW, check=harmless)
+    term = watched(store, vendor, MODEL, datetime.now(UTC))
+    assert term is not None
+    assert term.old is None
+    serve(store, 10, 10, vendor=True)
+    assert look(registry, store, vendor) is None
+    serve(store, 1000, 10, vendor=True, prefix="f")
+    assert look(registry, store, vendor) == "external"
+    assert "champion" not in registry.roles(MODEL)
+    noted = store.decisions.last("fraud", (KIND,))
+    assert noted is not None
+    assert noted.payload["restored"] == "external"
+    assert set(store.decisions.barred(MODEL)) == {"2"}

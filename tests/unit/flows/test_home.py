@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bentos.usecase import builtin_usecases
+from flows.errors import FlowRefused
 from flows.home import Home, deployment_values, open_home, usecase_reference
 from flows.processes import born
 from flows.stack import Ports
@@ -117,3 +119,24 @@ def test_links_name_a_host_that_others_can_reach(monkeypatch: pytest.MonkeyPatch
     assert everywhere.link_base == f"http://{socket.gethostname()}:3"
     monkeypatch.setenv("INCUMBENT_REPORTS_URL", "https://reports.example")
     assert everywhere.link_base == "https://reports.example"
+
+
+def test_no_deployment_that_asks_for_approval_is_made_for_an_open_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = builtin_usecases()["fraud"].read_text(encoding="utf-8")
+    assert "[promotion]" in text
+    file = tmp_path / "approved.toml"
+    file.write_text(text.replace("[promotion]", '[promotion]\napproval = "required"'), encoding="utf-8")
+    monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("INCUMBENT_USECASE", str(file))
+    for name in ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect.example:4200/api")
+    with pytest.raises(FlowRefused, match="asks nobody who they are"):
+        deployment_values()
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "admin:secret")
+    assert deployment_values()["name"] == "fraud"
+    monkeypatch.delenv("PREFECT_API_AUTH_STRING")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    assert deployment_values()["name"] == "fraud"

@@ -99,6 +99,23 @@ def test_a_short_window_is_compared_with_the_same_weekdays() -> None:
     assert compare_profile(profile, window, POLICY, days=its_days).band == "none"
 
 
+def test_a_weekend_flag_alarms_every_day_under_the_bare_rule_and_never_beside_the_same_weekdays() -> None:
+    days = pd.Series(pd.date_range("2026-01-05", periods=140).repeat(300))
+    reference = pd.DataFrame({"weekend": (days.dt.dayofweek >= 5).astype(np.float32)})
+    # Not declared a calendar feature, so that the same weekdays alone keep it calm.
+    profile = ReferenceProfile.fit(reference.head(84 * 300), None, POLICY, days=days.head(84 * 300))
+    bare, ours, reports = 0, 0, []
+    for n in range(84, 140):
+        rows = slice(n * 300, (n + 1) * 300)
+        current = reference.iloc[rows].reset_index(drop=True)
+        bare += (compare_profile(profile, current, POLICY).features[0].psi or 0.0) > 0.1
+        reports.append(compare_profile(profile, current, POLICY, days=days.iloc[rows], window=day(n)))
+        ours += combine(reports, POLICY).band not in (None, "none")
+    assert (bare, ours) == (56, 0)
+    assert [r.features[0].raises for r in reports] == [True] * 56
+    assert {r.band for r in reports} == {"none"}
+
+
 def test_a_constant_column_is_marked() -> None:
     report = compare_profile(fitted(), frame(1000, 9), POLICY)
     assert [f.name for f in report.features if f.status == "constant"] == ["constant"]

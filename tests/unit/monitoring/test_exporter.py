@@ -158,6 +158,14 @@ def test_labels_tell_their_delay_and_how_far_they_reach(store: Store) -> None:
     assert told(store, "label_lag_seconds")[()] == pytest.approx(9 * 86_400, rel=0.1)
 
 
+def test_how_long_the_log_is_can_be_seen_while_no_label_has_come(store: Store) -> None:
+    store.runs.put(Run("a", "fraud", "labels", "completed", NOW, NOW))
+    assert told(store, "log_oldest_event_timestamp_seconds") == {}
+    store.log.append([scored(1, 0), scored(2, 9)])
+    assert told(store, "log_oldest_event_timestamp_seconds") == {(): at(0).timestamp()}
+    assert told(store, "log_newest_event_timestamp_seconds") == {(): at(9).timestamp()}
+
+
 def test_the_ledger_is_told_by_what_became_of_the_records(store: Store) -> None:
     step = Shipment("fraud", WriterState("w"), 1, 100, 3, dropped=1, gaps=1)
     store.ledger.ship(step, Cargo([scored(1, 0)], [label(1, 1, 7)]), labels_policy())

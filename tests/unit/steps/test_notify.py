@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
-from typing import Any
 
 import pytest
 
 from flows.steps.notify import Notice, notify
+from tests.hooks import Hook, webhook
 
 NOTICE = Notice("retraining", "dev", "fraud", "dev-fraud", "retrain", "severe drift (amount)", "2026-05-01T00:00:00Z")
 
 
-class Hook(HTTPServer):
-    """A webhook that gives scripted answers, then 204."""
-
-    def __init__(self, answers: list[int]) -> None:
-        super().__init__(("127.0.0.1", 0), Receiver)
-        self.answers, self.bodies = answers, list[Any]()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/token-4711"
-
-
-class Receiver(BaseHTTPRequestHandler):
-    server: Hook
-
-    def do_POST(self) -> None:
-        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(self.server.answers.pop(0) if self.server.answers else 204)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet."""
-
-
 @pytest.fixture
 def hook(request: pytest.FixtureRequest) -> Iterator[Hook]:
-    with Hook(list(request.param)) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with webhook(request.param) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("hook", [()], indirect=True)
