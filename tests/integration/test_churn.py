@@ -16,7 +16,7 @@ from bentos.usecase import load_usecase
 from flows.cli import main
 from flows.errors import SchemaProblem
 from flows.sources import open_source
-from flows.steps.crossfit import _places
+from flows.steps.crossfit import places
 
 USECASE = load_usecase("churn")
 CUSTOMER: dict[str, Any] = {
@@ -75,7 +75,7 @@ def test_a_target_of_three_values_is_refused_with_the_reason(tmp_path: Path) -> 
 
 def test_every_fold_has_its_share_of_positives() -> None:
     y = np.array([1] * 23 + [0] * 77, dtype=np.int8)
-    place = _places(y, 5, 7)
+    place = places(y, 5, 7)
     assert sorted(np.bincount(place)) == [20, 20, 20, 20, 20]
     assert sorted(np.bincount(place[y == 1])) == [4, 4, 5, 5, 5]
 
