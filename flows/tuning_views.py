@@ -44,4 +44,8 @@ def tuning_report(tuned: Tuned, trained: TrainingOutcome, seated: Seat, reason: 
 
 
 def _change(own: object, found: object) -> str:
-    return str(found) if own == found else f"{own} -> {found}"
+    return _short(found) if own == found else f"{_short(own)} -> {_short(found)}"
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

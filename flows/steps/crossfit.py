@@ -92,7 +92,7 @@ def crossed_evidence(usecase: UseCase, model: ScoringModel, label: str, rows: Fo
 
 def _own_settings(usecase: UseCase, model: ScoringModel) -> UseCase:
     """The settings that the model was fitted with: a search may have found others than the file's."""
-    own = model.metadata.parameters
+    own = {k: v for k, v in model.metadata.parameters.items() if k in TrainingPolicy.model_fields}
     return usecase.model_copy(update={"training": TrainingPolicy(**own)}) if own else usecase
 
 
