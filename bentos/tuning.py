@@ -6,6 +6,7 @@ what serves a model never needs its library.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
@@ -133,7 +134,9 @@ class TuningPolicy(Policy):
     """What is tried."""
 
     @model_validator(mode="after")
-    def _a_budget(self) -> Self:
+    def _budget_and_fold(self) -> Self:
         if self.trials is None and self.minutes is None:
             raise ValueError("a budget: trials, minutes, or both")
+        if self.fold < timedelta(days=1):
+            raise ValueError("a fold of a day or more")
         return self

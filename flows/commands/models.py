@@ -58,7 +58,7 @@ def _tune(args: argparse.Namespace) -> Reply:
         args, "tuning", "tuning", until=until, reason=args.reason, source=_source(args, args.source), **budget
     )
     search = found.data["tuning"]
-    if search["winner"] == 0:
+    if found.code or search["winner"] == 0:
         return found
     keep = f"to keep these settings for later trainings, put them into the file:\n\n{search['training_lines']}"
     return replace(found, text=f"{found.text}\n\n{keep}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ SMALL = {
     "folds = 4": "folds = 2",
     'fold = "7d"': 'fold = "4d"',
     "trees = {low = 50, high = 400": "trees = {low = 5, high = 30",
-    "trees = 100": "trees = 10",
+    "trees = 100": "trees = 5",
+    "max_depth = 3": "max_depth = 2",
+    "max_calibration_error = 0.05": "max_calibration_error = 0.3\nmin_baseline_gain = -0.5",
 }
 
 
@@ -72,35 +75,54 @@ def below(world: World, parent: str) -> list[Any]:
 
 @dataclass(frozen=True)
 class Searched:
+    """A world in which one search ran, what the command printed, and the report that was kept."""
+
     world: World
-    outcome: Outcome
+    text: str
+    report: dict[str, Any]
 
     @property
     def search(self) -> dict[str, Any]:
-        return dict(self.outcome.data["tuning"])
+        return dict(self.report["tuning"])
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
-    """One search and the training after it that many tests look at."""
-    with tunable(tmp_path_factory.mktemp("tuning")) as world:
-        yield Searched(world, tune(world, reason="a test"))
+    """One search and the training after it, by the command line, that many tests look at."""
+    before = dict(os.environ)
+    try:
+        with tunable(tmp_path_factory.mktemp("tuning")) as world, redirect_stdout(io.StringIO()) as out:
+            words = ["tune", "--usecase", world.reference, "--until", until(world), "--reason", "a test"]
+            assert main(words) == 0
+            report = world.house.store.reports.latest("fraud", "training")
+            assert report is not None
+            yield Searched(world, out.getvalue(), dict(report.payload))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def test_the_winner_is_trained_passes_the_same_gates_and_gets_a_seat(searched: Searched) -> None:
-    outcome, search = searched.outcome, searched.search
-    assert outcome.status == "done", outcome.summary
+    search = searched.search
+    assert searched.report["verdict"]["outcome"] == "pass"
     assert (search["trials"], len(search["folds"])) == (5, 2)
     assert search["value"] >= search["own_value"]
     model = searched.world.house.load(searched.world.house.champion())
     assert {name: model.metadata.parameters[name] for name in search["parameters"]} == search["parameters"]
-    assert outcome.data["role"] == "champion"
-    assert any(check.name == "average_precision" for check in outcome.checks)
-    assert all(f"{name} = " in search["training_lines"] for name in search["parameters"])
+    assert (searched.report["role"], searched.report["reason"]) == ("champion", "a test")
+
+
+def test_the_command_prints_what_was_found_and_the_lines_that_keep_it(searched: Searched) -> None:
+    lines = searched.search["training_lines"]
+    assert "5 trials on 2 folds: trial " in searched.text
+    assert "matured_rows" in searched.text
+    assert searched.text.endswith(f"put them into the file:\n\n{lines}\n")
+    assert lines.startswith("[training]\ntrees = ")
+    assert main(["tune", "--trials", "0"]) == main(["tune", "--minutes", "0"]) == 2
 
 
 def test_no_candidate_is_measured_on_the_test_fold(searched: Searched) -> None:
-    tested = searched.outcome.data["evidence"]["window"]["start"]
+    tested = searched.report["evidence"]["window"]["start"]
     assert searched.search["folds"] == ["2026-01-27 to 2026-01-31", "2026-01-31 to 2026-02-04"]
     assert tested == "2026-02-04T00:00:00Z"
 
@@ -112,30 +134,23 @@ def test_trials_and_the_training_are_mlflow_runs_below_that_of_the_search(search
     assert [run.data.tags["trial"] for run in trials] == ["0", "1", "2", "3", "4"]
     assert all(run.info.status == "FINISHED" and "average_precision" in run.data.metrics for run in trials)
     assert {"trees", "max_depth", "learning_rate"} <= set(trials[0].data.params)
-    assert searched.outcome.data["mlflow_run"] in [run.info.run_id for run in children]
+    assert searched.report["mlflow_run"] in [run.info.run_id for run in children]
     own = next(run for run in runs(world) if run.info.run_id == parent)
     assert own.info.status == "FINISHED"
     assert own.data.metrics["average_precision"] == pytest.approx(searched.search["value"])
-    assert own.data.params["data_digest"] == searched.outcome.data["data_digest"]
+    assert own.data.params["data_digest"] == searched.report["data_digest"]
 
 
-def test_the_run_is_recorded_as_tuning_and_the_finding_as_a_training(searched: Searched) -> None:
-    house = searched.world.house
-    run = house.store.runs.latest("fraud", "tuning")
+def test_the_run_is_recorded_as_tuning(searched: Searched) -> None:
+    run = searched.world.house.store.runs.latest("fraud", "tuning")
     assert run is not None
     assert (run.state, run.message.split(":")[0]) == ("completed", "done")
-    report = house.store.reports.latest("fraud", "training")
-    assert report is not None
-    assert report.payload["reason"] == "a test"
-    assert report.payload["tuning"]["trials"] == 5
 
 
 def test_the_same_search_again_measures_nothing_and_logs_no_trial_twice(searched: Searched) -> None:
     world = searched.world
-    again = tune(world)
-    found = dict(again.data["tuning"])
-    assert found == searched.search
-    trials = [run for run in below(world, found["mlflow_run"]) if run.data.tags["kind"] == "tuning trial"]
+    assert tune(world).data["tuning"] == searched.search
+    trials = [run for run in below(world, searched.search["mlflow_run"]) if run.data.tags["kind"] == "tuning trial"]
     assert len(trials) == 5
     assert call(evaluation, usecase=world.reference, version="1").data["model"] == "dev-fraud/1"
 
@@ -147,23 +162,6 @@ def test_a_use_case_without_a_search_says_what_to_write(tmp_path: Path) -> None:
         file.write_text(head + "[evaluation]" + rest.partition("[evaluation]")[2], encoding="utf-8")
         with pytest.raises(UseCaseError, match=r"small\.toml: tuning: found nothing; allowed: .*\[tuning\.space\]"):
             tune(world)
-
-
-def test_the_command_line_prints_the_lines_that_keep_the_settings(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = dict(os.environ)
-    try:
-        with tunable(tmp_path) as world:
-            words = ["tune", "--usecase", world.reference, "--until", until(world), "--trials", "6"]
-            assert main(words) == 0
-            text = capsys.readouterr().out
-            assert "6 trials on 2 folds" in text
-            assert ("\n[training]\ntrees = " in text) == ("the file's own settings stay" not in text)
-            assert main([*words, "--trials", "0"]) == 2
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @pytest.mark.slow

@@ -67,3 +67,8 @@ def test_a_search_needs_a_budget() -> None:
     tuning = parse_usecase(case_data(tuning={"space": DEPTH, "minutes": 1.5})).tuning
     assert tuning is not None
     assert (tuning.trials, tuning.minutes) == (None, 1.5)
+
+
+def test_a_fold_has_a_day_or_more() -> None:
+    with pytest.raises(UseCaseError, match="a fold of a day or more"):
+        declared(DEPTH, fold="0d")
