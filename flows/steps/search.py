@@ -150,7 +150,7 @@ def _propose(
     asked = []
     for number in numbers:
         study.sampler = optuna.samplers.TPESampler(
-            seed=seed + number, n_startup_trials=RANDOM, multivariate=True, constant_liar=True
+            seed=(seed + number) % 2**32, n_startup_trials=RANDOM, multivariate=True, constant_liar=True
         )
         if number == 0:
             study.enqueue_trial({name: getattr(own, name) for name in space})

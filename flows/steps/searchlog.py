@@ -24,8 +24,9 @@ _SECONDS = "seconds"
 class SearchLog:
     """The trials of one search, in order, and notes beside them. Opened by :func:`search_log`."""
 
-    def __init__(self, study: optuna.Study) -> None:
+    def __init__(self, study: optuna.Study, path: Path) -> None:
         self._study = study
+        self._path = path
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -34,7 +35,8 @@ class SearchLog:
 
     def add(self, trial: FrozenTrial) -> None:
         """Keep a finished trial; it is on the disk when this returns."""
-        self._study.add_trial(trial)
+        with _on_disk(self._path):
+            self._study.add_trial(trial)
 
     @property
     def seconds(self) -> float:
@@ -52,7 +54,8 @@ class SearchLog:
 
     def keep_note(self, name: str, text: str) -> None:
         """Keep a note."""
-        self._study.set_user_attr(name, text)
+        with _on_disk(self._path):
+            self._study.set_user_attr(name, text)
 
 
 @contextmanager
@@ -61,11 +64,13 @@ def search_log(path: Path) -> Iterator[SearchLog]:
 
     Raises:
         FlowRefused: another process has it open.
-        TrainingError: the file is not a log of a search.
+        TrainingError: the file is not a log of a search, or cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with path.with_suffix(".lock").open("a") as lock:
+    with _on_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = path.with_suffix(".lock").open("a")
+    with opened as lock:
         try:
             # It ends with the process, however that ends; Optuna's own lock files outlive a kill.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,8 +78,10 @@ def search_log(path: Path) -> Iterator[SearchLog]:
             raise FlowRefused(
                 "the same search (data, settings, [tuning]) is under way in another process; wait for it"
             ) from None
-        _forget_torn_line(path)
-        yield SearchLog(_open(path))
+        with _on_disk(path):
+            _forget_torn_line(path)
+            study = _open(path)
+        yield SearchLog(study, path)
 
 
 def _open(path: Path) -> optuna.Study:
@@ -84,6 +91,17 @@ def _open(path: Path) -> optuna.Study:
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise TrainingError(
             f"{path} cannot be read as the log of a search ({type(exc).__name__}); delete it to search anew"
+        ) from exc
+
+
+@contextmanager
+def _on_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise TrainingError(
+            f"{path} cannot be written ({exc.strerror or type(exc).__name__}); mend that and begin again, "
+            "the search goes on"
         ) from exc
 
 

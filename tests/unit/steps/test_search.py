@@ -19,7 +19,7 @@ import pytest
 from bentos.tuning import SearchSpace, TuningPolicy
 from bentos.usecase import TrainingPolicy
 from flows.errors import FlowRefused, TrainingError
-from flows.steps.search import JUDGING, Attempt, Batch, Trial, Work, best, in_threads, search
+from flows.steps.search import JUDGING, Attempt, Trial, Work, best, in_threads, search
 from flows.steps.searchlog import search_log
 from flows.steps.tune import measuring
 from flows.steps.tunefolds import TuningFold, TuningFolds
@@ -182,13 +182,18 @@ def test_a_log_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         found_by(tmp_path / "log")
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match=r"file.log cannot be written .*the search goes on"):
+        found_by(tmp_path / "file" / "log")
+
+
 def test_an_error_of_an_attempt_ends_the_search_and_keeps_what_was_found(tmp_path: Path) -> None:
     def fails(attempt: Attempt) -> float:
         if attempt.trial == 4:
             raise TrainingError("no")
         return hill(attempt)
 
-    threads: Batch = in_threads
     with pytest.raises(TrainingError, match="no"):
-        found_by(tmp_path / "log", fails, batch=threads)
+        found_by(tmp_path / "log", fails)
     assert found_by(tmp_path / "log") == found_by(tmp_path / "at once")
