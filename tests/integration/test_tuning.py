@@ -119,6 +119,7 @@ def test_the_command_prints_what_was_found_and_the_lines_that_keep_it(searched: 
     assert searched.text.endswith(f"put them into the file:\n\n{lines}\n")
     assert lines.startswith("[training]\ntrees = ")
     assert main(["tune", "--trials", "0"]) == main(["tune", "--minutes", "0"]) == 2
+    assert main(["bench", "tuning", "--trials", "0"]) == 2
 
 
 def test_no_candidate_is_measured_on_the_test_fold(searched: Searched) -> None:
