@@ -44,6 +44,7 @@ from bentos.options import (
     TrainingPolicy,
 )
 from bentos.snapshots import SnapshotPolicy
+from bentos.tuning import TuningPolicy
 from bentos.usecase_problems import explain, not_finite, problems
 from monitoring.calendar import BusinessCalendar
 from monitoring.policies import (
@@ -80,6 +81,7 @@ __all__ = [
     "SourceOptions",
     "SplitPolicy",
     "TrainingPolicy",
+    "TuningPolicy",
     "UseCase",
     "WatchPolicy",
     "WindowFeature",
@@ -118,6 +120,7 @@ class UseCase(Policy):
     source: SourceOptions = SourceOptions()
     split: SplitPolicy = SplitPolicy()
     training: TrainingPolicy = TrainingPolicy()
+    tuning: TuningPolicy | None = None
     evaluation: EvaluationPolicy = EvaluationPolicy()
     cost: CostModel = CostModel()
     capacity: CapacityPolicy = CapacityPolicy()

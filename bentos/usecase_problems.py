@@ -60,6 +60,7 @@ def problems(usecase: UseCase) -> Iterator[Problem]:
     if usecase.incumbent is not None:
         yield from _reference(usecase, "incumbent.column", usecase.incumbent.column, ("float",))
     yield from _fairness_problems(usecase)
+    yield from _tuning_problems(usecase)
     yield from _leaks(usecase)
     for index, name in enumerate(usecase.privacy.hashed):
         yield from _hash_problems(usecase, name, f"privacy.hashed[{index}]")
@@ -74,6 +75,15 @@ def _threshold_problems(usecase: UseCase) -> Iterator[Problem]:
         yield "cost.threshold", "'by_amount'", "'one' where false_negative is a constant; or name a column there"
     elif not any(isinstance(f, ColumnFeature) and f.column == cost.false_negative for f in usecase.features):
         yield "cost.threshold", "'by_amount'", f"a feature of kind 'column' on {cost.false_negative!r}, or 'one'"
+
+
+def _tuning_problems(usecase: UseCase) -> Iterator[Problem]:
+    """The file's own settings are always one candidate, so the search space holds them."""
+    for name, span in usecase.tuning.space.spans.items() if usecase.tuning else ():
+        own = getattr(usecase.training, name)
+        if not span.holds(own):
+            found = ", ".join(map(str, span.edges)) if span.choices else " to ".join(map(str, span.edges))
+            yield f"tuning.space.{name}", found, f"a range or choices with [training] {name} = {own!r} among them"
 
 
 def not_finite(data: object, key: str = "") -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("inits", "write a first use-case file from a table"),
     "simulate": ("usecases", "write simulated events to a file"),
     "train": ("models", "train a model and judge it"),
+    "tune": ("models", "search for training settings, then train with the best"),
     "evaluate": ("models", "judge a stored version on later data"),
     "score": ("models", "score a window of events in bulk"),
     "retrain": ("models", "train again where the policy says so"),

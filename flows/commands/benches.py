@@ -69,7 +69,9 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     alarms.add_argument("--checks", type=int, default=1, metavar="N", help="days that Evidently itself looks at (1)")
     alarms.add_argument("--write", type=Path, metavar="FILE", help="put the table between the markers of a page")
     common_arguments(alarms)
-    for parser_of_one in (handbook, features):
+    tuning = names.add_parser("tuning", help="a search on weeks before the test weeks, beside untuned settings")
+    tuning.add_argument("--trials", type=int, default=18, metavar="N", help="settings to try (18, as the book's grid)")
+    for parser_of_one in (handbook, features, tuning):
         parser_of_one.add_argument("--data", type=Path, metavar="FILE", help=f"{TRANSACTIONS} of the handbook")
         common_arguments(parser_of_one)
 
@@ -107,8 +109,9 @@ def run(args: argparse.Namespace) -> Reply:
         return _windows(args, home)
     if args.name == "batch":
         return _batch(args, home)
+    measured = {"handbook": _handbook, "features": _features, "tuning": _tuning}[args.name]
     with contextlib.redirect_stdout(sys.stderr), progress(f"bench {args.name}"):
-        return Reply(_handbook(args) if args.name == "handbook" else _features(args))
+        return Reply(measured(args))
 
 
 def _decisions(args: argparse.Namespace) -> Reply:
@@ -249,6 +252,18 @@ def _handbook(args: argparse.Namespace) -> dict[str, Any]:
     if data is None:
         raise UsageRefused(f"bench handbook needs --data FILE, or {TRANSACTIONS} in the folder INCUMBENT_BENCH_DATA")
     return bench_handbook(data, args.prequential, told)
+
+
+def _tuning(args: argparse.Namespace) -> dict[str, Any]:
+    from flows.progress import told
+    from flows.steps.bench_tuning import bench_tuning
+
+    if args.trials < 1:
+        raise UsageRefused("bench tuning needs at least one trial")
+    data = _data(args)
+    if data is None:
+        raise UsageRefused(f"bench tuning needs --data FILE, or {TRANSACTIONS} in the folder INCUMBENT_BENCH_DATA")
+    return bench_tuning(data, args.trials, told)
 
 
 def _features(args: argparse.Namespace) -> dict[str, Any]:

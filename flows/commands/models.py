@@ -1,8 +1,9 @@
-"""``train``, ``evaluate``, ``score``, ``retrain``: what makes, judges and applies models."""
+"""``train``, ``tune``, ``evaluate``, ``score``, ``retrain``: what makes, judges and applies models."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,19 @@ if TYPE_CHECKING:
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of one command."""
-    common_arguments(parser, as_of=name != "train")
-    if name in ("train", "score"):
+    common_arguments(parser, as_of=name not in ("train", "tune"))
+    if name in ("train", "tune", "score"):
         source_arguments(parser)
-    if name == "train":
+    if name in ("train", "tune"):
         parser.add_argument(
             "--until", metavar="TIME", help="business time of the training; the source's end by default"
         )
         parser.add_argument("--reason", default="", help="why, for the record")
+    if name == "tune":
+        parser.add_argument(
+            "--trials", type=int, metavar="N", help="how many settings are tried; as declared by default"
+        )
+        parser.add_argument("--minutes", type=float, metavar="M", help="how long is searched, alone or beside --trials")
     if name in ("evaluate", "score"):
         parser.add_argument("--version", help="number of a registered version")
     if name == "score":
@@ -35,12 +41,27 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Reply:
     """Run the chosen command."""
-    return {"train": _train, "evaluate": _evaluate, "score": _score, "retrain": _retrain}[args.command](args)
+    known = {"train": _train, "tune": _tune, "evaluate": _evaluate, "score": _score, "retrain": _retrain}
+    return known[args.command](args)
 
 
 def _train(args: argparse.Namespace) -> Reply:
     until = instant(args.until, usecase_of(args))
     return run_flow(args, "training", "training", until=until, reason=args.reason, source=_source(args, args.source))
+
+
+def _tune(args: argparse.Namespace) -> Reply:
+    if (args.trials is not None and args.trials < 1) or (args.minutes is not None and args.minutes <= 0):
+        raise UsageRefused("tune needs --trials of at least 1 and --minutes above 0")
+    until, budget = instant(args.until, usecase_of(args)), {"trials": args.trials, "minutes": args.minutes}
+    found = run_flow(
+        args, "tuning", "tuning", until=until, reason=args.reason, source=_source(args, args.source), **budget
+    )
+    search = found.data["tuning"]
+    if found.code or search["winner"] == 0:
+        return found
+    keep = f"to keep these settings for later trainings, put them into the file:\n\n{search['training_lines']}"
+    return replace(found, text=f"{found.text}\n\n{keep}")
 
 
 def _evaluate(args: argparse.Namespace) -> Reply:

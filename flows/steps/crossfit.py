@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bentos.calibration import Floats
 from bentos.model import ScoringModel
-from bentos.usecase import UseCase
+from bentos.usecase import TrainingPolicy, UseCase
 from flows.errors import TooFewRows
 from flows.steps.baseline import baseline_scores
 from flows.steps.build import choose_cut
@@ -46,7 +46,7 @@ def cross_fit(usecase: UseCase, names: tuple[str, ...], rows: Fold, seed: int) -
         OneClass: all labels are the same.
         TooFewRows: a class has fewer rows than there are folds.
     """
-    place = _places(rows.y, usecase.evaluation.folds, seed)
+    place = places(rows.y, usecase.evaluation.folds, seed)
     raw, baseline = np.empty(len(rows), dtype=np.float32), np.empty(len(rows), dtype=np.float64)
     for fold in range(usecase.evaluation.folds):
         fit, out = part(rows, place != fold), part(rows, place == fold)
@@ -73,7 +73,7 @@ def crossed_evidence(usecase: UseCase, model: ScoringModel, label: str, rows: Fo
         OneClass, TooFewRows: as :func:`cross_fit`.
     """
     seed = model.metadata.seed
-    crossed = cross_fit(usecase, model.plan.names, rows, seed)
+    crossed = cross_fit(_own_settings(usecase, model), model.plan.names, rows, seed)
     flags = np.zeros(len(rows), dtype=np.bool_)
     flags[np.argsort(-crossed.baseline, kind="stable")[: int(crossed.judged.flags.sum())]] = True
     found = crossed.judged.performance(usecase, seed)
@@ -90,8 +90,19 @@ def crossed_evidence(usecase: UseCase, model: ScoringModel, label: str, rows: Fo
     )
 
 
-def _places(y: NDArray[np.int8], folds: int, seed: int) -> NDArray[np.intp]:
-    """The fold of each row; every fold has the same share of positives."""
+def _own_settings(usecase: UseCase, model: ScoringModel) -> UseCase:
+    """The settings that the model was fitted with: a search may have found others than the file's."""
+    own = {k: v for k, v in model.metadata.parameters.items() if k in TrainingPolicy.model_fields}
+    return usecase.model_copy(update={"training": TrainingPolicy(**own)}) if own else usecase
+
+
+def places(y: NDArray[np.int8], folds: int, seed: int) -> NDArray[np.intp]:
+    """The fold of each row, 0 to ``folds`` - 1; every fold has the same share of positives.
+
+    Raises:
+        OneClass: all labels are the same.
+        TooFewRows: a class has fewer rows than there are folds.
+    """
     require_both_classes(y, "cross-validation")
     positives = int(y.sum())
     if min(positives, len(y) - positives) < folds:

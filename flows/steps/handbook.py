@@ -20,6 +20,7 @@ import pandas as pd
 from bentos.features import FeaturePlan
 from bentos.usecase import TrainingPolicy, load_usecase
 from flows.sources import open_source
+from flows.steps.crossfit import part
 from flows.steps.fit import fit_booster, raw_scores
 from flows.steps.table import Fold, Known, build_fold
 from monitoring.calendar import TimeWindow
@@ -69,15 +70,7 @@ def bench_handbook(path: Path | str, prequential: bool = False, progress: Progre
     """
     told = progress or _silent
     steps = 3 + (len(PREQUENTIAL_WEEKS) if prequential else 0)
-    usecase = load_usecase("fraud")
-    told("read transactions", 0, steps)
-    read = open_source(usecase, "parquet", path=str(path)).read(
-        TimeWindow(datetime(2018, 1, 1, tzinfo=UTC), datetime(2019, 1, 1, tzinfo=UTC))
-    )
-    told("build features", 1, steps)
-    plan = FeaturePlan.of(usecase)
-    known = Known.at(usecase, read.events, read.labels, read.revisions, read.window.end)
-    every = build_fold(usecase, plan, known, read.window)
+    every, plan = read_transactions(path, told, steps)
     told("chapter 3", 2, steps)
     result: dict[str, Any] = {"chapter3": run_week(every, plan, CHAPTER_3_WEEK, CHAPTER_3).to_json()}
     if prequential:
@@ -86,14 +79,32 @@ def bench_handbook(path: Path | str, prequential: bool = False, progress: Progre
     return result
 
 
-def run_week(every: Fold, plan: FeaturePlan, start: datetime, settings: TrainingPolicy) -> FoldFigures:
-    """Train on the week that begins at ``start``, test on the week two weeks later."""
+def read_transactions(path: Path | str, told: Progress, steps: int) -> tuple[Fold, FeaturePlan]:
+    """Every transaction with the features of the fraud case."""
+    usecase = load_usecase("fraud")
+    told("read transactions", 0, steps)
+    read = open_source(usecase, "parquet", path=str(path)).read(
+        TimeWindow(datetime(2018, 1, 1, tzinfo=UTC), datetime(2019, 1, 1, tzinfo=UTC))
+    )
+    told("build features", 1, steps)
+    plan = FeaturePlan.of(usecase)
+    known = Known.at(usecase, read.events, read.labels, read.revisions, read.window.end)
+    return build_fold(usecase, plan, known, read.window), plan
+
+
+def cut_week(every: Fold, start: datetime) -> tuple[Fold, Fold]:
+    """The week that begins at ``start``, and the one two weeks later without cards known to be compromised."""
     train = every.between("train", TimeWindow(start, start + WEEK))
     between = every.between("labels arriving", TimeWindow(start + WEEK, start + 2 * WEEK))
     test = every.between("test", TimeWindow(start + 2 * WEEK, start + 3 * WEEK))
+    return train, part(test, ~known_compromised(train.rows, between.rows, test.rows))
+
+
+def run_week(every: Fold, plan: FeaturePlan, start: datetime, settings: TrainingPolicy) -> FoldFigures:
+    """Train on the week that begins at ``start``, test on the week two weeks later."""
+    train, test = cut_week(every, start)
     booster = fit_booster(train.features, train.y, plan.names, settings, settings.seed)
-    keep = ~known_compromised(train.rows, between.rows, test.rows)
-    rows, scores = test.rows[keep], raw_scores(booster, test.features[keep])
+    rows, scores = test.rows, raw_scores(booster, test.features)
     y = rows["y"].to_numpy()
     return FoldFigures(
         _number(auc_roc(y, scores)),

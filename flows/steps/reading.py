@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from bentos.usecase import UseCase
+from bentos.usecase import NO_TIME, UseCase
 from flows.errors import NoData
 from flows.sources.base import EventSource, SourceRead
 from flows.steps.split import days_needed
@@ -22,20 +22,23 @@ class History:
     as_of: datetime
 
 
-def read_history(source: EventSource, usecase: UseCase, until: datetime | None = None) -> History:
+def read_history(
+    source: EventSource, usecase: UseCase, until: datetime | None = None, more: timedelta = NO_TIME
+) -> History:
     """Read back from ``until`` as far as windows, folds and label delays reach.
 
     Args:
         source: where events are.
         usecase: lengths of windows and folds.
         until: business time of the reader; none takes the end of the source, or now if that is earlier.
+        more: how much further back than a training needs.
 
     Raises:
         NoData: the source ends before it starts to matter.
     """
     extent = source.extent()
     as_of = min(extent.end, datetime.now(UTC)) if until is None else until
-    first_day = usecase.calendar.day_of(as_of) - (days_needed(usecase) + 1) * DAY
+    first_day = usecase.calendar.day_of(as_of) - (days_needed(usecase) + 1 - -more // DAY) * DAY
     start = max(extent.start, usecase.calendar.start_of(first_day))
     if as_of <= start:
         raise NoData(f"{source.origin} starts at {extent.start:%Y-%m-%d %H:%M} UTC, not before {as_of:%Y-%m-%d %H:%M}")

@@ -63,7 +63,7 @@ class Office:
             state = answer.raise_for_status().json()["state"]
             if state["type"] in types:
                 return state
-            assert state["type"] not in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"), state
+            assert state["type"] not in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"), state["message"]
             time.sleep(0.25)
         raise AssertionError(f"{state}: {(self.stack.home.logs / 'prefect-worker.log').read_text()[-3000:]}")
 

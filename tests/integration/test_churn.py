@@ -16,7 +16,9 @@ from bentos.usecase import load_usecase
 from flows.cli import main
 from flows.errors import SchemaProblem
 from flows.sources import open_source
-from flows.steps.crossfit import _places
+from flows.steps.crossfit import places
+from flows.steps.table import Known
+from flows.steps.tunefolds import tuning_folds
 
 USECASE = load_usecase("churn")
 CUSTOMER: dict[str, Any] = {
@@ -75,9 +77,23 @@ def test_a_target_of_three_values_is_refused_with_the_reason(tmp_path: Path) -> 
 
 def test_every_fold_has_its_share_of_positives() -> None:
     y = np.array([1] * 23 + [0] * 77, dtype=np.int8)
-    place = _places(y, 5, 7)
+    place = places(y, 5, 7)
     assert sorted(np.bincount(place)) == [20, 20, 20, 20, 20]
     assert sorted(np.bincount(place[y == 1])) == [4, 4, 5, 5, 5]
+
+
+def test_a_search_over_a_table_without_a_time_measures_every_row_once(tmp_path: Path) -> None:
+    source = open_source(USECASE, "csv", path=str(table(tmp_path / "t.csv", ["Yes", "No", "No"] * 40)))
+    read, end = source.read(source.extent()), source.extent().end
+    known = Known.at(USECASE, read.events, read.labels, read.revisions, end)
+    assert USECASE.tuning is not None
+    folds = tuning_folds(USECASE, USECASE.tuning, known, source.extent().start).folds
+    measured = [set(fold.valid.rows["event_id"]) for fold in folds]
+    assert len(folds) == 5
+    assert sorted(set().union(*measured)) == sorted(read.events["customer_id"])
+    assert sum(map(len, measured)) == 120
+    assert all(not set(fold.train.rows["event_id"]) & ids for fold, ids in zip(folds, measured, strict=True))
+    assert {fold.valid.positives for fold in folds} == {8}
 
 
 def test_telco_churn_reaches_its_published_figures(capsys: pytest.CaptureFixture[str]) -> None:

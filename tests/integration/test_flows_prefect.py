@@ -66,6 +66,7 @@ def test_deployments_carry_environment_limits_help_and_sleeping_schedules(office
         "scoring",
         "labels",
         "retraining",
+        "tuning",
     ):
         found = office.desk.deployment(flow)
         assert found["tags"][:2] == ["staging", "fraud"]

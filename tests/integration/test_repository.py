@@ -69,7 +69,7 @@ def test_the_rooms_of_the_image_import_without_prefect_and_evidently(room: str) 
         "import sys, pkgutil, importlib\n"
         "class Wall:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in {'prefect', 'evidently', 'flows', 'sklearn', 'matplotlib'}:\n"
+        "        if name.split('.')[0] in {'prefect', 'evidently', 'flows', 'sklearn', 'matplotlib', 'optuna'}:\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Wall())\n"
         f"room = importlib.import_module('{room}')\n"

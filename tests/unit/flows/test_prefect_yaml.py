@@ -15,7 +15,7 @@ from flows.home import PURPOSES
 FILE = Path(__file__).resolve().parents[3] / "prefect.yaml"
 FLOWS = {
     "training", "evaluation", "drift", "comparison", "promotion", "rollback", "scoring", "labels", "retraining",
-    "canary",
+    "canary", "tuning",
 }  # fmt: skip
 
 

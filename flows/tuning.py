@@ -1,0 +1,77 @@
+"""Tuning: search for training settings on folds before the test fold, then train, judge and seat the winner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+from pydantic import Field
+
+from flows.forms import DECLARED, SourceChoice
+from flows.house import open_house
+from flows.outcome import Outcome
+from flows.progress import told
+from flows.recording import recorded
+from flows.steps.gate import seat
+from flows.steps.reading import read_history
+from flows.steps.search import Attempt, Work, in_threads
+from flows.steps.split import retraining_case
+from flows.steps.tune import train_winner, tune_model, tuning_policy
+from flows.steps.tunefolds import days_before
+from flows.tuning_views import tuning_report, tuning_view
+
+
+@flow(name="tuning", description="Search for training settings, then train and judge a model with the best.")
+def tuning(
+    usecase: str | None = None,
+    until: datetime | None = None,
+    source: SourceChoice = DECLARED,
+    trials: Annotated[int, Field(ge=1)] | None = None,
+    minutes: Annotated[float, Field(gt=0)] | None = None,
+    reason: str = "",
+) -> Outcome:
+    """Search for training settings, then train a model with the best, judge it, and give it the role it has earned.
+
+    Args:
+        usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
+        until: Business time of the training; nothing later is read. Empty takes the end of the source.
+        source: Where events are read. Empty takes what the use case declares.
+        trials: How many settings are tried. Empty, with minutes empty too, takes what the use case declares.
+        minutes: How long is searched, alone or beside trials; a round under way is finished.
+        reason: Why it is searched, for the record.
+    """
+    house = open_house(usecase)
+    with recorded(house, "tuning", until) as run:
+        policy = tuning_policy(house.usecase, house.reference, trials, minutes)
+        case = retraining_case(house.usecase) if "champion" in house.registry.roles(house.model) else house.usecase
+        history = read_history(source.open(house), case, until, days_before(case, policy))
+        run.as_of, read, settings = history.as_of, history.read, house.settings
+        tuned = tune_model(
+            case, policy, read, run.as_of, settings=settings, registry=house.registry, batch=in_tasks, progress=told
+        )
+        trained = train_winner(
+            tuned, read, run.as_of, settings=settings, registry=house.registry, snapshots=house.snapshots, progress=told
+        )
+        verdict = trained.verdict
+        seated = seat(
+            house.usecase, settings, house.registry, house.store, trained.ref, verdict, actor=house.actor, now=run.as_of
+        )
+        report = tuning_report(tuned, trained, seated, reason)
+        run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)
+        return run.conclude(tuning_view(tuned, trained, seated, case.training, run.as_of))
+
+
+def in_tasks(work: Work, attempts: Sequence[Attempt]) -> list[float]:
+    """Each attempt as a Prefect task over the flow's task runner; outside a Prefect run in plain threads."""
+    if FlowRunContext.get() is None:
+        return in_threads(work, attempts)
+
+    @task(name="trial", task_run_name="{attempt.name}", cache_policy=NO_CACHE, persist_result=False)
+    def trial(attempt: Attempt) -> float:
+        return work(attempt)
+
+    return [future.result() for future in [trial.submit(attempt) for attempt in attempts]]
