@@ -140,12 +140,14 @@ class House:
         from flows.steps import dossier
 
         report = self.store.reports.latest(self.usecase.name, "comparison", as_of=as_of)
-        if report is None or (case := dossier.Case.stored(report)).verdict.digest != verdict.digest:
+        if report is None:
             return None
         try:
-            return dossier.write(self, case)
-        except OSError as exc:  # the promotion is done; its page can be made again
-            logging.getLogger("incumbent.flows").warning("the dossier was not written: %s", exc)
+            case = dossier.Case.stored(report)
+            return dossier.write(self, case) if case.verdict.digest == verdict.digest else None
+        except (OSError, LookupError, TypeError, ValueError) as exc:
+            # The promotion is done: whatever is wrong with its page must not make it look as if it had failed.
+            logging.getLogger("incumbent.flows").warning("the dossier was not written: %r", exc)
             return None
 
     def last_day(self, as_of: datetime) -> TimeWindow:
