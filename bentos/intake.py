@@ -78,6 +78,7 @@ class EventDesk:
         if not events:
             return
         now = self._clock()
+        self._spool.require_room(len(events))
         self._spool.append([self._record(event, now, decided.get(event.event_id)) for event in events])
         office.plan.add(events, office.windows)
         for event in events:

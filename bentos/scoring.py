@@ -16,7 +16,7 @@ import numpy as np
 
 from bentos.answers import NO_ANSWER, answer, ending
 from bentos.arms import Share, shares
-from bentos.errors import AnswerPending, DuplicateEvent, ModelNotReady
+from bentos.errors import AnswerPending, DuplicateEvent, ModelNotReady, SpoolFull
 from bentos.event import Event
 from bentos.exploration import Explorer
 from bentos.faults import note_faults
@@ -93,6 +93,7 @@ class Scorer:
         self._ordered = ordered
         self._explorer = explorer
         self._logged_plan = ""
+        self._owed: list[ScoreRecord] = []
         self._tally = metrics.ScoreTally()
 
     def run(self, events: Sequence[Event]) -> list[Answer]:
@@ -217,7 +218,14 @@ class Scorer:
             # The log can read the feature blobs only when it knows the plan's columns.
             self._spool.declare(PlanRecord(office.plan.fingerprint, office.plan.names))
             self._logged_plan = office.plan.fingerprint
-        self._spool.append(records)
+        owed, self._owed = self._owed, []
+        try:
+            self._spool.append([*owed, *records])
+        except SpoolFull:
+            # The windows hold these events already, so the log has to hold them before anything else.
+            held = {one.event_id: one for one in [*owed, *map(_unanswered, records)]}
+            self._owed = list(held.values())
+            raise
 
     def _settle(self, office: Office, events: list[Event], answers: list[Answer], now: int) -> None:
         """After the log holds them: remember the answers, tell the tap."""
@@ -228,6 +236,11 @@ class Scorer:
         self._recent.add(event.time_us for event in events)
         if self._tap is not None:
             self._tap.heard(events, answers, now)
+
+
+def _unanswered(record: ScoreRecord) -> ScoreRecord:
+    """The same event as one that was not scored: its client got no answer."""
+    return ScoreRecord(record.usecase, record.event_id, record.event_time, record.received_at, "event", record.body)
 
 
 def _repeat(event: Event, body_hash: str, said: bytes) -> Answer:

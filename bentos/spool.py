@@ -88,6 +88,7 @@ class SpoolWriter:
         self._fd = -1
         self._opened = 0.0
         self._unsynced = False
+        self._stuck = False
         self._retired: list[int] = []
         self._spool_bytes = 0
         self._sync_errors = 0
@@ -123,10 +124,14 @@ class SpoolWriter:
         """Refuse, before anything was done with them, events that would not be logged.
 
         Raises:
-            SpoolFull: the spool is near its cap, and the mode is ``strict``.
+            SpoolFull: the spool is near its cap, or the disk refused the last record, and the mode is ``strict``.
         """
-        if self._mode == "strict" and self._spool_bytes + events * ROOM_BYTES > self._cap:
+        if self._mode != "strict":
+            return
+        if self._spool_bytes + events * ROOM_BYTES > self._cap:
             self._refuse(events, "the spool is at its cap")
+        if self._stuck:
+            self._refuse(events, "the disk refuses new records")
 
     def append(self, records: Sequence[Record]) -> None:
         """Write the records with one call; they survive the death of this process when it returns.
@@ -143,6 +148,7 @@ class SpoolWriter:
                 self._refuse(count, "the spool is at its cap")
                 return
             if self._fd < 0 and not self._open_segment():
+                self._stuck = True
                 self._refuse(count, "the spool's folder refuses a new file")
                 return
             written = self._put(data)
@@ -195,6 +201,7 @@ class SpoolWriter:
         except OSError:
             self._retire()  # the half record stays at the end of a closed file, where it is skipped
         self._seq += whole
+        self._stuck = True
         self._refuse(count - whole, "the disk is full")
 
     def _refuse(self, count: int, reason: str) -> None:
@@ -236,9 +243,23 @@ class SpoolWriter:
                 if self._fd >= 0 and time.monotonic() - self._opened >= self._rotate_seconds:
                     self._retire()
             self._sync()
+            if self._stuck and self._disk_takes():
+                self._stuck = False
             size = spool_bytes(self.folder)
             with self._lock:
                 self._spool_bytes = size
+
+    def _disk_takes(self) -> bool:
+        """Whether the disk takes a record again, tried with a file that nobody reads."""
+        probe = self.folder / f".{self.writer}.probe"
+        try:
+            probe.write_bytes(b"\0" * ROOM_BYTES)
+        except OSError:
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
+        return True
 
     def _sync(self) -> None:
         """Fsync what was written since the last time. The open file is duplicated: append may retire it."""

@@ -314,3 +314,45 @@ def test_a_record_keeps_every_field(tmp_path: Path) -> None:
     (found,) = spooled_records(tmp_path)
     assert isinstance(found, ScoreRecord)
     assert found == record
+
+
+def test_after_the_disk_refused_a_record_strict_mode_refuses_events_at_the_door_until_it_takes_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, write = threading.Event(), os.write
+
+    def refusing(fd: int, data: bytes) -> int:
+        if full.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", refusing)
+    monkeypatch.setattr(SpoolWriter, "_disk_takes", lambda writer: not full.is_set())
+    writer = SpoolWriter(tmp_path, mode="strict", sync_seconds=0.01)
+    writer.append([scored(1)])
+    writer.require_room(1)
+    full.set()
+    with pytest.raises(SpoolFull, match="disk is full"):
+        writer.append([scored(2)])
+    with pytest.raises(SpoolFull, match="refuses new records"):
+        writer.require_room(1)
+    full.clear()
+
+    def open_again() -> bool:
+        with contextlib.suppress(SpoolFull):
+            writer.require_room(1)
+            return True
+        return False
+
+    wait_until(open_again)
+    writer.append([scored(3)])
+    writer.close()
+    assert ids(tmp_path) == ["e00001", "e00003"]
+
+
+def test_the_probe_of_the_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, mode="strict")
+    before = sorted(tmp_path.iterdir())
+    assert writer._disk_takes()
+    assert sorted(tmp_path.iterdir()) == before
+    writer.close()

@@ -33,6 +33,7 @@ class Paper:
         self.plans: list[PlanRecord] = []
         self.batches: list[list[ScoreRecord]] = []
         self.full = False
+        self.broken = False
 
     def declare(self, plan: PlanRecord) -> None:
         self.plans.append(plan)
@@ -42,8 +43,8 @@ class Paper:
             raise SpoolFull("the spool is at its cap")
 
     def append(self, records: Sequence[ScoreRecord | LabelRecord]) -> None:
-        if self.full:
-            raise SpoolFull("the spool is at its cap")
+        if self.full or self.broken:
+            raise SpoolFull("the disk is full")
         self.batches.append([r for r in records if isinstance(r, ScoreRecord)])
 
     @property
@@ -154,6 +155,24 @@ def test_an_event_that_a_full_strict_log_refused_is_not_counted_in_later_windows
     desk.ask(event("t-2", minute=10))
     fresh.ask(event("t-2", minute=10))
     assert desk.paper.records[0].features == fresh.paper.records[0].features
+
+
+def test_events_that_the_disk_refused_after_the_windows_counted_them_are_logged_before_the_next_ones() -> None:
+    desk, fresh = Desk(), Desk()
+    desk.paper.broken = True
+    for minute in range(3):
+        with pytest.raises(SpoolFull):
+            desk.ask(event(f"refused-{minute}", minute=minute))
+        with pytest.raises(SpoolFull):  # a retry owes nothing twice that would not be merged by its id
+            desk.ask(event(f"refused-{minute}", minute=minute))
+    desk.paper.broken = False
+    desk.ask(event("t-2", minute=10))
+    assert [(r.event_id, r.origin) for r in desk.paper.records][-1] == ("t-2", "live")
+    assert {(r.event_id, r.origin) for r in desk.paper.records[:-1]} == {(f"refused-{n}", "event") for n in range(3)}
+    fresh.ask(*(event(f"refused-{n}", minute=n) for n in range(3)))
+    fresh.ask(event("t-2", minute=10))
+    assert desk.paper.records[-1].features == fresh.paper.records[-1].features
+    assert isinstance(desk.ask(event("refused-1", minute=1))[0], bytes)
 
 
 def test_without_an_office_nothing_is_scored() -> None:
