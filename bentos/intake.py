@@ -62,6 +62,9 @@ class EventDesk:
         office = self._office()
         if office is None:
             raise ModelNotReady("no verified model is in office yet, so there are no windows to add to")
+        if office.windows.shared:
+            # To claim an id in a shared state is to count its event there.
+            self._spool.require_room(len(events))
         fresh: dict[str, Event] = {}
         conflicts: list[int] = []
         for at, (event, known) in enumerate(zip(events, office.plan.known(events, office.windows), strict=True)):
@@ -78,7 +81,6 @@ class EventDesk:
         if not events:
             return
         now = self._clock()
-        self._spool.require_room(len(events))
         self._spool.append([self._record(event, now, decided.get(event.event_id)) for event in events])
         office.plan.add(events, office.windows)
         for event in events:
