@@ -103,11 +103,11 @@ def score_table(
         run["as_of"] = as_of.isoformat()
     model.booster.set_param({"nthread": threads or os.cpu_count() or 1})
     try:
-        with _parts(target.parts, sha256_hex(canonical_json(run))) as parts:
+        with run_parts(target.parts, sha256_hex(canonical_json(run))) as parts:
             total = source.rows()
-            worker = _Worker(usecase, model, ref, as_of, reasons)
+            worker = Worker(usecase, model, ref, as_of, reasons)
             resumed = _score_all(worker, source, parts, chunk_rows, progress or _silent, total)
-            result = _conclude(parts, target, total, resumed)
+            result = conclude(parts, target, total, resumed)
         shutil.rmtree(target.parts)
         return result
     finally:
@@ -115,7 +115,7 @@ def score_table(
 
 
 def _score_all(
-    worker: _Worker, source: BulkInput, parts: Path, chunk_rows: int, progress: Progress, total: int | None
+    worker: Worker, source: BulkInput, parts: Path, chunk_rows: int, progress: Progress, total: int | None
 ) -> int:
     """Score the chunks that have no part yet; returns the rows of those that had one."""
     done = resumed = 0
@@ -141,7 +141,7 @@ def _score_all(
     for chunk, found in ahead(scored()):
         resumed += chunk.rows if chunk.whole else 0
         if found is not None and chunk.content is not None:
-            _write_part(parts, chunk.number, found, chunk.content[2], chunk.rows)
+            write_part(parts, chunk.number, found, chunk.content[2], chunk.rows)
         done += chunk.rows
         progress("score", done, total or done)
     if not done:
@@ -169,12 +169,12 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-class _Worker:
+class Worker:
     """Cleans and scores chunks in the order of the input."""
 
     def __init__(self, usecase: UseCase, model: ScoringModel, ref: ModelRef, as_of: datetime, reasons: bool) -> None:
         self.usecase, self.model, self.ref, self.as_of, self.reasons = usecase, model, ref, as_of, reasons
-        self._lenient = _lenient(usecase)
+        self._lenient = lenient(usecase)
         self._witness: tuple[pd.DataFrame, str] | None = None
         self._carried: tuple[pd.DataFrame, pd.DataFrame] | None = None
         self._rated = any(spec.agg == "label_rate" for spec in model.plan.specs)
@@ -261,14 +261,14 @@ class _Worker:
         return [json.dumps(explain(self.model.plan.names, row, part)["reasons"]) for row, part in rows]
 
 
-def _lenient(usecase: UseCase) -> UseCase:
+def lenient(usecase: UseCase) -> UseCase:
     """The use case without limits on missing shares: in a chunk, rows are judged and not tables."""
     columns = tuple(column.model_copy(update={"max_missing_share": 1.0}) for column in usecase.columns)
     return usecase.model_copy(update={"columns": columns})
 
 
 @contextmanager
-def _parts(folder: Path, identity: str) -> Iterator[Path]:
+def run_parts(folder: Path, identity: str) -> Iterator[Path]:
     """The folder of parts of exactly this run; parts of another run are thrown away."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -288,7 +288,7 @@ def _lock(lock: IO[str], folder: Path) -> None:
         raise FlowRefused(f"another run is writing to {folder}; wait for it, or name another --out") from exc
 
 
-def _write_part(parts: Path, number: int, scored: pd.DataFrame, refused: pd.DataFrame, rows: int) -> None:
+def write_part(parts: Path, number: int, scored: pd.DataFrame, refused: pd.DataFrame, rows: int) -> None:
     """Write one part; its note comes last, and a part without one does not count."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -307,7 +307,7 @@ def _write_part(parts: Path, number: int, scored: pd.DataFrame, refused: pd.Data
     fresh.replace(stem.with_suffix(".json"))
 
 
-def _conclude(parts: Path, target: BulkOutput, total: int | None, resumed: int) -> BulkResult:
+def conclude(parts: Path, target: BulkOutput, total: int | None, resumed: int) -> BulkResult:
     """Reconcile the rows, then put quarantine and list in their places."""
     notes = [json.loads(file.read_text()) for file in sorted(parts.glob("part-*.json"))]
     sums = {key: sum(int(note[key]) for note in notes) for key in ("in", "out", "refused", "flagged")}

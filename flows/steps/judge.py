@@ -35,8 +35,8 @@ RowsOf = Callable[[FeaturePlan], Fold]
 class Folds:
     """The rows of a split, with the features of one plan; ``every`` holds all of them.
 
-    A cluster keeps the long folds: ``train`` is then a sample for the baseline, ``refit`` is not filled, ``every``
-    begins with the calibration, and ``train_rows`` says how many rows the booster was fitted on.
+    A cluster keeps the long folds: ``train`` is then a sample for the baseline, ``every`` and ``refit`` hold late rows
+    only, and ``train_rows`` says how many rows the booster was fitted on.
     """
 
     every: Fold

@@ -1,0 +1,91 @@
+"""Labelled rows with features, kept by part: long folds stay on the workers, short ones come home."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bentos.features import FeaturePlan
+from bentos.usecase import UseCase
+from flows.engines.groups import read_frame, write_frame
+from flows.engines.shuffle import Shuffle
+from flows.engines.slices import final_labels_of
+from flows.steps.table import Fold, fold_rows
+from monitoring.calendar import TimeWindow
+
+FEATURE = "feature."
+"""Prefix of the columns that hold features, numbered in the order of the union of plans."""
+
+
+@dataclass(frozen=True)
+class PartRows:
+    """Rows of one part in each window that was asked about: how many, and how many positives."""
+
+    part: int
+    rows: tuple[int, ...]
+    positives: tuple[int, ...]
+
+
+def keep_rows(
+    shuffle: Shuffle, usecase: UseCase, inside: TimeWindow, windows: Sequence[TimeWindow], part: int
+) -> PartRows:
+    """Put features and labels of one part side by side and keep the labelled rows; runs on a worker."""
+    events, features = shuffle.features(part)
+    rows = fold_rows(usecase, events, final_labels_of(shuffle.folder, part))
+    times = rows["event_time"]
+    kept = (rows["y"].notna() & (times >= inside.start) & (times < inside.end)).to_numpy()
+    matrix = features.to_numpy(dtype=np.float32)[kept]
+    rows = rows[kept].reset_index(drop=True).astype({"y": np.int8})
+    columns = pd.DataFrame(matrix, columns=[f"{FEATURE}{n}" for n in range(matrix.shape[1])])
+    write_frame(_path(shuffle.folder, part), pd.concat([rows, columns], axis=1))
+    within = [_within(rows, window) for window in windows]
+    y = rows["y"].to_numpy()
+    return PartRows(part, tuple(int(w.sum()) for w in within), tuple(int(y[w].sum()) for w in within))
+
+
+def read_fold(
+    name: str, folder: Path, parts: Sequence[int], window: TimeWindow, places: Any, share: float = 1.0, seed: int = 0
+) -> Fold:
+    """The rows of a window with the features at ``places``, or a seeded share of them."""
+    matrices, frames = [], []
+    for part in parts:
+        frame = read_frame(_path(folder, part))
+        kept = _within(frame, window)
+        if share < 1.0:
+            kept &= np.random.default_rng([seed, part]).random(len(frame)) < share
+        frame = frame[kept]
+        matrices.append(frame[[f"{FEATURE}{n}" for n in places]].to_numpy(dtype=np.float32))
+        frames.append(frame.loc[:, [c for c in frame if not str(c).startswith(FEATURE)]])
+    return Fold(name, window, np.ascontiguousarray(np.concatenate(matrices)), pd.concat(frames, ignore_index=True))
+
+
+def training_part(folder: Path, window: TimeWindow, places: Any, names: Sequence[str], part: int) -> pd.DataFrame:
+    """What one part gives to the booster: features under their names, and ``label.y``; runs on a worker."""
+    columns = [f"{FEATURE}{n}" for n in places]
+    frame = read_frame(_path(folder, part), ["event_time", "y", *columns])
+    frame = frame[_within(frame, window)]
+    made = pd.DataFrame(frame[columns].to_numpy(dtype=np.float32), columns=list(names))
+    return made.assign(**{LABEL: frame["y"].to_numpy(dtype=np.float32)})
+
+
+LABEL = "label.y"
+"""Column of the label beside features, whose names hold no dot."""
+
+
+def places_of(plan: FeaturePlan, union: FeaturePlan) -> tuple[int, ...]:
+    """Where a plan's features stand among those that were kept."""
+    return tuple(plan.positions_in(union).tolist())
+
+
+def _path(folder: Path, part: int) -> Path:
+    return folder / "rows" / f"{part:06d}.parquet"
+
+
+def _within(rows: pd.DataFrame, window: TimeWindow) -> Any:
+    times = rows["event_time"]
+    return ((times >= window.start) & (times < window.end)).to_numpy()
