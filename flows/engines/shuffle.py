@@ -118,9 +118,9 @@ class Shuffle:
         return self.folder / f"windows-{self.entities.index(entity)}" / f"{bucket:06d}.parquet"
 
 
-def buckets_of(rows: int, workers: int) -> int:
-    """Into how many buckets the entities of so many rows are dealt."""
-    return max(1, workers, -(-rows // BUCKET_ROWS))
+def buckets_of(rows: int | None, workers: int) -> int:
+    """Into how many buckets the entities of so many rows are dealt; many where nobody knows the rows."""
+    return max(1, workers, 32 if rows is None else -(-rows // BUCKET_ROWS))
 
 
 def _windows(

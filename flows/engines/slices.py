@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from bentos.definitions import ColumnDefinition
@@ -19,9 +21,13 @@ from flows.engines.groups import read_frame, read_key, write_frame
 from flows.engines.shuffle import Shuffle
 from flows.errors import NoData, SchemaProblem
 from flows.sources import open_source
+from flows.steps.bulkrun import lenient
 from flows.steps.snapshot import SnapshotStore
 from flows.steps.table import Known
 from monitoring.calendar import TimeWindow
+
+if TYPE_CHECKING:
+    from monitoring.store import Store
 
 DAY = timedelta(days=1)
 SLICE_ROWS = 250_000
@@ -45,12 +51,17 @@ class SourceCall:
 
     def open(self) -> Any:
         """The source; nothing is read yet."""
-        store = None
-        if (self.kind or self.usecase.source.kind) == "log":
-            from monitoring.store import open_store
+        store = _store(self.log_url) if (self.kind or self.usecase.source.kind) == "log" else None
+        # In a slice rows are judged and not tables; see :func:`require_present` for those.
+        return open_source(lenient(self.usecase), self.kind, store=store, **self.overrides)
 
-            store = open_store(self.log_url)
-        return open_source(self.usecase, self.kind, store=store, **self.overrides)
+
+@lru_cache(maxsize=1)
+def _store(url: str) -> Store:
+    """The database of the source ``log``, opened once by each worker."""
+    from monitoring.store import open_store
+
+    return open_store(url)
 
 
 @dataclass(frozen=True)
@@ -122,11 +133,10 @@ def keep_slice(job: SliceJob, item: tuple[int, TimeWindow]) -> SliceFacts:
         return SliceFacts(part)
     snapshot = SnapshotStore(job.snapshots).save_read(read, usecase)
     known = Known.at(usecase, read.events, read.labels, read.revisions, job.as_of)
-    folder, ids = job.shuffle.folder, known.events[usecase.event_id]
+    folder = job.shuffle.folder
     job.shuffle.put(part, known.events, known.revisions)
     write_frame(folder / "final" / f"{part:06d}.parquet", known.labels)
-    keys = pd.util.hash_array(ids.to_numpy(dtype=object), categorize=False) % job.ids
-    write_frame(folder / "ids" / f"{part:06d}.parquet", pd.DataFrame({"id": ids.to_numpy()}), keys.astype("int64"))
+    deal_ids(folder, part, known.events[usecase.event_id], job.ids)
     first = known.events[usecase.event_time].min()
     return SliceFacts(
         part, len(known.events), None if first is pd.NaT else first.to_pydatetime(), snapshot.digest,
@@ -150,10 +160,21 @@ def require_distinct(folder: Path, parts: Sequence[int], bucket: int) -> int:
     repeated = ids[ids.duplicated()]
     if len(repeated):
         raise SchemaProblem(
-            f"{len(repeated)} event ids stand on more than one day, such as {str(repeated.iloc[0])!r}; clean the "
-            "table, or use --engine single, which puts repeats into quarantine"
+            f"{len(repeated)} event ids stand in more than one part of the table, such as {str(repeated.iloc[0])!r}; "
+            "clean the table, or use --engine single, which puts repeats into quarantine"
         )
     return len(ids)
+
+
+def id_parts(rows: int | None) -> int:
+    """Into how many parts the ids of so many rows are dealt."""
+    return 16 if rows is None else max(1, -(-rows // ID_ROWS))
+
+
+def deal_ids(folder: Path, part: int, ids: pd.Series[Any], parts: int) -> None:
+    """Keep the ids of one part for :func:`require_distinct`."""
+    keys = pd.util.hash_array(ids.to_numpy(dtype=object), categorize=False) % np.uint64(parts)
+    write_frame(folder / "ids" / f"{part:06d}.parquet", pd.DataFrame({"id": ids.to_numpy()}), keys.astype(np.int64))
 
 
 def require_present(usecase: UseCase, facts: Sequence[SliceFacts]) -> None:

@@ -151,8 +151,8 @@ def prepare(
     usecase, as_of, workers = call.usecase, window.end, cluster.workers
     split = split_at(usecase, as_of)
     plan = FeaturePlan.of(usecase)
-    shuffle = Shuffle(cluster.folder, _union(plan, champion), as_of, buckets_of(rows or 0, workers))
-    ids = max(1, -(-(rows or 0) // slices.ID_ROWS))
+    shuffle = Shuffle(cluster.folder, _union(plan, champion), as_of, buckets_of(rows, workers))
+    ids = slices.id_parts(rows)
     job = slices.SliceJob(call, as_of, shuffle, ids, snapshots.folder, split.train)
     pieces = slices.cut(usecase, window, rows, workers)
     found = cluster.run("read slices", partial(slices.keep_slice, job), list(enumerate(pieces)))

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CHUNK_ROWS = 65_536
 QUARANTINE = ("row", "event_id", "reason", "column")
+UNORDERED = (
+    "the rows to score are not in the order of their event times, which this model's windows need; "
+    "sort the input by time"
+)
 Progress = Callable[[str, int, int], None]
 
 
@@ -95,15 +99,10 @@ def score_table(
     """
     target.check()
     model.check_schema(EventSchema.of(usecase).fingerprint)
-    run = {
-        "input": source.identity(), "model": ref.label, "contract": model.contract_digest,
-        "reasons": reasons, "chunk_rows": chunk_rows, "usecase": EventSchema.of(usecase).fingerprint,
-    }  # fmt: skip
-    if model.plan.specs:
-        run["as_of"] = as_of.isoformat()
+    identity = run_identity(usecase, model, ref, source, as_of, reasons, chunk_rows)
     model.booster.set_param({"nthread": threads or os.cpu_count() or 1})
     try:
-        with run_parts(target.parts, sha256_hex(canonical_json(run))) as parts:
+        with run_parts(target.parts, identity) as parts:
             total = source.rows()
             worker = Worker(usecase, model, ref, as_of, reasons)
             resumed = _score_all(worker, source, parts, chunk_rows, progress or _silent, total)
@@ -112,6 +111,20 @@ def score_table(
         return result
     finally:
         model.booster.set_param({"nthread": 1})
+
+
+def run_identity(
+    usecase: UseCase, model: ScoringModel, ref: ModelRef, source: BulkInput, as_of: datetime, reasons: bool,
+    chunk_rows: int,
+) -> str:  # fmt: skip
+    """What a run is: only parts of the very same one are taken up again."""
+    run = {
+        "input": source.identity(), "model": ref.label, "contract": model.contract_digest,
+        "reasons": reasons, "chunk_rows": chunk_rows, "usecase": EventSchema.of(usecase).fingerprint,
+    }  # fmt: skip
+    if model.plan.specs:
+        run["as_of"] = as_of.isoformat()
+    return sha256_hex(canonical_json(run))
 
 
 def _score_all(
@@ -170,26 +183,30 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
 
 
 class Worker:
-    """Cleans and scores chunks in the order of the input."""
+    """Cleans and scores chunks in the order of the input.
+
+    Attributes:
+        witness: a good row of the first chunk, and its id; none until the first chunk was cleaned.
+    """
 
     def __init__(self, usecase: UseCase, model: ScoringModel, ref: ModelRef, as_of: datetime, reasons: bool) -> None:
         self.usecase, self.model, self.ref, self.as_of, self.reasons = usecase, model, ref, as_of, reasons
         self._lenient = lenient(usecase)
-        self._witness: tuple[pd.DataFrame, str] | None = None
+        self.witness: tuple[pd.DataFrame, str] | None = None
         self._carried: tuple[pd.DataFrame, pd.DataFrame] | None = None
         self._rated = any(spec.agg == "label_rate" for spec in model.plan.specs)
         self._reach = max((spec.over + spec.delay for spec in model.plan.specs), default=0)
 
     def clean(self, chunk: pd.DataFrame, first_row: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Events, labels and quarantine of a chunk whose first row is number ``first_row`` of the input."""
-        if self._witness is None:
+        if self.witness is None:
             events, labels, refused = self._read(chunk, self.usecase)
             at = next(i for i in range(len(chunk)) if i not in set(refused["row"].tolist()))
             lone, _, _ = self._read(chunk.iloc[at : at + 1], self._lenient)
-            self._witness = chunk.iloc[at : at + 1], str(lone[self.usecase.event_id].iloc[0])
+            self.witness = chunk.iloc[at : at + 1], str(lone[self.usecase.event_id].iloc[0])
         else:
             # A known good row goes first: else a chunk whose rows are all bad would be refused as a table.
-            row, name = self._witness
+            row, name = self.witness
             events, labels, refused = self._read(pd.concat([row, chunk], ignore_index=True), self._lenient)
             own = (events[self.usecase.event_id] != name).to_numpy()
             events, labels = events[own].reset_index(drop=True), labels[labels["event_id"] != name]
@@ -206,7 +223,7 @@ class Worker:
         if only_carry:
             return None
         features = plan.build(context, known, self.as_of).to_numpy()[len(context) - len(events) :]
-        return self._table(events, np.ascontiguousarray(features))
+        return self.table(events, np.ascontiguousarray(features))
 
     def _read(self, table: pd.DataFrame, usecase: UseCase) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         schema = EventSchema.of(usecase)
@@ -224,10 +241,7 @@ class Worker:
         before, told = self._carried
         time, name = self.usecase.event_time, self.usecase.event_id
         if len(before) and events[time].iloc[0] < before[time].iloc[-1]:
-            raise SchemaProblem(
-                "the rows to score are not in the order of their event times, which this model's windows need; "
-                "sort the input by time"
-            )
+            raise SchemaProblem(UNORDERED)
         before = before[~before[name].isin(events[name])]
         return pd.concat([before, events], ignore_index=True), pd.concat([told, labels], ignore_index=True)
 
@@ -238,7 +252,8 @@ class Worker:
         kept = context[(times >= times.iloc[-1] - pd.Timedelta(self._reach, unit="us")).to_numpy()]
         self._carried = kept, known[known["event_id"].isin(kept[self.usecase.event_id])]
 
-    def _table(self, events: pd.DataFrame, features: Any) -> pd.DataFrame:
+    def table(self, events: pd.DataFrame, features: Any) -> pd.DataFrame:
+        """The scored rows of cleaned events and their features."""
         scores = self.model.score(features)
         columns: dict[str, Any] = {
             "event_id": events[self.usecase.event_id].to_numpy(dtype=object),
