@@ -98,7 +98,7 @@ def connected(scheduler: str, shared: Path, progress: Progress) -> Iterator[Clus
         EngineMissing: the extra ``dask`` is not installed.
         ClusterUnreachable: no scheduler, no worker, other versions, or a folder that is not shared.
     """
-    client_class = _client_class()
+    client_class = require_dask()
     if not scheduler:
         raise ClusterUnreachable(
             "the engine dask needs the address of a scheduler: --scheduler tcp://HOST:8786, or INCUMBENT_SCHEDULER"
@@ -120,7 +120,8 @@ def connected(scheduler: str, shared: Path, progress: Progress) -> Iterator[Clus
         client.close()
 
 
-def _client_class() -> Any:
+def require_dask() -> Any:
+    """The class that connects; raises ``EngineMissing`` without the extra."""
     try:
         import dask.dataframe  # noqa: F401  # it may be missing on its own
         from distributed import Client

@@ -107,8 +107,11 @@ class OnCluster:
 
     def twin(self, folds: Folds, about: ModelMetadata) -> ScoringModel:
         """See :class:`flows.steps.material.Material`."""
-        fitted = self._fit(_TRAIN, self.split.train)
-        return complete_model(self.recipe, fitted, folds.calibration, folds.calibration, about)
+        return complete_model(self.recipe, self.fitted_twin(), folds.calibration, folds.calibration, about)
+
+    def fitted_twin(self) -> Fitted:
+        """The twin's booster."""
+        return self._fit(_TRAIN, self.split.train)
 
     def refit(self, folds: Folds, about: ModelMetadata) -> ScoringModel:
         """See :func:`flows.steps.material.refit`."""
@@ -146,8 +149,13 @@ def prepare(
     *,
     champion: FeaturePlan | None = None,
     rows: int | None = None,
+    keep: TimeWindow | None = None,
 ) -> OnCluster:
-    """Read the history in slices, build the features, and keep the labelled rows; see :func:`train_on_cluster`."""
+    """Read the history in slices, build the features, and keep the labelled rows; see :func:`train_on_cluster`.
+
+    Args:
+        keep: window of the labelled rows; by default from the first training row to the last matured one.
+    """
     usecase, as_of, workers = call.usecase, window.end, cluster.workers
     split = split_at(usecase, as_of)
     plan = FeaturePlan.of(usecase)
@@ -165,8 +173,8 @@ def prepare(
         cluster.run(f"windows of {entity}", build, range(shuffle.buckets))
     plan = slices.with_categories(plan, facts)
     shuffle = replace(shuffle, plan=_union(plan, champion))
-    keep = partial(keep_rows, shuffle, usecase, every(split), (split.train, split.refit))
-    kept = cluster.run("features", keep, parts)
+    put = partial(keep_rows, shuffle, usecase, keep or every(split), (split.train, split.refit))
+    kept = cluster.run("features", put, parts)
     snapshot = snapshots.join(
         [fact.digest for fact in facts], usecase=usecase, window=window, source=facts[0].origin, as_of=as_of
     )
