@@ -1,4 +1,9 @@
-"""Fit a booster on rows that lie on the workers, with the parameters of the single engine."""
+"""Fit a booster on rows that lie on the workers, with the parameters and the bins of the single engine.
+
+XGBoost would estimate the bins of each feature on each worker and merge the estimates. Sharp limits move by that,
+and figures with them. So the bins are found feature by feature over all rows, as one process does, and each
+value is handed over as the lower edge of its bin.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +18,7 @@ import pandas as pd
 
 from bentos.usecase import TrainingPolicy
 from flows.engines.cluster import Cluster
-from flows.engines.folds import LABEL, PartRows, training_part
+from flows.engines.folds import LABEL, PartRows, column_cuts, training_part
 from flows.errors import OneClass, TooFewRows, TrainingError
 from flows.steps.build import Fitted
 from flows.steps.fit import booster_parameters
@@ -57,7 +62,10 @@ def fit_on_cluster(
     if positives in (0, rows):
         held = "positive" if positives else "negative"
         raise OneClass(f"all {rows} rows of the train fold are {held}; read a longer window, or check the labels")
-    load = partial(training_part, folder, window, tuple(places), tuple(names))
+    cuts = None
+    if policy.tree_method == "hist":
+        cuts = cluster.run("bins", partial(column_cuts, folder, window, parts, policy.max_bin), list(places))
+    load = partial(training_part, folder, window, tuple(places), tuple(names), cuts)
     with cluster.translated("fit"):
         booster = _train(cluster, load, parts, names, policy, seed)
     return Fitted(booster, window, rows, positives)

@@ -20,6 +20,8 @@ from monitoring.calendar import TimeWindow
 
 FEATURE = "feature."
 """Prefix of the columns that hold features, numbered in the order of the union of plans."""
+LABEL = "label.y"
+"""Column of the label beside features, whose names hold no dot."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +66,37 @@ def read_fold(
     return Fold(name, window, np.ascontiguousarray(np.concatenate(matrices)), pd.concat(frames, ignore_index=True))
 
 
-def training_part(folder: Path, window: TimeWindow, places: Any, names: Sequence[str], part: int) -> pd.DataFrame:
-    """What one part gives to the booster: features under their names, and ``label.y``; runs on a worker."""
+def training_part(
+    folder: Path, window: TimeWindow, places: Any, names: Sequence[str], cuts: Sequence[Any] | None, part: int
+) -> pd.DataFrame:
+    """What one part gives to the booster: features under their names, and ``label.y``; runs on a worker.
+
+    With ``cuts`` each value becomes the lower edge of its bin, so that every worker finds the same bins.
+    """
     columns = [f"{FEATURE}{n}" for n in places]
     frame = read_frame(_path(folder, part), ["event_time", "y", *columns])
     frame = frame[_within(frame, window)]
-    made = pd.DataFrame(frame[columns].to_numpy(dtype=np.float32), columns=list(names))
+    matrix = frame[columns].to_numpy(dtype=np.float32)
+    for at, edges in enumerate(cuts or ()):
+        known = ~np.isnan(matrix[:, at])
+        bins = np.searchsorted(edges, matrix[known, at], side="right") - 1
+        matrix[known, at] = edges[np.maximum(bins, 0)]
+    made = pd.DataFrame(matrix, columns=list(names))
     return made.assign(**{LABEL: frame["y"].to_numpy(dtype=np.float32)})
 
 
-LABEL = "label.y"
-"""Column of the label beside features, whose names hold no dot."""
+def column_cuts(folder: Path, window: TimeWindow, parts: Sequence[int], max_bin: int, place: int) -> Any:
+    """The edges of one feature's bins over all training rows, as one process finds them; runs on a worker."""
+    import xgboost
+
+    name, values = f"{FEATURE}{place}", []
+    for part in parts:
+        frame = read_frame(_path(folder, part), ["event_time", name])
+        values.append(frame[name].to_numpy(dtype=np.float32)[_within(frame, window)])
+    column = np.concatenate(values)[:, None]
+    if np.isnan(column).all():
+        return np.zeros(1, dtype=np.float32)
+    return xgboost.QuantileDMatrix(column, max_bin=max_bin, nthread=1).get_quantile_cut()[1]
 
 
 def places_of(plan: FeaturePlan, union: FeaturePlan) -> tuple[int, ...]:

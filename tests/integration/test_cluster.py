@@ -89,6 +89,13 @@ def test_rows_and_features_are_those_of_one_process_to_the_bit(workers: Cluster,
     assert whole.labels["event_id"].tolist() == read.labels["event_id"].tolist()
 
 
+def same_trees(one: ScoringModel, two: ScoringModel) -> None:
+    """Splits on the same features at the same limits; sums of floats may end in other digits."""
+    first, second = (model.booster.trees_to_dataframe() for model in (one, two))
+    assert first["Feature"].tolist() == second["Feature"].tolist()
+    np.testing.assert_array_equal(first["Split"], second["Split"])
+
+
 def test_a_training_on_a_cluster_is_judged_and_registered_as_any_other(
     workers: Cluster, shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +107,7 @@ def test_a_training_on_a_cluster_is_judged_and_registered_as_any_other(
         one, two = single.evidence.metrics[name].value, outcome.evidence.metrics[name].value
         assert one == pytest.approx(two, abs=0.005)
         assert outcome.evidence.baseline[name].value == single.evidence.baseline[name].value
+    same_trees(outcome.model, single.model)
     model = fetch_model(shop.registry, outcome.ref)
     model.check_golden()
     assert (model.metadata.rows, model.metadata.data_digest) == (single.model.metadata.rows, outcome.snapshot.digest)
