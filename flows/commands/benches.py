@@ -170,7 +170,9 @@ def _scale(args: argparse.Namespace, home: Home) -> Reply:
         raise UsageRefused("bench scale needs 100,000 rows or more, or else a test fold holds no fraud")
     if args.memory_mb < 500:
         raise UsageRefused("bench scale needs --memory-mb 500 or more: a worker has 300 MB before its first row")
-    data = _data(args) if args.data is not None else None
+    if args.data is not None and not args.data.exists():
+        raise UsageRefused(f"{args.data}: no such file or folder")
+    data = args.data and args.data.absolute()
     with contextlib.redirect_stdout(sys.stderr), progress("bench scale") as bar:
         found = bench_scale(home.root / "bench" / "scale", data, args.rows, args.memory_mb, bar.tell)
     return Reply(found)

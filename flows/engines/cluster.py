@@ -68,7 +68,6 @@ class Cluster:
     def translated(self, stage: str) -> Iterator[None]:
         """Turn what a failing cluster raises into an error of ours."""
         from distributed import KilledWorker
-        from distributed.comm import CommClosedError
 
         try:
             yield

@@ -7,7 +7,6 @@ value is handed over as the lower edge of its bin.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -90,9 +89,7 @@ def _train(
 
     meta = pd.DataFrame({name: pd.Series(dtype=np.float32) for name in (*names, LABEL)})
     parameters = {k: v for k, v in booster_parameters(policy, seed).items() if k != "nthread"}
-    with dask.config.set({"dataframe.convert-string": False}), warnings.catch_warnings():
-        # XGBoost asks Dask for what newer versions call by another name.
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"xgboost\.dask.*|dask.*|distributed.*")
+    with dask.config.set({"dataframe.convert-string": False}):
         frame = dd.from_map(load, list(parts), meta=meta)
         features, label = frame[list(names)], frame[LABEL]
         try:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import ClassVar
 
 import pandas as pd
 
@@ -64,13 +65,15 @@ def train_on_cluster(
         rows: of the source where that is known; they decide how long a slice is.
 
     Raises:
-        TrainingError: what only one machine can do: no time, or exact trees.
+        TrainingError: what only one machine can do: no time, derived snapshots, exact trees.
         SchemaProblem: an id stands on two days.
         EngineError: the cluster failed.
     """
     usecase, as_of = call.usecase, window.end
     if usecase.untimed:
         raise TrainingError("data without a time are cross-validated on one machine; use --engine single")
+    if usecase.snapshot is not None:
+        raise TrainingError("monthly snapshots are derived from the whole table on one machine; use --engine single")
     require_hist(usecase.training)
     name = settings.model_name(usecase.name)
     job = Job(usecase, name, as_of, registry, tracker or tracker_of(registry), progress)
@@ -88,6 +91,7 @@ class OnCluster:
         facts: rows of each part in the training and the refit window.
     """
 
+    engine: ClassVar[str] = "dask"
     cluster: Cluster
     recipe: Recipe
     split: Split

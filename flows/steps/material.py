@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from bentos.features import FeaturePlan
 from bentos.model import ModelMetadata, ScoringModel
@@ -18,6 +18,11 @@ from monitoring.calendar import TimeWindow
 
 class Material(Protocol):
     """Recipe and rows of one training, wherever the rows are."""
+
+    @property
+    def engine(self) -> str:
+        """What does the work, for the record."""
+        ...
 
     @property
     def recipe(self) -> Recipe:
@@ -60,6 +65,7 @@ class Material(Protocol):
 class AtHome:
     """Material in the memory of this process."""
 
+    engine: ClassVar[str] = "single"
     recipe: Recipe
     split: Split
     snapshot: SnapshotRef

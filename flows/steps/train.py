@@ -127,7 +127,7 @@ def train_model(
 def train_on(job: Job, material: Material) -> TrainingOutcome:
     """The training behind its data: fit, judge, and register when the gates pass; see :func:`train_model`."""
     usecase, as_of = job.usecase, job.as_of
-    tags = {"usecase": usecase.name, "kind": "training", "as_of": as_of.isoformat()}
+    tags = {"usecase": usecase.name, "kind": "training", "as_of": as_of.isoformat(), "engine": material.engine}
     with open_run(job.tracker, job.name, f"{usecase.name} as of {as_of:%Y-%m-%d %H:%M}", tags) as run_id:
         record.record_data(job.tracker, run_id, usecase, material.snapshot, material.split)
         return _fit_and_judge(job, material, run_id)

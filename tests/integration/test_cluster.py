@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -17,13 +18,13 @@ from bentos.features import FeaturePlan
 from bentos.model import ScoringModel
 from bentos.roles import ModelRef
 from bentos.settings import read_settings
-from bentos.usecase import UseCase
+from bentos.usecase import UseCase, load_usecase
 from flows.engines import cluster as clusters
 from flows.engines.cluster import Cluster, connected
 from flows.engines.scoring import score_on_cluster
 from flows.engines.slices import SourceCall
 from flows.engines.training import prepare, train_on_cluster
-from flows.errors import ClusterUnreachable, EngineMissing, FlowRefused, SchemaProblem, TrainingError
+from flows.errors import ClusterFailed, ClusterUnreachable, EngineMissing, FlowRefused, SchemaProblem, TrainingError
 from flows.forms import EngineChoice
 from flows.home import PROJECT
 from flows.sources import open_source
@@ -128,6 +129,33 @@ def test_what_only_one_machine_can_do_is_refused_before_any_work(workers: Cluste
     exact = small().model_copy(update={"training": small().training.model_copy(update={"tree_method": "exact"})})
     with pytest.raises(TrainingError, match=r"hist.*--engine single"):
         trained(workers, shop, exact)
+
+
+@pytest.mark.parametrize("name", ["churn", "retention"])
+def test_tables_without_a_time_and_derived_ones_stay_on_one_machine(
+    workers: Cluster, shop: Workshop, name: str
+) -> None:
+    with pytest.raises(TrainingError, match="--engine single"):
+        trained(workers, shop, load_usecase(name))
+
+
+class _Fails:
+    """A task that ends its worker, or fails as a full disk does."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __call__(self, _: int) -> int:
+        if self.how == "dies":
+            os._exit(1)
+        raise OSError("no space left")
+
+
+def test_a_worker_that_dies_again_and_again_and_a_full_disk_are_told_with_what_to_do(workers: Cluster) -> None:
+    with pytest.raises(ClusterFailed, match=r"features: .*memory.*--nthreads 1"):
+        workers.run("features", _Fails("dies"), [1])
+    with pytest.raises(ClusterFailed, match=r"features: .*no space left"):
+        workers.run("features", _Fails("disk"), [1])
 
 
 def score(workers: Cluster | None, usecase: UseCase, model: ScoringModel, read: Path, write: Path) -> BulkResult:
