@@ -68,6 +68,7 @@ class Cluster:
     def translated(self, stage: str) -> Iterator[None]:
         """Turn what a failing cluster raises into an error of ours."""
         from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
 
         try:
             yield
@@ -78,10 +79,9 @@ class Cluster:
                 f"{stage}: workers died on one part {exc.allowed_failures + 1} times, most often because their memory "
                 "ran out; give workers more memory or one thread each (--nthreads 1)"
             ) from exc
-        except (CommClosedError, OSError, TimeoutError) as exc:
-            raise ClusterFailed(
-                f"{stage}: the connection to the cluster broke ({exc}); start it and try again"
-            ) from exc
+        except (FutureCancelledError, OSError, TimeoutError) as exc:
+            # A connection that broke is an OSError too.
+            raise ClusterFailed(f"{stage}: the cluster or the shared folder failed ({exc}); try again") from exc
 
 
 @contextmanager

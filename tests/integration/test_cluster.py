@@ -151,11 +151,15 @@ class _Fails:
         raise OSError("no space left")
 
 
-def test_a_worker_that_dies_again_and_again_and_a_full_disk_are_told_with_what_to_do(workers: Cluster) -> None:
-    with pytest.raises(ClusterFailed, match=r"features: .*memory.*--nthreads 1"):
-        workers.run("features", _Fails("dies"), [1])
+def test_a_full_disk_is_told_with_the_stage(workers: Cluster) -> None:
     with pytest.raises(ClusterFailed, match=r"features: .*no space left"):
         workers.run("features", _Fails("disk"), [1])
+
+
+@pytest.mark.slow
+def test_a_part_that_kills_worker_after_worker_is_told_with_what_to_do(workers: Cluster) -> None:
+    with pytest.raises(ClusterFailed, match=r"features: .*memory.*--nthreads 1"):
+        workers.run("features", _Fails("dies"), [1])
 
 
 def score(workers: Cluster | None, usecase: UseCase, model: ScoringModel, read: Path, write: Path) -> BulkResult:
