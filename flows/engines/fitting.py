@@ -49,8 +49,7 @@ def fit_on_cluster(
         policy, seed: as for one machine.
 
     Raises:
-        TooFewRows, OneClass: as on one machine.
-        TrainingError: XGBoost refuses the rows, or the method cannot be distributed.
+        TooFewRows, OneClass, TrainingError: as on one machine.
         ClusterFailed: a worker died.
     """
     parts = [fact.part for fact in facts if fact.rows[at]]

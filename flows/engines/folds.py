@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from bentos.usecase import UseCase
 from flows.engines.groups import read_frame, write_frame
 from flows.engines.shuffle import Shuffle
 from flows.engines.slices import final_labels_of
+from flows.errors import TooFewRows
 from flows.steps.table import Fold, fold_rows
 from monitoring.calendar import TimeWindow
 
@@ -26,11 +28,20 @@ LABEL = "label.y"
 
 @dataclass(frozen=True)
 class PartRows:
-    """Rows of one part in each window that was asked about: how many, and how many positives."""
+    """Rows of one part in each window that was asked about: how many, and how many positives.
+
+    Attributes:
+        span: the first and the last time of its rows; none without rows.
+    """
 
     part: int
     rows: tuple[int, ...]
     positives: tuple[int, ...]
+    span: tuple[datetime, datetime] | None
+
+    def overlaps(self, window: TimeWindow) -> bool:
+        """Whether any of its rows may lie in a window."""
+        return self.span is not None and self.span[0] < window.end and self.span[1] >= window.start
 
 
 def keep_rows(
@@ -47,13 +58,21 @@ def keep_rows(
     write_frame(_path(shuffle.folder, part), pd.concat([rows, columns], axis=1))
     within = [_within(rows, window) for window in windows]
     y = rows["y"].to_numpy()
-    return PartRows(part, tuple(int(w.sum()) for w in within), tuple(int(y[w].sum()) for w in within))
+    times = rows["event_time"]
+    span = (times.min().to_pydatetime(), times.max().to_pydatetime()) if len(rows) else None
+    return PartRows(part, tuple(int(w.sum()) for w in within), tuple(int(y[w].sum()) for w in within), span)
 
 
 def read_fold(
     name: str, folder: Path, parts: Sequence[int], window: TimeWindow, places: Any, share: float = 1.0, seed: int = 0
 ) -> Fold:
-    """The rows of a window with the features at ``places``, or a seeded share of them."""
+    """The rows of a window with the features at ``places``, or a seeded share of them.
+
+    Raises:
+        TooFewRows: no part may hold a row of it.
+    """
+    if not parts:
+        raise TooFewRows(f"the {name} fold has no labelled row; read another window")
     matrices, frames = [], []
     for part in parts:
         frame = read_frame(_path(folder, part))

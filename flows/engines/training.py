@@ -140,7 +140,7 @@ class OnCluster:
         )  # fmt: skip
 
     def _read(self, name: str, window: TimeWindow, plan: FeaturePlan, share: float = 1.0) -> Fold:
-        parts = [fact.part for fact in self.facts]
+        parts = [fact.part for fact in self.facts if fact.overlaps(window)]
         places = places_of(plan, self.union)
         return read_fold(name, self.cluster.folder, parts, window, places, share, self.recipe.seed)
 

@@ -44,7 +44,7 @@ def cut_at(frame: pd.DataFrame, places: Sequence[int]) -> list[pd.DataFrame]:
     return [frame.iloc[a:b].reset_index(drop=True) for a, b in pairwise(edges)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(histories(), st.lists(st.integers(0, 25), max_size=3), st.integers(1, 4))
 def test_any_cut_and_any_number_of_buckets_give_the_bits_of_the_whole_frame(
     history: tuple[list[Event], list[Any]], places: list[int], buckets: int
