@@ -9,17 +9,15 @@ The ranking of label sources is part of a plan, because a label rate depends on 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bentos.clock import local_seconds, part_of
 from bentos.definitions import (
-    CalendarDefinition,
     ColumnDefinition,
     Definition,
     ExpressionDefinition,
@@ -30,16 +28,9 @@ from bentos.definitions import (
     window_specs,
 )
 from bentos.errors import FeatureError
-from bentos.event import EPOCH, MICROSECOND, Event
-from bentos.offline import (
-    EntityRows,
-    column_values,
-    label_ranks,
-    label_spans,
-    microseconds_of,
-    operand_values,
-    window_values,
-)
+from bentos.event import Event
+from bentos.frames import exact_specs, spans_of, whole, window_columns
+from bentos.offline import label_ranks, microseconds_of
 from bentos.online import Binding, inputs_of_frame
 from bentos.schema import EventSchema
 from bentos.usecase import UseCase
@@ -155,16 +146,19 @@ class FeaturePlan:
         # Column by column in memory, as pandas keeps it: windows are written in another order than they are made.
         out = np.empty((len(self.names), len(events)), dtype=np.float32)
         times = microseconds_of(events[self.event_time])
-        # Windows that only a formula names are made in full precision, as the online state gives them.
-        windows: dict[WindowSpec, Any] = dict.fromkeys(
-            window_specs(d for d in self.definitions if isinstance(d, ExpressionDefinition))
-        )
-        if self.specs:
-            as_of_us = (as_of.astimezone(UTC) - EPOCH) // MICROSECOND
-            self._build_windows(events, labels, as_of_us, times, out, windows)
+        windows: dict[WindowSpec, Any] = dict.fromkeys(exact_specs(self))
+        spans = spans_of(self, events, labels, as_of, self.event_id) if self.specs else None
+        for entity in dict.fromkeys(spec.entity for spec in self.specs):
+            for spec, order, values in window_columns(self, entity, events, spans):
+                for at, definition in enumerate(self.definitions):
+                    if isinstance(definition, WindowDefinition) and definition.spec == spec:
+                        out[at, order] = values
+                if spec in windows:
+                    windows[spec] = np.empty(len(events), dtype=np.float64)
+                    windows[spec][order] = values
         for at, definition in enumerate(self.definitions):
             if not isinstance(definition, WindowDefinition):
-                out[at] = _whole(definition, events, times, windows)
+                out[at] = whole(definition, events, times, windows)
         return pd.DataFrame(out.T, index=events.index, columns=list(self.names))
 
     def row(self, event: Event, state: WindowState) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -245,32 +239,6 @@ class FeaturePlan:
             binding = self._binding = Binding(self.definitions, schema, state)
         return binding
 
-    def _build_windows(
-        self,
-        events: pd.DataFrame,
-        labels: pd.DataFrame,
-        as_of_us: int,
-        times: Any,
-        out: Any,
-        windows: dict[WindowSpec, Any],
-    ) -> None:
-        if not events[self.event_id].is_unique:
-            raise FeatureError("events must have distinct ids; clean the table with EventSchema.read_table")
-        reach = max(s.over + s.delay for s in self.specs)
-        rated = any(s.agg == "label_rate" for s in self.specs)
-        spans = label_spans(events[self.event_id], labels, self.sources, as_of_us) if rated else None
-        entities = dict.fromkeys(s.entity for s in self.specs)
-        for entity in entities:
-            rows = EntityRows(events[entity], times, reach)
-            amounts: dict[tuple[str, int], Any] = {}
-            for at, d in enumerate(self.definitions):
-                if isinstance(d, WindowDefinition) and d.spec.entity == entity:
-                    out[at, rows.order] = window_values(d.spec, rows, events, spans, amounts)
-            for spec in windows:
-                if spec.entity == entity:
-                    windows[spec] = np.empty(len(events), dtype=np.float64)
-                    windows[spec][rows.order] = window_values(spec, rows, events, spans, amounts)
-
 
 def _learnt(definition: Definition, events: pd.DataFrame) -> Definition:
     """The definition with its open category lists taken from a frame."""
@@ -279,20 +247,6 @@ def _learnt(definition: Definition, events: pd.DataFrame) -> Definition:
     if isinstance(definition, ExpressionDefinition):
         return replace(definition, operands=tuple(_learnt(operand, events) for operand in definition.operands))
     return definition
-
-
-def _whole(definition: Definition, events: pd.DataFrame, times: Any, windows: Mapping[WindowSpec, Any]) -> Any:
-    """One feature of a whole frame, float64."""
-    if isinstance(definition, WindowDefinition):
-        return windows[definition.spec]
-    if isinstance(definition, ColumnDefinition):
-        return column_values(events[definition.column], definition)
-    if isinstance(definition, CalendarDefinition):
-        return part_of(definition.part, local_seconds(times, definition.timezone), definition.night)
-    values = {name: operand_values(events[name], kind, fill) for name, kind, fill in definition.columns}
-    for operand in definition.operands:
-        values[operand.name] = np.asarray(_whole(operand, events, times, windows), dtype=np.float64)
-    return definition.formula.compute(values, len(events), definition.timezone)
 
 
 def _identity(definition: Definition) -> tuple[str, str]:

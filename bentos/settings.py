@@ -81,6 +81,11 @@ class Settings(BaseSettings):
     notify_url: SecretStr = SecretStr("")
     """Webhook (http or https) that is told of retrainings, as a POST of JSON; empty tells the log alone."""
 
+    engine: Literal["single", "dask"] = "single"
+    """Where models are trained and tables scored: in one process, or on a Dask cluster (extra ``dask``)."""
+    scheduler: str = ""
+    """Address of the Dask scheduler for ``engine = dask``, such as ``tcp://10.0.0.5:8786``."""
+
     prometheus_url: str = ""
     """Prometheus server that ``incumbent status`` asks for firing alerts; empty asks nobody."""
 

@@ -13,6 +13,10 @@
     │   ├── OneClass               "one_class"            a fold holds one class only
     │   └── TooFewRows             "too_few_rows"         a fold or the history is too short
     ├── EvaluationError            "evaluation"           a candidate cannot be judged
+    ├── EngineError                "engine"               the cluster cannot do the work
+    │   ├── EngineMissing          "engine_missing"       the extra that drives it is not installed
+    │   ├── ClusterUnreachable     "cluster_unreachable"  scheduler, workers or the shared folder are away
+    │   └── ClusterFailed          "cluster_failed"       a worker died or ran out of memory
     ├── FlowRefused                "refused"              a precondition of the flow does not hold
     └── StackError                 "stack"                a process of the local stack misbehaves
         ├── StackNotReady          "stack_not_ready"      a process did not become ready in time
@@ -115,6 +119,30 @@ class EvaluationError(FlowError):
     """A candidate cannot be judged."""
 
     code = "evaluation"
+
+
+class EngineError(FlowError):
+    """The cluster cannot do the work."""
+
+    code = "engine"
+
+
+class EngineMissing(EngineError):
+    """The packages of an optional engine are not installed."""
+
+    code = "engine_missing"
+
+
+class ClusterUnreachable(EngineError):
+    """The scheduler does not answer, has no worker, or its workers do not see what this process sees."""
+
+    code = "cluster_unreachable"
+
+
+class ClusterFailed(EngineError):
+    """A worker died in the middle of the work, most often for want of memory."""
+
+    code = "cluster_failed"
 
 
 class FlowRefused(FlowError):

@@ -6,16 +6,14 @@ from datetime import datetime
 
 from prefect import flow
 
+from flows.engines.choice import score_anywhere
 from flows.errors import FlowRefused
-from flows.forms import LOG, SourceChoice
-from flows.house import House, open_house
+from flows.forms import AS_SET, LOG, EngineChoice, SourceChoice
+from flows.house import open_house
 from flows.outcome import Outcome
-from flows.progress import told
 from flows.recording import recorded
 from flows.scoring_views import bulk_view
 from flows.steps.bulk import scored_window, write_list
-from flows.steps.bulkfiles import BulkInput, BulkOutput
-from flows.steps.bulkrun import score_table
 from flows.views import scoring_view
 from monitoring.calendar import TimeWindow
 
@@ -30,6 +28,7 @@ def scoring(
     table_in: str | None = None,
     table_out: str | None = None,
     reasons: bool = False,
+    engine: EngineChoice = AS_SET,
 ) -> Outcome:
     """Score a window of events in bulk and write the list as Parquet and CSV, highest score first.
 
@@ -44,25 +43,18 @@ def scoring(
         table_in: CSV or Parquet (file or folder) or URL#table whose rows are all scored.
         table_out: Where their scores go: .csv, .parquet, a folder, or URL#table.
         reasons: Whether the strongest reasons stand beside each score of a table.
+        engine: Where the rows of a table are scored. Empty takes what the settings say.
     """
     if (table_in is None) != (table_out is None):
         raise FlowRefused("a table is scored from table_in to table_out; give both or none")
     house = open_house(usecase)
     with recorded(house, "scoring", end) as run:
         if table_in is not None and table_out is not None:
-            return run.conclude(_table(house, version, table_in, table_out, reasons, run.as_of))
+            ref = house.version(version, ("champion",))
+            found = score_anywhere(house, ref, table_in, table_out, run.as_of, reasons, engine)
+            return run.conclude(bulk_view(found, ref, run.as_of))
         window = house.last_day(run.as_of) if start is None else TimeWindow(start, run.as_of)
         ref = house.version(version, ("champion",))
         table = scored_window(house.usecase, source.open(house), house.load(ref), window, run.as_of)
         files = write_list(table, house.settings.reports / "scores", f"{house.model}-{ref.version}", window)
         return run.conclude(scoring_view(table, files, ref, window, run.as_of))
-
-
-def _table(house: House, version: str | None, read: str, write: str, reasons: bool, as_of: datetime) -> Outcome:
-    """Score every row of a table."""
-    ref = house.version(version, ("champion",))
-    source, target = BulkInput(house.usecase, read), BulkOutput(write, house.settings.reports / "scores")
-    found = score_table(
-        house.usecase, house.load(ref), ref, source, target, as_of, reasons=reasons, progress=told
-    )  # fmt: skip
-    return bulk_view(found, ref, as_of)

@@ -6,15 +6,13 @@ from datetime import datetime
 
 from prefect import flow
 
-from flows.forms import DECLARED, SourceChoice
+from flows.engines.choice import prepared_training
+from flows.forms import AS_SET, DECLARED, EngineChoice, SourceChoice
 from flows.house import open_house
 from flows.outcome import Outcome
-from flows.progress import told
 from flows.recording import recorded
 from flows.steps.gate import seat
-from flows.steps.reading import read_history
 from flows.steps.split import retraining_case
-from flows.steps.train import train_model
 from flows.views import training_report, training_view
 
 
@@ -24,6 +22,7 @@ def training(
     until: datetime | None = None,
     source: SourceChoice = DECLARED,
     reason: str = "",
+    engine: EngineChoice = AS_SET,
 ) -> Outcome:
     """Train a model on matured events, judge it, and give it the role it has earned.
 
@@ -32,22 +31,20 @@ def training(
         until: Business time of the training; nothing later is read. Empty takes the end of the source.
         source: Where events are read. Empty takes what the use case declares.
         reason: Why a model is trained, for the record.
+        engine: Where the work is done. Empty takes what the settings say.
     """
     house = open_house(usecase)
     with recorded(house, "training", until) as run:
         again = "champion" in house.registry.roles(house.model)
         case = retraining_case(house.usecase) if again else house.usecase
-        history = read_history(source.open(house), case, until)
-        run.as_of = history.as_of
-        trained = train_model(
-            case, history.read, history.as_of,
-            settings=house.settings, registry=house.registry, snapshots=house.snapshots, progress=told,
-        )  # fmt: skip
+        work = prepared_training(house, case, source, until, engine)
+        run.as_of = as_of = work.as_of
+        trained = work.train()
         seated = seat(
             house.usecase, house.settings, house.registry, house.store, trained.ref, trained.verdict,
-            actor=house.actor, now=history.as_of,
+            actor=house.actor, now=as_of,
         )  # fmt: skip
         verdict = trained.verdict
         report = training_report(trained, seated, reason)
         run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)
-        return run.conclude(training_view(trained, seated, history.as_of))
+        return run.conclude(training_view(trained, seated, as_of))

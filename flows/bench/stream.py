@@ -14,9 +14,9 @@ from flows.house import House
 from flows.sources.base import EventSource
 from flows.steps.build import Recipe
 from flows.steps.judge import Folds
+from flows.steps.material import plan_of, refit
 from flows.steps.split import retraining_case, split_at
 from flows.steps.table import build_fold
-from flows.steps.train import plan_of, refit
 from monitoring.calendar import TimeWindow
 
 PHASES: Final = 4

@@ -55,6 +55,11 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     batch = names.add_parser("batch", help="a table scored in chunks, beside a bare loop over the same file")
     batch.add_argument("--rows", type=int, default=2_000_000, metavar="N", help="rows of the table (2,000,000)")
     common_arguments(batch)
+    scale = names.add_parser("scale", help="training and scoring on a local Dask cluster beside one process")
+    scale.add_argument("--rows", type=int, default=2_000_000, metavar="N", help="rows of a simulated set (2,000,000)")
+    scale.add_argument("--data", type=Path, metavar="FILE", help=f"{TRANSACTIONS} of the handbook instead")
+    scale.add_argument("--memory-mb", type=int, default=1500, metavar="MB", help="limit of each worker (1,500)")
+    common_arguments(scale)
     usecase = names.add_parser("usecase", help="what the model of a use case is worth on a file")
     usecase.add_argument("subject", metavar="NAME", help="built-in use case, or the path of a file")
     usecase.add_argument("--data", type=Path, metavar="FILE", required=True, help="CSV or Parquet")
@@ -109,6 +114,8 @@ def run(args: argparse.Namespace) -> Reply:
         return _windows(args, home)
     if args.name == "batch":
         return _batch(args, home)
+    if args.name == "scale":
+        return _scale(args, home)
     measured = {"handbook": _handbook, "features": _features, "tuning": _tuning}[args.name]
     with contextlib.redirect_stdout(sys.stderr), progress(f"bench {args.name}"):
         return Reply(measured(args))
@@ -156,6 +163,22 @@ def _batch(args: argparse.Namespace, home: Home) -> Reply:
     with contextlib.redirect_stdout(sys.stderr), progress("bench batch") as bar:
         found = bench_batch(home.root / "bench", args.rows, bar.tell).to_json()
     return Reply(found, table(list(found.items())))
+
+
+def _scale(args: argparse.Namespace, home: Home) -> Reply:
+    from flows.bench.scale import bench_scale
+    from flows.progress import progress
+
+    if args.data is None and args.rows < 100_000:
+        raise UsageRefused("bench scale needs 100,000 rows or more, or else a test fold holds no fraud")
+    if args.memory_mb < 500:
+        raise UsageRefused("bench scale needs --memory-mb 500 or more: a worker has 300 MB before its first row")
+    if args.data is not None and not args.data.exists():
+        raise UsageRefused(f"{args.data}: no such file or folder")
+    data = args.data and args.data.absolute()
+    with contextlib.redirect_stdout(sys.stderr), progress("bench scale") as bar:
+        found = bench_scale(home.root / "bench" / "scale", data, args.rows, args.memory_mb, bar.tell)
+    return Reply(found)
 
 
 def _usecase(args: argparse.Namespace) -> Reply:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flows.commands.common import Reply, UsageRefused, common_arguments, instant, run_flow, source_arguments, usecase_of
 
 if TYPE_CHECKING:
-    from flows.forms import Kind, SourceChoice
+    from flows.forms import EngineChoice, Kind, SourceChoice
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,11 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     common_arguments(parser, as_of=name not in ("train", "tune"))
     if name in ("train", "tune", "score"):
         source_arguments(parser)
+    if name in ("train", "score"):
+        parser.add_argument(
+            "--engine", choices=("single", "dask"), help="this process, or a cluster (INCUMBENT_ENGINE)"
+        )
+        parser.add_argument("--scheduler", metavar="ADDRESS", help="of the Dask cluster (INCUMBENT_SCHEDULER)")
     if name in ("train", "tune"):
         parser.add_argument(
             "--until", metavar="TIME", help="business time of the training; the source's end by default"
@@ -47,7 +52,8 @@ def run(args: argparse.Namespace) -> Reply:
 
 def _train(args: argparse.Namespace) -> Reply:
     until = instant(args.until, usecase_of(args))
-    return run_flow(args, "training", "training", until=until, reason=args.reason, source=_source(args, args.source))
+    source, engine = _source(args, args.source), _engine(args)
+    return run_flow(args, "training", "training", until=until, reason=args.reason, source=source, engine=engine)
 
 
 def _tune(args: argparse.Namespace) -> Reply:
@@ -76,12 +82,14 @@ def _score(args: argparse.Namespace) -> Reply:
         raise UsageRefused("score needs --in and --out together")
     if args.table_in is not None and (args.start or args.source):
         raise UsageRefused("score --in takes every row of its table; --start and --source choose a window instead")
+    if args.table_in is None and (args.engine or args.scheduler):
+        raise UsageRefused("score --engine and --scheduler go with --in and --out")
     if args.table_in is None and args.reasons:
         raise UsageRefused("score --reasons goes with --in and --out")
     table = {"table_in": _absolute(args.table_in), "table_out": _absolute(args.table_out), "reasons": args.reasons}
     window |= table if args.table_in is not None else {}
     source = _source(args, args.source or "log")
-    return run_flow(args, "scoring", "scoring", version=args.version, source=source, **window)
+    return run_flow(args, "scoring", "scoring", version=args.version, source=source, engine=_engine(args), **window)
 
 
 def _absolute(place: str | None) -> str | None:
@@ -92,6 +100,12 @@ def _absolute(place: str | None) -> str | None:
 def _retrain(args: argparse.Namespace) -> Reply:
     as_of = instant(args.as_of, usecase_of(args))
     return run_flow(args, "retraining", "retraining", as_of=as_of, force=args.force)
+
+
+def _engine(args: argparse.Namespace) -> EngineChoice:
+    from flows.forms import EngineChoice
+
+    return EngineChoice(engine=args.engine, scheduler=args.scheduler)
 
 
 def _source(args: argparse.Namespace, kind: Kind | None) -> SourceChoice:

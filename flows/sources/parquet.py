@@ -48,6 +48,11 @@ class ParquetSource(TableSource):
                 time = time_name(dataset.schema.names, self.usecase, self.origin)
                 columns = [time] if times_only else wanted(dataset.schema.names, self.usecase)
                 around = None if window is None else _around(dataset.schema.field(time), window)
+                if times_only and window is None:
+                    # Times of all rows are looked at part by part: there may be more of them than memory.
+                    for batch in dataset.to_batches(columns=columns, batch_readahead=2, fragment_readahead=1):
+                        yield self._plain(pa.Table.from_batches([batch])).to_pandas(integer_object_nulls=True)
+                    return
                 fetched = self._plain(dataset.to_table(columns=columns, filter=around))
                 frame = fetched.to_pandas(integer_object_nulls=True)
             except pa.ArrowInvalid as exc:
@@ -55,6 +60,11 @@ class ParquetSource(TableSource):
             except (pa.ArrowException, NotImplementedError) as exc:
                 raise SourceUnavailable(f"{self.origin}: {exc}") from exc
         yield frame
+
+    def rows(self) -> int:
+        """How many rows the files hold; nothing but their ends is read."""
+        with translated(self._address):
+            return int(self._dataset().count_rows())
 
     def _dataset(self) -> Any:
         import pyarrow as pa

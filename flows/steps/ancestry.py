@@ -178,7 +178,8 @@ def _is_context(name: str) -> bool:
 def _data(digest: str | None, stores: Sequence[SnapshotStore]) -> dict[str, Any]:
     for store in stores if digest else ():
         try:
-            return described(store.describe(str(digest))) | {"here": store.path(str(digest)).is_file()}
+            ref = store.describe(str(digest))
+            return described(ref) | {"here": ref.path.is_file()}
         except SnapshotMissing:
             continue
     return {"digest": digest, "here": False}

@@ -45,12 +45,31 @@ class Recipe:
     seed: int
 
 
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A booster, and the rows that it was fitted on."""
+
+    booster: Booster
+    window: TimeWindow
+    rows: int
+    positives: int
+
+
 def build_model(recipe: Recipe, fit: Fold, calibration: Fold, reference: Fold, about: ModelMetadata) -> ScoringModel:
-    """Make a model.
+    """Fit a booster on the rows of ``fit`` and make a model of it: see :func:`complete_model`."""
+    booster = fit_booster(fit.features, fit.y, recipe.plan.names, recipe.usecase.training, recipe.seed)
+    fitted = Fitted(booster, fit.window, len(fit), fit.positives)
+    return complete_model(recipe, fitted, calibration, reference, about)
+
+
+def complete_model(
+    recipe: Recipe, fitted: Fitted, calibration: Fold, reference: Fold, about: ModelMetadata
+) -> ScoringModel:
+    """Make a model of a fitted booster.
 
     Args:
         recipe: policies, features, seed.
-        fit: rows of the booster.
+        fitted: the booster, wherever it was fitted.
         calibration: later rows; the first half by time fits the calibrator, the second the threshold. Without
             a calibrator all of them choose the threshold.
         reference: rows whose features are the frozen reference; its scores are those of ``calibration``.
@@ -60,8 +79,7 @@ def build_model(recipe: Recipe, fit: Fold, calibration: Fold, reference: Fold, a
         TooFewRows: a fold has no row.
         OneClass: a fold holds one class only.
     """
-    usecase, policy = recipe.usecase, recipe.usecase.training
-    booster = fit_booster(fit.features, fit.y, recipe.plan.names, policy, recipe.seed)
+    usecase, policy, booster = recipe.usecase, recipe.usecase.training, fitted.booster
     # Without a calibrator no half is set aside for it.
     first, second = (calibration, calibration) if policy.calibration == "none" else calibration.halves()
     require_both_classes(first.y, first.name)
@@ -75,7 +93,7 @@ def build_model(recipe: Recipe, fit: Fold, calibration: Fold, reference: Fold, a
         profile=freeze_reference(recipe, reference, calibration, scores, booster),
         schema_fingerprint=EventSchema.of(usecase).fingerprint,
         golden=golden_rows(booster, calibrator, second.features),
-        metadata=_filled(about, recipe, fit, calibration),
+        metadata=_filled(about, recipe, fitted, calibration),
     )
 
 
@@ -126,16 +144,16 @@ def choose_cut(usecase: UseCase, fold: Fold, scores: Floats, seed: int) -> Thres
     )
 
 
-def _filled(about: ModelMetadata, recipe: Recipe, fit: Fold, calibration: Fold) -> ModelMetadata:
+def _filled(about: ModelMetadata, recipe: Recipe, fitted: Fitted, calibration: Fold) -> ModelMetadata:
     return replace(
         about,
         usecase=recipe.usecase.name,
-        training_start=fit.window.start.isoformat(),
-        training_end=fit.window.end.isoformat(),
+        training_start=fitted.window.start.isoformat(),
+        training_end=fitted.window.end.isoformat(),
         calibration_start=calibration.window.start.isoformat(),
         calibration_end=calibration.window.end.isoformat(),
-        rows=len(fit),
-        positives=fit.positives,
+        rows=fitted.rows,
+        positives=fitted.positives,
         seed=recipe.seed,
         parameters=recipe.usecase.training.model_dump(mode="json"),
     )

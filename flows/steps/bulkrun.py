@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CHUNK_ROWS = 65_536
 QUARANTINE = ("row", "event_id", "reason", "column")
+UNORDERED = (
+    "the rows to score are not in the order of their event times, which this model's windows need; "
+    "sort the input by time"
+)
 Progress = Callable[[str, int, int], None]
 
 
@@ -95,27 +99,36 @@ def score_table(
     """
     target.check()
     model.check_schema(EventSchema.of(usecase).fingerprint)
-    run = {
-        "input": source.identity(), "model": ref.label, "contract": model.contract_digest,
-        "reasons": reasons, "chunk_rows": chunk_rows, "usecase": EventSchema.of(usecase).fingerprint,
-    }  # fmt: skip
-    if model.plan.specs:
-        run["as_of"] = as_of.isoformat()
+    identity = run_identity(usecase, model, ref, source, as_of, reasons, chunk_rows)
     model.booster.set_param({"nthread": threads or os.cpu_count() or 1})
     try:
-        with _parts(target.parts, sha256_hex(canonical_json(run))) as parts:
+        with run_parts(target.parts, identity) as parts:
             total = source.rows()
-            worker = _Worker(usecase, model, ref, as_of, reasons)
+            worker = Worker(usecase, model, ref, as_of, reasons)
             resumed = _score_all(worker, source, parts, chunk_rows, progress or _silent, total)
-            result = _conclude(parts, target, total, resumed)
+            result = conclude(parts, target, total, resumed)
         shutil.rmtree(target.parts)
         return result
     finally:
         model.booster.set_param({"nthread": 1})
 
 
+def run_identity(
+    usecase: UseCase, model: ScoringModel, ref: ModelRef, source: BulkInput, as_of: datetime, reasons: bool,
+    chunk_rows: int,
+) -> str:  # fmt: skip
+    """What a run is: only parts of the very same one are taken up again."""
+    run = {
+        "input": source.identity(), "model": ref.label, "contract": model.contract_digest,
+        "reasons": reasons, "chunk_rows": chunk_rows, "usecase": EventSchema.of(usecase).fingerprint,
+    }  # fmt: skip
+    if model.plan.specs:
+        run["as_of"] = as_of.isoformat()
+    return sha256_hex(canonical_json(run))
+
+
 def _score_all(
-    worker: _Worker, source: BulkInput, parts: Path, chunk_rows: int, progress: Progress, total: int | None
+    worker: Worker, source: BulkInput, parts: Path, chunk_rows: int, progress: Progress, total: int | None
 ) -> int:
     """Score the chunks that have no part yet; returns the rows of those that had one."""
     done = resumed = 0
@@ -141,7 +154,7 @@ def _score_all(
     for chunk, found in ahead(scored()):
         resumed += chunk.rows if chunk.whole else 0
         if found is not None and chunk.content is not None:
-            _write_part(parts, chunk.number, found, chunk.content[2], chunk.rows)
+            write_part(parts, chunk.number, found, chunk.content[2], chunk.rows)
         done += chunk.rows
         progress("score", done, total or done)
     if not done:
@@ -169,27 +182,31 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield item
 
 
-class _Worker:
-    """Cleans and scores chunks in the order of the input."""
+class Worker:
+    """Cleans and scores chunks in the order of the input.
+
+    Attributes:
+        witness: a good row of the first chunk, and its id; none until the first chunk was cleaned.
+    """
 
     def __init__(self, usecase: UseCase, model: ScoringModel, ref: ModelRef, as_of: datetime, reasons: bool) -> None:
         self.usecase, self.model, self.ref, self.as_of, self.reasons = usecase, model, ref, as_of, reasons
-        self._lenient = _lenient(usecase)
-        self._witness: tuple[pd.DataFrame, str] | None = None
+        self._lenient = lenient(usecase)
+        self.witness: tuple[pd.DataFrame, str] | None = None
         self._carried: tuple[pd.DataFrame, pd.DataFrame] | None = None
         self._rated = any(spec.agg == "label_rate" for spec in model.plan.specs)
         self._reach = max((spec.over + spec.delay for spec in model.plan.specs), default=0)
 
     def clean(self, chunk: pd.DataFrame, first_row: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Events, labels and quarantine of a chunk whose first row is number ``first_row`` of the input."""
-        if self._witness is None:
+        if self.witness is None:
             events, labels, refused = self._read(chunk, self.usecase)
             at = next(i for i in range(len(chunk)) if i not in set(refused["row"].tolist()))
             lone, _, _ = self._read(chunk.iloc[at : at + 1], self._lenient)
-            self._witness = chunk.iloc[at : at + 1], str(lone[self.usecase.event_id].iloc[0])
+            self.witness = chunk.iloc[at : at + 1], str(lone[self.usecase.event_id].iloc[0])
         else:
             # A known good row goes first: else a chunk whose rows are all bad would be refused as a table.
-            row, name = self._witness
+            row, name = self.witness
             events, labels, refused = self._read(pd.concat([row, chunk], ignore_index=True), self._lenient)
             own = (events[self.usecase.event_id] != name).to_numpy()
             events, labels = events[own].reset_index(drop=True), labels[labels["event_id"] != name]
@@ -206,7 +223,7 @@ class _Worker:
         if only_carry:
             return None
         features = plan.build(context, known, self.as_of).to_numpy()[len(context) - len(events) :]
-        return self._table(events, np.ascontiguousarray(features))
+        return self.table(events, np.ascontiguousarray(features))
 
     def _read(self, table: pd.DataFrame, usecase: UseCase) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         schema = EventSchema.of(usecase)
@@ -224,10 +241,7 @@ class _Worker:
         before, told = self._carried
         time, name = self.usecase.event_time, self.usecase.event_id
         if len(before) and events[time].iloc[0] < before[time].iloc[-1]:
-            raise SchemaProblem(
-                "the rows to score are not in the order of their event times, which this model's windows need; "
-                "sort the input by time"
-            )
+            raise SchemaProblem(UNORDERED)
         before = before[~before[name].isin(events[name])]
         return pd.concat([before, events], ignore_index=True), pd.concat([told, labels], ignore_index=True)
 
@@ -238,7 +252,8 @@ class _Worker:
         kept = context[(times >= times.iloc[-1] - pd.Timedelta(self._reach, unit="us")).to_numpy()]
         self._carried = kept, known[known["event_id"].isin(kept[self.usecase.event_id])]
 
-    def _table(self, events: pd.DataFrame, features: Any) -> pd.DataFrame:
+    def table(self, events: pd.DataFrame, features: Any) -> pd.DataFrame:
+        """The scored rows of cleaned events and their features."""
         scores = self.model.score(features)
         columns: dict[str, Any] = {
             "event_id": events[self.usecase.event_id].to_numpy(dtype=object),
@@ -261,14 +276,14 @@ class _Worker:
         return [json.dumps(explain(self.model.plan.names, row, part)["reasons"]) for row, part in rows]
 
 
-def _lenient(usecase: UseCase) -> UseCase:
+def lenient(usecase: UseCase) -> UseCase:
     """The use case without limits on missing shares: in a chunk, rows are judged and not tables."""
     columns = tuple(column.model_copy(update={"max_missing_share": 1.0}) for column in usecase.columns)
     return usecase.model_copy(update={"columns": columns})
 
 
 @contextmanager
-def _parts(folder: Path, identity: str) -> Iterator[Path]:
+def run_parts(folder: Path, identity: str) -> Iterator[Path]:
     """The folder of parts of exactly this run; parts of another run are thrown away."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -288,7 +303,7 @@ def _lock(lock: IO[str], folder: Path) -> None:
         raise FlowRefused(f"another run is writing to {folder}; wait for it, or name another --out") from exc
 
 
-def _write_part(parts: Path, number: int, scored: pd.DataFrame, refused: pd.DataFrame, rows: int) -> None:
+def write_part(parts: Path, number: int, scored: pd.DataFrame, refused: pd.DataFrame, rows: int) -> None:
     """Write one part; its note comes last, and a part without one does not count."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -307,7 +322,7 @@ def _write_part(parts: Path, number: int, scored: pd.DataFrame, refused: pd.Data
     fresh.replace(stem.with_suffix(".json"))
 
 
-def _conclude(parts: Path, target: BulkOutput, total: int | None, resumed: int) -> BulkResult:
+def conclude(parts: Path, target: BulkOutput, total: int | None, resumed: int) -> BulkResult:
     """Reconcile the rows, then put quarantine and list in their places."""
     notes = [json.loads(file.read_text()) for file in sorted(parts.glob("part-*.json"))]
     sums = {key: sum(int(note[key]) for note in notes) for key in ("in", "out", "refused", "flagged")}

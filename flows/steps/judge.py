@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from bentos.errors import ContractMismatch
+from bentos.features import FeaturePlan
 from bentos.model import ScoringModel
 from bentos.registry import ModelRef, ModelRegistry
 from bentos.schema import EventSchema
@@ -25,10 +27,17 @@ from flows.steps.table import Fold, Known, build_fold
 from monitoring.calendar import TimeWindow
 from monitoring.gates import Evidence, Verdict, judge
 
+RowsOf = Callable[[FeaturePlan], Fold]
+"""The test rows with the features of a plan."""
+
 
 @dataclass(frozen=True, eq=False)
 class Folds:
-    """The rows of a split, with the features of one plan; ``every`` holds all of them."""
+    """The rows of a split, with the features of one plan; ``every`` holds all of them.
+
+    A cluster keeps the long folds: ``train`` is then a sample for the baseline, ``every`` and ``refit`` hold late rows
+    only, and ``train_rows`` says how many rows the booster was fitted on.
+    """
 
     every: Fold
     train: Fold
@@ -36,17 +45,19 @@ class Folds:
     test: Fold
     refit: Fold
     refit_calibration: Fold
+    train_rows: int | None = None
 
     @classmethod
     def cut(cls, every: Fold, split: Split) -> Folds:
         """Cut every matured row of the split into its folds."""
-        names = (name for name in cls.__dataclass_fields__ if name != "every")
-        return cls(every, **{name: every.between(name, getattr(split, name)) for name in names})
+        cut = {name: every.between(name, getattr(split, name)) for name in Split.__dataclass_fields__}
+        return cls(every, cut["train"], cut["calibration"], cut["test"], cut["refit"], cut["refit_calibration"])
 
     @property
     def matured_rows(self) -> int:
         """Rows that the twin and its test look at."""
-        return len(self.train) + len(self.calibration) + len(self.test)
+        train = len(self.train) if self.train_rows is None else self.train_rows
+        return train + len(self.calibration) + len(self.test)
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,7 @@ def judge_twin(
     registry: ModelRegistry,
     name: str,
     as_of: datetime,
+    rows_of: RowsOf | None = None,
 ) -> Judgement:
     """Measure the twin on the test fold, the incumbent on the same rows, and judge.
 
@@ -89,6 +101,7 @@ def judge_twin(
         known: events and labels, for an incumbent with other features.
         registry, name: where the champion is.
         as_of: business time of the judgement.
+        rows_of: makes the test rows with an incumbent's features; by default out of ``known``.
     """
     latency = single_event_p99_ms(usecase, twin, known.events)
     if usecase.untimed:
@@ -97,12 +110,18 @@ def judge_twin(
         note = f"figures of {usecase.evaluation.folds}-fold cross-validation over {len(folds.every)} rows"
         return Judgement(judge(evidence, None, usecase.gates, as_of=as_of), evidence, None, (note,))
     evidence = candidate_evidence(usecase, twin, label, folds.train, folds.test, folds.matured_rows, latency)
-    incumbent, notes = measure_incumbent(usecase, registry, name, label, known, folds.test)
+    incumbent, notes = measure_incumbent(usecase, registry, name, label, known, folds.test, rows_of)
     return Judgement(judge(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)
 
 
 def measure_incumbent(
-    usecase: UseCase, registry: ModelRegistry, name: str, own: str, known: Known, test: Fold
+    usecase: UseCase,
+    registry: ModelRegistry,
+    name: str,
+    own: str,
+    known: Known,
+    test: Fold,
+    rows_of: RowsOf | None = None,
 ) -> tuple[Evidence | None, tuple[str, ...]]:
     """The figures of the champion, or of an external incumbent, on the rows of ``test``.
 
@@ -121,7 +140,7 @@ def measure_incumbent(
         champion.check_schema(EventSchema.of(usecase).fingerprint)
     except ContractMismatch:
         return None, (f"{ref.label} is in office with another input schema and cannot be measured on these rows",)
-    rows = build_fold(usecase, champion.plan, known, test.window)
+    rows = rows_of(champion.plan) if rows_of else build_fold(usecase, champion.plan, known, test.window)
     found = incumbent_evidence(usecase, ref.label, scored(champion, rows), test.window, usecase.training.seed)
     return found, _fairness(ref, champion, test.window)
 

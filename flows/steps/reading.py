@@ -36,10 +36,16 @@ def read_history(
     Raises:
         NoData: the source ends before it starts to matter.
     """
+    window = history_window(source, usecase, until)
+    return History(source.read(window, as_of=window.end), window.end)
+
+
+def history_window(source: EventSource, usecase: UseCase, until: datetime | None = None) -> TimeWindow:
+    """What :func:`read_history` reads; it ends at the business time."""
     extent = source.extent()
     as_of = min(extent.end, datetime.now(UTC)) if until is None else until
     first_day = usecase.calendar.day_of(as_of) - (days_needed(usecase) + 1 - -more // DAY) * DAY
     start = max(extent.start, usecase.calendar.start_of(first_day))
     if as_of <= start:
         raise NoData(f"{source.origin} starts at {extent.start:%Y-%m-%d %H:%M} UTC, not before {as_of:%Y-%m-%d %H:%M}")
-    return History(source.read(TimeWindow(start, as_of), as_of=as_of), as_of)
+    return TimeWindow(start, as_of)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,9 +27,12 @@ from flows.sources.base import SourceRead
 from flows.steps import dvc
 from flows.steps.snapshot_format import Frames
 from monitoring.calendar import TimeWindow
-from monitoring.digest import canonical_json, sha256_file
+from monitoring.digest import canonical_json, sha256_file, sha256_hex
 
 log = logging.getLogger("incumbent.flows")
+
+PARTS = ".parts"
+"""Suffix of the list of parts that stands in the place of a Parquet file."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class SnapshotRef:
 
     Attributes:
         digest: SHA-256 of the content; names the snapshot.
-        path: the Parquet file.
+        path: the Parquet file; of a snapshot in parts the list of them.
         rows: events.
         positives: labels with y = 1.
         file_digest: SHA-256 of the Parquet file as written.
@@ -131,6 +135,36 @@ class SnapshotStore:
             revisions=read.revisions,
         )
 
+    def join(
+        self, parts: Sequence[str], *, usecase: UseCase, window: TimeWindow, source: str, as_of: datetime
+    ) -> SnapshotRef:
+        """One snapshot of several that follow each other in time; its digest is that of the list of theirs.
+
+        Loading it needs memory for all of them.
+
+        Raises:
+            SnapshotMissing: a part is not in the store.
+            SnapshotError: the disk refuses the file.
+        """
+        refs = [self._ref(digest) for digest in parts]
+        content = canonical_json({"parts": list(parts)})
+        digest = sha256_hex(content)
+        about = {
+            "rows": sum(ref.rows for ref in refs), "positives": sum(ref.positives for ref in refs),
+            "usecase": usecase.name, "window": [window.start.isoformat(), window.end.isoformat()], "source": source,
+            "as_of": as_of.isoformat(), "parts": list(parts), "digest": digest, "file_sha256": digest,
+        }  # fmt: skip
+        path = self.path(digest).with_suffix(PARTS)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for place, data in ((path, content), (path.with_suffix(".json"), canonical_json(about))):
+                partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+                partial.write_bytes(data)
+                _into_place(partial, place)
+        except OSError as exc:
+            raise SnapshotError(f"{self.folder}: cannot write snapshot {digest[:12]} ({exc.strerror})") from exc
+        return self._ref(digest)
+
     def load(self, digest: str) -> Snapshot:
         """Load a snapshot and verify it, file and content.
 
@@ -142,6 +176,8 @@ class SnapshotStore:
         import pyarrow.parquet as pq
 
         ref = self._verified_ref(digest)
+        if ref.path.suffix == PARTS:
+            return self._joined(ref)
         try:
             frames = Frames.from_table(pq.read_table(ref.path, partitioning=None))
         except (pa.ArrowException, OSError, KeyError) as exc:
@@ -150,6 +186,14 @@ class SnapshotStore:
             raise SnapshotCorrupt(f"{ref.path}: the content has another digest; save the data again")
         revisions = frames.labels.copy() if frames.revisions is None else frames.revisions
         return Snapshot(ref, frames.events, frames.labels, revisions)
+
+    def _joined(self, ref: SnapshotRef) -> Snapshot:
+        parts = [self.load(digest) for digest in json.loads(ref.path.read_bytes())["parts"]]
+        events, labels, revisions = (
+            pd.concat([getattr(part, name) for part in parts], ignore_index=True)
+            for name in ("events", "labels", "revisions")
+        )
+        return Snapshot(ref, events, labels, revisions)
 
     def find(self, prefix: str = "") -> list[SnapshotRef]:
         """All complete snapshots whose digest starts with ``prefix``, in order of their digest."""
@@ -199,7 +243,7 @@ class SnapshotStore:
         start, end = (datetime.fromisoformat(t) for t in about["window"])
         return SnapshotRef(
             digest=digest,
-            path=path,
+            path=path.with_suffix(PARTS) if "parts" in about else path,
             rows=about["rows"],
             positives=about["positives"],
             file_digest=about["file_sha256"],

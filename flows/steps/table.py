@@ -121,14 +121,15 @@ def build_fold(usecase: UseCase, plan: FeaturePlan, known: Known, window: TimeWi
     """Every labelled row of ``window`` with its features as they were at its time."""
     history = known.events[known.events[usecase.event_time] < window.end]
     features = plan.build(history, known.revisions, known.as_of)
-    rows = _rows(usecase, history, known.labels)
+    rows = fold_rows(usecase, history, known.labels)
     kept = (rows["y"].notna() & (rows["event_time"] >= window.start)).to_numpy()
     rows = rows[kept].reset_index(drop=True).astype({"y": np.int8})
     matrix = np.ascontiguousarray(features.to_numpy(dtype=np.float32)[kept])
     return Fold("history", window, matrix, rows)
 
 
-def _rows(usecase: UseCase, events: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+def fold_rows(usecase: UseCase, events: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """What a fold knows of each event besides its features; ``y`` is missing where no label is known."""
     ids, times = events[usecase.event_id].array, events[usecase.event_time].reset_index(drop=True)
     known = labels.set_index("event_id")["y"]
     rows = pd.DataFrame(

@@ -17,7 +17,6 @@ from datetime import datetime
 from pathlib import Path
 
 from bentos.errors import RegistryUnavailable
-from bentos.features import FeaturePlan
 from bentos.model import ModelMetadata, ScoringModel
 from bentos.registry import ModelRef, ModelRegistry, VersionInfo
 from bentos.schema import EventSchema
@@ -26,9 +25,10 @@ from bentos.usecase import UseCase
 from flows.errors import EvaluationError, TooFewRows
 from flows.sources.base import SourceRead
 from flows.steps import lineage, record
-from flows.steps.build import Recipe, build_model, reference_window
+from flows.steps.build import Recipe
 from flows.steps.evaluate import constant_features
 from flows.steps.judge import Folds, Judgement, judge_twin
+from flows.steps.material import AtHome, Material, every, plan_of
 from flows.steps.snapshot import SnapshotRef, SnapshotStore
 from flows.steps.split import Split, plan_split
 from flows.steps.table import Known, build_fold
@@ -115,16 +115,22 @@ def train_model(
         OneClass: a fold holds one class only.
         RegistryUnavailable: the registry or the disk failed; nothing is registered.
     """
-    job = _Job(usecase, settings.model_name(usecase.name), as_of, registry, tracker or tracker_of(registry), progress)
+    job = Job(usecase, settings.model_name(usecase.name), as_of, registry, tracker or tracker_of(registry), progress)
     job.tell(0)
     known = Known.at(usecase, read.events, read.labels, read.revisions, as_of)
     split = plan_split(usecase, history_start(usecase, known, read.window), as_of)
     snapshot = snapshots.save_read(read, usecase)
-    tags = {"usecase": usecase.name, "kind": "training", "as_of": as_of.isoformat()}
+    recipe = Recipe(usecase, plan_of(usecase, known, split), usecase.training.seed if seed is None else seed)
+    return train_on(job, AtHome(recipe, split, snapshot, known))
+
+
+def train_on(job: Job, material: Material) -> TrainingOutcome:
+    """The training behind its data: fit, judge, and register when the gates pass; see :func:`train_model`."""
+    usecase, as_of = job.usecase, job.as_of
+    tags = {"usecase": usecase.name, "kind": "training", "as_of": as_of.isoformat(), "engine": material.engine}
     with open_run(job.tracker, job.name, f"{usecase.name} as of {as_of:%Y-%m-%d %H:%M}", tags) as run_id:
-        record.record_data(job.tracker, run_id, usecase, snapshot, split)
-        recipe = Recipe(usecase, plan_of(usecase, known, split), usecase.training.seed if seed is None else seed)
-        return _fit_and_judge(job, recipe, known, split, snapshot, run_id)
+        record.record_data(job.tracker, run_id, usecase, material.snapshot, material.split)
+        return _fit_and_judge(job, material, run_id)
 
 
 def evaluate_version(
@@ -156,29 +162,11 @@ def evaluate_version(
     tell("build features", 1, 3)
     snapshot = snapshots.load(stored.data_digest)
     known = Known.at(usecase, snapshot.events, snapshot.labels, snapshot.revisions, stored.as_of)
-    folds = Folds.cut(build_fold(usecase, twin.plan, known, _every(stored.split)), stored.split)
+    folds = Folds.cut(build_fold(usecase, twin.plan, known, every(stored.split)), stored.split)
     tell("measure and judge", 2, 3)
     found = judge_twin(usecase, twin, ref.label, folds, known, registry, ref.name, as_of)
     tell("done", 3, 3)
     return EvaluationOutcome(ref, found.verdict, found.evidence, found.incumbent, found.notes)
-
-
-def refit(recipe: Recipe, folds: Folds, about: ModelMetadata) -> ScoringModel:
-    """The recipe on all matured rows but the short, late calibration fold: what is registered and answers.
-
-    Raises:
-        TooFewRows, OneClass: as :func:`flows.steps.build.build_model`.
-    """
-    matured = TimeWindow(folds.refit.window.start, folds.refit_calibration.window.end)
-    reference = folds.every.between("reference", reference_window(recipe.usecase, matured))
-    return build_model(recipe, folds.refit, folds.refit_calibration, reference, about)
-
-
-def plan_of(usecase: UseCase, known: Known, split: Split) -> FeaturePlan:
-    """The declared features; open category lists are learnt from the training fold."""
-    times = known.events[usecase.event_time]
-    inside = (times >= split.train.start) & (times < split.train.end)
-    return FeaturePlan.of(usecase).with_categories(known.events[inside])
 
 
 def history_start(usecase: UseCase, known: Known, window: TimeWindow) -> datetime:
@@ -189,13 +177,17 @@ def history_start(usecase: UseCase, known: Known, window: TimeWindow) -> datetim
     """
     if known.events.empty:
         raise TooFewRows(f"no event lies before {known.as_of:%Y-%m-%d %H:%M} UTC")
-    first = known.events[usecase.event_time].min().to_pydatetime()
+    return first_whole_day(usecase, known.events[usecase.event_time].min().to_pydatetime(), window)
+
+
+def first_whole_day(usecase: UseCase, first: datetime, window: TimeWindow) -> datetime:
+    """Start of the day of the first event, or of the window that was read if that is later."""
     return max(window.start, usecase.calendar.start_of(usecase.calendar.day_of(first)))
 
 
 @dataclass(frozen=True)
-class _Job:
-    """The ports of one training."""
+class Job:
+    """The ports of one training, and what it is called."""
 
     usecase: UseCase
     name: str
@@ -210,19 +202,19 @@ class _Job:
         (self.progress or _silent)(text, step, len(STEPS))
 
 
-def _fit_and_judge(
-    job: _Job, recipe: Recipe, known: Known, split: Split, snapshot: SnapshotRef, run_id: str
-) -> TrainingOutcome:
-    usecase, parent = job.usecase, lineage.newest(job.registry, job.name)
+def _fit_and_judge(job: Job, material: Material, run_id: str) -> TrainingOutcome:
+    usecase, parent, recipe = job.usecase, lineage.newest(job.registry, job.name), material.recipe
+    split, snapshot = material.split, material.snapshot
     job.tell(1)
-    folds = Folds.cut(build_fold(usecase, recipe.plan, known, _every(split)), split)
+    folds = material.folds()
     about = _about(job, recipe, snapshot, parent)
     job.tell(2)
-    twin = build_model(recipe, folds.train, folds.calibration, folds.calibration, about)
+    twin = material.twin(folds, about)
     job.tell(3)
+    label = f"{job.name}/twin-{twin.booster_digest[:12]}"
     found = judge_twin(
-        usecase, twin, f"{job.name}/twin-{twin.booster_digest[:12]}", folds, known, job.registry, job.name, job.as_of
-    )
+        usecase, twin, label, folds, material.known, job.registry, job.name, job.as_of, material.rows_of
+    )  # fmt: skip
     found = replace(found, notes=found.notes + constant_features(folds.train, recipe.plan))
     job.tell(4)
     stored = record.StoredEvaluation(split, job.as_of, snapshot.digest)
@@ -231,18 +223,14 @@ def _fit_and_judge(
         job.tell(len(STEPS))
         return _outcome(run_id, found, None, twin, split, snapshot)
     job.tell(5)
-    model = _refit(recipe, folds, about, twin)
+    model = material.refit(folds, replace(about, twin_digest=twin.booster_digest))
     job.tell(6)
     ref = _register(job, model, found, parent, run_id)
     job.tell(len(STEPS))
     return _outcome(run_id, found.of(ref.label, usecase), ref, model, split, snapshot)
 
 
-def _refit(recipe: Recipe, folds: Folds, about: ModelMetadata, twin: ScoringModel) -> ScoringModel:
-    return refit(recipe, folds, replace(about, twin_digest=twin.booster_digest))
-
-
-def _register(job: _Job, model: ScoringModel, found: Judgement, parent: VersionInfo | None, run_id: str) -> ModelRef:
+def _register(job: Job, model: ScoringModel, found: Judgement, parent: VersionInfo | None, run_id: str) -> ModelRef:
     """Store the refit as a new version; nothing after it may fail the training."""
     tags = lineage.version_tags(model, parent, found.verdict, found.evidence)
     with tempfile.TemporaryDirectory(prefix="incumbent-model-") as scratch:
@@ -253,7 +241,7 @@ def _register(job: _Job, model: ScoringModel, found: Judgement, parent: VersionI
     return ref
 
 
-def _about(job: _Job, recipe: Recipe, snapshot: SnapshotRef, parent: VersionInfo | None) -> ModelMetadata:
+def _about(job: Job, recipe: Recipe, snapshot: SnapshotRef, parent: VersionInfo | None) -> ModelMetadata:
     kin = lineage.Kinship(
         EventSchema.of(job.usecase).fingerprint,
         recipe.plan.fingerprint,
@@ -266,10 +254,6 @@ def _about(job: _Job, recipe: Recipe, snapshot: SnapshotRef, parent: VersionInfo
         as_of=job.as_of.isoformat(),
         parent=lineage.parent_label(parent),
     )
-
-
-def _every(split: Split) -> TimeWindow:
-    return TimeWindow(split.train.start, split.matured_until)
 
 
 def _description(usecase: UseCase, model: ScoringModel) -> str:

@@ -118,7 +118,7 @@ def _dies(parts: int, folder: Path, windows: bool, seed: int) -> None:
     """Score, and be killed in the middle of writing part number ``parts``; runs in a process of its own."""
     from flows.steps import bulkrun
 
-    write = bulkrun._write_part
+    write = bulkrun.write_part
 
     def dying(place: Path, number: int, *rest: Any) -> None:
         if number == parts:
@@ -126,7 +126,7 @@ def _dies(parts: int, folder: Path, windows: bool, seed: int) -> None:
             os.kill(os.getpid(), 9)
         write(place, number, *rest)
 
-    bulkrun._write_part = dying
+    bulkrun.write_part = dying
     usecase = _usecase(windows)
     _score(folder, usecase, tiny_model(usecase, seed=seed), str(folder / "in.parquet"), str(folder / "out.parquet"))
 

@@ -1,0 +1,1 @@
+"""Engines: where the heavy work of a training or a bulk scoring is done."""
