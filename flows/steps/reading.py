@@ -36,11 +36,13 @@ def read_history(
     Raises:
         NoData: the source ends before it starts to matter.
     """
-    window = history_window(source, usecase, until)
+    window = history_window(source, usecase, until, more)
     return History(source.read(window, as_of=window.end), window.end)
 
 
-def history_window(source: EventSource, usecase: UseCase, until: datetime | None = None) -> TimeWindow:
+def history_window(
+    source: EventSource, usecase: UseCase, until: datetime | None = None, more: timedelta = NO_TIME
+) -> TimeWindow:
     """What :func:`read_history` reads; it ends at the business time."""
     extent = source.extent()
     as_of = min(extent.end, datetime.now(UTC)) if until is None else until
