@@ -11,11 +11,13 @@ import fcntl
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
     from bentos.roles import ModelRef
 
 T = TypeVar("T")
+Made = TypeVar("Made")
 CHUNK_ROWS = 65_536
+_HANDS = 4
+"""Chunks that are worked on at once, at most: what is not the booster holds the interpreter."""
 QUARANTINE = ("row", "event_id", "reason", "column")
 UNORDERED = (
     "the rows to score are not in the order of their event times, which this model's windows need; "
@@ -100,12 +105,16 @@ def score_table(
     target.check()
     model.check_schema(EventSchema.of(usecase).fingerprint)
     identity = run_identity(usecase, model, ref, source, as_of, reasons, chunk_rows)
-    model.booster.set_param({"nthread": threads or os.cpu_count() or 1})
+    cores = threads or os.cpu_count() or 1
+    # Windows carry events from one chunk to the next; without them several chunks are worked on at once, each with
+    # its share of the cores: a booster that takes them all waits for the checks of the next chunk to let go of one.
+    hands = 1 if model.plan.specs else min(cores, _HANDS)
+    model.booster.set_param({"nthread": max(1, cores // hands)})
     try:
         with run_parts(target.parts, identity) as parts:
             total = source.rows()
             worker = Worker(usecase, model, ref, as_of, reasons)
-            resumed = _score_all(worker, source, parts, chunk_rows, progress or _silent, total)
+            resumed = _score_all(worker, source, parts, chunk_rows, progress or _silent, total, hands)
             result = conclude(parts, target, total, resumed)
         shutil.rmtree(target.parts)
         return result
@@ -128,48 +137,73 @@ def run_identity(
 
 
 def _score_all(
-    worker: Worker, source: BulkInput, parts: Path, chunk_rows: int, progress: Progress, total: int | None
+    worker: Worker, source: BulkInput, parts: Path, chunk_rows: int, progress: Progress, total: int | None, hands: int
 ) -> int:
     """Score the chunks that have no part yet; returns the rows of those that had one."""
     done = resumed = 0
 
-    def cleaned() -> Iterator[_Chunk]:
+    def read() -> Iterator[_Chunk]:
         first = 0
-        for number, chunk in enumerate(source.chunks(chunk_rows)):
-            whole = (parts / f"part-{number:06d}.json").exists()
-            wanted = not whole or number == 0 or bool(worker.model.plan.specs)
-            yield _Chunk(number, len(chunk), whole, worker.clean(chunk, first) if wanted else None)
-            first += len(chunk)
+        for number, table in enumerate(source.chunks(chunk_rows)):
+            yield _Chunk(number, first, table, (parts / f"part-{number:06d}.json").exists())
+            first += len(table)
 
-    def scored() -> Iterator[tuple[_Chunk, pd.DataFrame | None]]:
-        # The next chunk is read and checked while this one is scored: the booster leaves the interpreter alone.
-        for chunk in ahead(cleaned()):
-            found = None
-            if chunk.content is not None:
-                events, labels, _ = chunk.content
-                found = worker.take(events, labels, only_carry=chunk.whole)
-            yield chunk, found
-
-    # Likewise the next one is scored while this one is written.
-    for chunk, found in ahead(scored()):
-        resumed += chunk.rows if chunk.whole else 0
-        if found is not None and chunk.content is not None:
-            write_part(parts, chunk.number, found, chunk.content[2], chunk.rows)
-        done += chunk.rows
+    work = _in_line if worker.model.plan.specs else partial(_side_by_side, hands=hands)
+    for chunk in work(worker, read(), parts):
+        resumed += len(chunk.table) if chunk.whole else 0
+        done += len(chunk.table)
         progress("score", done, total or done)
     if not done:
         raise NoData(f"{source.address.shown}: it holds no rows")
     return resumed
 
 
+def _in_line(worker: Worker, chunks: Iterator[_Chunk], parts: Path) -> Iterator[_Chunk]:
+    """Chunk after chunk, because windows reach from one into the next.
+
+    The next one is read and checked while this one is scored: the booster leaves the interpreter alone. Likewise the
+    next one is scored while this one is written.
+    """
+
+    def cleaned() -> Iterator[tuple[_Chunk, _Content]]:
+        return ((chunk, worker.clean(chunk.table, chunk.first)) for chunk in chunks)
+
+    def scored() -> Iterator[tuple[_Chunk, _Content, pd.DataFrame | None]]:
+        for chunk, content in ahead(cleaned()):
+            yield chunk, content, worker.take(content[0], content[1], only_carry=chunk.whole)
+
+    for chunk, content, found in ahead(scored()):
+        if found is not None:
+            write_part(parts, chunk.number, found, content[2], len(chunk.table))
+        yield chunk
+
+
+def _side_by_side(worker: Worker, chunks: Iterator[_Chunk], parts: Path, hands: int) -> Iterator[_Chunk]:
+    """Several chunks at once; one that has its part is only looked at if it is the first, which shows the table."""
+
+    def one(chunk: _Chunk) -> _Chunk:
+        if not chunk.whole or chunk.number == 0:
+            events, labels, refused = worker.clean(chunk.table, chunk.first)
+            found = worker.take(events, labels, only_carry=chunk.whole)
+            if found is not None:
+                write_part(parts, chunk.number, found, refused, len(chunk.table))
+        return chunk
+
+    return in_order(ahead(chunks), one, hands)
+
+
+_Content = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
+"""Events, labels and quarantine of a chunk."""
+
+
 @dataclass(frozen=True)
 class _Chunk:
-    """One chunk of the input: its number and rows, whether it has its part, and what is left of it when cleaned."""
+    """One chunk of the input: its number, the number of its first row, its rows, whether it has its part."""
 
     number: int
-    rows: int
+    first: int
+    table: pd.DataFrame
     whole: bool
-    content: tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame] | None
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:
@@ -180,6 +214,28 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         while (item := coming.result()) is not end:
             coming = pool.submit(next, items, end)
             yield item
+
+
+def in_order(items: Iterator[T], work: Callable[[T], Made], hands: int) -> Iterator[Made]:
+    """What ``work`` makes of each item, in their order, ``hands`` at a time; errors come in their place.
+
+    The first item is worked on alone: it decides whether there is any sense in the others.
+    """
+    with ThreadPoolExecutor(max_workers=hands, thread_name_prefix="bulk") as pool:
+        under_way: deque[Future[Made]] = deque()
+        try:
+            for number, item in enumerate(items):
+                if number == 0:
+                    yield work(item)
+                    continue
+                under_way.append(pool.submit(work, item))
+                if len(under_way) > hands:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for coming in under_way:
+                coming.cancel()
 
 
 class Worker:
@@ -205,13 +261,20 @@ class Worker:
             lone, _, _ = self._read(chunk.iloc[at : at + 1], self._lenient)
             self.witness = chunk.iloc[at : at + 1], str(lone[self.usecase.event_id].iloc[0])
         else:
-            # A known good row goes first: else a chunk whose rows are all bad would be refused as a table.
-            row, name = self.witness
-            events, labels, refused = self._read(pd.concat([row, chunk], ignore_index=True), self._lenient)
-            own = (events[self.usecase.event_id] != name).to_numpy()
-            events, labels = events[own].reset_index(drop=True), labels[labels["event_id"] != name]
-            refused = refused.assign(row=refused["row"] - 1)
+            try:
+                events, labels, refused = self._read(chunk, self._lenient)
+            except SchemaProblem:
+                events, labels, refused = self._beside_witness(chunk, *self.witness)
         return events, labels, refused.assign(row=refused["row"] + first_row)
+
+    def _beside_witness(
+        self, chunk: pd.DataFrame, row: pd.DataFrame, name: str
+    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """The same with a known good row in front: a chunk whose rows are all bad is no reason to refuse the table."""
+        events, labels, refused = self._read(pd.concat([row, chunk], ignore_index=True), self._lenient)
+        own = (events[self.usecase.event_id] != name).to_numpy()
+        events, labels = events[own].reset_index(drop=True), labels[labels["event_id"] != name]
+        return events, labels, refused.assign(row=refused["row"] - 1)
 
     def take(self, events: pd.DataFrame, labels: pd.DataFrame, *, only_carry: bool) -> pd.DataFrame | None:
         """The scored rows of cleaned events, or none where they are only context of later ones."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from flows.steps.bulkrun import ahead
+from flows.steps.bulkrun import ahead, in_order
 
 
 def counted(last: int, seen: list[str], broken: int | None = None) -> Iterator[int]:
@@ -39,3 +40,40 @@ def test_an_error_comes_after_the_items_before_it() -> None:
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="row 7"):
         next(items)
+
+
+def test_what_several_hands_make_comes_in_the_order_of_the_items() -> None:
+    def slow(item: int) -> int:
+        time.sleep(0.02 * (5 - item % 5))
+        return item * item
+
+    assert list(in_order(iter(range(12)), slow, 3)) == [n * n for n in range(12)]
+    assert list(in_order(iter(()), slow, 3)) == []
+
+
+def test_an_error_of_one_hand_comes_in_its_place_and_begins_nothing_more() -> None:
+    begun: list[int] = []
+
+    def fails(item: int) -> int:
+        begun.append(item)
+        if item == 2:
+            raise ValueError("two")
+        return item
+
+    made = in_order(iter(range(100)), fails, 2)
+    assert [next(made), next(made)] == [0, 1]
+    with pytest.raises(ValueError, match="two"):
+        list(made)
+    assert len(begun) < 10
+
+
+def test_the_first_item_is_worked_on_alone() -> None:
+    begun: list[int] = []
+
+    def refuses(item: int) -> int:
+        begun.append(item)
+        raise ValueError("no table of ours")
+
+    with pytest.raises(ValueError, match="no table of ours"):
+        list(in_order(iter(range(100)), refuses, 4))
+    assert begun == [0]
