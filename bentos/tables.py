@@ -148,7 +148,7 @@ def _column(table: pd.DataFrame, name: str) -> pd.Series[Any]:
 
 
 def _refuse_hopeless(column: Column, codes: Any, values: Any, rows: int) -> None:
-    if rows == 0:
+    if rows == 0 or (not column.nullable and not codes.any()):
         return
     empty = pd.isna(values).to_numpy() if isinstance(values, pd.Series) else pd.isna(values)
     missing = (codes == CODE["missing"]) | (empty & (codes == 0))
@@ -170,11 +170,14 @@ def _assemble(frame: pd.DataFrame, problems: dict[str, Any], usecase: UseCase) -
     first = np.zeros(len(frame), dtype=np.uint8)
     where = np.zeros(len(frame), dtype=np.intp)
     for place, codes in enumerate(problems.values()):
+        if not codes.any():
+            continue
         fresh = (first == 0) & (codes != 0)
         first[fresh], where[fresh] = codes[fresh], place
     ids, times = frame[usecase.event_id], frame[usecase.event_time]
     clean = np.flatnonzero(first == 0)
-    repeated = clean[ids.iloc[clean].duplicated().to_numpy()]
+    among = ids if len(clean) == len(ids) else ids.iloc[clean]
+    repeated = clean[among.duplicated().to_numpy()]
     first[repeated], where[repeated] = CODE["duplicate_event_id"], list(problems).index(usecase.event_id)
     refused = np.flatnonzero(first)
     names = np.array(list(problems), dtype=object)
@@ -183,7 +186,9 @@ def _assemble(frame: pd.DataFrame, problems: dict[str, Any], usecase: UseCase) -
     stamps = times.iloc[good].to_numpy("M8[us]").view(np.int64)
     order = _time_order(stamps, ids.to_numpy()[good])
     rows = good if order is None else good[order]
-    events = (frame if len(rows) == len(frame) and order is None else frame.iloc[rows]).reset_index(drop=True)
+    # A frame that was just made is nobody else's: where nothing moves it need not be copied.
+    whole = len(rows) == len(frame) and order is None
+    events = frame if whole else frame.iloc[rows].reset_index(drop=True)
     out_of_order = int((np.diff(stamps) < 0).sum())
     events.attrs["out_of_order"] = out_of_order
     return TableRead(events, quarantine, rows, out_of_order)

@@ -29,6 +29,9 @@ from flows.sources.table import wanted
 if TYPE_CHECKING:
     import pyarrow as pa
 
+DICTIONARY = ["model"]
+"""Columns of a list with few different values: to look for them among ids and scores costs more than it saves."""
+
 
 class BulkInput:
     """A table that is read from its beginning in chunks; nothing is opened before that.
@@ -133,7 +136,10 @@ def even(frames: Iterator[pd.DataFrame], size: int) -> Iterator[pd.DataFrame]:
         held += len(frame)
         while held >= size:
             whole = kept[0] if len(kept) == 1 else pd.concat(kept, ignore_index=True)
-            yield whole.iloc[:size].reset_index(drop=True)
+            if held == size and isinstance(whole.index, pd.RangeIndex) and whole.index.start == 0:
+                yield whole
+            else:
+                yield whole.iloc[:size].reset_index(drop=True)
             kept = [whole.iloc[size:]] if held > size else []
             held -= size
     if held:
@@ -258,7 +264,10 @@ class BulkOutput:
 def _to_parquet(parts: Sequence[Path], target: Path) -> None:
     import pyarrow.parquet as pq
 
-    _each(parts, lambda schema: pq.ParquetWriter(target, schema), lambda writer, table: writer.write_table(table))
+    def opened(schema: pa.Schema) -> Any:
+        return pq.ParquetWriter(target, schema, use_dictionary=DICTIONARY)
+
+    _each(parts, opened, lambda writer, table: writer.write_table(table))
 
 
 def _to_csv(parts: Sequence[Path], target: Path) -> None:

@@ -29,7 +29,7 @@ from bentos.schema import EventSchema
 from bentos.tables import empty_labels
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused, NoData, SchemaProblem
-from flows.steps.bulkfiles import BulkInput, BulkOutput
+from flows.steps.bulkfiles import DICTIONARY, BulkInput, BulkOutput
 from monitoring.digest import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
@@ -372,12 +372,12 @@ def write_part(parts: Path, number: int, scored: pd.DataFrame, refused: pd.DataF
     import pyarrow.parquet as pq
 
     stem = parts / f"part-{number:06d}"
-    table = pa.Table.from_pandas(scored, preserve_index=False).replace_schema_metadata(None)
-    for place, field in enumerate(table.schema):
-        if field.name in ("event_id", "model", "reasons"):
-            # Every part has the same types, also one without rows.
-            table = table.set_column(place, field.name, table.column(place).cast(pa.string()))
-    pq.write_table(table, stem.with_suffix(".parquet"))
+    # Every part has the same types, also one without rows.
+    texts = [name for name in ("event_id", "model", "reasons") if name in scored]
+    columns = {str(name): pa.array(scored[name]) for name in scored if name not in texts}
+    columns |= {name: pa.array(scored[name]).cast(pa.string()) for name in texts}
+    table = pa.table({str(name): columns[str(name)] for name in scored})
+    pq.write_table(table, stem.with_suffix(".parquet"), use_dictionary=DICTIONARY)
     refused[list(QUARANTINE)].to_csv(stem.with_suffix(".csv"), index=False, header=False)
     note = {"in": rows, "out": len(scored), "refused": len(refused), "flagged": int(scored["decision"].sum())}
     fresh = stem.with_suffix(".new")
