@@ -163,9 +163,9 @@ class Stage:
         return _between(self.world.events, self.house.usecase.event_time, self.plan.day(day))
 
     def labels_of(self, day: int) -> pd.DataFrame:
-        """Positives that become known on a live day: most fraud teams are told of frauds only."""
+        """Labels that become known on a live day; positives only where no label means a negative one."""
         known = _between(self.world.revisions, "observed_at", self.plan.day(day))
-        return known[known["y"] == 1]
+        return known[known["y"] == 1] if self.house.usecase.label.absent_after_maturity == "negative" else known
 
 
 def _between(table: pd.DataFrame, column: str, window: TimeWindow) -> pd.DataFrame:
