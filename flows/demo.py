@@ -1,8 +1,8 @@
 """The demo: a model takes office, meets a changed world and a challenger, is replaced, and comes back.
 
-The story is told in a simulated world (card transactions, or telephone customers) with every part real: Prefect server and worker, the
-MLflow store, the Bento service, the scribe, the database. Each deployment runs once through the
-worker; the other simulated days run in this process.
+The story is told in a simulated world (card transactions, or telephone customers) with every part
+real: Prefect server and worker, the MLflow store, the Bento service, the scribe, the database. Each
+deployment runs once through the worker; the other simulated days run in this process.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run_demo(home: Home, *, keep: bool = False, plan: DemoPlan | None = None) ->
         StackError: a part of the stack failed; the message names its log file.
         FlowRefused: the use case has no simulated world, or the story did not come to its end.
     """
-    _require_world(home.settings.usecase)
+    require_world(home.settings.usecase)
     home = demo_home(home)
     _empty(home)
     with running(home, Ports.find(), outlive=keep) as stack:
@@ -213,14 +213,14 @@ class Story(Stage):
         return summarise(self.house.store, usecase, self.house.model, plan.live, plan.shift_day, self.client.total)
 
 
-def _require_world(reference: str) -> None:
+def require_world(reference: str) -> None:
     """The simulator must make every column of the use case."""
     usecase = load_usecase(reference)
     try:
         SimulatorSource(usecase, usecase.source.simulator).names()
     except SchemaProblem as exc:
         raise FlowRefused(
-            f"the demo has no simulated world for {usecase.name!r}: {exc.message}. Run it for one that has: fraud, churn"
+            f"the demo has no simulated world for {usecase.name!r}: {exc.message}. Fraud and churn have one"
         ) from exc
 
 

@@ -72,16 +72,19 @@ class TableSource(ABC):
 
     def extent(self) -> TimeWindow:
         """See :class:`~flows.sources.base.EventSource`."""
-        spans, rows = [], 0
+        spans, rows, untimed = [], 0, False
         for chunk in self.chunks(None, times_only=True):
-            if self.usecase.untimed and len(chunk) and self._made_up(self._time_name(chunk)):
-                return TimeWindow(FIRST, LAST)
-            times, codes = self._times(chunk)
             rows += len(chunk)
+            untimed = self.usecase.untimed and self._made_up(self._time_name(chunk))
+            if untimed:
+                continue
+            times, codes = self._times(chunk)
             if (codes == 0).any():
                 spans += [times.min(), times.max()]
         if not rows:
             raise NoData(f"{self.origin}: it holds no rows")
+        if untimed:
+            return TimeWindow(FIRST, LAST)
         if not spans:
             raise SchemaProblem(f"{self.origin}: none of {rows} event times can be read; {_TIME_FORM}")
         return TimeWindow(min(spans).to_pydatetime(), max(spans).to_pydatetime() + STEP)
