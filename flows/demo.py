@@ -219,8 +219,10 @@ def require_world(reference: str) -> None:
     try:
         SimulatorSource(usecase, usecase.source.simulator).names()
     except SchemaProblem as exc:
+        why = exc.message.partition(";")[0]
         raise FlowRefused(
-            f"the demo has no simulated world for {usecase.name!r}: {exc.message}. Fraud and churn have one"
+            f"the demo has no simulated world for {usecase.name!r}: {why}. Name another with --usecase: fraud, churn, "
+            "or a file with the columns of one of them"
         ) from exc
 
 

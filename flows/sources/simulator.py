@@ -10,6 +10,7 @@ import pandas as pd
 
 from bentos.usecase import Column, SimulatorOptions, UseCase
 from flows.errors import SchemaProblem
+from flows.sources.labels import in_words
 from flows.sources.table import TableSource
 from flows.sources.telco import COLUMNS, simulate_customers
 from flows.sources.world import World, make_world, simulate
@@ -64,8 +65,7 @@ class SimulatorSource(TableSource):
         made, label = self._made(window), self.usecase.label
         columns = {own: made[name] for own, name in names.items()}
         observed = {label.observed_at: made["event_time"] + label.matures_after} if label.observed_at else {}
-        y = made[_LABEL[self.options.world]]
-        said = y if label.positive is None else y.map({1: label.positive, 0: f"not {label.positive}"})
+        said = in_words(made[_LABEL[self.options.world]], label)
         yield pd.DataFrame(columns | {label.column: said} | observed)
 
     def names(self) -> dict[str, str]:

@@ -157,6 +157,6 @@ def test_a_use_case_whose_columns_the_simulator_makes_has_a_demo(name: str) -> N
 
 def test_a_use_case_without_a_simulated_world_is_told_so_before_anything_starts(tmp_path: Path) -> None:
     home = open_home(usecase="retention", home=tmp_path / "home")
-    with pytest.raises(FlowRefused, match=r"no simulated world for 'retention'.*Fraud and churn have one"):
+    with pytest.raises(FlowRefused, match=r"no simulated world for 'retention'.*no column 'recency'\. Name another"):
         run_demo(home)
     assert not (tmp_path / "home" / "demo").exists()

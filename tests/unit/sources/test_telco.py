@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from bentos.usecase import Shift, SimulatorOptions, load_usecase
 from flows.sources import open_source
+from flows.sources.labels import as_table
 from flows.sources.telco import COLUMNS, simulate_customers
 
 CHURN = load_usecase("churn")
@@ -108,3 +109,16 @@ def test_every_column_of_the_table_is_made() -> None:
     wanted = {c.external_name for c in CHURN.columns} - {CHURN.event_time}
     assert wanted == set(COLUMNS)
     assert wanted <= set(WHOLE.columns)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_a_simulated_table_that_was_written_reads_back_the_same(tmp_path: Path, ending: str) -> None:
+    source = open_source(CHURN, "simulator", days=4, customers_a_day=50)
+    made = source.read(source.extent())
+    table, file = as_table(made, CHURN), tmp_path / f"customers.{ending}"
+    table.to_csv(file, index=False) if ending == "csv" else table.to_parquet(file, index=False)
+    again = open_source(CHURN, ending, path=str(file))
+    read = again.read(again.extent())
+    assert set(made.revisions["y"]) == {0, 1}
+    pd.testing.assert_frame_equal(read.revisions, made.revisions)
+    assert read.events["event_time"].tolist() == made.events["event_time"].tolist()
