@@ -153,6 +153,12 @@ def _gates(usecase: UseCase) -> Iterator[Problem]:
         yield "WARN", "max_calibration_error is so wide that no model can miss it"
     if gates.min_matured_rows < 1000:
         yield "WARN", f"{gates.min_matured_rows} matured rows are few for metrics at low prevalence"
+    if gates.profit is not None and isinstance(gates.profit.saved_value, str):
+        column = usecase.column(gates.profit.saved_value)
+        if column.min is None or column.min < 0:
+            yield "FAIL", f"a kept customer is worth {column.name!r}, which may be negative; declare min = 0"
+        if column.nullable:
+            yield "WARN", f"a kept customer is worth {column.name!r}, which may be missing: such a one is worth nothing"
 
 
 def _promotion(usecase: UseCase) -> Iterator[Problem]:

@@ -58,15 +58,24 @@ class Shift(Policy):
 
     day: Annotated[int, Field(ge=0)]
     """Day of the simulation from which it holds."""
-    kind: Literal["amount_scale", "fraud_scenario", "fraud_rate"]
-    """Amounts scale by ``factor``; a new fraud scenario starts; compromises multiply by ``factor``."""
+    kind: Literal["amount_scale", "fraud_scenario", "fraud_rate", "price_rise", "rival_offer"]
+    """Cards: amounts scale by ``factor``; a new fraud scenario starts; compromises multiply by ``factor``. Customers:
+    charges scale by ``factor``; a rival asks fibre customers on long contracts to leave."""
     factor: Positive = 1.0
     """Size of the change; for ``fraud_scenario`` how many cards a day are hit."""
 
 
-class SimulatorOptions(Policy):
-    """The card-transaction simulator."""
+SHIFTS_OF = {"cards": ("amount_scale", "fraud_scenario", "fraud_rate"), "telco": ("price_rise", "rival_offer")}
+"""Which changes each simulated world knows."""
 
+
+class SimulatorOptions(Policy):
+    """The simulated worlds: card transactions, and telephone customers who may leave."""
+
+    world: Literal["cards", "telco"] = "cards"
+    """``cards``: transactions, a label for fraud. ``telco``: customers of each day, a label for those who leave."""
+    customers_a_day: Count = 240
+    """Customers of each day in ``telco``."""
     customers: Count = 1000
     """Card holders, uniform on a square of side 100."""
     terminals: Count = 2000
@@ -81,6 +90,14 @@ class SimulatorOptions(Policy):
     """Seed of the whole world."""
     shifts: tuple[Shift, ...] = ()
     """Declared changes."""
+
+    @model_validator(mode="after")
+    def _known_shifts(self) -> Self:
+        for shift in self.shifts:
+            if shift.kind not in SHIFTS_OF[self.world]:
+                allowed = ", ".join(SHIFTS_OF[self.world])
+                raise ValueError(f"the world {self.world!r} has no shift {shift.kind!r}; it has {allowed}")
+        return self
 
 
 class SourceOptions(Policy):

@@ -16,8 +16,8 @@ from bentos.columns import CODE, REASONS, Read, counted_times, hash_texts, read_
 from bentos.errors import TableError
 from bentos.event import allowed_values
 from bentos.privacy import Hasher, LazyHasher
-from bentos.untimed import times_of
-from bentos.usecase import NO_TIME, Column, UseCase
+from bentos.untimed import made_up, times_of
+from bentos.usecase import Column, UseCase
 from monitoring.policies import LabelPolicy
 
 _MANY_BAD = 0.5
@@ -72,8 +72,10 @@ def read_labelled(
     quarantine = _stack(read.quarantine, refused)
     rows = read.rows[~bad]
     known = ~np.isnan(values[rows])
-    # A table without a time is a matter of the past: its labels are known.
-    observed = events[usecase.event_time] + (NO_TIME if usecase.untimed else policy.matures_after)
+    observed = events[usecase.event_time] + policy.matures_after
+    if usecase.untimed:
+        # A table without a time is a matter of the past: its labels are known.
+        observed = observed.mask(made_up(events[usecase.event_time]), events[usecase.event_time])
     if policy.observed_at is not None:
         stamps, _ = read_times(_need(table, policy.observed_at), usecase.zone, nullable=True)
         observed = stamps.iloc[rows].reset_index(drop=True).fillna(observed)

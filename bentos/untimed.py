@@ -31,6 +31,11 @@ def times_of(ids: pd.Series[Any]) -> pd.Series[Any]:
     return pd.Series(stamps.astype("M8[us]")).dt.tz_localize("UTC")
 
 
+def made_up(times: pd.Series[Any]) -> pd.Series[bool]:
+    """Which rows stand in the made-up days: those of a table, whose labels are known; all others came live."""
+    return times < LAST
+
+
 def today_us() -> int:
     """Start of the present UTC day in microseconds: a request sent twice on one day is the same event."""
     return int(time.time()) // _DAY_S * _DAY_S * 1_000_000

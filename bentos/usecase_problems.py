@@ -57,6 +57,7 @@ def problems(usecase: UseCase) -> Iterator[Problem]:
     if isinstance(usecase.cost.false_negative, str):
         yield from _reference(usecase, "cost.false_negative", usecase.cost.false_negative, _NUMBERS)
     yield from _threshold_problems(usecase)
+    yield from _profit_problems(usecase)
     if usecase.incumbent is not None:
         yield from _reference(usecase, "incumbent.column", usecase.incumbent.column, ("float",))
     yield from _fairness_problems(usecase)
@@ -75,6 +76,21 @@ def _threshold_problems(usecase: UseCase) -> Iterator[Problem]:
         yield "cost.threshold", "'by_amount'", "'one' where false_negative is a constant; or name a column there"
     elif not any(isinstance(f, ColumnFeature) and f.column == cost.false_negative for f in usecase.features):
         yield "cost.threshold", "'by_amount'", f"a feature of kind 'column' on {cost.false_negative!r}, or 'one'"
+
+
+def _profit_problems(usecase: UseCase) -> Iterator[Problem]:
+    """An offer that costs more than it keeps earns nothing whatever the model says."""
+    profit = usecase.gates.profit
+    if profit is None:
+        return
+    if isinstance(profit.saved_value, str):
+        yield from _reference(usecase, "gates.profit.saved_value", profit.saved_value, _NUMBERS)
+        return
+    needed = profit.offer_cost + profit.contact_cost / profit.acceptance_rate
+    if profit.saved_value * profit.saved_times <= needed:
+        found = f"{profit.saved_value:g} kept {profit.saved_times:g} times"
+        allowed = f"more than {needed:g}, which is what keeping one customer costs, so that an offer can earn anything"
+        yield "gates.profit.saved_value", found, allowed
 
 
 def _tuning_problems(usecase: UseCase) -> Iterator[Problem]:

@@ -1,8 +1,8 @@
 """The demo: a model takes office, meets a changed world and a challenger, is replaced, and comes back.
 
-The story is told on simulated card transactions with every part real: Prefect server and worker, the
-MLflow store, the Bento service, the scribe, the database. Each deployment runs once through the
-worker; the other simulated days run in this process.
+The story is told in a simulated world (card transactions, or telephone customers) with every part
+real: Prefect server and worker, the MLflow store, the Bento service, the scribe, the database. Each
+deployment runs once through the worker; the other simulated days run in this process.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from flows.errors import FlowRefused, StackError
+from bentos.usecase import load_usecase
+from flows.errors import FlowRefused, SchemaProblem, StackError
 from flows.home import Home
 from flows.progress import progress
+from flows.sources.simulator import SimulatorSource
 from flows.stack import Ports, demo_home, running
 from flows.stage import LABELS_BY_FILE, Stage
 from flows.steps.demoplan import DemoPlan, plan_demo
@@ -27,10 +29,8 @@ from flows.steps.tale import summarise
 if TYPE_CHECKING:
     from flows.outcome import Outcome
 
-PACE = 50.0
-"""Events a second that are sent one by one while the office changes hands."""
 SWAP_DAYS = 5
-"""Live days that a change of office may take at most, at that pace."""
+"""Live days that a change of office may take at most, at the plan's pace."""
 
 
 def run_demo(home: Home, *, keep: bool = False, plan: DemoPlan | None = None) -> dict[str, Any]:
@@ -38,8 +38,9 @@ def run_demo(home: Home, *, keep: bool = False, plan: DemoPlan | None = None) ->
 
     Raises:
         StackError: a part of the stack failed; the message names its log file.
-        FlowRefused: the story did not come to its end.
+        FlowRefused: the use case has no simulated world, or the story did not come to its end.
     """
+    require_world(home.settings.usecase)
     home = demo_home(home)
     _empty(home)
     with running(home, Ports.find(), outlive=keep) as stack:
@@ -77,9 +78,16 @@ class Story(Stage):
             self.days_until(self.a_challenger_is_in_shadow)
             self.days_until(self.the_verdict_is_promote)
             self.wait_for_runs()
-            self.change_office("promotion", "the challenger catches more fraud at less cost")
+            self.change_office("promotion", "the challenger catches more at less cost")
             self.change_office("rollback", "the demo shows the way back")
+        self.write_status()
         return self.figures()
+
+    def write_status(self) -> None:
+        """The page of who is in office and what to do next, among the reports."""
+        from flows.steps.overview import overview, write_overview
+
+        write_overview(self.house.settings.reports / "status.html", overview(self.house, self.as_of))
 
     def first_champion(self) -> None:
         """History goes into the log, Prefect comes up, and the training deployment makes the first champion."""
@@ -184,11 +192,11 @@ class Story(Stage):
         before = self.house.champion().version
         self.bar.say(f"{flow} under traffic")
         days = [self.events_of(day) for day in range(self.today, self.today + SWAP_DAYS)]
-        with Traffic(self.client, pd.concat(days, ignore_index=True), PACE) as traffic:
-            self.wait_for("traffic", lambda: traffic.tally.versions[before] >= PACE)
+        with Traffic(self.client, pd.concat(days, ignore_index=True), self.plan.pace) as traffic:
+            self.wait_for("traffic", lambda: traffic.tally.versions[before] >= self.plan.pace)
             self.run(flow, as_of=self.as_of, preview=False, reason=reason)
             after = self.house.champion().version
-            self.wait_for("the new champion's answers", lambda: traffic.tally.versions[after] >= PACE)
+            self.wait_for("the new champion's answers", lambda: traffic.tally.versions[after] >= self.plan.pace)
         self.bar.tell(f"day {self.today}: {flow}: version {before} out, version {after} in")
         self.finish_days(days, traffic.sent)
 
@@ -203,6 +211,19 @@ class Story(Stage):
         """What happened, read from the database."""
         usecase, plan = self.house.usecase, self.plan
         return summarise(self.house.store, usecase, self.house.model, plan.live, plan.shift_day, self.client.total)
+
+
+def require_world(reference: str) -> None:
+    """The simulator must make every column of the use case."""
+    usecase = load_usecase(reference)
+    try:
+        SimulatorSource(usecase, usecase.source.simulator).names()
+    except SchemaProblem as exc:
+        why = exc.message.partition(";")[0]
+        raise FlowRefused(
+            f"the demo has no simulated world for {usecase.name!r}: {why}. Name another with --usecase: fraud, churn, "
+            "or a file with the columns of one of them"
+        ) from exc
 
 
 def _empty(home: Home) -> None:

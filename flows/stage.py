@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bentos.usecase import WindowFeature
 from flows.errors import StackError
 from flows.house import House
 from flows.progress import Bar
@@ -92,7 +93,7 @@ class Stage:
             self.await_labels(day)
 
     def await_labels(self, day: int) -> None:
-        """Wait until the service's windows know the labels of a day.
+        """Wait until the log, and the service's windows where they count labels, know those of a day.
 
         A simulated day lasts a second or two, which is what a label needs on its road through the
         log; without waiting, the first events of a day would be scored on yesterday's labels.
@@ -101,6 +102,8 @@ class Stage:
         if not events:
             return
         self.wait_for("the log of labels", lambda: len(self.house.store.labels.of_events(name, events)) >= len(events))
+        if not any(isinstance(f, WindowFeature) and f.agg == "label_rate" for f in self.house.usecase.features):
+            return
         last = max(label.label_id for label in self.house.store.labels.of_events(name, events))
         self.wait_for("the windows", lambda: self.client.model()["labels_known_up_to"] >= last)
 
@@ -163,9 +166,9 @@ class Stage:
         return _between(self.world.events, self.house.usecase.event_time, self.plan.day(day))
 
     def labels_of(self, day: int) -> pd.DataFrame:
-        """Positives that become known on a live day: most fraud teams are told of frauds only."""
+        """Labels that become known on a live day; positives only where no label means a negative one."""
         known = _between(self.world.revisions, "observed_at", self.plan.day(day))
-        return known[known["y"] == 1]
+        return known[known["y"] == 1] if self.house.usecase.label.absent_after_maturity == "negative" else known
 
 
 def _between(table: pd.DataFrame, column: str, window: TimeWindow) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from typing import Literal
 from monitoring.calendar import TimeWindow
 from monitoring.errors import UnfairWindow
 from monitoring.measured import UNKNOWN, Measured, Stored, digest_of, finite
-from monitoring.policies import GatePolicy
+from monitoring.policies import GatePolicy, ProfitPolicy
 
 Status = Literal["PASS", "FAIL", "INSUFFICIENT"]
 Outcome = Literal["pass", "fail", "insufficient", "promote", "keep", "keep_watching"]
@@ -158,6 +158,18 @@ def within_limit(name: str, difference: Measured, limit: float) -> Check:
     return Check(name, finite(difference.value), limit, margin, status, f"interval {low:.4f} to {high:.4f}")
 
 
+def above_limit(name: str, figure: Measured, limit: float) -> Check:
+    """A check that a figure lies above the limit, decided by its whole interval.
+
+    Entirely above passes, entirely at or below fails, anything else is ``INSUFFICIENT`` and never a pass.
+    """
+    low, high = finite(figure.low), finite(figure.high)
+    if low is None or high is None:
+        return Check(name, finite(figure.value), limit, None, "INSUFFICIENT", "no interval")
+    status: Status = "PASS" if low > limit else "FAIL" if high <= limit else "INSUFFICIENT"
+    return Check(name, finite(figure.value), limit, low - limit, status, f"interval {low:.4f} to {high:.4f}")
+
+
 def judge(
     candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy, *, as_of: datetime | None = None
 ) -> Verdict:
@@ -203,6 +215,8 @@ def _gate_checks(candidate: Evidence, incumbent: Evidence | None, policy: GatePo
     precision = candidate.value("average_precision")
     yield enough("matured_rows", candidate.rows, policy.min_matured_rows, "rows with matured labels")
     yield _floor(candidate, "average_precision", policy.min_average_precision)
+    if policy.min_auc_roc is not None:
+        yield _floor(candidate, "auc_roc", policy.min_auc_roc)
     yield _floor(candidate, "recall", policy.min_recall)
     error = candidate.value("calibration_error")
     yield at_most("calibration_error", error, policy.max_calibration_error, _interval(candidate, "calibration_error"))
@@ -218,7 +232,18 @@ def _gate_checks(candidate: Evidence, incumbent: Evidence | None, policy: GatePo
             "champion_gain", _difference(precision, incumbent.value("average_precision")), -policy.max_champion_loss,
             "average precision above the champion's on the same rows",
         )  # fmt: skip
+    if policy.profit is not None:
+        yield from _profit(candidate, policy.profit)
     yield from candidate.fairness
+
+
+def _profit(candidate: Evidence, policy: ProfitPolicy) -> Iterator[Check]:
+    """An offer to the flagged must earn more than one to nobody, which earns 0, and more than one to everybody."""
+    metrics = candidate.metrics
+    yield above_limit("profit_per_customer", metrics.get("profit_per_customer", UNKNOWN), policy.min_per_customer)
+    if policy.min_above_everybody is not None:
+        beyond = metrics.get("profit_above_everybody", UNKNOWN)
+        yield above_limit("profit_above_everybody", beyond, policy.min_above_everybody)
 
 
 def _floor(evidence: Evidence, name: str, limit: float) -> Check:

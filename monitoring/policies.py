@@ -49,6 +49,25 @@ class CapacityPolicy(Policy):
     """Alerts a business day, or none for no limit."""
 
 
+class ProfitPolicy(Policy):
+    """An offer to keep a customer, and what a model must earn with it to pass its gates."""
+
+    offer_cost: Positive
+    """What an accepted offer costs, for example a discount."""
+    saved_value: Positive | str
+    """What a customer who stays is worth: a constant, or the name of a column such as the monthly charge."""
+    saved_times: Positive = 1.0
+    """How many times that value is kept, for example the months that an offer binds."""
+    acceptance_rate: Annotated[float, Field(gt=0.0, le=1.0)]
+    """Share of those about to leave whom the offer keeps."""
+    contact_cost: NonNegative = 0.0
+    """What it costs to ask a customer, whether or not she accepts."""
+    min_per_customer: NonNegative = 0.0
+    """Profit a scored customer that the interval must lie above; offering nothing earns 0."""
+    min_above_everybody: float | None = 0.0
+    """Profit a scored customer beyond an offer to everybody that the interval must lie above; none does not ask."""
+
+
 class GatePolicy(Policy):
     """Floors that a new model must reach on the test window before it may be compared."""
 
@@ -68,6 +87,10 @@ class GatePolicy(Policy):
     """Average precision above logistic regression on the same rows; must be exceeded."""
     max_champion_loss: Share = 0.02
     """Average precision that a new model may lose against the champion on the same rows."""
+    min_auc_roc: Share | None = None
+    """Area under the ROC curve on the test window; none does not ask."""
+    profit: ProfitPolicy | None = None
+    """What an offer to the flagged customers must earn; none does not ask."""
 
 
 class PromotionPolicy(Policy):

@@ -83,7 +83,7 @@ def _demo(args: argparse.Namespace) -> Reply:
     keep = args.keep or os.environ.get("KEEP", "") not in ("", "0")
     started = time.monotonic()
     summary = run_demo(home, keep=keep)
-    return Reply(summary, _closing(summary, demo_home(home), keep, time.monotonic() - started))
+    return Reply(summary, _closing(summary, demo_home(home), keep, time.monotonic() - started, args.usecase))
 
 
 def _home(args: argparse.Namespace) -> Home:
@@ -122,7 +122,7 @@ def mlflow_command(home: Home) -> str:
     return f"{program('mlflow')} ui --workers 1 --backend-store-uri {home.settings.registry_uri}"
 
 
-def _closing(summary: dict[str, Any], home: Home, keep: bool, seconds: float) -> str:
+def _closing(summary: dict[str, Any], home: Home, keep: bool, seconds: float, usecase: str | None) -> str:
     rows = [
         ("live days", summary["days"]),
         ("events answered", summary["rows_scored"]),
@@ -134,10 +134,22 @@ def _closing(summary: dict[str, Any], home: Home, keep: bool, seconds: float) ->
     for who in ("champion", "challenger"):
         rows += [(f"{who} {summary[who]['version']}: recall", _interval(summary[who]["recall"]))]
         rows += [(f"{who} {summary[who]['version']}: cost, {summary['currency']}", _interval(summary[who]["cost"]))]
+        rows += _at_the_gates(who, summary)
     for what in ("promotion", "rollback"):
         rows.append((f"{what}: seconds to the first answer", summary[f"{what}_seconds"]))
     rows.append(("minutes", round(seconds / 60, 1)))
-    return f"{table(rows)}\n\n{_where_to_look(home, keep)}"
+    return f"{table(rows)}\n\n{_where_to_look(home, keep, usecase)}"
+
+
+def _at_the_gates(who: str, summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What an offer to the flagged earned on the rows of the gates, where one is declared."""
+    label = summary[who]["version"]
+    found = summary["gates"].get(label, {})
+    if "profit_per_customer" not in found:
+        return []
+    profit = f"{who} {label}: profit a customer at the gates, {summary['currency']}"
+    return [(f"{who} {label}: AUC at the gates", _interval(found["auc_roc"])),
+            (profit, _interval(found["profit_per_customer"]))]  # fmt: skip
 
 
 def _interval(figure: dict[str, Any] | None) -> str:
@@ -148,7 +160,7 @@ def _interval(figure: dict[str, Any] | None) -> str:
     return form.format(figure["value"]) + (f" ({form.format(low)} to {form.format(high)})" if low is not None else "")
 
 
-def _where_to_look(home: Home, keep: bool) -> str:
+def _where_to_look(home: Home, keep: bool, usecase: str | None) -> str:
     from flows.stack import program
 
     lines = [f"summary   {home.root / 'summary.json'}"]
@@ -158,6 +170,9 @@ def _where_to_look(home: Home, keep: bool) -> str:
         lines += [f"{name:<9} {url}" for name, url in home.known_addresses().items()]
         lines.append(f"stop it   {program('incumbent')} down --demo")
     else:
-        lines.append(f"prefect   {program('incumbent')} up --demo   (and the service, and the reports over HTTP)")
+        which = f" --usecase {usecase}" if usecase else ""
+        lines.append(
+            f"prefect   {program('incumbent')} up --demo{which}   (and the service, and the reports over HTTP)"
+        )
     lines.append(f"logs      {home.logs}")
     return "\n".join(lines)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bentos.usecase import UseCase
 from flows.sources.base import ABSENT, LABEL_COLUMNS, SourceRead
+from monitoring.policies import LabelPolicy
 
 
 def known_at(labels: pd.DataFrame, as_of: datetime | None) -> pd.DataFrame:
@@ -71,8 +73,14 @@ def as_table(read: SourceRead, usecase: UseCase) -> pd.DataFrame:
     """
     label = read.labels.set_index("event_id")
     ids = read.events[usecase.event_id]
-    # Int8 keeps 0 and 1 whole beside missing ones.
-    columns = {usecase.label.column: label["y"].astype("Int8").reindex(ids).array}
+    columns = {usecase.label.column: in_words(label["y"].reindex(ids), usecase.label).array}
     if usecase.label.observed_at is not None:
         columns[usecase.label.observed_at] = label["observed_at"].reindex(ids).array
     return read.events.assign(**columns)
+
+
+def in_words(y: pd.Series[Any], policy: LabelPolicy) -> pd.Series[Any]:
+    """Labels as tables of the use case hold them: its own words where it names one, else 0 and 1; missing ones stay."""
+    if policy.positive is not None:
+        return y.map({1: policy.positive, 0: f"not {policy.positive}"})
+    return y.astype("Int8")  # keeps 0 and 1 whole beside missing ones

@@ -1,4 +1,4 @@
-"""The simulated card world as a source: the default, so that everything runs without any data."""
+"""The simulated worlds as a source: the default, so that everything runs without any data."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import pandas as pd
 
 from bentos.usecase import Column, SimulatorOptions, UseCase
 from flows.errors import SchemaProblem
+from flows.sources.labels import in_words
 from flows.sources.table import TableSource
+from flows.sources.telco import COLUMNS, simulate_customers
 from flows.sources.world import World, make_world, simulate
 from monitoring.calendar import TimeWindow
 
 DAY = timedelta(days=1)
-_MADE = {
+_CARDS = {
     "CUSTOMER_ID": "customer_id",
     "TERMINAL_ID": "terminal_id",
     "TX_AMOUNT": "amount",
@@ -23,11 +25,14 @@ _MADE = {
     "terminal_id": "terminal_id",
     "amount": "amount",
 }
-"""What the world makes, by the names under which a use case may ask for it."""
+_MADE = {"cards": _CARDS, "telco": {name: name for name in COLUMNS}}
+"""What each world makes, by the names under which a use case may ask for it."""
+_LABEL = {"cards": "fraud", "telco": "leaves"}
+_SUBJECT = {"cards": "card transactions", "telco": "telephone customers"}
 
 
 class SimulatorSource(TableSource):
-    """Events of the simulated world; its days are UTC days.
+    """Events of a simulated world; its days are UTC days.
 
     Every event has a label, observed ``matures_after`` later from the strongest label source.
     """
@@ -43,8 +48,11 @@ class SimulatorSource(TableSource):
     def origin(self) -> str:
         """Size, seed and shifts: all that is needed to make the same world again."""
         o = self.options
+        size = f"{o.customers} customers, {o.terminals} terminals"
+        if o.world == "telco":
+            size = f"{o.customers_a_day} customers a day"
         shifts = "".join(f", {s.kind} x{s.factor:g} from day {s.day}" for s in o.shifts)
-        return f"simulator {o.customers} customers, {o.terminals} terminals, seed {o.seed}, {o.start}{shifts}"
+        return f"simulator {size}, seed {o.seed}, {o.start}{shifts}"
 
     @cached_property
     def world(self) -> World:
@@ -53,19 +61,27 @@ class SimulatorSource(TableSource):
 
     def chunks(self, window: TimeWindow | None, times_only: bool = False) -> Iterator[pd.DataFrame]:
         """The days that overlap the window, in the use case's own names."""
-        names = {c.name: self._made_as(c) for c in self.usecase.columns}
-        made = self._made(window)
+        names = self.names()
+        made, label = self._made(window), self.usecase.label
         columns = {own: made[name] for own, name in names.items()}
-        label = self.usecase.label
         observed = {label.observed_at: made["event_time"] + label.matures_after} if label.observed_at else {}
-        yield pd.DataFrame(columns | {label.column: made["fraud"]} | observed)
+        said = in_words(made[_LABEL[self.options.world]], label)
+        yield pd.DataFrame(columns | {label.column: said} | observed)
+
+    def names(self) -> dict[str, str]:
+        """What the world makes for each column of the use case.
+
+        Raises:
+            SchemaProblem: it does not make one of them.
+        """
+        return {c.name: self._made_as(c) for c in self.usecase.columns}
 
     def extent(self) -> TimeWindow:
         """All days of the world; nothing is made for it."""
         return TimeWindow(self._first, self._first + self.options.days * DAY)
 
     def scenarios(self, window: TimeWindow) -> pd.Series[int]:
-        """The fraud scenario of each event by its id: 0 genuine, 1 large amount, 2 terminal, 3 customer, 4 burst.
+        """The fraud scenario of each card event by its id: 0 genuine, 1 large amount, 2 terminal, 3 customer, 4 burst.
 
         It is the answer key of the world and never part of the events.
         """
@@ -74,20 +90,23 @@ class SimulatorSource(TableSource):
         return made[inside].set_index("event_id")["scenario"]
 
     def _made(self, window: TimeWindow | None) -> pd.DataFrame:
-        if window is None:
-            return simulate(self.world)
-        first = (window.start - self._first) // DAY
-        return simulate(self.world, first, -((self._first - window.end) // DAY))
+        first, stop = 0, None
+        if window is not None:
+            first, stop = (window.start - self._first) // DAY, -((self._first - window.end) // DAY)
+        if self.options.world == "telco":
+            return simulate_customers(self.options, first, stop)
+        return simulate(self.world, first, stop)
 
     def _made_as(self, column: Column) -> str:
         if column.name == self.usecase.event_id:
             return "event_id"
         if column.name == self.usecase.event_time:
             return "event_time"
+        made = _MADE[self.options.world]
         for name in (column.external_name, column.name):
-            if name in _MADE:
-                return _MADE[name]
+            if name in made:
+                return made[name]
         raise SchemaProblem(
-            f"the simulator makes card transactions and has no column {column.name!r}; "
+            f"the simulator makes {_SUBJECT[self.options.world]} and has no column {column.name!r}; "
             "choose another source with --source or under [source]"
         )

@@ -72,28 +72,29 @@ class TableSource(ABC):
 
     def extent(self) -> TimeWindow:
         """See :class:`~flows.sources.base.EventSource`."""
-        if self.usecase.untimed:
-            return self._untimed_extent()
-        spans, rows = [], 0
+        spans, rows, untimed = [], 0, False
         for chunk in self.chunks(None, times_only=True):
-            times, codes = self._times(chunk)
             rows += len(chunk)
+            untimed = self.usecase.untimed and self._made_up(self._time_name(chunk))
+            if untimed:
+                continue
+            times, codes = self._times(chunk)
             if (codes == 0).any():
                 spans += [times.min(), times.max()]
         if not rows:
             raise NoData(f"{self.origin}: it holds no rows")
+        if untimed:
+            return TimeWindow(FIRST, LAST)
         if not spans:
             raise SchemaProblem(f"{self.origin}: none of {rows} event times can be read; {_TIME_FORM}")
         return TimeWindow(min(spans).to_pydatetime(), max(spans).to_pydatetime() + STEP)
 
-    def _untimed_extent(self) -> TimeWindow:
-        if not sum(map(len, self.chunks(None, times_only=True))):
-            raise NoData(f"{self.origin}: it holds no rows")
-        return TimeWindow(FIRST, LAST)
+    def _time_name(self, table: pd.DataFrame) -> str:
+        return time_name(table.columns, self.usecase, self.origin)
 
     def _times(self, table: pd.DataFrame) -> tuple[pd.Series[Any], Any]:
         """UTC event times (fresh index) and a reason code a row, 0 where the time is usable."""
-        name = time_name(table.columns, self.usecase, self.origin)
+        name = self._time_name(table)
         column = self.usecase.column(self.usecase.event_time)
         if self._made_up(name) and column.counted is not None:
             return read_times(counted_times(table[name], column.counted, self.usecase.zone), self.usecase.zone, False)
@@ -122,7 +123,7 @@ class TableSource(ABC):
         table = pd.concat(parts) if parts else pd.DataFrame()
         if parts and clean:
             # Parsed once is enough: validation then meets times instead of text.
-            name = time_name(table.columns, self.usecase, self.origin)
+            name = self._time_name(table)
             own = self.usecase.event_time if self._made_up(name) else name
             table = table.assign(**{own: pd.concat(stamps).array})
         return table, count

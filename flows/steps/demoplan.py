@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bentos.options import Shift
-from bentos.usecase import UseCase
-from flows.steps.split import days_needed
+from bentos.usecase import NO_TIME, UseCase
+from flows.steps.split import PARTS, days_needed
 from monitoring.calendar import TimeWindow
 
 DAY = timedelta(days=1)
@@ -17,6 +17,8 @@ SPARE_DAYS = 2
 PATIENCE_DAYS = 30
 """Live days that the story may take beyond what the policies ask for."""
 SHIFT_DAY = 3
+PACES = {"cards": 50.0, "telco": 20.0}
+"""A change of office must not use up more than a few days of a world's events."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class DemoPlan:
         shift_day: live day, counted from 0, on which the world changes.
         amount_scale: factor on all amounts from then on.
         cards_a_day: cards hit by the new fraud scenario each day from then on.
+        world: which simulated world; the two above belong to cards, the two below to telephone customers.
+        price_rise: factor on all charges from then on.
+        rival: strength of a rival's offer to fibre customers on long contracts from then on.
+        pace: events a second that are sent one by one while the office changes hands.
         overrides: further options of the simulator, for example its size.
     """
 
@@ -39,6 +45,10 @@ class DemoPlan:
     shift_day: int
     amount_scale: float = 1.4
     cards_a_day: float = 1.0
+    world: str = "cards"
+    price_rise: float = 1.15
+    rival: float = 1.0
+    pace: float = 50.0
     overrides: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -69,10 +79,18 @@ class DemoPlan:
     def simulator(self) -> dict[str, Any]:
         """Options of the simulator that make this world."""
         day = self.history_days + self.shift_day
-        shifts = [Shift(day=day, kind="amount_scale", factor=self.amount_scale)]
-        shifts.append(Shift(day=day, kind="fraud_scenario", factor=self.cards_a_day))
+        shifts = [
+            Shift(day=day, kind="amount_scale", factor=self.amount_scale),
+            Shift(day=day, kind="fraud_scenario", factor=self.cards_a_day),
+        ]
+        if self.world == "telco":
+            shifts = [
+                Shift(day=day, kind="price_rise", factor=self.price_rise),
+                Shift(day=day, kind="rival_offer", factor=self.rival),
+            ]
         days = self.history_days + self.live_days
-        return {"start": self.start.date(), "days": days, "shifts": tuple(shifts), **dict(self.overrides)}
+        world = {"world": self.world, "start": self.start.date(), "days": days, "shifts": tuple(shifts)}
+        return world | dict(self.overrides)
 
 
 def plan_demo(usecase: UseCase, shift_day: int = SHIFT_DAY, **changes: Any) -> DemoPlan:
@@ -86,13 +104,16 @@ def plan_demo(usecase: UseCase, shift_day: int = SHIFT_DAY, **changes: Any) -> D
     first = usecase.calendar.start_of(usecase.source.simulator.start)
     history = days_needed(usecase) + SPARE_DAYS
     days = shift_day + days_until_retraining(usecase) + days_until_verdict(usecase) + 2
-    return DemoPlan(first + history * DAY, history, days, shift_day, **changes)
+    world = usecase.source.simulator.world
+    pace = PACES[world]
+    return DemoPlan(first + history * DAY, history, days, shift_day, **{"world": world, "pace": pace} | changes)
 
 
 def days_until_retraining(usecase: UseCase) -> int:
     """Days from a change until a training fold holds enough of it and all later folds have matured."""
-    split, maturity = usecase.split, usecase.label.matures_after
-    return -(-(usecase.retrain.wait_after_change + maturity + split.calibration + split.test + maturity) // DAY)
+    split, maturity = PARTS if usecase.untimed else usecase.split, usecase.label.matures_after
+    gap = NO_TIME if usecase.untimed else maturity
+    return -(-(usecase.retrain.wait_after_change + gap + split.calibration + split.test + maturity) // DAY)
 
 
 def days_until_verdict(usecase: UseCase) -> int:

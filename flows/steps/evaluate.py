@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -24,6 +24,7 @@ from monitoring.calendar import TimeWindow
 from monitoring.fairness import FairnessReport, assess
 from monitoring.gates import Evidence
 from monitoring.performance import Performance, measure
+from monitoring.profit import measure_profit
 
 LATENCY_CONTEXT = 20_000
 LATENCY_EVENTS = 500
@@ -40,8 +41,8 @@ class Judged:
 
     def performance(self, usecase: UseCase, seed: int) -> Performance:
         """Every figure with its interval (:func:`monitoring.performance.measure`)."""
-        rows = self.fold.rows
-        return measure(
+        rows, profit = self.fold.rows, usecase.gates.profit
+        found = measure(
             self.fold.y,
             self.scores,
             self.flags,
@@ -51,6 +52,10 @@ class Judged:
             top_k=usecase.evaluation.top_k,
             seed=seed,
         )
+        if profit is None:
+            return found
+        earned = measure_profit(self.fold.y, self.flags, self.fold.offer(profit), days=rows["day"], seed=seed)
+        return replace(found, metrics={**found.metrics, **earned})
 
     def fairness(self, usecase: UseCase) -> FairnessReport:
         """The decisions by sensitive group and slice (:func:`monitoring.fairness.assess`)."""

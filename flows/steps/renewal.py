@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from bentos.untimed import LAST
 from bentos.usecase import UseCase
 from flows.steps.split import DAY, retraining_case, split_at
 from monitoring.calendar import TimeWindow
@@ -81,7 +82,7 @@ def retraining_due(
         busy: whether a training runs now, see :func:`training_runs`.
     """
     reports = store.reports.list(usecase.name, "drift", until=as_of)
-    trained_until = None if model is None else datetime.fromisoformat(model.metadata.training_end)
+    trained_until = None if model is None else _trained_until(store, usecase, model, as_of)
     # An alarm against the reference of an earlier champion says nothing about this one.
     alarm = standing_alarm([_day(r) for r in reports if r.model == label], _clear(usecase.drift))
     inputs = RetrainInputs(
@@ -102,6 +103,16 @@ def retraining_due(
     decision = should_retrain(inputs, usecase.retrain, as_of, usecase.label.matures_after)
     since = _raised_since(reports, usecase.drift)
     return Renewal(label, _wait_for_the_change(decision, usecase, since, as_of, model is None), since)
+
+
+def _trained_until(store: Store, usecase: UseCase, model: ScoringModel, as_of: datetime) -> datetime:
+    """End of the training data. A table without a time does not say when it was made: its age counts from the first
+    live event on, and there is none while nothing came live."""
+    end = datetime.fromisoformat(model.metadata.training_end)
+    if not usecase.untimed or end > LAST:
+        return end
+    span = store.log.span(usecase.name)
+    return as_of if span is None else min(as_of, max(end, span[1]))
 
 
 def training_runs(store: Store, usecase: str, now: datetime) -> bool:

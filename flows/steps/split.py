@@ -12,14 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bentos.untimed import DAYS
+from bentos.untimed import DAYS, LAST
 from bentos.usecase import NO_TIME, SplitPolicy, UseCase
 from flows.errors import EvaluationError, TooFewRows
 from monitoring.calendar import BusinessCalendar, TimeWindow
 
 DAY = timedelta(days=1)
-_PARTS = SplitPolicy(train=30 * DAY, calibration=10 * DAY, test=10 * DAY, refit_calibration=10 * DAY)
-"""Parts of the fifty made-up days of data without a time, each a random part of the rows."""
+PARTS = SplitPolicy(train=30 * DAY, calibration=10 * DAY, test=10 * DAY, refit_calibration=10 * DAY)
+"""Parts of the fifty days of data without a time: made-up ones, each a random part of the rows, or live ones."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,10 @@ def plan_split(usecase: UseCase, history_start: datetime, as_of: datetime) -> Sp
 def split_at(usecase: UseCase, as_of: datetime) -> Split:
     """The folds of a training at ``as_of``, whether or not there is enough history for them."""
     calendar, policy, delay = usecase.calendar, usecase.split, usecase.label.matures_after
+    # A table without a time is known as a whole; events that came live are known once they have matured.
+    end = calendar.matured_until(as_of, NO_TIME if usecase.untimed and as_of <= LAST else delay)
     if usecase.untimed:
-        policy, delay = _PARTS, NO_TIME
-    end = calendar.matured_until(as_of, delay)
+        policy, delay = PARTS, NO_TIME
     test = _before(calendar, end, policy.test)
     calibration = _before(calendar, test.start, policy.calibration)
     train = _before(calendar, back(calendar, calibration.start, delay), policy.train)
@@ -91,7 +92,7 @@ def retraining_case(usecase: UseCase) -> UseCase:
 def days_needed(usecase: UseCase) -> int:
     """Days of history that one training takes, from the first context day to ``as_of``."""
     if usecase.untimed:
-        return DAYS
+        return DAYS - (-usecase.label.matures_after // DAY)
     policy, delay = usecase.split, usecase.label.matures_after
     total = usecase.longest_window + policy.train + delay + policy.calibration + policy.test + delay
     return -(-total // DAY)

@@ -14,6 +14,8 @@ from bentos.usecase import UseCase
 from flows.errors import EvaluationError
 from monitoring.calendar import TimeWindow
 from monitoring.cost import Prices, prices_of
+from monitoring.policies import ProfitPolicy
+from monitoring.profit import Offer, offer_of
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int8]
@@ -30,8 +32,9 @@ class Fold:
         window: event times of the rows.
         features: float32, one row an event, columns in plan order, C order.
         rows: ``event_id``, ``event_time``, ``day`` (business day), ``y`` (0 or 1); where the use case
-            declares them, ``cost`` (of missing the event), ``entity`` (of card precision), ``external``
-            (the score of an external incumbent) and ``group.<column>`` for each sensitive column or slice.
+            declares them, ``cost`` (of missing the event), ``saved`` (what a customer who stays is worth),
+            ``entity`` (of card precision), ``external`` (the score of an external incumbent) and
+            ``group.<column>`` for each sensitive column or slice.
     """
 
     name: str
@@ -54,6 +57,10 @@ class Fold:
         if "cost" in self.rows:
             return Prices(self.rows["cost"].to_numpy(), usecase.cost.false_positive)
         return prices_of(usecase.cost)
+
+    def offer(self, policy: ProfitPolicy) -> Offer:
+        """What an offer costs and keeps on each row."""
+        return offer_of(policy, self.rows["saved"].to_numpy() if "saved" in self.rows else None)
 
     @property
     def groups(self) -> pd.DataFrame:
@@ -142,6 +149,9 @@ def fold_rows(usecase: UseCase, events: pd.DataFrame, labels: pd.DataFrame) -> p
     )
     if isinstance(usecase.cost.false_negative, str):
         rows["cost"] = events[usecase.cost.false_negative].to_numpy(dtype=np.float64)
+    profit = usecase.gates.profit
+    if profit is not None and isinstance(profit.saved_value, str):
+        rows["saved"] = events[profit.saved_value].to_numpy(dtype=np.float64)
     if usecase.evaluation.entity is not None:
         rows["entity"] = events[usecase.evaluation.entity].to_numpy()
     if usecase.incumbent is not None:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from monitoring.store import Decision, Store
 
 _DAY = timedelta(days=1)
+_SIDES = ("champion", "challenger")
+_GATE_FIGURES = ("auc_roc", "average_precision", "profit_per_customer", "profit_above_everybody")
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def summarise(
         "challenger_version": promotion.to_version if promotion else None,
         "champion": _figures(verdict, "champion"),
         "challenger": _figures(verdict, "challenger"),
+        "gates": {verdict[who]: _gates(store, usecase, verdict[who]) for who in _SIDES if who in verdict},
         "matured_days": verdict.get("days"),
         "currency": verdict.get("currency"),
         "promotion_seconds": promotion.seconds if promotion else None,
@@ -105,6 +108,15 @@ def _last_promoting(store: Store, usecase: UseCase) -> Mapping[str, Any]:
             result: Mapping[str, Any] = report.payload["result"]
             return result
     return {}
+
+
+def _gates(store: Store, usecase: UseCase, label: str) -> dict[str, Any]:
+    """What the gates saw of a version when it was trained, with intervals."""
+    report = store.reports.latest(usecase.name, "training", challenger=label)
+    if report is None:
+        return {}
+    metrics = report.payload["evidence"]["metrics"]
+    return {name: metrics[name] for name in _GATE_FIGURES if name in metrics}
 
 
 def _figures(result: Mapping[str, Any], who: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from bentos.schema import EventSchema
 from bentos.usecase import builtin_usecases, load_usecase
 from tests.builders import case, case_data, window
 
+OFFER = {"offer_cost": 10, "acceptance_rate": 0.3}
+
 
 def status(report: ConformanceReport, name: str) -> str:
     return next(f.status for f in report.findings if f.name == name)
@@ -58,6 +60,8 @@ def test_a_report_is_the_same_every_time_and_plain_json() -> None:
         ({}, "capacity", "WARN", "no capacity"),
         ({"capacity": {"alerts_per_day": 5}}, "capacity", "PASS", ""),
         ({"gates": {"min_average_precision": 0.0}}, "gates", "WARN", "every model passes"),
+        ({"gates": {"profit": OFFER | {"saved_value": "fee"}}}, "gates", "FAIL", "worth 'fee', which may be negative"),
+        ({"gates": {"profit": OFFER | {"saved_value": "amount"}}}, "gates", "PASS", ""),
         ({"gates": {"min_matured_rows": 10}}, "gates", "WARN", "few"),
         ({"promotion": {"max_shadow_days": 20}}, "promotion", "FAIL", "no challenger could ever be promoted"),
         ({"promotion": {"min_matured_days": 5}}, "promotion", "WARN", "weekly patterns"),

@@ -235,3 +235,20 @@ def test_sensitive_columns_must_be_declared_and_numbers_cut(fairness: dict[str, 
     error = refused(case_data(fairness=fairness))
     assert error.key == key
     assert said in error.allowed
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "said"),
+    [
+        ({"saved_value": "amuont"}, "gates.profit.saved_value", "a declared column"),
+        ({"saved_value": "channel"}, "gates.profit.saved_value", "of type float or integer"),
+        ({"saved_value": 40, "contact_cost": 3}, "gates.profit.saved_value", "more than 40, which is what keeping one"),
+        ({"acceptance_rate": 1.2}, "gates.profit.acceptance_rate", "less than or equal to 1"),
+        ({"offer_cots": 3}, "gates.profit.offer_cots", "did you mean 'offer_cost'"),
+    ],
+)
+def test_an_offer_that_can_earn_nothing_is_refused(changes: dict[str, Any], key: str, said: str) -> None:
+    offer = {"offer_cost": 30, "saved_value": 200, "acceptance_rate": 0.3}
+    error = refused(case_data(gates={"profit": offer | changes}))
+    assert error.key == key
+    assert said in error.allowed

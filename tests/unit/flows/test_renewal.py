@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from bentos.untimed import LAST
 from bentos.usecase import UseCase, load_usecase
 from flows.steps.renewal import Renewal, is_news, retraining_due, training_runs
 from monitoring.store import Report, RoleChange, Run, Store, memory_store
-from tests.logged import at
+from tests.logged import at, scored
 
 FRAUD = load_usecase("fraud")
 MODEL: Any = SimpleNamespace(metadata=SimpleNamespace(training_end=at(-10).isoformat()))
@@ -215,3 +216,16 @@ def test_a_storm_of_questions_trains_once_in_a_cooldown(store: Store) -> None:
             store.reports.add(Report("fraud", "retraining", now, "retrain", {}, "dev-fraud/1"))
             yes += 1
     assert yes == 1
+
+
+def test_a_table_without_a_time_ages_from_the_first_live_event_on(store: Store) -> None:
+    churn = load_usecase("churn")
+    table: Any = SimpleNamespace(metadata=SimpleNamespace(training_end=LAST.isoformat()))
+
+    def asked(day: float) -> Renewal:
+        return retraining_due(store, churn, "dev-churn", at(day), "dev-churn/1", table)
+
+    assert not asked(500).due
+    store.log.append([scored(1, 3.0, usecase="churn")])
+    assert not asked(92).due
+    assert "90 days old" in asked(93).reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +13,9 @@ import pandas as pd
 import pytest
 
 from bentos.usecase import load_usecase
-from flows.demo import Story
+from flows.demo import Story, require_world, run_demo
 from flows.errors import FlowRefused, StackError
+from flows.home import open_home
 from flows.stage import LABELS_BY_FILE
 from flows.steps.demoplan import plan_demo
 from monitoring.store import LabelRecord, Store, memory_store
@@ -137,3 +139,24 @@ def test_waiting_names_the_logs_when_time_is_up(story: Story, monkeypatch: pytes
     monkeypatch.setattr("flows.stage.PATIENCE", 0.1)
     with pytest.raises(StackError, match=r"the log did not catch up"):
         story.wait_for("the log", lambda: False)
+
+
+def test_both_labels_are_posted_where_their_absence_says_nothing(story: Story) -> None:
+    churn = load_usecase("churn")
+    told = Story(SimpleNamespace(usecase=churn), story.stack, plan_demo(churn, overrides=(("customers_a_day", 20),)))  # type: ignore[arg-type]  # a stand-in
+    assert set(told.labels_of(0)["y"]) == {0, 1}
+    # What became of a customer is known 30 days later.
+    asked = told.labels_of(0)["event_id"].str.slice(2, 10)
+    assert set(asked) == {f"{told.plan.live_from - timedelta(days=30):%Y%m%d}"}
+
+
+@pytest.mark.parametrize("name", ["fraud", "churn"])
+def test_a_use_case_whose_columns_the_simulator_makes_has_a_demo(name: str) -> None:
+    require_world(name)
+
+
+def test_a_use_case_without_a_simulated_world_is_told_so_before_anything_starts(tmp_path: Path) -> None:
+    home = open_home(usecase="retention", home=tmp_path / "home")
+    with pytest.raises(FlowRefused, match=r"no simulated world for 'retention'.*no column 'recency'\. Name another"):
+        run_demo(home)
+    assert not (tmp_path / "home" / "demo").exists()

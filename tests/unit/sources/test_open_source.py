@@ -38,7 +38,7 @@ def test_overrides_win_over_the_file() -> None:
         ("csv", {}, "source 'csv' needs 'path'"),
         ("parquet", {"path": ""}, "source 'parquet' needs 'path'"),
         ("sql", {"url": "sqlite://"}, "source 'sql' needs 'table'"),
-        ("sql", {"tabel": "cards"}, "unknown option 'tabel'; allowed: customers, days"),
+        ("sql", {"tabel": "cards"}, "unknown option 'tabel'; allowed: customers, customers_a_day, days"),
         ("excel", {}, "kind: Input should be 'simulator', 'csv'"),
         ("simulator", {"days": -1}, "days: Input should be greater than or equal to 1"),
     ],

@@ -33,3 +33,12 @@ def test_a_model_with_other_settings_than_the_file_is_measured_with_its_own() ->
     other = evidence(plain.model_copy(update={"training": file}), {})
     assert own.metrics == declared.metrics
     assert own.metrics["average_precision"] != other.metrics["average_precision"]
+
+
+def test_a_declared_offer_is_measured_for_the_model_and_for_its_baseline() -> None:
+    offer = {"offer_cost": 10, "saved_value": 100, "acceptance_rate": 0.3}
+    plain, declared = (case(evaluation={"folds": 3}, gates=gates) for gates in ({}, {"profit": offer}))
+    assert "profit_per_customer" not in evidence(plain, {}).metrics
+    found = evidence(declared, {})
+    assert found.metrics["profit_per_customer"].low is not None
+    assert "profit_per_customer" in found.baseline

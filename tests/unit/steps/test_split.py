@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bentos.untimed import LAST
 from bentos.usecase import load_usecase
 from flows.errors import EvaluationError, TooFewRows
-from flows.steps.split import Split, back, context_end, days_needed, plan_split, retraining_case
+from flows.steps.split import Split, back, context_end, days_needed, plan_split, retraining_case, split_at
 from monitoring.calendar import BusinessCalendar, TimeWindow
 
 FRAUD = load_usecase("fraud")
@@ -81,3 +82,12 @@ def test_a_retraining_has_a_training_fold_of_its_own_where_one_is_declared():
     assert (split.train, split.test) == (TimeWindow(at(82), at(92)), TimeWindow(at(106), at(113)))
     assert split.refit == TimeWindow(at(82), at(109))
     assert days_needed(FRAUD) - days_needed(short) == 18
+
+
+def test_a_table_without_a_time_is_known_as_a_whole_and_live_events_once_they_have_matured():
+    churn = load_usecase("churn")
+    assert split_at(churn, LAST).test.end == LAST
+    live = split_at(churn, at(120))
+    assert live.test.end == at(90)
+    assert live.train.start == at(40)
+    assert days_needed(churn) == 50 + 30
