@@ -104,8 +104,8 @@ def test_sample_ratio_has_the_published_digits() -> None:
 
 def test_the_ramp_holds_until_harm_is_ruled_out() -> None:
     z = harm_z(60, 20_000, 50, 20_000, 0.001)
-    digits(z, "-.9472")
-    digits(float(stats.norm.cdf(z)), ".1718")
+    digits(z, "-.947189237")
+    digits(float(stats.norm.cdf(z)), ".171771179")
     assert stats.norm.cdf(harm_z(60, 200_000, 50, 200_000, 0.001)) < 0.05
 
 
