@@ -17,6 +17,7 @@ from pathlib import Path
 
 from monitoring import charts
 from monitoring.capacity import CapacityCurve, CapacityPoint
+from monitoring.curve import CostCurve
 from monitoring.gates import Check, Verdict
 from monitoring.measured import Measured
 from monitoring.pages import checks_table, comparison_parts, interval, number, table, write_page
@@ -37,6 +38,8 @@ class ModelFacts:
         threshold: the promoted cut with its bootstrap interval.
         features: names of its features.
         since: who put it where it is, and when, in words.
+        curve: cost at other thresholds on the fold that chose this one; none where the version holds none.
+        by_amount: whether the threshold goes by the amount: cut and curve are then money.
     """
 
     label: str
@@ -45,6 +48,8 @@ class ModelFacts:
     threshold: Measured = field(default_factory=lambda: Measured(None))
     features: tuple[str, ...] = ()
     since: str = ""
+    curve: CostCurve | None = None
+    by_amount: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,8 @@ def dossier_body(result: PairedResult, verdict: Verdict, dossier: Dossier, warni
     file = [
         f'<section class="appendix dossier"><h2>{NOT_DECISIVE}</h2>',
         _changes(dossier), _lineage(dossier), _gates(dossier), _drift(dossier), _fairness(dossier),
-        _capacity(dossier.capacity, result.currency), _latency(dossier), _approval(dossier, verdict),
+        _capacity(dossier.capacity, result.currency), _curves(dossier, result.currency), _latency(dossier),
+        _approval(dossier, verdict),
         *(f'<p class="note">{escape(note)}</p>' for note in dossier.notes),
         "</section>",
     ]  # fmt: skip
@@ -190,6 +196,25 @@ def _printed(points: Sequence[CapacityPoint], place: int, currency: str) -> str:
     chosen = sorted({round(n * (len(points) - 1) / (_PRINTED - 1)) for n in range(_PRINTED)} | {place})
     rows = [_row(points[n]) for n in chosen]
     return table(_head(currency), rows, numeric=range(6))
+
+
+def _curves(dossier: Dossier, currency: str) -> str:
+    """What each version's own threshold fold would have cost at other thresholds."""
+    parts = []
+    for facts in (dossier.champion, dossier.challenger):
+        if facts.curve is None:
+            continue
+        used = facts.threshold.value or 0.0
+        now = facts.curve.alerts[facts.curve.place_of(used)]
+        rows = [
+            (number(cut), number(cost), f"{alerts:,}", f"{recall:.1%}", "in use" if alerts == now else "")
+            for cut, cost, alerts, recall in facts.curve.few(_PRINTED, used)
+        ]
+        first = f"least saving, {currency}" if facts.by_amount else "threshold"
+        head = (first, f"cost, {currency}", "alerts", "caught", "")
+        parts.append(f"<p>{escape(facts.label)}</p>" + table(head, rows, numeric=range(4)))
+    title = "<h3>Cost of other thresholds on the fold that chose each one</h3>"
+    return title + ("".join(parts) or "<p>Neither version holds its cost curve.</p>")
 
 
 def _head(currency: str) -> tuple[str, ...]:

@@ -108,7 +108,10 @@ def _facts(house: House, label: str, role: str, as_of: datetime, notes: list[str
         return ModelFacts(label, since=since)
     cut = model.threshold
     threshold = Measured(cut.value, cut.low, cut.high)
-    return ModelFacts(label, found.semantic_version or "", _lineage(found), threshold, tuple(model.plan.names), since)
+    return ModelFacts(
+        label, found.semantic_version or "", _lineage(found), threshold, tuple(model.plan.names), since,
+        model.cost_curve, cut.amount is not None,
+    )  # fmt: skip
 
 
 def _lineage(found: Ancestry) -> Mapping[str, str]:

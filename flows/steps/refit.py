@@ -21,7 +21,7 @@ from bentos.registry import ModelRef, ModelRegistry, VersionInfo
 from bentos.usecase import UseCase
 from flows.errors import TooFewRows
 from flows.steps import lineage
-from flows.steps.build import choose_cut
+from flows.steps.build import choose_cut, curve_of
 from flows.steps.calibrate import fit_by_policy
 from flows.steps.evaluate import candidate_evidence, constant_features, single_event_p99_ms
 from flows.steps.fit import raw_scores, require_both_classes
@@ -147,10 +147,12 @@ def _refitted(
         parent=parent.label,
         extra={**model.metadata.extra, "refit_of": parent.label},
     )
+    cut = choose_cut(usecase, second, scores, seed)
     return replace(
         model,
         calibrator=calibrator,
-        threshold=choose_cut(usecase, second, scores, seed),
+        threshold=cut,
+        cost_curve=curve_of(usecase, second, scores, cut),
         profile=replace(model.profile, score=fresh.score),
         golden=golden_rows(booster, calibrator, second.features),
         metadata=about,
