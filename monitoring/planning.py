@@ -116,7 +116,7 @@ def plan_under_rule(
     it, the minimum of days and positives.
 
     Raises:
-        ValueError: an effect of zero or larger than the discordance, shares outside 0..1, no traffic.
+        ValueError: an effect outside 0..1 or larger than the discordance, shares outside 0..1, no traffic.
     """
     _require(effect, discordance, prevalence, events_per_day, power)
     per_day = prevalence * events_per_day
@@ -147,8 +147,13 @@ def _first(reached: np.ndarray) -> int | None:
 
 
 def _require(effect: float, discordance: float, prevalence: float, events_per_day: float, power: float) -> None:
-    if not 0.0 < effect <= discordance <= 1.0:
-        raise ValueError(f"the effect must lie between 0 and the discordance of {discordance:.4g}, found {effect:.4g}")
+    if not 0.0 < effect < 1.0:
+        raise ValueError(f"the effect is a gain in recall between 0 and 1, such as 0.02; found {effect:.4g}")
+    if not effect <= discordance <= 1.0:
+        raise ValueError(
+            f"an effect of {effect:.4g} needs a discordance between it and 1, found {discordance:.4g}: "
+            "whoever catches so many more decides at least as many differently"
+        )
     if not 0.0 < prevalence < 1.0 or not 0.0 < power < 1.0:
         raise ValueError(f"prevalence and power are shares between 0 and 1, found {prevalence:.4g} and {power:.4g}")
     if not events_per_day > 0.0:
