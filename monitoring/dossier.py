@@ -16,6 +16,7 @@ from html import escape
 from pathlib import Path
 
 from monitoring import charts
+from monitoring.bothgroups import BothGroups, groups_section
 from monitoring.capacity import CapacityCurve, CapacityPoint
 from monitoring.curve import CostCurve
 from monitoring.gates import Check, Verdict
@@ -62,6 +63,7 @@ class Dossier:
         gates_as_of: business time of that training; none where it is not known.
         drift: what the newest drift check said, as lines of name and value.
         fairness: lines of group comparisons of the newest drift check: measure, groups, value, status.
+        groups: both models' figures by group on the same matured events; they take the place of ``fairness``.
         capacity: alerts a day against money.
         latency: name to milliseconds.
         approval: whether a person has to agree, and who did.
@@ -75,6 +77,7 @@ class Dossier:
     gates_as_of: datetime | None = None
     drift: tuple[tuple[str, str], ...] = ()
     fairness: tuple[tuple[str, str, str, str], ...] = ()
+    groups: BothGroups | None = None
     capacity: CapacityCurve | None = None
     latency: Mapping[str, float | None] = field(default_factory=dict)
     approval: str = ""
@@ -145,7 +148,9 @@ def _drift(dossier: Dossier) -> str:
 def _fairness(dossier: Dossier) -> str:
     gates = [check for check in dossier.gates if check.name.startswith("fairness")]
     parts = [checks_table(gates)] if gates else []
-    if dossier.fairness:
+    if dossier.groups is not None:
+        parts.append(groups_section(dossier.groups))
+    elif dossier.fairness:
         head = ("measure, latest matured week, champion", "groups", "value", "")
         parts.append(table(head, dossier.fairness, numeric=(2,), classed=3))
     return "<h3>Groups</h3>" + ("".join(parts) or "<p>No sensitive column is declared.</p>")
