@@ -255,7 +255,8 @@ def cost_curve(
 def undersampling_correction(score: ArrayLike, kept: float) -> np.ndarray:
     """The probability on all rows from one learnt where only a share ``kept`` of negatives stayed.
 
-    p' = b p/(b p - p + 1) (Dal Pozzolo and others 2015).
+    p' = b p/(b p - p + 1) (Dal Pozzolo and others 2015). For scores of models that were trained so elsewhere; training
+    here keeps every row, and a calibrator is fitted on all of them.
     """
     p = np.asarray(score, dtype=float)
     return np.asarray(kept * p / (kept * p - p + 1.0))

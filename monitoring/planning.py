@@ -1,4 +1,4 @@
-"""How much evidence a comparison needs, and how long labels take to arrive."""
+"""How much evidence a comparison needs; how long labels take to arrive is learnt in :mod:`monitoring.maturity`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import special
 
 from monitoring.policies import PromotionPolicy
@@ -158,25 +157,3 @@ def _require(effect: float, discordance: float, prevalence: float, events_per_da
         raise ValueError(f"prevalence and power are shares between 0 and 1, found {prevalence:.4g} and {power:.4g}")
     if not events_per_day > 0.0:
         raise ValueError("a comparison needs events: there are none a day")
-
-
-def exponential_maturity(mean_days: float, share: float = 0.95) -> float:
-    """Days after which ``share`` of labels have arrived when delays are exponential."""
-    return -mean_days * math.log1p(-share)
-
-
-def arrival_curve(delays_days: ArrayLike, ages_days: ArrayLike) -> np.ndarray:
-    """Share of labels that had arrived at each age, from the delays of old, complete cohorts.
-
-    Only cohorts whose every label is in may enter; young ones would make labels look fast.
-    """
-    delays = np.sort(np.asarray(delays_days, dtype=float))
-    if not len(delays):
-        return np.full(len(np.asarray(ages_days)), np.nan)
-    return np.searchsorted(delays, np.asarray(ages_days, dtype=float), side="right") / len(delays)
-
-
-def maturity_point(delays_days: ArrayLike, share: float = 0.95) -> float | None:
-    """The age by which ``share`` of the labels of complete cohorts had arrived; ``None`` without any."""
-    delays = np.asarray(delays_days, dtype=float)
-    return float(np.quantile(delays, share, method="inverted_cdf")) if len(delays) else None
