@@ -98,7 +98,7 @@ def dossier_body(result: PairedResult, verdict: Verdict, dossier: Dossier, warni
     first, appendix = comparison_parts(result, verdict, warnings)
     file = [
         f'<section class="appendix dossier"><h2>{NOT_DECISIVE}</h2>',
-        _changes(dossier), _lineage(dossier), _gates(dossier), _drift(dossier), _fairness(dossier),
+        _changes(dossier, result.currency), _lineage(dossier), _gates(dossier), _drift(dossier), _fairness(dossier),
         _capacity(dossier.capacity, result.currency), _curves(dossier, result.currency), _latency(dossier),
         _approval(dossier, verdict),
         *(f'<p class="note">{escape(note)}</p>' for note in dossier.notes),
@@ -107,13 +107,13 @@ def dossier_body(result: PairedResult, verdict: Verdict, dossier: Dossier, warni
     return "".join(['<main class="incumbent">', *first, *file, *appendix, "</main>"])
 
 
-def _changes(dossier: Dossier) -> str:
+def _changes(dossier: Dossier, currency: str) -> str:
     old, new = dossier.champion, dossier.challenger
     gone = sorted(set(old.features) - set(new.features))
     come = sorted(set(new.features) - set(old.features))
     rows = [
         ("version", old.version, new.version),
-        ("threshold (95 % interval)", interval(old.threshold), interval(new.threshold)),
+        ("threshold (95 % interval)", _cut(old, currency), _cut(new, currency)),
         ("features", f"{len(old.features)}" if old.features else "–", f"{len(new.features)}" if new.features else "–"),
         ("in its role", old.since, new.since),
     ]
@@ -121,6 +121,12 @@ def _changes(dossier: Dossier) -> str:
     said = "; ".join(moved) if old.features and new.features else ""
     note = f"<p>Features {escape(said)}.</p>" if said else ""
     return "<h3>What changes</h3>" + table(("", old.label, new.label), rows) + note
+
+
+def _cut(facts: ModelFacts, currency: str) -> str:
+    """The threshold; one that goes by the amount is the money that an alert must be expected to save."""
+    shown = interval(facts.threshold)
+    return f"by amount: an alert saves {shown} {currency} at least" if facts.by_amount else shown
 
 
 def _lineage(dossier: Dossier) -> str:

@@ -95,7 +95,8 @@ def _refit(house: House, args: argparse.Namespace) -> Reply:
         "verdict": made.found.verdict.to_json(),
     }  # fmt: skip
     cut = made.model.threshold
-    text = f"{data['version'] or 'nothing was registered'}: threshold {cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g})"
+    what = "threshold" if cut.amount is None else f"least saving in {house.usecase.cost.currency}"
+    text = f"{data['version'] or 'nothing was registered'}: {what} {cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g})"
     return Reply(data, f"{text}; {seated.reason}", 0 if made.ref is not None else 1)
 
 

@@ -110,3 +110,17 @@ def test_what_is_not_known_is_said(tmp_path: Path, missing: str) -> None:
         "Nothing was measured",
     }  # fmt: skip
     assert text[missing] in path.read_text(encoding="utf-8")
+
+
+def test_a_threshold_by_the_amount_is_shown_as_money(tmp_path: Path) -> None:
+    rows = table_of(np.tile(DAYS.T, (3, 1)), negatives=20)
+    names = {"champion": "dev-fraud/1", "challenger": "dev-fraud/2", "as_of": AS_OF, "repetitions": 10}
+    result = compare_paired(rows, CostModel(), POLICY, **names)  # type: ignore[arg-type]  # options of many types
+    curve = CostCurve((90.0, 2.0, -5.0), (500.0, 70.0, 140.0), (0, 12, 150), (0.0, 0.8, 1.0))
+    saving = ModelFacts("dev-fraud/2", threshold=Measured(2.0, 1.5, 3.0), curve=curve, by_amount=True)
+    path = write_dossier(
+        tmp_path / "d.html", result, judge_comparison(result, POLICY), Dossier(ModelFacts("dev-fraud/1"), saving)
+    )  # fmt: skip
+    html = path.read_text(encoding="utf-8")
+    assert "by amount: an alert saves 2 (1.5 to 3) EUR at least" in html
+    assert "least saving, EUR" in html
