@@ -53,7 +53,8 @@ def bench_decisions(
         them is declared better on any of 60 daily looks; ``challenger_promoted``: the share in which the
         whole recall rule promotes the challenger; ``one_look``: the customary tests on a single look at day
         14, how often they speak with equal models and with a gain of .02; ``power``: rule to effect to
-        matured day to the share promoted by then; ``paired_rows``, ``paired_s``, ``read_s``, ``decode_s``.
+        matured day to the share promoted by then; ``paired_rows``, ``paired_s``, ``read_s``, ``decode_s``,
+        ``paired_over_read``.
     """
     told("two equal models, looked at every day")
     found: dict[str, Any] = {"false_promotion": {}, "challenger_promoted": {}}
@@ -141,7 +142,9 @@ def time_pairs(usecase: UseCase, rows: int, seed: int, rounds: int = 3) -> dict[
             judge_reading(reading, plan_of(usecase, reading))
             compare.append(time.perf_counter() - begun)
     names = {"paired_s": compare, "read_s": read, "decode_s": decode}
-    return {"paired_rows": rows} | {name: round(statistics.median(values), 4) for name, values in names.items()}
+    found = {name: round(statistics.median(values), 4) for name, values in names.items()}
+    ratio = statistics.median(compare) / statistics.median(read)
+    return {"paired_rows": rows, **found, "paired_over_read": round(ratio, 3)}
 
 
 def paired_table(rows: int, seed: int) -> pd.DataFrame:

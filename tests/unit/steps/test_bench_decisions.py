@@ -42,7 +42,7 @@ def test_the_command_prints_the_keys_that_are_published(capsys: pytest.CaptureFi
     words = ["bench", "decisions", "--json", "--trials", "40", "--rows", "3000", "--usecase", "fraud"]
     assert main([*words, "--write", str(page)]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) >= {"false_promotion", "power", "paired_rows", "paired_s", "read_s"}
+    assert set(found) >= {"false_promotion", "power", "paired_rows", "paired_s", "read_s", "paired_over_read"}
     for rule in ("naive", "anytime"):
         assert set(found["false_promotion"][rule]) == {"iid", "clustered"}
     assert found["paired_rows"] == 3000
