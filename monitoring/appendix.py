@@ -150,9 +150,7 @@ def build_appendix(
     recall = ratio_of(rows, "hit_a", "y", "hit_b", "y")
     areas = delong(rows.y, rows.score_a, rows.score_b, rankings=rankings)
     ranked = _ranked(rows, rankings, areas, repetitions, seed)
-    factor = None
-    if positives and recall.a is not None and recall.b is not None:
-        factor = unpaired_factor(recall.a, recall.b, (only_b + only_a) / positives)
+    at_recall, at_alarms = _operating(rows, rankings)
     return Appendix(
         recall=recall,
         precision=ratio_of(rows, "hit_a", "flag_a", "hit_b", "flag_b"),
@@ -161,7 +159,7 @@ def build_appendix(
         saving_sign_flip_p=sign_flip_p(saving, seed),
         saving_bootstrap=mean_bootstrap(saving, repetitions, seed),
         legacy_p=legacy_p(rows),
-        legacy_factor=factor,
+        legacy_factor=_legacy_factor(recall, only_b + only_a, positives),
         mcnemar=mcnemar(only_b, only_a),
         bonett_price=bonett_price(only_b, only_a, positives),
         tango=tango_interval(only_b, only_a, positives),
@@ -175,10 +173,8 @@ def build_appendix(
         clustered_by="day" if recall.clusters == len(rows.days) else "entity",
         average_precision=ranked["average_precision"],
         auc=ranked["auc"],
-        precision_at_recall=_both(*(precision_at_recall(rows.y, rows.score_a, RECALL_FLOOR, one) for one in rankings)),
-        recall_at_alarms=_both(
-            *(recall_at_false_positive_rate(rows.y, rows.score_a, ALARM_LIMIT, one) for one in rankings)
-        ),
+        precision_at_recall=at_recall,
+        recall_at_alarms=at_alarms,
     )
 
 
@@ -223,6 +219,21 @@ def _cut(ranking: Ranking, budget: int) -> float:
     """The lowest score that flags no more than ``budget`` rows; equal scores are flagged together."""
     fits = int(np.searchsorted(ranking.ends, budget - 1, side="right"))
     return float(ranking.score[ranking.ends[fits - 1]]) if fits else np.inf
+
+
+def _legacy_factor(recall: RatioDifference, discordant: int, positives: int) -> float | None:
+    """How many times the data the unpaired test needs at the recalls and the discordance that were seen."""
+    if not positives or recall.a is None or recall.b is None:
+        return None
+    return unpaired_factor(recall.a, recall.b, discordant / positives)
+
+
+def _operating(rows: PairedRows, rankings: tuple[Ranking, Ranking]) -> tuple[PairedFigure, PairedFigure]:
+    """Both models at the customary operating points of a ranking."""
+    scored = tuple(zip((rows.score_a, rows.score_b), rankings, strict=True))
+    precision = [precision_at_recall(rows.y, score, RECALL_FLOOR, one) for score, one in scored]
+    recall = [recall_at_false_positive_rate(rows.y, score, ALARM_LIMIT, one) for score, one in scored]
+    return _both(*precision), _both(*recall)
 
 
 def _both(a: float | None, b: float | None) -> PairedFigure:
