@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from xgboost import Booster
 
     from bentos.features import FeaturePlan
+    from monitoring.curve import CostCurve
     from monitoring.profile import ReferenceProfile
 
 __all__ = [
@@ -81,6 +82,8 @@ class ScoringModel:
         schema_fingerprint: of the input schema (:class:`bentos.schema.EventSchema`).
         golden: rows with known answers.
         metadata: lineage.
+        cost_curve: cost, alerts and recall on the fold that chose the threshold; none in versions made before it was
+            kept.
     """
 
     booster: Booster
@@ -91,6 +94,7 @@ class ScoringModel:
     schema_fingerprint: str
     golden: GoldenRows
     metadata: ModelMetadata
+    cost_curve: CostCurve | None = None
 
     def __post_init__(self) -> None:
         # The serving path scores one row or a small batch: threads only add waiting.
@@ -202,6 +206,8 @@ class ScoringModel:
             "profile": self.profile.to_json(),
             "golden": self.golden.to_json(),
             "metadata": self.metadata.to_json(),
+            # Left out where there is none: a version without a curve keeps its bytes and its digest.
+            **({} if self.cost_curve is None else {"cost_curve": self.cost_curve.to_json()}),
         }
 
 
@@ -248,6 +254,7 @@ def _read(path: Path) -> bytes:
 
 def _parse(files: Mapping[str, bytes]) -> ScoringModel:
     from bentos.features import FeaturePlan
+    from monitoring.curve import CostCurve
     from monitoring.profile import ReferenceProfile
 
     contract = json.loads(files[CONTRACT_FILE])
@@ -265,6 +272,7 @@ def _parse(files: Mapping[str, bytes]) -> ScoringModel:
         schema_fingerprint=contract["schema_fingerprint"],
         golden=GoldenRows.from_json(contract["golden"]),
         metadata=ModelMetadata.from_json(contract["metadata"]),
+        cost_curve=None if "cost_curve" not in contract else CostCurve.from_json(contract["cost_curve"]),
     )
     # What was read is what the model is: a later save writes these bytes, not a re-encoding.
     model.__dict__["files"] = dict(files)

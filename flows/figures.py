@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monitoring.appendix import LOWER_THRESHOLD
+from monitoring.appendix import ALARM_LIMIT, LOWER_THRESHOLD, RECALL_FLOOR
 from monitoring.measured import Measured
 
 if TYPE_CHECKING:
@@ -28,11 +28,14 @@ def appendix_of(result: PairedResult) -> list[tuple[str, object]]:
     rows += [("saving a day, t interval", interval(found.saving.measured))]
     rows += [("average precision, difference", interval(found.average_precision.difference))]
     rows += [("AUC, difference", interval(found.auc.difference))]
+    at_recall, at_alarms = found.precision_at_recall.difference, found.recall_at_alarms.difference
+    rows += [(f"precision at recall {RECALL_FLOOR:g} and above, difference", interval(at_recall))]
+    rows += [(f"recall at a false-positive rate of {ALARM_LIMIT:g} at most, difference", interval(at_alarms))]
     if found.card_precision is not None:
         rows += [("card precision, difference", interval(found.card_precision.difference))]
     rows += [("caught by the challenger only, by the champion only", f"{found.mcnemar.b}, {found.mcnemar.c}")]
     rows += [("McNemar mid-p", found.mcnemar.mid_p), ("recall, Bonett-Price", interval(found.bonett_price))]
-    rows += [("unpaired t-test, legacy p (needs about 4.25 times the data)", found.legacy_p)]
+    rows += [("unpaired t-test, legacy p", found.legacy_p), ("note", found.legacy_note)]
     return rows
 
 

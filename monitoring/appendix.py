@@ -7,15 +7,12 @@ readers who expect them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy import special
 
 from monitoring.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap
-from monitoring.cost import Prices, merit_of
 from monitoring.discordance import DiscordantGroup
 from monitoring.entities import ranked_precision
 from monitoring.intervals import (
@@ -29,118 +26,34 @@ from monitoring.intervals import (
     sign_flip_p,
     tango_interval,
     tango_t,
+    unpaired_factor,
     unpaired_t_p,
 )
 from monitoring.measured import Measured
+from monitoring.pairedrows import PairedRows
 from monitoring.policies import PromotionPolicy
-from monitoring.ranking import DeLong, Ranking, RankTable, auc_of, average_precision, delong
+from monitoring.ranking import (
+    DeLong,
+    Ranking,
+    RankTable,
+    auc_of,
+    average_precision,
+    delong,
+    precision_at_recall,
+    recall_at_false_positive_rate,
+)
 
 NOT_USED = "not used in the decision"
 LEGACY_NOTE = (
     "The customary unpaired t-test on daily recalls ignores that both models saw the same events. "
-    "It needs about 4.25 times the data, and a day without positives leaves it undefined."
+    "It needs about {factor:.3g} times the data{where}, and a day without positives leaves it undefined."
 )
+_CUSTOMARY_FACTOR = 4.25
 
 
+RECALL_FLOOR, ALARM_LIMIT = 0.8, 0.2
+"""The operating points at which rankings are customarily compared, whatever the promoted thresholds are."""
 LOWER_THRESHOLD = "At equal alerts the challenger catches no more: its gain is a lower threshold."
-
-_KINDS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "all": lambda kind: kind >= 0,
-    "y": lambda kind: kind & 1 == 1,
-    "miss": lambda kind: kind & 1 == 0,
-    "flag_a": lambda kind: kind & 2 == 2,
-    "flag_b": lambda kind: kind & 4 == 4,
-    "hit_a": lambda kind: kind & 3 == 3,
-    "hit_b": lambda kind: kind & 5 == 5,
-    "alarm_a": lambda kind: kind & 3 == 2,
-    "alarm_b": lambda kind: kind & 5 == 4,
-    "hit_matched_a": lambda kind: kind & 9 == 9,
-    "hit_matched_b": lambda kind: kind & 17 == 17,
-}
-"""Figures that are counts of rows of some kinds: 1 positive, 2 flagged by a, 4 by b, 8 and 16 at equal alerts."""
-_ALL_KINDS = np.arange(32)
-
-
-@dataclass(frozen=True)
-class PairedRows:
-    """The rows of a comparison as arrays, and the sums that everything is made of.
-
-    ``kind`` numbers what each row is (positive, flagged by whom), so that one count of each kind and day
-    gives every daily figure.
-    """
-
-    y: np.ndarray
-    kind: np.ndarray
-    score_a: np.ndarray
-    score_b: np.ndarray
-    cost_a: np.ndarray
-    cost_b: np.ndarray
-    day: np.ndarray
-    days: np.ndarray
-    entity: np.ndarray | None
-    entities: np.ndarray | None
-    weight: np.ndarray | None = None
-    unseen: np.ndarray | None = None
-    missed: np.ndarray | None = None
-    merit_a: np.ndarray | None = None
-    merit_b: np.ndarray | None = None
-
-    @classmethod
-    def of(cls, paired: pd.DataFrame, prices: Prices, entity: str | None) -> PairedRows:
-        """Read the columns once."""
-        y = paired["y"].to_numpy() == 1
-        flags = [paired[f"flag_{side}"].to_numpy(dtype=bool) for side in "ab"]
-        scores = [paired[f"score_{side}"].to_numpy(dtype=float) for side in "ab"]
-        day, days = pd.factorize(paired["day"], sort=True)
-        code, names = pd.factorize(paired[entity]) if entity is not None else (None, None)
-        kind = y + flags[0] * np.uint8(2) + flags[1] * np.uint8(4)
-        costs = [prices.of_rows(y, flag) for flag in flags]
-        return cls(
-            y, kind, scores[0], scores[1], costs[0], costs[1],
-            day, np.asarray(days), code, None if names is None else np.asarray(names, dtype=object),
-            *_selection(paired, prices), *(merit_of(paired, side, prices) for side in "ab"),
-        )  # fmt: skip
-
-    def matched(self, flags: tuple[np.ndarray, np.ndarray]) -> PairedRows:
-        """The same rows with what each model flags at equal alerts."""
-        return replace(self, kind=self.kind & 7 | flags[0] * np.uint8(8) | flags[1] * np.uint8(16))
-
-    @cached_property
-    def kinds_by_day(self) -> np.ndarray:
-        """Rows of each kind on each day: days x 32."""
-        cells = np.bincount(self.day * 32 + self.kind, weights=self.weight, minlength=len(self.days) * 32)
-        return cells.reshape(len(self.days), 32)
-
-    def daily(self, name: str) -> np.ndarray:
-        """Daily counts of one figure of ``_KINDS``."""
-        return np.asarray(self.kinds_by_day[:, _KINDS[name](_ALL_KINDS)].sum(axis=1))
-
-    def of_entities(self, name: str) -> np.ndarray:
-        """The same counts for each entity."""
-        return self.by_entity(_KINDS[name](_ALL_KINDS)[self.kind])
-
-    def total(self, *kinds: int) -> int:
-        """Rows whose three lowest bits are one of these."""
-        return int(sum(self.kinds_by_day[:, kind == (_ALL_KINDS & 7)].sum() for kind in kinds))
-
-    def by_day(self, values: np.ndarray) -> np.ndarray:
-        """Daily totals."""
-        weighted = values if self.weight is None else values * self.weight
-        return np.bincount(self.day, weights=weighted, minlength=len(self.days))
-
-    def by_entity(self, values: np.ndarray) -> np.ndarray:
-        """Totals of each entity; empty without an entity column."""
-        if self.entity is None or self.entities is None:
-            return np.empty(0)
-        return np.bincount(self.entity, weights=values, minlength=len(self.entities))
-
-
-def _selection(paired: pd.DataFrame, prices: Prices) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
-    """How many events each row stands for, how many are unseen with it, and what missing it costs."""
-    if "weight" not in paired:
-        return None, None, None
-    missed = np.where(np.isnan(prices.per_row(len(paired))), 0.0, prices.per_row(len(paired)))
-    return paired["weight"].to_numpy(dtype=float), paired["unseen"].to_numpy(dtype=float), missed
 
 
 @dataclass(frozen=True)
@@ -162,12 +75,15 @@ class Appendix:
         saving: one-sample t of the daily saving. ``saving_sign_flip_p`` and ``saving_bootstrap`` are its
             distribution-free companions.
         legacy_p: unpaired t-test of daily recalls; see ``LEGACY_NOTE``.
+        legacy_factor: how many times the data that test needs at these recalls and this discordance.
         mcnemar, bonett_price, tango: on positives caught by one model only. ``tango_p`` is the one-sided
             non-inferiority p at the policy's recall margin (0 without one).
         delong: AUC with DeLong's interval. ``auc``, ``average_precision``, ``card_precision``: days are
             resampled, from 20 days on.
         matched: recall of both at ``matched_alerts`` alerts; a lower threshold alone gains nothing here.
         discordant_false_alarms: false alarms of the challenger only, of the champion only.
+        precision_at_recall: the best precision of both where at least ``RECALL_FLOOR`` is caught.
+        recall_at_alarms: the best recall of both where at most ``ALARM_LIMIT`` of negatives are flagged.
         groups: where the models disagree, by segment and by amount.
         note: says that none of this is used in the decision.
         clustered_by: ``entity`` where entities recur and gave a wider interval of the recall, else ``day``.
@@ -194,6 +110,16 @@ class Appendix:
     groups: tuple[DiscordantGroup, ...] = ()
     clustered_by: str = "day"
     note: str = NOT_USED
+    precision_at_recall: PairedFigure = PairedFigure(None, None, Measured(None))
+    recall_at_alarms: PairedFigure = PairedFigure(None, None, Measured(None))
+    legacy_factor: float | None = None
+
+    @property
+    def legacy_note(self) -> str:
+        """What is wrong with the unpaired test, with its price here where that is known."""
+        if self.legacy_factor is None:
+            return LEGACY_NOTE.format(factor=_CUSTOMARY_FACTOR, where="")
+        return LEGACY_NOTE.format(factor=self.legacy_factor, where=" here")
 
     @property
     def gains_by_threshold_alone(self) -> bool:
@@ -224,6 +150,7 @@ def build_appendix(
     recall = ratio_of(rows, "hit_a", "y", "hit_b", "y")
     areas = delong(rows.y, rows.score_a, rows.score_b, rankings=rankings)
     ranked = _ranked(rows, rankings, areas, repetitions, seed)
+    at_recall, at_alarms = _operating(rows, rankings)
     return Appendix(
         recall=recall,
         precision=ratio_of(rows, "hit_a", "flag_a", "hit_b", "flag_b"),
@@ -232,6 +159,7 @@ def build_appendix(
         saving_sign_flip_p=sign_flip_p(saving, seed),
         saving_bootstrap=mean_bootstrap(saving, repetitions, seed),
         legacy_p=legacy_p(rows),
+        legacy_factor=_legacy_factor(recall, only_b + only_a, positives),
         mcnemar=mcnemar(only_b, only_a),
         bonett_price=bonett_price(only_b, only_a, positives),
         tango=tango_interval(only_b, only_a, positives),
@@ -245,6 +173,8 @@ def build_appendix(
         clustered_by="day" if recall.clusters == len(rows.days) else "entity",
         average_precision=ranked["average_precision"],
         auc=ranked["auc"],
+        precision_at_recall=at_recall,
+        recall_at_alarms=at_alarms,
     )
 
 
@@ -289,6 +219,26 @@ def _cut(ranking: Ranking, budget: int) -> float:
     """The lowest score that flags no more than ``budget`` rows; equal scores are flagged together."""
     fits = int(np.searchsorted(ranking.ends, budget - 1, side="right"))
     return float(ranking.score[ranking.ends[fits - 1]]) if fits else np.inf
+
+
+def _legacy_factor(recall: RatioDifference, discordant: int, positives: int) -> float | None:
+    """How many times the data the unpaired test needs at the recalls and the discordance that were seen."""
+    if not positives or recall.a is None or recall.b is None:
+        return None
+    return unpaired_factor(recall.a, recall.b, discordant / positives)
+
+
+def _operating(rows: PairedRows, rankings: tuple[Ranking, Ranking]) -> tuple[PairedFigure, PairedFigure]:
+    """Both models at the customary operating points of a ranking."""
+    scored = tuple(zip((rows.score_a, rows.score_b), rankings, strict=True))
+    precision = [precision_at_recall(rows.y, score, RECALL_FLOOR, one) for score, one in scored]
+    recall = [recall_at_false_positive_rate(rows.y, score, ALARM_LIMIT, one) for score, one in scored]
+    return _both(*precision), _both(*recall)
+
+
+def _both(a: float | None, b: float | None) -> PairedFigure:
+    """A figure of both models without an interval."""
+    return PairedFigure(a, b, Measured(None if a is None or b is None else b - a))
 
 
 def _ranked(

@@ -30,13 +30,20 @@ def log_loss(y: ArrayLike, score: ArrayLike) -> float | None:
 
 
 def observed_over_expected(y: ArrayLike, score: ArrayLike) -> float | None:
-    """Positives over the sum of scores, 1 when right on average; ``None`` when nothing is expected."""
+    """Positives over the sum of scores, 1 when right on average; ``None`` when nothing is expected.
+
+    The published formula with its worked example; reports show it with an interval as ``calibration_ratio``
+    (:func:`monitoring.performance.measure`).
+    """
     expected = float(np.sum(np.asarray(score, dtype=float)))
     return float(np.sum(np.asarray(y, dtype=float))) / expected if expected > 0.0 else None
 
 
 def spiegelhalter_z(y: ArrayLike, score: ArrayLike) -> tuple[float, float] | None:
-    """Spiegelhalter's z of calibration and its two-sided p; ``None`` when it is not defined."""
+    """Spiegelhalter's z of calibration and its two-sided p; ``None`` when it is not defined.
+
+    For whoever looks at a calibrator by hand, with its published worked example: no report and no gate reads it.
+    """
     truth, p = np.asarray(y, dtype=float), np.asarray(score, dtype=float)
     variance = float(np.sum((1 - 2 * p) ** 2 * p * (1 - p)))
     if variance <= 0.0:

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from monitoring.bootstrap import Resamples, Units, units_of
+from monitoring.curve import CostCurve
 from monitoring.measured import Measured
 from monitoring.policies import CapacityPolicy, CostModel
 from monitoring.ranking import descending, tie_ends
@@ -61,16 +62,6 @@ class ThresholdChoice:
     capped: bool
     alerts_per_day: float
     optimum: Measured
-
-
-@dataclass(frozen=True)
-class CostCurve:
-    """Figures at falling thresholds: the first flags nothing, the last flags every row."""
-
-    threshold: tuple[float, ...]
-    cost: tuple[float, ...]
-    alerts: tuple[int, ...]
-    recall: tuple[float, ...]
 
 
 def prices_of(cost: CostModel, table: pd.DataFrame | None = None, cap: float | None = None) -> Prices:
@@ -235,11 +226,20 @@ def capacity_cut(values: np.ndarray, budget: float) -> float:
     return float(fitting[-1]) if len(fitting) else float(np.nextafter(limit, np.inf))
 
 
-def cost_curve(y: ArrayLike, score: ArrayLike, prices: Prices, points: int = CURVE_POINTS) -> CostCurve:
-    """Cost, alerts and recall at up to ``points`` observed thresholds."""
+def cost_curve(
+    y: ArrayLike, score: ArrayLike, prices: Prices, points: int = CURVE_POINTS, used: float | None = None
+) -> CostCurve:
+    """Cost, alerts and recall at up to ``points`` observed thresholds, closest together where little is flagged.
+
+    ``used`` is the threshold in use: its decisions are one more point.
+    """
     truth, p = np.asarray(y, dtype=bool), np.asarray(score, dtype=float)
     order, ends, scores = _falling(p)
-    chosen = np.unique(np.linspace(0, len(ends) - 1, min(points, len(ends))).round().astype(int))
+    chosen = np.arange(len(ends))
+    if len(ends) > points:
+        chosen = np.unique(np.geomspace(1, len(ends), points).round().astype(int)) - 1
+    if used is not None and (flagged := int(np.count_nonzero(scores >= used))):
+        chosen = np.union1d(chosen, [flagged - 1])
     at = ends[chosen]
     loss = np.where(truth, prices.per_row(len(p)), 0.0)[order]
     total, positives = float(loss.sum()), max(1, int(truth.sum()))
@@ -255,7 +255,8 @@ def cost_curve(y: ArrayLike, score: ArrayLike, prices: Prices, points: int = CUR
 def undersampling_correction(score: ArrayLike, kept: float) -> np.ndarray:
     """The probability on all rows from one learnt where only a share ``kept`` of negatives stayed.
 
-    p' = b p/(b p - p + 1) (Dal Pozzolo and others 2015).
+    p' = b p/(b p - p + 1) (Dal Pozzolo and others 2015). For scores of models that were trained so elsewhere; training
+    here keeps every row, and a calibrator is fitted on all of them.
     """
     p = np.asarray(score, dtype=float)
     return np.asarray(kept * p / (kept * p - p + 1.0))

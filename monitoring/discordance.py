@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 if TYPE_CHECKING:
-    from monitoring.appendix import PairedRows
+    from monitoring.pairedrows import PairedRows
 
 _LEVELS = 8
 """Levels of a segment that are shown by themselves; the others are one group."""

@@ -16,7 +16,9 @@ from html import escape
 from pathlib import Path
 
 from monitoring import charts
+from monitoring.bothgroups import BothGroups, groups_section
 from monitoring.capacity import CapacityCurve, CapacityPoint
+from monitoring.curve import CostCurve
 from monitoring.gates import Check, Verdict
 from monitoring.measured import Measured
 from monitoring.pages import checks_table, comparison_parts, interval, number, table, write_page
@@ -37,6 +39,8 @@ class ModelFacts:
         threshold: the promoted cut with its bootstrap interval.
         features: names of its features.
         since: who put it where it is, and when, in words.
+        curve: cost at other thresholds on the fold that chose this one; none where the version holds none.
+        by_amount: whether the threshold goes by the amount: cut and curve are then money.
     """
 
     label: str
@@ -45,6 +49,8 @@ class ModelFacts:
     threshold: Measured = field(default_factory=lambda: Measured(None))
     features: tuple[str, ...] = ()
     since: str = ""
+    curve: CostCurve | None = None
+    by_amount: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Dossier:
         gates_as_of: business time of that training; none where it is not known.
         drift: what the newest drift check said, as lines of name and value.
         fairness: lines of group comparisons of the newest drift check: measure, groups, value, status.
+        groups: both models' figures by group on the same matured events; they take the place of ``fairness``.
         capacity: alerts a day against money.
         latency: name to milliseconds.
         approval: whether a person has to agree, and who did.
@@ -70,6 +77,7 @@ class Dossier:
     gates_as_of: datetime | None = None
     drift: tuple[tuple[str, str], ...] = ()
     fairness: tuple[tuple[str, str, str, str], ...] = ()
+    groups: BothGroups | None = None
     capacity: CapacityCurve | None = None
     latency: Mapping[str, float | None] = field(default_factory=dict)
     approval: str = ""
@@ -90,21 +98,22 @@ def dossier_body(result: PairedResult, verdict: Verdict, dossier: Dossier, warni
     first, appendix = comparison_parts(result, verdict, warnings)
     file = [
         f'<section class="appendix dossier"><h2>{NOT_DECISIVE}</h2>',
-        _changes(dossier), _lineage(dossier), _gates(dossier), _drift(dossier), _fairness(dossier),
-        _capacity(dossier.capacity, result.currency), _latency(dossier), _approval(dossier, verdict),
+        _changes(dossier, result.currency), _lineage(dossier), _gates(dossier), _drift(dossier), _fairness(dossier),
+        _capacity(dossier.capacity, result.currency), _curves(dossier, result.currency), _latency(dossier),
+        _approval(dossier, verdict),
         *(f'<p class="note">{escape(note)}</p>' for note in dossier.notes),
         "</section>",
     ]  # fmt: skip
     return "".join(['<main class="incumbent">', *first, *file, *appendix, "</main>"])
 
 
-def _changes(dossier: Dossier) -> str:
+def _changes(dossier: Dossier, currency: str) -> str:
     old, new = dossier.champion, dossier.challenger
     gone = sorted(set(old.features) - set(new.features))
     come = sorted(set(new.features) - set(old.features))
     rows = [
         ("version", old.version, new.version),
-        ("threshold (95 % interval)", interval(old.threshold), interval(new.threshold)),
+        ("threshold (95 % interval)", _cut(old, currency), _cut(new, currency)),
         ("features", f"{len(old.features)}" if old.features else "–", f"{len(new.features)}" if new.features else "–"),
         ("in its role", old.since, new.since),
     ]
@@ -112,6 +121,12 @@ def _changes(dossier: Dossier) -> str:
     said = "; ".join(moved) if old.features and new.features else ""
     note = f"<p>Features {escape(said)}.</p>" if said else ""
     return "<h3>What changes</h3>" + table(("", old.label, new.label), rows) + note
+
+
+def _cut(facts: ModelFacts, currency: str) -> str:
+    """The threshold; one that goes by the amount is the money that an alert must be expected to save."""
+    shown = interval(facts.threshold)
+    return f"by amount: an alert saves {shown} {currency} at least" if facts.by_amount else shown
 
 
 def _lineage(dossier: Dossier) -> str:
@@ -139,7 +154,9 @@ def _drift(dossier: Dossier) -> str:
 def _fairness(dossier: Dossier) -> str:
     gates = [check for check in dossier.gates if check.name.startswith("fairness")]
     parts = [checks_table(gates)] if gates else []
-    if dossier.fairness:
+    if dossier.groups is not None:
+        parts.append(groups_section(dossier.groups))
+    elif dossier.fairness:
         head = ("measure, latest matured week, champion", "groups", "value", "")
         parts.append(table(head, dossier.fairness, numeric=(2,), classed=3))
     return "<h3>Groups</h3>" + ("".join(parts) or "<p>No sensitive column is declared.</p>")
@@ -190,6 +207,25 @@ def _printed(points: Sequence[CapacityPoint], place: int, currency: str) -> str:
     chosen = sorted({round(n * (len(points) - 1) / (_PRINTED - 1)) for n in range(_PRINTED)} | {place})
     rows = [_row(points[n]) for n in chosen]
     return table(_head(currency), rows, numeric=range(6))
+
+
+def _curves(dossier: Dossier, currency: str) -> str:
+    """What each version's own threshold fold would have cost at other thresholds."""
+    parts = []
+    for facts in (dossier.champion, dossier.challenger):
+        if facts.curve is None:
+            continue
+        used = facts.threshold.value or 0.0
+        now = facts.curve.alerts[facts.curve.place_of(used)]
+        rows = [
+            (number(cut), number(cost), f"{alerts:,}", f"{recall:.1%}", "in use" if alerts == now else "")
+            for cut, cost, alerts, recall in facts.curve.few(_PRINTED, used)
+        ]
+        first = f"least saving, {currency}" if facts.by_amount else "threshold"
+        head = (first, f"cost, {currency}", "alerts", "caught", "")
+        parts.append(f"<p>{escape(facts.label)}</p>" + table(head, rows, numeric=range(4)))
+    title = "<h3>Cost of other thresholds on the fold that chose each one</h3>"
+    return title + ("".join(parts) or "<p>Neither version holds its cost curve.</p>")
 
 
 def _head(currency: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Estimates where labels are missing: before they mature (CBPE) and where decisions hide them (IPW).
+"""Estimates before labels mature (CBPE). Where decisions hide labels, see :mod:`monitoring.selective`.
 
 A confidence-based estimate is blind to concept drift. It is a line of a report and never promotes.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from monitoring.measured import Measured, finite
+from monitoring.measured import finite
 
 ESTIMATE = "estimate"
 
@@ -51,34 +51,6 @@ def expected_auc(score: ArrayLike) -> float | None:
     below = np.cumsum(negatives) - negatives
     concordant = float(positives @ (below + 0.5 * negatives))
     return concordant / (float(positives.sum()) * float(negatives.sum())) if len(levels) else None
-
-
-@dataclass(frozen=True)
-class WeightedRates:
-    """Recall and precision with rows weighted by the inverse of their chance to be labelled."""
-
-    recall: float | None
-    precision: float | None
-
-
-def inverse_propensity(y: ArrayLike, flagged: ArrayLike, weight: ArrayLike) -> WeightedRates:
-    """Rates where only some rows earn a label: each labelled row stands for ``weight`` rows.
-
-    ``weight`` is 1/propensity: 1 for rows that are always labelled, 20 for would-be blocks of which one
-    in twenty is let through.
-    """
-    truth, flag, w = np.asarray(y, dtype=bool), np.asarray(flagged, dtype=bool), np.asarray(weight, dtype=float)
-    hit = float(w[truth & flag].sum())
-    return WeightedRates(_ratio(hit, float(w[truth].sum())), _ratio(hit, float(w[flag].sum())))
-
-
-def manski_bounds(known: float, unknown_share: float, low: float = 0.0, high: float = 1.0) -> Measured:
-    """Bounds of a mean when a share of rows has no label: all of them at the worst, all at the best.
-
-    ``known`` is the mean over labelled rows; the value is left unknown, for no point is identified.
-    """
-    rest = known * (1.0 - unknown_share)
-    return Measured(None, rest + low * unknown_share, rest + high * unknown_share)
 
 
 def _ratio(top: float, base: float) -> float | None:

@@ -144,20 +144,6 @@ def enough(name: str, count: int, needed: int, detail: str = "") -> Check:
     return Check(name, float(count), float(needed), float(count - needed), status, detail)
 
 
-def within_limit(name: str, difference: Measured, limit: float) -> Check:
-    """A check that a difference stays within -limit..limit, decided by its whole interval.
-
-    Entirely inside passes, entirely beyond fails, anything else is ``INSUFFICIENT`` and never "fair".
-    """
-    low, high = finite(difference.low), finite(difference.high)
-    if low is None or high is None:
-        return Check(name, finite(difference.value), limit, None, "INSUFFICIENT", "no interval")
-    inside, beyond = -limit <= low and high <= limit, high < -limit or low > limit
-    status: Status = "PASS" if inside else "FAIL" if beyond else "INSUFFICIENT"
-    margin = limit - max(abs(low), abs(high))
-    return Check(name, finite(difference.value), limit, margin, status, f"interval {low:.4f} to {high:.4f}")
-
-
 def above_limit(name: str, figure: Measured, limit: float) -> Check:
     """A check that a figure lies above the limit, decided by its whole interval.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from monitoring.appendix import LEGACY_NOTE, LOWER_THRESHOLD, NOT_USED, Appendix
+from monitoring.appendix import ALARM_LIMIT, LOWER_THRESHOLD, NOT_USED, RECALL_FLOOR, Appendix
 from monitoring.charts import Line, bars, chart
 from monitoring.gates import Check, Verdict
 from monitoring.intervals import RatioDifference
@@ -193,7 +193,13 @@ def _appendix(a: Appendix, currency: str) -> str:
     rows.append(("AUC", number(a.auc.a), number(a.auc.b), interval(a.auc.difference), number(p)))
     if a.delong is not None:
         rows.append(("AUC, DeLong's interval", "", "", interval(a.delong.measured), number(p)))
-    for name, figure in (("average precision", a.average_precision), ("card precision", a.card_precision)):
+    ranked = {
+        "average precision": a.average_precision,
+        "card precision": a.card_precision,
+        f"precision at recall {RECALL_FLOOR:g} and above": a.precision_at_recall,
+        f"recall at a false-positive rate of {ALARM_LIMIT:g} at most": a.recall_at_alarms,
+    }
+    for name, figure in ranked.items():
         if figure is not None:
             rows.append((name, number(figure.a), number(figure.b), interval(figure.difference), ""))
     m = a.mcnemar
@@ -203,7 +209,7 @@ def _appendix(a: Appendix, currency: str) -> str:
     rows.append(("unpaired t-test (legacy)", "", "", "", number(a.legacy_p)))
     head = ("figure", "champion", "challenger", "difference", "p")
     clusters = f"Intervals of ratios are clustered by {a.clustered_by}, those of rankings resample days (from 20 on)."
-    said = (clusters, *([LOWER_THRESHOLD] if a.gains_by_threshold_alone else []), LEGACY_NOTE)
+    said = (clusters, *([LOWER_THRESHOLD] if a.gains_by_threshold_alone else []), a.legacy_note)
     notes = "".join(f'<p class="note">{escape(text)}</p>' for text in said)
     return table(head, rows, numeric=(1, 2, 3, 4)) + notes
 

@@ -15,12 +15,13 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from monitoring.appendix import Appendix, PairedRows, build_appendix
+from monitoring.appendix import Appendix, build_appendix
 from monitoring.cost import Prices, prices_of
 from monitoring.discordance import discordant_groups
 from monitoring.groupsequential import lan_demets_mean, lan_demets_ratio
 from monitoring.intervals import clustered_ratio, mean_interval
 from monitoring.measured import Measured, Stored
+from monitoring.pairedrows import PairedRows
 from monitoring.policies import CostModel, PromotionPolicy
 from monitoring.sequential import AnytimeT, anytime_ratio, anytime_t
 from monitoring.series import FrozenDay, LateLabels, PairedDay, Unseen, late_labels

@@ -1,4 +1,4 @@
-"""How much evidence a comparison needs, and how long labels take to arrive."""
+"""How much evidence a comparison needs; how long labels take to arrive is learnt in :mod:`monitoring.maturity`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import special
 
 from monitoring.policies import PromotionPolicy
@@ -116,7 +115,7 @@ def plan_under_rule(
     it, the minimum of days and positives.
 
     Raises:
-        ValueError: an effect of zero or larger than the discordance, shares outside 0..1, no traffic.
+        ValueError: an effect outside 0..1 or larger than the discordance, shares outside 0..1, no traffic.
     """
     _require(effect, discordance, prevalence, events_per_day, power)
     per_day = prevalence * events_per_day
@@ -147,31 +146,14 @@ def _first(reached: np.ndarray) -> int | None:
 
 
 def _require(effect: float, discordance: float, prevalence: float, events_per_day: float, power: float) -> None:
-    if not 0.0 < effect <= discordance <= 1.0:
-        raise ValueError(f"the effect must lie between 0 and the discordance of {discordance:.4g}, found {effect:.4g}")
+    if not 0.0 < effect < 1.0:
+        raise ValueError(f"the effect is a gain in recall between 0 and 1, such as 0.02; found {effect:.4g}")
+    if not effect <= discordance <= 1.0:
+        raise ValueError(
+            f"an effect of {effect:.4g} needs a discordance between it and 1, found {discordance:.4g}: "
+            "whoever catches so many more decides at least as many differently"
+        )
     if not 0.0 < prevalence < 1.0 or not 0.0 < power < 1.0:
         raise ValueError(f"prevalence and power are shares between 0 and 1, found {prevalence:.4g} and {power:.4g}")
     if not events_per_day > 0.0:
         raise ValueError("a comparison needs events: there are none a day")
-
-
-def exponential_maturity(mean_days: float, share: float = 0.95) -> float:
-    """Days after which ``share`` of labels have arrived when delays are exponential."""
-    return -mean_days * math.log1p(-share)
-
-
-def arrival_curve(delays_days: ArrayLike, ages_days: ArrayLike) -> np.ndarray:
-    """Share of labels that had arrived at each age, from the delays of old, complete cohorts.
-
-    Only cohorts whose every label is in may enter; young ones would make labels look fast.
-    """
-    delays = np.sort(np.asarray(delays_days, dtype=float))
-    if not len(delays):
-        return np.full(len(np.asarray(ages_days)), np.nan)
-    return np.searchsorted(delays, np.asarray(ages_days, dtype=float), side="right") / len(delays)
-
-
-def maturity_point(delays_days: ArrayLike, share: float = 0.95) -> float | None:
-    """The age by which ``share`` of the labels of complete cohorts had arrived; ``None`` without any."""
-    delays = np.asarray(delays_days, dtype=float)
-    return float(np.quantile(delays, share, method="inverted_cdf")) if len(delays) else None

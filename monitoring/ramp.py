@@ -40,7 +40,8 @@ def harm_z(bad_new: int, n_new: int, bad_old: int, n_old: int, margin: float) ->
     """Score statistic of "the new rate exceeds the old by at least ``margin``".
 
     Small enough (its lower-tail p below the level) means harm is ruled out and the ramp may advance.
-    The variance uses the restricted estimates under the margin (Farrington and Manning 1990).
+    The variance uses the restricted estimates under the margin (Farrington and Manning 1990). It is a single look, with
+    its worked example: a running ramp looks every few seconds and goes by the bounds of :mod:`monitoring.guard`.
     """
     new, old = bad_new / n_new, bad_old / n_old
     p_new, p_old = _restricted(new, n_new, old, n_old, margin)

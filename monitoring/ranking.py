@@ -18,6 +18,8 @@ from monitoring.bootstrap import Resamples, Units
 from monitoring.measured import Measured
 
 _CHUNK_CELLS = 2_000_000
+_SLACK = 1e-9
+"""Rows; a share times a count may come out a rounding error away from the count that is meant."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,41 @@ def average_precision(y: ArrayLike, score: ArrayLike, ranking: Ranking | None = 
     hits = np.cumsum(truth[ranking.order])[ranking.ends]
     gained = np.diff(hits, prepend=0)
     return float(gained @ (hits / (ranking.ends + 1)) / hits[-1])
+
+
+def precision_at_recall(y: ArrayLike, score: ArrayLike, floor: float, ranking: Ranking | None = None) -> float | None:
+    """The best precision of any threshold that catches at least the share ``floor``; ``None`` without positives."""
+    counts = _falling_counts(y, score, ranking)
+    if counts is None or not counts[0][-1]:
+        return None
+    hits, alarms = counts
+    enough = hits >= floor * hits[-1] - _SLACK
+    return float((hits / (hits + alarms))[enough].max())
+
+
+def recall_at_false_positive_rate(
+    y: ArrayLike, score: ArrayLike, limit: float, ranking: Ranking | None = None
+) -> float | None:
+    """The best recall of any threshold that flags at most the share ``limit`` of negatives.
+
+    ``None`` unless both classes are there.
+    """
+    counts = _falling_counts(y, score, ranking)
+    if counts is None or not counts[0][-1] or not counts[1][-1]:
+        return None
+    hits, alarms = counts
+    allowed = alarms <= limit * alarms[-1] + _SLACK
+    return float(hits[allowed].max(initial=0) / hits[-1])
+
+
+def _falling_counts(y: ArrayLike, score: ArrayLike, ranking: Ranking | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Positives and negatives at or above each distinct score, from the highest down; ``None`` without rows."""
+    truth = np.asarray(y, dtype=np.int64)
+    if not len(truth):
+        return None
+    ranking = ranking or Ranking.of(score)
+    hits = np.cumsum(truth[ranking.order])[ranking.ends]
+    return hits, ranking.ends + 1 - hits
 
 
 def auc_roc(y: ArrayLike, score: ArrayLike) -> float | None:

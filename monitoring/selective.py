@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,21 +28,6 @@ if TYPE_CHECKING:
     from monitoring.performance import Performance
 
 NOT_IDENTIFIED = "NOT_IDENTIFIED"
-
-
-@dataclass(frozen=True)
-class WeightedRates:
-    """Weighted recall and precision of one model; none without positives, or without alerts."""
-
-    recall: float | None
-    precision: float | None
-
-
-def weighted_rates(y: ArrayLike, flagged: ArrayLike, weight: ArrayLike) -> WeightedRates:
-    """Recall and precision where each row stands for ``weight`` rows (1/propensity)."""
-    truth, flag, w = np.asarray(y, dtype=bool), np.asarray(flagged, dtype=bool), np.asarray(weight, dtype=float)
-    hits, positives, alerts = (float(w[mask].sum()) for mask in (truth & flag, truth, flag))
-    return WeightedRates(hits / positives if positives else None, hits / alerts if alerts else None)
 
 
 def label_weights(

@@ -59,6 +59,24 @@ class Traffic:
         only_b = rng.binomial(positives, b)
         return positives, only_b, rng.binomial(positives - only_b, min(1.0, a / max(1e-12, 1.0 - b)))
 
+    def caught(self, trials: int, days: int, seed: int, recall: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Positives, those the champion caught, those the challenger caught: trials x days.
+
+        Args:
+            trials, days, seed: as in :meth:`pairs`.
+            recall: the champion's; independent positives only.
+
+        Raises:
+            ValueError: campaigns, or a recall that leaves no room for what only one of them catches.
+        """
+        positives, only_b, only_a = self.pairs(trials, days, seed)
+        both = recall - (self.discordance - self.effect) / 2.0
+        if self.clusters > 1.0 or not 0.0 <= both <= 1.0 - self.discordance:
+            raise ValueError(f"a recall of {recall:g} does not go with a discordance of {self.discordance:g}")
+        rest = positives - only_b - only_a
+        shared = np.random.default_rng((seed, 1)).binomial(rest, both / (1.0 - self.discordance))
+        return positives, shared + only_a, shared + only_b
+
     def _campaigns(
         self, rng: np.random.Generator, trials: int, days: int, b: float, a: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -93,6 +111,15 @@ def naive_t(series: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         t = np.abs(mean) / sd * np.sqrt(n)
         return np.where(sd > 0.0, 2.0 * special.stdtr(np.maximum(n - 1, 1), -t), 1.0)
+
+
+def legacy_t(positives: np.ndarray, caught_a: np.ndarray, caught_b: np.ndarray) -> np.ndarray:
+    """Two-sided p of the unpaired t-test on the daily recalls of each trial; NaN with a day without positives."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        a, b = caught_a / positives, caught_b / positives
+        n = a.shape[1]
+        t = (b.mean(axis=1) - a.mean(axis=1)) / np.sqrt((a.var(axis=1, ddof=1) + b.var(axis=1, ddof=1)) / n)
+    return np.asarray(2.0 * special.stdtr(2 * n - 2, -np.abs(t)))
 
 
 def naive_mcnemar(only_b: np.ndarray, only_a: np.ndarray) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""Change detectors of a stream, as single formulas: lines of a report, never an alert of their own."""
+"""Change detectors of a stream, as single formulas.
+
+They are the published formulas with their worked examples, tested to the digits. The lines of a report come from
+river's detectors (:mod:`monitoring.detectors`), which look at a whole stream; neither may alert.
+"""
 
 from __future__ import annotations
 

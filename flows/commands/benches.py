@@ -138,7 +138,8 @@ def _decisions(args: argparse.Namespace) -> Reply:
             write_tables(found, args.write)
         except (OSError, ValueError) as exc:
             raise UsageRefused(str(exc)) from exc
-    timed = [(name, found[name]) for name in ("paired_rows", "paired_s", "read_s", "decode_s") if name in found]
+    names = ("paired_rows", "paired_s", "read_s", "decode_s", "paired_over_read")
+    timed = [(name, found[name]) for name in names if name in found]
     return Reply(found, "\n\n".join([tables(found), table(timed)]))
 
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> Reply:
     """Plan a comparison under the rule in force."""
     from datetime import timedelta
 
-    from flows.steps.outlook import USUAL_DISCORDANCE, chosen
+    from flows.steps.outlook import chosen, discordance_for
     from monitoring.planning import plan_under_rule
 
     usecase = usecase_of(args)
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> Reply:
     try:
         plan = plan_under_rule(
             args.effect,
-            chosen("discordance", args.discordance, seen.discordance, USUAL_DISCORDANCE),
+            discordance_for(args.effect, args.discordance, seen.discordance)[0],
             chosen("prevalence", args.prevalence, seen.prevalence),
             chosen("events_per_day", args.events_per_day, seen.events_per_day),
             usecase.promotion,
@@ -71,14 +71,11 @@ def _data(plan: PlannedComparison, seen: Outlook, args: argparse.Namespace) -> d
 
 
 def _sources(seen: Outlook, args: argparse.Namespace) -> dict[str, str]:
-    named = {}
-    for name in ("prevalence", "discordance", "events_per_day"):
-        if getattr(args, name) is not None:
-            named[name] = "given"
-        elif getattr(seen, name) is not None:
-            named[name] = seen.sources.get(name, "the latest stored comparison")
-        else:
-            named[name] = "a usual value"
+    from flows.steps.outlook import discordance_for
+
+    named = {"discordance": discordance_for(args.effect, args.discordance, seen.discordance)[1]}
+    for name in ("prevalence", "events_per_day"):
+        named[name] = "given" if getattr(args, name) is not None else seen.sources[name]
     return named
 
 

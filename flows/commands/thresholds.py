@@ -16,6 +16,7 @@ from flows.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from bentos.model import ScoringModel
     from flows.house import House
 
 
@@ -94,41 +95,48 @@ def _refit(house: House, args: argparse.Namespace) -> Reply:
         "verdict": made.found.verdict.to_json(),
     }  # fmt: skip
     cut = made.model.threshold
-    text = f"{data['version'] or 'nothing was registered'}: threshold {cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g})"
+    what = "threshold" if cut.amount is None else f"least saving in {house.usecase.cost.currency}"
+    text = f"{data['version'] or 'nothing was registered'}: {what} {cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g})"
     return Reply(data, f"{text}; {seated.reason}", 0 if made.ref is not None else 1)
 
 
 def _show(house: House, args: argparse.Namespace) -> Reply:
     from flows.house import business_time
     from flows.steps.watching import matured_rows, with_cost_column_of
-    from monitoring.cost import cost_curve, prices_of
+    from monitoring.cost import cost_curve, expected_gain, prices_of
 
     ref = house.version(args.version, ("champion",))
     model = house.load(ref)
+    cut, curve, basis = model.threshold, model.cost_curve, "the fold that chose the threshold"
     as_of = business_time(instant(args.as_of, house.usecase))
     rows = with_cost_column_of(house.store, house.usecase, matured_rows(house.store, house.usecase, as_of, 28))
     rows = rows[rows["model"] == ref.label] if len(rows) else rows
-    curve = None
     if len(rows):
-        curve = cost_curve(rows["y"], rows["score"], prices_of(house.usecase.cost, rows), points=25)
-    cut = model.threshold
+        prices, basis = prices_of(house.usecase.cost, rows), "matured answers"
+        ranked = rows["score"] if cut.amount is None else expected_gain(rows["score"], prices)
+        curve = cost_curve(rows["y"], ranked, prices, points=25, used=cut.value)
     data = {
         "version": ref.label, "threshold": cut.to_json(), "calibrator": model.calibrator.to_json(),
-        "currency": house.usecase.cost.currency, "rows": len(rows),
-        "curve": None if curve is None else {
-            name: list(getattr(curve, name)) for name in ("threshold", "cost", "alerts", "recall")
-        },
+        "currency": house.usecase.cost.currency, "rows": len(rows), "curve_of": None if curve is None else basis,
+        "curve": None if curve is None else curve.to_json(),
     }  # fmt: skip
+    text = _cut_in_words(house, ref.label, model)
+    if curve is None:
+        return Reply(data, f"{text}\n\nno matured answer of this version yet, and it holds no cost curve of its own")
+    first = "threshold" if cut.amount is None else f"least saving, {house.usecase.cost.currency}"
+    lines = curve.few(25, cut.value)
+    return Reply(data, f"{text}\n\ncost of {basis}:\n{table(lines, (first, 'cost', 'alerts', 'recall'))}")
+
+
+def _cut_in_words(house: House, label: str, model: ScoringModel) -> str:
+    cut = model.threshold
     optimum = "" if cut.cost_optimal is None else f", {cut.cost_optimal:.6g} by cost alone"
     capacity = "no limit" if cut.alerts_per_day is None else f"{cut.alerts_per_day} alerts a day"
     value = f"{cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g}){optimum}"
     if cut.amount is not None:
         saving = f"{cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g}) {house.usecase.cost.currency}"
         value = f"by {cut.amount}, ({cut.false_positive:g} + s) / ({cut.false_positive:g} + {cut.amount}), s {saving}"
-    text = f"{ref.label}: {value}; capacity {capacity}; calibrator {model.calibrator.kind}"
+    text = f"{label}: {value}; capacity {capacity}; calibrator {model.calibrator.kind}"
     if house.usecase.intervention.blocks_flagged:
-        text += "\nflagged events are blocked: the figures below are of events that were let through or labelled"
-    if curve is None:
-        return Reply(data, f"{text}\n\nno matured answer of this version yet: no cost curve")
-    lines = list(zip(curve.threshold, curve.cost, curve.alerts, curve.recall, strict=True))
-    return Reply(data, f"{text}\n\n{table(lines, ('threshold', 'cost', 'alerts', 'recall'))}")
+        text += "\nflagged events are blocked: figures of matured answers are of events let through or labelled"
+    return text

@@ -53,7 +53,7 @@ def log_answers(store: Store, usecase: UseCase, champion: Seated, arrived: Arriv
     ref, model = champion.ref, champion.model
     plan = PlanRecord(model.plan.fingerprint, model.plan.names)
     store.log.declare_plan(plan)
-    said, at, threshold = _said(model, arrived), to_us(arrived.received), float(model.threshold.value)
+    said, at = _said(model, arrived), to_us(arrived.received)
     times = [to_us(moment) for moment in arrived.events[usecase.event_time]]
     rows = zip(
         arrived.events[usecase.event_id], times, encode_bodies(arrived.events), arrived.features, *said, strict=True
@@ -64,7 +64,7 @@ def log_answers(store: Store, usecase: UseCase, champion: Seated, arrived: Arriv
                 usecase.name, event_id, time, at, "live", body, plan.plan_id, row.astype("<f4").tobytes(),
                 ref.name, ref.version, "champion", model.contract_digest, raw, score, threshold, flag,
             )
-            for event_id, time, body, row, raw, score, flag in rows
+            for event_id, time, body, row, raw, score, threshold, flag in rows
         ]
     )  # fmt: skip
 
@@ -72,14 +72,14 @@ def log_answers(store: Store, usecase: UseCase, champion: Seated, arrived: Arriv
 def log_shadow(store: Store, usecase: UseCase, challenger: Seated, arrived: Arrived) -> None:
     """Score the same events as the challenger in shadow, from the features that were logged."""
     ref, model = challenger.ref, challenger.model
-    at, threshold = to_us(arrived.received), float(model.threshold.value)
+    at = to_us(arrived.received)
     rows = zip(arrived.events[usecase.event_id], *_said(model, arrived), strict=True)
     store.shadow.append(
         [
             ShadowRecord(
                 usecase.name, event_id, ref.name, ref.version, _ROLE, raw, score, threshold, flag, None, at
             )
-            for event_id, raw, score, flag in rows
+            for event_id, raw, score, threshold, flag in rows
         ]
     )  # fmt: skip
 
@@ -87,8 +87,9 @@ def log_shadow(store: Store, usecase: UseCase, challenger: Seated, arrived: Arri
 _ROLE: Final = "challenger"
 
 
-def _said(model: ScoringModel, arrived: Arrived) -> tuple[list[float], list[float], list[bool]]:
-    """Raw scores, calibrated scores and decisions."""
+def _said(model: ScoringModel, arrived: Arrived) -> tuple[list[float], list[float], list[float], list[bool]]:
+    """Raw scores, calibrated scores, the threshold of each event and decisions."""
     said = model.score(arrived.features)
-    flags = model.decide(said.calibrated)
-    return said.raw.astype(np.float64).tolist(), said.calibrated.tolist(), flags.tolist()
+    cuts = np.full(len(said.calibrated), model.threshold.value) if said.cuts is None else said.cuts
+    flags = model.decide(said.calibrated, said.cuts)
+    return said.raw.astype(np.float64).tolist(), said.calibrated.tolist(), cuts.tolist(), flags.tolist()

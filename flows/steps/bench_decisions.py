@@ -16,7 +16,7 @@ import pandas as pd
 from bentos.usecase import UseCase
 from flows.steps.verdictfile import Asked, judge_reading, plan_of, read_pairs, read_table
 from monitoring.policies import PromotionPolicy
-from monitoring.simulation import Traffic, daily_bounds, first_day, naive_mcnemar, naive_t, promoting_days
+from monitoring.simulation import Traffic, daily_bounds, first_day, legacy_t, naive_mcnemar, naive_t, promoting_days
 
 DAYS = 60
 POSITIVES = 100.0
@@ -27,6 +27,8 @@ FIRST_LOOK = 7
 """Matured day from which the naive rules look."""
 EFFECTS = (0.01, 0.02, 0.03)
 POWER_DAYS = (14, 28, 60)
+ONE_DAY, ONE_EFFECT, RECALL = 14, 0.02, 0.85
+"""Of the customary tests, which look once."""
 _CHUNK = 250
 _START = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 BEGIN, END = "<!-- decisions:begin -->", "<!-- decisions:end -->"
@@ -49,8 +51,10 @@ def bench_decisions(
     Returns:
         ``false_promotion``: rule to case to the share of comparisons of two equal models in which one of
         them is declared better on any of 60 daily looks; ``challenger_promoted``: the share in which the
-        whole recall rule promotes the challenger; ``power``: rule to effect to matured day to the share
-        promoted by then; ``paired_rows``, ``paired_s``, ``read_s``, ``decode_s``.
+        whole recall rule promotes the challenger; ``one_look``: the customary tests on a single look at day
+        14, how often they speak with equal models and with a gain of .02; ``power``: rule to effect to
+        matured day to the share promoted by then; ``paired_rows``, ``paired_s``, ``read_s``, ``decode_s``,
+        ``paired_over_read``.
     """
     told("two equal models, looked at every day")
     found: dict[str, Any] = {"false_promotion": {}, "challenger_promoted": {}}
@@ -59,6 +63,7 @@ def bench_decisions(
             found["false_promotion"].setdefault(rule, {})[case] = declared
             if promoted is not None:
                 found["challenger_promoted"].setdefault(rule, {})[case] = promoted
+    found["one_look"] = one_look(trials, seed)
     told("a better challenger, looked at every day")
     found["power"] = power_table(trials, seed)
     found |= {"trials": trials, "days": DAYS, "positives_per_day": POSITIVES, "discordance": DISCORDANCE}
@@ -89,6 +94,16 @@ def error_rates(clusters: float, trials: int, seed: int) -> dict[str, tuple[floa
     return {
         name: (value, share.get(f"{name} promotes")) for name, value in share.items() if not name.endswith("promotes")
     }
+
+
+def one_look(trials: int, seed: int) -> dict[str, dict[str, float]]:
+    """How often the paired and the unpaired t-test of days speak on one look at day 14, by true effect."""
+    found: dict[str, dict[str, float]] = {"paired_t": {}, "unpaired_t": {}}
+    for effect in (0.0, ONE_EFFECT):
+        positives, a, b = Traffic(POSITIVES, DISCORDANCE, effect).caught(trials, ONE_DAY, seed, RECALL)
+        found["paired_t"][f"{effect:g}"] = float(np.mean(naive_t(b - a)[:, -1] < 0.05))
+        found["unpaired_t"][f"{effect:g}"] = float(np.mean(legacy_t(positives, a, b) < 0.05))
+    return found
 
 
 def power_table(trials: int, seed: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -127,7 +142,9 @@ def time_pairs(usecase: UseCase, rows: int, seed: int, rounds: int = 3) -> dict[
             judge_reading(reading, plan_of(usecase, reading))
             compare.append(time.perf_counter() - begun)
     names = {"paired_s": compare, "read_s": read, "decode_s": decode}
-    return {"paired_rows": rows} | {name: round(statistics.median(values), 4) for name, values in names.items()}
+    found = {name: round(statistics.median(values), 4) for name, values in names.items()}
+    ratio = statistics.median(compare) / statistics.median(read)
+    return {"paired_rows": rows, **found, "paired_over_read": round(ratio, 3)}
 
 
 def paired_table(rows: int, seed: int) -> pd.DataFrame:
@@ -182,8 +199,17 @@ def tables(found: dict[str, Any]) -> str:
     return "\n".join(
         [base, "", "Two equal models: how often one of them is declared better on any day. The last rows count the",
          "comparisons in which the whole rule (14 days, 200 positives, a gain of .01) promotes the challenger.", "",
-         *wrong, "", "A better challenger: share promoted by a matured day.", "", *power]
+         *wrong, "", *_once(found["one_look"]), "", "A better challenger: share promoted by a matured day.", "", *power]
     )  # fmt: skip
+
+
+def _once(found: dict[str, dict[str, float]]) -> list[str]:
+    """The customary tests on one look, as a sentence."""
+    paired, unpaired = (found[name][f"{ONE_EFFECT:g}"] for name in ("paired_t", "unpaired_t"))
+    return [
+        f"On one look at day {ONE_DAY}, at a recall of {RECALL:g}, the paired t-test finds a gain of {ONE_EFFECT:g} in",
+        f"{paired:.1%} of comparisons and the unpaired one in {unpaired:.1%} of the same comparisons.",
+    ]
 
 
 _NAMES = {

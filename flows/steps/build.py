@@ -21,13 +21,16 @@ from flows.steps.fit import fit_booster, raw_scores, require_both_classes
 from flows.steps.split import back
 from flows.steps.table import Fold
 from monitoring.calendar import TimeWindow
-from monitoring.cost import choose_least_saving, choose_threshold
+from monitoring.cost import choose_least_saving, choose_threshold, cost_curve, expected_gain
+from monitoring.curve import CostCurve
 from monitoring.profile import ReferenceProfile
 
 if TYPE_CHECKING:
     from xgboost import Booster
 
 WEEK = timedelta(days=7)
+CURVE_KEPT = 98
+"""Observed thresholds of a version's curve; with the one that flags nothing and the one in use at most a hundred."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +88,14 @@ def complete_model(
     require_both_classes(first.y, first.name)
     calibrator = fit_by_policy(raw_scores(booster, first.features), first.y, policy)
     scores = calibrator.apply(raw_scores(booster, calibration.features))
+    later = calibrator.apply(raw_scores(booster, second.features))
+    cut = choose_cut(usecase, second, later, recipe.seed)
     return ScoringModel(
         booster=booster,
         plan=recipe.plan,
         calibrator=calibrator,
-        threshold=choose_cut(usecase, second, calibrator.apply(raw_scores(booster, second.features)), recipe.seed),
+        threshold=cut,
+        cost_curve=curve_of(usecase, second, later, cut),
         profile=freeze_reference(recipe, reference, calibration, scores, booster),
         schema_fingerprint=EventSchema.of(usecase).fingerprint,
         golden=golden_rows(booster, calibrator, second.features),
@@ -142,6 +148,13 @@ def choose_cut(usecase: UseCase, fold: Fold, scores: Floats, seed: int) -> Thres
         false_negative=usecase.cost.false_negative,
         false_positive=usecase.cost.false_positive,
     )
+
+
+def curve_of(usecase: UseCase, fold: Fold, scores: Floats, cut: Threshold) -> CostCurve:
+    """What the fold that chose the threshold would have cost at others: part of the version."""
+    prices = fold.prices(usecase)
+    ranked = scores if cut.amount is None else expected_gain(scores, prices)
+    return cost_curve(fold.y, ranked, prices, points=CURVE_KEPT, used=cut.value)
 
 
 def _filled(about: ModelMetadata, recipe: Recipe, fitted: Fitted, calibration: Fold) -> ModelMetadata:

@@ -22,6 +22,7 @@ from bentos.model import ScoringModel
 from bentos.office import ModelHolder
 from bentos.predictor import fast_contributions
 from bentos.reasons import explain
+from bentos.returning import RETURN
 from bentos.roles import ModelRef
 from bentos.routing import EXTERNAL
 from bentos.usecase import UseCase
@@ -152,6 +153,9 @@ def _model(found: Answered, model: ScoringModel | None) -> dict[str, Any]:
 def _threshold(store: Store, usecase: UseCase, found: Answered, model: ScoringModel | None) -> dict[str, Any]:
     promoted = None if model is None else _promoted(found, model)
     told: dict[str, Any] = {"in_force": found.threshold, "promoted_with_the_version": promoted}
+    if found.alias == EXTERNAL:
+        declared = None if usecase.incumbent is None else usecase.incumbent.threshold
+        return {"in_force": found.threshold, "declared_in_the_use_case_today": declared}
     if promoted is None or promoted == found.threshold:
         return told
     for line in reversed(store.decisions.list(usecase.name, ("threshold.override",), limit=None)):
@@ -178,6 +182,8 @@ def _promoted(found: Answered, model: ScoringModel) -> float | None:
 
 def _office(store: Store, usecase: UseCase, found: Answered) -> dict[str, Any]:
     """The newest decision before the answer that gave the version its role."""
+    if found.alias == EXTERNAL:
+        return _external_office(store, usecase, found)
     role = "challenger" if found.alias == "challenger" else "champion"
     seqs = [seq for version, _, seq in store.decisions.terms(found.model, role) if version == found.version]
     lines = {d.seq: d for d in store.decisions.list(usecase.name, limit=None)}
@@ -185,6 +191,28 @@ def _office(store: Store, usecase: UseCase, found: Answered) -> dict[str, Any]:
     if not held:
         return {"warning": "no decision before the answer made this version champion"}
     return _authority(held[-1], list(lines.values()))
+
+
+def _external_office(store: Store, usecase: UseCase, found: Answered) -> dict[str, Any]:
+    """An external score holds office by the use-case file, until a model takes it and from its return on."""
+    lines = store.decisions.list(usecase.name, limit=None)
+    seated = [
+        (line, change)
+        for line in lines
+        if line.recorded_at <= found.received_at
+        for change in line.payload.get("roles", ())
+        if change["role"] == "champion"
+    ]
+    line, change = seated[-1] if seated else (None, {"version": None})
+    told: dict[str, Any] = {"external": f"the score of column {found.model}"}
+    if line is not None and change["version"] is not None:
+        holder = f"{change['model']}/{change['version']}"
+        return told | {"warning": f"by decision {line.id} (number {line.seq}) {holder} was in office, not this score"}
+    if line is not None and line.kind == RETURN:
+        return told | _authority(line, lines)
+    if usecase.incumbent is None or usecase.incumbent.column != found.model:
+        return told | {"warning": "the use-case file of today declares no such external incumbent"}
+    return told | {"by": "declaration in the use-case file; no model had taken office before this answer"}
 
 
 def _authority(line: Decision, lines: list[Decision]) -> dict[str, Any]:

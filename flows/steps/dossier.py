@@ -16,6 +16,7 @@ from bentos.approval import approved_by, rejected_by
 from bentos.errors import IncumbentError
 from bentos.roles import ModelRef
 from flows.steps.ancestry import Ancestry, ancestry
+from flows.steps.groups import groups_of_both
 from flows.steps.tracking import tracker_of
 from monitoring.capacity import CapacityCurve
 from monitoring.dossier import Dossier, ModelFacts, write_dossier
@@ -86,6 +87,7 @@ def gather(house: House, case: Case) -> Dossier:
         gates_as_of=None if gates is None else gates.as_of,
         drift=() if drift is None else _drift_lines(drift),
         fairness=() if drift is None else _fairness_lines(drift.payload.get("fairness")),
+        groups=groups_of_both(house.store, house.usecase, result.champion, result.challenger, result.as_of),
         capacity=case.capacity,
         latency=_latency(house, training),
         approval=_approval(house, verdict),
@@ -108,7 +110,10 @@ def _facts(house: House, label: str, role: str, as_of: datetime, notes: list[str
         return ModelFacts(label, since=since)
     cut = model.threshold
     threshold = Measured(cut.value, cut.low, cut.high)
-    return ModelFacts(label, found.semantic_version or "", _lineage(found), threshold, tuple(model.plan.names), since)
+    return ModelFacts(
+        label, found.semantic_version or "", _lineage(found), threshold, tuple(model.plan.names), since,
+        model.cost_curve, cut.amount is not None,
+    )  # fmt: skip
 
 
 def _lineage(found: Ancestry) -> Mapping[str, str]:

@@ -56,13 +56,25 @@ def outlook(store: Store, usecase: UseCase, as_of: datetime, days: int = RECENT_
     )
 
 
-def chosen(name: str, option: float | None, found: float | None, fallback: float | None = None) -> float:
-    """The option, else what the log says, else the fallback; ``FlowRefused`` without any."""
-    value = next((v for v in (option, found, fallback) if v is not None), None)
+def chosen(name: str, option: float | None, found: float | None) -> float:
+    """The option, else what the log says; ``FlowRefused`` without either."""
+    value = found if option is None else option
     if value is None:
         flag = f"--{name.replace('_', '-')}"
         raise FlowRefused(f"the log holds no matured day with a positive to learn the {name} from; give {flag}")
     return value
+
+
+def discordance_for(effect: float, option: float | None, found: float | None) -> tuple[float, str]:
+    """The discordance of a plan, and where it comes from.
+
+    A gain of eight points needs at least eight points of discordance: unless an option says otherwise, the least that
+    the effect allows takes the place of a smaller figure.
+    """
+    if option is not None:
+        return option, "given"
+    known, source = (USUAL_DISCORDANCE, "a usual value") if found is None else (found, "the latest stored comparison")
+    return (effect, "the least that such a gain allows") if known < effect < 1.0 else (known, source)
 
 
 def _discordance(store: Store, usecase: UseCase, as_of: datetime) -> float | None:

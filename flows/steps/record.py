@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bentos.calibration import Threshold
 from bentos.model import ScoringModel, requirement
 from bentos.usecase import UseCase
 from flows.errors import EvaluationError
@@ -112,11 +113,18 @@ def figures(judgement: Judgement, twin: ScoringModel) -> dict[str, float]:
         "model_mb": own.model_mb,
         "matured_rows": own.rows,
         "test_positives": own.positives,
-        "threshold": twin.threshold.value,
-        "threshold_low": twin.threshold.low,
-        "threshold_high": twin.threshold.high,
     }
-    return found | {name: float(value) for name, value in single.items() if value is not None}
+    return (
+        found
+        | cut_figures(twin.threshold)
+        | {name: float(value) for name, value in single.items() if value is not None}
+    )
+
+
+def cut_figures(cut: Threshold) -> dict[str, float]:
+    """The cut with its bounds, named by what it is: a ``threshold``, or by amount the ``least_saving`` in money."""
+    name = "threshold" if cut.amount is None else "least_saving"
+    return {name: cut.value, f"{name}_low": cut.low, f"{name}_high": cut.high}
 
 
 def span(window: TimeWindow) -> str:

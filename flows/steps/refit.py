@@ -21,11 +21,12 @@ from bentos.registry import ModelRef, ModelRegistry, VersionInfo
 from bentos.usecase import UseCase
 from flows.errors import TooFewRows
 from flows.steps import lineage
-from flows.steps.build import choose_cut
+from flows.steps.build import choose_cut, curve_of
 from flows.steps.calibrate import fit_by_policy
 from flows.steps.evaluate import candidate_evidence, constant_features, single_event_p99_ms
 from flows.steps.fit import raw_scores, require_both_classes
 from flows.steps.judge import Judgement, measure_incumbent
+from flows.steps.record import cut_figures
 from flows.steps.snapshot import SnapshotStore
 from flows.steps.split import back
 from flows.steps.table import Fold, Known, build_fold
@@ -99,8 +100,7 @@ def refit_threshold(
     with open_run(tracking, parent.name, f"threshold of {parent.label} as of {as_of:%Y-%m-%d %H:%M}", tags) as run_id:
         label = f"{parent.name}/refit-{made.contract_digest[:12]}"
         found = _judged(usecase, made, label, (first, second, test), known, registry, parent.name, as_of)
-        cut = made.threshold
-        cuts = {"threshold": cut.value, "threshold_low": cut.low, "threshold_high": cut.high}
+        cuts = cut_figures(made.threshold)
         tracking.log(run_id, {"data_digest": snapshot.digest}, cuts, {"gates": found.verdict.outcome})
         if found.verdict.outcome != "pass":
             return Refit(parent, made, found, None, run_id)
@@ -147,10 +147,12 @@ def _refitted(
         parent=parent.label,
         extra={**model.metadata.extra, "refit_of": parent.label},
     )
+    cut = choose_cut(usecase, second, scores, seed)
     return replace(
         model,
         calibrator=calibrator,
-        threshold=choose_cut(usecase, second, scores, seed),
+        threshold=cut,
+        cost_curve=curve_of(usecase, second, scores, cut),
         profile=replace(model.profile, score=fresh.score),
         golden=golden_rows(booster, calibrator, second.features),
         metadata=about,

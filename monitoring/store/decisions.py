@@ -18,6 +18,7 @@ from sqlalchemy import Connection, desc, insert, select
 
 from monitoring.digest import canonical_json
 from monitoring.errors import JournalConflict
+from monitoring.store.agreement import acting_problems
 from monitoring.store.chain import COLUMNS, GENESIS, ROLE_COLUMNS, chain_problems, role_problems, role_row, row_hash
 from monitoring.store.engine import Database
 from monitoring.store.frames import fetch, from_us, to_us
@@ -82,7 +83,10 @@ class Decisions(Protocol):
         ...
 
     def verify(self) -> list[str]:
-        """Problems of the chain in plain words; empty when every row is as it was written."""
+        """Problems in plain words; empty when every row is as it was written.
+
+        The tables of roles, operations and pins must say what the chain says.
+        """
         ...
 
     def list(
@@ -143,7 +147,8 @@ class _SqlDecisions:
                 connection,
                 select(*(roles.c[name] for name in ROLE_COLUMNS)).order_by(roles.c.role_id),
             )
-        return [*chain_problems(rows), *role_problems(rows, projected)]
+            acting = acting_problems(connection, rows)
+        return [*chain_problems(rows), *role_problems(rows, projected), *acting]
 
     def list(
         self, usecase: str | None = None, kinds: Sequence[str] = (), after: int = 0, limit: int | None = 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ import pytest
 
 from bentos.break_glass import TwoKeys, order_threshold
 from bentos.keys import Key
+from bentos.model import ScoringModel
 from bentos.office import ModelHolder
+from bentos.options import ExternalIncumbent
 from bentos.roles import ModelRef
 from flows.cli import main
-from monitoring.store import Decision, PlanRecord, RoleChange, Store
+from flows.steps.complaint import EventPage, event_page, write_event_page
+from monitoring.store import Decision, PlanRecord, RoleChange, Store, memory_store
 from monitoring.store.terms import terms_between
 from tests.builders import fraud, tiny_model
 from tests.logged import label, scored
@@ -134,6 +138,75 @@ def test_the_page_is_html_too_and_shows_the_truth(archive: Archive, audit: Any, 
     assert "Scored again: identical." in text
     assert "chargeback" in text
     assert "<script" not in text
+
+
+class Vendor:
+    """A vendor's score answers; a model may take its office and give it back."""
+
+    def __init__(self) -> None:
+        self.store = memory_store()
+        given = ExternalIncumbent(column="vendor_score", threshold=0.7)
+        self.usecase = fraud().model_copy(update={"incumbent": given})
+
+    def answer(self, number: int, **changes: Any) -> None:
+        values = {
+            "model": "vendor_score", "version": "0", "alias": "external", "contract": None, "plan_id": None,
+            "features": None, "raw_score": None, "score": 0.8, "threshold": 0.7, "decision": True,
+            "received_at": int(datetime.now(UTC).timestamp() * 1e6) + 1000,
+        }  # fmt: skip
+        self.store.log.append([scored(number, **values | changes)])
+
+    def decide(self, kind: str, version: str | None, **said: Any) -> Decision:
+        change = RoleChange("dev-fraud", "champion", version, None if version is None else "c" * 64)
+        return self.store.decisions.append("fraud", kind, {"model": "dev-fraud", **said}, "ann", AT, [change])
+
+    def page(self, number: int) -> EventPage:
+        def load(ref: ModelRef, digest: str | None) -> ScoringModel:
+            raise AssertionError(f"{ref.label} did not answer")
+
+        return event_page(self.store, self.usecase, f"e{number:05d}", load)
+
+
+@pytest.fixture
+def vendor() -> Iterator[Vendor]:
+    made = Vendor()
+    yield made
+    made.store.close()
+
+
+def test_an_external_score_is_in_office_by_declaration(vendor: Vendor, tmp_path: Path) -> None:
+    vendor.answer(1)
+    page = vendor.page(1)
+    assert page.office == {
+        "external": "the score of column vendor_score",
+        "by": "declaration in the use-case file; no model had taken office before this answer",
+    }
+    assert page.threshold == {"in_force": 0.7, "declared_in_the_use_case_today": 0.7}
+    assert page.rescored["identical"] is None
+    text = write_event_page(tmp_path / "page.html", page).read_text(encoding="utf-8")
+    assert "declaration in the use-case file" in text
+    assert "warning" not in page.office
+
+
+def test_an_external_score_that_came_back_is_in_office_by_that_decision(vendor: Vendor) -> None:
+    vendor.decide("promotion.champion_set", "1")
+    back = vendor.decide("rollback.external", None, from_version="1", to_version="external", reason="it harms")
+    vendor.answer(1)
+    office = vendor.page(1).office
+    assert office["decision"] == f"{back.id} (number {back.seq})"
+    assert (office["kind"], office["by"], office["reason"]) == ("rollback.external", "ann", "it harms")
+    assert (office["replaced"], "warning" in office) == ("1", False)
+
+
+def test_an_external_score_that_answers_in_a_model_s_term_is_no_ordinary_case(vendor: Vendor) -> None:
+    seated = vendor.decide("promotion.champion_set", "1")
+    vendor.answer(1)
+    assert f"number {seated.seq}) dev-fraud/1 was in office" in vendor.page(1).office["warning"]
+
+
+def test_an_external_score_that_no_file_declares_any_more_is_said(vendor: Vendor) -> None:
+    vendor.answer(1, model="older_score")
+    assert "declares no such external incumbent" in vendor.page(1).office["warning"]
 
 
 def test_an_event_that_was_never_answered_is_refused(audit: Any) -> None:

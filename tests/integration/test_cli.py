@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from bentos import release
+from bentos.roles import ModelRef
 from flows.cli import main
+from flows.sources import open_source
+from flows.steps.answering import Arrived, Seated, log_answers
+from monitoring.calendar import TimeWindow
+from monitoring.curve import CostCurve
+from monitoring.gates import Verdict
+from monitoring.store.frames import to_us
 from monitoring.store.records import ActionRecord
 from tests.worlds import World, small_world
 
@@ -171,3 +180,131 @@ def test_nothing_is_up_and_so_nothing_is_stopped(empty: World) -> None:
 def test_a_time_that_is_none_is_wrong_usage(capsys: pytest.CaptureFixture[str], world: World) -> None:
     assert main(["drift", "--as-of", "yesterday", "--usecase", world.reference]) == 2
     assert "2026-03-01" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Story:
+    """What the commands said, in the order of their calls."""
+
+    world: World
+    young: dict[str, Any]
+    grown: dict[str, Any]
+    back: dict[str, Any]
+    refit: dict[str, Any]
+    again: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def story(filled: tuple[World, Filled], tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """Version 1 answers, version 2 alarms at nearly everything and is rolled back, version 3 is a refit of 1."""
+    world, folder = filled[0], tmp_path_factory.mktemp("eager")
+    young = said(world, "threshold", "show", "--as-of", world.day(1).isoformat())
+    world.live(0, 9)
+    grown = said(world, "threshold", "show", "--as-of", world.day(9).isoformat())
+    office(world, world.challenger(0.0005, folder))
+    back = said(world, "rollback", "--reason", "it flags everybody", "--as-of", world.day(9).isoformat())
+    refit = said(world, "threshold", "--refit", "--source", "log", "--as-of", world.day(12).isoformat())
+    again = said(world, "threshold", "show", "--version", "3", "--as-of", world.day(12).isoformat())
+    return Story(world, young, grown, back, refit, again)
+
+
+def office(world: World, ref: ModelRef) -> None:
+    """The version takes office by a verdict and answers the tenth day."""
+    house, now = world.house, world.day(8)
+    verdict = Verdict("comparison", "promote", (), ref.label, f"{ref.name}/1", now, ("a test",))
+    known = {"usecase": house.usecase, "actor": "test", "now": now, "check": lambda folder: None}
+    release.promote(house.registry, house.store, verdict, **known)  # type: ignore[arg-type]  # options of many types
+    window = TimeWindow(world.day(9), world.day(10))
+    read = open_source(house.usecase, "simulator").read(
+        TimeWindow(window.start - house.usecase.longest_window, window.end)
+    )
+    model = world.model(ref.version)
+    wanted = (read.events[house.usecase.event_time] >= window.start).to_numpy()
+    features = model.plan.build(read.events, read.revisions, window.end)[wanted].to_numpy()
+    arrived = Arrived(read.events[wanted].reset_index(drop=True), features, datetime.now(UTC) + timedelta(seconds=1))
+    log_answers(house.store, house.usecase, Seated(ref, model), arrived)
+
+
+def test_a_version_that_has_not_answered_yet_shows_the_curve_that_it_was_made_with(story: Story) -> None:
+    assert (story.young["rows"], story.young["curve_of"]) == (0, "the fold that chose the threshold")
+    curve = story.young["curve"]
+    assert {len(values) for values in curve.values()} == {len(curve["threshold"])}
+    assert curve["alerts"][0] == 0
+    assert CostCurve.from_json(curve) == story.world.model().cost_curve
+
+
+def test_matured_answers_take_the_place_of_that_curve(story: Story) -> None:
+    assert story.grown["rows"] > 1000
+    assert story.grown["curve_of"] == "matured answers"
+    assert story.grown["curve"]["alerts"][-1] == story.grown["rows"]
+    assert story.grown["curve"] != story.young["curve"]
+
+
+def test_people_see_the_curve_with_the_threshold_in_use_among_its_rows(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["threshold", "show", "--usecase", story.world.reference, "--version", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "cost of the fold that chose the threshold:" in out
+    assert "calibrator" in out.splitlines()[0]
+
+
+def test_a_version_from_before_curves_were_kept_says_so(story: Story, tmp_path: Path) -> None:
+    house = story.world.house
+    replace(story.world.model(), cost_curve=None).save(tmp_path)
+    old = house.registry.register(tmp_path, house.model)
+    found = said(story.world, "threshold", "show", "--version", old.version)
+    assert (found["curve"], found["curve_of"], found["rows"]) == (None, None, 0)
+
+
+def test_a_refit_by_the_command_is_a_patch_version_with_its_own_curve_and_a_seat(story: Story) -> None:
+    parent, made = story.refit["parent"], story.refit["version"]
+    assert (parent, made) == ("dev-fraud/1", "dev-fraud/3")
+    assert story.refit["semantic_version"] == "1.0.1"
+    assert story.refit["verdict"]["outcome"] == "pass"
+    assert story.refit["role"] == "challenger"
+    assert story.again["threshold"] == story.refit["threshold"]
+    assert story.again["curve"] not in (None, story.young["curve"])
+    assert story.world.house.store.decisions.verify() == []
+
+
+def test_a_refit_with_too_little_behind_the_version_is_refused_in_words(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["threshold", "refit", "--usecase", story.world.reference, "--source", "log"]
+    assert main([*words, "--as-of", story.world.day(0).isoformat()]) == 1
+    assert "a refit takes 3" in capsys.readouterr().err
+
+
+def test_a_rollback_lists_every_event_that_the_restored_version_would_have_decided_otherwise(story: Story) -> None:
+    affected = story.back["affected"]
+    assert affected["answered"] > 50
+    assert affected["call"] > 10
+    assert (affected["review"], affected["unknown"], affected["from_version"]) == (0, 0, "2")
+    with Path(affected["file"]).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == affected["call"]
+    cut = story.world.model().threshold.value
+    for row in rows:
+        assert row["direction"] == "call"
+        assert float(row["restored_score"]) < cut
+        assert row["customer_id"]
+    assert [row["event_id"] for row in affected["rows"]] == [row["event_id"] for row in rows[:20]]
+    assert f"{len(rows)} events to call about" in story.back["summary"]
+
+
+def test_the_list_is_of_the_answers_since_the_promotion_only(story: Story) -> None:
+    first, last = (to_us(story.world.day(n)) for n in (9, 10))
+    with Path(story.back["affected"]["file"]).open(newline="") as stream:
+        times = [to_us(datetime.fromisoformat(row["event_time"])) for row in csv.DictReader(stream)]
+    assert times
+    assert all(first <= time < last for time in times)
+    (kept,) = story.world.house.store.decisions.list(kinds=("rollback.affected",))
+    assert kept.payload["digest"] == story.back["affected"]["digest"]
+
+
+def test_a_plan_learns_traffic_and_prevalence_from_the_log(story: Story) -> None:
+    found = said(story.world, "plan", "--effect", "0.05", "--as-of", story.world.day(9).isoformat())
+    assert "matured days of the log" in found["sources"]["prevalence"]
+    assert 0.0 < found["prevalence"] < 0.2
+    assert found["events_per_day"] > 100

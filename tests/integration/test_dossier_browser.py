@@ -13,6 +13,7 @@ import pytest
 from monitoring.capacity import capacity_curve
 from monitoring.comparison import judge_comparison
 from monitoring.cost import Prices
+from monitoring.curve import CostCurve
 from monitoring.dossier import Dossier, ModelFacts, write_dossier
 from monitoring.gates import Check
 from monitoring.measured import Measured
@@ -35,7 +36,8 @@ def page(folder: Path, *, script: str = "") -> Path:
     fair = Check("fairness_parity_region", 0.2, 0.1, -0.1, "FAIL", "north </script> against south")
     dossier = Dossier(
         ModelFacts("dev-fraud/1", "1.0.0", {"data": "aa"}, Measured(0.01, 0.005, 0.02), ("amount", "night")),
-        ModelFacts("dev-fraud/2", "1.1.0", {"data": "bb"}, Measured(0.03, 0.02, 0.05), ("amount", "risk_7d")),
+        ModelFacts("dev-fraud/2", "1.1.0", {"data": "bb"}, Measured(0.03, 0.02, 0.05), ("amount", "risk_7d"),
+                   curve=CostCurve((0.9, 0.04, 0.001), (500.0, 70.0, 140.0), (0, 12, 150), (0.0, 0.8, 1.0))),
         gates=(check, fair), drift=(("outcome", "severe"),), capacity=capacity_curve(rows, Prices(100.0, 1.0), 20),
         latency={"one event": 0.7}, approval="maria approved this verdict.", decision="Promoted by ops: decision #9.",
     )  # fmt: skip
@@ -60,7 +62,7 @@ def test_a_dossier_holds_everything_and_asks_nothing_of_the_network(tmp_path: Pa
     for part in (
         "What decides", "What changes", "Lineage", "Gates of the challenger", "Drift of the traffic", "Groups",
         "alerts a day against money", "Latency", "maria approved", "decision #9", "incumbent rollback", "ab" * 32,
-        "added: risk_7d", "gone: night",
+        "added: risk_7d", "gone: night", "Cost of other thresholds", "in use",
     ):  # fmt: skip
         assert part in html, part
     assert not re.search(r"(src|href)=|url\(", html.replace("xmlns", ""))
@@ -108,3 +110,17 @@ def test_what_is_not_known_is_said(tmp_path: Path, missing: str) -> None:
         "Nothing was measured",
     }  # fmt: skip
     assert text[missing] in path.read_text(encoding="utf-8")
+
+
+def test_a_threshold_by_the_amount_is_shown_as_money(tmp_path: Path) -> None:
+    rows = table_of(np.tile(DAYS.T, (3, 1)), negatives=20)
+    names = {"champion": "dev-fraud/1", "challenger": "dev-fraud/2", "as_of": AS_OF, "repetitions": 10}
+    result = compare_paired(rows, CostModel(), POLICY, **names)  # type: ignore[arg-type]  # options of many types
+    curve = CostCurve((90.0, 2.0, -5.0), (500.0, 70.0, 140.0), (0, 12, 150), (0.0, 0.8, 1.0))
+    saving = ModelFacts("dev-fraud/2", threshold=Measured(2.0, 1.5, 3.0), curve=curve, by_amount=True)
+    path = write_dossier(
+        tmp_path / "d.html", result, judge_comparison(result, POLICY), Dossier(ModelFacts("dev-fraud/1"), saving)
+    )  # fmt: skip
+    html = path.read_text(encoding="utf-8")
+    assert "by amount: an alert saves 2 (1.5 to 3) EUR at least" in html
+    assert "least saving, EUR" in html

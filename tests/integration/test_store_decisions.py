@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
 from monitoring.errors import JournalConflict, StoreError
-from monitoring.store import Decision, RoleChange, Store, open_store
+from monitoring.store import Decision, Operation, RoleChange, Store, open_store
 from tests.logged import at
 
 MODEL = "dev-fraud"
@@ -103,6 +104,82 @@ def test_an_edit_behind_the_guards_shows(store: Store, statement: str, problem: 
     note(store, 3, seat("2"))
     unguarded(store, statement)
     assert any(problem in found for found in store.decisions.verify())
+
+
+def acted(store: Store) -> tuple[Operation, Decision]:
+    """A finished promotion, an aborted one, and a pin that stands."""
+    lease = store.journal.acquire("release", "ann", 60)
+    seats = [RoleChange(MODEL, "champion", "2", "c" * 64)]
+    asked = Operation("op-1", "fraud", MODEL, "promotion", "1", "2", None, "e" * 64, "c" * 64, "ann", "it saves", at(3))
+    planned = store.journal.plan(asked, lease, {"verdict": "v"})
+    done = store.journal.move(store.journal.move(planned, "CHAMPION_SET", lease, "", seats), "DONE", lease, "served")
+    other = store.journal.plan(replace(asked, op_id="op-2", to_version="3", at=at(4)), lease, {})
+    store.journal.move(other, "ABORTED", lease, "the champion changed")
+    pinned = store.orders.pin("fraud", MODEL, "1", "2", "d" * 64, "bob", "it harms", at(5), {"registry": "away"})
+    return done, pinned
+
+
+def test_operations_and_pins_agree_with_the_chain_at_every_step(store: Store) -> None:
+    _, pinned = acted(store)
+    assert store.decisions.verify() == []
+    standing = store.orders.standing(MODEL).pin
+    assert standing is not None
+    assert standing.decision == pinned.seq
+    store.orders.unpin(standing, "fraud", "scribe", at(6), {"steps": []})
+    assert store.decisions.verify() == []
+    again = store.orders.pin("fraud", MODEL, "4", "1", "d" * 64, "bob", "it harms too", at(7), {})
+    assert store.decisions.verify() == []
+    assert store.orders.standing(MODEL).pin.decision == again.seq  # type: ignore[union-attr]  # it stands
+
+
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("UPDATE operations SET state = 'PLANNED' WHERE op_id = 'op-1'", "says state PLANNED, decision 3 says DONE"),
+        ("UPDATE operations SET to_version = '9' WHERE op_id = 'op-1'", "to version 9, decision 3 says 2"),
+        ("UPDATE operations SET from_version = NULL WHERE op_id = 'op-1'", "from version nothing, decision 3 says 1"),
+        ("UPDATE operations SET previous_version = '7' WHERE op_id = 'op-1'", "previous version 7"),
+        ("UPDATE operations SET evidence = 'none' WHERE op_id = 'op-1'", "evidence none, decision 3 says eeee"),
+        ("UPDATE operations SET contract = 'x' WHERE op_id = 'op-2'", "contract x, decision 5 says cccc"),
+        ("UPDATE operations SET actor = 'bob' WHERE op_id = 'op-1'", "actor bob, decision 3 says ann"),
+        ("UPDATE operations SET reason = '' WHERE op_id = 'op-1'", "reason nothing, decision 3 says it saves"),
+        ("UPDATE operations SET note = 'well' WHERE op_id = 'op-2'", "note well, decision 5 says the champion changed"),
+        ("UPDATE operations SET kind = 'rollback' WHERE op_id = 'op-1'", "kind rollback, decision 3 says promotion"),
+        ("UPDATE operations SET model = 'm' WHERE op_id = 'op-1'", f"model m, decision 3 says {MODEL}"),
+        ("UPDATE operations SET usecase = 'churn' WHERE op_id = 'op-1'", "usecase churn, decision 3 says fraud"),
+        ("UPDATE operations SET at = at + 1000000 WHERE op_id = 'op-1'", f"decision 3 says {at(3).isoformat()}"),
+        ("UPDATE operations SET op_id = 'op-3' WHERE op_id = 'op-1'", "operation op-3 (promotion to version 2) stands"),
+        ("DELETE FROM operations WHERE op_id = 'op-2'", "operation op-2 of decision 5 is gone"),
+        ("UPDATE pins SET version = '2'", "on version 2: the table says version 2, decision 6 says 1"),
+        ("UPDATE pins SET contract = 'x'", "contract x, decision 6 says dddd"),
+        ("UPDATE pins SET from_version = NULL", "from version nothing, decision 6 says 2"),
+        ("UPDATE pins SET actor = 'ann'", "actor ann, decision 6 says bob"),
+        ("UPDATE pins SET reason = 'none'", "reason none, decision 6 says it harms"),
+        ("UPDATE pins SET usecase = 'churn'", "usecase churn, decision 6 says fraud"),
+        ("UPDATE pins SET model = 'other'", f"model other, decision 6 says {MODEL}"),
+        ("UPDATE pins SET decision = 2", "names decision 2, which pinned nothing"),
+        ("DELETE FROM pins", "decision 6 pinned version 1"),
+    ],
+)
+def test_an_operation_or_a_pin_that_is_not_the_chains_shows(store: Store, statement: str, problem: str) -> None:
+    acted(store)
+    unguarded(store, statement)
+    found = store.decisions.verify()
+    assert any(problem in one for one in found), found
+
+
+def test_a_pin_that_is_put_back_after_it_was_ended_shows(store: Store) -> None:
+    _, pinned = acted(store)
+    standing = store.orders.standing(MODEL).pin
+    assert standing is not None
+    ended = store.orders.unpin(standing, "fraud", "scribe", at(6), {"steps": []})
+    assert ended is not None
+    columns = "(model, usecase, version, from_version, contract, decision, actor, reason, pinned_at)"
+    unguarded(
+        store, f"INSERT INTO pins {columns} VALUES ('{MODEL}', 'fraud', '1', '2', 'd', {pinned.seq}, 'b', 'r', 0)"
+    )  # fmt: skip
+    (found,) = store.decisions.verify()
+    assert found == f"the pin of {MODEL} on version 1 still stands, but decision {ended.seq} ended it"
 
 
 def test_a_payload_that_is_not_json_is_refused(store: Store) -> None:

@@ -146,6 +146,17 @@ def test_a_model_that_passes_is_registered_as_the_refit_of_its_twin(first: First
     assert [step for step, _, _ in first.told] == [*STEPS, "done"]
 
 
+def test_a_version_holds_the_cost_curve_of_the_fold_that_chose_its_threshold(first: First):
+    model = fetch_model(first.shop.registry, first.ref)
+    curve = model.cost_curve
+    assert curve is not None
+    assert 20 < len(curve.threshold) <= 100
+    place = curve.place_of(model.threshold.value)
+    assert curve.threshold[place] >= model.threshold.value > curve.threshold[place + 1]
+    assert curve.cost[place] < curve.cost[0]
+    assert (curve.alerts[0], curve.recall[-1]) == (0, 1.0)
+
+
 def test_training_gives_no_role(first: First):
     assert first.shop.registry.roles("dev-fraud") == {}
 

@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from bentos.calibration import Calibrator
 from bentos.errors import ContractMismatch, ModelCorrupt
 from bentos.model import CONTRACT_FILE, DIGESTS_FILE, MODEL_FILE, MODEL_FILES, ScoringModel
 from bentos.schema import EventSchema
+from monitoring.curve import CostCurve
 from monitoring.digest import canonical_json, sha256_file, sha256_hex
 from tests.builders import fraud, tiny_model
 
@@ -69,6 +71,22 @@ def test_saving_a_loaded_model_writes_the_same_bytes(folder: Path, tmp_path: Pat
     assert all((copy / name).read_bytes() == (folder / name).read_bytes() for name in MODEL_FILES)
 
 
+def test_a_cost_curve_is_part_of_the_version_and_comes_back(tmp_path: Path):
+    curve = CostCurve((0.9, 0.5), (200.0, 100.0), (0, 3), (0.0, 0.5))
+    model = replace(tiny_model(), cost_curve=curve)
+    model.save(tmp_path)
+    assert ScoringModel.load(tmp_path, model.contract_digest).cost_curve == curve
+    assert model.contract_digest != tiny_model().contract_digest
+    assert model.booster_digest == tiny_model().booster_digest
+
+
+def test_a_version_from_before_curves_were_kept_loads_and_keeps_its_bytes(folder: Path):
+    assert "cost_curve" not in json.loads((folder / CONTRACT_FILE).read_bytes())
+    loaded = ScoringModel.load(folder)
+    assert loaded.cost_curve is None
+    assert replace(loaded).contract_digest == loaded.contract_digest
+
+
 @pytest.mark.parametrize("name", MODEL_FILES)
 def test_a_missing_file_is_refused(folder: Path, name: str):
     (folder / name).unlink()
@@ -117,6 +135,7 @@ def test_digests_that_say_nothing_are_refused(folder: Path, content: bytes):
         {"profile": {"features": "none"}},
         {"metadata": {"unknown": 1}},
         {"golden": {}},
+        {"cost_curve": {"threshold": "low"}},
     ],
     ids=lambda f: next(iter(f)),
 )

@@ -19,6 +19,7 @@ from monitoring.cost import (
     total_cost,
     undersampling_correction,
 )
+from monitoring.curve import CostCurve
 from monitoring.policies import CapacityPolicy, CostModel
 from tests.unit.monitoring.vectors import digits
 
@@ -144,6 +145,31 @@ def test_every_point_of_the_cost_curve_is_the_cost_of_its_threshold(rows: list[t
         assert cost == pytest.approx(total_cost(y, p >= threshold, PRICES))
         assert alerts == np.count_nonzero(p >= threshold)
     assert (curve.alerts[0], curve.alerts[-1]) == (0, len(rows))
+
+
+def test_a_long_curve_is_closest_where_little_is_flagged_and_holds_the_threshold_in_use() -> None:
+    p, y, _ = fold()
+    used = float(np.sort(p)[-37]) - 1e-12
+    curve = cost_curve(y, p, PRICES, points=98, used=used)
+    assert len(curve.threshold) <= 100
+    assert (curve.alerts[:6], curve.alerts[-1]) == ((0, 1, 2, 3, 4, 5), len(p))
+    place = curve.place_of(used)
+    assert curve.alerts[place] == 37
+    assert curve.cost[place] == pytest.approx(total_cost(y, p >= used, PRICES))
+    assert curve.recall[place] == pytest.approx(float((p >= used)[y == 1].mean()))
+
+
+def test_a_few_points_of_a_curve_reach_from_end_to_end_and_hold_the_one_in_use() -> None:
+    p, y, _ = fold(2000)
+    curve = cost_curve(y, p, PRICES, points=98)
+    few = curve.few(8, 0.05)
+    assert 8 <= len(few) <= 9
+    assert (few[0][2], few[-1][2]) == (0, len(p))
+    assert curve.alerts[curve.place_of(0.05)] in [point[2] for point in few]
+    assert curve.place_of(2.0) == 0
+    assert CostCurve.from_json(curve.to_json()) == curve
+    short = cost_curve([1], [0.5], PRICES)
+    assert short.few(8, 0.5) == [(short.threshold[0], 100.0, 0, 0.0), (0.5, 0.0, 1, 1.0)]
 
 
 def test_no_row_has_no_threshold() -> None:

@@ -40,6 +40,11 @@ def test_a_bare_limit_of_one_tenth_alarms_on_a_third_of_small_windows() -> None:
     assert stats.chi2.sf(0.1 / (1 / 200 + 1 / 200), 9) == pytest.approx(0.35, abs=0.005)
 
 
+def test_a_bare_limit_for_twenty_features_alarms_on_nearly_every_day() -> None:
+    one = stats.chi2.sf(0.1 / (1 / 200 + 1 / 200), 9)
+    digits(100 * float(1 - (1 - one) ** 20), "99.98")
+
+
 def test_benjamini_hochberg_has_the_published_digits() -> None:
     raw = [0.001, 0.008, 0.039, 0.041, 0.042, 0.06, 0.074, 0.205, 0.212, 0.216]
     shown = [".01", ".04", ".084", ".084", ".084", ".1", ".105714286", ".216", ".216", ".216"]

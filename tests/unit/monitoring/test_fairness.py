@@ -71,6 +71,15 @@ def test_a_group_with_few_positives_is_insufficient_and_never_fair() -> None:
     assert report.status == "INSUFFICIENT"
 
 
+def test_three_of_five_against_seventy_of_ninety_says_nothing_even_where_five_are_looked_at() -> None:
+    frame, y, flags = rows_of(b=(70, 20, 110, 800), a=(3, 2, 20, 180))
+
+    found = one(assess(frame, y, flags, FairnessPolicy(sensitive=("region",), min_positives=1)), "opportunity")
+
+    assert (found.difference.low, found.difference.high) == pytest.approx((-0.554298840, 0.120554687), abs=1e-9)
+    assert found.status == "INSUFFICIENT"
+
+
 def test_the_largest_group_is_the_reference_unless_one_is_declared() -> None:
     frame, y, flags = rows_of(a=(40, 20, 80, 860), b=(70, 20, 110, 900))
 

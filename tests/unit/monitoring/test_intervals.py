@@ -26,7 +26,7 @@ def test_precision_difference_clustered_by_day_has_the_published_digits() -> Non
     test = intervals.clustered_ratio_difference(TP_A, TP_A + FP_A, TP_B, TP_B + FP_B)
     digits(test.a, ".440237565")
     digits(test.b, ".455772114")
-    digits(test.difference, ".01553455")
+    digits(test.difference, ".0155345490")
     digits(test.se, ".00403135394")
     digits(test.p, ".00842630842")
 

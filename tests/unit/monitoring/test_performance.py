@@ -12,7 +12,7 @@ from monitoring.calendar import BusinessCalendar
 from monitoring.calibration import brier, calibration_error, log_loss, observed_over_expected, spiegelhalter_z
 from monitoring.cost import Prices
 from monitoring.entities import card_precision
-from monitoring.performance import Performance, daily_performance, f1_score, matthews, matured, measure
+from monitoring.performance import Counts, Performance, daily_performance, f1_score, matthews, matured, measure
 from monitoring.policies import LabelPolicy
 from tests.unit.monitoring.vectors import digits
 
@@ -53,6 +53,14 @@ def test_measured_figures_at_low_prevalence_have_the_published_digits() -> None:
     digits(result.value("mcc"), ".474234923")
     assert result.value("cost") == 11_000.0
     assert (result.rows, result.positives, result.flagged) == (100_000, 500, 1400)
+
+
+def test_an_accuracy_gate_would_pass_a_model_that_flags_nothing() -> None:
+    y = np.repeat([1, 1, 0, 0], [400, 100, 1000, 98_500])
+    model, never = (Counts.of(y, flag) for flag in (np.repeat([1, 0, 1, 0], [400, 100, 1000, 98_500]), y * 0))
+    assert (model.tp + model.tn) / model.rows == pytest.approx(0.989, abs=1e-12)
+    assert (never.tp + never.tn) / never.rows == pytest.approx(0.995, abs=1e-12)
+    assert "accuracy" not in measure(y, y * 0.5, y * 0, repetitions=2).metrics
 
 
 def test_every_figure_lies_within_its_interval() -> None:

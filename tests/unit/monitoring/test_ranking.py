@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from monitoring.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap, units_of
-from monitoring.ranking import RankTable, auc_roc, average_precision, delong, midranks
+from monitoring.ranking import (
+    RankTable,
+    auc_roc,
+    average_precision,
+    delong,
+    midranks,
+    precision_at_recall,
+    recall_at_false_positive_rate,
+)
 from tests.unit.monitoring.vectors import FP_A, FP_B, TP_A, TP_B, digits
 
 Y = [1] * 5 + [0] * 7
@@ -29,6 +37,26 @@ def test_average_precision_has_the_published_digits() -> None:
     digits(average_precision(Y, A), ".81")
     digits(average_precision(Y, B), ".902857143")
     digits(average_precision([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), ".833333333")
+
+
+def test_the_operating_points_have_the_published_digits() -> None:
+    for score in (A, B):
+        digits(precision_at_recall(Y, score, 0.8), ".8")
+        digits(recall_at_false_positive_rate(Y, score, 0.2), ".8")
+
+
+def test_a_threshold_that_is_nearly_good_enough_is_no_operating_point() -> None:
+    assert precision_at_recall(Y, B, 0.81) == pytest.approx(5 / 7)
+    assert recall_at_false_positive_rate(Y, B, 0.14) == 0.6
+    assert recall_at_false_positive_rate([0, 1, 1], [0.9, 0.8, 0.7], 0.5) == 0.0
+    assert precision_at_recall([0, 0], [0.1, 0.2], 0.8) is None
+    assert precision_at_recall([], [], 0.8) is None
+    assert recall_at_false_positive_rate([1, 1], [0.1, 0.2], 0.2) is None
+
+
+def test_tied_scores_are_flagged_together_at_an_operating_point() -> None:
+    assert precision_at_recall([1, 0, 1, 0], [0.5] * 4, 0.5) == 0.5
+    assert recall_at_false_positive_rate([1, 0, 1, 0], [0.5] * 4, 0.5) == 0.0
 
 
 def test_one_class_has_no_ranking_figure() -> None:

@@ -38,7 +38,7 @@ def test_the_example_series_has_the_published_digits() -> None:
     digits(test.log_e, "1.97556928")
     digits(test.e_value, "7.21072341")
     assert test.e_value is not None
-    digits(1 / test.e_value, ".13868234")
+    digits(1 / test.e_value, ".138682341")
     digits(test.low, "-.499690601")
     digits(test.high, "4.35683346")
     assert test.block == 1

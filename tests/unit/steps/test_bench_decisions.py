@@ -42,14 +42,17 @@ def test_the_command_prints_the_keys_that_are_published(capsys: pytest.CaptureFi
     words = ["bench", "decisions", "--json", "--trials", "40", "--rows", "3000", "--usecase", "fraud"]
     assert main([*words, "--write", str(page)]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) >= {"false_promotion", "power", "paired_rows", "paired_s", "read_s"}
+    assert set(found) >= {"false_promotion", "power", "paired_rows", "paired_s", "read_s", "paired_over_read"}
     for rule in ("naive", "anytime"):
         assert set(found["false_promotion"][rule]) == {"iid", "clustered"}
     assert found["paired_rows"] == 3000
+    for looked in found["one_look"].values():
+        assert set(looked) == {"0", "0.02"}
     text = page.read_text(encoding="utf-8")
     assert text.startswith("# Statistics\n\nwords\n")
     assert text.endswith(f"{END}\nmore words\n")
     assert "| anytime-valid t (default) |" in text
+    assert "the unpaired one in" in text
     assert "old" not in text
 
 

@@ -1,0 +1,71 @@
+"""Groups and slices under both models of a comparison: the same matured events, each model's own decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from monitoring.fairness import FairnessReport, assess
+from monitoring.measured import Stored
+from monitoring.pages import interval, table
+from monitoring.policies import FairnessPolicy
+
+
+@dataclass(frozen=True)
+class BothGroups(Stored):
+    """Both reports on the same events.
+
+    Attributes:
+        champion, challenger: labels of the models.
+        rows: events that both scored.
+        a, b: what champion and challenger did to each group; the same groups in the same order.
+    """
+
+    champion: str
+    challenger: str
+    rows: int
+    a: FairnessReport
+    b: FairnessReport
+
+
+def both_groups(
+    paired: pd.DataFrame, policy: FairnessPolicy, champion: str, challenger: str, *, labelled: bool = True
+) -> BothGroups | None:
+    """Compare the groups under each model's decisions; none without rows or declared columns.
+
+    Args:
+        paired: matured events: ``flag_a``, ``flag_b``, ``y`` and the columns that the policy names.
+        policy: columns, limits and minimum counts.
+        champion, challenger: labels.
+        labelled: whether ``y`` says anything; if not only rates of flags are compared.
+    """
+    columns = list(dict.fromkeys((*policy.sensitive, *policy.slices)))
+    if not columns or paired.empty:
+        return None
+    y = paired["y"].fillna(0).astype(int) if labelled else pd.Series(0, index=paired.index)
+    a, b = (assess(paired[columns], y, paired[f"flag_{side}"], policy, labelled=labelled) for side in "ab")
+    return BothGroups(champion, challenger, len(paired), a, b)
+
+
+def groups_section(both: BothGroups) -> str:
+    """Two tables: the comparisons of sensitive groups, and every group and slice by itself."""
+    parts = [f'<p class="note">{both.rows:,} matured events that both scored, each model at its own decisions.</p>']
+    compared = [
+        (f"{one.measure} of {one.column}", f"{one.group} against {one.reference}",
+         f"{interval(one.difference)}: {one.status}", interval(other.difference), other.status)
+        for one, other in zip(both.a.comparisons, both.b.comparisons, strict=True)
+    ]  # fmt: skip
+    if compared:
+        head = ("measure", "groups", f"champion {both.champion}", f"challenger {both.challenger}", "")
+        parts.append(table(head, compared, numeric=(2, 3), classed=4))
+    sliced = [
+        (f"{one.column} {one.group}", f"{one.rows:,}", f"{one.positives:,}", interval(one.flag_share),
+         interval(other.flag_share), interval(one.recall), interval(other.recall))
+        for one, other in zip(both.a.slices, both.b.slices, strict=True)
+    ]  # fmt: skip
+    names = ("group", "events", "positives", *(f"{what}, {who}" for what in ("flagged", "caught") for who in _WHO))
+    return "".join([*parts, table(names, sliced, numeric=range(1, 7))])
+
+
+_WHO = ("champion", "challenger")
