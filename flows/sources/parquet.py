@@ -72,7 +72,7 @@ class ParquetSource(TableSource):
         from pyarrow.fs import FSSpecHandler, PyFileSystem
 
         system, files = list_files(self._address, SUFFIXES)
-        factory = ds.FileSystemDatasetFactory(PyFileSystem(FSSpecHandler(system)), files, ds.ParquetFileFormat())
+        factory = ds.FileSystemDatasetFactory(PyFileSystem(FSSpecHandler(system)), files, _format())
         # Files of different days may differ in integer widths and in optional columns.
         schema = pa.unify_schemas(factory.inspect_schemas(), promote_options="permissive")
         return factory.finish(schema)
@@ -93,6 +93,15 @@ class ParquetSource(TableSource):
                 table = table.set_column(place, field.name, table.column(place).cast(kind))
         # What the writer's pandas noted about types no longer holds.
         return table.replace_schema_metadata(None)
+
+
+def _format() -> Any:
+    import pyarrow.dataset as ds
+
+    # By default all columns of a whole file are read ahead and kept until its end: memory that grows with the file.
+    return ds.ParquetFileFormat(
+        default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True)
+    )
 
 
 def _around(field: Any, window: TimeWindow) -> Any:

@@ -94,11 +94,11 @@ class BulkInput:
                 dataset = source._dataset()
                 names = wanted(dataset.schema.names, self.usecase)
                 # The default reads 16 batches of 4 files ahead, which is memory that grows with the files.
-                batches = dataset.to_batches(columns=names, batch_size=size, batch_readahead=2, fragment_readahead=1)
-                for batch in batches:
-                    if batch.num_rows:
-                        table = source._plain(pa.Table.from_batches([batch]))
-                        yield table.to_pandas(integer_object_nulls=True)
+                batches = dataset.to_batches(
+                    columns=names, batch_size=size, batch_readahead=1, fragment_readahead=1, use_threads=False
+                )
+                for table in even_tables(batches, size):
+                    yield source._plain(table).to_pandas(integer_object_nulls=True)
             except pa.ArrowException as exc:
                 raise SchemaProblem(f"{source.origin}: not readable as one Parquet table ({exc})") from exc
 
@@ -125,6 +125,25 @@ class BulkInput:
 def _order_names(usecase: UseCase) -> set[str]:
     columns = [usecase.column(usecase.event_time), usecase.column(usecase.event_id)]
     return {name for column in columns for name in (column.name, column.external_name)}
+
+
+def even_tables(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
+    """Arrow batches of any length as tables of ``size`` rows, the last shorter; nothing is copied."""
+    import pyarrow as pa
+
+    kept: list[pa.RecordBatch] = []
+    held = 0
+    for batch in batches:
+        if batch.num_rows:
+            kept.append(batch)
+            held += batch.num_rows
+        while held >= size:
+            table = pa.Table.from_batches(kept)
+            yield table.slice(0, size)
+            held -= size
+            kept = table.slice(size).to_batches() if held else []
+    if held:
+        yield pa.Table.from_batches(kept)
 
 
 def even(frames: Iterator[pd.DataFrame], size: int) -> Iterator[pd.DataFrame]:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -198,3 +199,24 @@ def test_a_folder_with_files_of_others_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FlowRefused, match="holds other files"):
         _score(tmp_path, usecase, tiny_model(usecase), str(tmp_path / "in.parquet"), str(tmp_path / "mine"))
     assert (tmp_path / "mine" / "letter.txt").read_text() == "keep me"
+
+
+@pytest.mark.parametrize("copies", [3, 12])
+def test_a_file_is_read_in_parts_however_long_it_is_and_however_slowly_they_are_taken(
+    tmp_path: Path, copies: int
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    usecase = _usecase(windows=False)
+    part = pa.Table.from_pandas(_table(20_000), preserve_index=False)
+    with pq.ParquetWriter(tmp_path / "long.parquet", part.schema) as writer:
+        for _ in range(copies):
+            writer.write_table(part, row_group_size=4_000)
+    before, most, rows = pa.total_allocated_bytes(), 0, 0
+    for chunk in BulkInput(usecase, str(tmp_path / "long.parquet")).chunks(4_000):
+        time.sleep(0.01)  # whoever reads ahead has the time to
+        most = max(most, pa.total_allocated_bytes() - before)
+        rows += len(chunk)
+    assert rows == copies * 20_000
+    assert most < 3.5 * part.nbytes
