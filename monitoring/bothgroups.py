@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from monitoring.fairness import FairnessReport, assess
+from monitoring.fairness import FairnessReport, Slice, assess
 from monitoring.measured import Stored
 from monitoring.pages import interval, table
 from monitoring.policies import FairnessPolicy
@@ -59,13 +59,22 @@ def groups_section(both: BothGroups) -> str:
     if compared:
         head = ("measure", "groups", f"champion {both.champion}", f"challenger {both.challenger}", "")
         parts.append(table(head, compared, numeric=(2, 3), classed=4))
+    # A line for each model: both beside each other would be wider than a sheet of paper.
     sliced = [
-        (f"{one.column} {one.group}", f"{one.rows:,}", f"{one.positives:,}", interval(one.flag_share),
-         interval(other.flag_share), interval(one.recall), interval(other.recall))
+        line
         for one, other in zip(both.a.slices, both.b.slices, strict=True)
-    ]  # fmt: skip
-    names = ("group", "events", "positives", *(f"{what}, {who}" for what in ("flagged", "caught") for who in _WHO))
-    return "".join([*parts, table(names, sliced, numeric=range(1, 7))])
+        for line in (
+            (f"{one.column} {one.group}", f"{one.rows:,}", f"{one.positives:,}", *_figures(one, _WHO[0])),
+            ("", "", "", *_figures(other, _WHO[1])),
+        )
+    ]
+    return "".join(
+        [*parts, table(("group", "events", "positives", "", "flagged", "caught"), sliced, numeric=(1, 2, 4, 5))]
+    )
+
+
+def _figures(one: Slice, who: str) -> tuple[str, str, str]:
+    return who, interval(one.flag_share), interval(one.recall)
 
 
 _WHO = ("champion", "challenger")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from html import escape
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from flows.steps.standing import Standing, standing
@@ -248,6 +249,6 @@ def _open_alerts(house: House, alerts: tuple[OpenAlert, ...]) -> Line:
 def _runs(found: Standing) -> list[Line]:
     lines = []
     for run in found.runs:
-        text = f"{run['state']} {run['message']}".strip()[:160]
+        text = shorten(f"{run['state']} {run['message']}", 400, placeholder=" ...")
         lines.append(Line(f"run {run['flow']}", text, "see its logs" if run["state"] == "failed" else ""))
     return lines

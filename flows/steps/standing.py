@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from bentos.errors import RoutingError
@@ -54,7 +55,9 @@ class Standing:
         lines += [replica_line(replica) for replica in self.replicas]
         lines.append(("log", f"{self.log['events']} events, the last at {self.log['last']}" if self.log else "empty"))
         lines += [(kind, f"{r['outcome']} as of {r['as_of']:%Y-%m-%d %H:%M}") for kind, r in self.reports.items()]
-        lines += [(f"run {r['flow']}", f"{r['state']} {r['message']}".strip()[:100]) for r in self.runs]
+        lines += [
+            (f"run {r['flow']}", shorten(f"{r['state']} {r['message']}", 240, placeholder=" ...")) for r in self.runs
+        ]
         return lines
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from monitoring.bothgroups import both_groups
 from monitoring.capacity import capacity_curve
 from monitoring.comparison import judge_comparison
 from monitoring.cost import Prices
@@ -18,12 +19,13 @@ from monitoring.dossier import Dossier, ModelFacts, write_dossier
 from monitoring.gates import Check
 from monitoring.measured import Measured
 from monitoring.paired import compare_paired
-from monitoring.policies import CostModel, PromotionPolicy
+from monitoring.policies import CostModel, FairnessPolicy, PromotionPolicy
 from tests.system import system_program
 from tests.unit.monitoring.test_paired import AS_OF, table_of
 from tests.unit.monitoring.vectors import DAYS
 
 POLICY = PromotionPolicy()
+FAIRNESS = FairnessPolicy(sensitive=("senior_citizen",))
 
 
 def page(folder: Path, *, script: str = "") -> Path:
@@ -34,11 +36,14 @@ def page(folder: Path, *, script: str = "") -> Path:
     verdict = replace(judge_comparison(result, POLICY), plan_hash="ab" * 32)
     check = Check("average_precision", 0.61, 0.5, 0.11, "PASS", "interval .54 to .67")
     fair = Check("fairness_parity_region", 0.2, 0.1, -0.1, "FAIL", "north </script> against south")
+    groups = rows.assign(senior_citizen=np.arange(len(rows)) % 3 == 0)
     dossier = Dossier(
         ModelFacts("dev-fraud/1", "1.0.0", {"data": "aa"}, Measured(0.01, 0.005, 0.02), ("amount", "night")),
         ModelFacts("dev-fraud/2", "1.1.0", {"data": "bb"}, Measured(0.03, 0.02, 0.05), ("amount", "risk_7d"),
                    curve=CostCurve((0.9, 0.04, 0.001), (500.0, 70.0, 140.0), (0, 12, 150), (0.0, 0.8, 1.0))),
-        gates=(check, fair), drift=(("outcome", "severe"),), capacity=capacity_curve(rows, Prices(100.0, 1.0), 20),
+        gates=(check, fair), drift=(("outcome", "severe"),),
+        groups=both_groups(groups, FAIRNESS, "dev-fraud/1", "dev-fraud/2"),
+        capacity=capacity_curve(rows, Prices(100.0, 1.0), 20),
         latency={"one event": 0.7}, approval="maria approved this verdict.", decision="Promoted by ops: decision #9.",
     )  # fmt: skip
     path = write_dossier(folder / "dossier.html", result, verdict, dossier)
@@ -95,6 +100,14 @@ def test_the_page_can_be_seen_and_printed(tmp_path: Path) -> None:
     browse(path, f"--print-to-pdf={paper}", "--no-pdf-header-footer")
     pages = len(re.findall(rb"/Type /Page\b", paper.read_bytes()))
     assert 3 <= pages <= 8, "what decides, the dossier and the appendix each begin a page"
+
+
+def test_no_table_is_wider_than_the_page(tmp_path: Path) -> None:
+    wide = "document.body.dataset.spare = innerWidth - document.documentElement.scrollWidth;"
+    seen = browse(page(tmp_path, script=wide), "--window-size=1100,1000", "--dump-dom")
+    found = re.search(r'data-spare="(-?\d+)"', seen.stdout)
+    assert found is not None
+    assert int(found[1]) >= 0
 
 
 @pytest.mark.parametrize("missing", ["capacity", "gates", "drift", "latency"])
