@@ -61,16 +61,15 @@ def read_column(series: pd.Series[Any], column: Column, zone: ZoneInfo) -> Read:
 def read_numbers(series: pd.Series[Any], column: Column) -> Read:
     """float64, or int64 for an integer column that may not be missing."""
     values, codes = _floats(series)
-    if column.type != "integer" and len(values) and not codes.any():
-        low, high = bounds(column)
-        # One look at the outermost values clears a clean column; none of them is missing here.
-        if low <= values.min() and values.max() <= high:
-            return values, codes
+    low, high = bounds(column)
+    clear = column.type != "integer" and len(values) and not codes.any()
+    # One look at the outermost values clears a clean column; none of them is missing here.
+    if clear and low <= values.min() and values.max() <= high:
+        return values, codes
     missing = codes == CODE["missing"]
     clean = codes == 0
     if column.type == "integer":
         codes[clean & (np.floor(values) != values) & np.isfinite(values)] = CODE["not_an_integer"]
-    low, high = bounds(column)
     codes[(codes == 0) & ~((values >= low) & (values <= high))] = CODE["out_of_range"]
     if column.nullable:
         codes[missing] = 0

@@ -22,6 +22,8 @@ def why_held_now(store: Store, usecase: UseCase, at: datetime) -> str | None:
     policy, zone = usecase.promotion, usecase.zone
     if (held := why_held(policy, zone, at)) is not None:
         return held
-    newest, now = newest_event(store.database, usecase.name), datetime.now(UTC)
-    live = newest is not None and abs(now - newest) < _LIVE
-    return why_held(policy, zone, now) if live else None
+    now = datetime.now(UTC)
+    if (held := why_held(policy, zone, now)) is None:
+        return None
+    newest = newest_event(store.database, usecase.name)
+    return held if newest is not None and abs(now - newest) < _LIVE else None

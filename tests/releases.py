@@ -10,11 +10,13 @@ from typing import Any
 
 from sqlalchemy import update
 
+from bentos.release import install_first, promote
 from bentos.roles import ModelRef
 from monitoring.digest import canonical_json, sha256_hex
 from monitoring.gates import Verdict
 from monitoring.store import Store
 from monitoring.store.tables import leases
+from tests.builders import fraud
 from tests.fakes import FakeRegistry
 
 MODEL = "dev-fraud"
@@ -107,3 +109,12 @@ def time_passes(store: Store) -> None:
     """Every lease runs out: what happens on its own some time after a process died."""
     with store.database.write() as connection:
         connection.execute(update(leases).values(expires_at=0))
+
+
+def promoted_once(folder: Path, store: Store) -> FakeRegistry:
+    """Version 1 was installed, and version 2 promoted over it."""
+    made = registry_of(folder)
+    install_first(made, store, passed("1"), usecase=fraud(), actor="me", now=NOW, check=harmless)
+    made.point(MODEL, "challenger", "2")
+    promote(made, store, compared("1", "2"), usecase=fraud(), actor="me", now=NOW, check=harmless)
+    return made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -50,7 +50,7 @@ class ParquetSource(TableSource):
                 around = None if window is None else _around(dataset.schema.field(time), window)
                 if times_only and window is None:
                     # Times of all rows are looked at part by part: there may be more of them than memory.
-                    for batch in dataset.to_batches(columns=columns, batch_readahead=2, fragment_readahead=1):
+                    for batch in streamed(dataset, columns):
                         yield self._plain(pa.Table.from_batches([batch])).to_pandas(integer_object_nulls=True)
                     return
                 fetched = self._plain(dataset.to_table(columns=columns, filter=around))
@@ -93,6 +93,17 @@ class ParquetSource(TableSource):
                 table = table.set_column(place, field.name, table.column(place).cast(kind))
         # What the writer's pandas noted about types no longer holds.
         return table.replace_schema_metadata(None)
+
+
+def streamed(dataset: Any, columns: Sequence[str], **options: Any) -> Iterator[Any]:
+    """The record batches of a dataset, read as they are taken.
+
+    By default its threads read ahead of whoever takes the batches, without an end: memory that grows with the files.
+    """
+    batches: Iterator[Any] = dataset.to_batches(
+        columns=list(columns), batch_readahead=1, fragment_readahead=1, use_threads=False, **options
+    )
+    return batches
 
 
 def _format() -> Any:

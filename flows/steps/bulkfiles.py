@@ -22,7 +22,7 @@ from flows.sources.csv import SUFFIXES as CSV_SUFFIXES
 from flows.sources.csv import CsvSource
 from flows.sources.files import list_files, translated
 from flows.sources.parquet import SUFFIXES as PARQUET_SUFFIXES
-from flows.sources.parquet import ParquetSource
+from flows.sources.parquet import ParquetSource, streamed
 from flows.sources.sql import SqlSource
 from flows.sources.table import wanted
 
@@ -93,11 +93,7 @@ class BulkInput:
             try:
                 dataset = source._dataset()
                 names = wanted(dataset.schema.names, self.usecase)
-                # The default reads 16 batches of 4 files ahead, which is memory that grows with the files.
-                batches = dataset.to_batches(
-                    columns=names, batch_size=size, batch_readahead=1, fragment_readahead=1, use_threads=False
-                )
-                for table in even_tables(batches, size):
+                for table in even_tables(streamed(dataset, names, batch_size=size), size):
                     yield source._plain(table).to_pandas(integer_object_nulls=True)
             except pa.ArrowException as exc:
                 raise SchemaProblem(f"{source.origin}: not readable as one Parquet table ({exc})") from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -100,25 +101,26 @@ def label_status(store: Store, usecase: UseCase, as_of: datetime, days: int = 30
     curve = arrival_curve(events, known, as_of, policy)
     start = calendar.start_of(calendar.day_of(as_of) - timedelta(days=days - 1))
     recent = events[events["event_time"] >= pd.Timestamp(start)]
-    listed = ledger(
-        recent, known, store.labels.history(usecase.name, as_of), curve, as_of, policy, calendar,
-        blocked_events(store, usecase, TimeWindow(min(start, as_of), whole.end), as_of),
-    )  # fmt: skip
     window = TimeWindow(min(start, as_of), whole.end)
-    provisional, final = costs(store, usecase, window, as_of)
+    hidden = blocked_events(store, usecase, window, as_of)
+    listed = ledger(
+        recent, known, store.labels.history(usecase.name, as_of), curve, as_of, policy, calendar, hidden
+    )  # fmt: skip
+    provisional, final = costs(store, usecase, window, as_of, hidden)
     mature = policy.matures_after / timedelta(days=1)
     return LabelStatus(
         as_of, curve, mature, listed, store.labels.parked(usecase.name), provisional, final, usecase.cost.currency
     )
 
 
-def costs(store: Store, usecase: UseCase, window: TimeWindow, as_of: datetime) -> tuple[Spent, Spent]:
-    """What the answers of a window cost: (provisional, final)."""
+def costs(
+    store: Store, usecase: UseCase, window: TimeWindow, as_of: datetime, hidden: Collection[str]
+) -> tuple[Spent, Spent]:
+    """What the answers of a window cost: (provisional, final); ``hidden`` events were blocked."""
     from flows.steps.watching import with_cost_column
 
     answers = store.log.answers(usecase.name, window, as_of)
     answers = answers[answers["origin"] == "live"].reset_index(drop=True)
     known = store.labels.resolved(usecase.name, as_of, usecase.label, window)
     prices = prices_of(usecase.cost, with_cost_column(store, usecase, window, answers))
-    hidden = blocked_events(store, usecase, window, as_of)
     return spent(answers, known, prices, as_of, usecase.label, usecase.calendar, hidden)

@@ -9,23 +9,17 @@ from typing import Any
 
 import pytest
 
-from bentos.release import install_first, promote
 from bentos.routing import RoutingPolicy, canary
 from flows.steps.replicas import acknowledged, replica_line
 from monitoring.store import Store
-from tests.builders import fraud
 from tests.fakes import FakeRegistry
-from tests.releases import MODEL, NOW, compared, harmless, passed, registry_of
+from tests.releases import MODEL, promoted_once
 
 
 @pytest.fixture
 def registry(store: Store, tmp_path: Path) -> FakeRegistry:
     """Version 2 was promoted over version 1, just now."""
-    made = registry_of(tmp_path)
-    install_first(made, store, passed("1"), usecase=fraud(), actor="me", now=NOW, check=harmless)
-    made.point(MODEL, "challenger", "2")
-    promote(made, store, compared("1", "2"), usecase=fraud(), actor="me", now=NOW, check=harmless)
-    return made
+    return promoted_once(tmp_path, store)
 
 
 def said(store: Store, registry: FakeRegistry, policy: RoutingPolicy | None = None) -> dict[str, dict[str, Any]]:

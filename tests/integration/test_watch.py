@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bentos.errors import NothingToRollBack
-from bentos.release import install_first, promote, rollback
+from bentos.release import promote, rollback
 from bentos.usecase import ExternalIncumbent, InterventionPolicy, UseCase
 from bentos.watch import KIND, Watch, watched
 from monitoring.gates import Check
@@ -19,7 +19,7 @@ from monitoring.store.frames import to_us
 from monitoring.watch import WatchPolicy
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
-from tests.releases import MODEL, NOW, compared, harmless, passed, registry_of
+from tests.releases import MODEL, NOW, compared, harmless, promoted_once, registry_of
 
 POLICY = WatchPolicy()
 
@@ -31,11 +31,7 @@ def store() -> Store:
 
 @pytest.fixture
 def registry(tmp_path: Path, store: Store) -> FakeRegistry:
-    made = registry_of(tmp_path)
-    install_first(made, store, passed("1"), usecase=fraud(), actor="me", now=NOW, check=harmless)
-    made.point(MODEL, "challenger", "2")
-    promote(made, store, compared("1", "2"), usecase=fraud(), actor="me", now=NOW, check=harmless)
-    return made
+    return promoted_once(tmp_path, store)
 
 
 SOON = timedelta(seconds=1)
