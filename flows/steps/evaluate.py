@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -28,6 +29,7 @@ from monitoring.profit import measure_profit
 
 LATENCY_CONTEXT = 20_000
 LATENCY_EVENTS = 500
+LATENCY_PASSES = 3
 _WARM_UP = 50
 
 
@@ -123,15 +125,23 @@ def external_judged(usecase: UseCase, fold: Fold) -> Judged:
     return Judged(fold, scores, scores >= usecase.incumbent.threshold)
 
 
-def single_event_p99_ms(usecase: UseCase, model: ScoringModel, events: pd.DataFrame) -> float:
+def single_event_p99_ms(
+    usecase: UseCase,
+    model: ScoringModel,
+    events: pd.DataFrame,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """99th percentile of one event's way through windows, features, booster and threshold, in milliseconds.
 
-    The windows hold up to 20,000 earlier events, without labels: a look-up costs the same without them.
+    The windows hold up to 20,000 earlier events, without labels: a look-up costs the same without them. Each event is
+    timed in three passes and its shortest time counts. A dear event is dear in all of them; a pause by another process
+    rarely meets the same event thrice, and the gate shall not refuse a model for its neighbours.
 
     Args:
         usecase: names the columns.
         model: the model.
         events: an events frame ordered by time; the last 500 are timed.
+        clock: seconds, ever rising.
     """
     timed = min(LATENCY_EVENTS, len(events) // 2)
     warm = events.iloc[max(0, len(events) - timed - LATENCY_CONTEXT) : len(events) - timed]
@@ -140,14 +150,16 @@ def single_event_p99_ms(usecase: UseCase, model: ScoringModel, events: pd.DataFr
     bodies = schema.bodies(events.iloc[len(events) - timed :])
     model.plan.add((schema.decode(body) for body in schema.bodies(warm)), state)
     model.warm_up()
-    took = []
-    for body in bodies:
-        began = time.perf_counter()
+
+    def seconds(body: bytes) -> float:
+        began = clock()
         event = schema.decode(body)
         said = model.score(model.plan.row(event, state)[None, :])
         model.decide(said.calibrated, said.cuts)
-        took.append(time.perf_counter() - began)
-    return float(np.percentile(took[min(_WARM_UP, len(took) // 2) :], 99.0) * 1000.0)
+        return clock() - began
+
+    passes = np.array([[seconds(body) for body in bodies] for _ in range(LATENCY_PASSES)])
+    return float(np.percentile(passes.min(axis=0)[min(_WARM_UP, timed // 2) :], 99.0) * 1000.0)
 
 
 def constant_features(fold: Fold, plan: FeaturePlan) -> tuple[str, ...]:

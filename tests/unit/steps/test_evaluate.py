@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 
 import numpy as np
 import pandas as pd
@@ -74,12 +76,37 @@ def test_the_reference_is_at_least_a_week_and_never_longer_than_what_is_matured(
     assert reference_window(fraud().model_copy(update={"split": shorter}), span(0, 40)) == span(33, 40)
 
 
-def test_single_events_are_timed_through_windows_features_and_booster():
-    rows = 300
+def events_of(rows: int) -> pd.DataFrame:
     times = pd.Series(pd.to_datetime(START) + pd.to_timedelta(np.arange(rows), unit="min")).dt.as_unit("us")
     events = pd.DataFrame({"transaction_id": [f"t{n}" for n in range(rows)], "tx_time": times})
-    events = events.assign(customer_id="c1", terminal_id="m1", amount=12.5)
-    assert single_event_p99_ms(fraud(), tiny_model(), events) > 0.0
+    return events.assign(customer_id="c1", terminal_id="m1", amount=12.5)
+
+
+def test_single_events_are_timed_through_windows_features_and_booster():
+    assert single_event_p99_ms(fraud(), tiny_model(), events_of(300)) > 0.0
+
+
+def clock_of(spent_ms: Callable[[int, int], float]) -> Callable[[], float]:
+    """A clock on which event ``n`` of pass ``p`` takes ``spent_ms(p, n)``; 150 events are timed in each pass."""
+    calls, now = count(), 0.0
+
+    def tick() -> float:
+        nonlocal now
+        measured, ends = divmod(next(calls), 2)
+        now += spent_ms(*divmod(measured, 150)) / 1000.0 if ends else 0.0
+        return now
+
+    return tick
+
+
+def test_a_pause_of_the_machine_is_not_held_against_a_model():
+    slowed = clock_of(lambda turn, n: 500.0 if n % 3 == turn else 2.0)
+    assert single_event_p99_ms(fraud(), tiny_model(), events_of(300), slowed) == pytest.approx(2.0)
+
+
+def test_events_that_are_dear_each_time_are():
+    dear = clock_of(lambda turn, n: 150.0 + turn if n % 20 == 0 else 2.0)
+    assert single_event_p99_ms(fraud(), tiny_model(), events_of(300), dear) == pytest.approx(150.0)
 
 
 def test_features_that_never_change_are_noted():
