@@ -36,8 +36,10 @@ def run(args: argparse.Namespace) -> Reply:
 
 def _status(house: House, args: argparse.Namespace) -> Reply:
     from flows.steps.overview import overview, text_of, write_overview
+    from flows.steps.standing import present
 
-    found = overview(house, _as_of(house, args))
+    as_of = _as_of(house, args)
+    found = overview(house, as_of if args.as_of else present(house.store, house.usecase, house.model, as_of))
     data = found.to_json()
     text = text_of(found)
     if args.html:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -60,7 +60,7 @@ def overview(house: House, as_of: datetime) -> Overview:
     found = standing(store, house.registry, usecase, house.model, as_of)
     store.alerts.price(usecase.name, *stakes_of(usecase))
     reports = {k: store.reports.latest(usecase.name, k, as_of=as_of) for k in ("drift", "comparison", "retraining")}
-    alerts = tuple(store.alerts.open(usecase.name, 10))
+    alerts = () if found.past else tuple(store.alerts.open(usecase.name, 10))
     lines = [
         *_office(house, found, as_of),
         *_challenger(found, reports["comparison"]),
@@ -69,11 +69,20 @@ def overview(house: House, as_of: datetime) -> Overview:
         _labels(house, as_of),
         _retraining(reports["retraining"]),
         *_served(found),
-        _open_alerts(house, alerts),
-        *_runs(found),
-        *(Line("alert", text, "see docs/runbook.md") for text in firing_alerts(house.settings)),
+        *([] if found.past else _of_now(house, found, alerts)),
     ]
+    if found.past:  # nobody can do anything on a past day
+        lines = [*(replace(line, next="") for line in lines), _LEFT_OUT]
     return Overview(as_of, found, tuple(lines), alerts)
+
+
+_LEFT_OUT = Line("now", "replicas, routing, runs and open alerts are of today and left out here", "incumbent status")
+
+
+def _of_now(house: House, found: Standing, alerts: tuple[OpenAlert, ...]) -> list[Line]:
+    """What is known of the present only."""
+    firing = [Line("alert", text, "see docs/runbook.md") for text in firing_alerts(house.settings)]
+    return [_open_alerts(house, alerts), *_runs(found), *firing]
 
 
 def text_of(found: Overview, width: int = 100) -> str:
@@ -233,7 +242,7 @@ def _served(found: Standing) -> list[Line]:
     }
     kept = [(name, text) for name, text in found.lines() if name not in others]
     lines = [Line(name, text, "incumbent canary status" if name == "routing" else "") for name, text in kept]
-    if not found.replicas:
+    if not found.replicas and not found.past:
         lines.append(Line("replicas", "none was heard of lately", "incumbent serve, or incumbent up"))
     return lines
 

@@ -1,21 +1,29 @@
-"""Who is in office and how it goes, in a few lines."""
+"""Who is in office and how it goes, in a few lines.
+
+Who held which role on a past day comes from the chain of decisions, not from today's aliases. What is known of now
+only (replicas, routing, runs) is left out of a look at a past day.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from bentos.errors import RoutingError
-from bentos.roles import ModelRegistry
+from bentos.roles import ROLES, ModelRef, ModelRegistry, Role
 from bentos.routing import RoutingPolicy
 from bentos.usecase import UseCase
 from flows.steps.arms import report_of
 from flows.steps.replicas import acknowledged, replica_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from monitoring.store import Store
+
+_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -26,11 +34,13 @@ class Standing:
         model: name in the registry.
         roles: role to version, and since when by the journal (business time).
         served: replica to version, by the replicas' own word.
-        log: events in the database, first and last event time.
+        log: events in the database before ``as_of``, first and last event time.
         reports: newest report of each kind: as_of and outcome.
         runs: newest runs: flow, state, message.
         replicas: alias against served and the routing that is applied; see :func:`flows.steps.replicas.acknowledged`.
         routing: the routing policy, and the sample-ratio check of its arms.
+        past: whether ``as_of`` is a past day: the log goes on for a day or more, or a role changed hands afterwards.
+            Then ``served``, ``runs``, ``replicas`` and ``routing`` are empty.
     """
 
     model: str
@@ -41,16 +51,18 @@ class Standing:
     runs: list[dict[str, Any]] = field(default_factory=list)
     replicas: list[dict[str, Any]] = field(default_factory=list)
     routing: dict[str, Any] = field(default_factory=dict)
+    past: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        names = ("model", "roles", "served", "log", "reports", "runs", "replicas", "routing")
+        names = ("model", "roles", "served", "log", "reports", "runs", "replicas", "routing", "past")
         return {name: getattr(self, name) for name in names}
 
     def lines(self) -> list[tuple[str, str]]:
         """What people read: name and text."""
         lines = [(f"@{role}", f"version {v['version']}{_since(v['since'])}") for role, v in self.roles.items()]
-        lines = lines or [("office", "vacant: train a first model")]
+        vacant = "vacant" if self.past else "vacant: train a first model"
+        lines = lines or [("office", vacant)]
         lines += [("routing", _routing_line(self.routing))] if self.routing else []
         lines += [replica_line(replica) for replica in self.replicas]
         lines.append(("log", f"{self.log['events']} events, the last at {self.log['last']}" if self.log else "empty"))
@@ -65,20 +77,25 @@ def standing(
     store: Store, registry: ModelRegistry, usecase: UseCase, model: str, as_of: datetime, runs: int = 5
 ) -> Standing:
     """Look everything up; nothing is computed."""
-    span = store.log.span(usecase.name)
     look = registry.look(model)
-    policy, routing = _routing(store, usecase, model, look.routing)
-    held: dict[str, dict[str, Any]] = {}
-    for role, ref in look.roles.items():
-        since = [at for version, at, _ in store.decisions.terms(model, role) if version == ref.version]
-        held[role] = {"version": ref.version, "since": since[-1] if since else None}
     latest = {k: store.reports.latest(usecase.name, k, as_of=as_of) for k in ("drift", "comparison", "training")}
-    return Standing(
+    span = store.log.span(usecase.name)
+    past = span is not None and span[2] >= as_of + _DAY
+    past = past or any(_later(store, model, role, as_of) for role in ROLES)
+    span = store.log.span(usecase.name, before=as_of) if past else span
+    found = Standing(
         model=model,
-        roles=held,
-        served={replica.replica: replica.version for replica in store.serving.live(usecase.name)},
+        roles=_held(store, model, look.roles, as_of),
         log={} if span is None else {"events": span[0], "first": span[1], "last": span[2]},
         reports={k: {"as_of": r.as_of, "outcome": r.outcome} for k, r in latest.items() if r is not None},
+        past=past,
+    )
+    if found.past:
+        return found
+    policy, routing = _routing(store, usecase, model, look.routing)
+    return replace(
+        found,
+        served={replica.replica: replica.version for replica in store.serving.live(usecase.name)},
         runs=[
             {"flow": r.flow, "state": r.state, "message": r.message, "started_at": r.started_at}
             for r in store.runs.recent(usecase.name, runs)
@@ -86,6 +103,33 @@ def standing(
         replicas=acknowledged(store, usecase.name, model, look.roles, policy, datetime.now(UTC)),
         routing=routing,
     )
+
+
+def present(store: Store, usecase: UseCase, model: str, now: datetime) -> datetime:
+    """The present of a model's business time: the clock, or what is newest where simulated time runs ahead of it."""
+    span = store.log.span(usecase.name)
+    changes = [at for role in ROLES for _, at, _ in store.decisions.terms(model, role)]
+    return max([now, *changes, *([] if span is None else [span[2]])])
+
+
+def _held(store: Store, model: str, now: Mapping[Role, ModelRef], as_of: datetime) -> dict[str, dict[str, Any]]:
+    """Role to version and since when, at ``as_of``; an alias that no decision names stands for its whole past."""
+    held: dict[str, dict[str, Any]] = {}
+    for role in ROLES:
+        ref = now.get(role)
+        version = None if ref is None else ref.version
+        if _later(store, model, role, as_of):
+            version = store.decisions.role_at(model, role, as_of)
+        if version is not None:
+            terms = store.decisions.terms(model, role)
+            since = [at for named, at, _ in terms if named == version and at <= as_of]
+            held[role] = {"version": version, "since": since[-1] if since else None}
+    return held
+
+
+def _later(store: Store, model: str, role: Role, as_of: datetime) -> bool:
+    """Whether the role changed hands after ``as_of``."""
+    return any(at > as_of for _, at, _ in store.decisions.terms(model, role))
 
 
 def _routing(

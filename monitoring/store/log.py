@@ -108,8 +108,8 @@ class PredictionLog(Protocol):
         """All events from ``since_us`` (event time) on, in the order (event time, arrival), in lists."""
         ...
 
-    def span(self, usecase: str) -> tuple[int, datetime, datetime] | None:
-        """How many events there are, the first and the last event time; ``None`` without any."""
+    def span(self, usecase: str, before: datetime | None = None) -> tuple[int, datetime, datetime] | None:
+        """How many events there are (before an event time), the first and the last event time; ``None`` without any."""
         ...
 
     def count(self, usecase: str, window: TimeWindow) -> int:
@@ -231,9 +231,10 @@ class _SqlLog:
             later = or_(c.event_time > last_time, and_(c.event_time == last_time, c.row_id > last_row))
             after = and_(c.event_time >= last_time, later)  # the plain bound leaves out earlier days' tables
 
-    def span(self, usecase: str) -> tuple[int, datetime, datetime] | None:
+    def span(self, usecase: str, before: datetime | None = None) -> tuple[int, datetime, datetime] | None:
         c = predictions.c
         query = select(func.count(), func.min(c.event_time), func.max(c.event_time)).where(c.usecase == usecase)
+        query = query if before is None else query.where(c.event_time < to_us(before))
         with self._database.read() as connection:
             count, first, last = connection.execute(query).one()
         return (int(count), from_us(first), from_us(last)) if count else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +28,7 @@ from flows.steps import dossier
 from flows.steps.monthly import month_report
 from flows.steps.overview import overview, text_of, write_overview
 from flows.steps.spending import daily_money
-from flows.steps.standing import standing
+from flows.steps.standing import present, standing
 from flows.steps.tracking import tracker_of
 from flows.training import training
 from monitoring.gates import Verdict
@@ -275,6 +276,24 @@ def test_the_morning_page_says_who_is_in_office_by_which_decision_and_what_to_do
     folded = text_of(found, 60)
     assert max(len(line) for line in folded.splitlines()) <= 60
     assert json.dumps(found.to_json(), default=str)
+
+
+def test_a_past_day_has_the_roles_of_that_day_and_nothing_of_today(world: World) -> None:
+    house = world.house
+    before = house.store.decisions.terms(house.model, "challenger")[0][1] - timedelta(hours=1)
+    found = overview(house, before)
+    assert found.standing.past
+    assert "challenger" not in found.standing.roles
+    assert "challenger" in house.registry.look(house.model).roles, "it is today"
+    lines = {line.name: line for line in found.lines}
+    assert [line.name for line in found.lines if line.next] == ["now"]
+    assert "left out" in lines["now"].text
+    assert {"replicas", "alerts today", "routing"}.isdisjoint(lines)
+    assert found.alerts == ()
+    logged = house.store.log.span(house.usecase.name, before=before)
+    assert (logged[0] if logged else None) == found.standing.log.get("events")
+    assert not overview(house, world.day(9)).standing.past
+    assert not overview(house, present(house.store, house.usecase, house.model, before)).standing.past
 
 
 def test_a_month_is_reported_final_and_provisional_apart(world: World) -> None:
