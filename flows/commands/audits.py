@@ -131,7 +131,7 @@ def _replay(house: House, args: argparse.Namespace) -> Reply:
     rows = [("decision", f"{found.decision} (number {found.seq})"), ("as of", found.as_of), ("said", found.outcome),
             ("says now", found.outcome_again), ("verdict", found.digest), ("verdict now", found.digest_again),
             ("evidence", found.evidence), ("plan", found.plan_hash),
-            ("identical", "yes, to the last bit" if found.identical else "NO"),
+            ("identical", found.answer),
             *[("differs", one) for one in found.differences]]  # fmt: skip
     return Reply(found.to_json(), table(rows), 0 if found.identical else 1)
 
