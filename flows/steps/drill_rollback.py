@@ -30,7 +30,7 @@ Notice = Callable[[str], None]
 LIMIT_SECONDS: Final = 60.0
 """A hard guard must have acted by then."""
 _SHADOWED: Final = 400
-"""Events that the version must have scored in shadow before it takes office, twice what a guard asks for."""
+"""Events that the version must have seen in shadow before it takes office, twice what a guard asks for."""
 _SHADOW_SECONDS: Final = 120.0
 _LATER: Final = 10_000
 """Number of the first event whose amount comes in cents: some hours later in business time."""
@@ -196,11 +196,14 @@ def _seen(record: Path, promoted: float, bad: str, harm: Harm) -> Seen:
 
 
 def _wait_for_shadow(changes: Changes, ref: ModelRef) -> None:
-    """Until the challenger has scored enough events for every guard to have something to compare with."""
+    """Until the challenger has seen enough events for every guard to have something to compare with.
+
+    Where it fails, or is too slow for the shadow, that is its answer.
+    """
     deadline = time.monotonic() + _SHADOW_SECONDS
     while time.monotonic() < deadline:
         progress = changes.store.shadow.progress(changes.home.usecase.name, ref.label)
-        if progress.scored >= _SHADOWED:
+        if progress.scored + progress.errors >= _SHADOWED:
             return
         time.sleep(0.2)
     raise StackError(f"{ref.label} scored too little in shadow within {_SHADOW_SECONDS:g} s; see the scribe's log")

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import text
 
+from flows.commands.audits import what
 from flows.errors import FlowRefused, SnapshotCorrupt, SnapshotMissing
 from flows.steps.audit_replay import find_verdict, record_verdict, replay
 from flows.steps.madewith import code_digest, made_with
@@ -159,3 +160,12 @@ def test_a_file_that_is_changed_moved_or_new_changes_the_digest_of_the_code(tmp_
     assert len(set(digests)) == 4
     (tmp_path / "bentos" / "usecase.toml").write_text("another")
     assert code_digest(tmp_path) == digests[-1]
+
+
+def test_the_list_of_decisions_says_what_a_verdict_said(court: Court) -> None:
+    court.judge(12)
+    (line,) = court.store.decisions.list("fraud", ("comparison.verdict",))
+    told = what(line.payload)
+    assert told.startswith(
+        f"challenger={line.payload['verdict']['challenger']} outcome=keep_watching reason=cost saving"
+    )
