@@ -79,7 +79,7 @@ def _verify(house: House, args: argparse.Namespace) -> Reply:
 
 
 def _lost(noted: str, rows: list[Any]) -> list[str]:
-    """A hash that was noted elsewhere is in the chain for ever; one that is not shows a cut end or a chain made anew."""
+    """What is wrong where a hash that was noted is not there: a chain only grows, so it keeps every hash."""
     if any(row["hash"] == noted for row in rows):
         return []
     return [f"no decision has the hash {noted}: the chain was cut off before it, or written anew"]

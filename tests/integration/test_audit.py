@@ -253,14 +253,14 @@ def test_an_export_can_be_verified_elsewhere_and_shows_a_change(audit: Any, tmp_
 def test_a_chain_whose_end_was_cut_off_lacks_the_hash_that_was_noted(audit: Any, tmp_path: Path) -> None:
     file = tmp_path / "chain.jsonl"
     noted = audit("export", "--out", str(file))[1]["last_hash"]
-    assert audit("verify", "--holds", noted)[0] == 0
+    assert not any("cut off" in one for one in audit("verify", "--holds", noted)[1]["problems"])
     assert audit("verify", "--file", str(file), "--holds", noted)[0] == 0
     file.write_text("\n".join(file.read_text().splitlines()[:-1]))
     assert audit("verify", "--file", str(file))[0] == 0  # what is left is whole
     code, said = audit("verify", "--file", str(file), "--holds", noted)
     assert code == 1
     assert "cut off" in said["problems"][0]
-    assert audit("verify", "--holds", "0" * 64)[0] == 1
+    assert any("cut off" in one for one in audit("verify", "--holds", "0" * 64)[1]["problems"])
 
 
 def test_the_view_tells_terms_on_every_kind_of_database(store: Store) -> None:
