@@ -27,8 +27,8 @@ from flows.steps.harmful import HARMS, UNIT, USECASE, Harm
 from monitoring.store import Store
 
 Notice = Callable[[str], None]
-LIMIT_SECONDS: Final = 60.0
-"""A hard guard must have acted by then."""
+LIMIT_SECONDS: Final = 180.0
+"""The drill gives up then. A guard must act within 60 s; one that is slower is measured all the same."""
 _SHADOWED: Final = 400
 """Events that the version must have seen in shadow before it takes office, twice what a guard asks for."""
 _SHADOW_SECONDS: Final = 120.0

@@ -54,7 +54,7 @@ def test_answers_go_on_while_the_database_is_away_for_a_minute(tmp_path: Path, w
 
 @pytest.mark.parametrize("guard", WATCHED)
 def test_a_version_that_harms_is_out_of_office_within_a_minute_without_a_person(tmp_path: Path, guard: str) -> None:
-    found = drill_rollback(tmp_path, print, guards=(guard,))
+    found = drill_rollback(tmp_path, print, guards=(guard,), limit=60.0)
     one = found["guards"][guard]
     assert one["fired"] == [HARMS[guard].check]
     assert one["harmed"] > 0
