@@ -68,6 +68,7 @@ class Dossier:
         latency: name to milliseconds.
         approval: whether a person has to agree, and who did.
         decision: the decision that put the challenger in office, once there is one.
+        made_with: code and packages that computed the verdict, name to version; empty where they are not on record.
         notes: what could not be found out, in sentences.
     """
 
@@ -82,6 +83,7 @@ class Dossier:
     latency: Mapping[str, float | None] = field(default_factory=dict)
     approval: str = ""
     decision: str = ""
+    made_with: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -133,9 +135,16 @@ def _lineage(dossier: Dossier) -> str:
     old, new = dossier.champion, dossier.challenger
     names = dict.fromkeys([*new.facts, *old.facts])
     if not names:
-        return "<h3>Lineage</h3><p>Not known.</p>"
+        return f"<h3>Lineage</h3><p>Not known.</p>{_made_with(dossier)}"
     rows = [(name, old.facts.get(name, "–"), new.facts.get(name, "–")) for name in names]
-    return "<h3>Lineage</h3>" + table(("", old.label, new.label), rows)
+    return "<h3>Lineage</h3>" + table(("", old.label, new.label), rows) + _made_with(dossier)
+
+
+def _made_with(dossier: Dossier) -> str:
+    """What computed the verdict."""
+    if not dossier.made_with:
+        return "<p>Which code and packages computed the verdict is not on record.</p>"
+    return "<p>The verdict was computed with:</p>" + table(("", ""), tuple(dossier.made_with.items()))
 
 
 def _gates(dossier: Dossier) -> str:

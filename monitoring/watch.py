@@ -156,13 +156,24 @@ def breaches(checks: Sequence[Check]) -> tuple[str, ...]:
 
 def _moved(scores: Scores, limit: float) -> tuple[float, bool]:
     """PSI above chance over deciles of the earlier scores, and whether it passes the limit beyond chance."""
-    edges = np.unique(np.quantile(scores.before, np.linspace(0.0, 1.0, _BINS + 1)[1:-1]))
+    edges = _edges(scores.before)
     before, now = (
-        np.bincount(np.searchsorted(edges, part, "right"), minlength=len(edges) + 1)
+        np.bincount(np.searchsorted(edges, part, "left"), minlength=len(edges) + 1)
         for part in (scores.before, scores.now)
     )
     found = psi_test(before, now, alpha=1.0 - CONFIDENCE)
     return found.excess, found.excess > limit and found.psi > found.critical
+
+
+def _edges(scores: np.ndarray) -> np.ndarray:
+    """Inner edges of the deciles, each closed above; a score that fills a whole decile has a bin of its own.
+
+    Scores of rare events are often one and the same number for nearly all: without a bin of its own that number
+    would share one with whatever its events move to.
+    """
+    cuts = np.quantile(scores, np.linspace(0.0, 1.0, _BINS + 1)[1:-1], method="inverted_cdf")
+    values, times = np.unique(cuts, return_counts=True)
+    return np.unique(np.concatenate([values, np.nextafter(values[times > 1], -np.inf)]))
 
 
 def _check(name: str, value: float | None, limit: float, failed: bool, few: bool, detail: str) -> Check:

@@ -34,6 +34,7 @@ class BodySpec(msgspec.Struct, frozen=True):
         count: how many different ones.
         first: number of the first transaction, which gives its business time.
         seed: of who pays where.
+        factor: by what amounts are multiplied, as by a sender that changed its unit.
         features: file of feature rows (``.npy``, float32) for the kinds that send features.
         names: feature names.
     """
@@ -42,6 +43,7 @@ class BodySpec(msgspec.Struct, frozen=True):
     count: int = 20_000
     first: int = 0
     seed: int = 0
+    factor: int = 1
     features: str = ""
     names: tuple[str, ...] = ()
 
@@ -66,7 +68,7 @@ def _tails(spec: BodySpec, count: int) -> list[bytes]:
     rng = np.random.default_rng(spec.seed + spec.first)
     times = START + (spec.first + np.arange(count)) * np.timedelta64(STEP_US, "us")
     customers, terminals = rng.integers(0, CUSTOMERS, count), rng.integers(0, TERMINALS, count)
-    cents = rng.gamma(2.0, 2500.0, count).astype(np.int64) + 1
+    cents = (rng.gamma(2.0, 2500.0, count).astype(np.int64) + 1) * spec.factor
     columns = (np.datetime_as_string(times, unit="us").tolist(), customers.tolist(), terminals.tolist(), cents.tolist())
     return [
         f',"tx_time":"{at}Z","customer_id":"c-{c:05d}","terminal_id":"m-{t:05d}","amount":{m / 100}}}'.encode()

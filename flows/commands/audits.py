@@ -33,6 +33,9 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
         common_arguments(sub)
     subs["show"].add_argument("--limit", type=int, default=50, help="newest rows to show; 50 by default")
     subs["verify"].add_argument("--file", metavar="FILE", help="an export, instead of this installation's chain")
+    subs["verify"].add_argument(
+        "--holds", metavar="HASH", help="a last hash that was noted earlier; it must still be in the chain"
+    )
     subs["export"].add_argument("--out", required=True, metavar="FILE", help="a .jsonl file to write")
     when = subs["roles"].add_mutually_exclusive_group()
     when.add_argument("--at", metavar="TIME", help="business time; everything ever, without it")
@@ -46,7 +49,7 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Reply:
     """Run the chosen action."""
     if args.action == "verify" and args.file:
-        return _verify_file(Path(args.file))
+        return _verify_file(Path(args.file), args.holds)
     enter_home(args)
     from flows.house import open_house
 
@@ -63,21 +66,31 @@ def _show(house: House, args: argparse.Namespace) -> Reply:
          "payload": d.payload}
         for d in decisions
     ]  # fmt: skip
-    rows = [(d.seq, d.id, f"{d.at:%Y-%m-%d %H:%M}", d.kind, d.actor, _short(d.payload)) for d in decisions]
+    rows = [(d.seq, d.id, f"{d.at:%Y-%m-%d %H:%M}", d.kind, d.actor, what(d.payload)) for d in decisions]
     headers = ("seq", "id", "business time", "kind", "actor", "what")
     return Reply({"decisions": data}, table(rows, headers) or "none yet")
 
 
-def _verify(house: House, _: argparse.Namespace) -> Reply:
-    return _said(house.store.decisions.verify())
+def _verify(house: House, args: argparse.Namespace) -> Reply:
+    from monitoring.store.chain import stored_rows
+
+    lost = _lost(args.holds, stored_rows(house.store.database)) if args.holds else []
+    return _said([*house.store.decisions.verify(), *lost])
 
 
-def _verify_file(file: Path) -> Reply:
+def _lost(noted: str, rows: list[Any]) -> list[str]:
+    """What is wrong where a hash that was noted is not there: a chain only grows, so it keeps every hash."""
+    if any(row["hash"] == noted for row in rows):
+        return []
+    return [f"no decision has the hash {noted}: the chain was cut off before it, or written anew"]
+
+
+def _verify_file(file: Path, holds: str | None) -> Reply:
     from monitoring.store.chain import problems_of
 
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        return _said(problems_of(rows))
+        return _said([*problems_of(rows), *(_lost(holds, rows) if holds else [])])
     except (OSError, ValueError, KeyError, TypeError) as exc:
         raise UsageRefused(f"{file} is no export of the chain ({type(exc).__name__})") from exc
 
@@ -131,7 +144,7 @@ def _replay(house: House, args: argparse.Namespace) -> Reply:
     rows = [("decision", f"{found.decision} (number {found.seq})"), ("as of", found.as_of), ("said", found.outcome),
             ("says now", found.outcome_again), ("verdict", found.digest), ("verdict now", found.digest_again),
             ("evidence", found.evidence), ("plan", found.plan_hash),
-            ("identical", "yes, to the last bit" if found.identical else "NO"),
+            ("identical", found.answer),
             *[("differs", one) for one in found.differences]]  # fmt: skip
     return Reply(found.to_json(), table(rows), 0 if found.identical else 1)
 
@@ -146,7 +159,14 @@ def _event(house: House, args: argparse.Namespace) -> Reply:
     return Reply(page.to_json(), "\n\n".join(parts))
 
 
-def _short(payload: Any) -> str:
+def what(payload: Any) -> str:
+    """A decision in a few words, for a list."""
     told = ["event", "share", "role", "version", "from_version", "to_version", "state", "owner", "outcome", "reason"]
-    words = [f"{key}={payload[key]}" for key in told if payload.get(key)]
+    said = payload
+    if isinstance(verdict := payload.get("verdict"), dict):
+        names = {name: verdict.get(name) for name in ("challenger", "champion")}
+        reason = next(iter(verdict.get("reasons", ())), "")
+        said = {"outcome": verdict.get("outcome"), "reason": reason} | names | payload
+        told = ["challenger", "outcome", "reason"]
+    words = [f"{key}={said[key]}" for key in told if said.get(key)]
     return " ".join(words)[:80]

@@ -14,9 +14,13 @@ _FAULTS = {
     "log": ("lost", "duplicated", "wrong"),
     "outage": ("lost", "duplicated", "wrong", "failed"),
     "swap": ("failed", "mixed"),
-    "rollback": ("failed_requests",),
+    "rollback": ("failed_otherwise",),
 }
 
+WATCHED = ("alert_rate", "errors", "latency", "score_distribution")
+"""Guards of the watch that a drill breaks; those of the answers, which must act within a minute."""
+SLOWEST_ROLLBACK = 60.0
+"""Seconds from a promotion to the first answer by the restored version."""
 SLOWEST_SWAP = 2.0
 """Seconds from a change of the alias to the first answer by the new version."""
 MANY_FLIPS, UNSEEN_SWAPS = 100, 20
@@ -45,6 +49,12 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     release.add_argument("--interleavings", type=int, default=1000, metavar="N", help="orders to try (default 1000)")
     release.add_argument("--memory-only", action="store_true", help="leave the MLflow registry out")
     back = names.add_parser("rollback", help="promote a version that harms; the watch must roll it back by itself")
+    back.add_argument(
+        "--guard",
+        choices=(*WATCHED, "all"),
+        default=WATCHED[0],
+        help=f"what the version breaks: {', '.join(WATCHED)}, or all in turn (default {WATCHED[0]})",
+    )
     for one in (log, outage, swap, release, back):
         common_arguments(one)
 
@@ -59,11 +69,27 @@ def run(args: argparse.Namespace) -> Reply:
         found = _drill(args, root, bar.tell)
     faults, short = sum(found[name] for name in _FAULTS[args.name]), shortfalls(args.name, found)
     plain = [(name, value) for name, value in found.items() if not isinstance(value, dict)]
-    return Reply(found, "\n".join([table(plain), *short]), 1 if faults or short else 0)
+    return Reply(found, "\n".join([table(plain), *_by_guard(found), *short]), 1 if faults or short else 0)
+
+
+def _by_guard(found: dict[str, Any]) -> list[str]:
+    """A line for each guard that was drilled."""
+    if "guards" not in found:
+        return []
+    keys = ("seconds", "seconds_from_harm", "requests", "harmed", "failed_requests", "failed_otherwise")
+    rows = [(name, ", ".join(one["fired"]), *(one[key] for key in keys)) for name, one in found["guards"].items()]
+    heads = ("guard", "acted on", "s from promotion", "s from harm", "requests", "harmed", "failed", "otherwise")
+    return ["", table(rows, heads)]
 
 
 def shortfalls(name: str, found: dict[str, Any]) -> list[str]:
     """What a drill without a lost or mixed answer still fell short of, in sentences."""
+    if name == "rollback":
+        return [
+            f"{guard}: {one['seconds']} s to the restored version, over {SLOWEST_ROLLBACK:g} s"
+            for guard, one in found["guards"].items()
+            if one["seconds"] > SLOWEST_ROLLBACK
+        ]
     if name != "swap":
         return []
     said = []
@@ -82,7 +108,7 @@ def _drill(args: argparse.Namespace, root: Any, tell: Any) -> dict[str, Any]:
     if args.name == "rollback":
         from flows.steps.drill_rollback import drill_rollback
 
-        return drill_rollback(root, tell)
+        return drill_rollback(root, tell, guards=WATCHED if args.guard == "all" else (args.guard,))
     if args.name == "log":
         from flows.bench.cluster import database
         from flows.steps.drill_log import drill_log

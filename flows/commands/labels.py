@@ -20,7 +20,7 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     common_arguments(action)
     action = actions.add_parser("status", help="expected and observed labels by day, and what is open")
     common_arguments(action, as_of=True)
-    action.add_argument("--days", type=int, default=30, help="how many business days are listed (30)")
+    action.add_argument("--days", type=int, help="how many business days are listed (30, or two weeks of matured ones)")
 
 
 def run(args: argparse.Namespace) -> Reply:
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> Reply:
 
     house = open_house(args.usecase)
     as_of = business_time(instant(args.as_of, house.usecase))
-    found = label_status(house.store, house.usecase, as_of, max(1, args.days))
+    found = label_status(house.store, house.usecase, as_of, None if args.days is None else max(1, args.days))
     return Reply(found.to_json(), _text(found))
 
 

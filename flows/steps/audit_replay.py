@@ -17,6 +17,7 @@ import pandas as pd
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused, SnapshotMissing
 from flows.steps.duel import LATENCY
+from flows.steps.madewith import MadeWith, made_with
 from flows.steps.snapshot import SnapshotStore
 from monitoring.comparison import judge_plan
 from monitoring.errors import JournalConflict
@@ -43,6 +44,8 @@ class Replay:
         evidence: digest of the rows.
         plan_hash: of the frozen plan.
         differences: what is not the same, in words.
+        told: whether the decision says what code and packages made it; older ones do not.
+        others: code and packages that are not those of the decision, in words.
     """
 
     decision: str
@@ -55,15 +58,28 @@ class Replay:
     evidence: str
     plan_hash: str
     differences: tuple[str, ...] = ()
+    told: bool = True
+    others: tuple[str, ...] = ()
 
     @property
     def identical(self) -> bool:
         """Whether it is the same verdict to the last bit."""
         return self.digest == self.digest_again
 
+    @property
+    def answer(self) -> str:
+        """Whether it is identical, and by which code and packages, in words."""
+        others = ", ".join(self.others)
+        if not self.identical:
+            return f"NO; the first suspect is what computed it: {others}" if others else "NO"
+        if others:
+            return f"yes, equal to the bit, with other versions of: {others}"
+        return "yes, to the last bit" + (", by the same code and packages" if self.told else "")
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        return asdict(self) | {"identical": self.identical, "differences": list(self.differences)}
+        lists = {"differences": list(self.differences), "others": list(self.others)}
+        return asdict(self) | {"identical": self.identical} | lists
 
 
 def record_verdict(store: Store, usecase: UseCase, found: Comparison, as_of: datetime, actor: str) -> Decision | None:
@@ -84,6 +100,7 @@ def record_verdict(store: Store, usecase: UseCase, found: Comparison, as_of: dat
         "model": found.stored.plan.model, "comparison": found.stored.id, "plan": found.stored.plan.to_json(),
         "plan_hash": found.stored.plan_hash, "verdict": found.verdict.to_json(), "digest": digest,
         "evidence_snapshot": found.evidence, "frozen_days": given, "as_of": as_of.isoformat(),
+        "made_with": made_with().to_json(),
     }  # fmt: skip
     return store.decisions.append(usecase.name, KIND, payload, actor, as_of)
 
@@ -129,9 +146,11 @@ def replay(store: Store, snapshots: Sequence[SnapshotStore], usecase: UseCase, d
     frozen = _frozen(store, str(said["comparison"]), as_of, said["frozen_days"])
     given = tuple(check for check in was.checks if check.name == LATENCY)
     again = judge_plan(plan, rows, frozen, as_of=as_of, guards=given).verdict
+    then = MadeWith.from_json(said.get("made_with"))
     return Replay(
         decision.id, decision.seq, as_of.isoformat(), was.outcome, again.outcome, str(said["digest"]), again.digest,
         said["evidence_snapshot"], str(said["plan_hash"]), tuple(_differences(was, again, plan, said)),
+        then is not None, () if then is None else made_with().other_than(then),
     )  # fmt: skip
 
 

@@ -67,13 +67,21 @@ class EventPage:
         """Headings with rows of name and value, as people read them."""
         found = [("Answer", list(self.answer.items())), ("Event", list(self.event.items()))]
         told = self.reasons.get("reasons") or []
-        why = [(r["feature"], f"{r['value']}: {r['direction']} the score ({r['contribution']:+.4f})") for r in told]
+        why = [
+            (r["feature"], f"{_plain(r['value'])}: {r['direction']} the score ({r['contribution']:+.4f})") for r in told
+        ]
         found.append(("Reasons, strongest first", why or [("none", self.reasons.get("problem", "not available"))]))
         rest = ("Model", self.model), ("Threshold", self.threshold), ("In office by", self.office)
         found += [(title, list(content.items())) for title, content in rest]
-        found.append(("Scored again", list(self.rescored.items())))
+        same = {True: "yes, to the last bit", False: "NO"}.get(self.rescored["identical"], "cannot be told")
+        found.append(("Scored again", list((self.rescored | {"identical": same}).items())))
         found.append(("Truth", [(one["source"], f"{one['y']}, known {one['observed_at']}") for one in self.labels]))
         return found
+
+
+def _plain(value: float | None) -> str:
+    """The shortest text that reads back as the same float32; a feature is no more exact than that."""
+    return "missing" if value is None else str(np.float32(value)).removesuffix(".0")
 
 
 def event_page(store: Store, usecase: UseCase, event_id: str, load: Load) -> EventPage:

@@ -16,7 +16,9 @@ from bentos.approval import approved_by, rejected_by
 from bentos.errors import IncumbentError
 from bentos.roles import ModelRef
 from flows.steps.ancestry import Ancestry, ancestry
+from flows.steps.audit_replay import KIND
 from flows.steps.groups import groups_of_both
+from flows.steps.madewith import MadeWith, made_with
 from flows.steps.tracking import tracker_of
 from monitoring.capacity import CapacityCurve
 from monitoring.dossier import Dossier, ModelFacts, write_dossier
@@ -92,6 +94,7 @@ def gather(house: House, case: Case) -> Dossier:
         latency=_latency(house, training),
         approval=_approval(house, verdict),
         decision=_decision(house, verdict),
+        made_with=_made_with(house, verdict),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -215,6 +218,15 @@ def _decision(house: House, verdict: Verdict) -> str:
         if line.payload.get("evidence") == verdict.digest:
             return f"Promoted {line.at:%Y-%m-%d %H:%M} by {line.actor}: decision #{line.seq} ({line.id})."
     return ""
+
+
+def _made_with(house: House, verdict: Verdict) -> dict[str, str]:
+    """What the chain says computed this verdict; one that is in no decision was computed here and now."""
+    for line in reversed(house.store.decisions.list(house.usecase.name, (KIND,), limit=None)):
+        if line.payload["digest"] == verdict.digest:
+            then = MadeWith.from_json(line.payload.get("made_with"))
+            return {} if then is None else then.lines()
+    return made_with().lines()
 
 
 def keep_with_run(house: House, label: str, page: Path) -> None:

@@ -110,13 +110,21 @@ class Changes:
             self.port, self.store, verdict, usecase=self.home.usecase, actor=_ACTOR, now=self.now(), check=self.check
         )
 
-    def promote(self, ref: ModelRef) -> None:
-        """Through an appointment and a verdict, until every replica serves the new champion."""
-        usecase, now = self.home.usecase, self.now()
+    def appoint(self, ref: ModelRef) -> None:
+        """Into shadow, under comparison."""
         appoint(
             self.port, self.store, ref, "challenger",
-            usecase=usecase, actor=_ACTOR, now=now, reason="drill", check=self.check,
+            usecase=self.home.usecase, actor=_ACTOR, now=self.now(), reason="drill", check=self.check,
         )  # fmt: skip
+
+    def promote(self, ref: ModelRef) -> None:
+        """Through an appointment and a verdict, until every replica serves the new champion."""
+        self.appoint(ref)
+        self.take_office(ref)
+
+    def take_office(self, ref: ModelRef) -> None:
+        """Through a verdict on the challenger, until every replica serves it."""
+        usecase, now = self.home.usecase, self.now()
         champion = self.registry.resolve(ref.name, "champion")
         verdict = Verdict("comparison", "promote", (), ref.label, champion.label, now, ("it is a drill",))
         promote(
@@ -204,10 +212,12 @@ def _models(count: int) -> list[ScoringModel]:
     return [fit_model(usecase, features, y, seed, trees=12, depth=3) for seed in range(1, count + 1)]
 
 
-def steady_load(port: int, record: Path, ids: str) -> Load:
+def steady_load(
+    port: int, record: Path, ids: str, *, rate: float = _RATE, connections: int = 16, body: BodySpec | None = None
+) -> Load:
     """200 raw events a second until it is stopped; every answer is recorded."""
-    body = BodySpec("event", 200_000)
-    return Load(port, "/score", body, 16, 0.0, 0.0, _RATE, ids, True, str(record), give_up=False)
+    sent = body or BodySpec("event", 200_000)
+    return Load(port, "/score", sent, connections, 0.0, 0.0, rate, ids, True, str(record), give_up=False)
 
 
 def said_by(answer: Answer) -> str:

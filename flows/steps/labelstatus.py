@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -32,6 +33,7 @@ class LabelStatus:
         parked: statements about events that the log does not hold.
         provisional, final: what the service's decisions cost, on young days so far and on matured days.
         currency: of every cost.
+        newest: event time of the newest event that the log holds, whatever ``as_of`` is; none of an empty log.
     """
 
     as_of: datetime
@@ -42,11 +44,17 @@ class LabelStatus:
     provisional: Spent
     final: Spent
     currency: str
+    newest: datetime | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader should act on."""
         told = []
+        if self.newest is not None and not any(day.events for day in self.days):
+            told.append(
+                f"none of the listed days up to {self.as_of:%Y-%m-%d} has an event; the newest event of the log is of "
+                f"{self.newest:%Y-%m-%d}: see --as-of and --days"
+            )
         point, declared = self.curve.point_days, self.matures_after_days
         if point is not None and point > declared:
             told.append(
@@ -79,15 +87,18 @@ class LabelStatus:
         }
 
 
-def label_status(store: Store, usecase: UseCase, as_of: datetime, days: int = 30) -> LabelStatus:
+def label_status(store: Store, usecase: UseCase, as_of: datetime, days: int | None = None) -> LabelStatus:
     """The ledger of the newest ``days`` business days, the curve of everything that is complete.
 
     Args:
         store: the database.
         usecase: maturity, ranks of sources, costs.
         as_of: business time of the reader; labels observed later are not seen.
-        days: how many days are listed.
+        days: how many days are listed; none lists 30, or two weeks more than labels need to mature: a list of
+            immature days alone would tell no final cost.
     """
+    mature = usecase.label.matures_after / timedelta(days=1)
+    listed_days = max(30, ceil(mature) + 14) if days is None else days
     policy, calendar = usecase.label, usecase.calendar
     span = store.log.span(usecase.name)
     first = as_of if span is None else min(span[1], as_of)
@@ -99,7 +110,7 @@ def label_status(store: Store, usecase: UseCase, as_of: datetime, days: int = 30
         events = events.rename(columns={money: "amount"})
     known = store.labels.resolved(usecase.name, as_of, policy, whole)
     curve = arrival_curve(events, known, as_of, policy)
-    start = calendar.start_of(calendar.day_of(as_of) - timedelta(days=days - 1))
+    start = calendar.start_of(calendar.day_of(as_of) - timedelta(days=listed_days - 1))
     recent = events[events["event_time"] >= pd.Timestamp(start)]
     window = TimeWindow(min(start, as_of), whole.end)
     hidden = blocked_events(store, usecase, window, as_of)
@@ -107,10 +118,10 @@ def label_status(store: Store, usecase: UseCase, as_of: datetime, days: int = 30
         recent, known, store.labels.history(usecase.name, as_of), curve, as_of, policy, calendar, hidden
     )  # fmt: skip
     provisional, final = costs(store, usecase, window, as_of, hidden)
-    mature = policy.matures_after / timedelta(days=1)
     return LabelStatus(
-        as_of, curve, mature, listed, store.labels.parked(usecase.name), provisional, final, usecase.cost.currency
-    )
+        as_of, curve, mature, listed, store.labels.parked(usecase.name), provisional, final, usecase.cost.currency,
+        None if span is None else span[2],
+    )  # fmt: skip
 
 
 def costs(

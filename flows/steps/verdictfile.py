@@ -15,7 +15,9 @@ from bentos.plans import amount_of, draft_plan, segments_of
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused
 from flows.steps.fileflags import done_of, flags_of, optional_roles, weighed
+from flows.steps.filevalues import labels, numbers, separated, times
 from monitoring.comparison import Judged, judge_plan
+from monitoring.durations import format_duration
 from monitoring.plan import ComparisonPlan
 
 DEFAULTS: dict[str, tuple[str, ...]] = {
@@ -76,8 +78,9 @@ def judge_file(usecase: UseCase, file: Path, asked: Asked) -> tuple[Judged, Read
     reading = read_pairs(usecase, file, asked)
     if reading.rows.empty:
         raise FlowRefused(
-            f"no row of {file} has matured by {reading.as_of:%Y-%m-%d %H:%M}: labels need "
-            f"{usecase.label.matures_after}, {reading.counts['immature']} rows are younger; see --as-of"
+            f"no row of {file} has matured by {reading.as_of:%Y-%m-%d %H:%M} UTC: labels need "
+            f"{format_duration(usecase.label.matures_after)}, and all of its rows that could be judged are younger "
+            f"({reading.counts['immature']} of {reading.counts['rows']}); see --as-of"
         )
     plan = plan_of(usecase, reading)
     return judge_reading(reading, plan), reading, plan
@@ -91,6 +94,8 @@ def judge_reading(reading: Reading, plan: ComparisonPlan) -> Judged:
 def read_pairs(usecase: UseCase, file: Path, asked: Asked) -> Reading:
     """The matured rows of a file, with both decisions and the label as known at ``as_of``."""
     table, chosen, extra = read_table(usecase, file, asked)
+    if table.empty:
+        raise FlowRefused(f"{file} holds no rows, only column names; nothing can be judged")
     frame = _frame(usecase, table, chosen, extra, file)
     as_of = asked.as_of or _latest(frame)
     end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
@@ -117,16 +122,22 @@ def read_pairs(usecase: UseCase, file: Path, asked: Asked) -> Reading:
     return Reading(rows, chosen, as_of, counts, thresholds, notes)
 
 
-def read_table(usecase: UseCase, file: Path, asked: Asked) -> tuple[pd.DataFrame, dict[str, str], list[str]]:
-    """The columns that matter, as the file has them; which plays which role; and further ones.
+def read_table(usecase: UseCase, file: Path, asked: Asked) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
+    """The columns that matter, as the file has them; which plays which role; and further ones by our name.
 
     Raises:
         FlowRefused: the file cannot be read or lacks a column.
     """
     names = _column_names(file)
     chosen = _choose(usecase, names, asked.columns, file)
-    extra = [name for name in _wanted(usecase) if name in names and name not in chosen.values()]
-    return _read(file, [*chosen.values(), *extra], chosen), chosen, extra
+    extra = {name: found for name in _wanted(usecase) if (found := _in_file(usecase, name, names, chosen)) is not None}
+    return _read(file, [*chosen.values(), *extra.values()], chosen), chosen, extra
+
+
+def _in_file(usecase: UseCase, name: str, names: Sequence[str], chosen: dict[str, str]) -> str | None:
+    """How the file calls a declared column, by our name or by that of its source; none where it plays a role."""
+    tried = (name, usecase.column(name).external_name)
+    return next((one for one in tried if one in names and one not in chosen.values()), None)
 
 
 def _column_names(file: Path) -> list[str]:
@@ -166,7 +177,7 @@ def _choose(usecase: UseCase, names: Sequence[str], asked: dict[str, str], file:
             option = f"--{role.replace('_', '-')}"
             raise FlowRefused(
                 f"{file} has no column {' or '.join(dict.fromkeys(tried))}; name it with {option} "
-                f"(the file has: {', '.join(names)})"
+                f"(the file has: {', '.join(names)})" + separated(names)
             )
     return chosen
 
@@ -197,7 +208,9 @@ def _read(file: Path, columns: list[str], chosen: dict[str, str]) -> pd.DataFram
     return frame
 
 
-def _frame(usecase: UseCase, table: pd.DataFrame, chosen: dict[str, str], extra: list[str], file: Path) -> pd.DataFrame:
+def _frame(
+    usecase: UseCase, table: pd.DataFrame, chosen: dict[str, str], extra: dict[str, str], file: Path
+) -> pd.DataFrame:
     """The table in our names and types.
 
     Raises:
@@ -206,52 +219,28 @@ def _frame(usecase: UseCase, table: pd.DataFrame, chosen: dict[str, str], extra:
     frame = pd.DataFrame(
         {
             "event_id": table[chosen["event_id"]].astype(object),
-            "event_time": _times(usecase, table[chosen["event_time"]], chosen["event_time"], file),
-            "score_a": _numbers(table[chosen["champion_score"]], chosen["champion_score"], file),
-            "score_b": _numbers(table[chosen["challenger_score"]], chosen["challenger_score"], file),
-            "label": _numbers(table[chosen["label"]], chosen["label"], file),
+            "event_time": times(usecase, table[chosen["event_time"]], chosen["event_time"], file),
+            "score_a": numbers(table[chosen["champion_score"]], chosen["champion_score"], file),
+            "score_b": numbers(table[chosen["challenger_score"]], chosen["challenger_score"], file),
+            "label": labels(table[chosen["label"]], chosen["label"], file),
         }
     )
-    if not frame["label"].dropna().isin((0, 1)).all():
-        raise FlowRefused(f"column {chosen['label']} of {file} must hold 1 for positive, 0 for negative, or nothing")
     if frame["event_time"].isna().any():
         raise FlowRefused(f"{int(frame['event_time'].isna().sum())} rows of {file} have no event time")
     if "label_time" in chosen:
-        frame["observed_at"] = _times(usecase, table[chosen["label_time"]], chosen["label_time"], file)
+        frame["observed_at"] = times(usecase, table[chosen["label_time"]], chosen["label_time"], file)
     else:
         known = frame["event_time"] + usecase.label.matures_after
         frame["observed_at"] = known.where(frame["label"].notna())
     given = (flags_of(table, chosen, file) or {}) | done_of(table, chosen, file)
     frame = frame.assign(**given)
-    for name in extra:
-        frame[name] = table[name].to_numpy()
+    amounts = {amount_of(usecase), usecase.cost.false_negative}
+    for name, column in extra.items():
+        frame[name] = numbers(table[column], column, file) if name in amounts else table[column].to_numpy()
     repeated = int(frame["event_id"].duplicated().sum())
     if repeated:
         raise FlowRefused(f"{repeated} rows of {file} repeat an event id; keep one row for each event")
     return frame
-
-
-def _times(usecase: UseCase, values: pd.Series, name: str, file: Path) -> pd.Series:
-    """UTC times; those without a zone are local times of the use case."""
-    try:
-        times = pd.to_datetime(values, errors="raise", format=None if values.dtype != object else "ISO8601")
-    except (ValueError, TypeError) as exc:
-        raise FlowRefused(f"column {name} of {file} holds something else than ISO times") from exc
-    if not isinstance(times.dtype, pd.DatetimeTZDtype):
-        # An hour that the clocks repeat is taken for the first, summer one.
-        summer = np.ones(len(times), dtype=bool)
-        local = times.astype("datetime64[us]").dt
-        times = local.tz_localize(usecase.zone, ambiguous=summer, nonexistent="shift_forward")
-    converted: pd.Series = times.dt.tz_convert("UTC").dt.as_unit("us")
-    return converted
-
-
-def _numbers(values: pd.Series, name: str, file: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
-    try:
-        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    except (ValueError, TypeError) as exc:
-        raise FlowRefused(f"column {name} of {file} must hold numbers") from exc
-    return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def _latest(frame: pd.DataFrame) -> datetime:
@@ -284,7 +273,20 @@ def _thresholds(usecase: UseCase, rows: pd.DataFrame, asked: Asked) -> tuple[tup
     cuts = [_cut(rows[f"score_{side}"].to_numpy(), rate) for side in "ab"]
     found = (first if first is not None else cuts[0], second if second is not None else cuts[1])
     note = f"thresholds were read from these scores, so that {rate:.3%} are flagged: they were not promoted beforehand"
-    return found, (note,)
+    return found, (note, *_tied(rows, found, rate, asked))
+
+
+def _tied(rows: pd.DataFrame, cuts: tuple[float, float], rate: float, asked: Asked) -> list[str]:
+    """Where equal scores leave a model with far fewer flags than the share: it is judged by that."""
+    said = []
+    for name, side, cut, given in zip(("champion", "challenger"), "ab", cuts, asked.thresholds, strict=True):
+        flagged = float((rows[f"score_{side}"] >= cut).mean()) if len(rows) else 0.0
+        if given is None and len(rows) * rate >= 1.0 and flagged < rate / 2.0:
+            said.append(
+                f"many scores of the {name} are equal, so only {flagged:.3%} are flagged: "
+                f"a lower cut would flag more than {rate:.3%}"
+            )
+    return said
 
 
 def _cut(score: np.ndarray[Any, Any], rate: float) -> float:

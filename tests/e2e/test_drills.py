@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from flows.bench.cluster import temporary_postgresql
+from flows.commands.drills import WATCHED
 from flows.steps.drill_log import drill_log
 from flows.steps.drill_outage import drill_outage
 from flows.steps.drill_rollback import drill_rollback
 from flows.steps.drill_swap import drill_swap
+from flows.steps.harmful import HARMS
 from tests.postgresql import programs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -50,7 +52,11 @@ def test_answers_go_on_while_the_database_is_away_for_a_minute(tmp_path: Path, w
     assert found["accounting"]["balanced"]
 
 
-def test_a_version_that_flags_everybody_is_out_of_office_within_a_minute_without_a_person(tmp_path: Path) -> None:
-    found = drill_rollback(tmp_path, print)
-    assert (found["failed_requests"], found["guard"]) == (0, "alert_rate_high")
-    assert found["harmed"] > 0
+@pytest.mark.parametrize("guard", WATCHED)
+def test_a_version_that_harms_is_out_of_office_within_a_minute_without_a_person(tmp_path: Path, guard: str) -> None:
+    found = drill_rollback(tmp_path, print, guards=(guard,), limit=60.0)
+    one = found["guards"][guard]
+    assert one["fired"] == [HARMS[guard].check]
+    assert one["harmed"] > 0
+    assert found["failed_otherwise"] == 0
+    assert found["failed_requests"] == (one["harmed"] if guard == "errors" else 0)

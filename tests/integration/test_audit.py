@@ -98,6 +98,16 @@ def test_the_page_of_an_answer_says_why_by_whom_and_that_it_comes_out_the_same(a
     assert margin["bias"] + told + margin["rest"] == pytest.approx(margin["total"], abs=1e-6)
 
 
+def test_the_page_tells_people_numbers_as_they_were_given_and_sameness_in_words(archive: Archive, audit: Any) -> None:
+    _, page = audit("event", "e00001")
+    _, said = audit("event", "e00001", as_json=False)
+    for reason in page["reasons"]["reasons"]:
+        shown = str(np.float32(reason["value"])).removesuffix(".0")
+        assert f"{shown}: {reason['direction']} the score" in said
+    assert "yes, to the last bit" in said
+    assert "True" not in said.partition("Scored again")[2]
+
+
 def test_a_log_that_was_changed_shows_on_the_page(archive: Archive, audit: Any) -> None:
     with archive.house.store() as store:
         archive.answer(store, 2, score=0.123456)
@@ -234,10 +244,23 @@ def test_an_export_can_be_verified_elsewhere_and_shows_a_change(audit: Any, tmp_
     file.write_text("\n".join([lines[0].replace("ann", "eve"), *lines[1:]]))
     code, said = audit("verify", "--file", str(file))
     assert (code, len(said["problems"])) == (1, 1)
-    file.write_text("\n".join(lines[:1] + lines[2:]))
+    file.write_text("\n".join(lines[1:]))
     assert audit("verify", "--file", str(file))[0] == 1
     file.write_text("[1]")
     assert audit("verify", "--file", str(file), as_json=False)[0] == 2
+
+
+def test_a_chain_whose_end_was_cut_off_lacks_the_hash_that_was_noted(audit: Any, tmp_path: Path) -> None:
+    file = tmp_path / "chain.jsonl"
+    noted = audit("export", "--out", str(file))[1]["last_hash"]
+    assert not any("cut off" in one for one in audit("verify", "--holds", noted)[1]["problems"])
+    assert audit("verify", "--file", str(file), "--holds", noted)[0] == 0
+    file.write_text("\n".join(file.read_text().splitlines()[:-1]))
+    assert audit("verify", "--file", str(file))[0] == 0  # what is left is whole
+    code, said = audit("verify", "--file", str(file), "--holds", noted)
+    assert code == 1
+    assert "cut off" in said["problems"][0]
+    assert any("cut off" in one for one in audit("verify", "--holds", "0" * 64)[1]["problems"])
 
 
 def test_the_view_tells_terms_on_every_kind_of_database(store: Store) -> None:

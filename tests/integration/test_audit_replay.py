@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import text
 
+from flows.commands.audits import what
 from flows.errors import FlowRefused, SnapshotCorrupt, SnapshotMissing
 from flows.steps.audit_replay import find_verdict, record_verdict, replay
+from flows.steps.madewith import code_digest, made_with
 from flows.steps.snapshot import SnapshotStore
 from monitoring.errors import JournalConflict
 from monitoring.store import memory_store
@@ -104,3 +106,66 @@ def test_a_verdict_that_was_recorded_differently_is_not_identical(court: Court) 
     found = court.again(forged.id)
     assert not found.identical  # type: ignore[attr-defined]  # a Replay
     assert any("digest" in one for one in found.differences)  # type: ignore[attr-defined]  # a Replay
+
+
+def amended(court: Court, **changes: object) -> object:
+    """The verdict of day 12 replayed as if its decision had been written otherwise."""
+    court.judge(12)
+    (line,) = court.store.decisions.list("fraud", ("comparison.verdict",))
+    said = {name: value for name, value in {**line.payload, **changes}.items() if value is not None}
+    return court.again(court.store.decisions.append("fraud", "comparison.verdict", said, "ann", at(12)).id)
+
+
+def test_a_replay_says_that_the_same_code_and_packages_ran(court: Court) -> None:
+    found = court.again(court.judge(12))
+    assert (found.told, found.others) == (True, ())  # type: ignore[attr-defined]  # a Replay
+    assert found.answer == "yes, to the last bit, by the same code and packages"  # type: ignore[attr-defined]  # a Replay
+
+
+def test_a_replay_with_other_packages_names_them(court: Court) -> None:
+    now = made_with()
+    then = now.to_json() | {"versions": {**now.versions, "numpy": "1.0.0"}}
+    found = amended(court, made_with=then)
+    (other,) = found.others  # type: ignore[attr-defined]  # a Replay
+    assert other == f"numpy (1.0.0 then, {now.versions['numpy']} now)"
+    assert found.answer == f"yes, equal to the bit, with other versions of: {other}"  # type: ignore[attr-defined]  # a Replay
+
+
+def test_where_a_verdict_differs_other_code_is_the_first_suspect(court: Court) -> None:
+    found = amended(court, made_with=made_with().to_json() | {"code": "0" * 64}, digest="f" * 64)
+    assert not found.identical  # type: ignore[attr-defined]  # a Replay
+    words = "NO; the first suspect is what computed it: source (0000"
+    assert found.answer.startswith(words)  # type: ignore[attr-defined]  # a Replay
+
+
+def test_a_decision_from_before_code_was_kept_is_replayed_as_before(court: Court) -> None:
+    found = amended(court, made_with=None)
+    assert (found.identical, found.told, found.others) == (True, False, ())  # type: ignore[attr-defined]  # a Replay
+    assert found.answer == "yes, to the last bit"  # type: ignore[attr-defined]  # a Replay
+
+
+def test_a_file_that_is_changed_moved_or_new_changes_the_digest_of_the_code(tmp_path: Path) -> None:
+    for room in ("flows", "bentos", "monitoring"):
+        (tmp_path / room).mkdir()
+    file = tmp_path / "bentos" / "a.py"
+    file.write_text("x = 1\n")
+    (tmp_path / "bentos" / "usecase.toml").write_text("a use case is in the plan")
+    digests = [code_digest(tmp_path)]
+    file.write_text("x = 2\n")
+    digests.append(code_digest(tmp_path))
+    file = file.rename(tmp_path / "flows" / "a.py")
+    digests.append(code_digest(tmp_path))
+    (tmp_path / "monitoring" / "b.py").write_text("")
+    digests.append(code_digest(tmp_path))
+    assert len(set(digests)) == 4
+    (tmp_path / "bentos" / "usecase.toml").write_text("another")
+    assert code_digest(tmp_path) == digests[-1]
+
+
+def test_the_list_of_decisions_says_what_a_verdict_said(court: Court) -> None:
+    court.judge(12)
+    (line,) = court.store.decisions.list("fraud", ("comparison.verdict",))
+    told = what(line.payload)
+    assert told.startswith(
+        f"challenger={line.payload['verdict']['challenger']} outcome=keep_watching reason=cost saving"
+    )

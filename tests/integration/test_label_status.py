@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,24 @@ def test_the_ledger_reads_the_log_and_tells_provisional_from_final_cost(arena: A
     told = found.to_json()
     assert json.loads(json.dumps(told))["total"] == told["total"]
     assert told["total"]["events"] == 800
+
+
+def test_days_that_have_matured_are_listed_too_however_long_labels_take(arena: Arena) -> None:
+    arena.live(40, gain=0.5)
+    slow = arena.usecase.label.model_copy(update={"matures_after": timedelta(days=30)})
+    found = label_status(arena.store, arena.usecase.model_copy(update={"label": slow}), at(40))
+    assert found.final.days == 10
+    assert len(found.days) == 40
+    assert len(label_status(arena.store, arena.usecase, at(40)).days) == 29  # the thirtieth has just begun
+    assert len(label_status(arena.store, arena.usecase, at(40), 5).days) == 4
+
+
+def test_a_list_of_days_without_events_says_where_the_events_are(arena: Arena) -> None:
+    arena.live(3)
+    assert not label_status(arena.store, arena.usecase, at(3)).warnings
+    (warning,) = label_status(arena.store, arena.usecase, at(200)).warnings
+    assert f"newest event of the log is of {at(2):%Y-%m-%d}" in warning
+    assert "--as-of" in warning
 
 
 def test_a_stronger_source_revises_and_the_history_shows_it(arena: Arena) -> None:

@@ -82,6 +82,16 @@ def test_scores_that_moved_break_the_guard_unless_the_old_ones_moved_too() -> No
     assert judge_scores(POLICY, Scores(moved.now[:100], moved.before)).status == "INSUFFICIENT"
 
 
+@pytest.mark.parametrize("to", [0.05, 0.11, 0.5, 0.99])
+@pytest.mark.parametrize("others", [0.0, 0.02])
+def test_scores_that_leave_the_one_number_that_nearly_all_events_had_have_moved(to: float, others: float) -> None:
+    rng = np.random.default_rng(4)
+    before = np.where(rng.random(2_000) < others, rng.random(2_000), 0.1)
+    now = np.where(rng.random(5_000) < 0.5, to, rng.permutation(np.resize(before, 5_000)))
+    assert judge_scores(POLICY, Scores(now, before)).status == "FAIL"
+    assert judge_scores(POLICY, Scores(np.resize(before, 5_000), before)).status == "PASS"
+
+
 def test_scores_that_are_all_equal_have_not_moved() -> None:
     assert judge_scores(POLICY, Scores(np.full(500, 0.1), np.full(500, 0.1))).status == "PASS"
 

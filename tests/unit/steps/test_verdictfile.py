@@ -129,12 +129,46 @@ def test_no_capacity_and_no_threshold_is_refused_with_advice(tmp_path: Path) -> 
         (lambda f: pd.concat([f, f.tail(3)]), "3 rows .* repeat an event id"),
         (lambda f: f.assign(event_time="yesterday"), "something else than ISO times"),
         (lambda f: f.assign(event_time=f["event_time"].where(f.index > 1)), "2 rows .* have no event time"),
-        (lambda f: f.head(20), "has matured"),
+        (lambda f: f.head(20), "has matured by .* need 7d, .* younger .20 of 20."),
+        (lambda f: f.head(0), "holds no rows"),
+        (lambda f: f.assign(label="yes"), "column label .* must hold 1 for positive"),
+        (lambda f: f.assign(event_time=range(len(f))), "column event_time .* holds numbers"),
+        (lambda f: f.assign(amount="12,50"), "column amount .* must hold numbers"),
+        (lambda f: f.assign(TX_AMOUNT="12,50"), "column TX_AMOUNT .* must hold numbers"),
     ],
 )
 def test_what_cannot_be_judged_is_refused_in_plain_words(change: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(FlowRefused, match=words):
         judge_file(fraud(), write(change(table()), tmp_path), HALF)
+
+
+def test_a_file_without_any_row_is_refused_as_csv_too(tmp_path: Path) -> None:
+    with pytest.raises(FlowRefused, match="holds no rows"):
+        judge_file(fraud(), write(table().head(0), tmp_path, "none.csv"), HALF)
+
+
+def test_a_file_with_another_separator_is_told_so(tmp_path: Path) -> None:
+    table().to_csv(tmp_path / "semi.csv", index=False, sep=";")
+    with pytest.raises(FlowRefused, match="separated by semicolons"):
+        judge_file(fraud(), tmp_path / "semi.csv", HALF)
+
+
+def test_entities_and_amounts_are_found_by_the_names_that_the_source_gives_them(tmp_path: Path) -> None:
+    frame = table()
+    more = {"customer_id": [f"c{n % 50}" for n in range(len(frame))], "amount": np.arange(len(frame)) % 300 + 1.0}
+    ours = judge_file(fraud(), write(frame.assign(**more), tmp_path), HALF)
+    outside = frame.assign(**more).rename(columns={"customer_id": "CUSTOMER_ID", "amount": "TX_AMOUNT"})
+    theirs = judge_file(fraud(), write(outside, tmp_path), HALF)
+    assert ours[2].entity == "customer_id"
+    assert theirs[2] == ours[2]
+    assert theirs[0].result == ours[0].result
+
+
+def test_equal_scores_that_leave_a_model_without_flags_are_told(tmp_path: Path) -> None:
+    path = write(table().assign(score_b=0.5), tmp_path)
+    notes = read_pairs(fraud(), path, Asked(alert_rate=0.04)).notes
+    assert any("scores of the challenger are equal" in note and "0.000%" in note for note in notes)
+    assert not any("champion are equal" in note for note in notes)
 
 
 def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
