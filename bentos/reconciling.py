@@ -9,6 +9,7 @@ or ``python -m bentos.release reconcile`` writes the aliases and takes the pin a
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 
 from bentos.errors import NothingToRollBack, RegistryUnavailable, ReleaseError
@@ -22,8 +23,18 @@ from monitoring.store import Lease, Operation, Store
 log = logging.getLogger("incumbent.release")
 
 
-def pin_previous(desk: Desk, actor: str, reason: str, now: datetime, preview: bool, patience: float) -> Outcome:
+def pin_previous(
+    desk: Desk,
+    actor: str,
+    reason: str,
+    now: datetime,
+    preview: bool,
+    patience: float,
+    still: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Put the journal's ``@previous`` back into office on every replica, without the registry.
+
+    ``still`` raises under the lease where the rollback is not due any more.
 
     Raises:
         NothingToRollBack: the journal knows no way back, or it is pinned already.
@@ -41,6 +52,7 @@ def pin_previous(desk: Desk, actor: str, reason: str, now: datetime, preview: bo
             steps=(*steps, "the aliases follow when the registry answers"), message=f"preview: {message}",
         )  # fmt: skip
     with held_lease(desk, actor, patience):
+        still()
         if _terms_by_journal(desk) != (here, back):
             raise NothingToRollBack("the journal changed while the rollback waited; look at the status and ask again")
         payload = {"registry": "unavailable", "evidence": "pin"}

@@ -8,6 +8,7 @@ and the alias is cleared. Each step may be done again.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -40,9 +41,18 @@ def replaced_external(desk: Desk, usecase: UseCase) -> bool:
 
 
 def return_to_external(
-    desk: Desk, usecase: UseCase, actor: str, reason: str, now: datetime, preview: bool, patience: float
+    desk: Desk,
+    usecase: UseCase,
+    actor: str,
+    reason: str,
+    now: datetime,
+    preview: bool,
+    patience: float,
+    still: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Let the external score answer again, and bar the model that leaves.
+
+    ``still`` raises under the lease where the return is not due any more.
 
     Raises:
         NothingToRollBack: the model in office did not replace the external incumbent.
@@ -53,6 +63,7 @@ def return_to_external(
         version = _leaving(desk, usecase)
         return _outcome(desk, usecase, version, steps, preview=True)
     with held_lease(desk, actor, patience) as lease:
+        still()
         version = _leaving(desk, usecase)
         if desk.journalled("champion") is None:
             noted = desk.store.decisions.last(usecase.name, (RETURN,))  # this is a repetition

@@ -147,6 +147,11 @@ def _event(house: House, args: argparse.Namespace) -> Reply:
 
 
 def _short(payload: Any) -> str:
-    told = ["event", "share", "role", "version", "from_version", "to_version", "state", "owner", "outcome", "reason"]
+    told = [
+        "event", "share", "work", "role", "version", "from_version", "to_version", "state", "owner", "outcome",
+        "review_by", "reason",
+    ]  # fmt: skip
     words = [f"{key}={payload[key]}" for key in told if payload.get(key)]
+    if payload.get("data_digest"):
+        words.insert(-1 if payload.get("reason") else len(words), f"data={payload['data_digest'][:12]}")
     return " ".join(words)[:80]

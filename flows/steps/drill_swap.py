@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from bentos.appointing import appoint, lift_bar
+from bentos.grounds import enter_verdict
 from bentos.model import ScoringModel
 from bentos.registry import MlflowRegistry
 from bentos.release import install_first, promote, rollback
@@ -119,6 +120,7 @@ class Changes:
         )  # fmt: skip
         champion = self.registry.resolve(ref.name, "champion")
         verdict = Verdict("comparison", "promote", (), ref.label, champion.label, now, ("it is a drill",))
+        enter_verdict(self.store, usecase.name, verdict, _ACTOR, now)
         promote(
             self.port, self.store, verdict,
             usecase=usecase, actor=_ACTOR, now=now, wait_seconds=_WAIT_SECONDS, check=self.check,

@@ -23,13 +23,13 @@ from bentos.approval import (
 )
 from bentos.errors import ReleaseError
 from bentos.keys import Key, KeyRing, add_key
-from bentos.release import appoint, install_first, promote
+from bentos.release import appoint, install_first
 from flows.approval import require_guarded_server
 from flows.errors import FlowRefused
 from monitoring.store import Store, memory_store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
-from tests.releases import MODEL, NOW, compared, harmless, passed, ref, registry_of
+from tests.releases import MODEL, NOW, compared, harmless, passed, promote, ref, registry_of
 
 DUE = NOW + timedelta(hours=24)
 VERDICT = compared("1", "2")
