@@ -21,6 +21,7 @@ from bentos.release import refuse_barred
 from bentos.release_run import Outcome, Request, carry_out, desk_of, said
 from bentos.release_steps import Check
 from bentos.roles import ModelRef, ModelRegistry
+from bentos.routing import EXTERNAL
 from bentos.usecase import UseCase
 from monitoring.digest import canonical_json, sha256_hex
 from monitoring.store import Decision, Store
@@ -268,7 +269,9 @@ def _reasoned(reason: str) -> None:
 def _in_office(store: Store, model: str) -> str:
     pin = store.orders.standing(model).pin
     terms = store.decisions.terms(model, "champion")
-    version = pin.version if pin is not None else terms[-1][0] if terms else None
+    version = terms[-1][0] if terms else None
+    if pin is not None:
+        version = None if pin.version == EXTERNAL else pin.version
     if version is None:
         raise ReleaseError(f"no version of {model} is in office by the journal")
     return version

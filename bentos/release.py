@@ -190,7 +190,7 @@ def rollback(
 
         return carry_out(desk, wanted, look, preview, {}, patience)
     except RegistryUnavailable:
-        return pin_previous(desk, actor, reason, now, preview, patience, still)
+        return pin_previous(desk, usecase, actor, reason, now, preview, patience, still)
 
 
 def install_first(
@@ -244,7 +244,7 @@ def recover(
     desk = desk_of(registry, store, usecase, model, check, 0.0)
     with held_lease(desk, actor, 0.0) as lease:
         ended = resume_all(desk, lease, now)
-        finish_return(desk, lease, usecase)
+        finish_return(desk, lease)
         return ended
 
 

@@ -130,7 +130,11 @@ def test_a_house_is_filled_and_a_model_trained_from_a_persons_own_csv(filled: tu
 
 def test_the_chain_of_decisions_is_shown_and_verified(world: World) -> None:
     shown = said(world, "audit", "show")
-    assert shown["decisions"][0]["kind"] == "installation.planned"
+    made, planned = shown["decisions"][:2]
+    assert (made["kind"], planned["kind"]) == ("training", "installation.planned")
+    about, (trained,) = made["payload"], world.house.registry.versions(world.house.model)[:1]
+    assert (about["work"], about["version"], about["run_id"]) == ("training", trained.ref.version, trained.run_id)
+    assert (about["data_digest"], made["actor"]) == (trained.tags["data_digest"], world.house.actor)
     assert said(world, "audit", "verify") == {"problems": []}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import pytest
 from bentos.break_glass import TwoKeys, emergencies, order_threshold, promote_emergency, review_emergency
 from bentos.errors import ReleaseError
 from bentos.keys import Key
+from bentos.orders import StandingOrders
 from bentos.overdue import ACTOR, end_overdue
+from bentos.reconciling import reconcile_quietly
 from bentos.release import appoint, install_first, reconcile, rollback
 from bentos.usecase import ExternalIncumbent, UseCase
 from flows.steps.turns import Turns, Watched
@@ -219,3 +221,58 @@ def test_a_threshold_order_is_said_to_have_ended_once(night: Night) -> None:
     assert standing is not None
     assert standing.decision == later.seq
     assert night.store.decisions.verify() == []
+
+
+def test_an_external_score_comes_back_without_a_registry_and_the_alias_follows(tmp_path: Path) -> None:
+    store, registry = memory_store(), registry_of(tmp_path)
+    vendor = fraud().model_copy(update={"incumbent": ExternalIncumbent(column="amount", threshold=0.4)})
+    appoint(registry, store, ref("2"), "challenger", usecase=vendor, actor="ann", now=NOW, reason="a", check=harmless)
+    promote(registry, store, replace(compared(None, "2"), champion="amount/0"), usecase=vendor, actor="ann", now=NOW,
+            check=harmless)  # fmt: skip
+    registry.down = True
+    named: dict[str, Any] = {"check": harmless, "patience": 0.0}
+    asked = (registry, store, MODEL, vendor, "bob", "it flags everybody", NOW)
+    shown = rollback(*asked, preview=True, **named)
+    assert (shown.to_version, shown.preview) == ("external", True)
+    done = rollback(*asked, **named)
+    assert (done.from_version, done.to_version, done.state) == ("2", "external", "PINNED")
+    assert store.decisions.barred(MODEL) == {"2": "it flags everybody"}
+    assert store.decisions.role_at(MODEL, "champion", END) is None
+    orders = StandingOrders(MODEL, lambda: store)
+    orders.refresh()
+    assert orders.external
+    assert orders.overrule({"champion": ref("2"), "candidate": ref("3")}) == {"candidate": ref("3")}
+    with pytest.raises(ReleaseError, match="external score of dev-fraud is pinned already"):
+        rollback(*asked, **named)
+    assert not reconcile_quietly(registry, store, MODEL, vendor, NOW)
+    registry.down = False
+    assert reconcile_quietly(registry, store, MODEL, vendor, NOW)
+    assert registry.roles(MODEL) == {}
+    assert store.orders.standing(MODEL).pin is None
+    assert store.decisions.verify() == []
+    store.close()
+
+
+def test_a_return_to_the_external_score_that_died_is_ended_by_the_process_that_looks(tmp_path: Path) -> None:
+    for writes in range(20):
+        store, registry = memory_store(), registry_of(tmp_path / str(writes))
+        vendor = fraud().model_copy(update={"incumbent": ExternalIncumbent(column="amount", threshold=0.4)})
+        named: dict[str, Any] = {"usecase": vendor, "actor": "ann", "now": NOW, "check": harmless}
+        appoint(registry, store, ref("2"), "challenger", reason="a", **named)
+        night = Night(registry, store, vendor)
+        night.rush()
+        process = Process(registry, store, dies_after(writes))
+        died = False
+        try:
+            night.look(registry=process.registry, store=process.store)
+        except Killed:
+            died = True
+            time_passes(store)
+            reconcile_quietly(registry, store, MODEL, vendor, END)
+            night.look()
+        assert (night.roles(), night.endings()) == ({}, [ACTOR]), writes
+        store.close()
+        if not died:
+            assert writes > 2
+            return
+    pytest.fail("the look never came through")
