@@ -64,10 +64,12 @@ def end_overdue(
             f"{one.review_by.isoformat()}: no third person had reviewed it"
         )
         log.warning("%s; it is rolled back", reason)
-        return rollback(
+        done = rollback(
             registry, store, model, usecase, ACTOR, reason, now, wait_seconds=wait_seconds, patience=patience,
             check=check, still=_still(store, usecase, model, one, now),
         )  # fmt: skip
+        # Another process was quicker: what follows from the rollback is its to do.
+        return None if done.repeated else done
     return None
 
 

@@ -184,6 +184,20 @@ def test_several_processes_that_look_at_once_end_it_once(night: Night, seed: int
     assert (night.roles(), night.endings()) == ({"champion": "1"}, [ACTOR])
 
 
+def test_a_look_that_another_process_forestalled_reports_no_second_rollback(night: Night) -> None:
+    night.rush()
+    first: list[Any] = []
+
+    def quicker() -> None:
+        if not first:
+            first.append(None)
+            first[0] = night.look()
+
+    process = Process(night.registry, night.store, quicker)
+    assert night.look(registry=process.registry, store=process.store) is None
+    assert (first[0].to_version, night.endings()) == ("1", [ACTOR])
+
+
 def test_whoever_waited_while_others_acted_rolls_nobody_back(night: Night) -> None:
     night.rush()
 
