@@ -1,8 +1,8 @@
 """Break-glass: what two people may do together without evidence, for a while, on the record.
 
 Two keys of scope ``approve`` with different owners are needed. A threshold order ends by itself at its
-time, in every serving process. An emergency promotion runs into a review by a third person: until one
-has looked, the status shows it, and shows it overdue once its time is up.
+time, in every serving process. An emergency promotion ends at its time too, unless a third person has
+reviewed it by then: the scribe's process rolls it back (:mod:`bentos.overdue`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from bentos.errors import ReleaseError
+from bentos.grounds import ORDER
 from bentos.keys import Key, KeyRing
 from bentos.plans import end_comparisons
 from bentos.release import refuse_barred
 from bentos.release_run import Outcome, Request, carry_out, desk_of, said
 from bentos.release_steps import Check
 from bentos.roles import ModelRef, ModelRegistry
+from bentos.routing import EXTERNAL
 from bentos.usecase import UseCase
 from monitoring.digest import canonical_json, sha256_hex
 from monitoring.store import Decision, Store
@@ -60,10 +62,9 @@ def two_people(ring: KeyRing, tokens: Sequence[str], now: datetime) -> TwoKeys:
     """
     if len(tokens) != 2:
         raise ReleaseError(f"two people's keys are needed, {len(tokens)} given; name two files with --key-file")
-    first, second = (ring.check(token.strip(), "approve", now) for token in tokens)
-    if _person(first.owner) == _person(second.owner):
-        raise ReleaseError(f"both keys belong to {first.owner}; a second person must agree")
-    return TwoKeys(first, second)
+    found = TwoKeys(*(ring.check(token.strip(), "approve", now) for token in tokens))
+    _different(found)
+    return found
 
 
 def order_threshold(
@@ -125,25 +126,30 @@ def promote_emergency(
     actor: str,
     reason: str,
     now: datetime,
+    until: datetime | None = None,
     preview: bool = False,
     wait_seconds: float = 0.0,
     check: Check | None = None,
 ) -> Outcome:
-    """Put a version into office without a verdict, at any hour.
+    """Put a version into office without a verdict, at any hour, until a moment of machine time.
 
-    It must hold ``@challenger`` or ``@candidate``, so its gates were passed. The steps, the journal and
-    the way back are those of every promotion.
+    It must hold ``@challenger`` or ``@candidate``, so its gates were passed. The order of the two people enters the
+    chain first, and the promotion rests on it. The steps, the journal and the way back are those of every promotion.
+    ``now`` is machine time; ``until`` is when it ends unless a third person has reviewed it, at most
+    ``[promotion] emergency_review`` from now, which is also the default.
 
     Raises:
-        ReleaseError: it holds neither role, is barred, or no reason was given.
+        ReleaseError: it holds neither role, is barred, the end cannot be, or no reason was given.
     """
     _reasoned(reason)
+    _different(keys)
     desk = desk_of(registry, store, usecase, to.name, check, wait_seconds)
     here = desk.holder("champion")
-    review_by = now + usecase.promotion.emergency_review
+    review_by = review_time(usecase, now, until)
     facts = {EVIDENCE_BASED: False, **keys.to_json(), "reason": reason, "review_by": review_by.isoformat()}
     evidence = sha256_hex(canonical_json({**facts, "to": to.label, "from": here, "at": now.isoformat()}))
     wanted = Request("promotion", here, to.version, evidence, actor, f"EMERGENCY: {reason}", now)
+    order = {"model": to.name, "version": to.version, "from_version": here, "digest": evidence, **facts}
 
     def look() -> None:
         if to.version not in (desk.holder("challenger"), desk.holder("candidate")):
@@ -151,11 +157,21 @@ def promote_emergency(
         if here == to.version:
             raise ReleaseError(f"{said(here)} is in office already")
         refuse_barred(store, to)
+        if not preview:
+            store.decisions.append(usecase.name, ORDER, order, actor, now)
 
     done = carry_out(desk, wanted, look, preview, {"emergency": facts})
     if not preview:
         end_comparisons(store, usecase.name, to.label, None, now, actor)
     return done
+
+
+def review_time(usecase: UseCase, now: datetime, until: datetime | None) -> datetime:
+    """When an emergency promotion of ``now`` ends without a review; ``ReleaseError`` for a time that cannot be."""
+    latest = now + usecase.promotion.emergency_review
+    if until is not None and not now < until <= latest:
+        raise ReleaseError(f"an emergency must end after now and by {latest.isoformat()}; {until.isoformat()} does not")
+    return latest if until is None else until
 
 
 @dataclass(frozen=True)
@@ -236,6 +252,11 @@ def review_emergency(
     raise ReleaseError(f"no emergency promotion {op_id!r} waits for a review")
 
 
+def _different(keys: TwoKeys) -> None:
+    if _person(keys.first.owner) == _person(keys.second.owner):
+        raise ReleaseError(f"both keys belong to {keys.first.owner}; a second person must agree")
+
+
 def _person(owner: str) -> str:
     return owner.strip().casefold()
 
@@ -248,7 +269,9 @@ def _reasoned(reason: str) -> None:
 def _in_office(store: Store, model: str) -> str:
     pin = store.orders.standing(model).pin
     terms = store.decisions.terms(model, "champion")
-    version = pin.version if pin is not None else terms[-1][0] if terms else None
+    version = terms[-1][0] if terms else None
+    if pin is not None:
+        version = None if pin.version == EXTERNAL else pin.version
     if version is None:
         raise ReleaseError(f"no version of {model} is in office by the journal")
     return version

@@ -22,6 +22,7 @@ IncumbentError
 ├── ReleaseError           a promotion or rollback was refused
 │   ├── StaleDecision      the champion is not the one that the verdict was about
 │   ├── PromotionHeld      hours, weekday or a freeze hold promotions now; the verdict stays open
+│   ├── PromotionUnproven  no line of the chain carries what the promotion rests on
 │   └── NothingToRollBack  no previous champion is recorded
 ├── WindowsUnavailable     the shared window state cannot be reached, or is being rebuilt
 ├── AnswerPending          another replica is answering the same event id just now
@@ -138,6 +139,10 @@ class StaleDecision(ReleaseError):
 
 class PromotionHeld(ReleaseError):
     """Promotions are held now; the verdict stays open, and the message names the next allowed time."""
+
+
+class PromotionUnproven(ReleaseError):
+    """The chain of decisions holds no verdict or order that carries the promotion; the message says what is missing."""
 
 
 class NothingToRollBack(ReleaseError):

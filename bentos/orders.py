@@ -14,6 +14,7 @@ from typing import Any
 
 from bentos.office import Holder
 from bentos.roles import ModelRef, Role
+from bentos.routing import EXTERNAL
 from monitoring import metrics
 from monitoring.errors import MonitoringError
 from monitoring.store import Standing, Store
@@ -65,9 +66,20 @@ class StandingOrders:
         return None if pin is None else ModelRef(pin.model, pin.version)
 
     def overrule(self, roles: Mapping[Role, ModelRef]) -> dict[Role, ModelRef]:
-        """The registry's roles, with a pin in the place of ``@champion``."""
+        """The registry's roles, with a pin in the place of ``@champion``; vacant where the external score is pinned."""
         pinned = self.pinned
-        return dict(roles) if pinned is None else {**roles, "champion": pinned}
+        if pinned is None:
+            return dict(roles)
+        found = {**roles, "champion": pinned}
+        if self.external:
+            del found["champion"]
+        return found
+
+    @property
+    def external(self) -> bool:
+        """Whether the external score is in office by the journal's word alone."""
+        pinned = self.pinned
+        return pinned is not None and pinned.version == EXTERNAL
 
     def explains(self, ref: ModelRef, remembered: ModelRef | None) -> bool:
         """Whether the journal lets a version be champion.

@@ -11,10 +11,12 @@ the command twice cannot bring it back, nor walk further into the past by accide
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from datetime import datetime
 
 from bentos.appointing import appoint, dismiss, lift_bar, take_turn
 from bentos.errors import NothingToRollBack, PromotionHeld, RegistryUnavailable, ReleaseError, StaleDecision
+from bentos.grounds import require_grounds
 from bentos.held import why_held_now
 from bentos.plans import end_comparisons
 from bentos.reconciling import pin_previous, reconcile
@@ -86,6 +88,7 @@ def promote(
             release is under way.
         PromotionHeld: hours, weekday or a freeze of the use case hold promotions now.
         StaleDecision: champion or challenger are not the ones that were compared.
+        PromotionUnproven: the chain holds no such verdict, or a later word, its age or an earlier use takes it away.
         RegistryUnavailable, StoreUnavailable: ask again; what was begun is resumed.
     """
     _promotes(verdict, usecase)
@@ -107,6 +110,8 @@ def promote(
             require_approved(store, usecase, verdict)
         if (held := why_held_now(store, usecase, now)) is not None:
             raise PromotionHeld(held)
+        if preview:  # else whoever plans the operation asks
+            require_grounds(desk, wanted)
 
     done = carry_out(desk, wanted, look, preview, {"verdict": verdict.to_json()})
     if not preview:
@@ -138,6 +143,7 @@ def rollback(
     wait_seconds: float = 0.0,
     patience: float = LEASE_SECONDS + 5,
     check: Check | None = None,
+    still: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Put ``@previous``, or the external incumbent that was replaced, back into office; bar who leaves it.
 
@@ -152,6 +158,8 @@ def rollback(
         wait_seconds: longest wait for the replicas to serve the restored champion.
         patience: longest wait for a release that is under way, or whose process died.
         check: looks at the version's files; none loads it in a process apart.
+        still: raises ``ReleaseError`` where the rollback is not due any more; called under the lease. For processes
+            that decide by themselves, and may have waited while others acted.
 
     Raises:
         NothingToRollBack: ``@previous`` is vacant.
@@ -172,16 +180,17 @@ def rollback(
             with held_lease(desk, actor, patience) as lease:
                 resume_all(desk, lease, now, forward=False)
         if replaced_external(desk, usecase):
-            return return_to_external(desk, usecase, actor, reason, now, preview, patience)
+            return return_to_external(desk, usecase, actor, reason, now, preview, patience, still)
         wanted = _rollback_request(desk, actor, reason, now)
 
         def look() -> None:
+            still()
             if _rollback_request(desk, actor, reason, now) != wanted:
                 raise StaleDecision("the roles changed while the rollback waited; look at the status and ask again")
 
         return carry_out(desk, wanted, look, preview, {}, patience)
     except RegistryUnavailable:
-        return pin_previous(desk, actor, reason, now, preview, patience)
+        return pin_previous(desk, usecase, actor, reason, now, preview, patience, still)
 
 
 def install_first(
@@ -235,7 +244,7 @@ def recover(
     desk = desk_of(registry, store, usecase, model, check, 0.0)
     with held_lease(desk, actor, 0.0) as lease:
         ended = resume_all(desk, lease, now)
-        finish_return(desk, lease, usecase)
+        finish_return(desk, lease)
         return ended
 
 

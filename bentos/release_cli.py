@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--reason", default="", help="why; default the verdict's own first reason")
     up.add_argument("--verdict", type=Path, help="JSON file; default the last stored comparison")
     up.add_argument("--emergency", action="store_true", help="without a verdict, with the keys of two people")
+    up.add_argument("--until", help="of an emergency: ISO time, or 4h from now; then it is rolled back by itself")
     _key_files(up)
     up.set_defaults(run=_promote)
     mend = commands.add_parser("recover", parents=[shared, acting], help="end what a dead process left behind")
@@ -159,7 +160,7 @@ def _promote_emergency(place: _Place, options: argparse.Namespace) -> dict[str, 
     to = place.registry.resolve(place.model, "challenger")
     done = promote_emergency(
         place.registry, place.store, to, keys, usecase=place.usecase, actor=options.actor, reason=options.reason,
-        now=now, preview=options.preview, wait_seconds=options.wait,
+        now=now, until=end_of(options.until, now), preview=options.preview, wait_seconds=options.wait,
     )  # fmt: skip
     return asdict(done)
 
@@ -205,6 +206,11 @@ def threshold_command(
             store, usecase, model, value, _moment(until, now), keys, actor=actor, reason=reason, now=now
         )
     return {"decision": made.id, "seq": made.seq, "kind": made.kind, **made.payload}
+
+
+def end_of(until: str | None, now: datetime) -> datetime | None:
+    """When an emergency ends, as a person wrote it; ``ReleaseError`` for what is no time."""
+    return None if until is None else _moment(until, now)
 
 
 def _moment(text: str, now: datetime) -> datetime:

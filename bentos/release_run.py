@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bentos.errors import ReleaseError, StaleDecision
+from bentos.grounds import require_grounds
 from bentos.release_steps import FRESH, LEASE_SECONDS, Aborted, Check, Desk, Work, resume
 from bentos.roles import ModelRegistry, Role
 from bentos.usecase import UseCase
@@ -75,7 +76,8 @@ def desk_of(
 ) -> Desk:
     """The desk of a model; without a check versions are looked at in a process apart."""
     look = check or verified_apart(usecase)
-    return Desk(registry, store, usecase.name, model, look, wait_seconds, hand_edits=usecase.promotion.hand_edits)
+    rules = usecase.promotion
+    return Desk(registry, store, usecase.name, model, look, wait_seconds, hand_edits=rules.hand_edits, rules=rules)
 
 
 def carry_out(
@@ -91,7 +93,8 @@ def carry_out(
     Args:
         desk: what to work with.
         wanted: the request.
-        look: raises ``ReleaseError`` when the request must not be carried out; called under the lease.
+        look: raises ``ReleaseError`` when the request must not be carried out; called under the lease. What a
+            promotion rests on is looked up in the chain after it, whatever the caller looked at.
         preview: change nothing.
         payload: what else the first line in the chain of decisions says.
         patience: longest wait for the lease.
@@ -109,6 +112,9 @@ def carry_out(
         if known is not None:
             return _repeat(desk, known)
         look()
+        if wanted.kind == "promotion":
+            line = require_grounds(desk, wanted)
+            payload = {**payload, "rests_on": {"decision": line.seq, "id": line.id, "kind": line.kind}}
         planned = desk.store.journal.plan(operation, lease, payload)
         work = Work(desk, lease, planned)
         work.run()

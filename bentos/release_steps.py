@@ -25,6 +25,7 @@ from bentos.errors import ModelCorrupt, ModelError, ReleaseError, RoleVacant, Ve
 from bentos.model import DIGESTS_FILE, verified_files
 from bentos.roles import ModelRef, ModelRegistry, Role
 from monitoring.digest import sha256_hex
+from monitoring.policies import PromotionPolicy
 from monitoring.store import Lease, Operation, RoleChange, Store
 from monitoring.store.journal import State
 
@@ -51,6 +52,7 @@ class Desk:
         wait_seconds: longest wait for the replicas to serve the new champion; 0 does not wait.
         checked: contract digests of content that passed the check: the same bytes need no second look.
         hand_edits: whether an alias that was moved by hand counts as a decision.
+        rules: when a verdict carries a promotion.
     """
 
     registry: ModelRegistry
@@ -61,6 +63,7 @@ class Desk:
     wait_seconds: float = 0.0
     checked: set[str] = field(default_factory=set)
     hand_edits: bool = False
+    rules: PromotionPolicy = field(default_factory=PromotionPolicy)
 
     def holder(self, role: Role) -> str | None:
         """The version that holds a role now, by the registry's word."""

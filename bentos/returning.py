@@ -8,6 +8,7 @@ and the alias is cleared. Each step may be done again.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -16,7 +17,7 @@ from bentos.release_run import Outcome, held_lease
 from bentos.release_steps import Desk
 from bentos.routing import EXTERNAL, RoutingPolicy
 from bentos.usecase import UseCase
-from monitoring.store import Lease, RoleChange
+from monitoring.store import Lease, Operation, RoleChange
 
 RETURN: Final = "rollback.external"
 """Kind of the decision; the version that leaves office is barred by it."""
@@ -32,17 +33,38 @@ def replaced_external(desk: Desk, usecase: UseCase) -> bool:
     if usecase.incumbent is None:
         return False
     here = desk.holder("champion")
-    ended = [operation for operation in desk.store.journal.recent(desk.model) if operation.state == "DONE"]
-    if here is None or not ended:
+    return here is not None and came_from_external(desk, here)
+
+
+def came_from_external(desk: Desk, here: str) -> bool:
+    """Whether a version in office took the place of the external score, by the newest operation that counts.
+
+    One that was taken back does not, nor one on its way to another version.
+    """
+    begun = [one for one in desk.store.journal.recent(desk.model) if one.state == "DONE" or _leads_to(one, here)]
+    if not begun:
         return False
-    last = ended[0]
+    last = begun[0]
     return last.kind == "promotion" and last.from_version is None and last.to_version == here
 
 
+def _leads_to(operation: Operation, version: str) -> bool:
+    return not operation.finished and operation.to_version == version
+
+
 def return_to_external(
-    desk: Desk, usecase: UseCase, actor: str, reason: str, now: datetime, preview: bool, patience: float
+    desk: Desk,
+    usecase: UseCase,
+    actor: str,
+    reason: str,
+    now: datetime,
+    preview: bool,
+    patience: float,
+    still: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Let the external score answer again, and bar the model that leaves.
+
+    ``still`` raises under the lease where the return is not due any more.
 
     Raises:
         NothingToRollBack: the model in office did not replace the external incumbent.
@@ -53,6 +75,7 @@ def return_to_external(
         version = _leaving(desk, usecase)
         return _outcome(desk, usecase, version, steps, preview=True)
     with held_lease(desk, actor, patience) as lease:
+        still()
         version = _leaving(desk, usecase)
         if desk.journalled("champion") is None:
             noted = desk.store.decisions.last(usecase.name, (RETURN,))  # this is a repetition
@@ -61,32 +84,41 @@ def return_to_external(
             change = RoleChange(desk.model, "champion", None)
             noted = desk.store.decisions.append(usecase.name, RETURN, payload, actor, now, [change])
         desk.store.journal.check(lease)
-        _vacate(desk, version, actor, reason)
+        vacate(desk, version, actor, reason)
     op_id = "" if noted is None else noted.id  # no operation of the journal: its decision names the list of events
     return _outcome(desk, usecase, version, steps, acknowledged=_acknowledged(desk), op_id=op_id)
 
 
-def finish_return(desk: Desk, lease: Lease, usecase: UseCase) -> str | None:
+def return_left(desk: Desk) -> bool:
+    """Whether a return to the external score died between its decision and the alias.
+
+    Raises:
+        RegistryUnavailable, StoreUnavailable: ask again.
+    """
+    noted = desk.store.decisions.last(desk.usecase, (RETURN,))
+    if noted is None or noted.payload["model"] != desk.model or desk.journalled("champion") is not None:
+        return False
+    return str(noted.payload["from_version"]) == desk.holder("champion")
+
+
+def finish_return(desk: Desk, lease: Lease) -> str | None:
     """Vacate the office where a return to the external score died after its decision; the version that left, if any.
 
     Raises:
         RegistryUnavailable, StoreUnavailable: ask again.
     """
-    noted = desk.store.decisions.last(usecase.name, (RETURN,))
-    here = desk.holder("champion")
-    if noted is None or here is None or desk.journalled("champion") is not None:
-        return None
-    said = noted.payload
     # An alias that was moved by hand since then names another version, and is not ours to clear.
-    if said["model"] != desk.model or said["from_version"] != here:
+    noted = desk.store.decisions.last(desk.usecase, (RETURN,)) if return_left(desk) else None
+    if noted is None:
         return None
+    here = str(noted.payload["from_version"])
     desk.store.journal.check(lease)
-    _vacate(desk, here, noted.actor, str(said["reason"]))
+    vacate(desk, here, noted.actor, str(noted.payload["reason"]))
     return here
 
 
-def _vacate(desk: Desk, version: str, actor: str, reason: str) -> None:
-    """The policy first: a service keeps its champion when an alias is merely gone."""
+def vacate(desk: Desk, version: str, actor: str, reason: str) -> None:
+    """Clear ``@champion`` for the external score; the policy first: a service keeps who is merely gone."""
     now = datetime.now(UTC)
     meant = RoutingPolicy(EXTERNAL, desk.model, EXTERNAL, version, (), desk.model, None, now, actor, reason)
     desk.registry.set_routing(desk.model, meant)

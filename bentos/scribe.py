@@ -46,7 +46,7 @@ _REPORT_SECONDS: Final = 10.0
 
 
 class ScribeProcess:
-    """What ``python -m bentos.scribe`` runs: ships in the main thread, scores the shadow and watches in others.
+    """What ``python -m bentos.scribe`` runs: ships in the main thread, and does the rest beside it.
 
     Args:
         settings: folders and addresses.
@@ -100,7 +100,11 @@ class ScribeProcess:
             store.alerts.price(self._usecase.name, *stakes_of(self._usecase))
 
     def _beside(self, store: Store) -> list[threading.Thread]:
-        jobs = [("shadow", self._score_forever, self._with_shadow), ("watch", self._watch_forever, self._with_watch)]
+        jobs = [
+            ("shadow", self._score_forever, self._with_shadow),
+            ("watch", self._watch_forever, self._with_watch),
+            ("overdue", self._end_overdue_forever, True),
+        ]
         return [threading.Thread(target=job, args=(store,), name=name, daemon=True) for name, job, on in jobs if on]
 
     def _open_store(self) -> Store | None:
@@ -133,11 +137,9 @@ class ScribeProcess:
         scorer = ShadowScorer(store, open_registry(self._settings), name, self._settings.model_name(name), cache)
         outsider = self._external(store)
         counted = _Counter("scored in shadow")
-        mend = self._reconciler(store)
         idleness = Idleness()
 
         def round_() -> bool:
-            mend()
             began = time.monotonic()
             done = scorer.run_once()
             if outsider is not None:
@@ -162,20 +164,41 @@ class ScribeProcess:
         def round_() -> bool:
             self._stop.wait(_WATCH_SECONDS)
             if not self._stop.is_set() and (done := watch.run_once(datetime.now(UTC))) is not None:
-                self._list_affected(store, done)
+                self._list_affected(store, done, "watch")
             return False
 
         self._repeat(round_)
 
-    def _list_affected(self, store: Store, done: Outcome) -> None:
-        """The events that a rollback of the watch changes, for those who call customers; the rollback stands anyway."""
+    def _end_overdue_forever(self, store: Store) -> None:
+        """Mends what the registry missed, and ends what has come to its time; no option turns it off."""
+        from bentos.overdue import ACTOR, end_overdue
+        from bentos.reconciling import reconcile_quietly
+        from bentos.registry import open_registry
+
+        usecase, model = self._usecase, self._settings.model_name(self._usecase.name)
+        registry = open_registry(self._settings)
+
+        def round_() -> bool:
+            self._stop.wait(_MEND_SECONDS)
+            if self._stop.is_set():
+                return False
+            reconcile_quietly(registry, store, model, usecase, datetime.now(UTC))
+            done = end_overdue(registry, store, model, usecase=usecase, now=datetime.now(UTC), wait_seconds=10.0)
+            if done is not None:
+                self._list_affected(store, done, ACTOR)
+            return False
+
+        self._repeat(round_)
+
+    def _list_affected(self, store: Store, done: Outcome, actor: str) -> None:
+        """The events that a rollback by itself changes, for those who call customers; the rollback stands anyway."""
         from bentos.affected import affected_by_rollback
         from bentos.registry import open_registry
 
         try:
             found = affected_by_rollback(
                 open_registry(self._settings), store, self._settings, self._usecase, done.model, done.from_version,
-                done.to_version, done.op_id, "watch", datetime.now(UTC),
+                done.to_version, done.op_id, actor, datetime.now(UTC),
             )  # fmt: skip
         except (IncumbentError, MonitoringError, OSError) as exc:
             log.error("the events that this rollback changes could not be listed: %s", type(exc).__name__)
@@ -187,22 +210,6 @@ class ScribeProcess:
 
         incumbent = self._usecase.incumbent
         return None if incumbent is None else ExternalShadow(store, self._usecase.name, incumbent)
-
-    def _reconciler(self, store: Store) -> Callable[[], None]:
-        """Write the aliases of a pin once the registry answers again; looks every few seconds."""
-        from bentos.reconciling import reconcile_quietly
-        from bentos.registry import open_registry
-
-        registry, model = open_registry(self._settings), self._settings.model_name(self._usecase.name)
-        due = time.monotonic()
-
-        def mend() -> None:
-            nonlocal due
-            if time.monotonic() >= due:
-                due = time.monotonic() + _MEND_SECONDS
-                reconcile_quietly(registry, store, model, self._usecase, datetime.now(UTC))
-
-        return mend
 
     def _repeat(self, action: Callable[[], bool], until: Callable[[], bool] = lambda: False) -> None:
         """Act until stopped: at once after a busy round, after a pause else, ever later after failures."""

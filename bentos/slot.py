@@ -207,7 +207,7 @@ class Slot:
         present = None if self.office is None else self.office.holder
         if champion is None:
             # A role that is vacant by accident changes nothing; one that was vacated for the external score does.
-            if present is None or self._forker.returned_from(present):
+            if present is None or self._orders.external or self._forker.returned_from(present):
                 return self._external or present
             return present
         if present is not None and present.ref == champion:

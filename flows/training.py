@@ -9,6 +9,7 @@ from prefect import flow
 from flows.engines.choice import prepared_training
 from flows.forms import AS_SET, DECLARED, EngineChoice, SourceChoice
 from flows.house import open_house
+from flows.makers import note_maker
 from flows.outcome import Outcome
 from flows.recording import recorded
 from flows.steps.gate import seat
@@ -40,11 +41,12 @@ def training(
         work = prepared_training(house, case, source, until, engine)
         run.as_of = as_of = work.as_of
         trained = work.train()
+        verdict, data = trained.verdict, trained.snapshot.digest
+        note_maker(house, "training", trained.ref, verdict, trained.run_id, data, as_of, reason)
         seated = seat(
-            house.usecase, house.settings, house.registry, house.store, trained.ref, trained.verdict,
+            house.usecase, house.settings, house.registry, house.store, trained.ref, verdict,
             actor=house.actor, now=as_of,
         )  # fmt: skip
-        verdict = trained.verdict
         report = training_report(trained, seated, reason)
         run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)
         return run.conclude(training_view(trained, seated, as_of))

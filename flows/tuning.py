@@ -13,6 +13,7 @@ from pydantic import Field
 
 from flows.forms import DECLARED, SourceChoice
 from flows.house import open_house
+from flows.makers import note_maker
 from flows.outcome import Outcome
 from flows.progress import told
 from flows.recording import recorded
@@ -56,7 +57,8 @@ def tuning(
         trained = train_winner(
             tuned, read, run.as_of, settings=settings, registry=house.registry, snapshots=house.snapshots, progress=told
         )
-        verdict = trained.verdict
+        verdict, data = trained.verdict, trained.snapshot.digest
+        note_maker(house, "tuning", trained.ref, verdict, trained.run_id, data, run.as_of, reason)
         seated = seat(
             house.usecase, settings, house.registry, house.store, trained.ref, verdict, actor=house.actor, now=run.as_of
         )

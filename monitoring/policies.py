@@ -137,8 +137,10 @@ class PromotionPolicy(Policy):
     """Whether a person with a key of scope ``approve`` must agree before a promotion."""
     approval_timeout: Duration = Field(default=parse_duration("24h"), validate_default=True)
     """How long a promotion waits for that person; afterwards the next run asks again with fresh evidence."""
+    verdict_valid_for: Duration = Field(default=parse_duration("7d"), validate_default=True)
+    """Machine time after a verdict in which it may be carried out; afterwards the models must be compared again."""
     emergency_review: Duration = Field(default=parse_duration("3d"), validate_default=True)
-    """Time after an emergency promotion by which a third person must have reviewed it."""
+    """Time after an emergency promotion by which a third person must have reviewed it; else it is rolled back."""
 
     @field_validator("allowed_hours")
     @classmethod

@@ -10,7 +10,9 @@ from typing import Any
 
 from sqlalchemy import update
 
-from bentos.release import install_first, promote
+from bentos import release
+from bentos.grounds import enter_training, enter_verdict
+from bentos.release import Outcome, install_first
 from bentos.roles import ModelRef
 from monitoring.digest import canonical_json, sha256_hex
 from monitoring.gates import Verdict
@@ -56,6 +58,24 @@ def compared(champion: str | None, challenger: str, outcome: str = "promote", **
     old = None if champion is None else ref(champion).label
     made = Verdict("comparison", outcome, (), ref(challenger).label, old, NOW, ("it saves money",))  # type: ignore[arg-type]  # one of the outcomes
     return dataclasses.replace(made, **changes)
+
+
+def promote(registry: Any, store: Store, verdict: Any, **named: Any) -> Outcome:
+    """A comparison, or a training, enters its verdict into the chain; then somebody promotes on it."""
+    if isinstance(verdict, Verdict):
+        enter(store, verdict, named["usecase"].name)
+    return release.promote(registry, store, verdict, **named)
+
+
+def enter(store: Store, verdict: Verdict, usecase: str = "fraud") -> None:
+    """The verdict stands in the chain as a comparison or a training leaves it, once."""
+    lines = store.decisions.list(usecase, ("comparison.verdict", "training"), limit=None)
+    if verdict.digest in [line.payload.get("digest", line.payload.get("verdict")) for line in lines]:
+        return
+    if verdict.kind == "gate":
+        enter_training(store, usecase, verdict.challenger, verdict, "trainer", verdict.as_of)
+    else:
+        enter_verdict(store, usecase, verdict, "comparer", verdict.as_of)
 
 
 def harmless(folder: Path) -> None:

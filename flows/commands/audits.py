@@ -161,7 +161,10 @@ def _event(house: House, args: argparse.Namespace) -> Reply:
 
 def what(payload: Any) -> str:
     """A decision in a few words, for a list."""
-    told = ["event", "share", "role", "version", "from_version", "to_version", "state", "owner", "outcome", "reason"]
+    told = [
+        "event", "share", "work", "role", "version", "from_version", "to_version", "state", "owner", "outcome",
+        "review_by", "reason",
+    ]  # fmt: skip
     said = payload
     if isinstance(verdict := payload.get("verdict"), dict):
         names = {name: verdict.get(name) for name in ("challenger", "champion")}
@@ -169,4 +172,6 @@ def what(payload: Any) -> str:
         said = {"outcome": verdict.get("outcome"), "reason": reason} | names | payload
         told = ["challenger", "outcome", "reason"]
     words = [f"{key}={said[key]}" for key in told if said.get(key)]
+    if payload.get("data_digest"):
+        words.insert(-1 if payload.get("reason") else len(words), f"data={payload['data_digest'][:12]}")
     return " ".join(words)[:80]

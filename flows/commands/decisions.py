@@ -26,6 +26,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     if name == "promote":
         parser.add_argument("--emergency", action="store_true", help="without a verdict, by the keys of two people")
         parser.add_argument("--key-file", action="append", default=[], metavar="FILE", help="a file with a key; twice")
+        parser.add_argument("--until", metavar="T", help="of an emergency: ISO time, or 4h; then it is rolled back")
 
 
 def run(args: argparse.Namespace) -> Reply:
@@ -62,17 +63,19 @@ def _emergency(args: argparse.Namespace) -> Reply:
     """The challenger takes office without a verdict; two people answer for it."""
     from dataclasses import asdict
 
-    from bentos.break_glass import promote_emergency, two_people
+    from bentos.break_glass import promote_emergency, review_time, two_people
     from bentos.keys import KeyRing
+    from bentos.release_cli import end_of
     from bentos.tokens import tokens
     from flows.house import machine_now, open_house
 
     enter_home(args)
     house, now = open_house(args.usecase), machine_now()
     keys = two_people(KeyRing.load(house.settings.keys_file), tokens(args.key_file, 2), now)
+    due = review_time(house.usecase, now, end_of(args.until, now))
     done = promote_emergency(
         house.registry, house.store, house.registry.resolve(house.model, "challenger"), keys, usecase=house.usecase,
-        actor=house.actor, reason=args.reason, now=now, preview=args.preview, wait_seconds=10.0,
+        actor=house.actor, reason=args.reason, now=now, until=due, preview=args.preview, wait_seconds=10.0,
     )  # fmt: skip
-    due = now + house.usecase.promotion.emergency_review
-    return Reply(asdict(done), f"{done.message}; a third person must review it by {due:%Y-%m-%d %H:%M} UTC")
+    end = f"it is rolled back at {due:%Y-%m-%d %H:%M:%S} UTC unless a third person has reviewed it"
+    return Reply(asdict(done), f"{done.message}; {end}")

@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> Reply:
 
 
 def _refit(house: House, args: argparse.Namespace) -> Reply:
+    from flows.makers import note_maker
     from flows.progress import progress
     from flows.sources import open_source
     from flows.steps.gate import seat
@@ -83,12 +84,14 @@ def _refit(house: House, args: argparse.Namespace) -> Reply:
             house.usecase, ref, house.load(ref), history.read, history.as_of,
             registry=house.registry, snapshots=house.snapshots,
         )  # fmt: skip
+        data = made.model.metadata.data_digest
+        note_maker(house, "refit", made.ref, made.found.verdict, made.run_id, data, history.as_of, args.reason)
         seated = seat(
             house.usecase, house.settings, house.registry, house.store, made.ref, made.found.verdict,
             actor=house.actor, now=history.as_of,
         )  # fmt: skip
     about = made.model.metadata
-    data = {
+    said = {
         "parent": ref.label, "version": None if made.ref is None else made.ref.label, "role": seated.role,
         "semantic_version": about.semantic_version, "threshold": made.model.threshold.to_json(),
         "calibrator": made.model.calibrator.to_json(), "reason": seated.reason, "run_id": made.run_id,
@@ -96,8 +99,8 @@ def _refit(house: House, args: argparse.Namespace) -> Reply:
     }  # fmt: skip
     cut = made.model.threshold
     what = "threshold" if cut.amount is None else f"least saving in {house.usecase.cost.currency}"
-    text = f"{data['version'] or 'nothing was registered'}: {what} {cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g})"
-    return Reply(data, f"{text}; {seated.reason}", 0 if made.ref is not None else 1)
+    text = f"{said['version'] or 'nothing was registered'}: {what} {cut.value:.6g} ({cut.low:.6g} to {cut.high:.6g})"
+    return Reply(said, f"{text}; {seated.reason}", 0 if made.ref is not None else 1)
 
 
 def _show(house: House, args: argparse.Namespace) -> Reply:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bentos.grounds import VERDICT, enter_verdict
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused, SnapshotMissing
 from flows.steps.duel import LATENCY
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from flows.steps.duel import Comparison
     from monitoring.store import Decision, Store
 
-KIND = "comparison.verdict"
+KIND = VERDICT
 
 
 @dataclass(frozen=True)
@@ -89,20 +90,14 @@ def record_verdict(store: Store, usecase: UseCase, found: Comparison, as_of: dat
     """
     if not found.current or found.evidence is None:
         return None
-    digest = found.verdict.digest
-    last = store.decisions.last(usecase.name, (KIND,))
-    if last is not None and last.payload["digest"] == digest:
-        return last
     frozen = store.comparisons.days(found.stored.id, as_of)
     # Days that this very look froze were computed by it; only the earlier ones were given to it.
     given = [day.digest for day in frozen if day.as_of < as_of]
-    payload = {
-        "model": found.stored.plan.model, "comparison": found.stored.id, "plan": found.stored.plan.to_json(),
-        "plan_hash": found.stored.plan_hash, "verdict": found.verdict.to_json(), "digest": digest,
-        "evidence_snapshot": found.evidence, "frozen_days": given, "as_of": as_of.isoformat(),
-        "made_with": made_with().to_json(),
-    }  # fmt: skip
-    return store.decisions.append(usecase.name, KIND, payload, actor, as_of)
+    return enter_verdict(
+        store, usecase.name, found.verdict, actor, as_of,
+        comparison=found.stored.id, plan=found.stored.plan.to_json(), plan_hash=found.stored.plan_hash,
+        evidence_snapshot=found.evidence, frozen_days=given, as_of=as_of.isoformat(), made_with=made_with().to_json(),
+    )  # fmt: skip
 
 
 def find_verdict(store: Store, usecase: str, name: str) -> Decision:

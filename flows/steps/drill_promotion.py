@@ -1,7 +1,8 @@
 """A drill: releases whose process dies after any write, and releases that meet each other and a stranger's hand.
 
-``kill_points`` counts the deaths: promote and rollback are killed after every single write they make,
-and what is left is brought to an end once by a recovery and once by the same request. Each
+``kill_points`` counts the deaths. Promotion, rollback, a rollback that pins without a registry, its reconciliation,
+an emergency and its end by itself, with and without a registry, are killed after every single write they make, and
+what is left is brought to an end once by a recovery and once by the same request. Each
 interleaving runs two promoters, a rollback, a recovery and a hand that moves the alias, one call at a
 time in an order that its number decides; some of the processes die on the way, and leases run out
 under others. After each of them the same things must hold; see :mod:`flows.steps.drill_town`.
@@ -41,6 +42,23 @@ Founder = Callable[[], Town]
 _MOST_WRITES = 60
 _MLFLOW_SHARE = 100
 """One interleaving in so many also runs on a real MLflow registry and a database file."""
+
+
+def _promote_and_pin(town: Town) -> object:
+    town.promote()
+    return town.pin()
+
+
+ROADS: tuple[tuple[Act | None, Act], ...] = (
+    (None, Town.promote),
+    (Town.promote, Town.rollback),
+    (Town.promote, Town.pin),
+    (_promote_and_pin, Town.reconcile),
+    (None, Town.rush),
+    (Town.rush, Town.expire),
+    (Town.rush, Town.expire_cut_off),
+)
+"""What is done before, and what dies after every single write."""
 
 
 @dataclass
@@ -89,8 +107,7 @@ def drill_promotion(
 
 
 def _kill_everywhere(found_town: Founder, found: Findings, repeats: bool) -> None:
-    plans: tuple[tuple[Act | None, Act], ...] = ((None, Town.promote), (Town.promote, Town.rollback))
-    for prepare, act in plans:
+    for prepare, act in ROADS:
         for again in (None, act) if repeats else (None,):
             for writes in range(_MOST_WRITES):
                 if not kill_once(found_town(), prepare, act, again, writes, found):

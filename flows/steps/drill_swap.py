@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from bentos.appointing import appoint, lift_bar
+from bentos.grounds import enter_verdict
 from bentos.model import ScoringModel
 from bentos.registry import MlflowRegistry
 from bentos.release import install_first, promote, rollback
@@ -127,6 +128,7 @@ class Changes:
         usecase, now = self.home.usecase, self.now()
         champion = self.registry.resolve(ref.name, "champion")
         verdict = Verdict("comparison", "promote", (), ref.label, champion.label, now, ("it is a drill",))
+        enter_verdict(self.store, usecase.name, verdict, _ACTOR, now)
         promote(
             self.port, self.store, verdict,
             usecase=usecase, actor=_ACTOR, now=now, wait_seconds=_WAIT_SECONDS, check=self.check,

@@ -16,7 +16,11 @@ from typing import Any, Final
 
 from sqlalchemy import update
 
-from bentos.errors import IncumbentError, RoleVacant, VersionMissing
+from bentos.break_glass import TwoKeys, emergencies, promote_emergency
+from bentos.errors import IncumbentError, RegistryUnavailable, RoleVacant, VersionMissing
+from bentos.grounds import enter_verdict
+from bentos.keys import Key
+from bentos.overdue import ACTOR, end_overdue
 from bentos.release import appoint, install_first, promote, reconcile, recover, rollback
 from bentos.roles import ROLES, ModelRef, Role, VersionInfo
 from bentos.usecase import UseCase
@@ -31,7 +35,19 @@ MODEL: Final = "drill-fraud"
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
 REGISTRY_WRITES: Final = frozenset({"point", "clear"})
 STORE_WRITES: Final = frozenset({"acquire", "renew", "release", "plan", "move", "append", "pin", "unpin"})
+AN_HOUR: Final = timedelta(hours=1)
+_TWO: Final = TwoKeys(*(Key(name, name, ("approve",), "", NOW) for name in ("ann", "bob")))
 REFUSALS: Final = (IncumbentError, MonitoringError)
+
+
+class _Unreachable:
+    """A registry that does not answer."""
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def call(*_: object, **__: object) -> object:
+            raise RegistryUnavailable("the drill has taken the registry away")
+
+        return call
 
 
 class SketchRegistry:
@@ -124,7 +140,12 @@ class Town:
         names: dict[str, Any] = {"usecase": self.usecase, "actor": "drill", "now": NOW, "check": harmless}
         install_first(self.registry, self.store, verdict("pass", "gate", "1"), **names)
         appoint(self.registry, self.store, ModelRef(MODEL, "2"), "challenger", reason="it passed", **names)
+        enter_verdict(self.store, self.usecase.name, verdict(), "drill", NOW)
         return self
+
+    def cut_off(self) -> Town:
+        """The same world without its registry."""
+        return dataclasses.replace(self, registry=_Unreachable())
 
     def seen_by(self, before: Before, before_store: Before) -> Town:
         """The same world as one process sees it, with a call ahead of each of its own."""
@@ -145,6 +166,27 @@ class Town:
         return rollback(
             self.registry, self.store, MODEL, self.usecase, "drill", "a drill", NOW, check=harmless, patience=0.0
         )
+
+    def pin(self) -> object:
+        """Ask for the way back while the registry does not answer."""
+        return self.cut_off().rollback()
+
+    def rush(self) -> object:
+        """Two people put version 2 into office without a verdict, for an hour."""
+        return promote_emergency(
+            self.registry, self.store, ModelRef(MODEL, "2"), _TWO, usecase=self.usecase, actor="drill",
+            reason="a drill", now=NOW, until=NOW + AN_HOUR, check=harmless,
+        )  # fmt: skip
+
+    def expire(self) -> object:
+        """Look for emergencies whose time is up, when it is."""
+        return end_overdue(
+            self.registry, self.store, MODEL, usecase=self.usecase, now=NOW + AN_HOUR, patience=0.0, check=harmless
+        )
+
+    def expire_cut_off(self) -> object:
+        """The same while the registry does not answer."""
+        return self.cut_off().expire()
 
     def recover(self, later: timedelta = timedelta()) -> object:
         """End what was left behind."""
@@ -191,7 +233,7 @@ def afterwards(town: Town) -> list[str]:
     """What must hold after time has passed, a recovery and a reconciliation: one truth, nothing left, a whole chain."""
     wrong = []
     town.leases_run_out()
-    for act in (town.recover, town.reconcile):
+    for act in (town.recover, town.reconcile, town.expire):
         try:
             act()
         except REFUSALS as exc:
@@ -200,7 +242,16 @@ def afterwards(town: Town) -> list[str]:
         wrong.append(f"the registry says {town.roles()}, the journal {town.journalled()}")
     if town.store.journal.unfinished(MODEL):
         wrong.append("an operation is left")
-    return [*wrong, *always(town), *town.store.decisions.verify(), *_goes_on(town)]
+    return [*wrong, *always(town), *_ended(town), *town.store.decisions.verify(), *_goes_on(town)]
+
+
+def _ended(town: Town) -> list[str]:
+    """No emergency outlives its time, and none ends twice."""
+    name = town.usecase.name
+    left = [one for one in emergencies(town.store, name, MODEL, NOW + AN_HOUR) if one.state == "overdue"]
+    back = town.store.decisions.list(name, ("rollback.champion_set", "rollback.pinned"), limit=None)
+    ended = sum(line.actor == ACTOR for line in back)
+    return ["an emergency outlived its time"] * len(left) + ([f"it ended {ended} times"] if ended > 1 else [])
 
 
 def _goes_on(town: Town) -> list[str]:

@@ -32,7 +32,7 @@ class Pin:
     Attributes:
         model, version: what is in office.
         from_version: the version that it replaced; the registry may still name it.
-        contract: contract digest of ``version``.
+        contract: contract digest of ``version``; empty for an external score.
         decision: seq of the decision that pinned it.
         actor, reason: who asked, and why.
         pinned_at: machine time, by the database's clock.
@@ -99,6 +99,8 @@ class Orders(Protocol):
     ) -> Decision:
         """Put a version in office without the registry: the pin, its decision and the role changes at once.
 
+        An empty ``contract`` is that of an external score: ``@champion`` is then vacant by the journal.
+
         Raises:
             JournalConflict: a pin stands already.
         """
@@ -129,7 +131,8 @@ class _SqlOrders:
         at: datetime,
         payload: Mapping[str, Any],
     ) -> Decision:
-        changes = [RoleChange(model, "champion", version, contract), RoleChange(model, "previous", None)]
+        seated = RoleChange(model, "champion", version, contract) if contract else RoleChange(model, "champion", None)
+        changes = [seated, RoleChange(model, "previous", None)]
         said = {"model": model, "from_version": from_version, "to_version": version, "contract": contract}
         said |= {"reason": reason, **payload}
         with self._database.write() as connection:

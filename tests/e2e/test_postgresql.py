@@ -14,7 +14,6 @@ import httpx
 import psycopg
 import pytest
 
-from bentos.release import promote
 from flows.bench.cluster import Postgres, temporary_postgresql
 from flows.bench.homes import BenchHome
 from flows.bench.loading import RunningLoad, recorded
@@ -26,6 +25,7 @@ from flows.steps.backups import back_up
 from flows.steps.drill_log import Victims, compare_answers, drained, endless
 from monitoring.gates import Verdict
 from tests.postgresql import programs
+from tests.releases import promote
 from tests.servers import event
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_postgresql, pytest.mark.timeout(600)]

@@ -16,20 +16,22 @@ from bentos.approval import (
     answer_directly,
     approved_by,
     issue_code,
+    makers,
     open_request,
     redeem,
     rejected_by,
     requests,
 )
 from bentos.errors import ReleaseError
+from bentos.grounds import enter_training
 from bentos.keys import Key, KeyRing, add_key
-from bentos.release import appoint, install_first, promote
+from bentos.release import appoint, install_first
 from flows.approval import require_guarded_server
 from flows.errors import FlowRefused
 from monitoring.store import Store, memory_store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
-from tests.releases import MODEL, NOW, compared, harmless, passed, ref, registry_of
+from tests.releases import MODEL, NOW, compared, harmless, passed, promote, ref, registry_of
 
 DUE = NOW + timedelta(hours=24)
 VERDICT = compared("1", "2")
@@ -121,6 +123,17 @@ def test_maker_cannot_be_checker(desk: Desk, name: str) -> None:
     request = desk.ask()
     with pytest.raises(ReleaseError, match="somebody else must check"):
         issue_code(desk.store, "fraud", request, desk.keys[name], NOW)
+    with pytest.raises(ReleaseError, match="somebody else must check"):
+        answer_directly(desk.store, "fraud", request, "approve", desk.keys[name], "", NOW)
+    assert approved_by(desk.store, "fraud", VERDICT) is None
+
+
+@pytest.mark.parametrize("name", ["ann", "bob"])
+def test_whoever_started_a_training_cannot_approve_it_whoever_appointed_the_version(desk: Desk, name: str) -> None:
+    enter_training(desk.store, "fraud", ref("2").label, passed("2"), "Ann", NOW, work="training", owners=["BOB "])
+    enter_training(desk.store, "fraud", ref("3").label, passed("3"), "worker", NOW, work="training", owners=["carl"])
+    assert {"trainer", "ann", "bob"} == makers(desk.store, "fraud", MODEL, "2")
+    request = desk.ask()
     with pytest.raises(ReleaseError, match="somebody else must check"):
         answer_directly(desk.store, "fraud", request, "approve", desk.keys[name], "", NOW)
     assert approved_by(desk.store, "fraud", VERDICT) is None

@@ -16,7 +16,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bentos import release
 from bentos.roles import ModelRef
 from flows.cli import main
 from flows.sources import open_source
@@ -26,6 +25,7 @@ from monitoring.curve import CostCurve
 from monitoring.gates import Verdict
 from monitoring.store.frames import to_us
 from monitoring.store.records import ActionRecord
+from tests.releases import promote
 from tests.worlds import World, small_world
 
 
@@ -130,7 +130,11 @@ def test_a_house_is_filled_and_a_model_trained_from_a_persons_own_csv(filled: tu
 
 def test_the_chain_of_decisions_is_shown_and_verified(world: World) -> None:
     shown = said(world, "audit", "show")
-    assert shown["decisions"][0]["kind"] == "installation.planned"
+    made, planned = shown["decisions"][:2]
+    assert (made["kind"], planned["kind"]) == ("training", "installation.planned")
+    about, (trained,) = made["payload"], world.house.registry.versions(world.house.model)[:1]
+    assert (about["work"], about["version"], about["run_id"]) == ("training", trained.ref.version, trained.run_id)
+    assert (about["data_digest"], made["actor"]) == (trained.tags["data_digest"], world.house.actor)
     assert said(world, "audit", "verify") == {"problems": []}
 
 
@@ -213,7 +217,7 @@ def office(world: World, ref: ModelRef) -> None:
     house, now = world.house, world.day(8)
     verdict = Verdict("comparison", "promote", (), ref.label, f"{ref.name}/1", now, ("a test",))
     known = {"usecase": house.usecase, "actor": "test", "now": now, "check": lambda folder: None}
-    release.promote(house.registry, house.store, verdict, **known)  # type: ignore[arg-type]  # options of many types
+    promote(house.registry, house.store, verdict, **known)  # type: ignore[arg-type]  # options of many types
     window = TimeWindow(world.day(9), world.day(10))
     read = open_source(house.usecase, "simulator").read(
         TimeWindow(window.start - house.usecase.longest_window, window.end)

@@ -10,7 +10,6 @@ import pytest
 
 from bentos.options import InterventionPolicy
 from bentos.plans import end_comparisons
-from bentos.release import promote
 from flows.cli import main
 from flows.sources.log import LogSource
 from flows.steps.audit_replay import find_verdict, record_verdict, replay
@@ -23,7 +22,7 @@ from monitoring.store import ActionRecord, Store
 from monitoring.store.frames import to_us
 from tests.integration.test_comparison_plan import Arena
 from tests.logged import at, days, label, scored, shadowed
-from tests.releases import harmless
+from tests.releases import harmless, promote
 
 
 @pytest.fixture

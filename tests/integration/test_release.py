@@ -9,20 +9,10 @@ from typing import Any
 
 import pytest
 
+from bentos import release
 from bentos.errors import ModelCorrupt, NothingToRollBack, PromotionHeld, ReleaseError, StaleDecision
 from bentos.held import why_held_now
-from bentos.release import (
-    Outcome,
-    appoint,
-    dismiss,
-    install_first,
-    lift_bar,
-    promote,
-    reconcile,
-    recover,
-    rollback,
-    take_turn,
-)
+from bentos.release import Outcome, appoint, dismiss, install_first, lift_bar, reconcile, recover, rollback, take_turn
 from bentos.usecase import ExternalIncumbent, UseCase
 from monitoring.gates import Verdict
 from monitoring.store import Store, memory_store
@@ -30,7 +20,7 @@ from monitoring.store.frames import to_us
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
 from tests.logged import scored
-from tests.releases import MODEL, NOW, compared, harmless, passed, ref, registry_of, version_files
+from tests.releases import MODEL, NOW, compared, harmless, passed, promote, ref, registry_of, version_files
 
 LATER = NOW + timedelta(days=1)
 
@@ -277,7 +267,10 @@ def test_a_preview_says_what_would_happen_and_changes_nothing(ready: Town) -> No
     assert shown.preview
     assert shown.steps == ("verify version 2", "@previous = 1", "@champion = 2", "@challenger cleared")
     with pytest.raises(StaleDecision):
-        ready.promote(compared("3", "2"), preview=True)
+        release.promote(
+            ready.registry, ready.store, compared("3", "2"), preview=True,
+            usecase=ready.usecase, actor="ann", now=NOW, check=harmless,
+        )  # fmt: skip
     ready.promote(compared("1", "2"))
     done = ready.store.decisions.list()[len(chain) :]
     back = ready.rollback(preview=True)

@@ -17,7 +17,7 @@ from bentos.settings import read_settings
 from monitoring.store import Report, Store, open_store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
-from tests.releases import MODEL, NOW, compared, harmless, passed, ref, registry_of
+from tests.releases import MODEL, NOW, compared, enter, harmless, passed, ref, registry_of
 
 NAMES: dict[str, Any] = {"usecase": fraud(), "actor": "ann", "now": NOW, "check": harmless}
 
@@ -74,6 +74,7 @@ def test_the_last_stored_comparison_promotes_and_a_rollback_returns(run: Callabl
     assert (code, "no comparison" in said) == (1, True)
     verdict = compared("1", "2")
     store.reports.add(Report("fraud", "comparison", NOW, "promote", {"verdict": verdict.to_json()}))
+    enter(store, verdict)
     code, said = run("promote", "--preview")
     assert (said["preview"], run("status")[1]["roles"]["champion"]) == (True, "1")
     code, said = run("promote", "--wait", "0")
@@ -122,6 +123,7 @@ def test_the_verdict_in_a_file_promotes_when_it_is_the_newest_stored_one(
 ) -> None:
     file, promotes = tmp_path / "verdict.json", compared("1", "2")
     store.reports.add(Report("fraud", "comparison", NOW, "promote", {"verdict": promotes.to_json()}))
+    enter(store, promotes)
     file.write_text(json.dumps(promotes.to_json()))
     code, said = run("promote", "--verdict", str(file), "--wait", "0")
     assert (code, said["to_version"], said["state"]) == (0, "2", "DONE")
@@ -130,9 +132,9 @@ def test_the_verdict_in_a_file_promotes_when_it_is_the_newest_stored_one(
 def test_an_interrupted_release_is_shown_and_ended(
     run: Callable[..., Any], store: Store, registry: FakeRegistry
 ) -> None:
-    from bentos.release import promote
-    from tests.releases import Killed, Process, dies_after, time_passes
+    from tests.releases import Killed, Process, dies_after, promote, time_passes
 
+    enter(store, compared("1", "2"))
     process = Process(registry, store, dies_after(8))
     with pytest.raises(Killed):
         promote(process.registry, process.store, compared("1", "2"), **NAMES)
@@ -208,6 +210,7 @@ def test_an_alias_that_was_moved_by_hand_is_shown_and_put_back(run: Callable[...
 
 def test_a_rollback_lists_what_it_changes(run: Callable[..., Any], store: Store) -> None:
     store.reports.add(Report("fraud", "comparison", NOW, "promote", {"verdict": compared("1", "2").to_json()}))
+    enter(store, compared("1", "2"))
     assert run("promote", "--wait", "0")[0] == 0
     code, said = run("rollback", "--reason", "too many alerts", "--wait", "0")
     assert (code, said["affected"]["answered"], said["affected"]["file"]) == (0, 0, None)

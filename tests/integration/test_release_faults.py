@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bentos.errors import ReleaseError
-from bentos.release import appoint, install_first, promote, recover, rollback
+from bentos.release import appoint, install_first, recover, rollback
 from flows.steps.turns import Turns
 from monitoring.store import Store, memory_store
 from tests.builders import fraud
@@ -23,8 +23,10 @@ from tests.releases import (
     Process,
     compared,
     dies_after,
+    enter,
     harmless,
     passed,
+    promote,
     ref,
     registry_of,
     time_passes,
@@ -39,6 +41,7 @@ def set_up(folder: Path) -> tuple[FakeRegistry, Store]:
     registry, store = registry_of(folder), memory_store()
     install_first(registry, store, passed("1"), **NAMES)
     appoint(registry, store, ref("2"), "challenger", reason="it passed", **NAMES)
+    enter(store, compared("1", "2"))
     return registry, store
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bentos.release import appoint, install_first, promote
+from bentos.release import appoint, install_first
 from bentos.usecase import UseCase
 from flows.steps.duel import compare, contestants, retire
 from flows.steps.renewal import retraining_due
@@ -21,7 +21,7 @@ from flows.steps.snapshot import SnapshotStore
 from monitoring.store import Report, Store, memory_store
 from tests.integration.test_comparison_plan import case
 from tests.logged import START, at, label, scored, shadowed
-from tests.releases import MODEL, harmless, passed, ref, registry_of
+from tests.releases import MODEL, harmless, passed, promote, ref, registry_of
 
 WEEK = 7
 EVENTS = 60

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from bentos.errors import NothingToRollBack
-from bentos.release import promote, rollback
+from bentos.release import rollback
 from bentos.roles import ModelRef
 from bentos.routing import Router
 from bentos.routing_desk import RoutingDesk
@@ -25,6 +25,7 @@ from monitoring.calendar import BusinessCalendar, TimeWindow
 from monitoring.gates import Verdict
 from tests.builders import tiny_model
 from tests.integration.test_service_canary import scribing, until
+from tests.releases import promote
 from tests.servers import House, Server, event, serving
 
 pytestmark = pytest.mark.slow

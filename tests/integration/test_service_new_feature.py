@@ -18,13 +18,14 @@ import pandas as pd
 import pytest
 
 from bentos.model import ScoringModel
-from bentos.release import promote, rollback
+from bentos.release import rollback
 from bentos.roles import ModelRef
 from bentos.routing_desk import RoutingDesk
 from monitoring.calendar import TimeWindow
 from monitoring.gates import Verdict
 from tests.builders import fraud, label_frame, tiny_model
 from tests.integration.test_service_canary import scribing, until
+from tests.releases import promote
 from tests.servers import SCHEMA, House, Server, event, serving
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bentos.model import ScoringModel
-from bentos.release import promote, rollback
+from bentos.release import rollback
 from bentos.usecase import UseCase
 from flows.errors import TooFewRows
 from flows.steps.gate import seat
@@ -17,6 +17,7 @@ from monitoring.gates import Verdict
 from monitoring.policies import CapacityPolicy
 from monitoring.store import memory_store
 from tests.integration.test_training import AS_OF, Workshop, history, small
+from tests.releases import promote
 
 MONTH_END = AS_OF + timedelta(days=13)
 

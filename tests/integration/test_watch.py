@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bentos.errors import NothingToRollBack
-from bentos.release import promote, rollback
+from bentos.release import rollback
 from bentos.usecase import ExternalIncumbent, InterventionPolicy, UseCase
 from bentos.watch import KIND, Watch, watched
 from monitoring.gates import Check
@@ -19,7 +19,7 @@ from monitoring.store.frames import to_us
 from monitoring.watch import WatchPolicy
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
-from tests.releases import MODEL, NOW, compared, harmless, promoted_once, registry_of
+from tests.releases import MODEL, NOW, compared, harmless, promote, promoted_once, registry_of
 
 POLICY = WatchPolicy()
 
