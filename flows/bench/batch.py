@@ -24,7 +24,8 @@ from bentos.roles import ModelRef
 from bentos.usecase import UseCase, load_usecase
 from flows.bench.model import BenchModels, bench_models
 from flows.sources import open_source
-from flows.steps.bulkfiles import BulkInput, BulkOutput
+from flows.steps.bulkinput import BulkInput
+from flows.steps.bulkoutput import BulkOutput
 from flows.steps.bulkrun import CHUNK_ROWS, score_table
 
 _ROUNDS: Final = 3

@@ -22,7 +22,9 @@ from bentos.schema import EventSchema
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused, SchemaProblem
 from flows.home import PROJECT
-from flows.steps.bulkfiles import BulkInput, BulkOutput
+from flows.steps.bulkinput import BulkInput
+from flows.steps.bulkoutput import BulkOutput
+from flows.steps.bulkparts import Parts
 from flows.steps.bulkrun import BulkResult, score_table
 from tests.builders import card_event, case, tiny_model
 
@@ -118,19 +120,18 @@ def test_a_bad_row_is_in_quarantine_under_its_number_even_when_its_whole_chunk_i
 
 def _dies(parts: int, folder: Path, windows: bool, seed: int) -> None:
     """Score, and be killed in the middle of writing part number ``parts``; runs in a process of its own."""
-    from flows.steps import bulkrun
 
-    write = bulkrun.write_part
+    class Dying(Parts):
+        def write(self, number: int, *rest: Any) -> None:
+            if number == parts:
+                (self.folder / f"part-{number:06d}{self.suffix}").write_bytes(b"half a part")
+                os.kill(os.getpid(), 9)
+            super().write(number, *rest)
 
-    def dying(place: Path, number: int, *rest: Any) -> None:
-        if number == parts:
-            (place / f"part-{number:06d}.parquet").write_bytes(b"half a part")
-            os.kill(os.getpid(), 9)
-        write(place, number, *rest)
-
-    bulkrun.write_part = dying
     usecase = _usecase(windows)
-    _score(folder, usecase, tiny_model(usecase, seed=seed), str(folder / "in.parquet"), str(folder / "out.parquet"))
+    source, target = BulkInput(usecase, str(folder / "in.parquet")), BulkOutput(str(folder / "out.parquet"), folder)
+    target.parts = Dying(target.parts.folder, target.parts.suffix)
+    score_table(usecase, tiny_model(usecase, seed=seed), REF, source, target, AS_OF, chunk_rows=CHUNK)
 
 
 def _kill_one(parts: int, folder: Path, windows: bool, seed: int = 1) -> None:
