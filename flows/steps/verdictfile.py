@@ -289,7 +289,7 @@ def _thresholds(usecase: UseCase, rows: pd.DataFrame, asked: Asked) -> tuple[tup
 
 def _cut(score: np.ndarray[Any, Any], rate: float) -> float:
     """The lowest score that flags at most that share."""
-    from monitoring.cost import capacity_cut
+    from monitoring.thresholds import capacity_cut
 
     return float(capacity_cut(score, int(rate * len(score)))) if len(score) else float("inf")
 
