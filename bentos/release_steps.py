@@ -25,7 +25,7 @@ from bentos.errors import ModelCorrupt, ModelError, ReleaseError, RoleVacant, Ve
 from bentos.model import DIGESTS_FILE, verified_files
 from bentos.roles import ModelRef, ModelRegistry, Role
 from monitoring.digest import sha256_hex
-from monitoring.policies import PromotionPolicy
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.store import Lease, Operation, RoleChange, Store
 from monitoring.store.journal import State
 

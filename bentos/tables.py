@@ -186,7 +186,7 @@ def _assemble(frame: pd.DataFrame, problems: dict[str, Any], usecase: UseCase) -
     quarantine = _quarantine(refused, ids.iloc[refused], first[refused], names[where[refused]])
     good = np.flatnonzero(first == 0)
     stamps = times.iloc[good].to_numpy("M8[us]").view(np.int64)
-    order = _time_order(stamps, ids.to_numpy()[good])
+    order = time_order(stamps, ids.to_numpy()[good])
     rows = good if order is None else good[order]
     # A frame that was just made is nobody else's: where nothing moves it need not be copied.
     whole = len(rows) == len(frame) and order is None
@@ -196,7 +196,7 @@ def _assemble(frame: pd.DataFrame, problems: dict[str, Any], usecase: UseCase) -
     return TableRead(events, quarantine, rows, out_of_order)
 
 
-def _time_order(stamps: Any, ids: Any) -> Any:
+def time_order(stamps: Any, ids: Any) -> Any:
     """Positions sorted by (time, id), or ``None`` where they are in order already."""
     step = np.diff(stamps)
     if (step > 0).all():

@@ -55,9 +55,9 @@ from monitoring.policies import (
     GatePolicy,
     LabelPolicy,
     Policy,
-    PromotionPolicy,
     RetrainPolicy,
 )
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.watchpolicy import WatchPolicy
 
 __all__ = [

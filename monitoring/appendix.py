@@ -31,7 +31,7 @@ from monitoring.intervals import (
 )
 from monitoring.measured import Measured
 from monitoring.pairedrows import PairedRows
-from monitoring.policies import PromotionPolicy
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.ranking import (
     DeLong,
     Ranking,

@@ -20,7 +20,7 @@ from monitoring.gates import Check, Outcome, Status, Verdict, at_most, combine_c
 from monitoring.groupsequential import boundaries, next_decision_day
 from monitoring.paired import PairedResult, bounded_mean, compare_paired, with_series
 from monitoring.plan import ComparisonPlan
-from monitoring.policies import PromotionPolicy
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.selective import CORNERS, agreed_checks, bounded_day
 from monitoring.sequential import AnytimeT, days_needed
 from monitoring.series import FrozenDay

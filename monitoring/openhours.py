@@ -9,7 +9,7 @@ from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from monitoring.durations import clock_time
-from monitoring.policies import PromotionPolicy
+from monitoring.promotion_policy import PromotionPolicy
 
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _FAR = 3 * 366

@@ -22,7 +22,8 @@ from monitoring.groupsequential import lan_demets_mean, lan_demets_ratio
 from monitoring.intervals import clustered_ratio, mean_interval
 from monitoring.measured import Measured, Stored
 from monitoring.pairedrows import PairedRows
-from monitoring.policies import CostModel, PromotionPolicy
+from monitoring.policies import CostModel
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.sequential import AnytimeT, anytime_ratio, anytime_t
 from monitoring.series import FrozenDay, LateLabels, PairedDay, Unseen, late_labels
 

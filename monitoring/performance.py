@@ -194,13 +194,29 @@ def matured(
     until = pd.Timestamp(calendar.matured_until(as_of, policy.matures_after))
     old = answers[answers["event_time"] < until]
     known = labels[labels["observed_at"] <= pd.Timestamp(as_of)]
-    y = old["event_id"].map(known.set_index("event_id")["y"])
-    if policy.absent_after_maturity == "negative":
-        y = y.mask(y.isna() & ~old["event_id"].isin(unknown), 0.0)
+    y = truth_of(old["event_id"], known, policy, unknown)
     chosen = old[y.notna()].copy()
     chosen["y"] = y[y.notna()].astype("int8")
     chosen["day"] = calendar.days_of(chosen["event_time"])
     return chosen
+
+
+def truth_of(
+    ids: pd.Series[Any], labels: pd.DataFrame, policy: LabelPolicy, unknown: Collection[str] = ()
+) -> pd.Series[Any]:
+    """The label of each event; where the policy says that absence means negative, 0 for those without one.
+
+    Args:
+        ids: of the events.
+        labels: ``event_id`` and ``y``, one row per event.
+        policy: what absence means.
+        unknown: ids of events whose missing label is no negative: they were blocked.
+
+    Returns:
+        0 and 1 with the index of ``ids``, NaN where the truth is unknown.
+    """
+    y = ids.map(labels.set_index("event_id")["y"])
+    return y.mask(y.isna() & ~ids.isin(unknown), 0.0) if policy.absent_after_maturity == "negative" else y
 
 
 def _units(y: np.ndarray, p: np.ndarray, costs: np.ndarray | None, days: ArrayLike | None, seed: int) -> Units:

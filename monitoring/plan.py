@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from monitoring.calendar import BusinessCalendar
 from monitoring.measured import Stored
-from monitoring.policies import CostModel, LabelPolicy, PromotionPolicy
+from monitoring.policies import CostModel, LabelPolicy
+from monitoring.promotion_policy import PromotionPolicy
 
 EVIDENCE: Final = (
     "alpha",

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import special
 
 from monitoring.groupsequential import boundaries, multiplier
-from monitoring.policies import PromotionPolicy
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.sequential import BLOCK_ABOVE, BLOCK_DAYS, critical_multiplier
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 from monitoring.discordance import levels
 from monitoring.gates import Check, Status
 from monitoring.paired import bounded_ratio
-from monitoring.policies import PromotionPolicy
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.sequential import AnytimeT
 
 FEWEST: Final = 30

@@ -27,7 +27,8 @@ from flows.engines.slices import SourceCall
 from flows.engines.training import OnCluster, prepare
 from flows.sources import open_source
 from flows.sources.world import make_world, simulate
-from flows.steps.bulkfiles import BulkInput, BulkOutput
+from flows.steps.bulkinput import BulkInput
+from flows.steps.bulkoutput import BulkOutput
 from flows.steps.bulkrun import score_table
 from flows.steps.fit import raw_scores
 from flows.steps.snapshot import SnapshotStore

@@ -14,7 +14,8 @@ from flows.forms import EngineChoice, SourceChoice
 from flows.house import House
 from flows.progress import told
 from flows.sources.base import EventSource
-from flows.steps.bulkfiles import BulkInput, BulkOutput
+from flows.steps.bulkinput import BulkInput
+from flows.steps.bulkoutput import BulkOutput
 from flows.steps.bulkrun import BulkResult, score_table
 from flows.steps.reading import history_window, read_history
 from flows.steps.train import TrainingOutcome, train_model

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -28,8 +29,14 @@ from flows.engines.slices import deal_ids, id_parts, require_distinct
 from flows.errors import ClusterUnreachable, FlowRefused, NoData, SchemaProblem
 from flows.sources.files import translated
 from flows.sources.table import wanted
-from flows.steps.bulkfiles import BulkInput, BulkOutput, even
-from flows.steps.bulkrun import CHUNK_ROWS, UNORDERED, BulkResult, Worker, conclude, run_identity, run_parts, write_part
+from flows.steps.bulkinput import BulkInput, Rows, even_tables
+from flows.steps.bulkoutput import BulkOutput
+from flows.steps.bulkparts import Parts, run_parts
+from flows.steps.bulkrun import CHUNK_ROWS, BulkResult, conclude, run_identity
+from flows.steps.bulkworker import UNORDERED, Worker
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SPAN_CHUNKS = 16
 """Chunks of one task at most; a task reads its rows in one go."""
@@ -63,7 +70,7 @@ def score_on_cluster(
         raise NoData(f"{source.address.shown}: it holds no rows")
     identity = run_identity(usecase, model, ref, source, as_of, reasons, chunk_rows)
     with run_parts(target.parts, identity) as parts:
-        _require_shared(cluster, parts)
+        _require_shared(cluster, parts.folder)
         model.save(cluster.folder / "model")
         job = ScoreJob(
             usecase, source.address.value, cluster.folder, parts, ref, as_of, reasons, chunk_rows,
@@ -71,7 +78,7 @@ def score_on_cluster(
         )  # fmt: skip
         resumed = _score(cluster, job, total)
         result = conclude(parts, target, total, resumed)
-    shutil.rmtree(target.parts)
+    shutil.rmtree(target.parts.folder)
     return result
 
 
@@ -90,7 +97,7 @@ class ScoreJob:
     usecase: UseCase
     source: str
     folder: Path
-    parts: Path
+    parts: Parts
     ref: ModelRef
     as_of: datetime
     reasons: bool
@@ -103,10 +110,6 @@ class ScoreJob:
         made = Worker(self.usecase, _model(self.folder / "model"), self.ref, self.as_of, self.reasons)
         made.witness = self.witness if number else None
         return made
-
-    def whole(self, number: int) -> bool:
-        """Whether a chunk has its part already."""
-        return (self.parts / f"part-{number:06d}.json").exists()
 
 
 @dataclass(frozen=True)
@@ -123,12 +126,9 @@ class ChunkFacts:
 def score_span(job: ScoreJob, span: range) -> int:
     """Clean, score and write the chunks of a span that have no part yet; runs on a worker."""
     for number, chunk in _chunks(job, span):
-        if not job.whole(number):
-            worker = job.worker(number)
-            events, labels, refused = worker.clean(chunk, number * job.chunk_rows)
-            scored = worker.take(events, labels, only_carry=False)
-            assert scored is not None
-            write_part(job.parts, number, scored, refused, len(chunk))
+        if not job.parts.has(number):
+            scored, refused = job.worker(number).scored(chunk, number * job.chunk_rows)
+            job.parts.write(number, scored, refused, len(chunk))
     return len(span)
 
 
@@ -153,14 +153,14 @@ def score_dealt(job: ScoreJob, fact: ChunkFacts) -> int:
     events, features = job.shuffle.features(fact.number)
     scored = job.worker(fact.number).table(events, np.ascontiguousarray(features.to_numpy()))
     refused = read_frame(job.folder / "refused" / f"{fact.number:06d}.parquet")
-    write_part(job.parts, fact.number, scored, refused, fact.rows)
+    job.parts.write(fact.number, scored, refused, fact.rows)
     return fact.rows
 
 
 def _score(cluster: Cluster, job: ScoreJob, total: int) -> int:
     """Score what has no part yet; returns the rows that an earlier run had done."""
     chunks = -(-total // job.chunk_rows)
-    done = [number for number in range(chunks) if job.whole(number)]
+    done = [number for number in range(chunks) if job.parts.has(number)]
     resumed = sum(min(job.chunk_rows, total - number * job.chunk_rows) for number in done)
     spans = _spans(chunks, cluster.workers)
     if job.shuffle is None:
@@ -226,14 +226,14 @@ def _model(folder: Path) -> ScoringModel:
     return ScoringModel.load(folder)
 
 
-def _chunks(job: ScoreJob, span: range) -> Iterator[tuple[int, pd.DataFrame]]:
+def _chunks(job: ScoreJob, span: range) -> Iterator[tuple[int, Rows]]:
     """The chunks of a span, with their numbers; one is in memory at a time."""
     start, stop = span.start * job.chunk_rows, span.stop * job.chunk_rows
     source = BulkInput(job.usecase, job.source)
-    yield from zip(span, even(_rows(source, start, stop, job.chunk_rows), job.chunk_rows), strict=False)
+    yield from zip(span, even_tables(_rows(source, start, stop, job.chunk_rows), job.chunk_rows), strict=False)
 
 
-def _rows(source: BulkInput, start: int, stop: int, size: int) -> Iterator[pd.DataFrame]:
+def _rows(source: BulkInput, start: int, stop: int, size: int) -> Iterator[pa.RecordBatch]:
     """The rows ``start`` to ``stop`` of the input; row groups before them are passed over unread."""
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -251,9 +251,7 @@ def _rows(source: BulkInput, start: int, stop: int, size: int) -> Iterator[pd.Da
                             group, schema=dataset.schema, columns=names, batch_size=size, batch_readahead=2,
                             use_threads=False,
                         )  # fmt: skip
-                        for batch in _between(scanner.to_batches(), start - at, stop - at):
-                            table = parquet._plain(pa.Table.from_batches([batch]))
-                            yield table.to_pandas(integer_object_nulls=True)
+                        yield from _between(scanner.to_batches(), start - at, stop - at)
                     at += rows
         except pa.ArrowException as exc:
             raise SchemaProblem(f"{parquet.origin}: not readable as one Parquet table ({exc})") from exc

@@ -21,7 +21,7 @@ from flows.engines.groups import read_frame, read_key, write_frame
 from flows.engines.shuffle import Shuffle
 from flows.errors import NoData, SchemaProblem
 from flows.sources import open_source
-from flows.steps.bulkrun import lenient
+from flows.steps.bulkworker import lenient
 from flows.steps.snapshot import SnapshotStore
 from flows.steps.table import Known
 from monitoring.calendar import TimeWindow

@@ -51,10 +51,9 @@ class ParquetSource(TableSource):
                 if times_only and window is None:
                     # Times of all rows are looked at part by part: there may be more of them than memory.
                     for batch in streamed(dataset, columns):
-                        yield self._plain(pa.Table.from_batches([batch])).to_pandas(integer_object_nulls=True)
+                        yield frame_of(pa.Table.from_batches([batch]), self.usecase)
                     return
-                fetched = self._plain(dataset.to_table(columns=columns, filter=around))
-                frame = fetched.to_pandas(integer_object_nulls=True)
+                frame = frame_of(dataset.to_table(columns=columns, filter=around), self.usecase)
             except pa.ArrowInvalid as exc:
                 raise SchemaProblem(f"{self.origin}: not readable as one Parquet table ({exc})") from exc
             except (pa.ArrowException, NotImplementedError) as exc:
@@ -77,22 +76,29 @@ class ParquetSource(TableSource):
         schema = pa.unify_schemas(factory.inspect_schemas(), promote_options="permissive")
         return factory.finish(schema)
 
-    def _plain(self, table: Any) -> Any:
-        """Types that pandas would change on the way (dictionaries, decimals, ids with gaps) made plain."""
-        import pyarrow as pa
 
-        ids = {column_in(table.column_names, c) for c in self.usecase.columns if c.type == "identifier"}
-        for place, field in enumerate(table.schema):
-            kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-            if field.name in ids and pa.types.is_integer(kind) and table.column(place).null_count:
-                # Else pandas would make 7 into 7.0.
-                kind = pa.string()
-            elif pa.types.is_decimal(kind):
-                kind = pa.float64()
-            if kind != field.type:
-                table = table.set_column(place, field.name, table.column(place).cast(kind))
-        # What the writer's pandas noted about types no longer holds.
-        return table.replace_schema_metadata(None)
+def frame_of(table: Any, usecase: UseCase) -> pd.DataFrame:
+    """An Arrow table as the frame that :meth:`bentos.schema.EventSchema.read_table` takes."""
+    frame: pd.DataFrame = plain(table, usecase).to_pandas(integer_object_nulls=True)
+    return frame
+
+
+def plain(table: Any, usecase: UseCase) -> Any:
+    """Types that pandas would change on the way (dictionaries, decimals, ids with gaps) made plain."""
+    import pyarrow as pa
+
+    ids = {column_in(table.column_names, c) for c in usecase.columns if c.type == "identifier"}
+    for place, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if field.name in ids and pa.types.is_integer(kind) and table.column(place).null_count:
+            # Else pandas would make 7 into 7.0.
+            kind = pa.string()
+        elif pa.types.is_decimal(kind):
+            kind = pa.float64()
+        if kind != field.type:
+            table = table.set_column(place, field.name, table.column(place).cast(kind))
+    # What the writer's pandas noted about types no longer holds.
+    return table.replace_schema_metadata(None)
 
 
 def streamed(dataset: Any, columns: Sequence[str], **options: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from bentos.usecase import UseCase
 from flows.steps.verdictfile import Asked, judge_reading, plan_of, read_pairs, read_table
-from monitoring.policies import PromotionPolicy
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.simulation import Traffic, daily_bounds, first_day, legacy_t, naive_mcnemar, naive_t, promoting_days
 
 DAYS = 60

@@ -21,9 +21,10 @@ from flows.steps.fit import fit_booster, raw_scores, require_both_classes
 from flows.steps.split import back
 from flows.steps.table import Fold
 from monitoring.calendar import TimeWindow
-from monitoring.cost import choose_least_saving, choose_threshold, cost_curve, expected_gain
+from monitoring.cost import expected_gain
 from monitoring.curve import CostCurve
 from monitoring.profile import ReferenceProfile
+from monitoring.thresholds import choose_least_saving, choose_threshold, cost_curve
 
 if TYPE_CHECKING:
     from xgboost import Booster

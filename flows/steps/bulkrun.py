@@ -7,29 +7,27 @@ window can still reach are carried along, so such an input must be in the order 
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from bentos.errors import TableError
 from bentos.schema import EventSchema
-from bentos.tables import empty_labels
 from bentos.usecase import UseCase
-from flows.errors import FlowRefused, NoData, SchemaProblem
-from flows.steps.bulkfiles import DICTIONARY, BulkInput, BulkOutput
+from flows.errors import FlowRefused, NoData
+from flows.steps.bulkinput import BulkInput, Rows
+from flows.steps.bulkoutput import BulkOutput
+from flows.steps.bulkparts import QUARANTINE, Parts, run_parts
+from flows.steps.bulkworker import Worker
 from monitoring.digest import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
@@ -41,11 +39,6 @@ Made = TypeVar("Made")
 CHUNK_ROWS = 65_536
 _HANDS = 4
 """Chunks that are worked on at once, at most: what is not the booster holds the interpreter."""
-QUARANTINE = ("row", "event_id", "reason", "column")
-UNORDERED = (
-    "the rows to score are not in the order of their event times, which this model's windows need; "
-    "sort the input by time"
-)
 Progress = Callable[[str, int, int], None]
 
 
@@ -116,7 +109,7 @@ def score_table(
             worker = Worker(usecase, model, ref, as_of, reasons)
             resumed = _score_all(worker, source, parts, chunk_rows, progress or _silent, total, hands)
             result = conclude(parts, target, total, resumed)
-        shutil.rmtree(target.parts)
+        shutil.rmtree(target.parts.folder)
         return result
     finally:
         model.booster.set_param({"nthread": 1})
@@ -137,7 +130,7 @@ def run_identity(
 
 
 def _score_all(
-    worker: Worker, source: BulkInput, parts: Path, chunk_rows: int, progress: Progress, total: int | None, hands: int
+    worker: Worker, source: BulkInput, parts: Parts, chunk_rows: int, progress: Progress, total: int | None, hands: int
 ) -> int:
     """Score the chunks that have no part yet; returns the rows of those that had one."""
     done = resumed = 0
@@ -145,7 +138,7 @@ def _score_all(
     def read() -> Iterator[_Chunk]:
         first = 0
         for number, table in enumerate(source.chunks(chunk_rows)):
-            yield _Chunk(number, first, table, (parts / f"part-{number:06d}.json").exists())
+            yield _Chunk(number, first, table, parts.has(number))
             first += len(table)
 
     work = _in_line if worker.model.plan.specs else partial(_side_by_side, hands=hands)
@@ -158,7 +151,7 @@ def _score_all(
     return resumed
 
 
-def _in_line(worker: Worker, chunks: Iterator[_Chunk], parts: Path) -> Iterator[_Chunk]:
+def _in_line(worker: Worker, chunks: Iterator[_Chunk], parts: Parts) -> Iterator[_Chunk]:
     """Chunk after chunk, because windows reach from one into the next.
 
     The next one is read and checked while this one is scored: the booster leaves the interpreter alone. Likewise the
@@ -168,25 +161,25 @@ def _in_line(worker: Worker, chunks: Iterator[_Chunk], parts: Path) -> Iterator[
     def cleaned() -> Iterator[tuple[_Chunk, _Content]]:
         return ((chunk, worker.clean(chunk.table, chunk.first)) for chunk in chunks)
 
-    def scored() -> Iterator[tuple[_Chunk, _Content, pd.DataFrame | None]]:
+    def scored() -> Iterator[tuple[_Chunk, _Content, pa.Table | None]]:
         for chunk, content in ahead(cleaned()):
             yield chunk, content, worker.take(content[0], content[1], only_carry=chunk.whole)
 
     for chunk, content, found in ahead(scored()):
         if found is not None:
-            write_part(parts, chunk.number, found, content[2], len(chunk.table))
+            parts.write(chunk.number, found, content[2], len(chunk.table))
         yield chunk
 
 
-def _side_by_side(worker: Worker, chunks: Iterator[_Chunk], parts: Path, hands: int) -> Iterator[_Chunk]:
+def _side_by_side(worker: Worker, chunks: Iterator[_Chunk], parts: Parts, hands: int) -> Iterator[_Chunk]:
     """Several chunks at once; one that has its part is only looked at if it is the first, which shows the table."""
 
     def one(chunk: _Chunk) -> _Chunk:
-        if not chunk.whole or chunk.number == 0:
-            events, labels, refused = worker.clean(chunk.table, chunk.first)
-            found = worker.take(events, labels, only_carry=chunk.whole)
-            if found is not None:
-                write_part(parts, chunk.number, found, refused, len(chunk.table))
+        if not chunk.whole:
+            found, refused = worker.scored(chunk.table, chunk.first)
+            parts.write(chunk.number, found, refused, len(chunk.table))
+        elif chunk.number == 0:
+            worker.clean(chunk.table, chunk.first)
         return chunk
 
     return in_order(ahead(chunks), one, hands)
@@ -202,7 +195,7 @@ class _Chunk:
 
     number: int
     first: int
-    table: pd.DataFrame
+    table: Rows
     whole: bool
 
 
@@ -238,157 +231,9 @@ def in_order(items: Iterator[T], work: Callable[[T], Made], hands: int) -> Itera
                 coming.cancel()
 
 
-class Worker:
-    """Cleans and scores chunks in the order of the input.
-
-    Attributes:
-        witness: a good row of the first chunk, and its id; none until the first chunk was cleaned.
-    """
-
-    def __init__(self, usecase: UseCase, model: ScoringModel, ref: ModelRef, as_of: datetime, reasons: bool) -> None:
-        self.usecase, self.model, self.ref, self.as_of, self.reasons = usecase, model, ref, as_of, reasons
-        self._lenient = lenient(usecase)
-        self.witness: tuple[pd.DataFrame, str] | None = None
-        self._carried: tuple[pd.DataFrame, pd.DataFrame] | None = None
-        self._rated = any(spec.agg == "label_rate" for spec in model.plan.specs)
-        self._reach = max((spec.over + spec.delay for spec in model.plan.specs), default=0)
-
-    def clean(self, chunk: pd.DataFrame, first_row: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """Events, labels and quarantine of a chunk whose first row is number ``first_row`` of the input."""
-        if self.witness is None:
-            events, labels, refused = self._read(chunk, self.usecase)
-            at = next(i for i in range(len(chunk)) if i not in set(refused["row"].tolist()))
-            lone, _, _ = self._read(chunk.iloc[at : at + 1], self._lenient)
-            self.witness = chunk.iloc[at : at + 1], str(lone[self.usecase.event_id].iloc[0])
-        else:
-            try:
-                events, labels, refused = self._read(chunk, self._lenient)
-            except SchemaProblem:
-                events, labels, refused = self._beside_witness(chunk, *self.witness)
-        return events, labels, refused.assign(row=refused["row"] + first_row)
-
-    def _beside_witness(
-        self, chunk: pd.DataFrame, row: pd.DataFrame, name: str
-    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        """The same with a known good row in front: a chunk whose rows are all bad is no reason to refuse the table."""
-        events, labels, refused = self._read(pd.concat([row, chunk], ignore_index=True), self._lenient)
-        own = (events[self.usecase.event_id] != name).to_numpy()
-        events, labels = events[own].reset_index(drop=True), labels[labels["event_id"] != name]
-        return events, labels, refused.assign(row=refused["row"] - 1)
-
-    def take(self, events: pd.DataFrame, labels: pd.DataFrame, *, only_carry: bool) -> pd.DataFrame | None:
-        """The scored rows of cleaned events, or none where they are only context of later ones."""
-        plan = self.model.plan
-        context, known = events, labels
-        if plan.specs:
-            context, known = self._with_carried(events, labels)
-            self._carry(context, known)
-        if only_carry:
-            return None
-        features = plan.build(context, known, self.as_of).to_numpy()[len(context) - len(events) :]
-        return self.table(events, np.ascontiguousarray(features))
-
-    def _read(self, table: pd.DataFrame, usecase: UseCase) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        schema = EventSchema.of(usecase)
-        try:
-            if self._rated:
-                return schema.read_labelled(table)
-            read = schema.read_table(table)
-        except TableError as exc:
-            raise SchemaProblem(f"the rows to score: {exc}") from exc
-        return read.events, empty_labels(), read.quarantine
-
-    def _with_carried(self, events: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-        if self._carried is None or events.empty:
-            return events, labels
-        before, told = self._carried
-        time, name = self.usecase.event_time, self.usecase.event_id
-        if len(before) and events[time].iloc[0] < before[time].iloc[-1]:
-            raise SchemaProblem(UNORDERED)
-        before = before[~before[name].isin(events[name])]
-        return pd.concat([before, events], ignore_index=True), pd.concat([told, labels], ignore_index=True)
-
-    def _carry(self, context: pd.DataFrame, known: pd.DataFrame) -> None:
-        if context.empty:
-            return
-        times = context[self.usecase.event_time]
-        kept = context[(times >= times.iloc[-1] - pd.Timedelta(self._reach, unit="us")).to_numpy()]
-        self._carried = kept, known[known["event_id"].isin(kept[self.usecase.event_id])]
-
-    def table(self, events: pd.DataFrame, features: Any) -> pd.DataFrame:
-        """The scored rows of cleaned events and their features."""
-        scores = self.model.score(features)
-        columns: dict[str, Any] = {
-            "event_id": events[self.usecase.event_id].to_numpy(dtype=object),
-            "score": scores.calibrated,
-            "decision": self.model.decide(scores.calibrated, scores.cuts),
-            "model": pd.Categorical([self.ref.label]).repeat(len(events)),
-        }
-        if self.reasons:
-            columns["reasons"] = self._reasons(features)
-        return pd.DataFrame(columns)
-
-    def _reasons(self, features: Any) -> list[str]:
-        from bentos.predictor import fast_contributions
-        from bentos.reasons import explain
-
-        contributions = fast_contributions(self.model.booster, self.model.golden.features[:4])
-        if not len(features):
-            return []
-        rows = zip(features, contributions(features), strict=True)
-        return [json.dumps(explain(self.model.plan.names, row, part)["reasons"]) for row, part in rows]
-
-
-def lenient(usecase: UseCase) -> UseCase:
-    """The use case without limits on missing shares: in a chunk, rows are judged and not tables."""
-    columns = tuple(column.model_copy(update={"max_missing_share": 1.0}) for column in usecase.columns)
-    return usecase.model_copy(update={"columns": columns})
-
-
-@contextmanager
-def run_parts(folder: Path, identity: str) -> Iterator[Path]:
-    """The folder of parts of exactly this run; parts of another run are thrown away."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        _lock(lock, folder)
-        known = folder / "run"
-        if not known.exists() or known.read_text() != identity:
-            for file in folder.glob("part-*"):
-                file.unlink()
-            known.write_text(identity)
-        yield folder
-
-
-def _lock(lock: IO[str], folder: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        raise FlowRefused(f"another run is writing to {folder}; wait for it, or name another --out") from exc
-
-
-def write_part(parts: Path, number: int, scored: pd.DataFrame, refused: pd.DataFrame, rows: int) -> None:
-    """Write one part; its note comes last, and a part without one does not count."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    stem = parts / f"part-{number:06d}"
-    # Every part has the same types, also one without rows.
-    texts = [name for name in ("event_id", "model", "reasons") if name in scored]
-    columns = {str(name): pa.array(scored[name]) for name in scored if name not in texts}
-    columns |= {name: pa.array(scored[name]).cast(pa.string()) for name in texts}
-    table = pa.table({str(name): columns[str(name)] for name in scored})
-    pq.write_table(table, stem.with_suffix(".parquet"), use_dictionary=DICTIONARY)
-    refused[list(QUARANTINE)].to_csv(stem.with_suffix(".csv"), index=False, header=False)
-    note = {"in": rows, "out": len(scored), "refused": len(refused), "flagged": int(scored["decision"].sum())}
-    fresh = stem.with_suffix(".new")
-    fresh.write_text(json.dumps(note))
-    fresh.replace(stem.with_suffix(".json"))
-
-
-def conclude(parts: Path, target: BulkOutput, total: int | None, resumed: int) -> BulkResult:
+def conclude(parts: Parts, target: BulkOutput, total: int | None, resumed: int) -> BulkResult:
     """Reconcile the rows, then put quarantine and list in their places."""
-    notes = [json.loads(file.read_text()) for file in sorted(parts.glob("part-*.json"))]
-    sums = {key: sum(int(note[key]) for note in notes) for key in ("in", "out", "refused", "flagged")}
+    sums = parts.counts()
     if sums["in"] != sums["out"] + sums["refused"] or total not in (None, sums["in"]):
         raise FlowRefused(
             f"{sums['in']} rows were read (of {total}), {sums['out']} scored and {sums['refused']} refused: "
@@ -397,10 +242,9 @@ def conclude(parts: Path, target: BulkOutput, total: int | None, resumed: int) -
     fresh = target.quarantine.with_name(f".{target.quarantine.name}.new")
     with fresh.open("w", encoding="utf-8") as out:
         out.write(",".join(QUARANTINE) + "\n")
-        for file in sorted(parts.glob("part-*.csv")):
+        for file in parts.refusals():
             out.write(file.read_text(encoding="utf-8"))
-    files = sorted(parts.glob("part-*.parquet"))
-    target.publish(files)
+    target.publish(parts.files())
     fresh.replace(target.quarantine)
     return BulkResult(
         sums["in"], sums["out"], sums["refused"], sums["flagged"], resumed, target.address.shown, target.quarantine

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.calibration import equal_mass_bins
-from monitoring.cost import Prices, cost_curve
+from monitoring.cost import Prices
+from monitoring.thresholds import cost_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

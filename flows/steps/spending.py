@@ -14,7 +14,7 @@ from flows.steps.split import back
 from flows.steps.watching import with_cost_column
 from monitoring.calendar import TimeWindow
 from monitoring.cost import prices_of
-from monitoring.performance import daily_performance, matured
+from monitoring.performance import daily_performance, matured, truth_of
 from monitoring.policies import LabelPolicy
 
 if TYPE_CHECKING:
@@ -62,10 +62,7 @@ def labelled_so_far(
 
     ``hidden`` events were blocked: without a label they are left out.
     """
-    rows = young.merge(known[["event_id", "y"]], on="event_id", how="left")
-    if label.absent_after_maturity == "negative":
-        rows["y"] = rows["y"].mask(rows["y"].isna() & ~rows["event_id"].isin(hidden), 0)
-    return rows.dropna(subset="y")
+    return young.assign(y=truth_of(young["event_id"], known, label, hidden)).dropna(subset="y").reset_index(drop=True)
 
 
 def _days(

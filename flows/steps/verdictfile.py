@@ -291,7 +291,7 @@ def _tied(rows: pd.DataFrame, cuts: tuple[float, float], rate: float, asked: Ask
 
 def _cut(score: np.ndarray[Any, Any], rate: float) -> float:
     """The lowest score that flags at most that share."""
-    from monitoring.cost import capacity_cut
+    from monitoring.thresholds import capacity_cut
 
     return float(capacity_cut(score, int(rate * len(score)))) if len(score) else float("inf")
 

@@ -22,7 +22,9 @@ from bentos.schema import EventSchema
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused, SchemaProblem
 from flows.home import PROJECT
-from flows.steps.bulkfiles import BulkInput, BulkOutput
+from flows.steps.bulkinput import BulkInput
+from flows.steps.bulkoutput import BulkOutput
+from flows.steps.bulkparts import Parts
 from flows.steps.bulkrun import BulkResult, score_table
 from tests.builders import card_event, case, tiny_model
 
@@ -116,21 +118,39 @@ def test_a_bad_row_is_in_quarantine_under_its_number_even_when_its_whole_chunk_i
     assert set(pd.read_parquet(tmp_path / "out.parquet")["event_id"]) == left
 
 
+def test_a_bad_row_of_a_parquet_file_is_in_quarantine_and_its_neighbours_are_scored_as_ever(tmp_path: Path) -> None:
+    usecase = _usecase(windows=False)
+    model, table = tiny_model(usecase), _table()
+    table.loc[[60, *range(100, 150)], "amount"] = -1.0
+    table.loc[[161, 229], "id"] = [table["id"][160], ""]
+    table.to_parquet(tmp_path / "in.parquet")
+
+    found = _score(tmp_path, usecase, model, str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"))
+
+    refused = pd.read_csv(found.quarantine)
+    assert refused["row"].tolist() == [60, *range(100, 150), 161, 229]
+    expected = ["amount"] * 51 + ["id"] * 2, ["out_of_range"] * 51 + ["duplicate_event_id", "missing"]
+    assert (refused["column"].tolist(), refused["reason"].tolist()) == expected
+    scored = pd.read_parquet(tmp_path / "out.parquet")
+    assert scored["event_id"].tolist() == table["id"].drop(refused["row"]).tolist()
+    good = table.drop(refused["row"]).reset_index(drop=True)
+    np.testing.assert_array_equal(scored["score"], _expected(usecase, model, good))
+
+
 def _dies(parts: int, folder: Path, windows: bool, seed: int) -> None:
     """Score, and be killed in the middle of writing part number ``parts``; runs in a process of its own."""
-    from flows.steps import bulkrun
 
-    write = bulkrun.write_part
+    class Dying(Parts):
+        def write(self, number: int, *rest: Any) -> None:
+            if number == parts:
+                (self.folder / f"part-{number:06d}{self.suffix}").write_bytes(b"half a part")
+                os.kill(os.getpid(), 9)
+            super().write(number, *rest)
 
-    def dying(place: Path, number: int, *rest: Any) -> None:
-        if number == parts:
-            (place / f"part-{number:06d}.parquet").write_bytes(b"half a part")
-            os.kill(os.getpid(), 9)
-        write(place, number, *rest)
-
-    bulkrun.write_part = dying
     usecase = _usecase(windows)
-    _score(folder, usecase, tiny_model(usecase, seed=seed), str(folder / "in.parquet"), str(folder / "out.parquet"))
+    source, target = BulkInput(usecase, str(folder / "in.parquet")), BulkOutput(str(folder / "out.parquet"), folder)
+    target.parts = Dying(target.parts.folder, target.parts.suffix)
+    score_table(usecase, tiny_model(usecase, seed=seed), REF, source, target, AS_OF, chunk_rows=CHUNK)
 
 
 def _kill_one(parts: int, folder: Path, windows: bool, seed: int = 1) -> None:

@@ -29,7 +29,8 @@ from flows.forms import EngineChoice
 from flows.home import PROJECT
 from flows.sources import open_source
 from flows.steps import record
-from flows.steps.bulkfiles import BulkInput, BulkOutput
+from flows.steps.bulkinput import BulkInput
+from flows.steps.bulkoutput import BulkOutput
 from flows.steps.bulkrun import BulkResult, score_table
 from flows.steps.judge import fetch_model
 from flows.steps.material import every

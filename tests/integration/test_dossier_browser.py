@@ -19,7 +19,8 @@ from monitoring.dossier import Dossier, ModelFacts, write_dossier
 from monitoring.gates import Check
 from monitoring.measured import Measured
 from monitoring.paired import compare_paired
-from monitoring.policies import CostModel, FairnessPolicy, PromotionPolicy
+from monitoring.policies import CostModel, FairnessPolicy
+from monitoring.promotion_policy import PromotionPolicy
 from tests.system import system_program
 from tests.unit.monitoring.test_paired import AS_OF, table_of
 from tests.unit.monitoring.vectors import DAYS

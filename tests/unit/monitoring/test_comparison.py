@@ -8,7 +8,8 @@ from monitoring.comparison import comparison_checks, expected_days, judge_compar
 from monitoring.gates import Check, Verdict
 from monitoring.pages import comparison_body
 from monitoring.paired import PairedResult, compare_paired
-from monitoring.policies import CostModel, PromotionPolicy
+from monitoring.policies import CostModel
+from monitoring.promotion_policy import PromotionPolicy
 from tests.unit.monitoring.test_paired import AS_OF, table_of
 
 POLICY = PromotionPolicy()

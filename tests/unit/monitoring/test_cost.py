@@ -6,21 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.cost import (
-    Prices,
+from monitoring.cost import Prices, expected_gain, prices_of, total_cost, undersampling_correction
+from monitoring.curve import CostCurve
+from monitoring.policies import CapacityPolicy, CostModel
+from monitoring.thresholds import (
     amount_thresholds,
     calibrated_threshold,
     capacity_cut,
     choose_gain_cut,
     choose_threshold,
     cost_curve,
-    expected_gain,
-    prices_of,
-    total_cost,
-    undersampling_correction,
 )
-from monitoring.curve import CostCurve
-from monitoring.policies import CapacityPolicy, CostModel
 from tests.unit.monitoring.vectors import digits
 
 FREE = CapacityPolicy()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from monitoring.openhours import next_opening, open_at, why_held
-from monitoring.policies import PromotionPolicy
+from monitoring.promotion_policy import PromotionPolicy
 
 PARIS = ZoneInfo("Europe/Paris")
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday, 13:00 in Paris

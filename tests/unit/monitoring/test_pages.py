@@ -10,7 +10,8 @@ from monitoring.charts import Line, chart, ticks
 from monitoring.comparison import judge_comparison
 from monitoring.pages import comparison_body, number, table, write_comparison_report
 from monitoring.paired import PairedResult, compare_paired
-from monitoring.policies import CostModel, PromotionPolicy
+from monitoring.policies import CostModel
+from monitoring.promotion_policy import PromotionPolicy
 from tests.unit.monitoring.test_paired import AS_OF, table_of
 from tests.unit.monitoring.vectors import DAYS
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from monitoring.appendix import _cut
-from monitoring.cost import capacity_cut
 from monitoring.paired import PairedResult, compare_paired
-from monitoring.policies import CostModel, PromotionPolicy
+from monitoring.policies import CostModel
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.ranking import Ranking
+from monitoring.thresholds import capacity_cut
 from tests.unit.monitoring.vectors import DAYS, digits
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)

@@ -6,16 +6,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from monitoring.policies import (
-    CapacityPolicy,
-    CostModel,
-    DriftPolicy,
-    GatePolicy,
-    LabelPolicy,
-    Policy,
-    PromotionPolicy,
-    RetrainPolicy,
-)
+from monitoring.policies import CapacityPolicy, CostModel, DriftPolicy, GatePolicy, LabelPolicy, Policy, RetrainPolicy
+from monitoring.promotion_policy import PromotionPolicy
 
 POLICIES: list[type[Policy]] = [CostModel, CapacityPolicy, GatePolicy, PromotionPolicy, DriftPolicy, RetrainPolicy]
 

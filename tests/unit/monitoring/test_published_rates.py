@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from monitoring.intervals import unpaired_factor
-from monitoring.policies import PromotionPolicy
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.simulation import (
     Traffic,
     daily_bounds,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from monitoring.comparison import judge_plan
 from monitoring.cost import Prices
 from monitoring.plan import ComparisonPlan, planned_options
-from monitoring.policies import CostModel, LabelPolicy, PromotionPolicy
+from monitoring.policies import CostModel, LabelPolicy
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.selective import CORNERS, bounded_day, label_weights, measure_weighted
 from monitoring.series import PairedDay, Unseen
 from tests.unit.monitoring.vectors import digits

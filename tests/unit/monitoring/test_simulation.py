@@ -5,7 +5,7 @@ import pytest
 
 from monitoring.groupsequential import lan_demets_mean
 from monitoring.planning import plan_under_rule
-from monitoring.policies import PromotionPolicy
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.sequential import anytime_t, lag1_autocorrelation, running_log_e
 from monitoring.simulation import Traffic, daily_bounds, first_day, promoting_days, running_autocorrelation
 

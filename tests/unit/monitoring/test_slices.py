@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from monitoring.comparison import judge_plan
-from monitoring.policies import PromotionPolicy
+from monitoring.promotion_policy import PromotionPolicy
 from monitoring.slices import slice_check, slice_gains
 from tests.unit.monitoring.test_selective import plan, traffic
 
