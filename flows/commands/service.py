@@ -32,12 +32,12 @@ def run(args: argparse.Namespace) -> Reply:
     if args.command == "exporter":
         address = ["--host", args.host, "--port", str(args.port)]
         os.execve(sys.executable, [sys.executable, "-m", "monitoring.exporter", *address], environment)  # noqa: S606
-    _require_free(args.host, args.port)
+    require_free(args.host, args.port)
     words = ["serve", SERVICE, "--host", args.host, "--port", str(args.port), "--working-dir", str(PROJECT)]
     os.execve(program("bentoml"), ["bentoml", *words], environment)  # noqa: S606
 
 
-def _require_free(host: str, port: int) -> None:
+def require_free(host: str, port: int) -> None:
     """Say it in a sentence where another process listens on the port; BentoML would show a traceback."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:

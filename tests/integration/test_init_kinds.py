@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from bentos.conformance import check_usecase
 from bentos.schema import EventSchema
 from bentos.usecase import UseCase, load_usecase
 from flows.cli import main
+from flows.commands.common import UsageRefused
+from flows.commands.service import require_free
 from flows.sources import SourceRead, open_source
 
 ROWS = 600
@@ -186,3 +189,11 @@ def test_the_profile_shows_every_column_and_escapes_its_name(
     page = Path(said["profile"]).read_text(encoding="utf-8")
     assert "&lt;b&gt;x&lt;/b&gt;" in page
     assert page.count("<svg") == 2
+
+
+def test_a_port_that_is_taken_is_said_in_one_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UsageRefused, match=r"cannot listen on 127\.0\.0\.1:\d+: .*--port"):
+            require_free("127.0.0.1", taken.getsockname()[1])
