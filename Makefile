@@ -30,7 +30,7 @@ $(STAMP): requirements.lock pyproject.toml
 setup: $(STAMP) ## install everything into .venv
 
 demo: $(STAMP) ## the main job, end to end; USECASE=churn tells it with telephone customers
-	$(BIN)/incumbent demo $(if $(USECASE),--usecase $(USECASE))
+	$(BIN)/incumbent demo $(if $(USECASE),--usecase $(USECASE)) $(if $(DATA),--data $(DATA))
 
 up: $(STAMP) ## start the whole stack and keep it up
 	$(BIN)/incumbent up

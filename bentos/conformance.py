@@ -23,6 +23,7 @@ from monitoring.durations import format_duration
 Status = Literal["PASS", "WARN", "FAIL"]
 Problem = tuple[Literal["WARN", "FAIL"], str]
 _WEEK = timedelta(days=7)
+_LONGEST_MONTH = 31
 _TELLING = re.compile(r"(^|_)(is_)?(fraud|chargeback|label|target|outcome|churned?|default(ed)?)(_|$)")
 """Words that rarely name anything known when an event is scored."""
 
@@ -163,10 +164,14 @@ def _gates(usecase: UseCase) -> Iterator[Problem]:
 
 def _promotion(usecase: UseCase) -> Iterator[Problem]:
     policy, matures = usecase.promotion, usecase.label.matures_after
-    if policy.min_matured_days + matures / timedelta(days=1) > policy.max_shadow_days:
+    # Days without an event do not count, and monthly snapshots have one day with events a month.
+    needed, one = policy.min_matured_days, "matured days"
+    if usecase.snapshot is not None:
+        needed, one = needed * _LONGEST_MONTH, "matured snapshots, one a month,"
+    if needed + matures / timedelta(days=1) > policy.max_shadow_days:
         yield (
             "FAIL",
-            f"{policy.min_matured_days} matured days and {format_duration(matures)} of maturity do not fit into "
+            f"{policy.min_matured_days} {one} and {format_duration(matures)} of maturity do not fit into "
             f"{policy.max_shadow_days} shadow days: no challenger could ever be promoted",
         )
     if policy.min_matured_days < 14:

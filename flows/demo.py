@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 
-from bentos.usecase import load_usecase
+from bentos.usecase import UseCase, load_usecase
 from flows.errors import FlowRefused, SchemaProblem, StackError
 from flows.home import Home
 from flows.progress import progress
@@ -25,10 +26,12 @@ from flows.stage import LABELS_BY_FILE, Stage
 from flows.steps.demoplan import DemoPlan, plan_demo
 from flows.steps.replay import Replay, Traffic
 from flows.steps.tale import summarise
+from monitoring.durations import format_duration
 
 if TYPE_CHECKING:
     from flows.outcome import Outcome
 
+_OTHERS = "Name another with --usecase: fraud, churn, or a file with the columns of one of them"
 SWAP_DAYS = 5
 """Live days that a change of office may take at most, at the plan's pace."""
 
@@ -216,14 +219,48 @@ class Story(Stage):
 def require_world(reference: str) -> None:
     """The simulator must make every column of the use case."""
     usecase = load_usecase(reference)
+    if usecase.snapshot is not None:
+        raise FlowRefused(f"{_no_world(usecase)}: {_monthly(usecase)}. {_OTHERS}")
     try:
         SimulatorSource(usecase, usecase.source.simulator).names()
     except SchemaProblem as exc:
         why = exc.message.partition(";")[0]
-        raise FlowRefused(
-            f"the demo has no simulated world for {usecase.name!r}: {why}. Name another with --usecase: fraud, churn, "
-            "or a file with the columns of one of them"
-        ) from exc
+        raise FlowRefused(f"{_no_world(usecase)}: {why}. {_OTHERS}") from exc
+
+
+def _no_world(usecase: UseCase) -> str:
+    return f"the demo has no simulated world for {usecase.name!r}"
+
+
+def refuse_table(reference: str, path: str) -> NoReturn:
+    """Say why the demo does not tell its story on a table, and what does something with that table.
+
+    Raises:
+        FlowRefused: always.
+    """
+    usecase, file = load_usecase(reference), shlex.quote(path)
+    kind = "parquet" if path.endswith((".parquet", ".pq")) else "csv"
+    name = shlex.quote(reference)
+    why = "nobody knows whether and when the world changed in a table, and the demo tells whether that was noticed"
+    if usecase.snapshot is not None:
+        why = _monthly(usecase)
+    elif usecase.untimed:
+        why = "a table without a time has no days to live through"
+    train = f"incumbent train --usecase {name} --source {kind} --path {file}"
+    bench = f", and 'incumbent bench usecase {name} --data {file}' measures it"
+    raise FlowRefused(
+        f"the demo takes no table: {why}. '{train}' makes a model of it"
+        f"{bench if usecase.untimed or usecase.snapshot is not None else ''}; 'incumbent serve' answers with it"
+    )
+
+
+def _monthly(usecase: UseCase) -> str:
+    days = usecase.promotion.min_matured_days
+    matures = format_duration(usecase.label.matures_after)
+    return (
+        f"{usecase.name} has one snapshot a month, and its comparison needs {days} of them and {matures} for the last "
+        "label: its story takes more than a year, and the demo tells days"
+    )
 
 
 def _empty(home: Home) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 
-from flows.commands.common import Reply, common_arguments, enter_home
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -31,5 +32,18 @@ def run(args: argparse.Namespace) -> Reply:
     if args.command == "exporter":
         address = ["--host", args.host, "--port", str(args.port)]
         os.execve(sys.executable, [sys.executable, "-m", "monitoring.exporter", *address], environment)  # noqa: S606
+    require_free(args.host, args.port)
     words = ["serve", SERVICE, "--host", args.host, "--port", str(args.port), "--working-dir", str(PROJECT)]
     os.execve(program("bentoml"), ["bentoml", *words], environment)  # noqa: S606
+
+
+def require_free(host: str, port: int) -> None:
+    """Say it in a sentence where another process listens on the port; BentoML would show a traceback."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as exc:
+            why = os.strerror(exc.errno) if exc.errno else str(exc)
+            raise UsageRefused(f"cannot listen on {host}:{port}: {why}; choose another port with --port") from exc

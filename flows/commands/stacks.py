@@ -24,6 +24,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--demo", action="store_true", help="the demo's home instead of your own")
     if name == "demo":
         parser.add_argument("--keep", action="store_true", help="leave the stack up at the end (also KEEP=1)")
+        parser.add_argument("--data", metavar="FILE", help="refused, with what to run on a table of your own instead")
 
 
 def run(args: argparse.Namespace) -> Reply:
@@ -75,11 +76,13 @@ def _down(args: argparse.Namespace) -> Reply:
 
 
 def _demo(args: argparse.Namespace) -> Reply:
-    from flows.demo import run_demo
+    from flows.demo import refuse_table, run_demo
     from flows.home import open_home
     from flows.stack import demo_home
 
     home = open_home(**({"usecase": args.usecase} if args.usecase else {}))
+    if args.data:
+        refuse_table(home.settings.usecase, args.data)
     keep = args.keep or os.environ.get("KEEP", "") not in ("", "0")
     started = time.monotonic()
     summary = run_demo(home, keep=keep)

@@ -2,7 +2,7 @@
 
 Everything is read as text, so that ``007`` stays an id; numbers are parsed by the schema, which
 sends what is no number to quarantine. The separator is the one of ``,`` ``;`` tab ``|`` that the
-header has most of.
+header has most of outside of quotes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from flows.errors import NoData, SchemaProblem
 from flows.sources.address import read_address
 from flows.sources.files import list_files, translated
 from flows.sources.table import TableSource, time_name, wanted
+from flows.steps.foreign import header_names, separator_of
 from monitoring.calendar import TimeWindow
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".tsv", ".tsv.gz")
@@ -85,5 +86,5 @@ class CsvSource(TableSource):
 def _header(stream: IO[bytes]) -> tuple[list[str], str]:
     """The names in the first line and the separator between them."""
     line = stream.readline(HEADER_BYTES).decode("utf-8-sig").strip("\r\n")
-    separator = max(",;\t|", key=line.count)
-    return [name.strip().strip('"').strip() for name in line.split(separator)] if line else [], separator
+    separator = separator_of(line)
+    return header_names(line, separator) if line else [], separator

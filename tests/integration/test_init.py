@@ -66,4 +66,4 @@ def test_an_existing_file_is_not_overwritten(tmp_path: Path, capsys: pytest.Capt
 def test_a_table_without_a_binary_column_is_refused_with_what_to_do() -> None:
     table = pd.DataFrame({"id": [str(n) for n in range(9)], "kind": list("abcabcabc")})
     with pytest.raises(ValueError, match="--target"):
-        guess(table)
+        guess([table])

@@ -132,3 +132,12 @@ def test_a_short_calibration_fold_is_fine_where_there_is_no_calibrator() -> None
     assert "split.calibration is shorter than a week and misses weekdays" in said
     bare = [f.detail for f in check_usecase(case(split=split, training={"calibration": "none"})).findings]
     assert "split.calibration is shorter than a week and misses weekdays" not in bare
+
+
+def test_a_comparison_of_monthly_snapshots_needs_a_month_for_each() -> None:
+    retention = load_usecase("retention")
+    short = retention.promotion.model_copy(update={"max_shadow_days": 365})
+    report = check_usecase(retention.model_copy(update={"promotion": short}))
+    said = next(f for f in report.findings if f.name == "promotion")
+    assert said.status == "FAIL"
+    assert "14 matured snapshots, one a month, and 90d of maturity do not fit into 365 shadow days" in said.detail

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from bentos.usecase import load_usecase
-from flows.demo import Story, require_world, run_demo
+from flows.demo import Story, refuse_table, require_world, run_demo
 from flows.errors import FlowRefused, StackError
 from flows.home import open_home
 from flows.stage import LABELS_BY_FILE
@@ -157,6 +157,19 @@ def test_a_use_case_whose_columns_the_simulator_makes_has_a_demo(name: str) -> N
 
 def test_a_use_case_without_a_simulated_world_is_told_so_before_anything_starts(tmp_path: Path) -> None:
     home = open_home(usecase="retention", home=tmp_path / "home")
-    with pytest.raises(FlowRefused, match=r"no simulated world for 'retention'.*no column 'recency'\. Name another"):
+    with pytest.raises(FlowRefused, match=r"no simulated world for 'retention'.*one snapshot a month.*Name another"):
         run_demo(home)
     assert not (tmp_path / "home" / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "why"),
+    [
+        ("fraud", "cards.parquet", "when the world changed.*--source parquet --path cards.parquet"),
+        ("churn", "my telco.csv", "no days to live through.*bench usecase churn --data 'my telco.csv'"),
+        ("retention", "shop.parquet", "needs 14 of them and 90d.*bench usecase retention --data shop.parquet"),
+    ],
+)
+def test_a_table_is_refused_with_the_reason_and_with_what_to_run_on_it(name: str, file: str, why: str) -> None:
+    with pytest.raises(FlowRefused, match=why):
+        refuse_table(name, file)
