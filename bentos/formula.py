@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from bentos.clock import local_seconds, part_of
 CALENDAR = ("hour", "weekday", "month", "day_of_month")
 _DAY_US = 86_400_000_000.0
 _DEPTH = 40
+_LENGTH = 2_000
+_SHOWN = 80
 
 Values = Mapping[str, Any]
 """float64 array of each number; int64 microseconds and a mask of missing ones of a datetime; texts as objects."""
@@ -80,10 +83,15 @@ class Formula:
 
     def __init__(self, text: str) -> None:
         self.text = text
+        if len(text) > _LENGTH:
+            raise FormulaError(
+                f"{_excerpt(text)} is too long for a formula: {len(text):,} characters, {_LENGTH:,} at most; "
+                "cut it into derived columns that use each other's results, or write a hook"
+            )
         try:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
-            raise FormulaError(f"{text!r} is no formula: {getattr(exc, 'msg', type(exc).__name__)}") from exc
+            raise FormulaError(f"{_excerpt(text)} is no formula: {getattr(exc, 'msg', type(exc).__name__)}") from exc
         self._seen: dict[str, str] = {}
         self._check(self._tree, 0)
         self.names = tuple(self._seen)
@@ -123,7 +131,7 @@ class Formula:
             self._check_call(node.func.id, node.args, depth)
         else:
             raise FormulaError(
-                f"{ast.unparse(node)!r} is not part of the language: numbers, names, + - * /, comparisons, "
+                f"{_source(node)} is not part of the language: numbers, names, + - * /, comparisons, "
                 f"and, or, not, {', '.join([*_FUNCTIONS, 'missing', *CALENDAR, 'days'])}"
             )
 
@@ -135,7 +143,7 @@ class Formula:
         right = node.comparators[0]
         if isinstance(right, ast.Constant) and isinstance(right.value, str):
             if not isinstance(node.left, ast.Name) or not isinstance(node.ops[0], ast.Eq | ast.NotEq):
-                raise FormulaError(f"{ast.unparse(node)!r}: a text is compared with a column by == or !=")
+                raise FormulaError(f"{_source(node)}: a text is compared with a column by == or !=")
             self._note(node.left.id, "text")
             return
         self._check_all(depth, node.left, right)
@@ -174,8 +182,8 @@ class Formula:
             return -inner if isinstance(node.op, ast.USub) else _truth(inner == 0.0, inner)
         if isinstance(node, ast.BoolOp):
             pick = np.minimum if isinstance(node.op, ast.And) else np.maximum
-            parts = [_truth(part != 0.0, part) for part in map(of, node.values)]
-            return pick.reduce(parts)
+            # Part by part, so that a long condition never holds an array for each of its parts.
+            return reduce(pick, (_truth(part != 0.0, part) for part in map(of, node.values)))
         if isinstance(node, ast.Compare):
             return self._compare(node, values, of)
         assert isinstance(node, ast.Call)
@@ -207,6 +215,17 @@ class Formula:
             return given / _DAY_US
         local = local_seconds(np.where(known, given, 0.0).astype(np.int64), zone)
         return np.where(known, part_of(function, local, (0, 0)), np.nan)
+
+
+def _source(node: ast.AST) -> str:
+    try:
+        return _excerpt(ast.unparse(node))
+    except RecursionError:
+        return "a part nested very deeply"
+
+
+def _excerpt(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def _is_number(value: object) -> bool:

@@ -133,6 +133,8 @@ class InterventionPolicy(Policy):
     """Share of the flagged events that is let through all the same, to learn from; each stands for the others."""
     salt: Annotated[str, Field(min_length=1, max_length=64)] = "explore-1"
     """Salt of the draw; another one draws other events."""
+    max_weight: Annotated[float, Field(ge=1.0)] = 100.0
+    """Most events that one let-through event stands for in a training; a smaller share is held at this weight."""
 
     @model_validator(mode="after")
     def _something_to_explore(self) -> Self:

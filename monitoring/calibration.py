@@ -52,12 +52,18 @@ def spiegelhalter_z(y: ArrayLike, score: ArrayLike) -> tuple[float, float] | Non
     return z, float(2.0 * stats.norm.sf(abs(z)))
 
 
-def equal_mass_bins(score: ArrayLike, bins: int = 10) -> np.ndarray:
+def equal_mass_bins(score: ArrayLike, bins: int = 10, weight: ArrayLike | None = None) -> np.ndarray:
     """The bin of each row, equal numbers of rows in each; equal scores share a bin.
 
-    Splitting a tie would sort its rows by chance, or worse, by label.
+    Splitting a tie would sort its rows by chance, or worse, by label. With ``weight`` the rows of each bin stand for
+    equal numbers of events.
     """
     p = np.asarray(score, dtype=float)
+    if weight is not None:
+        order = np.argsort(p, kind="stable")
+        before = np.concatenate(([0.0], np.cumsum(np.asarray(weight, dtype=float)[order])))
+        first = before[np.searchsorted(p[order], p, side="left")]
+        return np.asarray(np.minimum(first * bins / max(before[-1], 1.0), bins - 1), dtype=np.int64)
     first = np.searchsorted(np.sort(p), p, side="left")
     return np.asarray(first * bins // max(1, len(p)), dtype=np.int64)
 

@@ -87,10 +87,13 @@ def measure(
     repetitions: int = 200,
     seed: int = 7,
     confidence: float = 0.95,
+    weight: ArrayLike | None = None,
 ) -> Performance:
     """Measure a model.
 
-    Proportions have Wilson intervals. All else is resampled: by day from 20 days on, else by row.
+    Proportions have Wilson intervals. All else is resampled: by day from 20 days on, else by row. Where rows stand
+    for others, proportions are resampled too, and ``card_precision`` is left out: a list of the k entities on top
+    knows of no entity that was not seen.
 
     Args:
         y: 0/1 of each row, matured.
@@ -101,20 +104,21 @@ def measure(
         entities: entity of each row; with ``days`` it adds ``card_precision``.
         top_k: entities a day of the card precision.
         repetitions, seed, confidence: of the bootstrap.
+        weight: how many events each row stands for. Counts stay those of rows, all figures are of the events.
     """
     truth, p = np.asarray(y, dtype=np.int64), np.asarray(score, dtype=float)
     flag = np.asarray(flagged, dtype=bool)
-    counts = Counts.of(truth, flag)
-    metrics = dict(proportions(counts, confidence))
+    counts, each = Counts.of(truth, flag), None if weight is None else np.asarray(weight, dtype=float)
     costs = None if prices is None else prices.of_rows(truth, flag)
     units = _units(truth, p, costs, days, seed)
     resamples = Resamples.draw(max(1, units.count), repetitions, seed, confidence)
-    metrics |= _decisions(truth, flag, counts, units, resamples)
-    metrics |= _scores(truth, p, units, resamples)
+    metrics = dict(proportions(counts, confidence)) if each is None else _rates(truth, flag, each, units, resamples)
+    metrics |= _decisions(truth, flag, each, units, resamples)
+    metrics |= _scores(truth, p, each, units, resamples)
     if costs is not None:
-        metrics |= _money(costs, units, resamples)
+        metrics |= _money(costs, each, units, resamples)
     short = 0
-    if entities is not None and days is not None:
+    if entities is not None and days is not None and each is None:
         cards = card_precision(entities, days, truth, p, top_k)
         metrics["card_precision"] = mean_bootstrap(cards.daily, repetitions, seed, confidence)
         short = cards.short_days
@@ -225,49 +229,78 @@ def _units(y: np.ndarray, p: np.ndarray, costs: np.ndarray | None, days: ArrayLi
     return units_of(np.lexsort(keys), days, seed)
 
 
+def _rates(
+    y: np.ndarray, flag: np.ndarray, weight: np.ndarray, units: Units, resamples: Resamples
+) -> dict[str, Measured]:
+    """:func:`proportions` where rows stand for others: ratios of resampled sums."""
+    truth, every = y == 1, np.ones(len(y), dtype=bool)
+
+    def rate(top: np.ndarray, below: np.ndarray) -> Measured:
+        total = float(weight[below].sum())
+        if not total:
+            return UNKNOWN
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn = resamples.sums(units.totals(weight * top)) / resamples.sums(units.totals(weight * below))
+        return resamples.interval(float(weight[top].sum()) / total, drawn)
+
+    return {
+        "recall": rate(truth & flag, truth),
+        "precision": rate(truth & flag, flag),
+        "false_positive_rate": rate(~truth & flag, ~truth),
+        "alert_rate": rate(flag, every),
+        "prevalence": rate(truth, every),
+    }
+
+
 def _decisions(
-    y: np.ndarray, flag: np.ndarray, counts: Counts, units: Units, resamples: Resamples
+    y: np.ndarray, flag: np.ndarray, weight: np.ndarray | None, units: Units, resamples: Resamples
 ) -> dict[str, Measured]:
     """F1 and Matthews correlation from the table of each unit."""
-    cells = np.bincount(units.codes * 4 + y * 2 + flag, minlength=4 * units.count).reshape(-1, 4).T.astype(float)
-    tn, fp, fn, tp = (resamples.sums(cell) for cell in cells)
-    f1 = float(f1_score(counts.tp, counts.fp, counts.fn))
-    mcc = float(matthews(counts.tp, counts.fp, counts.fn, counts.tn))
+    cells = np.bincount(units.codes * 4 + y * 2 + flag, weight, minlength=4 * units.count)
+    table = cells.reshape(-1, 4).T.astype(float)
+    all_tn, all_fp, all_fn, all_tp = table.sum(axis=1)
+    tn, fp, fn, tp = (resamples.sums(cell) for cell in table)
+    f1, mcc = float(f1_score(all_tp, all_fp, all_fn)), float(matthews(all_tp, all_fp, all_fn, all_tn))
     return {
         "f1": resamples.interval(f1, f1_score(tp, fp, fn)),
         "mcc": resamples.interval(mcc, matthews(tp, fp, fn, tn)),
     }
 
 
-def _scores(y: np.ndarray, p: np.ndarray, units: Units, resamples: Resamples) -> dict[str, Measured]:
+def _scores(
+    y: np.ndarray, p: np.ndarray, weight: np.ndarray | None, units: Units, resamples: Resamples
+) -> dict[str, Measured]:
     """Ranking and calibration; all unknown when there is no row or a score is not a number."""
     names = ("average_precision", "auc_roc", "brier", "log_loss", "calibration_ratio", "calibration_error")
     if not len(p) or not np.isfinite(p).all():
         return dict.fromkeys(names, UNKNOWN)
     ranking = {"average_precision": UNKNOWN, "auc_roc": UNKNOWN}
     if y.any():
-        table = RankTable.of(y, p, units)
-        ranking["average_precision"] = resamples.interval(average_precision(y, p), table.average_precision(resamples))
-        ranking["auc_roc"] = resamples.interval(auc_roc(y, p), table.auc(resamples))
-    return ranking | _calibration(y, p, units, resamples)
+        table = RankTable.of(y, p, units, weight=weight)
+        found = average_precision(y, p, weight=weight)
+        ranking["average_precision"] = resamples.interval(found, table.average_precision(resamples))
+        ranking["auc_roc"] = resamples.interval(auc_roc(y, p, weight), table.auc(resamples))
+    return ranking | _calibration(y, p, weight, units, resamples)
 
 
-def _calibration(y: np.ndarray, p: np.ndarray, units: Units, resamples: Resamples) -> dict[str, Measured]:
+def _calibration(
+    y: np.ndarray, p: np.ndarray, weight: np.ndarray | None, units: Units, resamples: Resamples
+) -> dict[str, Measured]:
     """Each figure is a function of sums per unit."""
-    rows = units.totals(np.ones(len(p)))
-    squares, losses, hits, expected = ((p - y) ** 2, log_losses(y, p), y.astype(float), p)
-    drawn = resamples.sums(rows)
-    bins = equal_mass_bins(p, CALIBRATION_BINS)
-    cell = bins * units.count + units.codes
-    gaps = np.bincount(cell, weights=p - y, minlength=CALIBRATION_BINS * units.count).reshape(CALIBRATION_BINS, -1)
+    each = np.ones(len(p)) if weight is None else weight
+    squares, losses, hits, expected = ((p - y) ** 2 * each, log_losses(y, p) * each, y * each, p * each)
+    drawn, total = resamples.sums(units.totals(each)), float(each.sum())
+    bins = equal_mass_bins(p, CALIBRATION_BINS, weight)
+    cell, size = bins * units.count + units.codes, CALIBRATION_BINS * units.count
+    gaps = np.bincount(cell, weights=(p - y) * each, minlength=size).reshape(CALIBRATION_BINS, -1)
 
     def mean(values: np.ndarray) -> Measured:
-        return resamples.interval(float(values.mean()), resamples.sums(units.totals(values)) / drawn)
+        return resamples.interval(float(values.sum()) / total, resamples.sums(units.totals(values)) / drawn)
 
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.float64(hits.sum()) / expected.sum()
         ratios = resamples.sums(units.totals(hits)) / resamples.sums(units.totals(expected))
-    error = float(np.abs(gaps.sum(axis=1)).sum() / len(p))
+    error = float(np.abs(gaps.sum(axis=1)).sum() / total)
     errors = np.abs(gaps @ resamples.weights).sum(axis=0) / drawn
     return {
         "brier": mean(squares),
@@ -277,15 +310,16 @@ def _calibration(y: np.ndarray, p: np.ndarray, units: Units, resamples: Resample
     }
 
 
-def _money(costs: np.ndarray, units: Units, resamples: Resamples) -> dict[str, Measured]:
+def _money(costs: np.ndarray, weight: np.ndarray | None, units: Units, resamples: Resamples) -> dict[str, Measured]:
     """Cost of all rows and of one row."""
     if not len(costs):
         return {"cost": UNKNOWN, "cost_per_row": UNKNOWN}
-    rows, money = resamples.sums(units.totals(np.ones(len(costs)))), resamples.sums(units.totals(costs))
-    total = float(costs.sum())
+    each = np.ones(len(costs)) if weight is None else weight
+    rows, money = resamples.sums(units.totals(each)), resamples.sums(units.totals(costs * each))
+    total = float((costs * each).sum())
     return {
         "cost": resamples.interval(total, money),
-        "cost_per_row": resamples.interval(total / len(costs), money / rows),
+        "cost_per_row": resamples.interval(total / float(each.sum()), money / rows),
     }
 
 

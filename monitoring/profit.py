@@ -73,6 +73,7 @@ def measure_profit(
     repetitions: int = 200,
     seed: int = 7,
     confidence: float = 0.95,
+    weight: ArrayLike | None = None,
 ) -> dict[str, Measured]:
     """Profit of an offer to the flagged, of one row of it, and of one row beyond an offer to everybody.
 
@@ -84,17 +85,20 @@ def measure_profit(
         offer: what it costs and keeps.
         days: business day of each row; resampled from 20 days on, else rows are.
         repetitions, seed, confidence: of the bootstrap.
+        weight: how many customers each row stands for; by default itself.
     """
     earned = offer.of_rows(y, flagged)
+    each = np.ones(len(earned)) if weight is None else np.asarray(weight, dtype=float)
     if not len(earned):
         return dict.fromkeys(("profit", "profit_per_customer", "profit_above_everybody"), UNKNOWN)
     beyond = earned - offer.of_rows(y, np.ones(len(earned), dtype=bool))
     units = units_of(np.lexsort((beyond, earned)), days, seed)
     resamples = Resamples.draw(units.count, repetitions, seed, confidence)
-    rows = resamples.sums(units.totals(np.ones(len(earned))))
+    earned, beyond, total = earned * each, beyond * each, float(each.sum())
+    rows = resamples.sums(units.totals(each))
     money, more = resamples.sums(units.totals(earned)), resamples.sums(units.totals(beyond))
     return {
         "profit": resamples.interval(float(earned.sum()), money),
-        "profit_per_customer": resamples.interval(float(earned.mean()), money / rows),
-        "profit_above_everybody": resamples.interval(float(beyond.mean()), more / rows),
+        "profit_per_customer": resamples.interval(float(earned.sum()) / total, money / rows),
+        "profit_above_everybody": resamples.interval(float(beyond.sum()) / total, more / rows),
     }

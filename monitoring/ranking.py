@@ -76,15 +76,25 @@ class Ranking:
         return cls(order, ordered, tie_ends(ordered))
 
 
-def average_precision(y: ArrayLike, score: ArrayLike, ranking: Ranking | None = None) -> float | None:
-    """AP = sum (R_n - R_{n-1}) P_n over distinct scores, not a trapezoid; ``None`` without positives."""
+def average_precision(
+    y: ArrayLike, score: ArrayLike, ranking: Ranking | None = None, weight: ArrayLike | None = None
+) -> float | None:
+    """AP = sum (R_n - R_{n-1}) P_n over distinct scores, not a trapezoid; ``None`` without positives.
+
+    With ``weight`` a row counts for as many as it stands for.
+    """
     truth = np.asarray(y, dtype=np.int64)
     if not len(truth) or not truth.sum():
         return None
     ranking = ranking or Ranking.of(score)
-    hits = np.cumsum(truth[ranking.order])[ranking.ends]
+    if weight is None:
+        hits, rows = np.cumsum(truth[ranking.order])[ranking.ends], ranking.ends + 1
+    else:
+        each = np.asarray(weight, dtype=float)[ranking.order]
+        hits = np.cumsum(truth[ranking.order] * each)[ranking.ends]
+        rows = np.cumsum(each)[ranking.ends]
     gained = np.diff(hits, prepend=0)
-    return float(gained @ (hits / (ranking.ends + 1)) / hits[-1])
+    return float(gained @ (hits / rows) / hits[-1])
 
 
 def precision_at_recall(y: ArrayLike, score: ArrayLike, floor: float, ranking: Ranking | None = None) -> float | None:
@@ -122,14 +132,29 @@ def _falling_counts(y: ArrayLike, score: ArrayLike, ranking: Ranking | None) -> 
     return hits, ranking.ends + 1 - hits
 
 
-def auc_roc(y: ArrayLike, score: ArrayLike) -> float | None:
-    """Area under the ROC curve by midranks; ``None`` unless both classes are there."""
+def auc_roc(y: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float | None:
+    """Area under the ROC curve by midranks; ``None`` unless both classes are there.
+
+    With ``weight`` a pair counts for the product of what its rows stand for.
+    """
     truth, s = np.asarray(y, dtype=bool), np.asarray(score, dtype=float)
+    if weight is not None:
+        return _weighted_auc(truth, Ranking.of(s), np.asarray(weight, dtype=float))
     positives, negatives = int(truth.sum()), int((~truth).sum())
     if not positives or not negatives:
         return None
     ranks = midranks(s)
     return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def _weighted_auc(truth: np.ndarray, ranking: Ranking, weight: np.ndarray) -> float | None:
+    ordered, each = truth[ranking.order], weight[ranking.order]
+    hits = np.diff(np.cumsum(ordered * each)[ranking.ends], prepend=0.0)
+    misses = np.diff(np.cumsum(~ordered * each)[ranking.ends], prepend=0.0)
+    pairs = float(hits.sum() * misses.sum())
+    # Negatives below each score, ties half.
+    below = misses.sum() - np.cumsum(misses) + misses / 2.0
+    return float(hits @ below) / pairs if pairs else None
 
 
 def auc_of(y: np.ndarray, ranking: Ranking) -> float | None:
@@ -211,6 +236,7 @@ class RankTable:
         tied: whether a row's score is that of its group.
         groups, units: counts.
         below: rows of each unit under the last positive, which are not listed; all are negative.
+        weight: how many events each row stands for, in score order; none where each stands for itself.
     """
 
     group: np.ndarray
@@ -220,9 +246,17 @@ class RankTable:
     groups: int
     units: int
     below: np.ndarray
+    weight: np.ndarray | None = None
 
     @classmethod
-    def of(cls, y: np.ndarray, score: np.ndarray, units: Units, ranking: Ranking | None = None) -> RankTable:
+    def of(
+        cls,
+        y: np.ndarray,
+        score: np.ndarray,
+        units: Units,
+        ranking: Ranking | None = None,
+        weight: np.ndarray | None = None,
+    ) -> RankTable:
         """Sort once and note where the positives are; rows below the last positive are left out."""
         ranking = ranking or Ranking.of(score)
         truth = np.asarray(y, dtype=bool)[ranking.order]
@@ -235,8 +269,11 @@ class RankTable:
         group_of_run = np.cumsum(holds) - holds
         group, tied = np.repeat(group_of_run[:last], sizes), np.repeat(holds[:last], sizes)
         code = units.codes[ranking.order]
-        below = np.bincount(code[rows:], minlength=units.count).astype(float)
-        return cls(group, code[:rows], truth[:rows], tied, int(holds.sum()), units.count, below)
+        each = None if weight is None else weight[ranking.order]
+        rest = None if each is None else each[rows:]
+        below = np.bincount(code[rows:], weights=rest, minlength=units.count).astype(float)
+        listed = None if each is None else each[:rows]
+        return cls(group, code[:rows], truth[:rows], tied, int(holds.sum()), units.count, below, listed)
 
     def average_precision(self, resamples: Resamples) -> np.ndarray:
         """Average precision of each repetition.
@@ -263,8 +300,8 @@ class RankTable:
 
     def auc(self, resamples: Resamples) -> np.ndarray:
         """AUC of each repetition: concordant pairs by unit of the positive and unit of the negative."""
-        negatives = np.bincount(self.code[~self.positive], minlength=self.units) + self.below
-        positives = np.bincount(self.code[self.positive], minlength=self.units).astype(float)
+        negatives = self._totals(~self.positive) + self.below
+        positives = self._totals(self.positive).astype(float)
         pairs = np.zeros((self.units, self.units))
         passed = np.zeros(self.units)
         for hits, false, ties in self._chunks(self.units):
@@ -279,6 +316,11 @@ class RankTable:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.einsum("ur,ur->r", w, pairs @ w) / ((positives @ w) * (negatives @ w)))
 
+    def _totals(self, chosen: np.ndarray) -> np.ndarray:
+        """Rows of each unit among the chosen ones, or what they stand for."""
+        weight = None if self.weight is None else self.weight[chosen]
+        return np.bincount(self.code[chosen], weights=weight, minlength=self.units)
+
     def _chunks(self, width: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Positives, negatives and tied negatives of some groups x units at a time."""
         step = max(1, _CHUNK_CELLS // max(width, self.units))
@@ -288,7 +330,10 @@ class RankTable:
             size = min(step, self.groups - start)
             cell = (self.group[rows] - start) * self.units + self.code[rows]
             positive = self.positive[rows]
+            each = None if self.weight is None else self.weight[rows]
             yield tuple(
-                np.bincount(cell[chosen], minlength=size * self.units).reshape(size, -1).astype(float)
+                np.bincount(cell[chosen], None if each is None else each[chosen], minlength=size * self.units)
+                .reshape(size, -1)
+                .astype(float)
                 for chosen in (positive, ~positive, ~positive & self.tied[rows])
             )  # type: ignore[misc]  # a generator of three arrays is a triple

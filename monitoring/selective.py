@@ -12,22 +12,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from monitoring.bootstrap import Resamples, units_of
-from monitoring.cost import Prices
 from monitoring.gates import Check, Status
-from monitoring.measured import Measured
 from monitoring.series import PairedDay
 
-if TYPE_CHECKING:
-    from monitoring.performance import Performance
-
 NOT_IDENTIFIED = "NOT_IDENTIFIED"
+WEIGHT = "weight"
+"""Column that says how many events a row stands for; it is missing where every row stands for itself."""
 
 
 def label_weights(
@@ -120,45 +115,3 @@ def agreed_checks(cases: Sequence[Sequence[Check]], unseen: float, opposed: Coll
 
 def _room(check: Check) -> float:
     return -math.inf if check.margin is None else check.margin
-
-
-def measure_weighted(
-    y: ArrayLike, flagged: ArrayLike, weight: ArrayLike, prices: Prices, *, days: ArrayLike | None = None,
-    repetitions: int = 200, seed: int = 7,
-) -> Performance:  # fmt: skip
-    """What decisions achieved where rows stand for others: rates and cost, with resampled intervals.
-
-    Counts are of the rows that were seen; rates and cost are of those they stand for.
-
-    Args:
-        y, flagged, weight: of rows with a label.
-        prices: what mistakes cost.
-        days: business day of each row; from 20 on they are resampled, else rows are.
-        repetitions, seed: of the bootstrap.
-    """
-    from monitoring.performance import Performance  # it needs scipy.stats, which a verdict does without
-
-    truth, flag, w = np.asarray(y, dtype=bool), np.asarray(flagged, dtype=bool), np.asarray(weight, dtype=float)
-    by_day = days is not None and len(np.unique(np.asarray(days))) >= 20
-    units = units_of(np.arange(len(truth)), np.asarray(days) if by_day else None, seed)
-    resamples = Resamples.draw(max(1, units.count), repetitions, seed)
-
-    def rate(top: np.ndarray, below: np.ndarray) -> Measured:
-        total = float(w[below].sum())
-        if not total:
-            return Measured(None)
-        drawn = [resamples.sums(units.totals(w * mask)) for mask in (top, below)]
-        samples = np.divide(drawn[0], drawn[1], out=np.full_like(drawn[0], np.nan), where=drawn[1] > 0.0)
-        return resamples.interval(float(w[top].sum()) / total, samples[~np.isnan(samples)])
-
-    cost = w * prices.of_rows(truth, flag)
-    every = np.ones(len(truth), dtype=bool)
-    metrics = {
-        "recall": rate(truth & flag, truth),
-        "precision": rate(truth & flag, flag),
-        "false_positive_rate": rate(~truth & flag, ~truth),
-        "alert_rate": rate(flag, every),
-        "prevalence": rate(truth, every),
-        "cost": resamples.interval(float(cost.sum()), resamples.sums(units.totals(cost))),
-    }
-    return Performance(len(truth), int(truth.sum()), int(flag.sum()), metrics, "days" if by_day else "rows")

@@ -82,7 +82,7 @@ def _show(house: House, args: argparse.Namespace) -> Reply:
     head = [(name, value) for name, value in data.items() if name not in ("columns", "used_by", "window")]
     head += [("from", data["window"][0]), ("to", data["window"][1])]
     head += [("used by", ", ".join(users["versions"]) or "no version")]
-    head += [("rests on it", f"#{d['seq']} {d['kind']}") for d in users["decisions"]]
+    head += [("decision", f"#{d['seq']} {d['kind']}") for d in users["decisions"]]
     rows = [(c["name"], c["type"], c["missing_share"], c["distinct"], c["digest"][:_SHOWN]) for c in columns]
     return Reply(data, f"{table(head)}\n\n{table(rows, ('column', 'type', 'missing', 'distinct', 'digest'))}")
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from bentos.usecase import TrainingPolicy
 from flows.engines.cluster import Cluster
-from flows.engines.folds import LABEL, PartRows, column_cuts, training_part
+from flows.engines.folds import LABEL, STANDS_FOR, PartRows, column_cuts, training_part
 from flows.errors import OneClass, TooFewRows, TrainingError
 from flows.steps.build import Fitted
 from flows.steps.fit import booster_parameters
@@ -60,12 +60,12 @@ def fit_on_cluster(
     if positives in (0, rows):
         held = "positive" if positives else "negative"
         raise OneClass(f"all {rows} rows of the train fold are {held}; read a longer window, or check the labels")
-    cuts = None
+    cuts, weighted = None, any(fact.weighted for fact in facts)
     if policy.tree_method == "hist":
-        cuts = cluster.run("bins", partial(column_cuts, folder, window, parts, policy.max_bin), list(places))
-    load = partial(training_part, folder, window, tuple(places), tuple(names), cuts)
+        cuts = cluster.run("bins", partial(column_cuts, folder, window, parts, policy.max_bin, weighted), list(places))
+    load = partial(training_part, folder, window, tuple(places), tuple(names), cuts, weighted)
     with cluster.translated("fit"):
-        booster = _train(cluster, load, parts, names, policy, seed)
+        booster = _train(cluster, load, parts, names, policy, seed, weighted)
     return Fitted(booster, window, rows, positives)
 
 
@@ -79,20 +79,28 @@ def require_hist(policy: TrainingPolicy) -> None:
 
 
 def _train(
-    cluster: Cluster, load: Any, parts: Sequence[int], names: Sequence[str], policy: TrainingPolicy, seed: int
+    cluster: Cluster,
+    load: Any,
+    parts: Sequence[int],
+    names: Sequence[str],
+    policy: TrainingPolicy,
+    seed: int,
+    weighted: bool,
 ) -> Booster:
     import dask
     import dask.dataframe as dd
     import xgboost
     from xgboost import dask as cluster_xgboost
 
-    meta = pd.DataFrame({name: pd.Series(dtype=np.float32) for name in (*names, LABEL)})
+    columns = (*names, LABEL, *([STANDS_FOR] if weighted else []))
+    meta = pd.DataFrame({name: pd.Series(dtype=np.float32) for name in columns})
     parameters = {k: v for k, v in booster_parameters(policy, seed).items() if k != "nthread"}
     with dask.config.set({"dataframe.convert-string": False}):
         frame = dd.from_map(load, list(parts), meta=meta)
         features, label = frame[list(names)], frame[LABEL]
+        weight = frame[STANDS_FOR] if weighted else None
         try:
-            rows = _matrix(cluster_xgboost, cluster.client, features, label, policy)
+            rows = _matrix(cluster_xgboost, cluster.client, features, label, weight, policy)
             found = cluster_xgboost.train(cluster.client, parameters, rows, num_boost_round=policy.trees)
         except xgboost.core.XGBoostError as exc:
             raise TrainingError(f"XGBoost refused the rows: {str(exc).splitlines()[0]}") from exc
@@ -102,7 +110,7 @@ def _train(
     return booster
 
 
-def _matrix(module: Any, client: Any, features: Any, label: Any, policy: TrainingPolicy) -> Any:
+def _matrix(module: Any, client: Any, features: Any, label: Any, weight: Any, policy: TrainingPolicy) -> Any:
     if policy.tree_method == "hist":
-        return module.DaskQuantileDMatrix(client, features, label, max_bin=policy.max_bin)
-    return module.DaskDMatrix(client, features, label)
+        return module.DaskQuantileDMatrix(client, features, label, weight=weight, max_bin=policy.max_bin)
+    return module.DaskDMatrix(client, features, label, weight=weight)

@@ -17,13 +17,16 @@ from flows.engines.groups import read_frame, write_frame
 from flows.engines.shuffle import Shuffle
 from flows.engines.slices import final_labels_of
 from flows.errors import TooFewRows
-from flows.steps.table import Fold, fold_rows
+from flows.steps.table import Fold, fold_rows, usable
 from monitoring.calendar import TimeWindow
+from monitoring.selective import WEIGHT
 
 FEATURE = "feature."
 """Prefix of the columns that hold features, numbered in the order of the union of plans."""
 LABEL = "label.y"
 """Column of the label beside features, whose names hold no dot."""
+STANDS_FOR = "label.weight"
+"""Column of how many events a row stands for, where the use case blocks what it flags."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class PartRows:
 
     Attributes:
         span: the first and the last time of its rows; none without rows.
+        weighted: whether its rows say how many events they stand for.
     """
 
     part: int
     rows: tuple[int, ...]
     positives: tuple[int, ...]
     span: tuple[datetime, datetime] | None
+    weighted: bool = False
 
     def overlaps(self, window: TimeWindow) -> bool:
         """Whether any of its rows may lie in a window."""
@@ -51,7 +56,7 @@ def keep_rows(
     events, features = shuffle.features(part)
     rows = fold_rows(usecase, events, final_labels_of(shuffle.folder, part))
     times = rows["event_time"]
-    kept = (rows["y"].notna() & (times >= inside.start) & (times < inside.end)).to_numpy()
+    kept = (usable(rows) & (times >= inside.start) & (times < inside.end)).to_numpy()
     matrix = features.to_numpy(dtype=np.float32)[kept]
     rows = rows[kept].reset_index(drop=True).astype({"y": np.int8})
     columns = pd.DataFrame(matrix, columns=[f"{FEATURE}{n}" for n in range(matrix.shape[1])])
@@ -60,7 +65,8 @@ def keep_rows(
     y = rows["y"].to_numpy()
     times = rows["event_time"]
     span = (times.min().to_pydatetime(), times.max().to_pydatetime()) if len(rows) else None
-    return PartRows(part, tuple(int(w.sum()) for w in within), tuple(int(y[w].sum()) for w in within), span)
+    counts = tuple(int(w.sum()) for w in within), tuple(int(y[w].sum()) for w in within)
+    return PartRows(part, *counts, span, WEIGHT in rows)
 
 
 def read_fold(
@@ -86,14 +92,18 @@ def read_fold(
 
 
 def training_part(
-    folder: Path, window: TimeWindow, places: Any, names: Sequence[str], cuts: Sequence[Any] | None, part: int
-) -> pd.DataFrame:
-    """What one part gives to the booster: features under their names, and ``label.y``; runs on a worker.
+    folder: Path, window: TimeWindow, places: Any, names: Sequence[str], cuts: Sequence[Any] | None, weighted: bool,
+    part: int,
+) -> pd.DataFrame:  # fmt: skip
+    """What one part gives to the booster: features under their names, ``label.y``, where asked for ``label.weight``.
+
+    It runs on a worker.
 
     With ``cuts`` each value becomes the lower edge of its bin, so that every worker finds the same bins.
     """
     columns = [f"{FEATURE}{n}" for n in places]
-    frame = read_frame(_path(folder, part), ["event_time", "y", *columns])
+    extra = [WEIGHT] if weighted else []
+    frame = read_frame(_path(folder, part), ["event_time", "y", *extra, *columns])
     frame = frame[_within(frame, window)]
     matrix = frame[columns].to_numpy(dtype=np.float32)
     for at, edges in enumerate(cuts or ()):
@@ -101,21 +111,27 @@ def training_part(
         bins = np.searchsorted(edges, matrix[known, at], side="right") - 1
         matrix[known, at] = edges[np.maximum(bins, 0)]
     made = pd.DataFrame(matrix, columns=list(names))
-    return made.assign(**{LABEL: frame["y"].to_numpy(dtype=np.float32)})
+    made = made.assign(**{LABEL: frame["y"].to_numpy(dtype=np.float32)})
+    return made.assign(**{STANDS_FOR: frame[WEIGHT].to_numpy(dtype=np.float32)}) if weighted else made
 
 
-def column_cuts(folder: Path, window: TimeWindow, parts: Sequence[int], max_bin: int, place: int) -> Any:
+def column_cuts(
+    folder: Path, window: TimeWindow, parts: Sequence[int], max_bin: int, weighted: bool, place: int
+) -> Any:
     """The edges of one feature's bins over all training rows, as one process finds them; runs on a worker."""
     import xgboost
 
-    name, values = f"{FEATURE}{place}", []
+    wanted = [f"{FEATURE}{place}", *([WEIGHT] if weighted else [])]
+    frames = []
     for part in parts:
-        frame = read_frame(_path(folder, part), ["event_time", name])
-        values.append(frame[name].to_numpy(dtype=np.float32)[_within(frame, window)])
-    column = np.concatenate(values)[:, None]
+        frame = read_frame(_path(folder, part), ["event_time", *wanted])
+        frames.append(frame.loc[_within(frame, window), wanted])
+    rows = pd.concat(frames, ignore_index=True)
+    column = rows[[wanted[0]]].to_numpy(dtype=np.float32)
+    weight = rows[WEIGHT].to_numpy() if weighted else None
     if np.isnan(column).all():
         return np.zeros(1, dtype=np.float32)
-    return xgboost.QuantileDMatrix(column, max_bin=max_bin, nthread=1).get_quantile_cut()[1]
+    return xgboost.QuantileDMatrix(column, weight=weight, max_bin=max_bin, nthread=1).get_quantile_cut()[1]
 
 
 def places_of(plan: FeaturePlan, union: FeaturePlan) -> tuple[int, ...]:

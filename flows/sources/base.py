@@ -31,7 +31,9 @@ class SourceRead:
         labels: one final label an event as known at ``as_of``: ``event_id`` (str), ``y`` (int8, 0
             or 1), ``observed_at`` (UTC), ``source`` (str); in the order of ``events``. Events whose
             label is unknown have no row. A matured event without a label is a row with source
-            ``absent`` where the use case says that absent is negative.
+            ``absent`` where the use case says that absent is negative. The log of a use case that blocks
+            what it flags adds ``weight``: how many events a row stands for in a training, 0 where others
+            stand for it.
         quarantine: refused rows: ``row`` (position in the source), ``event_id``, ``reason``,
             ``column``.
         window: the window that was asked for.

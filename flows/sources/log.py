@@ -13,7 +13,7 @@ from bentos.usecase import UseCase
 from flows.errors import NoData, SchemaProblem, SourceUnavailable
 from flows.sources.labels import final_labels
 from flows.sources.table import STEP, TableSource
-from flows.steps.blocked import NOTHING, blocked_events
+from flows.steps.blocked import NOTHING, blocked_events, weighted_labels
 from monitoring.calendar import TimeWindow
 from monitoring.errors import StoreError, StoreUnavailable
 from monitoring.store.labels import resolve
@@ -27,6 +27,7 @@ class LogSource(TableSource):
 
     The strongest label source wins; an event about which that source says both 0 and 1 has no label
     (it is not counted as absent either), nor has one that was blocked and that no source labelled.
+    Where the use case blocks what it flags, labels carry the weight of their event.
     ``row`` in the quarantine counts the fetched rows from 0.
     """
 
@@ -69,15 +70,23 @@ class LogSource(TableSource):
         known = resolve(revisions, policy)
         unknown = set(known.loc[known["conflict"], "event_id"]) | self._blocked(events, as_of)
         final = final_labels(events, known[~known["conflict"]], self.usecase, as_of, excluded=unknown)
-        return final, revisions
+        return self._weighted(events, final, as_of), revisions
 
     def _blocked(self, events: pd.DataFrame, as_of: datetime | None) -> frozenset[str]:
         if events.empty:
             return NOTHING
-        times = events[self.usecase.event_time]
-        window = TimeWindow(times.min().to_pydatetime(), times.max().to_pydatetime() + STEP)
         with _available(self.origin):
-            return blocked_events(self._store, self.usecase, window, as_of)
+            return blocked_events(self._store, self.usecase, self._span(events), as_of)
+
+    def _weighted(self, events: pd.DataFrame, final: pd.DataFrame, as_of: datetime | None) -> pd.DataFrame:
+        if events.empty or not self.usecase.intervention.blocks_flagged:
+            return final
+        with _available(self.origin):
+            return weighted_labels(self._store, self.usecase, self._span(events), as_of, final)
+
+    def _span(self, events: pd.DataFrame) -> TimeWindow:
+        times = events[self.usecase.event_time]
+        return TimeWindow(times.min().to_pydatetime(), times.max().to_pydatetime() + STEP)
 
 
 @contextmanager

@@ -87,10 +87,14 @@ def ancestry(
 
 
 def users_of(digest: str, registry: ModelRegistry, model: str, decisions: Decisions) -> dict[str, Any]:
-    """Versions that were made of a snapshot, and decisions that rest on it."""
-    made = [v.ref.label for v in registry.versions(model) if v.tags.get("data_digest") == digest]
-    resting = [brief(d) for d in decisions.list(limit=None) if digest in _digests_in(d.payload)]
-    return {"versions": made, "decisions": resting}
+    """Versions that were made of a snapshot, and decisions that rest on it or name one of these versions."""
+    made = [v.ref for v in registry.versions(model) if v.tags.get("data_digest") == digest]
+    about = [
+        brief(d)
+        for d in decisions.list(limit=None)
+        if digest in _digests_in(d.payload) or versions_in(d, model).intersection(made)
+    ]
+    return {"versions": [ref.label for ref in made], "decisions": about}
 
 
 def usage(registry: ModelRegistry, model: str, decisions: Decisions) -> dict[str, list[str]]:

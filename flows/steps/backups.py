@@ -97,7 +97,9 @@ def read_set(folder: Path) -> BackupSet:
     for name, digest in digests.items():
         path = folder / name
         if not path.is_file() or sha256_file(path) != digest:
-            raise FlowRefused(f"{path} is not what the manifest says; restore this part from another backup (--part)")
+            wrong = "is not what the manifest says" if path.is_file() else "is missing"
+            part = Path(name).parts[0].partition(".")[0]
+            raise FlowRefused(f"{path} {wrong}; restore this part from another backup (--part {part}=DIR)")
     return BackupSet(folder, manifest)
 
 

@@ -11,7 +11,9 @@ from flows.steps.table import Fold
 
 
 def baseline_scores(train: Fold, test: Fold) -> NDArray[np.float64]:
-    """Fit logistic regression on ``train`` and score ``test``; a missing value becomes the mean.
+    """Fit logistic regression on ``train``, with the weights of its rows, and score ``test``.
+
+    A missing value becomes the mean.
 
     Raises:
         TooFewRows: without a training row.
@@ -24,7 +26,7 @@ def baseline_scores(train: Fold, test: Fold) -> NDArray[np.float64]:
     mean, scale = _moments(train.features)
     model = LogisticRegression(max_iter=1000)
     try:
-        model.fit(_standard(train.features, mean, scale), train.y)
+        model.fit(_standard(train.features, mean, scale), train.y, sample_weight=train.weight)
     except ValueError as exc:
         raise TrainingError(f"the logistic-regression baseline could not be fitted: {type(exc).__name__}") from exc
     scores: NDArray[np.float64] = model.predict_proba(_standard(test.features, mean, scale))[:, 1]

@@ -61,7 +61,9 @@ class Fitted:
 
 def build_model(recipe: Recipe, fit: Fold, calibration: Fold, reference: Fold, about: ModelMetadata) -> ScoringModel:
     """Fit a booster on the rows of ``fit`` and make a model of it: see :func:`complete_model`."""
-    booster = fit_booster(fit.features, fit.y, recipe.plan.names, recipe.usecase.training, recipe.seed)
+    booster = fit_booster(
+        fit.features, fit.y, recipe.plan.names, recipe.usecase.training, recipe.seed, weight=fit.weight
+    )
     fitted = Fitted(booster, fit.window, len(fit), fit.positives)
     return complete_model(recipe, fitted, calibration, reference, about)
 
@@ -87,7 +89,7 @@ def complete_model(
     # Without a calibrator no half is set aside for it.
     first, second = (calibration, calibration) if policy.calibration == "none" else calibration.halves()
     require_both_classes(first.y, first.name)
-    calibrator = fit_by_policy(raw_scores(booster, first.features), first.y, policy)
+    calibrator = fit_by_policy(raw_scores(booster, first.features), first.y, policy, first.weight)
     scores = calibrator.apply(raw_scores(booster, calibration.features))
     later = calibrator.apply(raw_scores(booster, second.features))
     cut = choose_cut(usecase, second, later, recipe.seed)
@@ -136,9 +138,13 @@ def choose_cut(usecase: UseCase, fold: Fold, scores: Floats, seed: int) -> Thres
     days: NDArray[np.generic] = fold.rows["day"].to_numpy()
     amount = amount_feature(usecase)
     if amount is None:
-        chosen = choose_threshold(scores, days, fold.prices(usecase), usecase.capacity, y=fold.y, seed=seed)
+        chosen = choose_threshold(
+            scores, days, fold.prices(usecase), usecase.capacity, y=fold.y, seed=seed, weight=fold.weight
+        )
     else:
-        chosen = choose_least_saving(scores, days, fold.prices(usecase), usecase.capacity, seed=seed)
+        chosen = choose_least_saving(
+            scores, days, fold.prices(usecase), usecase.capacity, seed=seed, weight=fold.weight
+        )
     return Threshold(
         amount=amount,
         value=chosen.value,
@@ -155,7 +161,7 @@ def curve_of(usecase: UseCase, fold: Fold, scores: Floats, cut: Threshold) -> Co
     """What the fold that chose the threshold would have cost at others: part of the version."""
     prices = fold.prices(usecase)
     ranked = scores if cut.amount is None else expected_gain(scores, prices)
-    return cost_curve(fold.y, ranked, prices, points=CURVE_KEPT, used=cut.value)
+    return cost_curve(fold.y, ranked, prices, points=CURVE_KEPT, used=cut.value, weight=fold.weight)
 
 
 def _filled(about: ModelMetadata, recipe: Recipe, fitted: Fitted, calibration: Fold) -> ModelMetadata:

@@ -15,35 +15,40 @@ _SLOPE = 1e-3
 _ROUNDS = 100
 
 
-def fit_calibrator(raw: NDArray[np.float32], y: NDArray[np.int8], kind: str = "auto") -> Calibrator:
+def fit_calibrator(
+    raw: NDArray[np.float32], y: NDArray[np.int8], kind: str = "auto", weight: Floats | None = None
+) -> Calibrator:
     """Fit a calibrator on rows later than the booster's.
 
     Args:
         raw: scores in 0..1.
         y: labels 0 or 1, both present.
         kind: ``platt``, ``isotonic``, ``auto`` (Platt below 1,000 positives) or ``none``.
+        weight: how many events each row stands for; without it each stands for itself. What is counted (positives
+            for ``auto``, half an event as the smallest probability) are rows that were seen.
     """
     if kind == "none":
         return Calibrator()
     if kind == "auto":
         kind = "platt" if int(y.sum()) < ISOTONIC_POSITIVES else "isotonic"
     scores = np.asarray(raw, dtype=np.float64)
-    return fit_platt(scores, y) if kind == "platt" else fit_isotonic(scores, y)
+    return fit_platt(scores, y, weight) if kind == "platt" else fit_isotonic(scores, y, weight)
 
 
-def fit_platt(raw: Floats, y: NDArray[np.int8]) -> Calibrator:
+def fit_platt(raw: Floats, y: NDArray[np.int8], weight: Floats | None = None) -> Calibrator:
     """Platt scaling on log odds by Newton's method, with the smoothed targets of Platt (1999)."""
     positives = float(y.sum())
     target = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (len(y) - positives + 2))
     x = logit(raw)
-    slope, intercept = _newton(x, target)
+    slope, intercept = _newton(x, target, weight)
     if slope < _SMALLEST_SLOPE:
         slope = _SMALLEST_SLOPE
-        intercept = float(logit(np.array([target.mean()]))[0]) - slope * float(x.mean())
+        level, centre = (float(np.average(v, weights=weight)) for v in (target, x))
+        intercept = float(logit(np.array([level]))[0]) - slope * centre
     return Calibrator("platt", slope=slope, intercept=intercept)
 
 
-def fit_isotonic(raw: Floats, y: NDArray[np.int8]) -> Calibrator:
+def fit_isotonic(raw: Floats, y: NDArray[np.int8], weight: Floats | None = None) -> Calibrator:
     """Isotonic regression as knots at the centres of its blocks, strictly rising.
 
     Joining centres keeps scores apart that a step would tie (Oron and Flournoy 2017), and a slight
@@ -53,8 +58,9 @@ def fit_isotonic(raw: Floats, y: NDArray[np.int8]) -> Calibrator:
     """
     from scipy.optimize import isotonic_regression
 
-    x, index, weights = np.unique(raw, return_inverse=True, return_counts=True)
-    mean = np.bincount(index, weights=y) / weights
+    x, index, counts = np.unique(raw, return_inverse=True, return_counts=True)
+    weights = counts if weight is None else np.bincount(index, weights=weight)
+    mean = np.bincount(index, weights=y if weight is None else y * weight) / weights
     fitted = isotonic_regression(mean, weights=weights)
     starts = np.asarray(fitted.blocks[:-1])
     centres = np.add.reduceat(x * weights, starts) / np.add.reduceat(weights, starts)
@@ -63,9 +69,11 @@ def fit_isotonic(raw: Floats, y: NDArray[np.int8]) -> Calibrator:
     return _with_slopes(centres.tolist(), values.tolist())
 
 
-def fit_by_policy(raw: NDArray[np.float32], y: NDArray[np.int8], policy: TrainingPolicy) -> Calibrator:
+def fit_by_policy(
+    raw: NDArray[np.float32], y: NDArray[np.int8], policy: TrainingPolicy, weight: Floats | None = None
+) -> Calibrator:
     """The calibrator that the use case asks for."""
-    return fit_calibrator(raw, y, policy.calibration)
+    return fit_calibrator(raw, y, policy.calibration, weight)
 
 
 def _with_slopes(x: list[float], y: list[float]) -> Calibrator:
@@ -77,14 +85,16 @@ def _with_slopes(x: list[float], y: list[float]) -> Calibrator:
     return Calibrator("isotonic", knots_x=tuple(x), knots_y=tuple(y))
 
 
-def _newton(x: Floats, target: Floats) -> tuple[float, float]:
+def _newton(x: Floats, target: Floats, weight: Floats | None) -> tuple[float, float]:
     """Slope and intercept of the logistic regression of ``target`` on ``x``."""
+    # A mean weight of one keeps the ridge below as small as it is without weights.
+    each = np.ones_like(x) if weight is None else weight / weight.mean()
     design = np.column_stack([x, np.ones_like(x)])
     weights = np.array([1.0, 0.0])
     for _ in range(_ROUNDS):
         p = sigmoid(design @ weights)
-        hessian = design.T @ (design * (p * (1 - p))[:, None]) + 1e-9 * np.eye(2)
-        step = np.linalg.solve(hessian, design.T @ (target - p))
+        hessian = design.T @ (design * (each * p * (1 - p))[:, None]) + 1e-9 * np.eye(2)
+        step = np.linalg.solve(hessian, design.T @ (each * (target - p)))
         # Full Newton steps overshoot when the first guess is far away.
         weights = weights + step / max(1.0, float(np.abs(step).max()) / 2.0)
         if float(np.abs(step).max()) < 1e-10:

@@ -14,7 +14,7 @@ from flows.errors import TooFewRows
 from flows.steps.baseline import baseline_scores
 from flows.steps.build import choose_cut
 from flows.steps.calibrate import fit_by_policy
-from flows.steps.evaluate import Judged
+from flows.steps.evaluate import Judged, top
 from flows.steps.fit import fit_booster, raw_scores, require_both_classes
 from flows.steps.table import Fold
 from monitoring.gates import Evidence
@@ -50,13 +50,14 @@ def cross_fit(usecase: UseCase, names: tuple[str, ...], rows: Fold, seed: int) -
     raw, baseline = np.empty(len(rows), dtype=np.float32), np.empty(len(rows), dtype=np.float64)
     for fold in range(usecase.evaluation.folds):
         fit, out = part(rows, place != fold), part(rows, place == fold)
-        booster = fit_booster(fit.features, fit.y, names, usecase.training, seed)
+        booster = fit_booster(fit.features, fit.y, names, usecase.training, seed, weight=fit.weight)
         raw[place == fold] = raw_scores(booster, out.features)
         baseline[place == fold] = baseline_scores(fit, out)
     scores = np.empty(len(rows), dtype=np.float64)
     for fold in range(usecase.evaluation.folds):
         rest = place != fold
-        scores[~rest] = fit_by_policy(raw[rest], rows.y[rest], usecase.training).apply(raw[~rest])
+        weight = None if rows.weight is None else rows.weight[rest]
+        scores[~rest] = fit_by_policy(raw[rest], rows.y[rest], usecase.training, weight).apply(raw[~rest])
     flags = np.empty(len(rows), dtype=np.bool_)
     for fold in range(usecase.evaluation.folds):
         rest = part(rows, place != fold)
@@ -74,8 +75,7 @@ def crossed_evidence(usecase: UseCase, model: ScoringModel, label: str, rows: Fo
     """
     seed = model.metadata.seed
     crossed = cross_fit(_own_settings(usecase, model), model.plan.names, rows, seed)
-    flags = np.zeros(len(rows), dtype=np.bool_)
-    flags[np.argsort(-crossed.baseline, kind="stable")[: int(crossed.judged.flags.sum())]] = True
+    flags = top(crossed.baseline, crossed.judged.flags, rows.weight)
     found = crossed.judged.performance(usecase, seed)
     return Evidence(
         model=label,

@@ -43,7 +43,7 @@ class Judged:
 
     def performance(self, usecase: UseCase, seed: int) -> Performance:
         """Every figure with its interval (:func:`monitoring.performance.measure`)."""
-        rows, profit = self.fold.rows, usecase.gates.profit
+        rows, profit, weight = self.fold.rows, usecase.gates.profit, self.fold.weight
         found = measure(
             self.fold.y,
             self.scores,
@@ -53,10 +53,12 @@ class Judged:
             entities=rows.get("entity"),
             top_k=usecase.evaluation.top_k,
             seed=seed,
+            weight=weight,
         )
         if profit is None:
             return found
-        earned = measure_profit(self.fold.y, self.flags, self.fold.offer(profit), days=rows["day"], seed=seed)
+        offer = self.fold.offer(profit)
+        earned = measure_profit(self.fold.y, self.flags, offer, days=rows["day"], seed=seed, weight=weight)
         return replace(found, metrics={**found.metrics, **earned})
 
     def fairness(self, usecase: UseCase) -> FairnessReport:
@@ -96,7 +98,7 @@ def candidate_evidence(
     baseline = baseline_scores(train, test)
     # The baseline has no threshold of its own: it may flag as many rows as the model does.
     flagged = scored(model, test)
-    simple = Judged(test, baseline, _top(baseline, int(flagged.flags.sum())))
+    simple = Judged(test, baseline, top(baseline, flagged.flags, test.weight))
     found = flagged.performance(usecase, seed)
     return Evidence(
         model=label,
@@ -170,7 +172,10 @@ def constant_features(fold: Fold, plan: FeaturePlan) -> tuple[str, ...]:
     return tuple(f"feature {name} is constant in the {fold.name} fold" for name in flat)
 
 
-def _top(scores: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+def top(scores: Floats, flagged: NDArray[np.bool_], weight: Floats | None = None) -> NDArray[np.bool_]:
+    """The rows of the highest scores, as many as are flagged; with weights, at most as many as those stand for."""
+    each = np.ones(len(scores)) if weight is None else weight
+    order = np.argsort(-scores, kind="stable")
     flags = np.zeros(len(scores), dtype=np.bool_)
-    flags[np.argsort(-scores, kind="stable")[:count]] = True
+    flags[order] = np.cumsum(each[order]) <= each[flagged].sum() * (1.0 + 1e-12)
     return flags

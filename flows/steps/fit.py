@@ -45,8 +45,11 @@ def fit_booster(
     policy: TrainingPolicy,
     seed: int,
     threads: int = 1,
+    weight: NDArray[np.float64] | None = None,
 ) -> Booster:
     """Fit a booster on rows of ``features`` (float32, columns as ``names``) and labels ``y`` (0 or 1).
+
+    ``weight`` says how many events each row stands for; without it each stands for itself.
 
     Raises:
         TooFewRows: without a row.
@@ -57,7 +60,7 @@ def fit_booster(
     import xgboost
 
     try:
-        rows = _matrix(features, y, names, policy, threads)
+        rows = _matrix(features, y, names, policy, threads, weight)
         return xgboost.train(booster_parameters(policy, seed, threads), rows, num_boost_round=policy.trees)
     except xgboost.core.XGBoostError as exc:
         raise TrainingError(f"XGBoost refused {len(y)} rows: {str(exc).splitlines()[0]}") from exc
@@ -81,11 +84,16 @@ def require_both_classes(y: NDArray[np.int8], fold: str) -> None:
 
 
 def _matrix(
-    features: NDArray[np.float32], y: NDArray[np.int8], names: Sequence[str], policy: TrainingPolicy, threads: int
+    features: NDArray[np.float32],
+    y: NDArray[np.int8],
+    names: Sequence[str],
+    policy: TrainingPolicy,
+    threads: int,
+    weight: NDArray[np.float64] | None,
 ) -> DMatrix:
     import xgboost
 
-    shared = {"label": y, "feature_names": list(names), "nthread": threads}
+    shared: dict[str, Any] = {"label": y, "weight": weight, "feature_names": list(names), "nthread": threads}
     if policy.tree_method == "hist":
         return xgboost.QuantileDMatrix(features, max_bin=policy.max_bin, **shared)
     return xgboost.DMatrix(features, **shared)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+
 from bentos.errors import ContractMismatch
 from bentos.features import FeaturePlan
 from bentos.model import ScoringModel
@@ -108,9 +110,11 @@ def judge_twin(
         # The champion was fitted on these very rows: a comparison with it needs live traffic.
         evidence = crossed_evidence(usecase, twin, label, folds.every, latency)
         note = f"figures of {usecase.evaluation.folds}-fold cross-validation over {len(folds.every)} rows"
-        return Judgement(judge(evidence, None, usecase.gates, as_of=as_of), evidence, None, (note,))
+        notes = (note, *weight_notes(usecase, folds.every))
+        return Judgement(judge(evidence, None, usecase.gates, as_of=as_of), evidence, None, notes)
     evidence = candidate_evidence(usecase, twin, label, folds.train, folds.test, folds.matured_rows, latency)
     incumbent, notes = measure_incumbent(usecase, registry, name, label, known, folds.test, rows_of)
+    notes += weight_notes(usecase, folds.calibration, folds.test)
     return Judgement(judge(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)
 
 
@@ -143,6 +147,23 @@ def measure_incumbent(
     rows = rows_of(champion.plan) if rows_of else build_fold(usecase, champion.plan, known, test.window)
     found = incumbent_evidence(usecase, ref.label, scored(champion, rows), test.window, usecase.training.seed)
     return found, _fairness(ref, champion, test.window)
+
+
+def weight_notes(usecase: UseCase, *folds: Fold) -> tuple[str, ...]:
+    """How many rows stand for blocked events, and how many of them are held at the cap; nothing where none do."""
+    weights = [fold.weight for fold in folds]
+    if any(weight is None for weight in weights):
+        return ()
+    every = np.concatenate([weight for weight in weights if weight is not None])
+    drawn, cap = every[every > 1.0], usecase.intervention.max_weight
+    if not len(drawn):
+        return (
+            "flagged events are blocked and none that was let through has a label: what was flagged is missing from "
+            "these figures; declare an exploration_share",
+        )
+    held = int(np.count_nonzero(drawn >= cap))
+    text = f"{len(drawn)} explored events stand for {drawn.sum():.0f} flagged ones"
+    return (f"{text}; {held} of them are held at [intervention] max_weight = {cap:g}" if held else text,)
 
 
 def fetch_model(registry: ModelRegistry, ref: ModelRef) -> ScoringModel:

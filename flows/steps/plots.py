@@ -32,6 +32,7 @@ class PlotData:
         threshold: the cut in use; none where it goes by the amount.
         prices: what the two mistakes cost.
         currency: unit of both.
+        weight: how many events each row stands for; none where each stands for itself.
     """
 
     y: NDArray[np.int8]
@@ -39,6 +40,11 @@ class PlotData:
     threshold: float | None
     prices: Prices
     currency: str
+    weight: NDArray[np.float64] | None = None
+
+    def mean(self, values: NDArray[Any], rows: NDArray[np.bool_] | slice = slice(None)) -> float:
+        """The mean over some rows, each for what it stands for."""
+        return float(np.average(values[rows], weights=None if self.weight is None else self.weight[rows]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +92,19 @@ def draw_all(data: PlotData, booster: Booster, shap: ShapSummary, folder: Path) 
 def _precision_recall(data: PlotData, path: Path) -> Path:
     from sklearn.metrics import precision_recall_curve
 
-    precision, recall, _ = precision_recall_curve(data.y, data.probabilities)
+    precision, recall, _ = precision_recall_curve(data.y, data.probabilities, sample_weight=data.weight)
     with _figure(path, "Precision and recall on the test window", "recall", "precision") as axes:
         axes.step(recall, precision, where="post")
-        axes.axhline(float(data.y.mean()), linestyle=":", label=f"prevalence {data.y.mean():.4f}")
+        axes.axhline(data.mean(data.y), linestyle=":", label=f"prevalence {data.mean(data.y):.4f}")
         axes.legend()
     return path
 
 
 def _calibration(data: PlotData, path: Path) -> Path:
-    bins = equal_mass_bins(data.probabilities)
+    bins = equal_mass_bins(data.probabilities, weight=data.weight)
     groups = [bins == group for group in np.unique(bins)]
-    predicted = [float(data.probabilities[group].mean()) for group in groups]
-    observed = [float(data.y[group].mean()) for group in groups]
+    predicted = [data.mean(data.probabilities, group) for group in groups]
+    observed = [data.mean(data.y, group) for group in groups]
     low = max(min([p for p in predicted if p > 0] or [1e-4]) / 2, 1e-6)
     with _figure(path, "Calibration in equal groups (log scale)", "mean score", "share of positives") as axes:
         axes.plot([low, 1.0], [low, 1.0], linestyle=":")
@@ -121,7 +127,7 @@ def _scores(data: PlotData, path: Path) -> Path:
 
 
 def _cost(data: PlotData, path: Path) -> Path:
-    curve = cost_curve(data.y, data.probabilities, data.prices)
+    curve = cost_curve(data.y, data.probabilities, data.prices, weight=data.weight)
     with _figure(path, "Cost against threshold", "threshold", f"cost on the test window, {data.currency}") as axes:
         axes.plot(np.maximum(curve.threshold, 1e-6), curve.cost)
         axes.set_xscale("log")

@@ -78,6 +78,7 @@ def record_twin(
             None if twin.threshold.amount else twin.threshold.value,
             folds.test.prices(usecase),
             usecase.cost.currency,
+            folds.test.weight,
         )
         draw_all(data, twin.booster, shap, folder / "plots")
         _write(folder / "shap_summary.json", shap.to_json())

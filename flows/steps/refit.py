@@ -25,7 +25,7 @@ from flows.steps.build import choose_cut, curve_of
 from flows.steps.calibrate import fit_by_policy
 from flows.steps.evaluate import candidate_evidence, constant_features, single_event_p99_ms
 from flows.steps.fit import raw_scores, require_both_classes
-from flows.steps.judge import Judgement, measure_incumbent
+from flows.steps.judge import Judgement, measure_incumbent, weight_notes
 from flows.steps.record import cut_figures
 from flows.steps.snapshot import SnapshotStore
 from flows.steps.split import back
@@ -132,7 +132,7 @@ def _refitted(
     registry: ModelRegistry,
 ) -> ScoringModel:  # fmt: skip
     booster, seed = model.booster, model.metadata.seed
-    calibrator = fit_by_policy(raw_scores(booster, first.features), first.y, usecase.training)
+    calibrator = fit_by_policy(raw_scores(booster, first.features), first.y, usecase.training, first.weight)
     scores = calibrator.apply(raw_scores(booster, second.features))
     # Features keep the reference they were trained on; scores have a new scale and so a new reference.
     frame = pd.DataFrame(second.features, columns=list(model.plan.names))
@@ -182,6 +182,7 @@ def _judged(
     latency = single_event_p99_ms(usecase, made, known.events)
     evidence = candidate_evidence(usecase, made, label, before, test, rows, latency)
     incumbent, notes = measure_incumbent(usecase, registry, name, label, known, test)
+    notes += weight_notes(usecase, *folds)
     found = Judgement(judge(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)
     return replace(found, notes=found.notes + constant_features(before, made.plan))
 

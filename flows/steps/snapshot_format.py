@@ -13,7 +13,8 @@ writer, its compression or its version:
 
 In the Parquet file each row is an event with its label in ``label.y``, ``label.observed_at`` and
 ``label.source`` (empty where the label is unknown) and, where there are more, all revisions of it as
-a list in ``label.revisions``. Any Parquet reader can use it.
+a list in ``label.revisions``. Any Parquet reader can use it. Where flagged events are blocked the labels
+have one more column, ``weight``.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from numpy.typing import NDArray
 from flows.errors import SnapshotError
 from flows.sources.base import LABEL_COLUMNS
 from monitoring.digest import canonical_json
+from monitoring.selective import WEIGHT
 
 FORMAT = "incumbent-snapshot-1"
-_FLAT = tuple(f"label.{name}" for name in LABEL_COLUMNS[1:])
 _REVISIONS = "label.revisions"
 
 
@@ -85,8 +86,8 @@ class Frames:
         columns = {name: pa.array(self.events[name]) for name in self.events}
         index = pd.Index(self.events[self.event_id])
         label = _position_of_each(self.labels, index)
-        for flat, name in zip(_FLAT, LABEL_COLUMNS[1:], strict=True):
-            columns[flat] = pa.array(self.labels[name]).take(pa.array(label, mask=label < 0))
+        for name in map(str, self.labels.columns[1:]):
+            columns[f"label.{name}"] = pa.array(self.labels[name]).take(pa.array(label, mask=label < 0))
         if self.revisions is not None:
             columns[_REVISIONS] = _listed(self.revisions, index)
         return pa.table(columns).replace_schema_metadata(
@@ -99,7 +100,8 @@ class Frames:
         event_id = table.schema.metadata[b"incumbent.event_id"].decode()
         names = [n for n in table.column_names if not n.startswith("label.")]
         events = table.select(names).to_pandas()
-        flat = table.select([event_id, *_FLAT]).rename_columns(list(LABEL_COLUMNS))
+        held = [*LABEL_COLUMNS, WEIGHT] if f"label.{WEIGHT}" in table.column_names else list(LABEL_COLUMNS)
+        flat = table.select([event_id, *(f"label.{name}" for name in held[1:])]).rename_columns(held)
         labels = flat.filter(flat["y"].is_valid()).to_pandas()
         revisions = _flattened(table, event_id) if _REVISIONS in table.column_names else None
         return Frames(event_id, events, labels, revisions)
@@ -122,7 +124,8 @@ def _ordered(labels: pd.DataFrame, index: pd.Index[str]) -> pd.DataFrame:
     positions = index.get_indexer(pd.Index(labels["event_id"]))
     if (positions < 0).any():
         raise SnapshotError(f"{int((positions < 0).sum())} labels name no event of the snapshot; leave them out")
-    return labels.loc[:, list(LABEL_COLUMNS)].iloc[np.argsort(positions, kind="stable")].reset_index(drop=True)
+    held = [*LABEL_COLUMNS, *(name for name in (WEIGHT,) if name in labels)]
+    return labels.loc[:, held].iloc[np.argsort(positions, kind="stable")].reset_index(drop=True)
 
 
 def _position_of_each(labels: pd.DataFrame, index: pd.Index[str]) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from monitoring.calendar import TimeWindow
 from monitoring.cost import Prices, prices_of
 from monitoring.policies import ProfitPolicy
 from monitoring.profit import Offer, offer_of
+from monitoring.selective import WEIGHT
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int8]
@@ -31,10 +32,11 @@ class Fold:
         name: for messages.
         window: event times of the rows.
         features: float32, one row an event, columns in plan order, C order.
-        rows: ``event_id``, ``event_time``, ``day`` (business day), ``y`` (0 or 1); where the use case
-            declares them, ``cost`` (of missing the event), ``saved`` (what a customer who stays is worth),
-            ``entity`` (of card precision), ``external`` (the score of an external incumbent) and
-            ``group.<column>`` for each sensitive column or slice.
+        rows: ``event_id``, ``event_time``, ``day`` (business day), ``y`` (0 or 1); where flagged events are
+            blocked ``weight`` (above 0: how many events a row stands for); where the use case declares them,
+            ``cost`` (of missing the event), ``saved`` (what a customer who stays is worth), ``entity`` (of card
+            precision), ``external`` (the score of an external incumbent) and ``group.<column>`` for each sensitive
+            column or slice.
     """
 
     name: str
@@ -51,6 +53,11 @@ class Fold:
     def positives(self) -> int:
         """Rows with label 1."""
         return int(self.y.sum())
+
+    @property
+    def weight(self) -> NDArray[np.float64] | None:
+        """How many events each row stands for; none where each stands for itself."""
+        return self.rows[WEIGHT].to_numpy(dtype=np.float64) if WEIGHT in self.rows else None
 
     def prices(self, usecase: UseCase) -> Prices:
         """What the two mistakes cost on each row."""
@@ -129,24 +136,32 @@ def build_fold(usecase: UseCase, plan: FeaturePlan, known: Known, window: TimeWi
     history = known.events[known.events[usecase.event_time] < window.end]
     features = plan.build(history, known.revisions, known.as_of)
     rows = fold_rows(usecase, history, known.labels)
-    kept = (rows["y"].notna() & (rows["event_time"] >= window.start)).to_numpy()
+    kept = (usable(rows) & (rows["event_time"] >= window.start)).to_numpy()
     rows = rows[kept].reset_index(drop=True).astype({"y": np.int8})
     matrix = np.ascontiguousarray(features.to_numpy(dtype=np.float32)[kept])
     return Fold("history", window, matrix, rows)
 
 
+def usable(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Which of :func:`fold_rows` are labelled and stand for at least themselves."""
+    labelled = rows["y"].notna()
+    return labelled & (rows[WEIGHT] > 0.0) if WEIGHT in rows else labelled
+
+
 def fold_rows(usecase: UseCase, events: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """What a fold knows of each event besides its features; ``y`` is missing where no label is known."""
     ids, times = events[usecase.event_id].array, events[usecase.event_time].reset_index(drop=True)
-    known = labels.set_index("event_id")["y"]
+    told = labels.set_index("event_id")
     rows = pd.DataFrame(
         {
             "event_id": ids,
             "event_time": times,
             "day": usecase.calendar.days_of(times),
-            "y": known.reindex(ids).to_numpy(dtype=np.float64),
+            "y": told["y"].reindex(ids).to_numpy(dtype=np.float64),
         }
     )
+    if WEIGHT in told:
+        rows[WEIGHT] = told[WEIGHT].reindex(ids).to_numpy(dtype=np.float64)
     if isinstance(usecase.cost.false_negative, str):
         rows["cost"] = events[usecase.cost.false_negative].to_numpy(dtype=np.float64)
     profit = usecase.gates.profit

@@ -168,8 +168,10 @@ def measuring(folds: TuningFolds, policy: TuningPolicy, seed: int) -> Callable[[
 
     def measure(attempt: Attempt) -> float:
         fold = folds.folds[attempt.fold]
-        booster = fit_booster(fold.train.features, fold.train.y, folds.names, attempt.settings, seed)
-        found = figure(fold.valid.y, raw_scores(booster, fold.valid.features))
+        booster = fit_booster(
+            fold.train.features, fold.train.y, folds.names, attempt.settings, seed, weight=fold.train.weight
+        )
+        found = figure(fold.valid.y, raw_scores(booster, fold.valid.features), weight=fold.valid.weight)
         assert found is not None  # tuning_folds leaves out what has one label only
         return found
 

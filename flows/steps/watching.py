@@ -24,7 +24,7 @@ from monitoring.fairness import FairnessReport, assess
 from monitoring.measured import to_plain
 from monitoring.performance import Performance, matured, measure
 from monitoring.quality import QualityReport, data_quality
-from monitoring.selective import label_weights, measure_weighted
+from monitoring.selective import label_weights
 from monitoring.skew import SkewReport, feature_skew
 from monitoring.store.parts import newest_champion
 
@@ -210,11 +210,12 @@ def _weighted_performance(
     labelled = rows["event_id"].isin(known["event_id"])
     really = rows["event_id"].map(done).tolist()
     weight, _ = label_weights(rows["action"].tolist(), rows["propensity"], really, labelled)
-    seen = rows[weight > 0.0].reset_index(drop=True)
+    kept = weight > 0.0
+    seen = rows[kept].reset_index(drop=True)
     if seen.empty:
         return None
     prices = prices_of(usecase.cost, seen)
-    return measure_weighted(seen["y"], seen["decision"], weight[weight > 0.0], prices, days=seen["day"])
+    return measure(seen["y"], seen["score"], seen["decision"], prices, days=seen["day"], weight=weight[kept])
 
 
 def matured_fairness(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> FairnessReport | None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, select
 
 from monitoring.calendar import TimeWindow
 from monitoring.store.engine import Database
-from monitoring.store.frames import columns_of, fetch, texts, times, to_us
+from monitoring.store.frames import columns_of, fetch, floats, texts, times, to_us
 from monitoring.store.records import ActionRecord
 from monitoring.store.tables import actions, event_ids, predictions
 
@@ -41,6 +41,10 @@ class Actions(Protocol):
         """Events of a span of event time that were blocked: as reported, else as the answer asked for."""
         ...
 
+    def asked(self, usecase: str, window: TimeWindow) -> pd.DataFrame:
+        """Flagged events of a span of event time: event_id, action (``block``, ``explore``), propensity."""
+        ...
+
 
 class _SqlActions:
     def __init__(self, database: Database) -> None:
@@ -66,6 +70,15 @@ class _SqlActions:
         reported = done["action"] == "block"
         released = set(done.loc[~reported, "event_id"])
         return frozenset((asked - released) | set(done.loc[reported, "event_id"]))
+
+    def asked(self, usecase: str, window: TimeWindow) -> pd.DataFrame:
+        p = predictions.c
+        query = select(p.event_id, p.action, p.propensity).where(p.usecase == usecase)
+        query = query.where(p.action.in_(("block", "explore")))
+        query = query.where(p.event_time >= to_us(window.start), p.event_time < to_us(window.end))
+        with self._database.read() as connection:
+            ids, action, chance = columns_of(fetch(connection, query), 3)
+        return pd.DataFrame({"event_id": texts(ids), "action": texts(action), "propensity": floats(chance)})
 
 
 def insert_actions(database: Database, connection: Connection, records: Sequence[ActionRecord]) -> int:

@@ -116,6 +116,9 @@ def test_a_changed_or_lost_file_is_found_and_a_full_home_is_not_overwritten(old:
         file.write(b"x")
     with pytest.raises(FlowRefused, match=r"log\.db is not what the manifest says"):
         read_set(made.folder)
+    (made.folder / "log.db").unlink()
+    with pytest.raises(FlowRefused, match=r"log\.db is missing; .* \(--part log=DIR\)"):
+        read_set(made.folder)
     (made.folder / "manifest.json").unlink()
     with pytest.raises(FlowRefused, match="holds no backup"):
         restore(BenchHome(tmp_path / "new").home, made.folder)

@@ -68,6 +68,7 @@ def test_its_data_and_each_of_its_decisions_lead_back_to_the_version(world: Worl
     found = said(world, "lineage", "1")
     back = said(world, "lineage", "--data", found["data"]["digest"][:12])
     assert back["versions"] == [found["version"]]
+    assert back["decisions"] == found["decisions"]
     for decision in found["decisions"]:
         by_id = said(world, "lineage", "--decision", decision["id"])
         assert {"version": found["version"], "data_digest": found["data"]["digest"]} in by_id["versions"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,31 @@ def value(text: str, **names: float) -> float:
 def test_only_the_listed_words_are_a_formula(text: str) -> None:
     with pytest.raises(FormulaError):
         Formula(text)
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900, 1500])
+@pytest.mark.parametrize("more", [".b", "[0]"])
+def test_a_part_nested_deeper_than_python_prints_is_refused_in_a_short_message(depth: int, more: str) -> None:
+    with pytest.raises(FormulaError) as refused:
+        Formula("a" + more * depth)
+    assert len(str(refused.value)) < 400
+
+
+def test_a_text_of_ten_thousand_characters_is_no_formula_and_is_not_printed_back() -> None:
+    for text in ("+".join(["a"] * 5000), " and ".join(["a"] * 5000), "9" * 10_000):
+        with pytest.raises(FormulaError, match="is too long for a formula") as refused:
+            Formula(text)
+        assert len(str(refused.value)) < 400
+
+
+def test_a_long_condition_holds_no_array_for_each_of_its_parts() -> None:
+    long, a = Formula(" and ".join(["a"] * 200)), np.ones(100_000)
+    tracemalloc.start()
+    found = long.compute({"a": a}, len(a), "UTC")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.all()
+    assert peak < 12 * a.nbytes
 
 
 def test_a_division_by_zero_and_a_missing_operand_have_no_value() -> None:

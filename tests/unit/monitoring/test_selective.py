@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from monitoring.comparison import judge_plan
 from monitoring.cost import Prices
+from monitoring.performance import measure
 from monitoring.plan import ComparisonPlan, planned_options
 from monitoring.policies import CostModel, LabelPolicy
 from monitoring.promotion_policy import PromotionPolicy
-from monitoring.selective import CORNERS, bounded_day, label_weights, measure_weighted
+from monitoring.selective import CORNERS, bounded_day, label_weights
 from monitoring.series import PairedDay, Unseen
 from tests.unit.monitoring.vectors import digits
 
@@ -65,7 +66,7 @@ def judged(table: pd.DataFrame, **promotion: Any) -> Any:
 def test_inverse_propensity_rates_have_the_published_digits() -> None:
     y, w = [1, 1, 1, 1, 0, 1], [1, 1, 20, 20, 20, 1]
     a, b = (
-        measure_weighted(y, flags, w, Prices(100.0, 1.0)) for flags in ([0, 0, 1, 1, 1, 0], [1, 0, 1, 0, 1, 1])
+        measure(y, flags, flags, Prices(100.0, 1.0), weight=w) for flags in ([0, 0, 1, 1, 1, 0], [1, 0, 1, 0, 1, 1])
     )  # fmt: skip
     digits(a.value("recall"), ".930232558")
     digits(b.value("recall"), ".511627907")
