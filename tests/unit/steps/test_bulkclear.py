@@ -109,6 +109,13 @@ def test_a_part_of_longer_columns_in_several_pieces_is_looked_at_alone() -> None
     assert _clear(pa.concat_tables([good.slice(2), _table({"id": "e0002"}, rows=1)])) is None
 
 
+@pytest.mark.parametrize("length", [1, 8, 9, 16, 40])
+def test_one_repeated_id_among_ids_of_one_length_is_seen(length: int) -> None:
+    ids = [f"{n:0{length}d}" for n in range(6)]
+    assert _clear(_table(*({"id": name} for name in ids))) is not None
+    assert _clear(_table(*({"id": name} for name in [*ids[:5], ids[2]]))) is None
+
+
 def test_ids_that_are_hashed_or_guarded_take_the_careful_reader() -> None:
     guarded = [c | {"pan_guard": True} if c["name"] == "id" else c for c in case_data()["columns"]]
     assert _clear(_table(), case(columns=guarded)) is None
