@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bentos.errors import VersionMissing
+from bentos.grounds import TRAINING
 from bentos.roles import ModelRef, ModelRegistry, VersionInfo
 from flows.errors import FlowRefused, SnapshotMissing
 from flows.steps.lineage import SEMANTIC_VERSION
@@ -98,12 +99,20 @@ def users_of(digest: str, registry: ModelRegistry, model: str, decisions: Decisi
 
 
 def usage(registry: ModelRegistry, model: str, decisions: Decisions) -> dict[str, list[str]]:
-    """Digest to the versions made of it and the decisions (``#seq kind``) that rest on it, in one pass."""
+    """Digest to the versions made of it and the decisions (``#seq kind``) that rest on it, in one pass.
+
+    The line of a training is not told beside the version that it made; it is where that version is gone.
+    """
     found: dict[str, list[str]] = {}
-    for version in registry.versions(model):
+    known = registry.versions(model)
+    for version in known:
         if digest := version.tags.get("data_digest"):
             found.setdefault(digest, []).append(version.ref.label)
+    made = frozenset(version.ref for version in known)
     for decision in decisions.list(limit=None):
+        said = decision.payload
+        if decision.kind == TRAINING and ModelRef(said["model"], said["version"]) in made:
+            continue
         for digest in sorted(_digests_in(decision.payload)):
             found.setdefault(digest, []).append(f"#{decision.seq} {decision.kind}")
     return found
