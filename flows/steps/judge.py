@@ -129,8 +129,11 @@ def measure_incumbent(
 ) -> tuple[Evidence | None, tuple[str, ...]]:
     """The figures of the champion, or of an external incumbent, on the rows of ``test``.
 
+    A champion that was fitted on these rows would win on them by memory. It is not measured then: the comparison on
+    live traffic is between the two. Where models take office after their gates nothing follows, so it is measured.
+
     Returns:
-        The evidence, or none when nobody else is in office, and notes on its fairness.
+        The evidence, or none when nobody else is in office or can be measured, and notes on its fairness.
     """
     ref = registry.roles(name).get("champion")
     if ref is None and usecase.incumbent is not None:
@@ -144,9 +147,12 @@ def measure_incumbent(
         champion.check_schema(EventSchema.of(usecase).fingerprint)
     except ContractMismatch:
         return None, (f"{ref.label} is in office with another input schema and cannot be measured on these rows",)
+    seen = _seen(ref, champion, test.window)
+    if seen and usecase.promotion.takes_office == "after_comparison":
+        return None, (f"{seen}: it is not measured on them; the comparison in shadow decides",)
     rows = rows_of(champion.plan) if rows_of else build_fold(usecase, champion.plan, known, test.window)
     found = incumbent_evidence(usecase, ref.label, scored(champion, rows), test.window, usecase.training.seed)
-    return found, _fairness(ref, champion, test.window)
+    return found, ((f"{seen}: its figures flatter it",) if seen else ())
 
 
 def weight_notes(usecase: UseCase, *folds: Fold) -> tuple[str, ...]:
@@ -172,8 +178,9 @@ def fetch_model(registry: ModelRegistry, ref: ModelRef) -> ScoringModel:
         return ScoringModel.load(registry.fetch(ref, Path(folder)))
 
 
-def _fairness(ref: ModelRef, champion: ScoringModel, test: TimeWindow) -> tuple[str, ...]:
-    seen = champion.metadata.calibration_end
-    if seen and datetime.fromisoformat(seen) > test.start:
-        return (f"{ref.label} was trained on rows up to {seen}, inside the test window: its figures flatter it",)
-    return ()
+def _seen(ref: ModelRef, champion: ScoringModel, test: TimeWindow) -> str:
+    """That the champion was fitted on rows of the test window, in words; empty where it was not."""
+    until = champion.metadata.calibration_end
+    if until and datetime.fromisoformat(until) > test.start:
+        return f"{ref.label} was fitted on rows up to {until}, inside the test window"
+    return ""

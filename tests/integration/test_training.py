@@ -247,9 +247,28 @@ def measured_against(first: First, shop: Workshop, usecase: UseCase) -> tuple[An
     return measure_incumbent(usecase, shop.registry, "dev-fraud", "dev-fraud/9", known, test)
 
 
-def test_a_champion_that_has_seen_the_test_rows_is_noted(first: First, shop: Workshop):
+def test_a_champion_that_was_fitted_on_the_test_rows_is_left_to_the_comparison(first: First, shop: Workshop):
     first.takes_office_in(shop)
     evidence, notes = measured_against(first, shop, small())
+    assert evidence is None
+    assert "was fitted on rows up to" in notes[0]
+    assert "the comparison in shadow decides" in notes[0]
+
+
+def test_training_again_on_the_same_table_asks_for_no_gain_on_rows_that_the_champion_knows(
+    first: First, shop: Workshop
+):
+    first.takes_office_in(shop)
+    again = shop.train(usecase_with(max_depth=4), as_of=AS_OF)
+    assert again.passed
+    assert "champion_gain" not in [check.name for check in again.verdict.checks]
+    assert "inside the test window" in again.notes[0]
+
+
+def test_where_nothing_follows_the_gates_such_a_champion_is_measured_and_noted(first: First, shop: Workshop):
+    first.takes_office_in(shop)
+    rules = small().promotion.model_copy(update={"takes_office": "after_gates"})
+    evidence, notes = measured_against(first, shop, small().model_copy(update={"promotion": rules}))
     assert evidence.model == "dev-fraud/1"
     assert "figures flatter it" in notes[0]
 
