@@ -115,10 +115,12 @@ def test_a_training_on_a_cluster_is_judged_and_registered_as_any_other(
     assert (model.metadata.rows, model.metadata.data_digest) == (single.model.metadata.rows, outcome.snapshot.digest)
     assert model.plan == single.model.plan
 
-    # The next one is compared with it, and a stored version is judged again from its parts.
+    # Where nothing follows the gates the next one is compared with it on rows that it knows; a stored version is judged
+    # again from its parts.
     shop.registry.point("dev-fraud", "champion", "1")
     monkeypatch.setattr("flows.engines.training.BASELINE_ROWS", 5_000)
-    second = trained(workers, shop)
+    rules = small().promotion.model_copy(update={"takes_office": "after_gates"})
+    second = trained(workers, shop, small().model_copy(update={"promotion": rules}))
     assert second.incumbent is not None
     assert second.incumbent.metrics["average_precision"].value is not None
     assert second.evidence.rows == outcome.evidence.rows, "a sample for the baseline is no smaller training"
