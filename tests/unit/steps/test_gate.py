@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from bentos.errors import PromotionUnproven
+from bentos.grounds import enter_training
 from bentos.registry import ModelRef
 from bentos.settings import Settings, read_settings
 from bentos.usecase import ExternalIncumbent, UseCase
@@ -53,6 +55,8 @@ def passed(ref: ModelRef, outcome: str = "pass", beside: ModelRef | None = None)
 
 def give(registry: FakeRegistry, store: Store, settings: Settings, ref: ModelRef | None, verdict: Verdict,
          usecase: UseCase | None = None) -> Seat:  # fmt: skip
+    if ref is not None:  # as a training does before it asks for a role
+        enter_training(store, "fraud", ref.label, verdict, "test", NOW)
     return seat(
         usecase or fraud(), settings, registry, store, ref, verdict, actor="test", now=NOW, check=lambda _: None
     )
@@ -134,6 +138,19 @@ def test_in_a_fast_stream_a_model_takes_office_after_its_gates(
     (planned,) = store.decisions.list(kinds=("promotion.planned",))
     assert Verdict.from_json(planned.payload["verdict"]) == verdict
     assert all(one.closed_at is not None for one in store.comparisons.list("fraud"))
+
+
+def test_a_gate_verdict_that_no_training_entered_gives_no_office(
+    registry: FakeRegistry, store: Store, settings: Settings, tmp_path: Path
+):
+    first, second = (version(registry, tmp_path, seed) for seed in (1, 2))
+    give(registry, store, settings, first, passed(first), fast())
+    with pytest.raises(PromotionUnproven, match="made up"):
+        seat(
+            fast(), settings, registry, store, second, passed(second, beside=first), actor="test", now=NOW,
+            check=lambda _: None,
+        )  # fmt: skip
+    assert registry.roles(NAME)["champion"] == first
 
 
 def test_a_model_whose_gates_could_not_measure_the_champion_is_compared_all_the_same(
