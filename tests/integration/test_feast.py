@@ -243,8 +243,18 @@ def test_a_view_of_the_real_feast_fills_events_as_its_own_historical_retrieval_d
     ours = pd.DataFrame({c.external_name: table.values(c, places) for c in table.columns}, index=asked["id"])
     theirs = pd.read_parquet(tmp_path / "feast.parquet").set_index("id").loc[ours.index]
     assert len(theirs) == len(ours) > 2_500
+    # Of two rows of one entity and time the one created last is meant; Feast's local store sorts them unstably
+    # and may take the other, so there only ours is told.
+    tied = (ours["limit_eur"] == 1.0).to_numpy()
+    assert 0 < tied.sum() < 100
     for name in ours:
-        assert np.array_equal(ours[name].to_numpy(np.float64), theirs[name].to_numpy(np.float64), equal_nan=True)
+        found, want = (frame[~tied][name].to_numpy(np.float64) for frame in (ours, theirs))
+        assert np.array_equal(found, want, equal_nan=True)
+    keys = table.rows.iloc[places[tied]][["customer_id", "valid_from"]].drop_duplicates()
+    stamps = revised["known_at"].dt.as_unit("us").astype("int64")
+    assert set(zip(keys["customer_id"], keys["valid_from"], strict=True)) <= set(
+        zip(revised["customer_key"], stamps, strict=True)
+    )
     assert 0 < (places < 0).sum() < len(places) / 2
 
 
