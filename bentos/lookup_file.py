@@ -2,11 +2,11 @@
 
 SQLite, because the image reads it with what it has. Table ``rows`` holds the entity column, ``valid_from`` (whole
 microseconds since 1970, UTC) and the filled columns under their names in the use case; times are whole
-microseconds, booleans 0 and 1, missing values NULL. Table ``about`` says how many rows there are. Ids are hashed
-where the use case hashes them.
+microseconds, booleans 0 and 1, missing values NULL. Ids are hashed where the use case hashes them. Table ``about``
+says how many rows there are, and for which declaration of the columns.
 
-:func:`checked_rows` is the one gate: a table passes it when the file is made, and again whenever it is read,
-because the use case may have changed in between.
+:func:`checked_rows` is the one gate: a table passes it when the file is made. Whoever reads the file asks whether it
+is whole and was made for the same declaration, which costs serving no look at single values.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bentos.event import TEXT_TYPES, allowed_values
 from bentos.lookup_problems import VALID_FROM
 from bentos.privacy import Hasher, LazyHasher, configured_hasher
 from bentos.usecase import Column, Lookup, UseCase
-from monitoring.digest import sha256_hex
+from monitoring.digest import canonical_json, sha256_hex
 
 _MISSING_TIME = np.iinfo(np.int64).min
 _SIGNATURE = b"SQLite format 3\0"
@@ -80,15 +80,42 @@ def read_rows(
     Raises:
         LookupProblem: the file is missing or torn, or :func:`checked_rows` refuses what it holds.
     """
+    opened, digest = open_rows(usecase, lookup, path)
+    try:
+        return checked_rows(usecase, lookup, _table_of(opened, usecase, lookup), hasher), digest
+    except LookupProblem as exc:
+        raise LookupProblem(f"lookup {lookup.name!r}: {path}: {exc}") from exc
+    finally:
+        opened.close()
+
+
+def open_rows(usecase: UseCase, lookup: Lookup, path: Path) -> tuple[sqlite3.Connection, str]:
+    """A copy of a whole file in memory, and the SHA-256 of its bytes.
+
+    Raises:
+        LookupProblem: the file is missing or torn, or was made for another declaration of its columns.
+    """
     try:
         content = path.read_bytes()
     except OSError as exc:
         hint = f"put it there with `incumbent lookups load {lookup.name} FILE` or `incumbent feast pull`"
         raise LookupProblem(f"lookup {lookup.name!r}: {path} cannot be read ({exc.strerror}); {hint}") from exc
+    # Made on one thread, asked on another, never on two at once.
+    connection = sqlite3.connect(":memory:", check_same_thread=False)
     try:
-        return checked_rows(usecase, lookup, _table_of(content, usecase, lookup), hasher), sha256_hex(content)
+        _open(connection, content, declaration_of(usecase, lookup))
     except LookupProblem as exc:
+        connection.close()
         raise LookupProblem(f"lookup {lookup.name!r}: {path}: {exc}") from exc
+    return connection, sha256_hex(content)
+
+
+def declaration_of(usecase: UseCase, lookup: Lookup) -> str:
+    """SHA-256 of all that decides which values a table may hold, and in which form."""
+    part = {"name", "type", "min", "max", "categories", "max_length", "pan_guard"}
+    columns = (usecase.column(lookup.entity), *usecase.filled_by(lookup.name))
+    said = [column.model_dump(mode="json", include=part) for column in columns]
+    return sha256_hex(canonical_json({"columns": said, "hashed": lookup.entity in usecase.privacy.hashed}))
 
 
 def write_rows(usecase: UseCase, lookup: Lookup, rows: pd.DataFrame, path: Path) -> None:
@@ -103,7 +130,7 @@ def write_rows(usecase: UseCase, lookup: Lookup, rows: pd.DataFrame, path: Path)
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(descriptor)
-        _write(Path(scratch), columns, rows)
+        _write(Path(scratch), columns, rows, declaration_of(usecase, lookup))
         with open(scratch, "rb") as made:
             os.fsync(made.fileno())
         os.replace(scratch, path)
@@ -125,42 +152,51 @@ def event_values(series: pd.Series[Any], column: Column) -> list[Any]:
     return [None if v != v else make(v) for v in series.tolist()]
 
 
-def _write(path: Path, columns: tuple[Column, ...], rows: pd.DataFrame) -> None:
+def _write(path: Path, columns: tuple[Column, ...], rows: pd.DataFrame, declaration: str) -> None:
     entity, *filled = columns
+    # In the order of the key: SQLite then only ever writes at the end.
+    rows = rows.sort_values([entity.name, VALID_FROM], kind="stable")
     declared = "".join(f', "{c.name}" {_SQL_TYPES.get(c.type, "TEXT")}' for c in filled)
     values = [rows[entity.name].tolist(), rows[VALID_FROM].tolist(), *(event_values(rows[c.name], c) for c in filled)]
     connection = sqlite3.connect(path)
     try:
         # Names are those of a checked use case: small letters, digits and underscores.
+        key = f'"{entity.name}", {VALID_FROM}'
         connection.execute(
-            f'CREATE TABLE rows ("{entity.name}" TEXT NOT NULL, {VALID_FROM} INTEGER NOT NULL{declared})'
+            f'CREATE TABLE rows ("{entity.name}" TEXT NOT NULL, {VALID_FROM} INTEGER NOT NULL{declared}, '
+            f"PRIMARY KEY ({key})) WITHOUT ROWID"
         )
         marks = ", ".join("?" * len(values))
         connection.executemany(f"INSERT INTO rows VALUES ({marks})", zip(*values, strict=True))  # noqa: S608
-        connection.execute("CREATE TABLE about (rows INTEGER NOT NULL)")
-        connection.execute("INSERT INTO about VALUES (?)", (len(rows),))
+        connection.execute("CREATE TABLE about (rows INTEGER NOT NULL, declaration TEXT NOT NULL)")
+        connection.execute("INSERT INTO about VALUES (?, ?)", (len(rows), declaration))
         connection.commit()
     finally:
         connection.close()
 
 
-def _table_of(content: bytes, usecase: UseCase, lookup: Lookup) -> pd.DataFrame:
-    """The rows of a file as a table."""
+def _open(connection: sqlite3.Connection, content: bytes, declaration: str) -> None:
+    """Fill a connection with a file's content; refuse what is not whole or not meant for this use case."""
     if not content.startswith(_SIGNATURE):
         raise LookupProblem("it is no look-up table, or a torn one; make it again")
-    connection = sqlite3.connect(":memory:")
     try:
         connection.deserialize(content)
-        (count,) = connection.execute("SELECT rows FROM about").fetchone()
-        cursor = connection.execute("SELECT * FROM rows")
-        names = [column[0] for column in cursor.description]
-        held = cursor.fetchall()
+        count, made_for = connection.execute("SELECT rows, declaration FROM about").fetchone()
+        (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (held,) = connection.execute("SELECT count(*) FROM rows").fetchone()
     except (sqlite3.Error, TypeError, ValueError, OverflowError) as exc:
         raise LookupProblem(f"it is no look-up table, or a torn one ({exc}); make it again") from exc
-    finally:
-        connection.close()
-    if len(held) != count:
-        raise LookupProblem(f"it is torn: it holds {len(held)} of {count} rows; make it again")
+    if sound != "ok" or held != count:
+        raise LookupProblem(f"it is no look-up table, or a torn one ({held} of {count} rows); make it again")
+    if made_for != declaration:
+        raise LookupProblem("it was made for columns that were declared otherwise; load it again")
+
+
+def _table_of(connection: sqlite3.Connection, usecase: UseCase, lookup: Lookup) -> pd.DataFrame:
+    """The rows of an open file as a table."""
+    cursor = connection.execute("SELECT * FROM rows")
+    names = [column[0] for column in cursor.description]
+    held = cursor.fetchall()
     table = pd.DataFrame(held, columns=names)
     times = [c.name for c in usecase.filled_by(lookup.name) if c.type == "datetime"]
     for name in {VALID_FROM, *times} & set(names):

@@ -15,7 +15,7 @@ from typing import Any
 from bentos.errors import EventError, LookupProblem, ModelNotReady
 from bentos.event import Event
 from bentos.lookup_file import lookup_path
-from bentos.lookups import LookupIndex, read_lookup
+from bentos.lookups import LookupIndex
 from bentos.schema import EventSchema
 from bentos.settings import Settings
 from bentos.usecase import UseCase
@@ -78,8 +78,7 @@ class LookupKeeper:
 
     def card(self) -> dict[str, dict[str, Any]]:
         """What is in memory, for the model card."""
-        found = {name: index.table for name, index in self.tables.items()}
-        return {n: {"rows": len(t.rows), "newest": t.newest, "digest": t.digest} for n, t in found.items()}
+        return {n: {"rows": t.rows, "newest": t.newest, "digest": t.digest} for n, t in self.tables.items()}
 
     def _run(self, poll_seconds: float) -> None:
         while not self._stop.is_set():
@@ -91,7 +90,7 @@ class LookupKeeper:
 
     def _read(self, name: str) -> None:
         try:
-            index = LookupIndex(read_lookup(self._usecase, name, self._folder))
+            index = LookupIndex(self._usecase, name, self._folder)
         except LookupProblem as exc:
             metrics.LOOKUP_READS.labels(name, "failed").inc()
             kept = "the rows in memory stay in use" if name in self.tables else "nothing can be answered without it"
@@ -99,9 +98,8 @@ class LookupKeeper:
             return
         self.tables = {**self.tables, name: index}
         metrics.LOOKUP_READS.labels(name, "read").inc()
-        newest = index.table.newest
-        metrics.LOOKUP_NEWEST.labels(name).set(0.0 if newest is None else newest.timestamp())
-        log.info("lookup %s: %d rows, digest %s", name, len(index.table.rows), index.table.digest[:12])
+        metrics.LOOKUP_NEWEST.labels(name).set(0.0 if index.newest is None else index.newest.timestamp())
+        log.info("lookup %s: %d rows, digest %s", name, index.rows, index.digest[:12])
 
 
 class FillingSchema(EventSchema):

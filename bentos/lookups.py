@@ -3,12 +3,11 @@
 What a table says of an entity at an event time is one sentence: the newest row of the entity with ``valid_from``
 at or before the event time and, where ``max_age`` is declared, not more than ``max_age`` before it; else every
 value is missing. :meth:`LookupTable.places` says it for a frame (an as-of merge), :class:`LookupIndex` for one
-event (a bisection). Both give the same bits. The file of a table is described in :mod:`bentos.lookup_file`.
+event (a search by key). Both give the same bits. The file of a table is described in :mod:`bentos.lookup_file`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from bentos.event import TEXT_TYPES
-from bentos.lookup_file import event_values, lookup_path, read_rows
+from bentos.limits import EPOCH, MICROSECOND
+from bentos.lookup_file import lookup_path, open_rows, read_rows
 from bentos.lookup_problems import VALID_FROM
 from bentos.privacy import Hasher, LazyHasher
 from bentos.usecase import Column, Lookup, UseCase
@@ -93,34 +93,55 @@ class LookupTable:
 
 
 class LookupIndex:
-    """The same rows, ready to be asked for one event at a time.
+    """A table ready to be asked for one event at a time, by the key of its file in memory.
+
+    Nothing is made of the rows, so that a new table of a million rows does not hold up who is scored meanwhile.
 
     Args:
-        table: the rows.
+        usecase: declares the columns.
+        name: of the table.
+        folder: where the files are.
+
+    Attributes:
+        rows: how many.
+        newest: the newest ``valid_from``; none in a table without rows.
+        digest: SHA-256 of the file.
+
+    Raises:
+        LookupProblem: the file is missing or torn, or was made for another declaration.
     """
 
-    def __init__(self, table: LookupTable) -> None:
-        self.table = table
-        self.nothing: tuple[Any, ...] = (None,) * len(table.columns)
-        rows = table.rows.sort_values([table.lookup.entity, VALID_FROM], kind="stable")
-        names = rows[table.lookup.entity].to_numpy(dtype=object)
-        edges = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1], [True]])) if len(names) else np.zeros(1)
-        starts, stops = edges[:-1].astype(np.intp), edges[1:].astype(np.intp)
-        self._spans = dict(zip(names[starts], zip(starts.tolist(), stops.tolist(), strict=True), strict=True))
-        self._since: list[int] = rows[VALID_FROM].tolist()
-        self._values = list(zip(*(event_values(rows[c.name], c) for c in table.columns), strict=True))
-        age = table.lookup.max_age
-        self._age = None if age is None else microseconds(age)
+    def __init__(self, usecase: UseCase, name: str, folder: Path) -> None:
+        lookup, columns = usecase.lookup(name), usecase.filled_by(name)
+        self._rows, self.digest = open_rows(usecase, lookup, lookup_path(folder, name))
+        self.rows, newest = self._rows.execute(f"SELECT count(*), max({VALID_FROM}) FROM rows").fetchone()  # noqa: S608
+        self.newest = None if newest is None else EPOCH + newest * MICROSECOND
+        self.nothing: tuple[Any, ...] = (None,) * len(columns)
+        # Names are those of a checked use case.
+        listed = "".join(f', "{column.name}"' for column in columns)
+        self._query = (
+            f'SELECT {VALID_FROM}{listed} FROM rows WHERE "{lookup.entity}" = ? AND {VALID_FROM} <= ? '  # noqa: S608
+            f"ORDER BY {VALID_FROM} DESC LIMIT 1"
+        )
+        self._flags = tuple(at for at, column in enumerate(columns) if column.type == "boolean")
+        self._age = None if lookup.max_age is None else microseconds(lookup.max_age)
 
     def row(self, entity: str | None, time_us: int) -> tuple[Any, ...]:
         """The values of an entity at an event time, as :class:`bentos.event.Event` holds them; ``None`` is missing."""
-        span = None if entity is None else self._spans.get(entity)
-        if span is None:
+        if entity is None:
             return self.nothing
-        at = bisect_right(self._since, time_us, *span) - 1
-        if at < span[0] or (self._age is not None and time_us - self._since[at] > self._age):
+        found = self._rows.execute(self._query, (entity, time_us)).fetchone()
+        if found is None or (self._age is not None and time_us - found[0] > self._age):
             return self.nothing
-        return self._values[at]
+        values: tuple[Any, ...] = found[1:]
+        return self._with_flags(values) if self._flags else values
+
+    def _with_flags(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """SQLite has no booleans."""
+        row = list(values)
+        for at in self._flags:
+            row[at] = None if row[at] is None else bool(row[at])
+        return tuple(row)
 
 
 class Lookups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from bentos.conformance import check_usecase
 from bentos.errors import EventError, LookupProblem, ModelNotReady, UseCaseError
 from bentos.features import FeaturePlan
-from bentos.lookup_file import checked_rows
+from bentos.lookup_file import checked_rows, lookup_path, write_rows
 from bentos.lookup_keeper import FillingSchema, LookupKeeper
 from bentos.lookups import LookupIndex, Lookups, LookupTable, read_lookup, require_lookups
 from bentos.privacy import Hasher
@@ -45,8 +46,16 @@ def table_of(frame: pd.DataFrame, usecase: UseCase | None = None) -> LookupTable
     return LookupTable(lookup, usecase.filled_by("profile"), checked_rows(usecase, lookup, frame), "")
 
 
+def index_of(table: LookupTable, usecase: UseCase | None = None) -> LookupIndex:
+    """The same rows as a service has them: through their file."""
+    usecase = usecase or looked_up_case()
+    with tempfile.TemporaryDirectory() as folder:
+        write_rows(usecase, table.lookup, table.rows, lookup_path(Path(folder), "profile"))
+        return LookupIndex(usecase.model_copy(update={"lookups": (table.lookup,)}), "profile", Path(folder))
+
+
 def limit_at(table: LookupTable, card: str | None, at: datetime) -> Any:
-    return LookupIndex(table).row(card, round((at - datetime(1970, 1, 1, tzinfo=at.tzinfo)) / US))[0]
+    return index_of(table).row(card, round((at - datetime(1970, 1, 1, tzinfo=at.tzinfo)) / US))[0]
 
 
 def door(usecase: UseCase, folder: Path) -> FillingSchema:
@@ -104,7 +113,7 @@ def test_a_frame_and_single_events_get_the_same_bits_which_are_those_of_the_sent
 ) -> None:
     usecase = looked_up_case({} if age is None else {"max_age": age})
     table = table_of(profile_frame(*[(card, at * HOUR, limit) for card, at, limit in rows]), usecase)
-    index = LookupIndex(table)
+    index = index_of(table, usecase)
     times = pd.to_datetime(pd.Series([NOON + at * HOUR for _, at in asked]), utc=True).dt.as_unit("us")
     places = table.places(pd.Series([card for card, _ in asked], dtype=object), times)
     frame = pd.DataFrame({c.name: table.values(c, places) for c in table.columns})
@@ -133,7 +142,7 @@ def test_what_a_service_decodes_is_what_a_table_of_events_is_read_as(
     usecase = looked_up_case()
     table = table_of(profile_frame(*[(card, at * HOUR, limit) for card, at, limit in rows]), usecase)
     keeper = LookupKeeper(usecase, Path("nowhere"))
-    keeper.tables = {"profile": LookupIndex(table)}
+    keeper.tables = {"profile": index_of(table)}
     schema = FillingSchema(usecase, keeper)
     bodies = [sent(n, at * HOUR, card=card) for n, (card, at) in enumerate(asked)]
     events = sorted((schema.decode(body) for body in bodies), key=lambda e: (e.time_us, e.event_id))
@@ -246,7 +255,7 @@ def test_an_empty_table_knows_nobody(tmp_path: Path) -> None:
     place_lookup(usecase, tmp_path, profile_frame(("c1", HOUR, 1.0)).iloc[:0])
     table = read_lookup(usecase, "profile", tmp_path)
     assert (len(table.rows), table.entities, table.newest) == (0, 0, None)
-    assert LookupIndex(table).row("c1", 0) == (None, None, None, None)
+    assert LookupIndex(usecase, "profile", tmp_path).row("c1", 0) == (None, None, None, None)
 
 
 def test_a_missing_and_a_torn_file_say_what_to_do(tmp_path: Path) -> None:
@@ -282,6 +291,29 @@ def test_a_bad_file_leaves_the_old_rows_in_use_and_a_good_one_takes_their_place(
     keeper.look()
     assert schema.decode(sent()).value("credit_limit") == 2.0
     assert keeper.card()["profile"]["digest"] != first
+
+
+def test_a_file_that_was_made_for_other_declarations_is_refused_until_it_is_loaded_again(tmp_path: Path) -> None:
+    usecase = looked_up_case()
+    place_lookup(usecase, tmp_path, profile_frame(("c1", HOUR, 1.0)))
+    columns = tuple(c.model_copy(update={"max": 0.5}) if c.name == "credit_limit" else c for c in usecase.columns)
+    changed = usecase.model_copy(update={"columns": columns})
+    for read in (lambda: read_lookup(changed, "profile", tmp_path), lambda: LookupIndex(changed, "profile", tmp_path)):
+        with pytest.raises(LookupProblem, match="declared otherwise; load it again"):
+            read()
+
+
+def test_booleans_and_numbers_come_in_their_own_types(tmp_path: Path) -> None:
+    flag = {"name": "vip", "type": "boolean", "nullable": True, "lookup": "profile"}
+    usecase = case(columns=[*case_data()["columns"], flag, COLUMN], lookups=[PROFILE])
+    table = profile_frame(("c1", 0 * HOUR, 3.0), ("c2", 0 * HOUR, None)).assign(vip=[True, None])
+    place_lookup(usecase, tmp_path, table.rename(columns={"limit_eur": "credit_limit"}))
+    schema = door(usecase, tmp_path)
+    first, second = (schema.decode(sent(n, card=card)) for n, card in enumerate(("c1", "c2")))
+    assert (first.value("vip"), type(first.value("credit_limit"))) == (True, float)
+    assert first.value("vip") is True
+    assert (second.value("vip"), second.value("credit_limit")) == (None, None)
+    assert b'"vip":true,"credit_limit":3.0' in first.as_json()
 
 
 def test_hashed_ids_find_their_rows_and_no_id_is_in_the_file(tmp_path: Path) -> None:
