@@ -32,6 +32,7 @@ from bentos.intake import EventDesk
 from bentos.keeper import Make, WindowKeeper, embedded
 from bentos.labels import Contradictions, LabelDesk
 from bentos.late import LateDesk
+from bentos.lookup_keeper import FillingSchema, LookupKeeper
 from bentos.office import ExternalHolder, Holder, ModelHolder, Office
 from bentos.orders import StandingOrders
 from bentos.reasons import Explainer
@@ -86,7 +87,10 @@ class Runtime:
 
     def __init__(self, settings: Settings, usecase: UseCase, registry: ModelRegistry) -> None:
         self.usecase = usecase
-        self.schema = EventSchema.of(usecase)
+        self._lookups = LookupKeeper.of(usecase, settings) if usecase.lookups else None
+        # What requests are decoded with; a stored body holds its looked-up values already.
+        self.schema = EventSchema.of(usecase) if self._lookups is None else FillingSchema(usecase, self._lookups)
+        self._stored = self.schema if self._lookups is None else EventSchema.of(usecase)
         self.body_limit = int(settings.max_body_mb * (1 << 20))
         self.max_batch = settings.max_batch
         self.capacity = settings.max_concurrency
@@ -112,7 +116,7 @@ class Runtime:
         cache = ModelCache(self._settings.cache(self.usecase.name))
         sources = self.usecase.label.sources
         self._history = LogHistory(
-            self.usecase.name, self.schema, sources, self._store, self._unshipped, self._answered_since
+            self.usecase.name, self._stored, sources, self._store, self._unshipped, self._answered_since
         )
         self.keeper = WindowKeeper(self._history, sources, self.post, self._windows_ready, self._make_windows())
         required = self._settings.journal_required and not self.usecase.promotion.hand_edits
@@ -150,12 +154,16 @@ class Runtime:
         self.labels = LabelDesk(self.usecase, self._spool, self.max_batch, self._newest, self._said)
         self.actions = ActionDesk(self.usecase, self._spool, self.max_batch, self._newest)
         metrics.READY.set(0)
+        if self._lookups is not None:
+            self._lookups.start(self._settings.poll_seconds)
         self.slot.start(self._settings.poll_seconds)
         self.keeper.start()
         self.attendant.start()
 
     def stop(self) -> None:
         """End the threads, close the spool and the database; call when no request is under way."""
+        if self._lookups is not None:
+            self._lookups.stop()
         self.keeper.stop()
         self.slot.stop()
         self.attendant.stop()
@@ -170,8 +178,8 @@ class Runtime:
         return self._settled and self.slot.office is not None
 
     def serving(self) -> bool:
-        """Whether an event would be answered now: ready, and the shared windows, if any, can be reached."""
-        return self.ready() and self.keeper.available
+        """Whether an event would be answered now: ready, shared windows (if any) in reach, look-up tables read."""
+        return self.ready() and self.keeper.available and (self._lookups is None or self._lookups.complete)
 
     def submit(self, event: Event) -> asyncio.Future[bytes]:
         """Score one event together with whatever else is there."""
@@ -238,6 +246,7 @@ class Runtime:
                 "orders": self.orders.card(machine_time_us()),
                 "registry": {"reachable": view.reachable, "polled_at": view.polled_at},
                 "input_schema": self.schema.fingerprint,
+                "lookups": {} if self._lookups is None else self._lookups.card(),
                 "labels_known_up_to": self.attendant.label_cursor,
             }
         )
@@ -272,7 +281,7 @@ class Runtime:
         from bentos.replicas import shared
 
         name = f"{self._settings.env}-{self.usecase.name}"
-        return shared(url, name, self._horizon_us, self.schema)
+        return shared(url, name, self._horizon_us, self._stored)
 
     def _office(self) -> Office | None:
         return self.slot.office

@@ -68,6 +68,8 @@ class Column(Policy):
     """How a datetime follows from a step number, in tables that have the number and not the time."""
     arrival: bool = False
     """Whether a datetime may be left out of a request and is then the UTC day of its arrival."""
+    lookup: Name | None = None
+    """The look-up table that fills it; ``source_name`` is then its name in that table. Clients do not send it."""
 
     @property
     def external_name(self) -> str:
@@ -98,10 +100,42 @@ class Column(Policy):
             raise ValueError(f"min ({self.min}) exceeds max ({self.max}) in column {self.name!r}")
         if self.counted is not None and self.type != "datetime":
             raise ValueError(f"counted is for times; column {self.name!r} is a {self.type}")
+        if self.lookup is not None and not self.nullable:
+            raise ValueError(
+                f"a table may not know an entity, so column {self.name!r} needs nullable = true, missing = 'nan', "
+                "or a number as missing"
+            )
+        if self.lookup is not None and (self.counted is not None or self.arrival):
+            raise ValueError(
+                f"column {self.name!r} is filled from a lookup; counted and arrival are other ways to fill it"
+            )
         if self.pan_guard and self.type not in ("identifier", "string", "category"):
             raise ValueError(f"pan_guard is for texts; column {self.name!r} is a {self.type}")
         if self.categories and self.type != "category":
             raise ValueError(f"categories are for type 'category'; column {self.name!r} is a {self.type}")
+        return self
+
+
+class Lookup(Policy):
+    """A table of slowly moving values by entity, for example a customer's credit limit.
+
+    An event takes the newest row of its entity with ``valid_from`` at or before the event time, and no older
+    than ``max_age``; without one the values are missing. See :mod:`bentos.lookups` for the file.
+    """
+
+    name: Name
+    """Its name, and that of its file."""
+    entity: Name
+    """The identifier column of the event by which rows are found."""
+    max_age: Duration | None = None
+    """Age at the event time above which a row no longer counts; none lets rows count until the next one."""
+    description: str = ""
+    """What it holds, and who keeps it."""
+
+    @model_validator(mode="after")
+    def _some_age(self) -> Self:
+        if self.max_age is not None and self.max_age <= NO_TIME:
+            raise ValueError("max_age must be longer than nothing; leave it out where rows do not age")
         return self
 
 

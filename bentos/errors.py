@@ -9,6 +9,7 @@ IncumbentError
 │   └── ScopeMissing       its key may not ask for this
 ├── HashKeyMissing         ids are to be hashed and there is no key for it
 ├── KeyFileError           the file of API keys cannot be used
+├── LookupProblem          a look-up table is missing or cannot be used
 ├── EventError             an event does not fit the schema
 │   └── DuplicateEvent     the id was answered before with another body
 ├── ModelError             something is wrong with a model version
@@ -47,6 +48,10 @@ class UseCaseError(IncumbentError):
         self.key = key
         self.found = found
         self.allowed = allowed
+
+
+class LookupProblem(IncumbentError):
+    """A look-up table is missing or cannot be used; the text names the file and what to do."""
 
 
 class SettingsError(IncumbentError):

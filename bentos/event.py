@@ -16,7 +16,17 @@ from monitoring.digest import sha256_hex
 if TYPE_CHECKING:
     from bentos.schema import EventSchema
 
-__all__ = ["EPOCH", "MICROSECOND", "NUMBER_TYPES", "TEXT_TYPES", "Event", "allowed_values", "bounds", "has_control"]
+__all__ = [
+    "EPOCH",
+    "MICROSECOND",
+    "NUMBER_TYPES",
+    "TEXT_TYPES",
+    "Event",
+    "FilledEvent",
+    "allowed_values",
+    "bounds",
+    "has_control",
+]
 
 TEXT_TYPES = ("identifier", "string", "category")
 NUMBER_TYPES = ("float", "integer")
@@ -97,3 +107,20 @@ class Event:
     def __repr__(self) -> str:
         # Values and ids stay out of log lines and tracebacks.
         return f"<Event of {len(self.values)} columns>"
+
+
+class FilledEvent(Event):
+    """An event with columns that look-up tables fill.
+
+    A client repeats what it sent, and the tables may have changed in between: so what was filled in is no part of
+    :attr:`body_hash`.
+    """
+
+    __slots__ = ()
+
+    @property
+    def body_hash(self) -> str:
+        """SHA-256 of :meth:`as_json` with every looked-up value missing, which is what the client sent."""
+        if self._hash is None:
+            self._hash = sha256_hex(self.schema.encode(self.schema.as_sent(self.values)))
+        return self._hash

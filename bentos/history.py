@@ -15,7 +15,6 @@ from bentos.recent import SAMPLE
 from bentos.schema import EventSchema
 from bentos.scoring import machine_time_us
 from bentos.window_state import WindowInput, WindowState
-from monitoring.digest import sha256_hex
 from monitoring.store import Store
 from monitoring.store.frames import to_us
 from monitoring.store.records import ActionRecord, LabelRecord, ScoreRecord, StoredEvent, StoredLabel
@@ -108,7 +107,7 @@ class LogHistory:
                 continue
             # An id that was sent, and then scored, may be met in both states: the answer stands.
             if said or state.answered(event.event_id) is None:
-                state.remember(event.event_id, sha256_hex(event.body), said, event.received_at)
+                state.remember(event.event_id, self._schema.body_hash(event.body), said, event.received_at)
 
     def _labels(self, store: Store) -> tuple[list[StoredLabel], int]:
         found: list[StoredLabel] = []

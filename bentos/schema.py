@@ -19,7 +19,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, create_model
 
 from bentos import tables
 from bentos.errors import EventError
-from bentos.event import EPOCH, MICROSECOND, NUMBER_TYPES, TEXT_TYPES, Event, bounds
+from bentos.event import EPOCH, MICROSECOND, NUMBER_TYPES, TEXT_TYPES, Event, FilledEvent, bounds
+from bentos.lookups import Lookups
 from bentos.privacy import Hasher, LazyHasher, configured_hasher
 from bentos.strict_json import StrictDecoder, encoder_type
 from bentos.tables import TableRead
@@ -36,6 +37,8 @@ class EventSchema:
         usecase: declares the columns.
         hasher: makes the hashes of ``[privacy] hashed``; by default the installation's, looked up when
             the first id comes (then :class:`~bentos.errors.HashKeyMissing` may be raised).
+        lookups: the tables that fill columns of tables; by default the installation's, read when they are
+            first needed (then :class:`~bentos.errors.LookupProblem` may be raised), and kept as long as this object.
 
     Attributes:
         columns: the declared columns, in order.
@@ -47,7 +50,7 @@ class EventSchema:
             descriptions, examples, foreign names and features are not part of it.
     """
 
-    def __init__(self, usecase: UseCase, hasher: Hasher | None = None) -> None:
+    def __init__(self, usecase: UseCase, hasher: Hasher | None = None, lookups: Lookups | None = None) -> None:
         self.columns = usecase.columns
         self.names = tuple(c.name for c in usecase.columns)
         self.position = {name: i for i, name in enumerate(self.names)}
@@ -65,11 +68,14 @@ class EventSchema:
         self._body = encoder_type(usecase.columns)
         self._encoder = msgspec.json.Encoder()
         self._times = tuple(i for i, c in enumerate(usecase.columns) if c.type == "datetime")
+        self._lookups = lookups or Lookups(usecase, hasher=self._hasher)
+        self._filled = tuple(self.position[name] for name in usecase.looked_up)
+        self._event: type[Event] = FilledEvent if self._filled else Event
 
     @classmethod
-    def of(cls, usecase: UseCase, hasher: Hasher | None = None) -> EventSchema:
+    def of(cls, usecase: UseCase, hasher: Hasher | None = None, lookups: Lookups | None = None) -> EventSchema:
         """Compile the schema of a use case; see the class."""
-        return cls(usecase, hasher)
+        return cls(usecase, hasher, lookups)
 
     def decode(self, body: bytes) -> Event:
         """One event from a strict JSON object.
@@ -78,7 +84,7 @@ class EventSchema:
             EventError: with the column and what is allowed, never with a value.
         """
         values = self._decoder.one(body)
-        return Event(self, values[self._id_at], values[self._time_at], values)
+        return self._event(self, values[self._id_at], values[self._time_at], values)
 
     def decode_many(self, body: bytes, limit: int) -> list[Event]:
         """Events from a strict JSON array of 1 to ``limit`` objects.
@@ -86,8 +92,8 @@ class EventSchema:
         Raises:
             EventError: for the first bad event of the batch, counted from 0.
         """
-        id_at, time_at = self._id_at, self._time_at
-        return [Event(self, row[id_at], row[time_at], row) for row in self._decoder.many(body, limit)]
+        id_at, time_at, event = self._id_at, self._time_at, self._event
+        return [event(self, row[id_at], row[time_at], row) for row in self._decoder.many(body, limit)]
 
     def event(self, values: Mapping[str, Any]) -> Event:
         """One event from a mapping, with the checks of :meth:`decode`. Datetimes must be aware.
@@ -113,16 +119,35 @@ class EventSchema:
                 row[i] = EPOCH + row[i] * MICROSECOND
         return self._encoder.encode(self._body(*row))
 
+    def as_sent(self, values: Sequence[Any]) -> Sequence[Any]:
+        """Values of an event without those that look-up tables filled in."""
+        row = list(values)
+        for at in self._filled:
+            row[at] = None
+        return row
+
+    def body_hash(self, body: bytes) -> str:
+        """The :attr:`~bentos.event.Event.body_hash` of a stored body (see :meth:`Event.as_json`).
+
+        Raises:
+            EventError: for a body that does not fit the schema.
+        """
+        if not self._filled:
+            return sha256_hex(body)
+        return sha256_hex(self.encode(self.as_sent(self._stored.one(body))))
+
     def read_table(self, table: pd.DataFrame) -> TableRead:
         """Clean a table; see :class:`bentos.tables.TableRead`.
 
         Columns are looked up by ``source_name``, then by their own name; others are ignored. Naive
-        times are local times of the use case's zone.
+        times are local times of the use case's zone. A column with a ``lookup`` is filled by entity and
+        event time, unless the table has it under its own name: then it tells what was served.
 
         Raises:
             TableError: a column is missing, all of it is unusable, or too much of it is missing.
+            LookupProblem: a look-up table is missing or cannot be used.
         """
-        return tables.read_table(table, self._usecase, self._hasher)
+        return tables.read_table(table, self._usecase, self._hasher, self._lookups)
 
     def validate_frame(self, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The events frame, sorted by (event time, event id), and the quarantine frame.
@@ -146,7 +171,7 @@ class EventSchema:
         Raises:
             TableError: as :meth:`read_table`.
         """
-        return tables.read_labelled(table, self._usecase, self._hasher)
+        return tables.read_labelled(table, self._usecase, self._hasher, self._lookups)
 
     def frame(self, events: Iterable[Event]) -> pd.DataFrame:
         """Decoded events as an events frame, in the given order."""
@@ -171,7 +196,8 @@ class EventSchema:
     def body_model(self) -> type[BaseModel]:
         """A pydantic model of one event, for the OpenAPI page; decoding does not use it."""
         name = f"{self._usecase.name.title().replace('_', '')}Event"
-        return body_model_of(name, self.columns, self._usecase.description or None)
+        sent = [c for c in self.columns if c.lookup is None]
+        return body_model_of(name, sent, self._usecase.description or None)
 
     def _frame(self, rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(self.columns)

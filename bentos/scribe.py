@@ -118,7 +118,8 @@ class ScribeProcess:
         return opened[0] if opened else None
 
     def _ship_forever(self, store: Store) -> None:
-        scribe = Scribe(store, self._folder, self._usecase.name, self._usecase.label, stop=self._stop)
+        usecase = self._usecase
+        scribe = Scribe(store, self._folder, usecase.name, usecase.label, stop=self._stop, filled=usecase.looked_up)
         counted = _Counter("shipped")
 
         def round_() -> bool:

@@ -178,18 +178,21 @@ class Incumbent:
 
     @bentoml.on_deployment
     def refuse_unguarded() -> None:
-        """End before anything starts when keys are needed, of clients or of hashed ids, and there are none.
+        """End before anything starts when keys are needed, of clients or of hashed ids, or look-up tables, and lack.
 
         The worker checks again, by its socket; a worker that ends is only started anew, with the same result.
         """
         from bentos.access import make_gate
+        from bentos.lookups import require_lookups
         from bentos.privacy import require_hash_key
         from bentos.settings import read_settings
         from bentos.usecase import load_usecase
 
         try:
             settings = read_settings()
-            require_hash_key(load_usecase(settings.usecase), settings)
+            usecase = load_usecase(settings.usecase)
+            require_hash_key(usecase, settings)
+            require_lookups(usecase, settings.lookups(usecase.name))
             if (address := _address_to_be()) is not None:
                 make_gate(settings, address)
         except IncumbentError as exc:

@@ -137,6 +137,10 @@ class Settings(BaseSettings):
         """Folder of the last verified models."""
         return self.root / "cache" / self.env / usecase
 
+    def lookups(self, usecase: str) -> Path:
+        """Folder of the tables that fill columns by entity; see :mod:`bentos.lookups`."""
+        return self.root / "lookups" / self.env / usecase
+
     def model_name(self, usecase: str) -> str:
         """Name in the registry: ``dev-fraud``."""
         return f"{self.env}-{usecase}"

@@ -63,6 +63,7 @@ class Scribe:
         policy: ranks of label sources.
         batch: most records in a transaction.
         stop: ends a round after the batch that is under way.
+        filled: columns whose values clients do not send, see :func:`monitoring.store.intake.insert_scores`.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Scribe:
         policy: LabelPolicy,
         batch: int = BATCH,
         stop: threading.Event | None = None,
+        filled: tuple[str, ...] = (),
     ) -> None:
         self._store = store
         self._folder = folder
@@ -80,6 +82,7 @@ class Scribe:
         self._policy = policy
         self._batch = batch
         self._stop = stop or threading.Event()
+        self._filled = filled
 
     def run_once(self) -> ShipResult:
         """Ship everything that is whole now.
@@ -136,7 +139,7 @@ class Scribe:
         """Store the records; on a refusal find the one that is to blame by halving."""
         step = self._step(journey.state, number, items, torn)
         try:
-            journey.state = self._store.ledger.ship(step, _cargo(items), self._policy)
+            journey.state = self._store.ledger.ship(step, _cargo(items, self._filled), self._policy)
         except (RowRefused, msgspec.MsgspecError) as exc:
             if len(items) == 1:
                 self._refuse(journey, step, items[0], exc)
@@ -199,13 +202,14 @@ class _Journey:
         self.emptied: list[int] = []
 
 
-def _cargo(items: Sequence[Item]) -> Cargo:
+def _cargo(items: Sequence[Item], filled: tuple[str, ...]) -> Cargo:
     records = [item.decode() for item in items]
     return Cargo(
         [r for r in records if isinstance(r, ScoreRecord)],
         [r for r in records if isinstance(r, LabelRecord)],
         [r for r in records if isinstance(r, PlanRecord)],
         [r for r in records if isinstance(r, ActionRecord)],
+        filled,
     )
 
 

@@ -6,6 +6,7 @@ missing, has no usable value, or is missing too often) raises :class:`~bentos.er
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 from bentos.columns import CODE, REASONS, Read, counted_times, hash_texts, read_booleans, read_column, read_times
 from bentos.errors import TableError
 from bentos.event import allowed_values
+from bentos.lookups import Lookups
 from bentos.privacy import Hasher, LazyHasher
 from bentos.untimed import made_up, times_of
 from bentos.usecase import Column, UseCase
@@ -44,23 +46,39 @@ class TableRead:
     out_of_order: int
 
 
-def read_table(table: pd.DataFrame, usecase: UseCase, hasher: Hasher | LazyHasher) -> TableRead:
+def read_table(
+    table: pd.DataFrame, usecase: UseCase, hasher: Hasher | LazyHasher, lookups: Lookups | None = None
+) -> TableRead:
     """See :meth:`bentos.schema.EventSchema.read_table`."""
-    columns, problems = {}, {}
-    for column in usecase.columns:
-        values, codes = read_column(_find(table, column, usecase), column, usecase.zone)
+    columns: dict[str, Any] = {}
+    problems: dict[str, Any] = {}
+    # What is looked up comes last: it is found by columns that must be clean and hashed before.
+    for column in sorted(usecase.columns, key=lambda c: c.lookup is not None):
+        if column.lookup is not None and column.name not in table.columns:
+            values, codes = _looked_up(columns, column, usecase, lookups or Lookups(usecase))
+        else:
+            values, codes = read_column(_find(table, column, usecase), column, usecase.zone)
         if column.name in usecase.privacy.hashed:
             hash_texts(values, codes, hasher)
         _refuse_hopeless(column, codes, values, len(table))
         columns[column.name], problems[column.name] = values, codes
-    return _assemble(pd.DataFrame(columns), problems, usecase)
+    return _assemble(pd.DataFrame({c.name: columns[c.name] for c in usecase.columns}), problems, usecase)
+
+
+def _looked_up(columns: Mapping[str, Any], column: Column, usecase: UseCase, lookups: Lookups) -> Read:
+    """A column that the table lacks, filled by entity and event time; its values were checked with their file."""
+    assert column.lookup is not None
+    source = lookups.table(column.lookup)
+    entities = pd.Series(columns[source.lookup.entity], dtype=object)
+    values = source.values(column, source.places(entities, columns[usecase.event_time]))
+    return values, np.zeros(len(entities), dtype=np.uint8)
 
 
 def read_labelled(
-    table: pd.DataFrame, usecase: UseCase, hasher: Hasher | LazyHasher
+    table: pd.DataFrame, usecase: UseCase, hasher: Hasher | LazyHasher, lookups: Lookups | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """See :meth:`bentos.schema.EventSchema.read_labelled`."""
-    read = read_table(table, usecase, hasher)
+    read = read_table(table, usecase, hasher, lookups)
     policy = usecase.label
     name = policy.source_name if policy.source_name in table.columns else policy.column
     if name not in table.columns:
@@ -124,7 +142,8 @@ def empty_labels() -> pd.DataFrame:
 
 
 def _find(table: pd.DataFrame, column: Column, usecase: UseCase) -> pd.Series[Any]:
-    for name in (column.external_name, column.name):
+    # The source_name of a looked-up column is its name in the look-up table.
+    for name in (column.external_name, column.name) if column.lookup is None else (column.name,):
         if name in table.columns:
             return _column(table, name)
     if column.arrival and usecase.untimed:

@@ -27,6 +27,7 @@ from bentos.declarations import (
     CountedTime,
     ExpressionFeature,
     Feature,
+    Lookup,
     Name,
     WindowFeature,
     parse_clock,
@@ -74,6 +75,7 @@ __all__ = [
     "ExternalIncumbent",
     "Feature",
     "InterventionPolicy",
+    "Lookup",
     "Name",
     "PrivacyPolicy",
     "Shift",
@@ -116,6 +118,8 @@ class UseCase(Policy):
     """Local start (included) and end (excluded) of the night."""
     columns: Annotated[tuple[Column, ...], Field(min_length=2)]
     features: Annotated[tuple[Feature, ...], Field(min_length=1)]
+    lookups: tuple[Lookup, ...] = ()
+    """Tables that fill columns of the event by an entity."""
     label: LabelPolicy
     source: SourceOptions = SourceOptions()
     split: SplitPolicy = SplitPolicy()
@@ -183,6 +187,27 @@ class UseCase(Policy):
         """Delay plus length of the longest window: the context that a history needs."""
         windows = [f.over + f.delay for f in self.features if isinstance(f, WindowFeature)]
         return max(windows, default=NO_TIME)
+
+    @property
+    def looked_up(self) -> tuple[str, ...]:
+        """Names of the columns that are filled from look-up tables."""
+        return tuple(c.name for c in self.columns if c.lookup is not None)
+
+    def without_lookups(self) -> UseCase:
+        """The same use case with columns that have to be there instead of looked-up ones."""
+        columns = tuple(c.model_copy(update={"lookup": None}) for c in self.columns)
+        return self.model_copy(update={"columns": columns, "lookups": ()})
+
+    def lookup(self, name: str) -> Lookup:
+        """The declared look-up table of that name; ``KeyError`` without one."""
+        for lookup in self.lookups:
+            if lookup.name == name:
+                return lookup
+        raise KeyError(name)
+
+    def filled_by(self, lookup: str) -> tuple[Column, ...]:
+        """The columns that a look-up table fills."""
+        return tuple(c for c in self.columns if c.lookup == lookup)
 
     def column(self, name: str) -> Column:
         """The declared column of that name; ``KeyError`` without one."""

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from bentos.declarations import CalendarFeature, Column, ColumnFeature, ExpressionFeature, WindowFeature
 from bentos.errors import UseCaseError
 from bentos.limits import LARGEST_SCALED, bounds
+from bentos.lookup_problems import lookup_problems
 from bentos.privacy import HASH_LENGTH
 from monitoring.policies import Policy
 
@@ -38,10 +39,12 @@ _NUMBERS = ("float", "integer")
 def problems(usecase: UseCase) -> Iterator[Problem]:
     """Every problem that no single value of the file shows."""
     yield from _repeated("columns", [c.name for c in usecase.columns])
-    yield from _repeated("columns.source_name", [c.external_name for c in usecase.columns])
+    for table in (None, *dict.fromkeys(c.lookup for c in usecase.columns if c.lookup is not None)):
+        yield from _repeated("columns.source_name", [c.external_name for c in usecase.columns if c.lookup == table])
     yield from _repeated("features", [f.name for f in usecase.features])
     yield from _event_problems(usecase)
     yield from _untimed_problems(usecase)
+    yield from lookup_problems(usecase)
     if usecase.label.kind != "binary":
         allowed = "'binary': models of two classes; make the target one, for example 'above a limit or not'"
         yield "label.kind", repr(usecase.label.kind), allowed

@@ -151,6 +151,17 @@ WINDOW_REBUILD_SECONDS: Final = Gauge(
     "window_rebuild_seconds", "Length of the last rebuild", namespace=NAMESPACE, multiprocess_mode="livemostrecent"
 )
 
+LOOKUP_READS: Final = Counter(
+    "lookup_reads", "Times a look-up table was read anew, by outcome", ["lookup", "outcome"], namespace=NAMESPACE
+)
+LOOKUP_NEWEST: Final = Gauge(
+    "lookup_newest_timestamp_seconds",
+    "Newest valid_from of a look-up table in memory",
+    ["lookup"],
+    namespace=NAMESPACE,
+    multiprocess_mode="livemostrecent",
+)
+
 LOG_ACCEPTED: Final = Gauge(
     "log_accepted_records",
     "Records given to the spool since the start",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import pandas as pd
 
 from bentos.calibration import Calibrator, Threshold
 from bentos.features import FeaturePlan
+from bentos.lookup_file import checked_rows, lookup_path, write_rows
 from bentos.model import ModelMetadata, ScoringModel, golden_rows
+from bentos.privacy import Hasher
 from bentos.schema import EventSchema
 from bentos.tables import empty_labels
 from bentos.usecase import UseCase, load_usecase, parse_usecase
@@ -151,3 +154,45 @@ def tiny_model(
         golden=golden,
         metadata=ModelMetadata(usecase=usecase.name, semantic_version=version, rows=len(rows), seed=seed),
     )
+
+
+PROFILE = {"name": "profile", "entity": "card"}
+"""A look-up table of :func:`looked_up_case`."""
+
+
+def looked_up_case(lookup: Mapping[str, Any] | None = None, **changes: Any) -> UseCase:
+    """:func:`case` with four columns that a look-up table by card fills; two of them are features."""
+    data = case_data(**changes)
+    columns = [
+        {"name": "credit_limit", "type": "float", "nullable": True, "source_name": "limit_eur", "lookup": "profile"},
+        {"name": "seats", "type": "integer", "missing": "nan", "lookup": "profile"},
+        {"name": "tier", "type": "category", "categories": ["gold", "base"], "nullable": True, "lookup": "profile"},
+        {"name": "since", "type": "datetime", "nullable": True, "lookup": "profile"},
+    ]
+    features = [{"name": name, "kind": "column", "column": name} for name in ("credit_limit", "tier")]
+    features.append(window("limit_mean", "card", "mean", "2d", column="credit_limit"))
+    data["columns"] = [*data["columns"], *columns]
+    data["features"] = [*data["features"], *features]
+    return parse_usecase(data | {"lookups": [PROFILE | dict(lookup or {})]})
+
+
+def profile_frame(*rows: tuple[str, timedelta, float | None], **more: Any) -> pd.DataFrame:
+    """A table for :func:`looked_up_case` of (card, valid from so long after :data:`NOON`, credit limit)."""
+    frame = pd.DataFrame(
+        {
+            "card": pd.Series([card for card, _, _ in rows], dtype=object),
+            "valid_from": pd.to_datetime(pd.Series([NOON + after for _, after, _ in rows]), utc=True),
+            "limit_eur": pd.Series([limit for _, _, limit in rows], dtype=np.float64),
+            "seats": pd.Series([len(card) for card, _, _ in rows], dtype="Int64"),
+            "tier": pd.Series(["gold" if (limit or 0) > 500 else None for _, _, limit in rows], dtype=object),
+            "since": pd.to_datetime(pd.Series([NOON - timedelta(days=400)] * len(rows)), utc=True),
+        }
+    )
+    return frame.assign(**more)
+
+
+def place_lookup(usecase: UseCase, folder: Path, table: pd.DataFrame, name: str = "profile") -> Path:
+    """Put a table where the look-up tables of a folder are; its file."""
+    lookup, path = usecase.lookup(name), lookup_path(folder, name)
+    write_rows(usecase, lookup, checked_rows(usecase, lookup, table, Hasher.for_samples()), path)
+    return path

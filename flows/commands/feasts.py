@@ -1,4 +1,4 @@
-"""``feast``: the window features as a Feast repository, offline and online."""
+"""``feast``: the window features as a Feast repository, offline and online; and a view of another one, taken in."""
 
 from __future__ import annotations
 
@@ -24,6 +24,12 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     for sub in (generate, online):
         common_arguments(sub)
         sub.add_argument("--out", required=True, metavar="FOLDER", help="folder of the Feast repository")
+    pull = actions.add_parser("pull", help="fill a look-up table with the history of a Feast view")
+    common_arguments(pull)
+    pull.add_argument("--repo", required=True, metavar="FOLDER", help="an applied Feast repository")
+    pull.add_argument("--view", required=True, metavar="NAME", help="a feature view of it, with one join key")
+    pull.add_argument("--lookup", metavar="NAME", help="the table to fill: that named like the view, or the only one")
+    pull.add_argument("--python", metavar="PATH", help="a Python that has feast; the one beside feast on PATH")
     generate.add_argument("--data", metavar="DIGEST", help="a snapshot; the champion's by default")
 
 
@@ -32,7 +38,10 @@ def run(args: argparse.Namespace) -> Reply:
     enter_home(args)
     from flows.house import open_house
 
-    house, folder = open_house(args.usecase), Path(args.out).absolute()
+    house = open_house(args.usecase)
+    if args.action == "pull":
+        return _pull(house, args)
+    folder = Path(args.out).absolute()
     return _generate(house, folder, args.data) if args.action == "generate" else _online(house, folder)
 
 
@@ -63,6 +72,27 @@ def _online(house: House, folder: Path) -> Reply:
     counts = write_online(folder, plan, events, served)
     text = table(list(counts.items()), ("view", "entities"))
     return Reply({"folder": str(folder), "entities": dict(counts)}, f"{text}\n\nnext: python {folder / 'push.py'}")
+
+
+def _pull(house: House, args: argparse.Namespace) -> Reply:
+    from dataclasses import asdict
+
+    from flows.commands.lookups import described
+    from flows.steps.lookuptables import chosen, feast_python, pull
+    from monitoring.durations import format_duration
+
+    usecase = house.usecase
+    name, folder = chosen(usecase, args.lookup, args.view), house.settings.lookups(usecase.name)
+    found = pull(usecase, name, Path(args.repo).absolute(), args.view, feast_python(args.python), folder)
+    text, ages = described([found.facts]), usecase.lookup(name).max_age
+    if found.superseded:
+        text += f"\n\n{found.superseded} rows were left out: a later one of the same entity and time was created"
+    if found.ttl != ages:
+        said = ["without end" if age is None else format_duration(age) for age in (found.ttl, ages)]
+        text += f"\n\nin Feast a row of the view counts {said[0]}, here {said[1]}: see max_age of the lookup"
+    ttl = None if found.ttl is None else found.ttl.total_seconds()
+    data = {"lookup": asdict(found.facts), "ttl_seconds": ttl, "superseded": found.superseded}
+    return Reply(data, text)
 
 
 def _snapshot(house: House, prefix: str | None) -> SnapshotRef:

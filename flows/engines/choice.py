@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bentos.roles import ModelRef
 from bentos.usecase import UseCase
+from flows.errors import FlowRefused
 from flows.forms import EngineChoice, SourceChoice
 from flows.house import House
 from flows.progress import told
@@ -45,7 +46,7 @@ def prepared_training(
 
     Raises:
         NoData: the source ends before it starts to matter.
-        FlowRefused: engine and scheduler contradict each other.
+        FlowRefused: engine and scheduler contradict each other, or the use case looks values up on a cluster.
     """
     address, source = engine.address(house.settings), chosen.open(house)
     if address is None:
@@ -57,6 +58,7 @@ def prepared_training(
                 settings=house.settings, registry=house.registry, snapshots=house.snapshots, progress=told,
             ),
         )  # fmt: skip
+    _no_lookups(usecase)
     window = history_window(source, usecase, until)
     call, rows = _call(house, usecase, chosen), rows_within(source, window)
     return Prepared(window.end, lambda: _on_cluster(house, address, call, window, rows))
@@ -72,11 +74,20 @@ def score_anywhere(
         return score_table(
             house.usecase, house.load(ref), ref, source, target, as_of, reasons=reasons, progress=told
         )  # fmt: skip
+    _no_lookups(house.usecase)
     from flows.engines.cluster import connected
     from flows.engines.scoring import score_on_cluster
 
     with connected(address, house.settings.root, told) as cluster:
         return score_on_cluster(cluster, house.usecase, house.load(ref), ref, source, target, as_of, reasons=reasons)
+
+
+def _no_lookups(usecase: UseCase) -> None:
+    """Workers have no installation of their own to read the tables from; refused before anything starts."""
+    if usecase.lookups:
+        raise FlowRefused(
+            f"{usecase.name} fills columns from look-up tables, which the dask engine cannot do; use --engine single"
+        )
 
 
 def rows_within(source: EventSource, window: TimeWindow) -> int | None:

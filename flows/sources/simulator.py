@@ -69,12 +69,12 @@ class SimulatorSource(TableSource):
         yield pd.DataFrame(columns | {label.column: said} | observed)
 
     def names(self) -> dict[str, str]:
-        """What the world makes for each column of the use case.
+        """What the world makes for each column of the use case that is not looked up.
 
         Raises:
             SchemaProblem: it does not make one of them.
         """
-        return {c.name: self._made_as(c) for c in self.usecase.columns}
+        return {c.name: self._made_as(c) for c in self.usecase.columns if c.lookup is None}
 
     def extent(self) -> TimeWindow:
         """All days of the world; nothing is made for it."""

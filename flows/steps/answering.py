@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bentos.roles import ModelRef
 from bentos.usecase import UseCase
+from flows.steps.history import as_declared
 from monitoring.store.frames import encode_bodies, to_us
 from monitoring.store.records import PlanRecord, ScoreRecord, ShadowRecord
 
@@ -56,7 +57,12 @@ def log_answers(store: Store, usecase: UseCase, champion: Seated, arrived: Arriv
     said, at = _said(model, arrived), to_us(arrived.received)
     times = [to_us(moment) for moment in arrived.events[usecase.event_time]]
     rows = zip(
-        arrived.events[usecase.event_id], times, encode_bodies(arrived.events), arrived.features, *said, strict=True
+        arrived.events[usecase.event_id],
+        times,
+        encode_bodies(as_declared(arrived.events, usecase)),
+        arrived.features,
+        *said,
+        strict=True,
     )
     store.log.append(
         [

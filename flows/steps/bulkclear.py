@@ -45,6 +45,8 @@ def clear_rows(table: pa.Table, usecase: UseCase) -> ClearRows | None:
     Args:
         table: columns with the types that :func:`flows.sources.parquet.plain` leaves.
     """
+    if usecase.lookups:  # rows are found by clean ids, which take Python objects
+        return None
     columns: dict[str, Any] = {}
     ids: pa.Array | None = None
     for column in usecase.columns:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bentos.errors import TableError
+from bentos.lookups import Lookups
 from bentos.schema import EventSchema
 from bentos.tables import empty_labels
 from bentos.usecase import UseCase
@@ -44,6 +45,8 @@ class Worker:
     def __init__(self, usecase: UseCase, model: ScoringModel, ref: ModelRef, as_of: datetime, reasons: bool) -> None:
         self.usecase, self.model, self.ref, self.as_of, self.reasons = usecase, model, ref, as_of, reasons
         self._lenient = lenient(usecase)
+        # One reading for all chunks: a table that changes during the run changes nothing in it.
+        self._lookups = Lookups(usecase)
         self.witness: tuple[pd.DataFrame, str] | None = None
         self._carried: tuple[pd.DataFrame, pd.DataFrame] | None = None
         self._rated = any(spec.agg == "label_rate" for spec in model.plan.specs)
@@ -103,7 +106,7 @@ class Worker:
         return self.model.plan.build(events, labels, self.as_of).to_numpy()
 
     def _read(self, table: pd.DataFrame, usecase: UseCase) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-        schema = EventSchema.of(usecase)
+        schema = EventSchema.of(usecase, lookups=self._lookups)
         try:
             if self._rated:
                 return schema.read_labelled(table)

@@ -112,7 +112,7 @@ class _Import:
         self.rows += len(read.events) + len(read.revisions)
         total = self.rows * parts // (number + 1)
         for start in range(0, len(read.events), BATCH_ROWS):
-            batch = read.events.iloc[start : start + BATCH_ROWS]
+            batch = as_declared(read.events.iloc[start : start + BATCH_ROWS], usecase)
             added = self._store.log.import_history(usecase.name, batch, usecase.event_id, usecase.event_time)
             self.stored, self.repeated = self.stored + added.stored, self.repeated + added.duplicates
             done += len(batch)
@@ -124,6 +124,13 @@ class _Import:
             self._tell(done, total)
         bad = read.quarantine
         self.refused.update(zip(bad["event_id"].fillna(bad["row"]), bad["reason"], strict=True))
+
+
+def as_declared(events: pd.DataFrame, usecase: UseCase) -> pd.DataFrame:
+    """An events frame whose optional integers and booleans are no floats: the log keeps 3 and true, not 3.0 and 1.0."""
+    kinds = {"integer": "Int64", "boolean": "boolean"}
+    types = {c.name: kinds[c.type] for c in usecase.columns if c.nullable and c.type in kinds and c.name in events}
+    return events.astype(types) if types else events
 
 
 def statements(labels: pd.DataFrame, usecase: str) -> Sequence[LabelRecord]:

@@ -164,8 +164,8 @@ class Traffic:
 
 
 def event_bodies(events: pd.DataFrame, usecase: UseCase) -> list[bytes]:
-    """Each event as the JSON object that ``POST /score`` takes."""
-    names = [column.name for column in usecase.columns if column.name in events.columns]
+    """Each event as the JSON object that ``POST /score`` takes; what it looks up itself is left out."""
+    names = [column.name for column in usecase.columns if column.name in events.columns and column.lookup is None]
     columns = [_plain(events[name]) for name in names]
     return [msgspec.json.encode(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 

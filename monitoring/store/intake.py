@@ -8,7 +8,7 @@ same about the event; an answer about another body is refused and so ends in qua
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -37,8 +37,16 @@ _IN_LIST: Final = 1_000
 Row = tuple[Any, ...]
 
 
-def insert_scores(database: Database, connection: Connection, records: Sequence[ScoreRecord]) -> AppendResult:
+def insert_scores(
+    database: Database, connection: Connection, records: Sequence[ScoreRecord], filled: Collection[str] = ()
+) -> AppendResult:
     """Insert within a transaction of the caller, which has called ``days.prepare_days`` before it began.
+
+    Args:
+        database, connection: where.
+        records: what to insert.
+        filled: columns whose values clients did not send (a look-up table said them), so that two bodies may
+            differ in them and still be about the same event.
 
     Raises:
         RowRefused: a row breaks a rule of the table, or answers an event that the log knows with another body.
@@ -50,7 +58,7 @@ def insert_scores(database: Database, connection: Connection, records: Sequence[
     if not database.is_sqlite:
         rows = [_with_number(row) for row in rows]
     stored = _insert(database, connection, rows)
-    replaced = 0 if stored == len(rows) else _answer_unanswered(connection, records, rows)
+    replaced = 0 if stored == len(rows) else _answer_unanswered(connection, records, rows, filled)
     return AppendResult(stored, len(rows) - stored, replaced)
 
 
@@ -93,7 +101,9 @@ def _taken(keys: set[Any], key: Any) -> bool:
     return True
 
 
-def _answer_unanswered(connection: Connection, records: Sequence[ScoreRecord], rows: Sequence[Row]) -> int:
+def _answer_unanswered(
+    connection: Connection, records: Sequence[ScoreRecord], rows: Sequence[Row], filled: Collection[str]
+) -> int:
     """Put answers into the places of logged events that have none; how many that were."""
     answered: dict[Any, tuple[ScoreRecord, Row]] = {}
     for record, row in zip(records, rows, strict=True):
@@ -104,16 +114,18 @@ def _answer_unanswered(connection: Connection, records: Sequence[ScoreRecord], r
         ids = [event_id for _, event_id in group]
         for start in range(0, len(ids), _IN_LIST):
             part = {event_id: answered[usecase, event_id] for event_id in ids[start : start + _IN_LIST]}
-            replaced += _replace(connection, usecase, part)
+            replaced += _replace(connection, usecase, part, filled)
     return replaced
 
 
-def _replace(connection: Connection, usecase: str, part: Mapping[str, tuple[ScoreRecord, Row]]) -> int:
+def _replace(
+    connection: Connection, usecase: str, part: Mapping[str, tuple[ScoreRecord, Row]], filled: Collection[str]
+) -> int:
     p = predictions.c
     found = _silent_rows(connection, usecase, list(part))
     for row_id, event_id, event_time, body in found:
         record, row = part[event_id]
-        if event_time != record.event_time or not same_event(body, record.body):
+        if event_time != record.event_time or not same_event(body, record.body, filled):
             raise RowRefused("an answer is about an event that the log holds with another body")
         connection.execute(delete(predictions).where(p.row_id == row_id, p.event_time == event_time))
         # A new place in the order of arrival: whoever follows the log sees the answer as news.
@@ -137,8 +149,10 @@ def _silent_rows(connection: Connection, usecase: str, ids: Sequence[str]) -> li
     return found
 
 
-def same_event(one: bytes, other: bytes) -> bool:
-    """Whether two logged bodies say the same: an absent value is null, and times may be written differently."""
+def same_event(one: bytes, other: bytes, filled: Collection[str] = ()) -> bool:
+    """Whether two logged bodies say the same of what clients sent: an absent value is null, and times may be
+    written differently. ``filled`` columns were not sent.
+    """
     if one == other:
         return True
     try:
@@ -147,7 +161,7 @@ def same_event(one: bytes, other: bytes) -> bool:
         return False
     if not isinstance(left, dict) or not isinstance(right, dict):
         return False
-    return all(_same_value(left.get(name), right.get(name)) for name in left.keys() | right.keys())
+    return all(_same_value(left.get(name), right.get(name)) for name in (left.keys() | right.keys()) - set(filled))
 
 
 def _same_value(one: Any, other: Any) -> bool:

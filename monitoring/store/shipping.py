@@ -83,12 +83,13 @@ class Shipment:
 
 @dataclass(frozen=True)
 class Cargo:
-    """The records of one step, by kind."""
+    """The records of one step, by kind; ``filled`` is what :func:`~monitoring.store.intake.insert_scores` takes."""
 
     scores: Sequence[ScoreRecord] = ()
     labels: Sequence[LabelRecord] = ()
     plans: Sequence[PlanRecord] = ()
     actions: Sequence[ActionRecord] = ()
+    filled: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.scores) + len(self.labels) + len(self.plans) + len(self.actions)
@@ -183,7 +184,7 @@ class _SqlLedger:
         # Its records stay in the spool until ``settle`` has committed durably behind it.
         with self._database.write(lazy=True) as connection:
             insert_plans(self._database, connection, cargo.plans)
-            scores = insert_scores(self._database, connection, cargo.scores)
+            scores = insert_scores(self._database, connection, cargo.scores, cargo.filled)
             if cargo.labels:
                 insert_labels(self._database, connection, cargo.labels, policy)
             insert_actions(self._database, connection, cargo.actions)

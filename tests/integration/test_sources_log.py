@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bentos.schema import EventSchema
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused, NoData, SourceUnavailable
 from flows.sources import SourceRead, open_source
@@ -19,6 +20,7 @@ from monitoring.errors import StoreUnavailable
 from monitoring.store import Store, memory_store
 from monitoring.store.frames import to_us
 from monitoring.store.records import LabelRecord
+from tests.builders import card_event, case, case_data
 from tests.integration.source_cases import FRAUD, START, WINDOW, WORLD, csv_file, foreign, truth
 
 LATER = START + timedelta(days=60)
@@ -220,3 +222,20 @@ def test_imported_rows_are_marked_as_history(store: Store) -> None:
     (events,) = store.log.stream("fraud")
     assert {e.origin for e in events} == {"history"}
     assert all(e.score is None for e in events)
+
+
+def test_optional_integers_and_booleans_of_a_table_come_back_from_the_log(store: Store, tmp_path: Path) -> None:
+    more = [
+        {"name": "items", "type": "integer", "nullable": True},
+        {"name": "gift", "type": "boolean", "nullable": True},
+    ]
+    usecase = case(columns=[*case_data()["columns"], *({**c, "name": f"maybe_{c['name']}"} for c in more)])
+    events = [card_event(1, maybe_items=3, maybe_gift=True), card_event(2, maybe_items=None, maybe_gift=None)]
+    pd.DataFrame(events).to_parquet(tmp_path / "cards.parquet")
+    source = open_source(usecase, "parquet", path=str(tmp_path / "cards.parquet"))
+    load_history(source, source.extent(), store, usecase)
+    read = open_source(usecase, "log", store=store).read(source.extent())
+    assert read.events["maybe_items"].fillna(-1).tolist() == [3.0, -1.0]
+    assert [None if pd.isna(v) else v for v in read.events["maybe_gift"]] == [True, None]
+    (first, second) = next(iter(store.log.stream("cards", 0, 10)))
+    assert [e.value("maybe_items") for e in map(EventSchema.of(usecase).decode, (first.body, second.body))] == [3, None]
