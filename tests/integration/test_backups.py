@@ -108,7 +108,7 @@ def test_keys_are_left_out_unless_asked_for(old: BenchHome, tmp_path: Path) -> N
 
 def test_a_changed_or_lost_file_is_found_and_a_full_home_is_not_overwritten(old: BenchHome, tmp_path: Path) -> None:
     made = back_up(old.home, tmp_path / "set")
-    with pytest.raises(FlowRefused, match="empty home"):
+    with pytest.raises(FlowRefused, match=r"something already: .*, .*; restore into an empty home"):
         restore(old.home, made.folder)
     with pytest.raises(FlowRefused, match="not empty"):
         back_up(old.home, made.folder)
@@ -182,6 +182,58 @@ def test_a_version_whose_files_are_gone_leaves_its_role(old: BenchHome, tmp_path
     assert "challenger" not in new.registry.roles(new.model)
 
 
+def promoted_over_the_first(home: BenchHome) -> None:
+    """Version 2 took office from version 1, which is the way back since then."""
+    with home.store() as store:
+        changes = [
+            RoleChange(home.model, role, version, store.decisions.contract_of(home.model, version))
+            for role, version in (("champion", "2"), ("previous", "1"))
+        ]
+        changes.append(RoleChange(home.model, "challenger", None, None))
+        store.decisions.append("fraud", "test", {}, "test", datetime.now(UTC), changes)
+    home.registry.point(home.model, "champion", "2")
+    home.registry.point(home.model, "previous", "1")
+    home.registry.clear(home.model, "challenger")
+
+
+def held(home: BenchHome) -> dict[str, str]:
+    return {role: ref.version for role, ref in home.registry.roles(home.model).items()}
+
+
+def test_a_version_that_takes_over_is_not_its_own_way_back(old: BenchHome, tmp_path: Path) -> None:
+    second = tiny_model()
+    first = back_up(old.home, tmp_path / "first")
+    ref = old.add(second)
+    with old.store() as store:
+        changes = [RoleChange(old.model, "champion", ref.version, second.contract_digest)]
+        changes.append(RoleChange(old.model, "previous", "1", store.decisions.contract_of(old.model, "1")))
+        store.decisions.append("fraud", "test", {}, "test", datetime.now(UTC), changes)
+    last = back_up(old.home, tmp_path / "last")
+    new = BenchHome(tmp_path / "new")
+    restore(new.home, last.folder, {"mlflow": first.folder, "artifacts": first.folder})
+    repair(house(new))
+    assert journalled(house(new), "champion") == "1"
+    assert journalled(house(new), "previous") is None
+    assert (held(new)["champion"], "previous" in held(new)) == ("1", False)
+
+
+def test_the_way_back_takes_office_where_the_files_of_the_champion_are_gone(old: BenchHome, tmp_path: Path) -> None:
+    promoted_over_the_first(old)
+    made = back_up(old.home, tmp_path / "set")
+    new = BenchHome(tmp_path / "new")
+    restore(new.home, made.folder)
+    with closing(sqlite3.connect(new.root / "mlflow.db")) as session:
+        (source,) = session.execute("SELECT storage_location FROM model_versions WHERE version = 2").fetchone()
+    shutil.rmtree(Path(source.removeprefix("file://")))
+    named = [f for f in repair(house(new), dry_run=True) if f.name == "artifact_missing"]
+    assert [(f.subject, f.repaired) for f in named] == [("@champion", False)]
+    assert "version 1 takes its place" in named[0].text
+    assert held(new) == {"champion": "2", "previous": "1"}, "a dry run changes nothing"
+    repair(house(new))
+    assert held(new) == {"champion": "1"}
+    assert not [f for f in repair(house(new)) if f.name in ("artifact_missing", "roles_not_in_journal")]
+
+
 def test_a_spool_older_than_the_log_is_named_and_stores_nothing_twice(old: BenchHome, tmp_path: Path) -> None:
     first = back_up(old.home, tmp_path / "first")
     drained(old)
@@ -249,6 +301,22 @@ def test_a_log_on_postgresql_is_dumped_and_restored(tmp_path: Path, postgresql: 
     assert store.log.append([scored(2, 1), scored(3, 1)]).stored == 1
     assert store.decisions.verify() == []
     store.close()
+
+
+@pytest.mark.needs_postgresql
+def test_a_postgresql_database_in_use_is_refused_before_anything_is_copied(
+    old: BenchHome, tmp_path: Path, postgresql: Cluster
+) -> None:
+    made = back_up(old.home, tmp_path / "set")
+    used = postgresql.url(postgresql.create())
+    open_store(used).close()
+    new = BenchHome(tmp_path / "new", database_url=used)
+    with pytest.raises(FlowRefused, match=r"tables already: log \(.*empty databases"):
+        restore(new.home, made.folder)
+    gone = BenchHome(tmp_path / "gone", database_url=postgresql.url("nowhere"))
+    with pytest.raises(FlowRefused, match=r"database of log at .* cannot be asked: .*nowhere"):
+        restore(gone.home, made.folder)
+    assert [path for home in (new, gone) for path in home.root.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.needs_postgresql
