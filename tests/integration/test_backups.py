@@ -9,9 +9,13 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import make_url, text
 
+import monitoring.store
 from bentos.model import ScoringModel
 from bentos.scribe import Scribe, accounting
 from bentos.spool import SpoolWriter
@@ -20,9 +24,11 @@ from flows.cli import main
 from flows.errors import FlowRefused
 from flows.house import House
 from flows.steps.backups import back_up, read_set, restore
-from flows.steps.databases import places
+from flows.steps.databases import Place, places, restore_database
 from flows.steps.repairs import journalled, repair
 from monitoring.store import RoleChange, Store, open_store
+from monitoring.store.engine import Database
+from monitoring.store.migrate import HEAD
 from tests.builders import tiny_model
 from tests.logged import label, labels_policy, scored
 from tests.postgresql import Cluster
@@ -276,6 +282,49 @@ def test_an_upgrade_keeps_a_copy_of_what_was_before(
     with closing(sqlite3.connect(copy)) as session:
         assert session.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
     assert said(["db", "upgrade", "--json"], capsys)["backup"] == []
+
+
+@pytest.mark.needs_postgresql
+@pytest.mark.parametrize("revision", [f"{number:04d}" for number in range(1, int(HEAD))])
+def test_an_upgrade_from_any_earlier_schema_on_postgresql_copies_all_three_databases_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], postgresql: Cluster,
+    revision: str,
+) -> None:  # fmt: skip
+    urls = {
+        name: postgresql.url(postgresql.create()) for name in ("DATABASE_URL", "MLFLOW_URI", "PREFECT_DATABASE_URL")
+    }
+    made_at(urls["DATABASE_URL"], revision)
+    for name, url in urls.items():
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as session:
+            session.execute("CREATE TABLE only_here AS SELECT 1 AS one")
+        monkeypatch.setenv(f"INCUMBENT_{name}", url)
+    for name, value in {"INCUMBENT_HOME": str(tmp_path / "home"), "INCUMBENT_USECASE": "fraud"}.items():
+        monkeypatch.setenv(name, value)
+    done = said(["db", "upgrade", "--json"], capsys)
+    assert (done["from"], done["to"], done["state"]) == (revision, HEAD, "current")
+    copies = [Path(str(copy)) for copy in done["backup"]]  # type: ignore[attr-defined]  # a list
+    assert [copy.name for copy in copies] == ["log.dump", "mlflow.dump", "prefect.dump"]
+    back = postgresql.url(postgresql.create())
+    restore_database(Place("log", make_url(back)), copies[0])
+    with psycopg.connect(back.replace("+psycopg", "")) as session:
+        assert session.execute("SELECT version_num FROM alembic_version").fetchone() == (revision,)
+        assert session.execute("SELECT count(*) FROM predictions").fetchone() == (5,)
+    with closing(open_store(back)) as store:
+        assert store.decisions.verify() == []
+
+
+def made_at(url: str, revision: str) -> None:
+    """A database of the first schema, with rows in it, brought to an earlier revision than ours."""
+    dump = (Path(__file__).parents[1] / "golden" / "log-0001.postgresql.sql").read_text()
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as session:
+        session.execute(dump)  # type: ignore[call-overload]  # the text is our own
+    config = Config()
+    config.set_main_option("script_location", str(Path(monitoring.store.__file__).parent / "migrations"))
+    database = Database(url)
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    database.dispose()
 
 
 def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
