@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -28,9 +29,14 @@ from bentos.routing import EXTERNAL
 from bentos.settings import Settings
 from bentos.usecase import UseCase
 from monitoring.digest import sha256_file
-from monitoring.store import Store
+from monitoring.errors import LeaseHeld
+from monitoring.store import Lease, Store
 from monitoring.store.answered import Answered, answered_by, took_office_at
 
+NOTED: Final = "rollback.affected"
+"""Kind of the decision that keeps a list's counts, path and digest."""
+CLAIM_SECONDS: Final = 600.0
+"""A claim on a list by a process that died, or that failed at it, holds others back no longer than this."""
 SHOWN: Final = 20
 """Rows that the summary holds; the file holds all."""
 _BATCH: Final = 2_000
@@ -136,7 +142,7 @@ def list_affected(
 def note_affected(store: Store, usecase: UseCase, affected: Affected, op_id: str, actor: str, now: datetime) -> None:
     """Keep the list's counts, path and digest in the chain of decisions, beside the rollback."""
     payload = {k: v for k, v in affected.to_json().items() if k != "rows"}
-    store.decisions.append(usecase.name, "rollback.affected", {"op_id": op_id, **payload}, actor, now)
+    store.decisions.append(usecase.name, NOTED, {"op_id": op_id, **payload}, actor, now)
 
 
 def affected_by_rollback(
@@ -150,9 +156,18 @@ def affected_by_rollback(
     op_id: str,
     actor: str,
     now: datetime,
+    *,
+    left: bool = False,
 ) -> Affected | None:
-    """List what a rollback that was just carried out changes, and keep the list; none where nobody left office."""
+    """List what a rollback that was just carried out changes, and keep the list; none where nobody left office.
+
+    With ``left`` the rollback was another process's, which may have died: none also while that process, or any
+    other, writes the list, and where it is written.
+    """
     if from_version is None:
+        return None
+    claim = _claim(store, op_id)
+    if left and (claim is None or _is_noted(store, usecase.name, op_id)):
         return None
     restored = ModelRef(model, to_version)
 
@@ -169,7 +184,21 @@ def affected_by_rollback(
     folder = settings.root / "rollbacks"
     found = list_affected(store, usecase, model, from_version, to_version, load, folder, name)
     note_affected(store, usecase, found, op_id, actor, now)
+    if claim is not None:
+        store.journal.release(claim)
     return found
+
+
+def _claim(store: Store, op_id: str) -> Lease | None:
+    """The right to write one list, kept after a failure; none where another process has it."""
+    try:
+        return store.journal.acquire(f"affected:{op_id}", f"{socket.gethostname()}:{os.getpid()}", CLAIM_SECONDS)
+    except LeaseHeld:
+        return None
+
+
+def _is_noted(store: Store, usecase: str, op_id: str) -> bool:
+    return any(line.payload["op_id"] == op_id for line in store.decisions.list(usecase, (NOTED,), limit=None))
 
 
 def _lines(

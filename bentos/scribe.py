@@ -171,10 +171,14 @@ class ScribeProcess:
         self._repeat(round_)
 
     def _end_overdue_forever(self, store: Store) -> None:
-        """Mends what the registry missed, and ends what has come to its time; no option turns it off."""
+        """Mends what the registry missed, ends what has come to its time, writes the lists that others left unwritten.
+
+        No option turns it off.
+        """
         from bentos.overdue import ACTOR, end_overdue
         from bentos.reconciling import reconcile_quietly
         from bentos.registry import open_registry
+        from bentos.unlisted import list_left
 
         usecase, model = self._usecase, self._settings.model_name(self._usecase.name)
         registry = open_registry(self._settings)
@@ -187,6 +191,8 @@ class ScribeProcess:
             done = end_overdue(registry, store, model, usecase=usecase, now=datetime.now(UTC), wait_seconds=10.0)
             if done is not None:
                 self._list_affected(store, done, ACTOR)
+            for found in list_left(registry, store, self._settings, usecase, model, datetime.now(UTC)):
+                log.warning("the list of a rollback was missing and is written now: %s", found.summary)
             return False
 
         self._repeat(round_)

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from bentos.errors import StaleDecision
 from bentos.plans import champion_label
 from bentos.release import Outcome, rollback
 from bentos.release_steps import Check as Verification
@@ -140,10 +141,17 @@ class Watch:
             return None
         reason = f"{why[0]} (decision {noted.id})"
         log.error("rolling back version %s: %s", term.new, reason)
-        return rollback(
+        done = rollback(
             self._registry, self._store, self._model, self._usecase, ACTOR, reason, now,
-            wait_seconds=10.0, check=self._check,
+            wait_seconds=10.0, check=self._check, still=lambda: self._require(term, now),
         )  # fmt: skip
+        # Another process was quicker: what follows from the rollback is its to do.
+        return None if done.repeated else done
+
+    def _require(self, term: Term, now: datetime) -> None:
+        """Asked under the lease: somebody may have rolled back meanwhile, or put another version into office."""
+        if watched(self._store, self._usecase, self._model, now) != term:
+            raise StaleDecision(f"version {term.new} is not under watch any more: the office changed meanwhile")
 
     def look(self, term: Term, now: datetime) -> tuple[Check, ...]:
         """Every guard on a term: those on answers within the period, matured cost always."""

@@ -35,7 +35,8 @@ def both_groups(
     """Compare the groups under each model's decisions; none without rows or declared columns.
 
     Args:
-        paired: matured events: ``flag_a``, ``flag_b``, ``y`` and the columns that the policy names.
+        paired: matured events: ``flag_a``, ``flag_b``, ``y`` and the columns that the policy names; where flagged
+            events are blocked also ``weight`` and ``unseen``, how many each stands for with and without a label.
         policy: columns, limits and minimum counts.
         champion, challenger: labels.
         labelled: whether ``y`` says anything; if not only rates of flags are compared.
@@ -44,7 +45,11 @@ def both_groups(
     if not columns or paired.empty:
         return None
     y = paired["y"].fillna(0).astype(int) if labelled else pd.Series(0, index=paired.index)
-    a, b = (assess(paired[columns], y, paired[f"flag_{side}"], policy, labelled=labelled) for side in "ab")
+    # Who was flagged is known of every row, so what it stands for counts whether or not its label is known.
+    weight = paired["weight"] + paired["unseen"] if "weight" in paired else None
+    a, b = (
+        assess(paired[columns], y, paired[f"flag_{side}"], policy, labelled=labelled, weight=weight) for side in "ab"
+    )
     return BothGroups(champion, challenger, len(paired), a, b)
 
 

@@ -11,6 +11,10 @@ Differences have Newcombe's hybrid of Wilson intervals, the ratio Katz's log int
 an interval entirely beyond the limit and a p value below alpha after Benjamini and Hochberg over all
 comparisons; an interval entirely inside is a ``PASS``; anything else, and any group that is too
 small, is ``INSUFFICIENT`` and never "fair".
+
+Where rows stand for others, as the explored ones of a use case that blocks do, shares are weighted, and each share
+counts for as many rows as a plain sample of its precision would hold
+(:func:`monitoring.selective.effective_counts`): in intervals, in tests and against the minimum counts.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from monitoring.gates import Check, Status
 from monitoring.intervals import katz, newcombe, wilson
 from monitoring.measured import UNKNOWN, Measured, Stored
 from monitoring.policies import FairnessPolicy
+from monitoring.selective import effective_counts
 
 MISSING = "(missing)"
 OTHER = "(other)"
@@ -44,8 +49,8 @@ class Slice:
 
     Attributes:
         column, group: which rows; text, also for numbers that were cut (``30 to 50``).
-        rows, positives, flagged, caught: counts; ``caught`` are flagged positives.
-        flag_share, recall, precision: with Wilson intervals.
+        rows, positives, flagged, caught: counts of rows that were seen; ``caught`` are flagged positives.
+        flag_share, recall, precision: with Wilson intervals; weighted where rows stand for others.
     """
 
     column: str
@@ -57,6 +62,25 @@ class Slice:
     flag_share: Measured
     recall: Measured
     precision: Measured
+
+
+@dataclass(frozen=True)
+class _Worth:
+    """What the shares of a group rest on: its counts, or effective ones where rows stand for others."""
+
+    flagged: float
+    rows: float
+    caught: float
+    positives: float
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A group with what its shares are worth; ``weighted`` where rows stand for others."""
+
+    slice: Slice
+    worth: _Worth
+    weighted: bool
 
 
 @dataclass(frozen=True)
@@ -117,7 +141,13 @@ class FairnessReport(Stored):
 
 
 def assess(
-    groups: pd.DataFrame, y: ArrayLike, flags: ArrayLike, policy: FairnessPolicy, *, labelled: bool = True
+    groups: pd.DataFrame,
+    y: ArrayLike,
+    flags: ArrayLike,
+    policy: FairnessPolicy,
+    *,
+    labelled: bool = True,
+    weight: ArrayLike | None = None,
 ) -> FairnessReport:
     """Compare the groups of each sensitive column, and cut the figures by each slice.
 
@@ -127,16 +157,19 @@ def assess(
         flags: decisions.
         policy: columns, limits and minimum counts.
         labelled: whether ``y`` says anything; if not, recall and precision are unknown in every group.
+        weight: how many events each row stands for; none where each stands for itself.
 
     Raises:
         KeyError: a declared column is not in ``groups``.
     """
     truth, flagged = np.asarray(y, dtype=bool), np.asarray(flags, dtype=bool)
+    each = None if weight is None else np.asarray(weight, dtype=float)
     slices: list[Slice] = []
     found: list[Comparison] = []
     for column in dict.fromkeys((*policy.sensitive, *policy.slices)):
-        here = list(_slices(column, group_names(groups[column], policy, column), truth, flagged, policy, labelled))
-        slices += here
+        names = group_names(groups[column], policy, column)
+        here = list(_groups(column, names, truth, flagged, policy, labelled, each))
+        slices += [group.slice for group in here]
         if column in policy.sensitive and here:
             found += _against_reference(here, policy)
     return FairnessReport(tuple(slices), _controlled(found, policy))
@@ -156,69 +189,115 @@ def _bands(edges: Sequence[float]) -> list[str]:
     return [f"below {edges[0]:g}", *inner, f"{edges[-1]:g} and above"]
 
 
-def _slices(
-    column: str, names: pd.Series, y: np.ndarray, flags: np.ndarray, policy: FairnessPolicy, labelled: bool
-) -> Iterator[Slice]:
+def _groups(
+    column: str,
+    names: pd.Series,
+    y: np.ndarray,
+    flags: np.ndarray,
+    policy: FairnessPolicy,
+    labelled: bool,
+    weight: np.ndarray | None,
+) -> Iterator[_Group]:
     counted = pd.DataFrame({"rows": 1, "positives": y, "flagged": flags, "caught": y & flags}).astype(int)
-    table = counted.groupby(names.to_numpy(), sort=False).sum().sort_values("rows", ascending=False, kind="stable")
+    named = names.to_numpy()
+    table = counted.groupby(named, sort=False).sum().sort_values("rows", ascending=False, kind="stable")
     if len(table) > policy.max_groups:
         # A column with very many values would bury the report; its small ones are one group.
-        rest = table.iloc[policy.max_groups - 1 :].sum()
-        table = pd.concat([table.iloc[: policy.max_groups - 1], rest.to_frame(OTHER).T])
+        kept, rest = table.iloc[: policy.max_groups - 1], table.iloc[policy.max_groups - 1 :]
+        named = np.where(np.isin(named, rest.index.to_numpy()), OTHER, named)
+        table = pd.concat([kept, rest.sum().to_frame(OTHER).T])
     for group, row in table.iterrows():
         rows, positives, flagged, caught = (int(row[name]) for name in ("rows", "positives", "flagged", "caught"))
-        yield Slice(
-            column, str(group), rows, positives, flagged, caught,
-            wilson(flagged, rows), wilson(caught, positives), wilson(caught, flagged if labelled else 0),
+        worth, right = _Worth(flagged, rows, caught, positives), (float(caught), float(flagged))
+        if weight is not None:
+            here = named == group
+            worth, right = _weighed(y[here], flags[here], weight[here])
+        yield _Group(
+            Slice(
+                column, str(group), rows, positives, flagged, caught,
+                wilson(worth.flagged, worth.rows), wilson(worth.caught, worth.positives),
+                wilson(right[0], right[1] if labelled else 0),
+            ),
+            worth,
+            weight is not None,
         )  # fmt: skip
 
 
-def _against_reference(slices: Sequence[Slice], policy: FairnessPolicy) -> Iterator[Comparison]:
-    declared = policy.reference.get(slices[0].column)
-    reference = next((s for s in slices if s.group == declared), slices[0])
-    for one in slices:
+def _weighed(y: np.ndarray, flags: np.ndarray, weight: np.ndarray) -> tuple[_Worth, tuple[float, float]]:
+    """Effective counts of flags among rows and among positives; and of positives among flags."""
+    share = effective_counts(flags, weight)
+    recall = effective_counts(flags[y], weight[y])
+    return _Worth(*share, *recall), effective_counts(y[flags], weight[flags])
+
+
+def _against_reference(groups: Sequence[_Group], policy: FairnessPolicy) -> Iterator[Comparison]:
+    declared = policy.reference.get(groups[0].slice.column)
+    reference = next((g for g in groups if g.slice.group == declared), groups[0])
+    for one in groups:
         if one is not reference:
             yield _parity(one, reference, policy)
             yield _opportunity(one, reference, policy)
             yield _impact(one, reference, policy)
 
 
-def _parity(one: Slice, other: Slice, policy: FairnessPolicy) -> Comparison:
-    limit = policy.max_parity_difference
-    if min(one.rows, other.rows) < policy.min_rows:
-        return _too_small(one, other, "parity", limit, f"fewer than {policy.min_rows} rows")
-    difference = newcombe(one.flagged, one.rows, other.flagged, other.rows)
-    p = _equality(one.flagged, one.rows, other.flagged, other.rows)
-    return _compared(one, other, "parity", difference, limit, p, *_beyond(difference, -limit, limit))
+def _parity(one: _Group, other: _Group, policy: FairnessPolicy) -> Comparison:
+    limit, a, b = policy.max_parity_difference, one.worth, other.worth
+    if min(a.rows, b.rows) < policy.min_rows:
+        return _too_small(one, other, "parity", limit, f"fewer than {policy.min_rows} {_kind(one)}rows")
+    difference = newcombe(a.flagged, a.rows, b.flagged, b.rows)
+    p = _equality(a.flagged, a.rows, b.flagged, b.rows)
+    status, detail = _beyond(difference, -limit, limit)
+    return _compared(one, other, "parity", difference, limit, p, status, detail + _worth(one, a.rows, b.rows))
 
 
-def _opportunity(one: Slice, other: Slice, policy: FairnessPolicy) -> Comparison:
-    limit = policy.max_opportunity_difference
-    if min(one.positives, other.positives) < policy.min_positives:
-        return _too_small(one, other, "opportunity", limit, f"fewer than {policy.min_positives} positives")
-    difference = newcombe(one.caught, one.positives, other.caught, other.positives)
-    p = _equality(one.caught, one.positives, other.caught, other.positives)
-    return _compared(one, other, "opportunity", difference, limit, p, *_beyond(difference, -limit, limit))
+def _opportunity(one: _Group, other: _Group, policy: FairnessPolicy) -> Comparison:
+    limit, a, b = policy.max_opportunity_difference, one.worth, other.worth
+    if min(a.positives, b.positives) < policy.min_positives:
+        return _too_small(one, other, "opportunity", limit, f"fewer than {policy.min_positives} {_kind(one)}positives")
+    difference = newcombe(a.caught, a.positives, b.caught, b.positives)
+    p = _equality(a.caught, a.positives, b.caught, b.positives)
+    status, detail = _beyond(difference, -limit, limit)
+    return _compared(
+        one, other, "opportunity", difference, limit, p, status, detail + _worth(one, a.positives, b.positives)
+    )  # fmt: skip
 
 
-def _impact(one: Slice, other: Slice, policy: FairnessPolicy) -> Comparison:
-    limit = policy.min_disparate_impact
-    if min(one.rows, other.rows) < policy.min_rows or not one.flagged or not other.flagged:
-        return _too_small(one, other, "impact", limit, f"fewer than {policy.min_rows} rows, or nobody flagged")
-    ratio = katz(one.flagged, one.rows, other.flagged, other.rows)
-    p = _equality(one.flagged, one.rows, other.flagged, other.rows)
+def _impact(one: _Group, other: _Group, policy: FairnessPolicy) -> Comparison:
+    limit, a, b = policy.min_disparate_impact, one.worth, other.worth
+    if min(a.rows, b.rows) < policy.min_rows or not a.flagged or not b.flagged:
+        why = f"fewer than {policy.min_rows} {_kind(one)}rows, or nobody flagged"
+        return _too_small(one, other, "impact", limit, why)
+    ratio = katz(a.flagged, a.rows, b.flagged, b.rows)
+    p = _equality(a.flagged, a.rows, b.flagged, b.rows)
     # Being flagged is the burden here, so a ratio too high is as unfair as one too low.
-    return _compared(one, other, "impact", ratio, limit, p, *_beyond(ratio, limit, 1.0 / limit))
+    status, detail = _beyond(ratio, limit, 1.0 / limit)
+    return _compared(one, other, "impact", ratio, limit, p, status, detail + _worth(one, a.rows, b.rows))
 
 
-def _too_small(one: Slice, other: Slice, measure: Measure, limit: float, why: str) -> Comparison:
-    return Comparison(one.column, one.group, other.group, measure, UNKNOWN, limit, None, "INSUFFICIENT", why)
+def _kind(one: _Group) -> str:
+    return "effective " if one.weighted else ""
+
+
+def _worth(one: _Group, a: float, b: float) -> str:
+    return f"; weighted, worth {a:.0f} against {b:.0f} rows" if one.weighted else ""
+
+
+def _too_small(one: _Group, other: _Group, measure: Measure, limit: float, why: str) -> Comparison:
+    return _compared(one, other, measure, UNKNOWN, limit, None, "INSUFFICIENT", why)
 
 
 def _compared(
-    one: Slice, other: Slice, measure: Measure, found: Measured, limit: float, p: float, status: Status, detail: str
+    one: _Group,
+    other: _Group,
+    measure: Measure,
+    found: Measured,
+    limit: float,
+    p: float | None,
+    status: Status,
+    detail: str,
 ) -> Comparison:
-    return Comparison(one.column, one.group, other.group, measure, found, limit, p, status, detail)
+    a, b = one.slice, other.slice
+    return Comparison(a.column, a.group, b.group, measure, found, limit, p, status, detail)
 
 
 def _beyond(found: Measured, low: float, high: float) -> tuple[Status, str]:
@@ -231,7 +310,7 @@ def _beyond(found: Measured, low: float, high: float) -> tuple[Status, str]:
     return ("FAIL" if found.high < low or found.low > high else "INSUFFICIENT"), detail
 
 
-def _equality(k1: int, n1: int, k2: int, n2: int) -> float:
+def _equality(k1: float, n1: float, k2: float, n2: float) -> float:
     """Two-sided p value of the pooled two-proportion z test."""
     pooled = (k1 + k2) / (n1 + n2)
     spread = math.sqrt(pooled * (1.0 - pooled) * (1.0 / n1 + 1.0 / n2))

@@ -1,7 +1,7 @@
 """Intervals and tests for proportions, paired proportions and ratios of daily totals.
 
-All take plain counts or arrays of daily (or per-entity) totals. What cannot be computed is ``None``
-inside the result, never a default. ``confidence`` is two-sided.
+All take plain counts (those of weighted rows need not be whole) or arrays of daily (or per-entity) totals.
+What cannot be computed is ``None`` inside the result, never a default. ``confidence`` is two-sided.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> MeanTest:
     return MeanTest(n, mean, se, mean / se, p, mean - half, mean + half)
 
 
-def wilson(successes: int, trials: int, confidence: float = 0.95) -> Measured:
+def wilson(successes: float, trials: float, confidence: float = 0.95) -> Measured:
     """A proportion with its Wilson score interval; ``UNKNOWN`` without trials."""
     if trials <= 0:
         return UNKNOWN
@@ -110,7 +110,7 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Measured:
     return Measured(p, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def newcombe(k1: int, n1: int, k2: int, n2: int, confidence: float = 0.95) -> Measured:
+def newcombe(k1: float, n1: float, k2: float, n2: float, confidence: float = 0.95) -> Measured:
     """Difference of two independent proportions, Newcombe's hybrid of Wilson intervals."""
     first, second = wilson(k1, n1, confidence), wilson(k2, n2, confidence)
     p1, l1, u1 = first.value, first.low, first.high
@@ -121,7 +121,7 @@ def newcombe(k1: int, n1: int, k2: int, n2: int, confidence: float = 0.95) -> Me
     return Measured(d, d - math.hypot(p1 - l1, u2 - p2), d + math.hypot(u1 - p1, p2 - l2))
 
 
-def katz(k1: int, n1: int, k2: int, n2: int, confidence: float = 0.95) -> Measured:
+def katz(k1: float, n1: float, k2: float, n2: float, confidence: float = 0.95) -> Measured:
     """Ratio of two independent proportions with Katz's log interval; ``UNKNOWN`` with an empty cell."""
     if min(k1, n1, k2, n2) <= 0:
         return UNKNOWN

@@ -53,6 +53,31 @@ def label_weights(
     return weight, unseen
 
 
+def effective_counts(hit: ArrayLike, weight: ArrayLike) -> tuple[float, float]:
+    """Hits and trials of a plain sample that would tell the weighted share of hits as exactly: (k, n), not whole.
+
+    k/n is the weighted share. n is the share's binomial variance over its linearised one (Korn and Graubard 1998,
+    "Confidence intervals for proportions with small expected number of positive counts"), and at most Kish's
+    (sum w)^2 / sum w^2 (1965), which alone would not see that the flagged ones carry the large weights. Equal weights
+    give the counts themselves.
+
+    Args:
+        hit: true or false for each row.
+        weight: how many events each row stands for, 0 or more.
+    """
+    hits, each = np.asarray(hit, dtype=float), np.asarray(weight, dtype=float)
+    total = float(each.sum())
+    if total <= 0.0:
+        return 0.0, 0.0
+    share = float(each @ hits) / total
+    n = total * total / float(each @ each)
+    spread = float(np.square(each * (hits - share)).sum()) / (total * total)
+    if spread > 0.0:
+        n = min(n, share * (1.0 - share) / spread)
+    n = round(n, 9)  # a hundred equal weights are a hundred rows, whatever the last bit says
+    return share * n, n
+
+
 CORNERS: tuple[tuple[bool, bool], ...] = ((False, True), (False, False), (True, True), (True, False))
 """Every extreme of what blocked events were, as ``good`` and ``shared`` of :func:`bounded_day`; the bad case first."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from flows.commands.common import Reply, common_arguments, enter_home, table
@@ -119,10 +120,14 @@ def _shown(data: dict[str, Any]) -> str:
 
 
 def mlflow_command(home: Home) -> str:
-    """The command that opens the MLflow UI on this home's store."""
+    """The command that opens the MLflow UI on this home's store, to be pasted into a shell.
+
+    A path of our own making is shown; an address from the setting may hold a password, and is named by its variable.
+    """
     from flows.stack import program
 
-    return f"{program('mlflow')} ui --workers 1 --backend-store-uri {home.settings.registry_uri}"
+    uri = '"$INCUMBENT_MLFLOW_URI"' if home.settings.mlflow_uri else quote(home.settings.registry_uri)
+    return f"{quote(program('mlflow'))} ui --workers 1 --backend-store-uri {uri}"
 
 
 def _closing(summary: dict[str, Any], home: Home, keep: bool, seconds: float, usecase: str | None) -> str:

@@ -215,7 +215,11 @@ def _refuse_full_home(home: Home, found: Mapping[str, Place]) -> None:
     folders = (home.root / "spool", home.settings.artifacts, home.settings.snapshots)
     full += [str(folder) for folder in folders if folder.is_dir() and any(_files(folder))]
     if full:
-        raise FlowRefused(f"{', '.join(full)} exists already; restore into an empty home (INCUMBENT_HOME)")
+        raise FlowRefused(f"there is something already: {', '.join(full)}; restore into an empty home (INCUMBENT_HOME)")
+    # Asked before anything is copied: the spool comes first, and a home with a spool is no empty one any more.
+    used = [f"{place.name} ({place.shown()})" for place in found.values() if place.holds_tables()]
+    if used:
+        raise FlowRefused(f"there are tables already: {', '.join(used)}; restore into empty databases")
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -27,6 +27,7 @@ from bentos.roles import ModelRef
 from bentos.routing import EXTERNAL
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused
+from flows.steps.levels import UNLISTED, levels_of
 from monitoring.pages import write_page
 from monitoring.store import Decision, Store
 from monitoring.store.answered import Answered, answered_event
@@ -42,7 +43,8 @@ class EventPage:
     Attributes:
         answer: event id, times, score, threshold, decision, model.
         event: the declared columns as logged.
-        reasons: the strongest TreeSHAP contributions, and their sum; empty where the version cannot be loaded.
+        reasons: the strongest TreeSHAP contributions, a category with the name of its level, and their sum; empty
+            where the version cannot be loaded.
         model: the version, its contract digest and training data.
         threshold: the value in force, whether it was promoted with the version or ordered, and by whom.
         office: the decision that made the version champion: who, when, on which verdict, approved by whom.
@@ -67,9 +69,7 @@ class EventPage:
         """Headings with rows of name and value, as people read them."""
         found = [("Answer", list(self.answer.items())), ("Event", list(self.event.items()))]
         told = self.reasons.get("reasons") or []
-        why = [
-            (r["feature"], f"{_plain(r['value'])}: {r['direction']} the score ({r['contribution']:+.4f})") for r in told
-        ]
+        why = [(r["feature"], f"{_told(r)}: {r['direction']} the score ({r['contribution']:+.4f})") for r in told]
         found.append(("Reasons, strongest first", why or [("none", self.reasons.get("problem", "not available"))]))
         rest = ("Model", self.model), ("Threshold", self.threshold), ("In office by", self.office)
         found += [(title, list(content.items())) for title, content in rest]
@@ -77,6 +77,11 @@ class EventPage:
         found.append(("Scored again", list((self.rescored | {"identical": same}).items())))
         found.append(("Truth", [(one["source"], f"{one['y']}, known {one['observed_at']}") for one in self.labels]))
         return found
+
+
+def _told(reason: dict[str, Any]) -> str:
+    """A feature's value for people; a category by the name of its level."""
+    return str(reason.get("level", _plain(reason["value"])))
 
 
 def _plain(value: float | None) -> str:
@@ -144,7 +149,14 @@ def _reasons(found: Answered, model: ScoringModel | None, problem: str) -> dict[
     if model is None or row is None:
         return {"reasons": None, "problem": problem or "the log holds no features of this event"}
     contributions = fast_contributions(model.booster, model.golden.features[:4])
-    return explain(model.plan.names, row[0], contributions(row)[0])
+    said = explain(model.plan.names, row[0], contributions(row)[0])
+    return said | {"reasons": [reason | _level(reason, levels_of(model)) for reason in said["reasons"]]}
+
+
+def _level(reason: dict[str, Any], levels: dict[str, tuple[str, ...]]) -> dict[str, str]:
+    """The name behind the code of a category; nothing for a number and a missing value."""
+    known, code = levels.get(reason["feature"]), reason["value"]
+    return {} if known is None or code is None else {"level": dict(enumerate(known)).get(int(code), UNLISTED)}
 
 
 def _model(found: Answered, model: ScoringModel | None) -> dict[str, Any]:

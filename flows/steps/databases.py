@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from flows.bench.cluster import find_programs
 from flows.errors import FlowRefused
@@ -44,6 +45,23 @@ class Place:
     def exists(self) -> bool:
         """Whether there is anything to copy."""
         return self.file.exists() if self.file is not None else self.kind == "postgresql"
+
+    def holds_tables(self) -> bool:
+        """Whether a PostgreSQL database is in use already; it is there before anything is written.
+
+        Raises:
+            FlowRefused: it cannot be asked.
+        """
+        if self.url is None or self.kind != "postgresql":
+            return False
+        engine = create_engine(self.url.set(drivername="postgresql+psycopg"))
+        try:
+            return bool(inspect(engine).get_table_names())
+        except SQLAlchemyError as exc:
+            said = str(getattr(exc, "orig", None) or type(exc).__name__).strip().splitlines()[0]
+            raise FlowRefused(f"the database of {self.name} at {self.shown()} cannot be asked: {said}") from exc
+        finally:
+            engine.dispose()
 
     @property
     def copy_name(self) -> str:

@@ -63,7 +63,7 @@ class Judged:
 
     def fairness(self, usecase: UseCase) -> FairnessReport:
         """The decisions by sensitive group and slice (:func:`monitoring.fairness.assess`)."""
-        return assess(self.fold.groups, self.fold.y, self.flags, usecase.fairness)
+        return assess(self.fold.groups, self.fold.y, self.flags, usecase.fairness, weight=self.fold.weight)
 
 
 def scored(model: ScoringModel, fold: Fold) -> Judged:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bentos.definitions import ColumnDefinition
 from bentos.usecase import UseCase
 from flows.errors import SnapshotError
+from flows.steps.levels import levels_of, named_levels
 from flows.steps.served import sampled
 from flows.steps.snapshot import SnapshotStore
 from flows.steps.watching import DriftFinding, matured_rows
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from monitoring.store import Store
 
 REFERENCE_ROWS = 20_000
-UNLISTED = "(unlisted)"
-"""A level that the model does not know."""
 log = logging.getLogger("incumbent.flows")
 
 
@@ -69,21 +66,6 @@ def drift_page(
         log.warning("no drift page: %s", exc)
         return None
     return info.path
-
-
-def levels_of(model: ScoringModel) -> dict[str, tuple[str, ...]]:
-    """The features that are categories, with their levels in the order of their codes."""
-    declared = [d for d in model.plan.definitions if isinstance(d, ColumnDefinition) and d.type == "category"]
-    return {definition.name: definition.categories for definition in declared}
-
-
-def named_levels(features: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
-    """The same rows with the names of levels for their codes, so that nobody takes a code for a number."""
-    names = {
-        column: features[column].map(dict(enumerate((*known, UNLISTED)))).astype(object)
-        for column, known in levels.items()
-    }
-    return features.assign(**names)
 
 
 def _reference(snapshots: SnapshotStore, model: ScoringModel) -> tuple[pd.DataFrame, list[str]]:

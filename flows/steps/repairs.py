@@ -84,22 +84,27 @@ def _vacate_missing(house: House, role: Role, dry_run: bool) -> Finding | None:
     text = f"the journal has version {version} as @{role}, but {problem}: {after}"
     if not dry_run:
         contract = house.store.decisions.contract_of(house.model, heir) if heir else None
-        change = RoleChange(house.model, role, heir, contract)
+        changes = [RoleChange(house.model, role, heir, contract)]
+        if heir is not None and journalled(house, "previous") == heir:
+            changes.append(RoleChange(house.model, "previous", None))  # nobody is the way back from itself
         payload = {"model": house.model, "repair": name, "reason": _REASON, "from_version": version}
-        house.store.decisions.append(house.usecase.name, "repair", payload, house.actor, datetime.now(UTC), [change])
+        house.store.decisions.append(house.usecase.name, "repair", payload, house.actor, datetime.now(UTC), changes)
         if heir is None and role in house.registry.roles(house.model):
             house.registry.clear(house.model, role)
     return Finding(name, f"@{role}", text, repaired=not dry_run)
 
 
 def _heir(house: House, role: Role, missing: str) -> str | None:
-    """Who the older registry has in office, if the journal knows that version and it can be had."""
+    """Who takes office instead: whom the older registry has there, else the way back; known to the journal, whole."""
+    if role != "champion":
+        return None
     held = house.registry.roles(house.model).get(role)
-    if role != "champion" or held is None or held.version == missing:
-        return None
-    if house.store.decisions.contract_of(house.model, held.version) is None or _problem(house, held)[0]:
-        return None
-    return held.version
+    for version in (None if held is None else held.version, journalled(house, "previous")):
+        if version is None or version == missing or house.store.decisions.contract_of(house.model, version) is None:
+            continue
+        if not _problem(house, ModelRef(house.model, version))[0]:
+            return version
+    return None
 
 
 def _problem(house: House, ref: ModelRef) -> tuple[str, str]:

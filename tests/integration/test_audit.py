@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,9 +20,10 @@ from bentos.options import ExternalIncumbent
 from bentos.roles import ModelRef
 from flows.cli import main
 from flows.steps.complaint import EventPage, event_page, write_event_page
-from monitoring.store import Decision, PlanRecord, RoleChange, Store, memory_store
+from monitoring.store import Decision, Operation, PlanRecord, RoleChange, Store, memory_store, open_store
+from monitoring.store.journal import State
 from monitoring.store.terms import terms_between
-from tests.builders import fraud, tiny_model
+from tests.builders import case, fraud, tiny_model
 from tests.logged import label, scored
 from tests.servers import House
 
@@ -43,11 +45,22 @@ class Archive:
             self.answer(store, 1)
 
     def _office(self, store: Store) -> Decision:
-        change = RoleChange(self.ref.name, "champion", "1", MODEL.contract_digest)
-        said = {"model": self.ref.name, "op_id": "op", "reason": "it saves money", "evidence": "d" * 64}
+        """As a release leaves it: an operation of the journal, and a line in the chain for each of its states."""
         granted = {"digest": "d" * 64, "owner": "ann", "request": 1}
         store.decisions.append("fraud", "approval.granted", granted, "ann", AT)
-        return store.decisions.append("fraud", "promotion.champion_set", said, "worker", AT, [change])
+        planned = Operation(
+            "op", "fraud", self.ref.name, "promotion", None, "1", None, "d" * 64, MODEL.contract_digest, "worker",
+            "it saves money", AT,
+        )  # fmt: skip
+        lease = store.journal.acquire("release", "worker", 60.0)
+        change = RoleChange(self.ref.name, "champion", "1", MODEL.contract_digest)
+        at = store.journal.plan(planned, lease, {})
+        states: tuple[State, ...] = ("VERIFIED", "CHAMPION_SET", "CONFIRMED", "DONE")
+        for state in states:
+            at = store.journal.move(at, state, lease, changes=[change] if state == "CHAMPION_SET" else ())
+        store.journal.release(lease)
+        (line,) = store.decisions.list("fraud", ("promotion.champion_set",))
+        return line
 
     def answer(self, store: Store, number: int, threshold: float = 0.2, **changes: Any) -> None:
         rng = np.random.default_rng(number)
@@ -150,6 +163,23 @@ def test_the_page_is_html_too_and_shows_the_truth(archive: Archive, audit: Any, 
     assert "<script" not in text
 
 
+@pytest.mark.parametrize(
+    ("code", "shown"), [(1.0, "web: "), (2.0, "(unlisted): "), (float("nan"), "missing: "), (0.0, "app: ")]
+)
+def test_a_category_among_the_reasons_is_told_by_the_name_of_its_level(code: float, shown: str) -> None:
+    usecase = case(name="fraud")
+    model, store = tiny_model(usecase, features=("channel",)), memory_store()
+    store.log.declare_plan(PlanRecord("c", ("channel",)))
+    row = np.array([[code]], dtype="<f4")
+    store.log.append([scored(1, plan_id="c", features=row.tobytes(), body=b'{"channel":"web"}')])
+    page = event_page(store, usecase, "e00001", lambda ref, digest: model)
+    store.close()
+    (reason,) = page.reasons["reasons"]
+    assert reason["value"] is None if np.isnan(code) else reason["value"] == code
+    ((_, said),) = dict(page.sections())["Reasons, strongest first"]
+    assert said.startswith(shown)
+
+
 class Vendor:
     """A vendor's score answers; a model may take its office and give it back."""
 
@@ -250,10 +280,23 @@ def test_an_export_can_be_verified_elsewhere_and_shows_a_change(audit: Any, tmp_
     assert audit("verify", "--file", str(file), as_json=False)[0] == 2
 
 
+def test_a_chain_that_nobody_touched_is_verified_and_an_operation_that_was_taken_away_is_missed(
+    archive: Archive, audit: Any, tmp_path: Path
+) -> None:
+    assert audit("verify") == (0, {"problems": []})
+    with sqlite3.connect(archive.house.home / "dev-log.db") as here, sqlite3.connect(tmp_path / "copy.db") as there:
+        here.backup(there)
+        there.execute("DELETE FROM operations")
+    store = open_store(f"sqlite:///{tmp_path / 'copy.db'}")
+    (problem,) = store.decisions.verify()
+    store.close()
+    assert "gone from the table of operations" in problem
+
+
 def test_a_chain_whose_end_was_cut_off_lacks_the_hash_that_was_noted(audit: Any, tmp_path: Path) -> None:
     file = tmp_path / "chain.jsonl"
     noted = audit("export", "--out", str(file))[1]["last_hash"]
-    assert not any("cut off" in one for one in audit("verify", "--holds", noted)[1]["problems"])
+    assert audit("verify", "--holds", noted) == (0, {"problems": []})
     assert audit("verify", "--file", str(file), "--holds", noted)[0] == 0
     file.write_text("\n".join(file.read_text().splitlines()[:-1]))
     assert audit("verify", "--file", str(file))[0] == 0  # what is left is whole

@@ -9,9 +9,13 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import make_url, text
 
+import monitoring.store
 from bentos.model import ScoringModel
 from bentos.scribe import Scribe, accounting
 from bentos.spool import SpoolWriter
@@ -20,9 +24,11 @@ from flows.cli import main
 from flows.errors import FlowRefused
 from flows.house import House
 from flows.steps.backups import back_up, read_set, restore
-from flows.steps.databases import places
+from flows.steps.databases import Place, places, restore_database
 from flows.steps.repairs import journalled, repair
 from monitoring.store import RoleChange, Store, open_store
+from monitoring.store.engine import Database
+from monitoring.store.migrate import HEAD
 from tests.builders import tiny_model
 from tests.logged import label, labels_policy, scored
 from tests.postgresql import Cluster
@@ -108,7 +114,7 @@ def test_keys_are_left_out_unless_asked_for(old: BenchHome, tmp_path: Path) -> N
 
 def test_a_changed_or_lost_file_is_found_and_a_full_home_is_not_overwritten(old: BenchHome, tmp_path: Path) -> None:
     made = back_up(old.home, tmp_path / "set")
-    with pytest.raises(FlowRefused, match="empty home"):
+    with pytest.raises(FlowRefused, match=r"something already: .*, .*; restore into an empty home"):
         restore(old.home, made.folder)
     with pytest.raises(FlowRefused, match="not empty"):
         back_up(old.home, made.folder)
@@ -182,6 +188,58 @@ def test_a_version_whose_files_are_gone_leaves_its_role(old: BenchHome, tmp_path
     assert "challenger" not in new.registry.roles(new.model)
 
 
+def promoted_over_the_first(home: BenchHome) -> None:
+    """Version 2 took office from version 1, which is the way back since then."""
+    with home.store() as store:
+        changes = [
+            RoleChange(home.model, role, version, store.decisions.contract_of(home.model, version))
+            for role, version in (("champion", "2"), ("previous", "1"))
+        ]
+        changes.append(RoleChange(home.model, "challenger", None, None))
+        store.decisions.append("fraud", "test", {}, "test", datetime.now(UTC), changes)
+    home.registry.point(home.model, "champion", "2")
+    home.registry.point(home.model, "previous", "1")
+    home.registry.clear(home.model, "challenger")
+
+
+def held(home: BenchHome) -> dict[str, str]:
+    return {role: ref.version for role, ref in home.registry.roles(home.model).items()}
+
+
+def test_a_version_that_takes_over_is_not_its_own_way_back(old: BenchHome, tmp_path: Path) -> None:
+    second = tiny_model()
+    first = back_up(old.home, tmp_path / "first")
+    ref = old.add(second)
+    with old.store() as store:
+        changes = [RoleChange(old.model, "champion", ref.version, second.contract_digest)]
+        changes.append(RoleChange(old.model, "previous", "1", store.decisions.contract_of(old.model, "1")))
+        store.decisions.append("fraud", "test", {}, "test", datetime.now(UTC), changes)
+    last = back_up(old.home, tmp_path / "last")
+    new = BenchHome(tmp_path / "new")
+    restore(new.home, last.folder, {"mlflow": first.folder, "artifacts": first.folder})
+    repair(house(new))
+    assert journalled(house(new), "champion") == "1"
+    assert journalled(house(new), "previous") is None
+    assert (held(new)["champion"], "previous" in held(new)) == ("1", False)
+
+
+def test_the_way_back_takes_office_where_the_files_of_the_champion_are_gone(old: BenchHome, tmp_path: Path) -> None:
+    promoted_over_the_first(old)
+    made = back_up(old.home, tmp_path / "set")
+    new = BenchHome(tmp_path / "new")
+    restore(new.home, made.folder)
+    with closing(sqlite3.connect(new.root / "mlflow.db")) as session:
+        (source,) = session.execute("SELECT storage_location FROM model_versions WHERE version = 2").fetchone()
+    shutil.rmtree(Path(source.removeprefix("file://")))
+    named = [f for f in repair(house(new), dry_run=True) if f.name == "artifact_missing"]
+    assert [(f.subject, f.repaired) for f in named] == [("@champion", False)]
+    assert "version 1 takes its place" in named[0].text
+    assert held(new) == {"champion": "2", "previous": "1"}, "a dry run changes nothing"
+    repair(house(new))
+    assert held(new) == {"champion": "1"}
+    assert not [f for f in repair(house(new)) if f.name in ("artifact_missing", "roles_not_in_journal")]
+
+
 def test_a_spool_older_than_the_log_is_named_and_stores_nothing_twice(old: BenchHome, tmp_path: Path) -> None:
     first = back_up(old.home, tmp_path / "first")
     drained(old)
@@ -226,6 +284,49 @@ def test_an_upgrade_keeps_a_copy_of_what_was_before(
     assert said(["db", "upgrade", "--json"], capsys)["backup"] == []
 
 
+@pytest.mark.needs_postgresql
+@pytest.mark.parametrize("revision", [f"{number:04d}" for number in range(1, int(HEAD))])
+def test_an_upgrade_from_any_earlier_schema_on_postgresql_copies_all_three_databases_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], postgresql: Cluster,
+    revision: str,
+) -> None:  # fmt: skip
+    urls = {
+        name: postgresql.url(postgresql.create()) for name in ("DATABASE_URL", "MLFLOW_URI", "PREFECT_DATABASE_URL")
+    }
+    made_at(urls["DATABASE_URL"], revision)
+    for name, url in urls.items():
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as session:
+            session.execute("CREATE TABLE only_here AS SELECT 1 AS one")
+        monkeypatch.setenv(f"INCUMBENT_{name}", url)
+    for name, value in {"INCUMBENT_HOME": str(tmp_path / "home"), "INCUMBENT_USECASE": "fraud"}.items():
+        monkeypatch.setenv(name, value)
+    done = said(["db", "upgrade", "--json"], capsys)
+    assert (done["from"], done["to"], done["state"]) == (revision, HEAD, "current")
+    copies = [Path(str(copy)) for copy in done["backup"]]  # type: ignore[attr-defined]  # a list
+    assert [copy.name for copy in copies] == ["log.dump", "mlflow.dump", "prefect.dump"]
+    back = postgresql.url(postgresql.create())
+    restore_database(Place("log", make_url(back)), copies[0])
+    with psycopg.connect(back.replace("+psycopg", "")) as session:
+        assert session.execute("SELECT version_num FROM alembic_version").fetchone() == (revision,)
+        assert session.execute("SELECT count(*) FROM predictions").fetchone() == (5,)
+    with closing(open_store(back)) as store:
+        assert store.decisions.verify() == []
+
+
+def made_at(url: str, revision: str) -> None:
+    """A database of the first schema, with rows in it, brought to an earlier revision than ours."""
+    dump = (Path(__file__).parents[1] / "golden" / "log-0001.postgresql.sql").read_text()
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as session:
+        session.execute(dump)  # type: ignore[call-overload]  # the text is our own
+    config = Config()
+    config.set_main_option("script_location", str(Path(monitoring.store.__file__).parent / "migrations"))
+    database = Database(url)
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    database.dispose()
+
+
 def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     assert main(words) == 0
     found: dict[str, object] = json.loads(capsys.readouterr().out)
@@ -249,6 +350,22 @@ def test_a_log_on_postgresql_is_dumped_and_restored(tmp_path: Path, postgresql: 
     assert store.log.append([scored(2, 1), scored(3, 1)]).stored == 1
     assert store.decisions.verify() == []
     store.close()
+
+
+@pytest.mark.needs_postgresql
+def test_a_postgresql_database_in_use_is_refused_before_anything_is_copied(
+    old: BenchHome, tmp_path: Path, postgresql: Cluster
+) -> None:
+    made = back_up(old.home, tmp_path / "set")
+    used = postgresql.url(postgresql.create())
+    open_store(used).close()
+    new = BenchHome(tmp_path / "new", database_url=used)
+    with pytest.raises(FlowRefused, match=r"tables already: log \(.*empty databases"):
+        restore(new.home, made.folder)
+    gone = BenchHome(tmp_path / "gone", database_url=postgresql.url("nowhere"))
+    with pytest.raises(FlowRefused, match=r"database of log at .* cannot be asked: .*nowhere"):
+        restore(gone.home, made.folder)
+    assert [path for home in (new, gone) for path in home.root.rglob("*") if path.is_file()] == []
 
 
 @pytest.mark.needs_postgresql

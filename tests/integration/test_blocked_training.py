@@ -65,16 +65,16 @@ def traffic() -> Traffic:
     amount, items, fee = rng.uniform(0, 1000, ROWS), rng.integers(1, 51, ROWS), rng.uniform(0, 1, ROWS)
     events = pd.concat([one] * ROWS, ignore_index=True).assign(
         id=[f"e{n:06d}" for n in range(ROWS)], amount=amount, items=items, fee=fee,
-        at=pd.Series(pd.date_range(EVERY.start, EVERY.end, ROWS, inclusive="left")).dt.as_unit("us"),
+        at=pd.Series(pd.date_range(EVERY.start, EVERY.end, ROWS + 1, inclusive="left")).dt.as_unit("us"),
     )  # fmt: skip
     # Fraud grows with the amount, and where there are many items it is five times as frequent.
     chance = (0.01 + 0.12 * (amount > 500)) * np.where(items > 35, 5.0, 1.0)
     return Traffic(events, rng.random(ROWS) < chance, (items > 35) & (amount > 500), rng.random(ROWS) < SHARE)
 
 
-def logged(blocks: bool) -> Store:
+def logged(blocks: bool, store: Store | None = None) -> Store:
     """What the log holds of the traffic: all labels, or none of what was blocked."""
-    made, store = traffic(), memory_store()
+    made, store = traffic(), store or memory_store()
     asked = np.where(made.flagged, np.where(made.drawn, "explore", "block"), "let_through") if blocks else [None] * ROWS
     chance = np.where(made.flagged, SHARE, 1.0)
     times = made.events["at"].dt.as_unit("us").astype("int64")

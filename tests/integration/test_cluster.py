@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from bentos.features import FeaturePlan
 from bentos.model import ScoringModel
 from bentos.roles import ModelRef
 from bentos.settings import read_settings
-from bentos.usecase import UseCase, load_usecase
+from bentos.usecase import SplitPolicy, UseCase, load_usecase
 from flows.engines import cluster as clusters
 from flows.engines.cluster import Cluster, connected
 from flows.engines.scoring import score_on_cluster
@@ -36,7 +38,9 @@ from flows.steps.judge import fetch_model
 from flows.steps.material import every
 from flows.steps.reading import history_window
 from flows.steps.table import Known, build_fold
+from monitoring.store import open_store
 from tests.builders import tiny_model
+from tests.integration import test_blocked_training as blocked
 from tests.integration.test_bulk import AS_OF as BULK_AS_OF
 from tests.integration.test_bulk import CHUNK, REF, ROWS, _table, _usecase
 from tests.integration.test_training import AS_OF, Workshop, history, small
@@ -126,6 +130,39 @@ def test_a_training_on_a_cluster_is_judged_and_registered_as_any_other(
     assert second.evidence.rows == outcome.evidence.rows, "a sample for the baseline is no smaller training"
     again = shop.evaluate(outcome.ref)
     assert again.evidence.metrics["average_precision"] == outcome.evidence.metrics["average_precision"]
+
+
+def test_what_a_draw_let_through_weighs_on_a_cluster_as_in_one_process(
+    workers: Cluster, shop: Workshop, tmp_path: Path
+) -> None:
+    split = {"train": "9d", "calibration": "5d", "test": "5d", "refit_calibration": "4d"}
+    plain = blocked.usecase(blocks=True)
+    blocking = plain.model_copy(
+        update={
+            "split": SplitPolicy.model_validate(split, strict=False),
+            "training": plain.training.model_copy(update={"trees": 20}),
+            "label": plain.label.model_copy(update={"matures_after": timedelta(days=3)}),
+        }
+    )
+    until, url = blocked.EVERY.end + blocking.label.matures_after, f"sqlite:///{tmp_path / 'log.db'}"
+    with closing(blocked.logged(True, open_store(url))) as store:
+        source = open_source(blocking, "log", store=store)
+        window = history_window(source, blocking, until)
+        one = Workshop(tmp_path / "single").train(blocking, until, read=source.read(window, until))
+    call = SourceCall(blocking, "log", log_url=url)
+    two = train_on_cluster(
+        workers, call, window, rows=20_000, settings=shop.settings, registry=shop.registry, snapshots=shop.snapshots,
+        tracker=shop.tracker,
+    )  # fmt: skip
+    weight = {row.event_id: row.weight for row in shop.snapshots.load(two.snapshot.digest).labels.itertuples()}
+    assert set(weight.values()) == {1.0, 1.0 / blocked.SHARE}
+    kept = Workshop(tmp_path / "single").snapshots.load(one.snapshot.digest).labels
+    assert weight == {row.event_id: row.weight for row in kept.itertuples()}
+    assert (one.evidence.rows, one.evidence.positives) == (two.evidence.rows, two.evidence.positives)
+    for name, figure in one.evidence.metrics.items():
+        assert two.evidence.metrics[name].value == pytest.approx(figure.value, abs=0.005), name
+    same_trees(one.model, two.model)
+    assert two.model.threshold.value == pytest.approx(one.model.threshold.value, abs=1e-4)
 
 
 def test_what_only_one_machine_can_do_is_refused_before_any_work(workers: Cluster, shop: Workshop) -> None:

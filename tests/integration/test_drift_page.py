@@ -14,7 +14,8 @@ from bentos.roles import ModelRef
 from bentos.usecase import UseCase
 from flows.sources.base import SourceRead
 from flows.steps.answering import Arrived, Seated, log_answers
-from flows.steps.pages import drift_page, levels_of, named_levels
+from flows.steps.levels import levels_of, named_levels
+from flows.steps.pages import drift_page
 from flows.steps.snapshot import SnapshotStore
 from flows.steps.watching import check_drift
 from monitoring.calendar import TimeWindow

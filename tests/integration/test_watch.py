@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bentos.errors import NothingToRollBack
-from bentos.release import rollback
+from bentos.errors import NothingToRollBack, StaleDecision
+from bentos.release import appoint, rollback
 from bentos.usecase import ExternalIncumbent, InterventionPolicy, UseCase
 from bentos.watch import KIND, Watch, watched
+from flows.steps.turns import Watched
 from monitoring.gates import Check
 from monitoring.store import LabelRecord, ScoreRecord, ShadowRecord, Store, memory_store
 from monitoring.store.frames import to_us
 from monitoring.watch import WatchPolicy
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
-from tests.releases import MODEL, NOW, compared, harmless, promote, promoted_once, registry_of
+from tests.releases import MODEL, NOW, compared, harmless, promote, promoted_once, ref, registry_of
 
 POLICY = WatchPolicy()
 
@@ -255,3 +257,26 @@ def test_a_model_that_replaced_an_external_score_is_watched_against_it(tmp_path:
     assert noted is not None
     assert noted.payload["restored"] == "external"
     assert set(store.decisions.barred(MODEL)) == {"2"}
+
+
+def test_a_watch_that_waited_while_others_acted_rolls_nobody_back(registry: FakeRegistry, store: Store) -> None:
+    serve(store, 1000, 10)
+    acted: list[int] = []
+
+    def others_act(_: str) -> None:
+        """Between the look and the rollback somebody rolled back, and version 3 took office on evidence."""
+        if acted:
+            return
+        acted.append(1)
+        named: dict[str, Any] = {"usecase": fraud(), "actor": "bob", "now": NOW, "check": harmless}
+        rollback(registry, store, MODEL, fraud(), "bob", "enough", NOW, check=harmless)
+        appoint(registry, store, ref("3"), "challenger", reason="it passed", **named)
+        promote(registry, store, compared("1", "3"), **named)
+
+    with pytest.raises(StaleDecision, match="version 2 is not under watch any more"):
+        Watch(Watched(registry, others_act), store, fraud(), MODEL, check=harmless).run_once(
+            datetime.now(UTC) + 2 * SOON
+        )
+    assert acted
+    assert {role: held.version for role, held in registry.roles(MODEL).items()} == {"champion": "3", "previous": "1"}
+    assert store.decisions.verify() == []

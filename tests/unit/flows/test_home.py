@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 from pathlib import Path
 
 import pytest
 
 from bentos.usecase import builtin_usecases
+from flows.commands.stacks import mlflow_command
 from flows.errors import FlowRefused
 from flows.home import Home, deployment_values, open_home, usecase_reference
 from flows.processes import born
@@ -140,3 +142,14 @@ def test_no_deployment_that_asks_for_approval_is_made_for_an_open_server(
     monkeypatch.delenv("PREFECT_API_AUTH_STRING")
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     assert deployment_values()["name"] == "fraud"
+
+
+def test_the_command_that_opens_mlflow_can_be_pasted_and_shows_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spaced = open_home(home=tmp_path / "a home")
+    assert shlex.split(mlflow_command(spaced))[-1] == spaced.settings.registry_uri
+    monkeypatch.setenv("INCUMBENT_MLFLOW_URI", "postgresql+psycopg://ml:secret@host/mlflow?host=/tmp")
+    shown = mlflow_command(open_home(home=tmp_path / "state"))
+    assert shown.endswith('--backend-store-uri "$INCUMBENT_MLFLOW_URI"')
+    assert "secret" not in shown

@@ -159,3 +159,83 @@ def test_slices_account_for_every_row_in_any_order(rows: list[tuple[str, bool, b
     assert sum(s.rows for s in report.slices) == len(rows)
     assert sum(s.caught for s in report.slices) == sum(y and f for _, y, f in rows)
     assert {(s.group, s.rows) for s in run(rows[::-1]).slices} == {(s.group, s.rows) for s in report.slices}
+
+
+def explored(
+    seed: int, rows: int, share: float, *, truth: dict[str, float]
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, np.ndarray]:
+    """A stream of which a third of the flagged events were blocked, but for a share let through by a draw."""
+    rng = np.random.default_rng(seed)
+    group = rng.choice(list(truth), rows)
+    flags = rng.random(rows) < np.array([truth[name] for name in group])
+    y = rng.random(rows) < np.where(flags, 0.5, 0.02)
+    blocked = flags & (rng.random(rows) < (np.where(group == "a", 0.9, 0.1)))
+    kept = ~blocked | (rng.random(rows) < share)
+    weight = np.where(blocked, 1.0 / share, 1.0)
+    return pd.DataFrame({"region": group[kept]}), y[kept], flags[kept], weight[kept]
+
+
+def test_weights_give_the_rates_of_everybody_where_the_flagged_of_one_group_are_blocked_more_often() -> None:
+    policy = FairnessPolicy(sensitive=("region",), reference={"region": "b"}, max_parity_difference=0.05)
+    frame, y, flags, weight = explored(3, 40_000, 0.2, truth={"a": 0.2, "b": 0.2})
+
+    as_seen = assess(frame, y, flags, policy)
+    weighted = assess(frame, y, flags, policy, weight=weight)
+
+    assert one(as_seen, "parity").status == "FAIL", "four in five of the flagged of one group are not there"
+    assert one(weighted, "parity").status == "PASS"
+    assert "weighted, worth" in one(weighted, "parity").detail
+    shares = {s.group: s.flag_share.value for s in weighted.slices}
+    assert shares == pytest.approx({"a": 0.2, "b": 0.2}, abs=0.01)
+    assert {s.group: s.rows for s in weighted.slices} == {s.group: s.rows for s in as_seen.slices}
+
+
+def test_intervals_of_weighted_rates_hold_the_truth_as_often_as_they_say() -> None:
+    policy = FairnessPolicy(sensitive=("region",), reference={"region": "b"})
+    truth = {"a": 0.12, "b": 0.1}
+    held = []
+    for seed in range(300):
+        frame, y, flags, weight = explored(seed, 3_000, 0.1, truth=truth)
+        found = assess(frame, y, flags, policy, weight=weight)
+        parity, impact = one(found, "parity").difference, one(found, "impact").difference
+        assert parity.low is not None
+        assert parity.high is not None
+        assert impact.low is not None
+        assert impact.high is not None
+        held.append((parity.low <= 0.02 <= parity.high, impact.low <= 1.2 <= impact.high))
+    assert np.mean(held, axis=0) == pytest.approx([0.95, 0.95], abs=0.03)
+
+
+def test_a_few_rows_that_stand_for_many_are_a_few_rows_of_evidence() -> None:
+    frame, y, flags = rows_of(b=(70, 20, 110, 800), a=(40, 20, 80, 860))
+    weight = np.where((frame["region"] == "a") & (np.arange(len(frame)) % 100 == 0), 100.0, 1.0)
+    policy = FairnessPolicy(sensitive=("region",), reference={"region": "b"}, min_rows=100)
+
+    found = one(assess(frame, y, flags, policy, weight=weight), "parity")
+
+    assert found.status == "INSUFFICIENT"
+    assert found.detail == "fewer than 100 effective rows"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abcd"), st.booleans(), st.booleans(), st.floats(0.5, 100.0)),
+        min_size=1, max_size=200,
+    ),
+    st.floats(0.01, 50.0),
+)  # fmt: skip
+def test_only_proportions_of_weights_matter_and_equal_ones_are_the_counts(
+    rows: list[tuple[str, bool, bool, float]], scale: float
+) -> None:
+    policy = FairnessPolicy(sensitive=("region",), min_rows=1, min_positives=1, max_groups=3)
+    frame, weight = pd.DataFrame({"region": [r[0] for r in rows]}), np.array([r[3] for r in rows])
+    y, flags = [r[1] for r in rows], [r[2] for r in rows]
+
+    def bounds(weight: np.ndarray | None) -> list[float]:
+        found = assess(frame, y, flags, policy, weight=weight)
+        figures = [f for s in found.slices for f in (s.flag_share, s.recall, s.precision)]
+        figures += [c.difference for c in found.comparisons]
+        return [np.nan if v is None else v for f in figures for v in (f.value, f.low, f.high)]
+
+    assert bounds(np.full(len(rows), scale)) == pytest.approx(bounds(None), abs=1e-6, rel=1e-6, nan_ok=True)
+    assert bounds(weight * scale) == pytest.approx(bounds(weight), abs=1e-6, rel=1e-6, nan_ok=True)

@@ -82,3 +82,22 @@ def test_where_flagged_events_are_blocked_only_rates_of_flags_are_compared(store
 def test_rows_without_any_declared_column_are_no_groups() -> None:
     rows = pd.DataFrame({"flag_a": [True], "flag_b": [False], "y": [1]})
     assert both_groups(rows, FairnessPolicy(), "a", "b") is None
+
+
+def test_an_explored_event_stands_for_the_blocked_ones_in_the_rates_of_a_group(store: Store) -> None:
+    # Ten large events were asked to be blocked, one in ten by a draw let through; the champion flagged them all.
+    for number in range(50, 60):
+        let_through = number == 50
+        body = json.dumps({"amount": 250.0, "terminal_id": "t"}).encode()
+        asked = {"action": "explore" if let_through else "block", "propensity": 0.1}
+        store.log.append([scored(number, number / 100, decision=True, body=body, **asked)])
+        store.shadow.append([shadowed(number, decision=False)])
+    store.labels.add([label(50, 1, day=2)], fraud().label)
+    blocking = case(intervention=InterventionPolicy(blocks_flagged=True, exploration_share=0.1))
+    found = groups_of_both(store, blocking, CHAMPION, CHALLENGER, at(20))
+    assert found is not None
+    large = next(s for s in found.a.slices if s.group == "100 and above")
+    # Nineteen earlier large events stand for themselves, the one of the draw for ten.
+    assert (large.rows, large.flagged, large.flag_share.value) == (20, 20, 1.0)
+    small = next(s for s in found.b.slices if s.group == "100 and above")
+    assert small.flag_share.value == pytest.approx(3 / 29)

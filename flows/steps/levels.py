@@ -1,0 +1,31 @@
+"""The names behind the codes of categories, so that nobody takes a code for a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bentos.definitions import ColumnDefinition
+
+if TYPE_CHECKING:
+    from bentos.model import ScoringModel
+
+UNLISTED = "(unlisted)"
+"""A level that the model does not know."""
+
+
+def levels_of(model: ScoringModel) -> dict[str, tuple[str, ...]]:
+    """The features that are categories, with their levels in the order of their codes."""
+    declared = [d for d in model.plan.definitions if isinstance(d, ColumnDefinition) and d.type == "category"]
+    return {definition.name: definition.categories for definition in declared}
+
+
+def named_levels(features: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
+    """The same rows with the names of levels for their codes, so that nobody takes a code for a number."""
+    names = {
+        column: features[column].map(dict(enumerate((*known, UNLISTED)))).astype(object)
+        for column, known in levels.items()
+    }
+    return features.assign(**names)
