@@ -215,7 +215,14 @@ def _refuse_full_home(home: Home, found: Mapping[str, Place]) -> None:
     folders = (home.root / "spool", home.settings.artifacts, home.settings.snapshots)
     full += [str(folder) for folder in folders if folder.is_dir() and any(_files(folder))]
     if full:
-        raise FlowRefused(f"there is something already: {', '.join(full)}; restore into an empty home (INCUMBENT_HOME)")
+        text = f"there is something already: {', '.join(full)}; restore into an empty home (INCUMBENT_HOME)"
+        spool = home.root / "spool"
+        if str(spool) in full:
+            text += (
+                f". {spool} may hold answers that are not in the backup: move it away, restore, and put it "
+                "back over the restored one before anything is started, then: incumbent db repair"
+            )
+        raise FlowRefused(text)
     # Asked before anything is copied: the spool comes first, and a home with a spool is no empty one any more.
     used = [f"{place.name} ({place.shown()})" for place in found.values() if place.holds_tables()]
     if used:

@@ -250,6 +250,21 @@ def test_a_spool_older_than_the_log_is_named_and_stores_nothing_twice(old: Bench
     assert drained(new) == (10, 0, 0)
 
 
+def test_a_spool_that_outlived_its_databases_is_put_back_after_the_restore_as_the_refusal_says(
+    old: BenchHome, tmp_path: Path
+) -> None:
+    made = back_up(old.home, tmp_path / "set")
+    new = BenchHome(tmp_path / "new")
+    shutil.copytree(old.root / "spool", new.root / "spool")
+    with pytest.raises(FlowRefused, match=r"not in the backup: move it away, restore, .* put it back.* db repair"):
+        restore(new.home, made.folder)
+    (new.root / "spool").rename(tmp_path / "left")
+    restore(new.home, made.folder)
+    shutil.copytree(tmp_path / "left", new.root / "spool", dirs_exist_ok=True)
+    assert {f.name for f in repair(house(new))} <= {"spool_already_stored"}
+    assert drained(new) == (10, 0, 0)
+
+
 def test_a_log_older_than_the_spool_is_named_and_the_accounting_stays_exact(old: BenchHome, tmp_path: Path) -> None:
     writer = SpoolWriter(old.home.settings.spool("fraud"), rotate_bytes=1)
     first = back_up(old.home, tmp_path / "first")
