@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 _FORMAT = 1
 _TRIES = 5
-_PARTS = ("spool", "mlflow", "log", "prefect", "artifacts", "snapshots", "evidence", "keys")
+_PARTS = ("spool", "mlflow", "log", "prefect", "artifacts", "snapshots", "evidence", "lookups", "keys")
 """What a set consists of; the journal is part of the log."""
 _LOCATIONS = {
     "experiments": ("artifact_location",),
@@ -69,7 +69,8 @@ def back_up(home: Home, to: Path, with_keys: bool = False) -> BackupSet:
     copy_database(found["prefect"], unfinished)
     _copy_folder(home.settings.artifacts, unfinished / "artifacts")
     _copy_folder(home.settings.snapshots, unfinished / "snapshots")
-    _copy_folder(home.root / "evidence", unfinished / "evidence")
+    for name in ("evidence", "lookups"):
+        _copy_folder(home.root / name, unfinished / name)
     if with_keys and home.settings.keys_file.exists():
         shutil.copyfile(home.settings.keys_file, unfinished / "keys.json")
         (unfinished / "keys.json").chmod(0o600)
@@ -147,7 +148,7 @@ def _restore_part(home: Home, found: Mapping[str, Place], part: str, folder: Pat
         home.settings.keys_file.chmod(0o600)
         return True
     targets = {"artifacts": home.settings.artifacts, "snapshots": home.settings.snapshots}
-    targets |= {name: home.root / name for name in ("spool", "evidence")}
+    targets |= {name: home.root / name for name in ("spool", "evidence", "lookups")}
     return _copy_folder(folder / part, targets[part])
 
 

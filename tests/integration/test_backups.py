@@ -88,12 +88,15 @@ def drained(home: BenchHome) -> tuple[int, int, int]:
 def test_a_restored_home_serves_and_ships_where_the_old_one_stopped(old: BenchHome, tmp_path: Path) -> None:
     (old.root / "evidence" / "ab").mkdir(parents=True)
     (old.root / "evidence" / "ab" / "rows").write_bytes(b"rows of a verdict")
+    old.home.settings.lookups("fraud").mkdir(parents=True)
+    (old.home.settings.lookups("fraud") / "profile.sqlite").write_bytes(b"values by entity")
     made = back_up(old.home, tmp_path / "set")
     shutil.rmtree(old.root)
     new = BenchHome(tmp_path / "new")
     done = restore(new.home, made.folder)
-    assert set(done) == {"spool", "mlflow", "log", "artifacts", "evidence"}
+    assert set(done) == {"spool", "mlflow", "log", "artifacts", "evidence", "lookups"}
     assert (new.root / "evidence" / "ab" / "rows").read_bytes() == b"rows of a verdict"
+    assert (new.home.settings.lookups("fraud") / "profile.sqlite").read_bytes() == b"values by entity"
     assert [finding for finding in repair(house(new)) if finding.name != "spool_already_stored"] == []
     roles = new.registry.roles(new.model)
     assert (roles["champion"].version, roles["challenger"].version) == ("1", "2")
