@@ -65,6 +65,8 @@ def checked_rows(
         names = tuple(dict.fromkeys((column.external_name, column.name)))
         found[column.name], codes = read_column(_held(table, names), column, usecase.zone)
         _refuse(codes, column, column.external_name)
+        if column.type == "float":
+            found[column.name] = found[column.name] + 0.0  # SQLite keeps no sign of a zero, so nobody does
     rows = pd.DataFrame(found).sort_values([VALID_FROM, entity.name], kind="stable", ignore_index=True)
     twice = int(rows.duplicated([entity.name, VALID_FROM]).sum())
     if twice:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bentos.conformance import check_usecase
@@ -136,6 +136,7 @@ def test_a_frame_and_single_events_get_the_same_bits_which_are_those_of_the_sent
 
 
 @given(rows, st.lists(st.tuples(cards, hours), min_size=1, max_size=20))
+@example([("c2", 0, -0.0)], [("c2", 0)])
 def test_what_a_service_decodes_is_what_a_table_of_events_is_read_as(
     rows: list[tuple[str, int, float | None]], asked: list[tuple[str, int]]
 ) -> None:
