@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from bentos.errors import ReleaseError
+from bentos.grounds import TRAINING
 from bentos.keys import Key
 from bentos.roles import ModelRef
 from monitoring.digest import sha256_hex
@@ -152,7 +153,7 @@ def rejected_by(store: Store, usecase: str, verdict: Verdict) -> str | None:
 def makers(store: Store, usecase: str, model: str, version: str) -> frozenset[str]:
     """Who brought a version up: trained, appointed or registered it, by the chain. Lower case."""
     found = set()
-    for line in store.decisions.list(usecase, ("appointment", "training", "registration"), limit=None):
+    for line in store.decisions.list(usecase, ("appointment", TRAINING, "registration"), limit=None):
         if line.payload.get("model") == model and str(line.payload.get("version")) == version:
             found |= {_person(line.actor), *(_person(str(name)) for name in line.payload.get("owners", ()))}
     return frozenset(found)

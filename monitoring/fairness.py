@@ -64,6 +64,10 @@ class Slice:
     precision: Measured
 
 
+_Share = tuple[float, float]
+"""Hits, and among how many."""
+
+
 @dataclass(frozen=True)
 class _Worth:
     """What the shares of a group rest on: its counts, or effective ones where rows stand for others."""
@@ -241,25 +245,28 @@ def _against_reference(groups: Sequence[_Group], policy: FairnessPolicy) -> Iter
 
 
 def _parity(one: _Group, other: _Group, policy: FairnessPolicy) -> Comparison:
-    limit, a, b = policy.max_parity_difference, one.worth, other.worth
-    if min(a.rows, b.rows) < policy.min_rows:
-        return _too_small(one, other, "parity", limit, f"fewer than {policy.min_rows} {_kind(one)}rows")
-    difference = newcombe(a.flagged, a.rows, b.flagged, b.rows)
-    p = _equality(a.flagged, a.rows, b.flagged, b.rows)
-    status, detail = _beyond(difference, -limit, limit)
-    return _compared(one, other, "parity", difference, limit, p, status, detail + _worth(one, a.rows, b.rows))
+    ours, theirs = ((group.worth.flagged, group.worth.rows) for group in (one, other))
+    needed = (policy.min_rows, "rows")
+    return _difference(one, other, "parity", policy.max_parity_difference, ours, theirs, needed)
 
 
 def _opportunity(one: _Group, other: _Group, policy: FairnessPolicy) -> Comparison:
-    limit, a, b = policy.max_opportunity_difference, one.worth, other.worth
-    if min(a.positives, b.positives) < policy.min_positives:
-        return _too_small(one, other, "opportunity", limit, f"fewer than {policy.min_positives} {_kind(one)}positives")
-    difference = newcombe(a.caught, a.positives, b.caught, b.positives)
-    p = _equality(a.caught, a.positives, b.caught, b.positives)
+    ours, theirs = ((group.worth.caught, group.worth.positives) for group in (one, other))
+    needed = (policy.min_positives, "positives")
+    return _difference(one, other, "opportunity", policy.max_opportunity_difference, ours, theirs, needed)
+
+
+def _difference(
+    one: _Group, other: _Group, measure: Measure, limit: float, ours: _Share, theirs: _Share, needed: tuple[int, str]
+) -> Comparison:
+    """The difference of two shares, each as hits among how many, of which ``needed`` says the least and the name."""
+    least, what = needed
+    if min(ours[1], theirs[1]) < least:
+        return _too_small(one, other, measure, limit, f"fewer than {least} {_kind(one)}{what}")
+    difference = newcombe(*ours, *theirs)
+    p = _equality(*ours, *theirs)
     status, detail = _beyond(difference, -limit, limit)
-    return _compared(
-        one, other, "opportunity", difference, limit, p, status, detail + _worth(one, a.positives, b.positives)
-    )  # fmt: skip
+    return _compared(one, other, measure, difference, limit, p, status, detail + _worth(one, ours[1], theirs[1]))
 
 
 def _impact(one: _Group, other: _Group, policy: FairnessPolicy) -> Comparison:

@@ -12,11 +12,11 @@ from sqlalchemy import update
 
 from bentos import release
 from bentos.grounds import enter_training, enter_verdict
-from bentos.release import Outcome, install_first
+from bentos.release import Outcome, appoint, install_first
 from bentos.roles import ModelRef
 from monitoring.digest import canonical_json, sha256_hex
 from monitoring.gates import Verdict
-from monitoring.store import Store
+from monitoring.store import Store, memory_store
 from monitoring.store.tables import leases
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
@@ -80,6 +80,15 @@ def enter(store: Store, verdict: Verdict, usecase: str = "fraud") -> None:
 
 def harmless(folder: Path) -> None:
     """A check that every version passes."""
+
+
+def challenged(folder: Path, actor: str = "ann") -> tuple[FakeRegistry, Store]:
+    """A registry and its store: version 1 in office, version 2 its challenger."""
+    registry, store = registry_of(folder), memory_store()
+    names: dict[str, Any] = {"usecase": fraud(), "actor": actor, "now": NOW, "check": harmless}
+    install_first(registry, store, passed("1"), **names)
+    appoint(registry, store, ref("2"), "challenger", reason="it passed", **names)
+    return registry, store
 
 
 class Killed(BaseException):

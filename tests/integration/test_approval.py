@@ -25,13 +25,12 @@ from bentos.approval import (
 from bentos.errors import ReleaseError
 from bentos.grounds import enter_training
 from bentos.keys import Key, KeyRing, add_key
-from bentos.release import appoint, install_first
 from flows.approval import require_guarded_server
 from flows.errors import FlowRefused
-from monitoring.store import Store, memory_store
+from monitoring.store import Store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
-from tests.releases import MODEL, NOW, compared, harmless, passed, promote, ref, registry_of
+from tests.releases import MODEL, NOW, challenged, compared, harmless, passed, promote, ref
 
 DUE = NOW + timedelta(hours=24)
 VERDICT = compared("1", "2")
@@ -65,10 +64,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    store, registry = memory_store(), registry_of(tmp_path)
-    names: dict[str, Any] = {"usecase": fraud(), "actor": "Trainer", "now": NOW, "check": harmless}
-    install_first(registry, store, passed("1"), **names)
-    appoint(registry, store, ref("2"), "challenger", reason="it passed", **names)
+    registry, store = challenged(tmp_path, "Trainer")
     file = tmp_path / "keys.json"
     made = {name: add_key(file, name, ["approve"], NOW) for name in ("ann", "bob", "trainer", "worker")}
     ring = KeyRing.load(file)

@@ -179,13 +179,17 @@ def test_a_version_that_an_older_registry_does_not_have_gives_way_to_the_one_tha
         assert store.decisions.list("fraud")[-1].kind == "repair"
 
 
+def lose_files_of_the_second(home: BenchHome) -> None:
+    with closing(sqlite3.connect(home.root / "mlflow.db")) as session:
+        (source,) = session.execute("SELECT storage_location FROM model_versions WHERE version = 2").fetchone()
+    shutil.rmtree(Path(source.removeprefix("file://")))
+
+
 def test_a_version_whose_files_are_gone_leaves_its_role(old: BenchHome, tmp_path: Path) -> None:
     made = back_up(old.home, tmp_path / "set")
     new = BenchHome(tmp_path / "new")
     restore(new.home, made.folder)
-    with closing(sqlite3.connect(new.root / "mlflow.db")) as session:
-        (source,) = session.execute("SELECT storage_location FROM model_versions WHERE version = 2").fetchone()
-    shutil.rmtree(Path(source.removeprefix("file://")))
+    lose_files_of_the_second(new)
     (found,) = [f for f in repair(house(new)) if f.name == "artifact_missing"]
     assert (found.subject, found.repaired) == ("@challenger", True)
     assert "challenger" not in new.registry.roles(new.model)
@@ -231,9 +235,7 @@ def test_the_way_back_takes_office_where_the_files_of_the_champion_are_gone(old:
     made = back_up(old.home, tmp_path / "set")
     new = BenchHome(tmp_path / "new")
     restore(new.home, made.folder)
-    with closing(sqlite3.connect(new.root / "mlflow.db")) as session:
-        (source,) = session.execute("SELECT storage_location FROM model_versions WHERE version = 2").fetchone()
-    shutil.rmtree(Path(source.removeprefix("file://")))
+    lose_files_of_the_second(new)
     named = [f for f in repair(house(new), dry_run=True) if f.name == "artifact_missing"]
     assert [(f.subject, f.repaired) for f in named] == [("@champion", False)]
     assert "version 1 takes its place" in named[0].text

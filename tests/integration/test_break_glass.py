@@ -22,13 +22,13 @@ from bentos.errors import KeyInvalid, KeyMissing, ReleaseError, ScopeMissing
 from bentos.keys import KeyRing, add_key
 from bentos.office import ModelHolder
 from bentos.orders import StandingOrders
-from bentos.release import appoint, install_first, rollback
+from bentos.release import appoint, rollback
 from bentos.roles import ModelRef
 from bentos.tokens import tokens
-from monitoring.store import Store, memory_store
+from monitoring.store import Store
 from tests.builders import fraud, tiny_model
 from tests.fakes import FakeRegistry
-from tests.releases import MODEL, NOW, harmless, passed, ref, registry_of
+from tests.releases import MODEL, NOW, challenged, harmless, ref
 
 HOUR = timedelta(hours=1)
 
@@ -58,10 +58,7 @@ class Safe:
 
 @pytest.fixture
 def safe(tmp_path: Path) -> Iterator[Safe]:
-    store, registry = memory_store(), registry_of(tmp_path)
-    names: dict[str, Any] = {"usecase": fraud(), "actor": "ann", "now": NOW, "check": harmless}
-    install_first(registry, store, passed("1"), **names)
-    appoint(registry, store, ref("2"), "challenger", reason="it passed", **names)
+    registry, store = challenged(tmp_path)
     file = tmp_path / "keys.json"
     keys = {name: add_key(file, name, ["approve"], NOW)[1] for name in ("ann", "bob", "carl")}
     keys["Ann again"] = add_key(file, "Ann ", ["approve"], NOW)[1]

@@ -15,14 +15,14 @@ from bentos.errors import PromotionUnproven, ReleaseError
 from bentos.grounds import enter_verdict
 from bentos.keys import Key
 from bentos.plans import freeze_plan
-from bentos.release import appoint, install_first, promote, rollback
+from bentos.release import appoint, promote, rollback
 from bentos.release_run import Request, carry_out, desk_of
 from bentos.usecase import UseCase
 from monitoring.gates import Verdict
-from monitoring.store import Store, memory_store
+from monitoring.store import Store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
-from tests.releases import MODEL, NOW, compared, enter, harmless, passed, ref, registry_of
+from tests.releases import MODEL, NOW, challenged, compared, enter, harmless, passed, ref
 
 VERDICT = compared("1", "2")
 DAY = timedelta(days=1)
@@ -57,10 +57,7 @@ class Room:
 
 @pytest.fixture
 def room(tmp_path: Path) -> Iterator[Room]:
-    store, registry = memory_store(), registry_of(tmp_path)
-    names: dict[str, Any] = {"usecase": fraud(), "actor": "ann", "now": NOW, "check": harmless}
-    install_first(registry, store, passed("1"), **names)
-    appoint(registry, store, ref("2"), "challenger", reason="it passed", **names)
+    registry, store = challenged(tmp_path)
     yield Room(registry, store)
     store.close()
 

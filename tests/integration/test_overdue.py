@@ -27,6 +27,7 @@ from tests.releases import (
     NOW,
     Killed,
     Process,
+    challenged,
     compared,
     dies_after,
     harmless,
@@ -75,10 +76,7 @@ class Night:
 
 @pytest.fixture
 def night(tmp_path: Path) -> Iterator[Night]:
-    store, registry = memory_store(), registry_of(tmp_path)
-    names: dict[str, Any] = {"usecase": fraud(), "actor": "ann", "now": NOW, "check": harmless}
-    install_first(registry, store, passed("1"), **names)
-    appoint(registry, store, ref("2"), "challenger", reason="it passed", **names)
+    registry, store = challenged(tmp_path)
     yield Night(registry, store)
     store.close()
 

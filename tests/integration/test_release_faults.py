@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from bentos.errors import ReleaseError
-from bentos.release import appoint, install_first, recover, rollback
+from bentos.release import recover, rollback
 from flows.steps.turns import Turns
-from monitoring.store import Store, memory_store
+from monitoring.store import Store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
 from tests.releases import (
@@ -21,14 +21,12 @@ from tests.releases import (
     NOW,
     Killed,
     Process,
+    challenged,
     compared,
     dies_after,
     enter,
     harmless,
-    passed,
     promote,
-    ref,
-    registry_of,
     time_passes,
 )
 
@@ -38,9 +36,7 @@ NAMES: dict[str, Any] = {"usecase": fraud(), "actor": "ann", "now": NOW, "check"
 
 def set_up(folder: Path) -> tuple[FakeRegistry, Store]:
     """Version 1 in office, version 2 compared with it."""
-    registry, store = registry_of(folder), memory_store()
-    install_first(registry, store, passed("1"), **NAMES)
-    appoint(registry, store, ref("2"), "challenger", reason="it passed", **NAMES)
+    registry, store = challenged(folder)
     enter(store, compared("1", "2"))
     return registry, store
 
