@@ -212,3 +212,12 @@ def test_a_verdict_names_the_plan_that_it_was_judged_by() -> None:
     found = result(28, 0.08)
     assert judge_comparison(found, POLICY, plan_hash="a" * 64).plan_hash == "a" * 64
     assert judge_comparison(found, POLICY).plan_hash == ""
+
+
+def test_a_challenger_that_loses_on_few_positives_is_watched_on() -> None:
+    worse = result(28, -0.08)
+    few = PromotionPolicy(min_matured_positives=int(worse.positives) + 1)
+    assert judge_comparison(worse, POLICY).outcome == "keep"
+    verdict = judge_comparison(worse, few)
+    assert status(verdict)["cost_saving"] == "FAIL"
+    assert verdict.outcome == "keep_watching"

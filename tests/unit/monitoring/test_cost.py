@@ -177,3 +177,18 @@ def test_a_missing_amount_or_a_refund_is_no_loss() -> None:
     table = pd.DataFrame({"amount": [10.0, np.nan, -4.0]})
     prices = prices_of(CostModel(false_negative="amount", false_positive=2.0), table)
     assert prices.per_row(3).tolist() == [10.0, 0.0, 0.0]
+
+
+def test_rows_that_stand_for_two_take_two_places_of_the_capacity() -> None:
+    p, _, days = fold()
+    twice = choose_threshold(p, days, PRICES, CapacityPolicy(alerts_per_day=50), weight=np.full(len(p), 2.0))
+    half = choose_threshold(p, days, PRICES, CapacityPolicy(alerts_per_day=25))
+    assert twice.value == half.value
+    assert twice.alerts_per_day == pytest.approx(50)
+
+
+def test_nothing_is_flagged_where_every_flag_loses_money() -> None:
+    p, _, days = fold(2000)
+    choice = choose_threshold(p, days, Prices(np.full(len(p), 0.001), 1.0), FREE, repetitions=10)
+    assert choice.value > p.max()
+    assert choice.alerts_per_day == 0.0

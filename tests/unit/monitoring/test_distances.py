@@ -1,5 +1,7 @@
 """PSI, Kolmogorov-Smirnov and false-discovery control against published digits."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -96,3 +98,11 @@ def test_an_adjusted_p_is_never_below_the_raw_one_and_keeps_the_order(p: list[fl
     adjusted = benjamini_hochberg(p)
     assert np.all(adjusted >= np.array(p) - 1e-12)
     assert np.all(np.diff(adjusted[np.argsort(p, kind="stable")]) >= -1e-12)
+
+
+def test_the_excess_of_psi_is_over_one_degree_of_freedom_less_than_there_are_bins() -> None:
+    # Three bins leave two degrees of freedom, for which the chi-squared tail is exp(-x/2).
+    test, scale = psi_test([500, 300, 200], [90, 70, 40]), 1 / 1000 + 1 / 200
+    assert test.excess == pytest.approx(test.psi - 2 * scale)
+    assert test.p == pytest.approx(math.exp(-test.psi / (2 * scale)))
+    assert test.critical == pytest.approx(-2 * scale * math.log(0.05))

@@ -222,3 +222,39 @@ def test_a_profile_without_importance_is_still_read() -> None:
     assert ReferenceProfile.from_json(stored).importance_shares == {}
     with pytest.raises(ValueError, match="importances"):
         ReferenceProfile.fit(wide(300, 1), None, POLICY, importance=[1.0])
+
+
+def only(values: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"f0": values.astype(np.float32)})
+
+
+def test_chance_is_taken_off_before_a_psi_counts() -> None:
+    # Every second decile holds 40 rows in place of 20: PSI .12, of which nine bins of 300 rows explain .03.
+    edges = np.linspace(0.0, 1.0, 11)
+    profile = ReferenceProfile.fit(only(np.linspace(0.0, 1.0, 20_001)), None, POLICY)
+    window = np.repeat((edges[:-1] + edges[1:]) / 2, [40, 20] * 5)
+    few = compare_profile(profile, only(window), POLICY).features[0]
+    many = compare_profile(profile, only(np.repeat(window, 100)), POLICY).features[0]
+
+    assert few.psi == pytest.approx(many.psi, abs=0.005)
+    assert few.psi is not None
+    assert few.psi > POLICY.psi_warning
+    assert few.adjusted_p is not None
+    assert few.adjusted_p < POLICY.alpha
+    assert (few.band, many.band) == ("none", "warning")
+
+
+def test_a_gap_between_distributions_must_be_beyond_chance_among_all_features() -> None:
+    even = (np.arange(200) + 0.5) / 200
+    profile = ReferenceProfile.fit(only(np.linspace(0.0, 1.0, 20_001)), None, POLICY)
+    alone = compare_profile(profile, only(even**1.32), POLICY).features[0]
+    names = [f"f{i}" for i in range(20)]
+    wide_profile = ReferenceProfile.fit(
+        pd.DataFrame(dict.fromkeys(names, np.linspace(0.0, 1.0, 20_001).astype(np.float32))), None, POLICY
+    )
+    window = pd.DataFrame(dict.fromkeys(names, even.astype(np.float32))).assign(f0=(even**1.32).astype(np.float32))
+    among = compare_profile(wide_profile, window, POLICY).features[0]
+
+    assert among.ks == alone.ks
+    assert among.ks_p == alone.ks_p
+    assert (alone.band, among.band) == ("warning", "none")

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from monitoring.comparison import judge_plan
 from monitoring.cost import Prices
+from monitoring.gates import Check
 from monitoring.performance import measure
 from monitoring.plan import ComparisonPlan, planned_options
 from monitoring.policies import CostModel, LabelPolicy
 from monitoring.promotion_policy import PromotionPolicy
-from monitoring.selective import CORNERS, bounded_day, label_weights
+from monitoring.selective import CORNERS, NOT_IDENTIFIED, agreed_checks, bounded_day, label_weights
 from monitoring.series import PairedDay, Unseen
 from tests.unit.monitoring.vectors import digits
 
@@ -201,3 +202,24 @@ def _day(y: np.ndarray, a: np.ndarray, b: np.ndarray, hidden: np.ndarray) -> Pai
     return PairedDay(
         FIRST, n(k), n(k & y), n(k & y & a), n(k & y & b), n(k & ~y & a), n(k & ~y & b), cost(a), cost(b), None, lost
     )
+
+
+def test_the_digest_of_a_bounded_verdict_is_of_the_figures_that_it_shows() -> None:
+    table = traffic(6, share=0.0)
+    judgement = judge_plan(plan(), table, (), as_of=datetime(2026, 4, 1, tzinfo=UTC), repetitions=10)
+    assert judgement.verdict.evidence_digest == judgement.result.digest
+    assert (
+        judgement.result.series == judge_plan(plan(), table, (), as_of=datetime(2026, 4, 1, tzinfo=UTC)).result.series
+    )
+
+
+def test_a_figure_whose_sign_hangs_on_the_missing_labels_is_not_identified_however_open_all_extremes_are() -> None:
+    open_ones = [(Check("cost_saving", v, 0.0, v, "INSUFFICIENT", f"{v:+.0f} EUR a day"),) for v in (-5.0, 5.0)]
+    watched = agreed_checks(open_ones, 12.0)
+    opposed = agreed_checks(open_ones, 12.0, ["cost_saving"])
+    assert [check.detail for check in watched] == [
+        "12 blocked events have no label; every bound holds whatever they were",
+        "-5 EUR a day",
+    ]
+    assert [check.status for check in opposed] == ["INSUFFICIENT", "INSUFFICIENT"]
+    assert all(check.detail.startswith(NOT_IDENTIFIED) for check in opposed)

@@ -15,6 +15,7 @@ from monitoring.sequential import (
     anytime_t,
     critical_multiplier,
     days_needed,
+    fieller,
     lag1_autocorrelation,
     log_e_value,
     mixture_scale,
@@ -184,3 +185,20 @@ def test_autocorrelation_needs_a_few_days() -> None:
     assert lag1_autocorrelation([1, 2, 3]) is None
     assert lag1_autocorrelation([1.0] * 10) is None
     assert lag1_autocorrelation([1, -1] * 10) == pytest.approx(-0.95)
+
+
+def test_the_evidence_of_a_ratio_is_that_of_its_difference_at_the_same_level() -> None:
+    x, y = [3, 1, 4, 0, 2, 5, 1, 2], [10, 9, 12, 8, 11, 13, 9, 10]
+    ratio, difference = anytime_ratio(x, y), anytime_t(x)
+    assert (ratio.log_e, ratio.p) == (difference.log_e, difference.p)
+    assert ratio.p == pytest.approx(math.exp(-ratio.log_e))  # type: ignore[operator]  # both are known here
+
+
+def test_denominators_that_are_too_uneven_leave_a_ratio_without_bounds() -> None:
+    # The quadratic opens downwards although it has two roots: what lies between them is what the test rejects.
+    x, y = np.array([1.0, -2.0, 3.0, 0.0, 1.0]), np.array([100.0, 3.0, 200.0, 5.0, 90.0])
+    assert fieller(x, y, 3.0) == (None, None)
+    low, high = fieller(x, y, 1.0)
+    assert low is not None
+    assert high is not None
+    assert low < x.sum() / y.sum() < high
