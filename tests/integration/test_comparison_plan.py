@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sqlalchemy import text
 
@@ -14,7 +17,17 @@ from bentos.release import appoint, install_first
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused
 from flows.steps.audit_replay import record_verdict, replay
-from flows.steps.duel import LATENCY, Comparison, Duel, close_promoted, compare, contestants, renew_plan, retire
+from flows.steps.duel import (
+    LATENCY,
+    Comparison,
+    Duel,
+    caught_up,
+    close_promoted,
+    compare,
+    contestants,
+    renew_plan,
+    retire,
+)
 from flows.steps.snapshot import SnapshotStore
 from monitoring.comparison import judge_plan
 from monitoring.errors import JournalConflict, MonitoringError
@@ -186,6 +199,9 @@ def test_sixty_days_without_a_verdict_keep_the_champion_and_retire_the_challenge
     assert not retire(store, arena.registry, arena.usecase, waiting, at(11), "ann")
     found = arena.compare(12)
     assert found.verdict.outcome == "keep"
+    past = replace(found, current=False)  # a look at a day that is over dismisses nobody
+    assert not retire(store, arena.registry, arena.usecase, past, at(12), "ann")
+    assert arena.registry.roles(MODEL)["challenger"] == ref("2")
     assert "no verdict after 12 days" in found.verdict.reasons[0]
     assert retire(store, arena.registry, arena.usecase, found, at(12), "ann")
     assert "challenger" not in arena.registry.roles(MODEL)
@@ -258,3 +274,17 @@ def test_what_one_event_takes_is_a_guard_of_the_comparison_and_its_verdict_repla
     assert decision is not None
     trained(arena, "2", 1.0)
     assert replay(arena.store, [arena.snapshots], arena.usecase, decision).identical
+
+
+def test_a_day_that_was_judged_waits_no_more_for_its_shadow() -> None:
+    days = [date(2026, 3, 2), date(2026, 3, 3), date(2026, 3, 4)]
+    rows = pd.DataFrame({"day": pd.to_datetime(days), "event_id": ["a", "b", "c"]})
+    rows.attrs["counts"] = SimpleNamespace(behind=((days[0], 4), (days[2], 2)))
+    judged: Any = [SimpleNamespace(day=SimpleNamespace(day=days[0]))]
+
+    kept, (said,) = caught_up(rows, judged)
+    assert kept["event_id"].tolist() == ["a", "b"]
+    assert said.startswith("the challenger's shadow is behind on 2 matured events: 2026-03-04")
+    none, (said,) = caught_up(rows, ())
+    assert none.empty
+    assert said.startswith("the challenger's shadow is behind on 6 matured events: 2026-03-02")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from bentos.break_glass import TwoKeys, promote_emergency
 from bentos.errors import PromotionUnproven, ReleaseError
@@ -20,6 +21,7 @@ from bentos.release_run import Request, carry_out, desk_of
 from bentos.usecase import UseCase
 from monitoring.gates import Verdict
 from monitoring.store import Store
+from monitoring.store.tables import operations
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
 from tests.releases import MODEL, NOW, challenged, compared, enter, harmless, passed, ref
@@ -143,6 +145,22 @@ def test_a_verdict_is_used_once(room: Room) -> None:
     wanted = Request("promotion", "1", "2", VERDICT.digest, "eve", "around the front door", NOW)
     with pytest.raises(ReleaseError):
         carry_out(desk, wanted, lambda: None, False, {})
+    assert room.registry.resolve(MODEL, "champion").version == "1"
+
+
+def test_a_line_of_the_chain_carries_one_promotion_even_where_the_journal_forgot_it(room: Room) -> None:
+    room.policy(takes_office="after_gates")
+    gates = replace(passed("2"), champion=ref("1").label)
+    enter(room.store, gates)
+    room.promote(gates)
+    rollback(room.registry, room.store, MODEL, room.usecase, "ann", "it is bad", NOW, check=harmless)
+    appoint(room.registry, room.store, ref("2"), "challenger", usecase=room.usecase, actor="ann", now=NOW + DAY,
+            reason="again", check=harmless)  # fmt: skip
+    with room.store.database.write() as connection:  # the chain is what lasts; the journal may be a restored one
+        connection.execute(delete(operations).where(operations.c.evidence == gates.digest))
+    for preview in (True, False):
+        with pytest.raises(PromotionUnproven, match="it was used already, by decision"):
+            room.promote(gates, preview=preview)
     assert room.registry.resolve(MODEL, "champion").version == "1"
 
 

@@ -295,6 +295,31 @@ def test_a_second_rollback_is_refused_and_loops_nowhere(ready: Town) -> None:
     assert ready.roles() == {"champion": "1"}
 
 
+def test_a_way_back_that_leads_to_the_version_in_office_is_no_way_back(ready: Town) -> None:
+    ready.registry.point(MODEL, "previous", "1")
+    for preview in (True, False):
+        with pytest.raises(NothingToRollBack, match="@previous is version 1, which is in office already"):
+            ready.rollback(preview=preview)
+    assert ready.store.decisions.barred(MODEL) == {}
+    assert ready.store.journal.recent(MODEL)[0].kind == "installation"
+
+
+def test_a_hand_that_moves_the_champion_under_a_promotion_stops_it_before_its_commit(ready: Town) -> None:
+    point = ready.registry.point
+
+    def interfere(model: str, role: Any, version: str) -> None:
+        point(model, role, version)
+        if role == "previous":
+            point(model, "champion", "3")
+
+    ready.registry.point = interfere  # type: ignore[method-assign]
+    with pytest.raises(ReleaseError, match="@champion is version 3, expected version 1: somebody moved it"):
+        ready.promote(compared("1", "2"))
+    ready.registry.point = point  # type: ignore[method-assign]
+    assert ready.roles() == {"champion": "3", "challenger": "2"}
+    assert ready.store.journal.unfinished(MODEL) == []
+
+
 def test_without_a_previous_champion_or_a_reason_there_is_no_rollback(ready: Town) -> None:
     with pytest.raises(NothingToRollBack):
         ready.rollback()

@@ -197,6 +197,26 @@ def test_a_failed_fsync_is_counted_and_nothing_stops(tmp_path: Path, monkeypatch
     assert len(ids(tmp_path)) == 2
 
 
+def test_what_lies_in_the_open_segment_is_flushed_within_the_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[tuple[int, int]] = []  # inode and size at each flush: what a power cut leaves
+
+    def flush(fd: int) -> None:
+        state = os.fstat(fd)
+        os.fdatasync(fd)
+        flushed.append((state.st_ino, state.st_size))
+
+    monkeypatch.setattr("bentos.spool._FLUSH", flush)
+    writer = SpoolWriter(tmp_path, sync_seconds=0.01, rotate_seconds=3600.0)
+    for number in (1, 2):
+        writer.append([scored(number)])
+        (segment,) = segments_of(tmp_path, writer.writer)
+        state = segment_path(tmp_path, writer.writer, segment).stat()
+        wait_until(lambda state=state: (state.st_ino, state.st_size) in flushed)  # type: ignore[misc]
+    writer.close()
+
+
 def damaged(folder: Path, change: Callable[[bytearray], bytes | bytearray]) -> Path:
     """A closed segment of five records with one change."""
     writer = SpoolWriter(folder)

@@ -193,3 +193,16 @@ class TestExternal:
         world.registry.set_routing(NAME, policy(0.0, EXTERNAL, "1", mode="external"))
         world.slot.poll()
         assert arms(world) == ("0", None)
+
+
+def test_while_the_windows_of_a_new_champion_are_filled_the_old_one_answers_alone(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for seed, role in ((1, "champion"), (2, "challenger")):
+        world.add(tiny_model(seed=seed, features=["amount", "customer_count_7d"]), role=role)
+    world.registry.set_routing(NAME, policy())
+    world.slot.poll()
+    assert arms(world) == ("1", "2")
+    world.rooms.at_once = False
+    world.add(tiny_model(seed=3, features=["amount", "terminal_risk_30d"]), role="champion")
+    world.slot.poll()
+    assert arms(world) == ("1", None)

@@ -15,7 +15,7 @@ import pytest
 from bentos.features import FeaturePlan
 from bentos.usecase import UseCase, builtin_usecases, parse_usecase
 from flows.errors import EvaluationError, OneClass
-from flows.steps.build import Recipe, build_model, reference_window
+from flows.steps.build import Recipe, build_model, choose_cut, reference_window
 from flows.steps.evaluate import candidate_evidence, constant_features, single_event_p99_ms
 from flows.steps.table import Fold, Known, build_fold
 from monitoring.calendar import TimeWindow
@@ -167,3 +167,15 @@ def test_the_events_of_a_fold_bring_the_values_of_sensitive_columns():
 def with_groups(fairness: dict[str, object]) -> UseCase:
     data = tomllib.loads(builtin_usecases()["fraud"].read_text())
     return parse_usecase(data | {"fairness": fairness})
+
+
+def test_the_threshold_is_chosen_on_rows_that_did_not_fit_the_calibrator():
+    capacity = fraud().capacity.model_copy(update={"alerts_per_day": 3.0})
+    usecase, every = fraud().model_copy(update={"capacity": capacity}), fold()
+    train, late = every.between("train", span(0, 10)), every.between("late", span(10, 17))
+    model = build_model(Recipe(usecase, PLAN, 7), train, late, late, tiny_model().metadata)
+    chosen = {}
+    for name, rows in zip(("first", "second", "all"), (*late.halves(), late), strict=True):
+        chosen[name] = choose_cut(usecase, rows, model.score(rows.features).calibrated, 7)
+    assert model.threshold == chosen["second"]
+    assert len({cut.value for cut in chosen.values()}) == 3

@@ -172,3 +172,15 @@ def test_where_promotions_are_held_a_fast_model_waits_under_comparison(
     given = give(registry, store, settings, second, passed(second, beside=first), closed)
     assert (given.role, registry.roles(NAME)["champion"]) == ("challenger", first)
     assert "until then it is compared in shadow" in given.reason
+
+
+@pytest.mark.parametrize("outcome", ["fail", "insufficient"])
+def test_a_registered_version_whose_gates_did_not_pass_gets_no_role_either(
+    registry: FakeRegistry, store: Store, settings: Settings, tmp_path: Path, outcome: str
+):
+    first, second = (version(registry, tmp_path, seed) for seed in (1, 2))
+    assert give(registry, store, settings, first, passed(first, outcome)).role is None
+    give(registry, store, settings, first, passed(first))
+    found = give(registry, store, settings, second, passed(second, outcome, first))
+    assert (found.role, found.ref) == (None, second)
+    assert registry.roles(NAME) == {"champion": first}
