@@ -49,6 +49,7 @@ from bentos.verifier import Verifier
 from bentos.windows import WindowState
 from monitoring import metrics
 from monitoring.durations import microseconds
+from monitoring.exposition import scope_labels
 from monitoring.processload import ProcessLoad
 from monitoring.store import Store, open_store
 
@@ -98,6 +99,7 @@ class Runtime:
         self.list_capacity = settings.max_list_events
         self.list_timeout_s = settings.list_seconds
         self.model = settings.model_name(usecase.name)
+        self.scope = scope_labels(usecase.name, settings.env)
         self.replica = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self.shares_windows = bool(settings.redis_url)
         self._settings = settings

@@ -219,6 +219,11 @@ class Incumbent:
     async def __is_ready__(self) -> bool:
         return self.runtime.serving()
 
+    def __metrics__(self, text: str) -> str:
+        from monitoring.exposition import label_text
+
+        return label_text(text, self.runtime.scope)
+
     @bentoml.api(route="/score")
     async def score(self, event: EventBody, /) -> Answer:
         """Score one event."""

@@ -17,6 +17,8 @@ SOURCE_FILE: Final = _HERE / "boards.toml"
 FOLDER: Final = _HERE / "dashboards"
 SOURCE: Final = {"type": "prometheus", "uid": "prometheus"}
 COLUMNS: Final = 24
+KNOWN: Final = "incumbent_exporter_part_readable"
+"""Has a series for each use case of each environment."""
 
 
 class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +62,7 @@ class Panel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         kind: Grafana's name of the form.
         width: of 24 columns.
         heat: how the rows of a heat map are drawn; none draws the buckets of a histogram.
+        repeat: variable for each of whose values the panel is drawn, where its figures must not be added up.
     """
 
     title: str
@@ -70,6 +73,7 @@ class Panel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str = "timeseries"
     width: int = 8
     heat: Heat | None = None
+    repeat: str = ""
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,7 +130,7 @@ def render(board: Dashboard) -> dict[str, Any]:
         "editable": False,
         "refresh": "30s",
         "time": {"from": "now-24h", "to": "now"},
-        "templating": {"list": [_usecases()]},
+        "templating": {"list": [_environment(), _usecases()]},
         "panels": panels,
     }
 
@@ -160,6 +164,7 @@ def _panel(panel: Panel, number: int, left: int, top: int) -> dict[str, Any]:
         },
         "options": {} if panel.heat is None else _heat(panel.heat, panel.unit),
         **({} if panel.heat is None else {"interval": panel.heat.step, "timeFrom": panel.heat.span}),
+        **({"repeat": panel.repeat, "repeatDirection": "h"} if panel.repeat else {}),
     }
 
 
@@ -179,17 +184,23 @@ def _heat(heat: Heat, unit: str) -> dict[str, Any]:
     }
 
 
+def _environment() -> dict[str, Any]:
+    """One at a time: figures of two environments never belong together."""
+    return _variable("env", "Environment", f"label_values({KNOWN}, env)") | {"multi": False, "includeAll": False}
+
+
 def _usecases() -> dict[str, Any]:
+    chosen = {"includeAll": True, "allValue": ".*", "current": {"text": "All", "value": "$__all"}, "multi": True}
+    return _variable("usecase", "Use case", f'label_values({KNOWN}{{env=~"$env"}}, usecase)') | chosen
+
+
+def _variable(name: str, label: str, query: str) -> dict[str, Any]:
     return {
-        "name": "usecase",
+        "name": name,
         "type": "query",
-        "label": "Use case",
+        "label": label,
         "datasource": SOURCE,
-        "query": {"query": "label_values(incumbent_exporter_part_readable, usecase)", "refId": "usecase"},
-        "includeAll": True,
-        "allValue": ".*",
-        "current": {"text": "All", "value": "$__all"},
-        "multi": True,
+        "query": {"query": query, "refId": name},
         "refresh": 2,
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import signal
 import threading
 import time
@@ -22,6 +23,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from monitoring.catalogue import CATALOGUE, NAMESPACE, Sample, sample
 from monitoring.errors import MonitoringError, StoreUnavailable
+from monitoring.exposition import ALL, LabelledCollector, scope_labels
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -172,13 +174,13 @@ def _own(name: str, text: str, value: float) -> Any:
     return GaugeMetricFamily(f"{NAMESPACE}exporter_{name}", text, value=value)
 
 
-def build_registry(collector: StoreCollector) -> CollectorRegistry:
-    """A registry with the collector, and this process's own CPU and memory."""
+def build_registry(collector: StoreCollector, env: str) -> CollectorRegistry:
+    """A registry with the collector, and this process's own CPU and memory; all of one environment."""
     from prometheus_client import CollectorRegistry, ProcessCollector
 
     registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    registry.register(collector)
+    for one in (ProcessCollector(registry=None), collector):
+        registry.register(LabelledCollector(one, scope_labels(ALL, env)))
     return registry
 
 
@@ -196,7 +198,7 @@ class Exporter:
         from prometheus_client.exposition import ThreadingWSGIServer, _SilentHandler
 
         self.collector = StoreCollector(lambda: _open(settings.log_url), settings.exporter_seconds)
-        pages = make_wsgi_app(build_registry(self.collector))
+        pages = make_wsgi_app(build_registry(self.collector, settings.env))
         self._server = make_server(
             settings.exporter_host,
             settings.exporter_port,
@@ -266,10 +268,10 @@ def _print_once(settings: ExporterSettings) -> int:
     from prometheus_client import generate_latest
 
     collector = StoreCollector(lambda: _open(settings.log_url), 0.0)
-    text = generate_latest(build_registry(collector)).decode()
+    text = generate_latest(build_registry(collector, settings.env)).decode()
     collector.close()
     print(text, end="")  # noqa: T201  # a command talks to people
-    return 0 if "exporter_database_up 1.0" in text else 1
+    return 0 if re.search(r"exporter_database_up\{.*\} 1\.0$", text, flags=re.MULTILINE) else 1
 
 
 if __name__ == "__main__":

@@ -164,8 +164,10 @@ def _config(folder: Path, service: int, exporter: int) -> Path:
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     config["rule_files"] = [str(FOLDER / name) for name in config["rule_files"]]
     del config["alerting"]
-    for job, port in zip(config["scrape_configs"], (service, exporter), strict=True):
-        job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+    for job, port, whose in zip(config["scrape_configs"], (service, exporter), ("fraud", "all"), strict=True):
+        del job["file_sd_configs"]
+        labels = {"usecase": whose, "env": "dev"}
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"], "labels": labels}]
     file = folder / "prometheus.yml"
     file.write_text(yaml.safe_dump(config))
     return file

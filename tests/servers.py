@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import shutil
 import signal
 import socket
@@ -152,8 +153,9 @@ class Server:
         return self.client.get("/model").json()
 
     def metrics(self) -> dict[str, float]:
-        """Every sample, by its name and labels as they stand in the text."""
-        lines = self.client.get("/metrics").text.splitlines()
+        """Every sample, by its name and labels as they stand in the text, but for use case and environment."""
+        text = re.sub(r'\{usecase="[^"]+",env="\w+"(?:,|(\}))', r"{\1", self.client.get("/metrics").text)
+        lines = text.replace("{} ", " ").splitlines()
         samples = (line.rpartition(" ") for line in lines if line and line[0] != "#")
         return {name: float(value) for name, _, value in samples}
 

@@ -133,7 +133,7 @@ def test_the_exporter_tells_the_log_from_a_third_process_of_the_image(
         except httpx.TransportError:
             return ""
 
-    until(lambda: 'incumbent_log_ledger_records_total{fate="stored",usecase="fraud"} 6.0' in told())
+    until(lambda: 'incumbent_log_ledger_records_total{env="prod",fate="stored",usecase="fraud"} 6.0' in told())
     assert "incumbent_replica_mismatch{" in told()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families as families
 
 from monitoring.dashboards import FOLDER, dashboards, render, write
 from tests.observed import Observed, get, observed, path_of_programs
@@ -120,7 +121,7 @@ def test_drift_is_a_heat_map_with_a_row_for_each_feature_and_a_column_for_each_d
     assert panel["timeFrom"] == "30d", "a dashboard of one day would show one column"
     assert panel["options"]["calculate"] is False, "each series is a row, none is counted into buckets"
     assert panel["options"]["color"]["max"] == panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1]["value"]
-    rows = [cell["metric"] for cell in house.query(target["expr"].replace("$usecase", ".*"))]
+    rows = [cell["metric"] for cell in house.query(target["expr"].replace("$usecase", ".*").replace("$env", "dev"))]
     features = {one["metric"]["feature"] for one in house.query("incumbent_drift_excess_psi")}
     assert {row["feature"] for row in rows} == features
     assert len(rows) == len(features) > 3
@@ -130,7 +131,7 @@ def test_the_forecast_is_shown_against_the_capacity(house: Observed) -> None:
     lines = {target["legendFormat"].split()[0] for target in panel_of("incumbent-money", "Alerts a day")["targets"]}
     assert lines == {"alerts", "forecast", "capacity"}
     panel = panel_of("incumbent-money", "Forecast against capacity")
-    (share,) = house.query(panel["targets"][0]["expr"].replace("$usecase", ".*"))
+    (share,) = house.query(panel["targets"][0]["expr"].replace("$usecase", ".*").replace("$env", "dev"))
     (forecast,), (capacity,) = (house.query(f"incumbent_{name}_alerts") for name in ("forecast", "capacity"))
     assert float(share["value"][1]) == pytest.approx(float(forecast["value"][1]) / float(capacity["value"][1]))
     assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][-1] == {"color": "red", "value": 1.0}
@@ -140,17 +141,34 @@ def test_the_forecast_is_shown_against_the_capacity(house: Observed) -> None:
 def test_every_query_of_a_panel_returns_data(house: Observed, uid: str, title: str) -> None:
     panel = panel_of(uid, title)
     for target in panel["targets"]:
-        expression = target["expr"].replace("$usecase", ".*")
+        expression = target["expr"].replace("$usecase", ".*").replace("$env", "dev")
         found = house.query(expression)
         assert found, expression
         assert any(sample["value"][1] != "NaN" for sample in found), expression
 
 
-def test_the_list_of_use_cases_is_known(house: Observed) -> None:
-    (wanted,) = json.loads((FOLDER / "service.json").read_text())["templating"]["list"]
-    metric = re.fullmatch(r"label_values\((\w+), usecase\)", wanted["query"]["query"])
-    assert metric is not None
-    assert {sample["metric"]["usecase"] for sample in house.query(metric[1])} == {"fraud"}
+def test_the_lists_of_environments_and_use_cases_are_known(house: Observed) -> None:
+    environment, usecase = json.loads((FOLDER / "service.json").read_text())["templating"]["list"]
+    assert (environment["name"], environment["includeAll"], usecase["name"]) == ("env", False, "usecase")
+    for wanted, label, values in ((environment, "env", {"dev"}), (usecase, "usecase", {"fraud"})):
+        asked = re.fullmatch(rf"label_values\((.+), {label}\)", wanted["query"]["query"])
+        assert asked is not None
+        assert {one["metric"][label] for one in house.query(asked[1].replace("$env", "dev"))} == values
+
+
+@pytest.mark.parametrize("part", ["service", "exporter"])
+def test_every_sample_says_whose_it_is(house: Observed, part: str) -> None:
+    found = [one for family in families(get(f"{getattr(house, part)}/metrics")) for one in family.samples]
+    assert len(found) > 50
+    assert {one.labels.get("env") for one in found} == {"dev"}
+    assert {one.labels.get("usecase") for one in found} == ({"fraud"} if part == "service" else {"fraud", "all"})
+
+
+def test_every_series_and_alert_in_prometheus_says_whose_it_is(house: Observed) -> None:
+    nobody = house.query('{__name__=~"incumbent.*|up|process_.*", usecase=""} or {__name__=~"incumbent.*", env=""}')
+    assert nobody == []
+    alerts = house.api("alerts")["alerts"]
+    assert all(alert["labels"].get("usecase") and alert["labels"].get("env") for alert in alerts)
 
 
 def sections() -> dict[str, list[str]]:

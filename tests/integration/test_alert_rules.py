@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from monitoring.catalogue import CATALOGUE
+from monitoring.dashboards import dashboards
 from tests.system import system_program
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -50,7 +51,8 @@ def test_an_alert_has_severity_summary_and_a_section_of_the_runbook(name: str) -
     assert rule["labels"]["severity"] in ({"none"} if name == "Watchdog" else {"page", "ticket"})
     assert len(rule["annotations"]["summary"]) > 20
     page, _, anchor = rule["annotations"]["runbook"].partition("#")
-    headings = re.findall(r"^## (\w+)$", (PROJECT / page).read_text(), flags=re.MULTILINE)
+    assert page == '{{ or $externalLabels.runbook "docs/runbook.md" }}'
+    headings = re.findall(r"^## (\w+)$", (PROJECT / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
     assert anchor in {heading.lower() for heading in headings}
 
 
@@ -62,6 +64,80 @@ def test_every_alert_has_a_case_that_fires_and_one_that_is_silent() -> None:
                 cases.setdefault(asked["alertname"], set()).add(bool(asked["exp_alerts"]))
     wanted = {name: {True, False} for name in alerts()} | {"Watchdog": {True}}
     assert cases == wanted
+
+
+def test_receivers_get_an_absolute_address_of_the_runbook_and_no_label_for_it() -> None:
+    config = read(FOLDER / "prometheus.yml")
+    assert re.fullmatch(r"https://\S+\.md", config["global"]["external_labels"]["runbook"])
+    assert {"action": "labeldrop", "regex": "runbook"} in config["alerting"]["alert_relabel_configs"]
+
+
+def test_nothing_is_added_up_over_use_cases_or_environments() -> None:
+    rules = [rule for file in ("recording.yml", "rules.yml") for group in read(FOLDER / file)["groups"]
+             for rule in group["rules"]]  # fmt: skip
+    panels = [query.expr for board in dashboards() for row in board.row for panel in row.panel
+              for query in panel.queries if not panel.repeat]  # fmt: skip
+    assert [found for rule in [*(rule["expr"] for rule in rules), *panels] for found in blurred(rule)] == []
+
+
+@pytest.mark.parametrize("expression", ["sum(a)", "max by (usecase) (a)", "sum without (env) (a)", "topk(3, a)",
+                                        "a / on (usecase) b", "a / ignoring (env) b", "absent(a)"])  # fmt: skip
+def test_what_adds_up_or_forgets_is_seen(expression: str) -> None:
+    assert blurred(expression)
+
+
+def test_every_alert_says_in_words_whose_it_is() -> None:
+    summaries = {name: rule["annotations"]["summary"] for name, rule in alerts().items() if name != "Watchdog"}
+    whose = "{{ $labels.usecase }} in {{ $labels.env }}: "
+    assert [name for name, summary in summaries.items() if not summary.startswith(whose)] == []
+    assert {"usecase": "all", "env": "all"}.items() <= alerts()["Watchdog"]["labels"].items()
+
+
+def test_every_case_has_series_and_alerts_of_some_use_case_and_environment() -> None:
+    for file in sorted((FOLDER / "tests").glob("*.yml")):
+        for case in read(file)["tests"]:
+            for series in case.get("input_series", []):
+                assert re.search(r'usecase="\w+"', series["series"]), series
+                assert re.search(r'env="\w+"', series["series"]), series
+            for one in (alert for asked in case["alert_rule_test"] for alert in asked["exp_alerts"]):
+                assert {"usecase", "env"} <= set(one["exp_labels"]), case["name"]
+
+
+def test_every_panel_asks_for_the_chosen_use_case_and_environment() -> None:
+    for board in dashboards():
+        for panel in (panel for row in board.row for panel in row.panel):
+            for query in panel.queries:
+                asked = re.findall(r"\bincumbent[_:][\w:]+(\{[^}]*\})?", query.expr)
+                assert asked, panel.title
+                assert all('usecase=~"$usecase", env=~"$env"' in one for one in asked), query.expr
+                assert panel.repeat == "usecase" or "{{usecase}}" in query.legend, panel.title
+
+
+def test_an_alert_silences_others_of_its_own_use_case_and_environment_alone() -> None:
+    rules = read(PROJECT / "deploy" / "alertmanager.yml")["inhibit_rules"]
+    assert rules
+    assert all({"env", "usecase"} <= set(rule["equal"]) for rule in rules)
+
+
+WHOSE = {"usecase", "env"}
+ADDING = r"\b(?:sum|max|min|avg|count|topk|bottomk|quantile|stddev)\b\s*(by|without)?\s*\(([^)]*)\)"
+
+
+def blurred(expression: str) -> list[str]:
+    """Parts of an expression that lose the use case or the environment."""
+    added = [m[0] for m in re.finditer(ADDING, expression) if m[1] != "by" or not set(words(m[2])) >= WHOSE]
+    matched = [m[0] for m in re.finditer(r"\b(on|ignoring)\s*\(([^)]*)\)", expression) if forgets(m[1], words(m[2]))]
+    absent = re.findall(r"\babsent\(", expression) if '"usecase", "all"' not in expression else []
+    return [*added, *matched, *absent]
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+", text)
+
+
+def forgets(matching: str, labels: list[str]) -> bool:
+    # An exporter that tells of no use case is known by its environment, and where nothing came, by nothing.
+    return labels == ["usecase"] if matching == "on" else bool(WHOSE & set(labels))
 
 
 @pytest.mark.needs_prometheus

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,21 @@ READ_ELSEWHERE = {"INCUMBENT_REPORTS_URL", "INCUMBENT_PORT"}
 """Read by flows.stack, and by the compose file alone."""
 
 
+def scraped(**environment: str) -> list[dict[str, Any]]:
+    """The targets that Prometheus' container writes before it starts, with these variables."""
+    (script,) = SERVICES["prometheus"]["command"]
+    with tempfile.TemporaryDirectory() as folder:
+        script = script.replace("$$", "$").replace("/etc/incumbent/targets", folder)
+        words = ["/bin/sh", "-euc", script.replace("exec /bin/prometheus", "exec true")]
+        subprocess.run(words, env=environment, check=True, timeout=20)
+        return [one for file in sorted(Path(folder).iterdir()) for one in json.loads(file.read_text())]
+
+
 def targets() -> list[str]:
     config = yaml.safe_load((PROJECT / "monitoring" / "prometheus" / "prometheus.yml").read_text())
-    jobs = [job["static_configs"] for job in config["scrape_configs"]]
     alerting = [manager["static_configs"] for manager in config["alerting"]["alertmanagers"]]
-    return [target for group in [*jobs, *alerting] for one in group for target in one["targets"]]
+    static = [target for group in alerting for one in group for target in one["targets"]]
+    return [*static, *(target for one in scraped(USECASE="fraud", ENV="prod") for target in one["targets"])]
 
 
 def listening(service: str) -> set[str]:
@@ -106,6 +118,21 @@ def test_addresses_inside_the_house_lead_to_a_service_that_listens_there() -> No
     known = {"postgres": {"5432"}, "redis": {"6379"}}
     for host, port in inside:
         assert port in known.get(host, listening(host)), (host, port)
+
+
+def test_prometheus_is_told_whose_each_target_is_and_reads_the_files_that_tell() -> None:
+    assert {one["targets"][0]: one["labels"] for one in scraped(USECASE="churn", ENV="staging")} == {
+        "service:3000": {"usecase": "churn", "env": "staging"},
+        "exporter:9109": {"usecase": "all", "env": "staging"},
+    }
+    given = SERVICES["prometheus"]["environment"]
+    house = SERVICES["service"]["environment"]
+    assert (given["USECASE"], given["ENV"]) == (house["INCUMBENT_USECASE"], house["INCUMBENT_ENV"])
+    config = yaml.safe_load((PROJECT / "monitoring" / "prometheus" / "prometheus.yml").read_text())
+    for job in config["scrape_configs"]:
+        (found,) = job["file_sd_configs"]
+        assert [Path(file).parent.as_posix() for file in found["files"]] == SERVICES["prometheus"]["tmpfs"]
+        assert job["honor_labels"] is True, "what is scraped knows its own use case"
 
 
 def test_published_ports_are_those_that_the_local_stack_prefers() -> None:

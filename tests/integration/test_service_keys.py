@@ -122,7 +122,7 @@ def test_a_key_that_is_revoked_or_added_while_the_service_runs_counts_within_sec
 def test_refused_keys_are_counted_and_never_written(server: Server, keys: dict[str, str]) -> None:
     server.client.post("/score", json=event("t-key-9"), headers=bearer("inc_feedfeedfeed_secret-4711"))
     text = server.client.get("/metrics", headers=bearer(keys["admin"])).text
-    assert 'incumbent_refused_requests_total{code="key_invalid",path="/score"}' in text
+    assert 'incumbent_refused_requests_total{usecase="fraud",env="dev",code="key_invalid",path="/score"}' in text
     assert 'code="key_missing",path="other"' in text
     written = server.log.read_text()
     for token in [*keys.values(), "secret-4711", "feedfeedfeed"]:

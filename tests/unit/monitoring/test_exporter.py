@@ -234,14 +234,14 @@ def test_a_database_that_is_away_is_told_and_nothing_stale(tmp_path: Path) -> No
     thread.start()
     try:
         address = f"http://127.0.0.1:{page.port}"
-        assert "incumbent_exporter_database_up 0.0" in get(f"{address}/metrics")
+        assert 'incumbent_exporter_database_up{env="dev",usecase="all"} 0.0' in get(f"{address}/metrics")
         assert not file.exists()
         with_store = open_store(f"sqlite:///{file}")
         with_store.reports.add(finding(3, "severe"))
         with_store.close()
         text = get(f"{address}/metrics")
-        assert "incumbent_exporter_database_up 1.0" in text
-        assert 'incumbent_drift_psi{feature="amount",model="dev-fraud/1",usecase="fraud"} 0.3' in text
+        assert 'incumbent_exporter_database_up{env="dev",usecase="all"} 1.0' in text
+        assert 'incumbent_drift_psi{env="dev",feature="amount",model="dev-fraud/1",usecase="fraud"} 0.3' in text
         assert get(f"{address}/livez") == "alive\n"
         with pytest.raises(urllib.error.HTTPError, match="404"):
             get(f"{address}/secrets")
@@ -255,7 +255,7 @@ def test_one_reading_is_told_again_for_a_while(store: Store) -> None:
     collector = StoreCollector(lambda: opened.append(store) or store, seconds=3600)  # type: ignore[func-returns-value]  # append gives none
     assert list(collector.collect()) == list(collector.collect())
     assert len(opened) == 1
-    assert build_registry(StoreCollector(lambda: store, 0)) is not None
+    assert build_registry(StoreCollector(lambda: store, 0), "dev") is not None
 
 
 def test_the_exporter_reads_the_database_that_the_service_writes(monkeypatch: pytest.MonkeyPatch) -> None:
