@@ -9,6 +9,7 @@ IncumbentError
 │   └── ScopeMissing       its key may not ask for this
 ├── HashKeyMissing         ids are to be hashed and there is no key for it
 ├── KeyFileError           the file of API keys cannot be used
+├── HomeTaken              another process uses what of the home only one may use
 ├── LookupProblem          a look-up table is missing or cannot be used
 ├── EventError             an event does not fit the schema
 │   └── DuplicateEvent     the id was answered before with another body
@@ -56,6 +57,10 @@ class LookupProblem(IncumbentError):
 
 class SettingsError(IncumbentError):
     """An environment variable holds something that cannot be used."""
+
+
+class HomeTaken(IncumbentError):
+    """Another process uses what of the home only one may use; the text names it."""
 
 
 class AccessError(IncumbentError):

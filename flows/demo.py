@@ -21,7 +21,7 @@ from flows.errors import FlowRefused, SchemaProblem, StackError
 from flows.home import Home
 from flows.progress import progress
 from flows.sources.simulator import SimulatorSource
-from flows.stack import Ports, demo_home, running
+from flows.stack import Ports, demo_home, orphaned, running
 from flows.stage import LABELS_BY_FILE, Stage
 from flows.steps.demoplan import DemoPlan, plan_demo
 from flows.steps.replay import Replay, Traffic
@@ -45,8 +45,7 @@ def run_demo(home: Home, *, keep: bool = False, plan: DemoPlan | None = None) ->
     """
     require_world(home.settings.usecase)
     home = demo_home(home)
-    _empty(home)
-    with running(home, Ports.find(), outlive=keep) as stack:
+    with running(home, Ports.find(), outlive=keep, prepare=lambda: _empty(home)) as stack:
         home.enter()
         os.environ.update(stack.environment)
         from flows.house import open_house
@@ -97,17 +96,13 @@ class Story(Stage):
         from flows.sources import open_source
         from flows.steps.history import load_history
 
-        server = self.stack.start_prefect()
-        self.stack.start_reports()
+        self.stack.keep("prefect-server", "reports")
         source = open_source(self.house.usecase, "simulator", **self.plan.simulator())
         with progress("history") as bar:
             load_history(source, self.plan.history, self.house.store, self.house.usecase, self.as_of, bar)
         with progress("Prefect server, deployments, worker"):
-            server.wait_ready()
-            self.stack.start_worker()
-            self.stack.start_scribe()
-            self.stack.start_exporter()
-            self.stack.start_service(vacant=True)
+            self.stack.keep()
+            self.stack.wait_ready("prefect-server", "deployments", "prefect-worker")
             self.stack.publish()
         with progress("first champion (training deployment)"):
             self.run("training", until=self.as_of, source={"kind": "log"}, reason="the first model")
@@ -264,7 +259,14 @@ def _monthly(usecase: UseCase) -> str:
 
 
 def _empty(home: Home) -> None:
-    """Remove what an earlier demo left; a stack that is still up is not pulled from under its feet."""
-    if home.known_addresses():
+    """Remove what an earlier demo left, but the lock that is ours; a stack that lives is not pulled from under."""
+    if orphaned(home) is not None:
         raise StackError(f"an earlier demo is still up in {home.root}; stop it with: incumbent down --demo")
-    shutil.rmtree(home.root, ignore_errors=True)
+    for entry in home.root.iterdir():
+        if entry == home.run:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    home.addresses.unlink(missing_ok=True)

@@ -150,7 +150,7 @@ class Home:
 
     def known_addresses(self) -> dict[str, str]:
         """Addresses of the stack that is up, by name; empty while none is."""
-        from flows.processes import born
+        from bentos.homelock import born
 
         # A stack that was killed leaves its file behind, and its process ids are used again.
         if not any(born(pid) == birth for pid, birth in self.left_running().values()):
@@ -160,7 +160,7 @@ class Home:
     def left_running(self) -> dict[str, tuple[int, str]]:
         """Process id and birth of each part by the addresses file, in the order of their start."""
         parts = self._written().get("parts", {})
-        return {name: (int(part["pid"]), str(part["born"])) for name, part in parts.items()}
+        return {name: (int(part["pid"]), str(part["born"])) for name, part in parts.items() if part.get("pid")}
 
     def _written(self) -> dict[str, Any]:
         try:

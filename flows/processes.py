@@ -21,6 +21,7 @@ from types import FrameType
 
 import httpx
 
+from bentos.homelock import born
 from flows.errors import StackError, StackNotReady
 
 _LOCAL = "127.0.0.1"
@@ -39,6 +40,7 @@ class Command:
         patience: seconds until a child that is not ready counts as failed.
         grace: seconds between asking it to stop and killing it.
         outlive: whether it may go on when this process ends.
+        inherit: open descriptors that it is given.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Command:
     patience: float = 180.0
     grace: float = 12.0
     outlive: bool = False
+    inherit: Sequence[int] = ()
 
 
 class Child:
@@ -65,18 +68,21 @@ class Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=command.inherit,
                 preexec_fn=None if command.outlive else _end_with_parent(),
             )
-
-    @property
-    def pid(self) -> int:
-        """Process id, which is also the id of its process group."""
-        return self._process.pid
+        self.pid: int = self._process.pid
+        self.birth = born(self.pid)
 
     @property
     def alive(self) -> bool:
         """Whether it has not ended yet."""
         return self._process.poll() is None
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, minus the signal where one ended it; none while it lives or where nobody knows."""
+        return self._process.returncode
 
     def ready(self) -> bool:
         """Whether the health address answers now.
@@ -102,13 +108,13 @@ class Child:
         while not came_true():
             self.require_alive()
             if time.monotonic() > deadline:
-                raise StackNotReady(f"{self.command.name} is not ready after {patience:.0f} s{self._advice()}")
+                raise StackNotReady(f"{self.command.name} is not ready after {patience:.0f} s{self.advice()}")
             time.sleep(0.1)
 
     def require_alive(self) -> None:
         """Raise :class:`StackError` when it has ended; the message names its log file."""
         if not self.alive:
-            raise StackError(f"{self.command.name} ended with code {self._process.returncode}{self._advice()}")
+            raise StackError(f"{self.command.name} ended with code {self.code}{self.advice()}")
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM to its whole group."""
@@ -116,34 +122,55 @@ class Child:
 
     def wait_gone(self) -> None:
         """Wait for the end; kill the whole group where asking was not enough."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(self.command.grace)
+        self._wait(self.command.grace)
         # Also reaches grandchildren that outlived their leader; an empty group is no error.
         self._signal(signal.SIGKILL)
-        self._process.wait()
+        self._wait(None)
 
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
-
-    def _advice(self) -> str:
+    def advice(self) -> str:
+        """Where its log is, and its last words, to be put behind a sentence about it."""
         tail = last_lines(self.command.log, 3)
         shown = f" Its last words: {tail}" if tail else ""
         return f"; look at {self.command.log}.{shown}"
 
+    def _wait(self, seconds: float | None) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
 
-def born(pid: int) -> str | None:
-    """When a living process started, as text; none when there is no such process.
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
 
-    Together with the id it names one process for good: ids are used again.
+
+class Adopted(Child):
+    """A living process that an earlier supervisor of the same stack started; its exit code stays unknown.
+
+    Args:
+        command: what it was started with.
+        pid, birth: which process it is.
     """
-    with contextlib.suppress(OSError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] == "Z" else fields[19]
-    if Path("/proc/self/stat").exists():
+
+    def __init__(self, command: Command, pid: int, birth: str) -> None:
+        self.command, self.pid, self.birth = command, pid, birth
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended yet."""
+        return born(self.pid) == self.birth
+
+    @property
+    def code(self) -> int | None:
+        """Unknown."""
         return None
-    said = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return said.stdout.strip() or None
+
+    def _wait(self, seconds: float | None) -> None:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while self.alive and (deadline is None or time.monotonic() < deadline):
+            time.sleep(0.05)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.alive:  # a group whose leader is gone may be somebody else's by now
+            super()._signal(number)
 
 
 def end_group(pid: int, birth: str, grace: float = 12.0) -> bool:
@@ -158,6 +185,17 @@ def end_group(pid: int, birth: str, grace: float = 12.0) -> bool:
             time.sleep(0.05)
         deadline = time.monotonic() + grace
     return True
+
+
+def end_process(pid: int, birth: str, grace: float = 60.0) -> None:
+    """Ask one process to end in order, and kill it where asking was not enough."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + grace
+        if born(pid) == birth:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+        while born(pid) == birth and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 def answers(url: str) -> bool:
@@ -177,6 +215,17 @@ def free_port(preferred: int | None = None, host: str = _LOCAL) -> int:
                 probe.bind((host, port))
                 return int(probe.getsockname()[1])
     raise StackError(f"no free port on {host}")
+
+
+def port_is_free(port: int, host: str = _LOCAL) -> bool:
+    """Whether nobody listens on a port."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
 
 
 def stop_all(children: Sequence[Child]) -> None:
@@ -230,9 +279,18 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
 
 def _end_with_parent() -> Callable[[], None] | None:
-    """On Linux a child asks the kernel to be ended with us, even where we are killed."""
+    """On Linux a child asks the kernel to be ended with us, even where we are killed.
+
+    The kernel watches the thread that starts the child: start children on one that lives as long as the process.
+    """
     if sys.platform != "linux":
         return None
-    libc = ctypes.CDLL(None)
+    libc, parent = ctypes.CDLL(None), os.getpid()
     set_parent_death_signal = 1
-    return lambda: libc.prctl(set_parent_death_signal, signal.SIGTERM) and None
+
+    def ask() -> None:
+        libc.prctl(set_parent_death_signal, signal.SIGTERM)
+        if os.getppid() != parent:  # we died before the kernel was asked: nobody will tell it
+            os._exit(1)
+
+    return ask

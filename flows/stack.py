@@ -1,91 +1,56 @@
 """The local stack: Prefect server and worker, the Bento service, the scribe, the exporter, the reports folder.
 
-``incumbent up`` and ``incumbent demo`` start it, wait until each part is healthy, and stop it again.
-MLflow needs no process here: its store is a SQLite file and a folder inside the home.
+``incumbent up`` and ``incumbent demo`` start it, wait until each part is healthy, start again what ends by
+itself, and stop all of it. :mod:`flows.parts` says what the parts are. MLflow needs no process here: its store
+is a SQLite file and a folder inside the home.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from bentos.errors import HomeTaken
+from bentos.homelock import Holder, HomeLock, born
 from bentos.settings import Settings
-from flows.errors import PortTaken, StackError
-from flows.home import PROJECT, Home
+from flows.errors import PortTaken, StackError, StackNotReady
+from flows.home import Home
+from flows.keeper import Keeper
+from flows.logfiles import rotate
+from flows.parts import POOL, SERVICE, Part, Ports, parts_of, program
 from flows.processes import (
+    Adopted,
     Child,
     Command,
     answers,
-    born,
     end_group,
+    end_process,
     ending_by_exception,
-    free_port,
     last_lines,
     stop_all,
 )
+from flows.stackfile import PartState, StackState, SupervisorState, read_state, write_state
 
-POOL = "incumbent"
-"""Name of the Prefect work pool; one process worker serves it."""
-SERVICE = "bentos.service:Incumbent"
-
-_ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with, never a default
+__all__ = ["POOL", "SERVICE", "Ports", "Stack", "demo_home", "program", "running", "start_all", "stop_left_running"]
 
 Notice = Callable[[str], None]
-"""Called with the name of each part that became ready."""
+"""Called with the name of each part that became ready, or with a sentence."""
+
+_LOG_SECONDS = 5.0
+PATIENCE = 300.0
+"""Seconds that all parts together may take to become ready."""
 
 
-@dataclass(frozen=True)
-class Ports:
-    """Where the parts listen, all on ``host``."""
-
-    prefect: int
-    service: int
-    reports: int
-    host: str = "127.0.0.1"
-    exporter: int = 0
-
-    @classmethod
-    def find(cls, settled: bool = False, host: str = "127.0.0.1") -> Ports:
-        """Free ports; ``settled`` prefers the customary ones, which people may have bookmarked."""
-        wanted = (4200, 3000, 8900, 9109) if settled else (None, None, None, None)
-        prefect, service, reports, exporter = (free_port(port, host) for port in wanted)
-        return cls(prefect, service, reports, host, exporter)
-
-    def url(self, port: int) -> str:
-        """Where this machine reaches a part."""
-        return f"http://{'127.0.0.1' if self.everywhere else self.host}:{port}"
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether every address of this machine is listened on."""
-        return self.host in _ANY
-
-    @property
-    def link_base(self) -> str:
-        """Where a browser, perhaps on another machine, reaches the reports."""
-        chosen = os.environ.get("INCUMBENT_REPORTS_URL")
-        return chosen or (
-            f"http://{socket.gethostname()}:{self.reports}" if self.everywhere else self.url(self.reports)
-        )
-
-    @property
-    def urls(self) -> dict[str, str]:
-        """Address of each part, by name, as written to the addresses file."""
-        return {
-            "prefect": f"{self.url(self.prefect)}/api",
-            "service": self.url(self.service),
-            "reports": self.url(self.reports),
-            "exporter": self.url(self.exporter),
-        }
+def to_stderr(sentence: str) -> None:
+    """Write a sentence for whoever watches."""
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {sentence}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 @dataclass
@@ -96,13 +61,21 @@ class Stack:
         home: where their state and their logs are.
         ports: where they listen.
         outlive: whether they may be left running on purpose (:meth:`leave`).
-        children: what was started, in order.
+        lock: descriptor that holds the stack's lock of this home.
+        say: is told what ends and what is started again.
+        keepers: the parts that are kept alive, in the order of their start.
     """
 
     home: Home
     ports: Ports
     outlive: bool = False
-    children: list[Child] = field(default_factory=list)
+    lock: int = -1
+    say: Notice = to_stderr
+    keepers: dict[str, Keeper] = field(default_factory=dict)
+    _published: dict[str, str] = field(default_factory=dict)
+    _written: StackState | None = None
+    _supervisor: SupervisorState = field(default_factory=lambda: _this_process())
+    _logs_due: float = 0.0
 
     @property
     def urls(self) -> dict[str, str]:
@@ -114,22 +87,151 @@ class Stack:
         """Environment of every part, and of whoever talks to them."""
         return self.home.environment(prefect_url=self.urls["prefect"], reports_url=self.ports.link_base)
 
-    def start_prefect(self) -> Child:
-        """Start the server; it needs 7 to 15 seconds, so others may work meanwhile."""
-        port, host = str(self.ports.prefect), self.ports.host
-        return self._start("prefect-server", [program("prefect"), "server", "start", "--host", host, "--port", port],
-                           health=f"{self.urls['prefect']}/health")  # fmt: skip
+    @property
+    def children(self) -> list[Child]:
+        """The processes that live, in the order of their parts."""
+        return [keeper.child for keeper in self.keepers.values() if keeper.child is not None]
 
-    def start_worker(self) -> Child:
-        """Make the work pool, deploy everything in ``prefect.yaml``, start one process worker.
+    def keep(self, *names: str) -> None:
+        """Start the named parts of the table, or all of them, and keep them alive from now on.
 
         Raises:
             FlowRefused: promotions need approval, and the server would let anybody approve.
         """
-        self._guard_approvals()
-        self.prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
-        self.prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(PROJECT / "prefect.yaml"))
-        return self._start("prefect-worker", [program("prefect"), "worker", "start", "--pool", POOL, "--name", "local"])
+        for part in parts_of(self.home, self.ports):
+            if (not names or part.name in names) and part.name not in self.keepers:
+                self.add(part)
+        self.tend()
+
+    def add(self, part: Part) -> Keeper:
+        """Keep a part alive that need not be in the table."""
+        if part.name.startswith("deployments"):
+            self._guard_approvals()
+        self.keepers[part.name] = Keeper(part, self.ports.host, self._start, self.say)
+        return self.keepers[part.name]
+
+    def tend(self) -> None:
+        """Look at every part once: start what is due, notice what ended, keep the logs short, write the file."""
+        for keeper in self.keepers.values():
+            keeper.look(self._may_start(keeper.part))
+        if time.monotonic() >= self._logs_due:
+            self._logs_due = time.monotonic() + _LOG_SECONDS
+            rotate(self.home.logs)
+        self._write()
+
+    def check(self) -> None:
+        """The same as :meth:`tend` for who needs every part.
+
+        Raises:
+            StackError: one was given up; the message names its log file.
+        """
+        self.tend()
+        for keeper in self.keepers.values():
+            if keeper.state == "given_up":
+                raise StackError(f"{keeper.part.name} {keeper.ended}; look at {self._log(keeper.part)}")
+
+    def wait_ready(self, *names: str, notice: Notice = lambda name: None, needed: Sequence[str] | None = None) -> None:
+        """Tend the parts until those named (or all) are ready, or a part that is not needed has failed once.
+
+        Args:
+            names: parts to wait for; none waits for all.
+            notice: is called with each that became ready.
+            needed: parts whose first failure is an error; none needs all that are waited for.
+
+        Raises:
+            StackError: a needed part ended.
+            StackNotReady: it is not ready in time; both messages name its log file.
+        """
+        waiting = [keeper for name, keeper in self.keepers.items() if not names or name in names]
+        deadline = time.monotonic() + PATIENCE
+        while waiting:
+            self.tend()
+            for keeper in [one for one in waiting if one.ready]:
+                notice(keeper.part.name)
+                waiting.remove(keeper)
+            for keeper, why in [(one, why) for one in waiting if (why := self._failure(one)) is not None]:
+                if needed is None or keeper.part.name in needed:
+                    raise StackError(f"{keeper.part.name} {why}{self._advice(keeper.part)}")
+                waiting.remove(keeper)
+            if waiting and time.monotonic() > deadline:
+                late = waiting[0].part
+                raise StackNotReady(f"{late.name} is not ready after {PATIENCE:.0f} s{self._advice(late)}")
+            time.sleep(0.1 if waiting else 0.0)
+
+    def await_office(self, patience: float = 120.0) -> None:
+        """Wait until the running service has a champion in office and warm windows.
+
+        Raises:
+            StackNotReady: it has none in time; the message names its log file.
+        """
+        deadline = time.monotonic() + patience
+        while not answers(f"{self.urls['service']}/readyz"):
+            self.check()
+            if time.monotonic() > deadline:
+                part = self.keepers["service"].part
+                raise StackNotReady(f"service is not ready after {patience:.0f} s{self._advice(part)}")
+            time.sleep(0.1)
+
+    def adopt(self, state: StackState) -> None:
+        """Go on with the living parts of a stack whose supervisor is gone."""
+        table = {part.name: part for part in parts_of(self.home, self.ports)}
+        for name, before in state.parts.items():
+            if name in table:
+                self.add(table[name]).adopt(self._adopted(table[name], before), before)
+        self._published = state.urls
+
+    def publish(self) -> None:
+        """Write the addresses, so that other commands find the stack."""
+        self._published = self.urls
+        self._write()
+        lock_of(self.home).sign(self.lock, Holder.this_process("a stack", self.urls["service"]))
+
+    def stop(self) -> None:
+        """Stop every part and remove the file; parts that were left running stay."""
+        children, kept = self.children, self.keepers
+        self.keepers = {}
+        stop_all(children)
+        if kept:
+            self.home.addresses.unlink(missing_ok=True)
+        self._release()
+
+    def leave(self) -> Child:
+        """Hand every part to a supervisor in a session of its own; ``incumbent down`` stops them later.
+
+        It inherits the stack's lock, so nobody else can get in between.
+
+        Returns:
+            The supervisor.
+        """
+        self.publish()
+        argv = [sys.executable, "-m", "flows.supervisor", str(self.lock)]
+        log = self.home.logs / "supervisor.log"
+        heir = Child(Command("supervisor", argv, self.environment, log, outlive=True, inherit=[self.lock]))
+        self._supervisor = SupervisorState(heir.pid, heir.birth, _now())
+        self._write()
+        lock_of(self.home).sign(self.lock, Holder.of(heir.pid, "a stack", self.urls["service"]))
+        self.keepers = {}
+        self._release()
+        return heir
+
+    def _release(self) -> None:
+        if self.lock >= 0:
+            os.close(self.lock)
+            self.lock = -1
+
+    def _may_start(self, part: Part) -> bool:
+        """Whether what a part builds on is there; a job that failed once holds up nobody."""
+        before = self.keepers.get(part.after or "")
+        return before is None or before.ready or (before.part.once and before.ended is not None)
+
+    def _failure(self, keeper: Keeper) -> str | None:
+        """Why a part is not ready and need not be waited for: it failed, or builds on one that did."""
+        if keeper.failed:
+            return keeper.ended
+        before = self.keepers.get(keeper.part.after or "")
+        if before is None or keeper.child is not None or self._may_start(keeper.part) or not self._failure(before):
+            return None
+        return f"waits for {before.part.name}"
 
     def _guard_approvals(self) -> None:
         from bentos.usecase import load_usecase
@@ -139,90 +241,33 @@ class Stack:
 
             require_guarded_server(self.ports.host)
 
-    def start_service(self, *, vacant: bool = False) -> Child:
-        """Start the Bento; it is ready once a verified champion is loaded and the windows are warm.
+    def _start(self, part: Part) -> Child:
+        return Child(self._command(part))
 
-        Args:
-            vacant: be content with a service that lives, because nobody may be in office yet.
-        """
-        port, host = str(self.ports.service), self.ports.host
-        return self._start(
-            "service",
-            [program("bentoml"), "serve", SERVICE, "--host", host, "--port", port, "--working-dir", str(PROJECT)],
-            health=f"{self.urls['service']}/{'livez' if vacant else 'readyz'}",
-        )
+    def _adopted(self, part: Part, before: PartState) -> Child | None:
+        if before.pid is None or before.born is None or not before.alive:
+            return None
+        return Adopted(self._command(part), before.pid, before.born)
 
-    def await_office(self, patience: float = 120.0) -> None:
-        """Wait until the running service has a champion in office and warm windows.
+    def _command(self, part: Part) -> Command:
+        environment = {**self.environment, **part.environment}
+        return Command(part.name, part.argv, environment, self._log(part), part.health, outlive=self.outlive)
 
-        Raises:
-            StackNotReady: it has none in time; the message names its log file.
-        """
-        child = next(child for child in self.children if child.command.name == "service")
-        child.wait_until(lambda: answers(f"{self.urls['service']}/readyz"), patience)
+    def _log(self, part: Part) -> Path:
+        return self.home.logs / f"{part.name}.log"
 
-    def start_scribe(self) -> Child:
-        """Start what ships the spool to the database and scores the challenger."""
-        return self._start("scribe", [sys.executable, "-m", "bentos.scribe"])
+    def _advice(self, part: Part) -> str:
+        return f"; look at {self._log(part)}. Its last words: {last_lines(self._log(part), 3)}"
 
-    def start_exporter(self) -> Child:
-        """Serve what the database tells as Prometheus metrics."""
-        port, host = str(self.ports.exporter), self.ports.host
-        argv = [sys.executable, "-m", "monitoring.exporter", "--host", host, "--port", port]
-        return self._start("exporter", argv, health=f"{self.urls['exporter']}/livez")
-
-    def start_reports(self) -> Child:
-        """Serve the reports folder, so that links in artifacts open from elsewhere."""
-        folder = str(self.home.settings.reports)
-        port, host = str(self.ports.reports), self.ports.host
-        argv = [sys.executable, "-m", "http.server", port, "--bind", host, "--directory", folder]
-        return self._start("reports", argv, health=self.urls["reports"])
-
-    def prefect(self, *words: str) -> None:
-        """Run one command of Prefect against our server.
-
-        Raises:
-            StackError: when it fails; the message names its log file.
-        """
-        log = self.home.logs / "prefect-commands.log"
-        with log.open("ab") as out:
-            done = subprocess.run(
-                [program("prefect"), *words], env=self.environment, stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT, check=False, timeout=180,
-            )  # fmt: skip
-        if done.returncode != 0:
-            raise StackError(
-                f"prefect {' '.join(words[:3])} failed; look at {log}. Its last words: {last_lines(log, 3)}"
-            )
-
-    def publish(self) -> None:
-        """Write the addresses, so that other commands find the stack."""
-        parts = {child.command.name: {"pid": child.pid, "born": born(child.pid)} for child in self.children}
-        content = {"urls": self.urls, "parts": parts}
-        self.home.addresses.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-    def check(self) -> None:
-        """Raise :class:`StackError` when a part has ended; the message names its log file."""
-        for child in self.children:
-            child.require_alive()
-
-    def stop(self) -> None:
-        """Stop every part and remove the addresses; parts that were left running stay."""
-        children, self.children = self.children, []
-        if children:
-            stop_all(children)
-            self.home.addresses.unlink(missing_ok=True)
-
-    def leave(self) -> None:
-        """Let every part go on without us; ``incumbent down`` stops them later."""
-        self.publish()
-        self.children = []
-
-    def _start(self, name: str, argv: Sequence[str], health: str | None = None) -> Child:
-        command = Command(name, argv, self.environment, self.home.logs / f"{name}.log", health, outlive=self.outlive)
-        child = Child(command)
-        self.children.append(child)
-        return child
+    def _write(self) -> None:
+        """Bring the file up to date where something changed; a full disk leaves it as it was."""
+        parts = {name: keeper.snapshot(str(self._log(keeper.part))) for name, keeper in self.keepers.items()}
+        ports = {name: port for name, port in asdict(self.ports).items() if name != "host"}
+        state = StackState(parts, self._supervisor, self.ports.host, ports, self._published)
+        if state != self._written:
+            with contextlib.suppress(OSError):
+                write_state(self.home.addresses, state)
+                self._written = state
 
     def __enter__(self) -> Self:
         return self
@@ -232,54 +277,88 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(home: Home, ports: Ports, *, outlive: bool = False) -> Iterator[Stack]:
+def running(
+    home: Home, ports: Ports, *, outlive: bool = False, prepare: Callable[[], None] | None = None
+) -> Iterator[Stack]:
     """A stack whose parts the caller starts; all are stopped however the block is left.
+
+    Living parts of a stack whose supervisor was killed are adopted, with their ports.
+
+    Args:
+        home: where their state and their logs are.
+        ports: where parts listen that are not there yet.
+        outlive: whether they may be left running on purpose.
+        prepare: is called once the home is ours, before anything is read or written in it.
 
     Raises:
         PortTaken: another stack is up in this home.
     """
-    if home.known_addresses():
-        raise PortTaken(f"a stack is already up in {home.root} (see {home.addresses}); stop it first")
+    lock = take_lock(home)
+    if prepare is not None:
+        prepare()
     home.make()
-    with ending_by_exception(), Stack(home, ports, outlive) as stack:
+    with ending_by_exception(), Stack(home, ports, outlive, lock) as stack:
+        if (state := orphaned(home)) is not None:
+            stack.ports = ports_of(state)
+            stack.adopt(state)
         yield stack
 
 
 def start_all(stack: Stack, notice: Notice) -> None:
-    """Start every part and wait until all are healthy.
+    """Start every part and wait until all are healthy, or failed once and are started again.
 
     The service counts as healthy while nobody is in office: then it answers its probes, and scores as
     soon as a first model is.
 
     Raises:
-        StackError: when a part ends or is not ready in time.
+        StackError: the service ended or is not ready in time.
     """
-    server = stack.start_prefect()
-    parts = [stack.start_reports(), stack.start_scribe(), stack.start_service(vacant=True), stack.start_exporter()]
-    server.wait_ready()
-    notice("Prefect server")
-    parts.append(stack.start_worker())
-    for child in parts:
-        child.wait_ready()
-        notice(child.command.name)
+    stack.keep()
+    services = [name for name in stack.keepers if name.partition("-")[0] == "service"]
+    stack.wait_ready(notice=notice, needed=services)
     stack.publish()
 
 
+def lock_of(home: Home) -> HomeLock:
+    """Held by whoever supervises the stack of a home."""
+    return HomeLock(home.run / "stack.lock")
+
+
+def take_lock(home: Home, what: str = "a stack") -> int:
+    """Descriptor of the stack's lock.
+
+    Raises:
+        PortTaken: another stack is up in this home; the message names it.
+    """
+    try:
+        return lock_of(home).take(Holder.this_process(what))
+    except HomeTaken as exc:
+        words = "incumbent down --demo" if home.root.name == "demo" else "incumbent down"
+        raise PortTaken(f"already up: {exc}; stop it first: {words}") from exc
+
+
+def orphaned(home: Home) -> StackState | None:
+    """The stack that a killed supervisor left behind, where parts of it live; only who holds the lock may ask."""
+    state = read_state(home.addresses)
+    return state if state is not None and any(part.alive for part in state.parts.values()) else None
+
+
+def ports_of(state: StackState) -> Ports:
+    """Where the parts of a written stack listen."""
+    return Ports(host=state.host, **state.ports)
+
+
 def stop_left_running(home: Home) -> list[str]:
-    """Stop what an earlier run left up in this home; the names of the parts that were there."""
+    """Stop the stack of this home, its supervisor first; the names of the parts that were there."""
     parts = home.left_running()
-    names = [name for name, (pid, birth) in reversed(parts.items()) if end_group(pid, birth)]
+    alive = [name for name, (pid, birth) in reversed(parts.items()) if born(pid) == birth]
+    holder = lock_of(home).holder()
+    if holder is not None and holder.alive and holder.born is not None:
+        end_process(holder.pid, holder.born)
+    for name in alive:
+        end_group(*parts[name])
     home.addresses.unlink(missing_ok=True)
-    return names
-
-
-def program(name: str) -> str:
-    """Path of a console script of this Python environment, which need not be on ``PATH``."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.is_file() else shutil.which(name)
-    if found is None:
-        raise StackError(f"the program {name!r} is not installed beside {sys.executable}; run 'make setup'")
-    return found
+    return alive
 
 
 def demo_home(home: Home) -> Home:
@@ -288,3 +367,11 @@ def demo_home(home: Home) -> Home:
         update={"home": home.root / "demo", "database_url": "", "mlflow_uri": "", "prefect_database_url": ""}
     )
     return Home(settings)
+
+
+def _this_process() -> SupervisorState:
+    return SupervisorState(os.getpid(), born(os.getpid()), _now())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)

@@ -35,19 +35,21 @@ def run(args: argparse.Namespace) -> Reply:
 
 def _up(args: argparse.Namespace) -> Reply:
     from flows.progress import progress
-    from flows.stack import Ports, running, start_all
+    from flows.stack import Ports, running, start_all, to_stderr
 
     home = _home(args)
     with running(home, Ports.find(settled=True, host=args.host), outlive=args.detach) as stack:
-        with progress("stack", 6) as bar:
-            ready = [0]
+        with progress("stack") as bar:
+            ready: list[str] = []
 
             def notice(name: str) -> None:
-                ready[0] += 1
+                ready.append(name)
                 bar.say(name)
-                bar(ready[0], 6)
+                bar(len(ready), len(stack.keepers))
 
+            stack.say = bar.tell
             start_all(stack, notice)
+        stack.say = to_stderr
         data = _addresses(stack)
         if args.detach:
             stack.leave()
@@ -59,12 +61,11 @@ def _up(args: argparse.Namespace) -> Reply:
 
 def _show_and_wait(stack: Stack, data: dict[str, Any], args: argparse.Namespace) -> None:
     from flows.commands.common import show
+    from flows.supervisor import supervise
 
     show(Reply(data, f"{_shown(data)}\n\nCtrl-C stops it"), as_json=args.json)
     try:
-        while True:
-            stack.check()
-            time.sleep(1.0)
+        supervise(stack)
     except KeyboardInterrupt:
         return
 

@@ -107,8 +107,8 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     os.chdir(folder)
     try:
         with running(home, Ports.find()) as stack:
-            stack.start_prefect().wait_ready()
-            stack.start_worker().wait_ready()
+            stack.keep("prefect-server", "deployments", "prefect-worker")
+            stack.wait_ready()
             with prefect_api(stack.urls["prefect"]) as api:
                 yield Office(house, stack, api, usecases)
     finally:
@@ -185,10 +185,12 @@ def _asked_again(office: Office, run: str, before: dict[str, Any]) -> dict[str, 
 
 
 def _restart_server(office: Office) -> None:
-    server = next(child for child in office.stack.children if child.command.name == "prefect-server")
+    server = office.stack.keepers["prefect-server"].child
+    assert server is not None
     stop_all([server])
-    office.stack.children.remove(server)
-    office.stack.start_prefect().wait_ready()
+    office.stack.tend()  # notices the end; the supervision starts it again
+    while not office.stack.keepers["prefect-server"].ready:
+        office.stack.check()
 
 
 def _form(office: Office, run: str, state: dict[str, Any]) -> tuple[str, Any]:

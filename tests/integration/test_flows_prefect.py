@@ -47,7 +47,8 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
         with running(home, Ports.find()) as stack:
             started: list[str] = []
             start_all(stack, started.append)
-            assert set(started) == {"Prefect server", "reports", "scribe", "service", "exporter", "prefect-worker"}
+            assert set(started) == set(stack.keepers)
+            assert {keeper.state for keeper in stack.keepers.values()} == {"running", "done"}
             with prefect_api(stack.urls["prefect"]) as api:
                 log = home.logs / "prefect-worker.log"
                 yield Office(house, stack, Desk(api, "staging-fraud-{}", log), folder)

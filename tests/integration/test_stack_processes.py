@@ -8,14 +8,19 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows.errors import StackError, StackNotReady
+from flows import logfiles
+from flows.errors import PortTaken, StackError, StackNotReady
 from flows.home import open_home
-from flows.processes import Child, Command, free_port, last_lines, stop_all
-from flows.stack import Ports, running, stop_left_running
+from flows.parts import NEVER_GIVEN_UP, Part, Restarts
+from flows.processes import Child, Command, _end_with_parent, free_port, last_lines, stop_all
+from flows.stack import Ports, Stack, running, stop_left_running
+from flows.stackfile import read_state
 
 
 def command(tmp_path: Path, code: str, **options: object) -> Command:
@@ -128,26 +133,194 @@ def test_a_preferred_port_that_is_taken_is_replaced_by_a_free_one() -> None:
         assert free_port(port) != port
 
 
-def test_a_stack_that_was_left_up_is_found_and_stopped_later(tmp_path: Path) -> None:
+def tended(stack: Stack, came_true: Callable[[], bool]) -> None:
+    """Tend the stack until something is so."""
+    deadline = time.monotonic() + 60
+    while not came_true():
+        assert time.monotonic() < deadline
+        stack.tend()
+        time.sleep(0.02)
+
+
+def sleeper(name: str, code: str = "import time; time.sleep(60)", **policy: Any) -> Part:
+    return Part(name, [sys.executable, "-c", textwrap.dedent(code)], **policy)
+
+
+QUICK = Restarts(first_pause=0.05, longest_pause=0.1, limit=3)
+
+
+def test_a_part_that_ends_by_itself_is_started_again_and_the_file_says_so(tmp_path: Path) -> None:
     home = open_home(home=tmp_path)
-    argv = [sys.executable, "-c", "import time; time.sleep(60)"]
-    with running(home, Ports.find(), outlive=True) as stack:
-        stack.children.append(Child(Command("part", argv, dict(os.environ), home.logs / "part.log", outlive=True)))
-        child = stack.children[0]
-        stack.leave()
-    assert home.known_addresses()["service"] == stack.urls["service"]
-    assert child.alive
-    assert stop_left_running(home) == ["part"]
-    assert gone(child.pid)
-    stop_all([child])
+    said: list[str] = []
+    with running(home, Ports.find()) as stack:
+        stack.say = said.append
+        keeper = stack.add(sleeper("part", restarts=QUICK))
+        stack.wait_ready()
+        assert keeper.child is not None
+        first = keeper.child.pid
+        os.kill(first, signal.SIGKILL)
+        tended(stack, lambda: keeper.ready and keeper.alive and bool(said))
+        state = read_state(home.addresses)
+    assert state is not None
+    assert state.parts["part"].state == "running"
+    assert state.parts["part"].restarts == 1
+    assert state.parts["part"].pid != first
+    assert "was ended by SIGKILL" in str(state.parts["part"].ended)
+    assert said[0].startswith("part was ended by SIGKILL; it is started again in 0 s")
+    assert read_state(home.addresses) is None  # stopped in order
+
+
+def test_a_part_that_ends_too_often_is_given_up_and_the_others_stay(tmp_path: Path) -> None:
+    home = open_home(home=tmp_path)
+    said: list[str] = []
+    with running(home, Ports.find()) as stack:
+        stack.say = said.append
+        broken = stack.add(sleeper("broken", "raise SystemExit('no such port')", restarts=QUICK))
+        service = stack.add(sleeper("service"))
+        tended(stack, lambda: broken.state == "given_up")
+        state = read_state(home.addresses)
+        with pytest.raises(
+            StackError, match=r"broken ended with code 1 .* 4 times in 10 minutes; look at .*broken.log"
+        ):
+            stack.check()
+        assert service.alive
+    assert state is not None
+    assert state.parts["broken"].state == "given_up"
+    assert state.parts["broken"].restarts == 3
+    assert state.parts["service"].state == "running"
+    assert "given up" in said[-1]
+    assert "no such port" in said[-1]
+
+
+def test_a_service_is_never_given_up() -> None:
+    pauses = [NEVER_GIVEN_UP.pause(ends) for ends in (1, 2, 3, 6, 500)]
+    assert pauses == [1.0, 2.0, 4.0, 30.0, 30.0]
+    assert [Restarts().pause(ends) for ends in (1, 5, 6)] == [1.0, 16.0, None]
+
+
+def test_a_job_that_fails_is_tried_again_and_holds_up_nobody(tmp_path: Path) -> None:
+    home = open_home(home=tmp_path)
+    flag = tmp_path / "there"
+    job = sleeper(
+        "job", f"raise SystemExit(not __import__('os').path.exists({str(flag)!r}))", once=True, restarts=QUICK
+    )
+    with running(home, Ports.find()) as stack:
+        stack.say = lambda _: None
+        first, after = stack.add(job), stack.add(sleeper("after", after="job"))
+        stack.wait_ready(needed=())
+        assert after.alive
+        flag.touch()
+        tended(stack, lambda: first.state == "done")
+
+
+def test_a_needed_part_that_ends_while_all_start_is_an_error_with_its_last_words(tmp_path: Path) -> None:
+    home = open_home(home=tmp_path)
+    with running(home, Ports.find()) as stack:
+        stack.say = lambda _: None
+        stack.add(sleeper("service", "raise SystemExit('boom')", health="http://127.0.0.1:9/"))
+        with pytest.raises(StackError, match=r"service ended with code 1 .*service\.log.*boom"):
+            stack.wait_ready(needed=["service"])
+
+
+def test_a_second_stack_names_the_first_and_ends(tmp_path: Path) -> None:
+    home = open_home(home=tmp_path)
+    refusal = pytest.raises(PortTaken, match=rf"already up: a stack \(process {os.getpid()}, since .*incumbent down")
+    with running(home, Ports.find()), refusal, running(home, Ports.find()):
+        raise AssertionError("two stacks on one home")
+    with running(home, Ports.find()):  # what ended in order leaves nothing behind
+        pass
+
+
+def test_parts_of_a_killed_supervisor_are_adopted_with_their_ports_and_stopped_in_the_end(tmp_path: Path) -> None:
+    home = open_home(home=tmp_path)
+    starter = f"""
+        import os, signal, sys
+        from flows.home import open_home
+        from flows.parts import Part
+        from flows.stack import Ports, running
+        with running(open_home(home={str(tmp_path)!r}), Ports.find(), outlive=True) as stack:
+            stack.add(Part("scribe", [sys.executable, "-c", "import time; time.sleep(60)"]))
+            stack.wait_ready()
+            stack.publish()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(starter)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    before = read_state(home.addresses)
+    assert before is not None
+    with running(home, Ports.find()) as stack:
+        assert stack.urls == before.urls
+        assert stack.keepers["scribe"].alive
+        assert [child.pid for child in stack.children] == [before.parts["scribe"].pid]
+    assert gone(before.parts["scribe"].pid or 0)
     assert home.known_addresses() == {}
 
 
-def test_a_part_that_ends_by_itself_is_noticed(tmp_path: Path) -> None:
+def test_a_stack_that_was_left_up_is_tended_by_a_supervisor_until_it_is_stopped(tmp_path: Path) -> None:
     home = open_home(home=tmp_path)
-    with running(home, Ports.find()) as stack:
-        stack.children.append(Child(command(tmp_path, "raise SystemExit('boom')")))
-        while stack.children[0].alive:
-            time.sleep(0.02)
-        with pytest.raises(StackError, match=r"part ended with code 1.*boom"):
-            stack.check()
+    with running(home, Ports.find(), outlive=True) as stack:
+        stack.keep("reports")
+        stack.wait_ready()
+        children = [*stack.children, stack.leave()]
+    assert home.known_addresses()["service"] == stack.urls["service"]
+    state = read_state(home.addresses)
+    assert state is not None
+    assert state.supervisor.alive
+    assert state.supervisor.pid != os.getpid()
+    first = state.parts["reports"].pid
+    assert first is not None
+    with pytest.raises(PortTaken, match=f"process {state.supervisor.pid}"), running(home, Ports.find()):
+        raise AssertionError("two stacks on one home")
+    os.kill(first, signal.SIGKILL)
+    deadline = time.monotonic() + 60
+    while (state := read_state(home.addresses)) is None or state.parts["reports"].restarts == 0:
+        assert time.monotonic() < deadline, (home.logs / "supervisor.log").read_text()
+        time.sleep(0.1)
+    again = state.parts["reports"].pid
+    assert stop_left_running(home) == ["reports"]
+    assert gone(again or 0)
+    assert gone(state.supervisor.pid)
+    stop_all(children)
+    assert home.known_addresses() == {}
+    assert not home.addresses.exists()
+
+
+@pytest.mark.parametrize("collapsing", [True, False])
+def test_a_long_log_gives_its_beginning_away_and_loses_no_line_of_its_living_writer(
+    tmp_path: Path, collapsing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not collapsing:
+        monkeypatch.setattr(logfiles, "_collapse", lambda *_: False)
+    log = tmp_path / "part.log"
+    with log.open("ab", buffering=0) as out:
+        for number in range(400_000):
+            out.write(b"line %08d\n" % number)
+            if number % 20_000 == 0:
+                logfiles.rotate(tmp_path, longest=2 << 20, kept=9)
+    files = [tmp_path / f"part.log.{n}" for n in range(9, 0, -1)]
+    text = b"".join(file.read_bytes() for file in [*files, log] if file.exists())
+    assert text.splitlines() == [b"line %08d" % number for number in range(400_000)]
+    assert log.stat().st_size < 4 << 20
+    assert (tmp_path / "part.log.1").exists()
+
+
+def test_logs_beyond_the_kept_ones_are_removed(tmp_path: Path) -> None:
+    log = tmp_path / "part.log"
+    for _ in range(5):
+        with log.open("ab") as out:
+            out.write(b"x" * (3 << 20))
+        logfiles.rotate(tmp_path, longest=2 << 20, kept=2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["part.log", "part.log.1", "part.log.2"]
+
+
+def test_a_child_whose_parent_died_before_it_could_ask_the_kernel_ends() -> None:
+    ask = _end_with_parent()
+    assert ask is not None
+    pid = os.fork()
+    if pid == 0:  # a child of ours, and no longer of the process that made ``ask``
+        inner = os.fork()
+        if inner == 0:
+            ask()
+            os._exit(7)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from bentos.homelock import born
 from bentos.usecase import builtin_usecases
 from flows.commands.stacks import mlflow_command
 from flows.errors import FlowRefused
 from flows.home import Home, deployment_values, open_home, usecase_reference
-from flows.processes import born
 from flows.stack import Ports
 
 
