@@ -163,3 +163,36 @@ class EvaluationPolicy(Policy):
     """Columns by which disagreements of two models are counted; none takes the first three categories and booleans."""
     amount: Name | None = None
     """The column of money for the same; none takes the cost of a miss where that is a column."""
+
+
+NoticeKind = Literal[
+    "approval", "champion", "dependency", "drift", "emergency", "labels", "part", "promotion", "ramp", "retraining",
+    "rollback", "run", "schedule",
+]  # fmt: skip
+"""What people are told of; docs/operations.md has a line for each."""
+
+
+class NotifyRoute(Policy):
+    """Who is told of which kinds of notices."""
+
+    kinds: Annotated[tuple[NoticeKind, ...], Field(min_length=1)]
+    """Kinds of notices, for example ``rollback``."""
+    to: Name
+    """Name of a target; its address holds a secret and stands in the variable ``INCUMBENT_NOTIFY_<NAME>`` or in the
+    file ``notify.toml`` of the home. ``default`` is ``INCUMBENT_NOTIFY_URL``."""
+
+
+class NotifyPolicy(Policy):
+    """Who is told of what. Without routes everything goes to ``INCUMBENT_NOTIFY_URL``."""
+
+    routes: tuple[NotifyRoute, ...] = ()
+    """A notice goes along every route that names its kind; a kind that no route names goes to the default."""
+
+    def targets(self, kind: str) -> tuple[str, ...]:
+        """Names of the targets of a kind, in the order of the routes."""
+        named = tuple(dict.fromkeys(route.to for route in self.routes if kind in route.kinds))
+        return named or (DEFAULT_TARGET,)
+
+
+DEFAULT_TARGET = "default"
+"""Target of the kinds that no route names: ``INCUMBENT_NOTIFY_URL``."""

@@ -43,6 +43,7 @@ _MEND_SECONDS: Final = 5.0
 _WATCH_SECONDS: Final = 5.0
 _LONGEST_BACKOFF: Final = 5.0
 _REPORT_SECONDS: Final = 10.0
+_BEAT_SECONDS: Final = 15.0
 
 
 class ScribeProcess:
@@ -104,6 +105,7 @@ class ScribeProcess:
             ("shadow", self._score_forever, self._with_shadow),
             ("watch", self._watch_forever, self._with_watch),
             ("overdue", self._end_overdue_forever, True),
+            ("heartbeat", self._beat_forever, True),
         ]
         return [threading.Thread(target=job, args=(store,), name=name, daemon=True) for name, job, on in jobs if on]
 
@@ -193,6 +195,16 @@ class ScribeProcess:
                 self._list_affected(store, done, ACTOR)
             for found in list_left(registry, store, self._settings, usecase, model, datetime.now(UTC)):
                 log.warning("the list of a rollback was missing and is written now: %s", found.summary)
+            return False
+
+        self._repeat(round_)
+
+    def _beat_forever(self, store: Store) -> None:
+        """Say that this process lives: nobody can ask it."""
+
+        def round_() -> bool:
+            store.heartbeats.beat(self._usecase.name, "scribe")
+            self._stop.wait(_BEAT_SECONDS)
             return False
 
         self._repeat(round_)

@@ -79,7 +79,10 @@ class Settings(BaseSettings):
     """Secret behind hashed ids, at least 32 characters; empty is the file ``hash.key`` inside ``home``."""
 
     notify_url: SecretStr = SecretStr("")
-    """Webhook (http or https) that is told of retrainings, as a POST of JSON; empty tells the log alone."""
+    """Who is told what happens: a webhook (http or https, a POST of JSON) or any address of Apprise; empty tells the
+    log alone. See :mod:`flows.notify`."""
+    prefect_ui_url: str = ""
+    """Address at which people open Prefect, for links; empty follows from the API's address."""
 
     engine: Literal["single", "dask"] = "single"
     """Where models are trained and tables scored: in one process, or on a Dask cluster (extra ``dask``)."""

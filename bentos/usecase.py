@@ -37,6 +37,7 @@ from bentos.options import (
     EvaluationPolicy,
     ExternalIncumbent,
     InterventionPolicy,
+    NotifyPolicy,
     PrivacyPolicy,
     Shift,
     SimulatorOptions,
@@ -138,6 +139,7 @@ class UseCase(Policy):
     snapshot: SnapshotPolicy | None = None
     intervention: InterventionPolicy = InterventionPolicy()
     watch: WatchPolicy = WatchPolicy()
+    notify: NotifyPolicy = NotifyPolicy()
 
     @field_validator("timezone")
     @classmethod

@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("records", "who is in office, and how it goes"),
     "alerts": ("records", "open alerts of the latest day, ranked by expected loss"),
     "report": ("records", "what management asks for one month"),
+    "notify": ("notices", "tell people what happened: once, or going on; send a test notice"),
     "audit": ("audits", "show, verify, export and replay the decisions; explain one answer"),
     "log": ("logs", "prune the prediction log by age"),
     "db": ("databases", "where the databases stand; upgrade and repair them"),

@@ -10,9 +10,9 @@ from prefect import flow
 from flows.artifacts import emit
 from flows.home import DRIFT_EVENT
 from flows.house import open_house
+from flows.notify.port import tell
 from flows.outcome import Outcome
 from flows.recording import recorded
-from flows.steps.notify import tell
 from flows.steps.spending import daily_money
 from flows.steps.watching import check_drift, in_office
 from flows.views import drift_event, drift_view

@@ -17,6 +17,7 @@
     │   ├── EngineMissing          "engine_missing"       the extra that drives it is not installed
     │   ├── ClusterUnreachable     "cluster_unreachable"  scheduler, workers or the shared folder are away
     │   └── ClusterFailed          "cluster_failed"       a worker died or ran out of memory
+    ├── NotifyError                "notify"               the addresses of notices cannot be used
     ├── FlowRefused                "refused"              a precondition of the flow does not hold
     └── StackError                 "stack"                a process of the local stack misbehaves
         ├── StackNotReady          "stack_not_ready"      a process did not become ready in time
@@ -143,6 +144,12 @@ class ClusterFailed(EngineError):
     """A worker died in the middle of the work, most often for want of memory."""
 
     code = "cluster_failed"
+
+
+class NotifyError(FlowError):
+    """The addresses of notices cannot be used."""
+
+    code = "notify"
 
 
 class FlowRefused(FlowError):

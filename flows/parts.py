@@ -130,6 +130,7 @@ def parts_of(home: Home, ports: Ports) -> list[Part]:
         scribe(),
         service(ports),
         _exporter(ports),
+        notifier(),
         deployments(),
         _prefect_worker(),
     ]
@@ -155,6 +156,12 @@ def scribe(usecase: str = "") -> Part:
     """What ships the spool of one use case to the database and scores its challenger."""
     argv = [sys.executable, "-m", "bentos.scribe"]
     return Part(part_name("scribe", usecase), argv, environment=_usecase(usecase))
+
+
+def notifier(usecase: str = "") -> Part:
+    """What tells people of one use case, and of the stack, what happened."""
+    argv = [sys.executable, "-m", "flows.cli", "notify", "--follow"]
+    return Part(part_name("notifier", usecase), argv, environment=_usecase(usecase))
 
 
 def deployments(usecase: str = "") -> Part:

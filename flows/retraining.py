@@ -9,9 +9,9 @@ from prefect import flow
 
 from flows.forms import LOG
 from flows.house import machine_now, open_house
+from flows.notify.port import tell, telling_of_failure
 from flows.outcome import Outcome
 from flows.recording import call, recorded
-from flows.steps.notify import tell, telling_of_failure
 from flows.steps.renewal import is_news, retraining_due, training_runs
 from flows.training import training
 from flows.views import retraining_view

@@ -14,10 +14,12 @@ from monitoring.store.arms import Arms, _SqlArms
 from monitoring.store.comparisons import Comparisons, StoredComparison, _SqlComparisons
 from monitoring.store.decisions import Decision, Decisions, RoleChange, _SqlDecisions
 from monitoring.store.engine import MEMORY_URL, Database
+from monitoring.store.heartbeats import Heartbeats, _SqlHeartbeats
 from monitoring.store.journal import Journal, Lease, Operation, _SqlJournal
 from monitoring.store.labels import Labels, _SqlLabels
 from monitoring.store.log import PredictionLog, _SqlLog
 from monitoring.store.migrate import upgrade
+from monitoring.store.notices import NoticeEntry, Notices, StandingCondition, WaitingNotice, _SqlNotices
 from monitoring.store.orders import Orders, Pin, Standing, ThresholdOrder, _SqlOrders
 from monitoring.store.pairs import PairedCounts
 from monitoring.store.records import (
@@ -60,6 +62,8 @@ class Store:
     arms: Arms
     actions: Actions
     alerts: Alerts
+    notices: Notices
+    heartbeats: Heartbeats
 
     def close(self) -> None:
         """Close all connections."""
@@ -99,6 +103,8 @@ def open_store(url: str, busy_seconds: float = 5.0) -> Store:
         arms=_SqlArms(database),
         actions=_SqlActions(database),
         alerts=_SqlAlerts(database),
+        notices=_SqlNotices(database),
+        heartbeats=_SqlHeartbeats(database),
     )
 
 
@@ -118,11 +124,14 @@ __all__ = [
     "Database",
     "Decision",
     "Decisions",
+    "Heartbeats",
     "Journal",
     "LabelRecord",
     "LabelResult",
     "Labels",
     "Lease",
+    "NoticeEntry",
+    "Notices",
     "OpenAlert",
     "Operation",
     "Orders",
@@ -145,11 +154,13 @@ __all__ = [
     "ShadowRecord",
     "SpoolLedger",
     "Standing",
+    "StandingCondition",
     "Store",
     "StoredComparison",
     "StoredEvent",
     "StoredLabel",
     "ThresholdOrder",
+    "WaitingNotice",
     "memory_store",
     "model_label",
     "open_store",

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, inspect
 from monitoring.errors import StoreError, StoreUnavailable
 from monitoring.store.engine import MEMORY_URL, Database, translated
 
-HEAD: Final = "0009"
+HEAD: Final = "0010"
 _MIGRATION_LOCK: Final = 4_823_001
 _PATIENCE: Final = 30.0
 _LOG = logging.getLogger(__name__)

@@ -374,6 +374,52 @@ comparison_days = Table(
     _time("stored_at"),
 )
 
+notices = Table(
+    "notices",
+    metadata,
+    Column("notice_id", Text, primary_key=True),
+    Column("target", Text, primary_key=True),
+    _text("usecase"),
+    _text("kind"),
+    _text("state"),
+    _text("content"),
+    _count("attempts"),
+    _text("problem"),
+    _time("created_at"),
+    _time("next_at"),
+    Column("delivered_at", BigInteger),
+    CheckConstraint("state IN ('waiting', 'delivered', 'given_up')", name="state"),
+    Index(None, "state", "next_at"),
+)
+
+notice_marks = Table(
+    "notice_marks",
+    metadata,
+    Column("usecase", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+notice_conditions = Table(
+    "notice_conditions",
+    metadata,
+    Column("usecase", Text, primary_key=True),
+    Column("watch", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    _text("content"),
+    _time("since"),
+    Column("told_at", BigInteger),
+    Column("cleared_at", BigInteger),
+)
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("usecase", Text, primary_key=True),
+    Column("part", Text, primary_key=True),
+    _time("seen_at"),
+)
+
 schema_facts = Table("schema_facts", metadata, Column("name", Text, primary_key=True), _text("value"))
 """``oldest_code``: the oldest schema revision that a program may know and still use this database."""
 

@@ -1,0 +1,165 @@
+"""What the Prefect server says of deployments, planned runs and workers. It is only asked, and never waited for long.
+
+Prefect's own client is not used: importing it costs a small process three seconds and 100 MB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
+
+import httpx
+
+TIMEOUT_S: Final = 3.0
+_WAITS: Final = ("Scheduled", "Late", "Pending")
+"""States of a run that nobody has begun; one that waits for another of its kind is in none of them."""
+
+
+class PrefectUnreachable(Exception):
+    """The server gave no usable answer; the text says why, without a password."""
+
+
+@dataclass(frozen=True)
+class ScheduledDeployment:
+    """One deployment, as far as its schedule matters.
+
+    Attributes:
+        id, name: of the deployment.
+        flow: last part of the name, for example ``comparison``.
+        active: whether it has a schedule that is on, and is not paused itself.
+        changed_at: when the newest of its schedules, or itself, was changed.
+        parameters: of each schedule that is on, over those of the deployment.
+        crons: of each schedule that is on.
+    """
+
+    id: str
+    name: str
+    flow: str
+    active: bool
+    changed_at: datetime
+    parameters: tuple[Mapping[str, Any], ...]
+    crons: tuple[str, ...]
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], prefix: str) -> Self:
+        """From the server's JSON."""
+        on = [one for one in data.get("schedules", ()) if one.get("active")]
+        times = [_time(one["updated"]) for one in on if one.get("updated")]
+        return cls(
+            str(data["id"]),
+            str(data["name"]),
+            str(data["name"]).removeprefix(prefix),
+            bool(on) and not data.get("paused", False),
+            max([*times, _time(data["updated"])]),
+            tuple({**(data.get("parameters") or {}), **(one.get("parameters") or {})} for one in on),
+            tuple(str(one["schedule"].get("cron") or one["schedule"].get("interval", "")) for one in on),
+        )
+
+
+class PrefectServer:
+    """A Prefect server's API, read only.
+
+    Args:
+        url: of the API, ``http://host:port/api``.
+        auth: ``user:password`` where the server asks for it.
+        timeout_s: of each question.
+    """
+
+    def __init__(self, url: str, auth: str = "", timeout_s: float = TIMEOUT_S) -> None:
+        user, colon, password = auth.partition(":")
+        self._client = httpx.Client(
+            base_url=url.rstrip("/") + "/",
+            auth=(user, password) if colon else None,
+            timeout=timeout_s,
+            trust_env=False,
+        )
+
+    @classmethod
+    def from_environment(cls, timeout_s: float = TIMEOUT_S) -> Self | None:
+        """The server that this process is told of; none without one."""
+        url = os.environ.get("PREFECT_API_URL", "")
+        return cls(url, os.environ.get("PREFECT_API_AUTH_STRING", ""), timeout_s) if url else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def deployments(self, prefix: str) -> list[ScheduledDeployment]:
+        """Deployments whose name begins with ``prefix``, for example ``dev-fraud-``."""
+        found = self.ask("deployments/filter", {"deployments": {"name": {"like_": prefix}}, "limit": 200})
+        named = [one for one in found if str(one["name"]).startswith(prefix)]
+        return sorted((ScheduledDeployment.of(one, prefix) for one in named), key=lambda one: one.name)
+
+    def planned(self, deployment: str, after: datetime) -> list[datetime]:
+        """When the next runs of a deployment are due after a time, soonest first; at most three."""
+        found = self._runs(deployment, {"after_": after.isoformat()}, limit=3)
+        return [_time(run["expected_start_time"]) for run in found]
+
+    def unstarted(self, deployment: str, before: datetime) -> list[datetime]:
+        """When runs of a deployment were due that nobody has begun, oldest first."""
+        found = self._runs(deployment, {"before_": before.isoformat()}, limit=10)
+        return [_time(run["expected_start_time"]) for run in found]
+
+    def due(self, deployment: str, after: datetime, before: datetime) -> int:
+        """How many runs of a deployment, whatever became of them, were due in a span."""
+        times = {"after_": after.isoformat(), "before_": before.isoformat()}
+        asked = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"expected_start_time": times}}
+        return int(self.ask("flow_runs/count", asked))
+
+    def workers(self, pool: str) -> list[tuple[str, str, datetime | None]]:
+        """Name, status and last sign of life of each worker of a pool."""
+        found = self.ask(f"work_pools/{pool}/workers/filter", {"limit": 50})
+        return [
+            (
+                str(one["name"]),
+                str(one.get("status")),
+                _time(one["last_heartbeat_time"]) if one.get("last_heartbeat_time") else None,
+            )
+            for one in found
+        ]
+
+    def pool(self, name: str) -> Mapping[str, Any]:
+        """The work pool, with its base job template."""
+        return dict(self.ask(f"work_pools/{name}"))
+
+    def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """One question: POST with a body, GET without.
+
+        Raises:
+            PrefectUnreachable: no answer, or not the wanted one.
+        """
+        try:
+            answer = self._client.get(path) if body is None else self._client.post(path, json=body)
+            if answer.status_code == 401:
+                raise PrefectUnreachable(
+                    "it asks for a login that this process does not have (PREFECT_API_AUTH_STRING)"
+                )
+            answer.raise_for_status()
+            return answer.json()
+        except httpx.HTTPStatusError as exc:
+            raise PrefectUnreachable(f"it answered {exc.response.status_code}") from None
+        except (httpx.HTTPError, ValueError) as exc:
+            raise PrefectUnreachable(f"it does not answer ({type(exc).__name__})") from None
+
+    def _runs(self, deployment: str, times: Mapping[str, str], limit: int) -> Sequence[Mapping[str, Any]]:
+        body = {
+            "deployments": {"id": {"any_": [deployment]}},
+            "flow_runs": {"expected_start_time": times, "state": {"name": {"any_": list(_WAITS)}}},
+            "sort": "EXPECTED_START_TIME_ASC",
+            "limit": limit,
+        }
+        found: list[Mapping[str, Any]] = self.ask("flow_runs/filter", body)
+        return found
+
+
+SETTLING: Final = timedelta(minutes=3)
+"""How long the server may take to plan runs after a schedule was changed or a run was begun."""
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

@@ -1,0 +1,110 @@
+"""The notifier: looks at the chain, the runs and the parts, stores what is to be told, and sends it.
+
+``incumbent notify --follow`` is one that goes on; ``incumbent notify`` looks once, for cron. It may be killed at any
+line: what was found but not stored is found again, what was stored but not marked as sent is sent again under its id.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from flows.errors import NotifyError
+from flows.house import machine_now
+from flows.notify.conditions import take_turn
+from flows.notify.decisions import new_decisions
+from flows.notify.notice import Notice
+from flows.notify.outage import Outage
+from flows.notify.outbox import Delivery, deliver, entries_of, put
+from flows.notify.watches import Watch, dependency_notice, due_watches
+from monitoring.dependencies import Dependency
+from monitoring.errors import MonitoringError, StoreUnavailable
+from monitoring.store.notices import KEPT
+
+if TYPE_CHECKING:
+    from flows.house import House
+
+_LOG = logging.getLogger("incumbent.notify")
+PART: Final = "notifier"
+EVERY_S: Final = 5.0
+_TIDY_S: Final = 86_400.0
+
+
+@dataclass
+class Notifier:
+    """Looks and tells, for one use case and the environment that it is in.
+
+    Attributes:
+        house: where it looks.
+        looked: when each watch looked last, by a steady clock.
+    """
+
+    house: House
+    looked: dict[str, float] = field(default_factory=dict)
+    _tidied: float = float("-inf")
+
+    def run_once(self) -> list[Delivery]:
+        """Look at everything whose time has come, then send what is due.
+
+        Raises:
+            StoreUnavailable: the database is away; :meth:`follow` tells that.
+            NotifyError: the file of addresses cannot be used.
+        """
+        house, now = self.house, machine_now()
+        notices, marks = new_decisions(house)
+        put(house, notices, now, marks)
+        for watch in due_watches(self.looked, time.monotonic()):
+            self._look(watch, now)
+        done = deliver(house.store, house.settings, machine_now)
+        house.store.heartbeats.beat(house.usecase.name, PART)
+        self._tidy(now)
+        return done
+
+    def follow(self, stop: threading.Event, every_s: float = EVERY_S) -> None:
+        """Look again and again until ``stop``; a database that is away is told without it."""
+        outage = Outage(self.house, database_away(self.house))
+        while not stop.is_set():
+            try:
+                self.run_once()
+                outage.over(machine_now())
+            except StoreUnavailable as exc:
+                _LOG.warning("the database is away: %s", exc)
+                outage.note(machine_now())
+            except (MonitoringError, NotifyError) as exc:
+                _LOG.error("this round failed, the next tries again: %s", exc)
+            except Exception as exc:  # must outlive any fault; the text could hold an address
+                _LOG.error(
+                    "this round failed, the next tries again: %s",
+                    type(exc).__name__,
+                    exc_info=_LOG.isEnabledFor(logging.DEBUG),
+                )
+            stop.wait(every_s)
+
+    def _look(self, watch: Watch, now: datetime) -> None:
+        house = self.house
+        try:
+            looked = watch.look(house, now)
+        except StoreUnavailable:
+            raise
+        except Exception as exc:  # one watch that fails must not take the others with it
+            _LOG.error("%s could not be looked at: %s", watch.name, type(exc).__name__)
+            return
+        if looked is None:
+            return
+        usecase = house.usecase.name if watch.scope == "usecase" else ""
+        turn = take_turn(house.store.notices.conditions(usecase, watch.name), looked, usecase, watch.name, now)
+        house.store.notices.save(turn.standing, turn.ended, entries_of(house, turn.notices), now)
+
+    def _tidy(self, now: datetime) -> None:
+        if time.monotonic() - self._tidied > _TIDY_S:
+            self._tidied = time.monotonic()
+            self.house.store.notices.prune(now - KEPT)
+
+
+def database_away(house: House) -> Notice:
+    """What people are told of a database that is away."""
+    return dependency_notice(house, Dependency("database", False, "it cannot be read", 0.0))

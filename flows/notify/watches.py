@@ -1,0 +1,324 @@
+"""What the notifier looks at again and again: one row of :data:`WATCHES` for each thing that may go wrong and last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, Literal
+
+from flows.errors import FlowError
+from flows.health.prefect_server import SETTLING, PrefectServer, PrefectUnreachable
+from flows.notify.conditions import Condition, Looked
+from flows.notify.notice import Notice, readable, span
+
+if TYPE_CHECKING:
+    from flows.house import House
+    from monitoring.dependencies import Dependency
+    from monitoring.store import Run
+
+Scope = Literal["usecase", "environment"]
+_MINUTE: Final = timedelta(minutes=1)
+LATE: Final = timedelta(minutes=10)
+"""How long a due run may wait for a worker before people hear of it."""
+_BEAT_GRACE_S: Final = 90.0
+
+
+@dataclass(frozen=True)
+class Watch:
+    """One thing that is looked at.
+
+    Attributes:
+        name: of the watch, in the store.
+        look: what is wrong at machine time; none where it cannot be seen now, which says nothing.
+        every: seconds between two looks.
+        scope: whether it concerns the use case or all of them.
+    """
+
+    name: str
+    look: Callable[[House, datetime], Looked | None]
+    every: float
+    scope: Scope = "usecase"
+
+
+def _approvals(house: House, now: datetime) -> Looked:
+    """Promotions that wait for a person, from the moment they are asked for."""
+    from bentos.approval import makers, requests
+    from bentos.roles import ModelRef
+
+    store, name = house.store, house.usecase.name
+    standing, endings = [], {}
+    for request in requests(store, name, house.model):
+        state = request.state(now)
+        if state != "open":
+            said = {"granted": "It was approved", "rejected": "It was rejected"}
+            endings[request.id] = said.get(state, "Nobody answered in time; the next run of the promotion asks again")
+            continue
+        version = ModelRef.parse(request.verdict.challenger).version
+        barred = sorted({request.proposer, *makers(store, name, house.model, version)})
+        text = (
+            f"The promotion of version {version} waits for a person until {readable(request.due)}: "
+            f"{'; '.join(request.verdict.reasons) or 'the comparison says promote'}."
+        )
+        todo = (
+            f"Anybody with a key of scope approve can answer, except {_listed(barred)}, who made or proposed it. "
+            f"Run: incumbent approve {request.id} --code --key-file FILE, and type the code into the form"
+            f"{'' if request.run_id else '; or answer at once with --answer approve'}."
+        )
+        link = _run_page(house, request.run_id)
+        notice = _notice(house, "approval", f"Version {version} waits for approval", text, todo, link)
+        standing.append(Condition(request.id, notice))
+    return Looked(standing, endings)
+
+
+def _champion(house: House, now: datetime) -> Looked | None:
+    """A champion by the journal that the registry does not know any more."""
+    import json
+
+    terms = house.store.decisions.terms(house.model, "champion")
+    living = [
+        one for one in house.store.serving.live(house.usecase.name, within_seconds=60.0) if one.model == house.model
+    ]
+    known = [one for one in living if json.loads(one.detail).get("reachable")]
+    if not known or not terms:
+        return None
+    version = terms[-1][0]
+    if version is None or any(one.champion is not None for one in known):
+        return Looked(grace=_MINUTE)
+    text = (
+        f"The registry names no champion any more, although version {version} is in charge by the journal: its alias "
+        "or the version itself was deleted. Answers go on from the verified copy."
+    )
+    todo = "incumbent status names the repair. Find out who changed the registry by hand."
+    notice = _notice(house, "champion", "The champion has vanished from the registry", text, todo)
+    return Looked([Condition(version, notice, 2 * _MINUTE)], grace=_MINUTE)
+
+
+def _labels(house: House, now: datetime) -> Looked:
+    """Labels that come much later than they mature: verdicts then rest on old days."""
+    from monitoring.tablereadings import label_times
+
+    with house.store.database.read() as connection:
+        lags = [s.value for s in label_times(connection, house.usecase.name) if s.name == "label_lag_seconds"]
+    limit = 2 * house.usecase.label.matures_after.total_seconds()
+    if not lags or lags[0] <= limit:
+        return Looked(grace=_MINUTE)
+    text = (
+        f"The newest label belongs to an event that is {span(lags[0])} older than the newest answered one; labels "
+        f"should be complete after {span(limit / 2)}. Comparisons and drift rest on old days."
+    )
+    todo = "Look whether the import of labels runs and its source delivers: incumbent labels --status."
+    notice = _notice(house, "labels", "Labels are late", text, todo)
+    return Looked([Condition("lag", notice, timedelta(hours=1))], grace=_MINUTE)
+
+
+def _runs(house: House, now: datetime) -> Looked:
+    """Flows whose last finished run failed or was killed."""
+    newest: dict[str, Run] = {}
+    for run in house.store.runs.recent(house.usecase.name, 500):
+        if run.state != "running" and (run.flow not in newest or _ended(run) > _ended(newest[run.flow])):
+            newest[run.flow] = run
+    wrong = [run for run in newest.values() if str(run.state) in ("failed", "killed")]
+    endings = {flow: f"The {flow} ran to its end again" for flow in newest}
+    return Looked([Condition(run.flow, _run_notice(house, run)) for run in wrong], endings)
+
+
+def _ended(run: Run) -> datetime:
+    return run.ended_at or run.started_at
+
+
+def _run_notice(house: House, run: Run) -> Notice:
+    link = _run_page(house, run.run_id if "-" in run.run_id else "")
+    flow, began = run.flow, readable(run.started_at)
+    if str(run.state) == "killed":
+        text = f"The {flow} that began at {began} was ended from outside, most often for lack of memory."
+        todo = f"Look at the machine's memory at that time, then start it again: {_command(flow)}."
+        return _notice(house, "run", f"The {flow} was killed", text, todo, link)
+    text = f"The {flow} that began at {began} failed: {_safe_reason(run.message)}."
+    todo = f"Look at the run, mend the cause, run it again: {_command(flow)}."
+    return _notice(house, "run", f"The {flow} failed", text, todo, link)
+
+
+def _safe_reason(message: str) -> str:
+    """The first line of an error of our own, whose text holds no data; of any other nothing."""
+    code, colon, _ = message.partition(": ")
+    own = {one.code for one in _family(FlowError)}
+    return message.splitlines()[0].rstrip(".") if colon and code in own else "its log says why"
+
+
+def _family(base: type[FlowError]) -> Iterator[type[FlowError]]:
+    yield base
+    for below in base.__subclasses__():
+        yield from _family(below)
+
+
+_COMMANDS: Final = {
+    "training": "train", "tuning": "tune", "evaluation": "evaluate", "scoring": "score", "retraining": "retrain",
+    "comparison": "compare", "promotion": "promote",
+}  # fmt: skip
+
+
+def _command(flow: str) -> str:
+    return f"incumbent {_COMMANDS.get(flow, flow)}"
+
+
+def _schedules(house: House, now: datetime) -> Looked | None:
+    """Flows whose schedule is on and that did not run when they were due."""
+    server = PrefectServer.from_environment()
+    if server is None:
+        return None
+    prefix = house.settings.deployment_name(house.usecase.name, "")
+    standing = []
+    try:
+        with server:
+            for one in server.deployments(prefix):
+                if one.active and (found := _missed(server, one.id, one.changed_at, now)):
+                    text = f"The {one.flow} is scheduled, but {found}."
+                    todo = "Look whether the worker and the Prefect server live: incumbent status --deep."
+                    link = _prefect_page(house, f"deployments/deployment/{one.id}")
+                    notice = _notice(house, "schedule", f"The {one.flow} did not run", text, todo, link)
+                    standing.append(Condition(one.flow, notice, _MINUTE))
+    except PrefectUnreachable:
+        return None  # told as a dependency that is away
+    return Looked(standing, grace=_MINUTE)
+
+
+def _missed(server: PrefectServer, deployment: str, changed_at: datetime, now: datetime) -> str:
+    if late := server.unstarted(deployment, now - LATE):
+        return f"the run that was due at {readable(late[0])} has not begun"
+    if (
+        now - changed_at > SETTLING
+        and not server.planned(deployment, now)
+        and not server.due(deployment, now - SETTLING, now)
+    ):
+        return "no further run is planned: the server's scheduler stands still"
+    return ""
+
+
+def _worker(house: House, now: datetime) -> Looked | None:
+    """A work pool whose workers have all gone quiet."""
+    from flows.parts import POOL
+
+    server = PrefectServer.from_environment()
+    if server is None:
+        return None
+    try:
+        with server:
+            workers = server.workers(POOL)
+    except PrefectUnreachable:
+        return None
+    if not workers or any(status == "ONLINE" for _, status, _ in workers):
+        return Looked(grace=_MINUTE)
+    last = max((at for _, _, at in workers if at is not None), default=None)
+    when = f" since {readable(last)}" if last else ""
+    text = f"The Prefect worker has given no sign of life{when}: nothing that is scheduled or asked for runs."
+    todo = "Start it again (incumbent up, or the container prefect-worker) and look at its log."
+    notice = _notice(
+        house,
+        "part",
+        "The worker is dead",
+        text,
+        todo,
+        _prefect_page(house, f"work-pools/work-pool/{POOL}"),
+        everywhere=True,
+    )
+    return Looked([Condition("worker", notice, _MINUTE)], grace=_MINUTE)
+
+
+def _scribe(house: House, now: datetime) -> Looked | None:
+    """A scribe that gives no sign of life: the log stands still, nobody watches a new champion."""
+    seen = house.store.heartbeats.seen(house.usecase.name).get("scribe")
+    if seen is None:
+        return None
+    if seen[1] <= _BEAT_GRACE_S:
+        return Looked(grace=_MINUTE)
+    text = (
+        f"The scribe has given no sign of life since {readable(seen[0])}: answers go on, but they wait in the spool, "
+        "and nobody watches a new champion or ends an emergency."
+    )
+    todo = "Start it again (incumbent up, or the container scribe) and look at its log."
+    notice = _notice(house, "part", "The scribe is dead", text, todo)
+    return Looked([Condition("scribe", notice)], grace=timedelta(seconds=30))
+
+
+def _dependencies(house: House, now: datetime) -> Looked:
+    """MLflow, Prefect and Redis; the database itself is looked after without the store (:mod:`flows.notify.outage`)."""
+    down = [one for one in probe_dependencies(house) if not one.up and one.name != "database"]
+    standing = [Condition(one.name, dependency_notice(house, one), 2 * _MINUTE) for one in down]
+    return Looked(standing, grace=_MINUTE)
+
+
+def probe_dependencies(house: House) -> list[Dependency]:
+    """Every service that the settings name."""
+    from monitoring.dependencies import probe_all
+
+    settings = house.settings
+    return probe_all(
+        database_url=settings.log_url,
+        mlflow_uri=settings.registry_uri,
+        prefect_url=os.environ.get("PREFECT_API_URL", ""),
+        redis_url=settings.redis_url,
+    )
+
+
+_MEANS: Final = {
+    "mlflow": "the champion goes on answering; no model can be trained, promoted or rolled back in the registry",
+    "prefect": "nothing that is scheduled runs, and no flow can be started or approved; answers go on",
+    "redis": "replicas cannot share their windows, so events that need them are not answered",
+    "database": "answers go on and wait in the spool; nothing can be decided, promoted or rolled back",
+}
+_NAMES: Final = {"mlflow": "MLflow", "prefect": "Prefect", "redis": "Redis", "database": "the database"}
+
+
+def dependency_notice(house: House, one: Dependency) -> Notice:
+    """What people are told of a service that does not answer."""
+    name = _NAMES[one.name]
+    upper = name[0].upper() + name[1:]
+    text = f"{upper} does not answer: {one.problem}. Meanwhile {_MEANS[one.name]}."
+    todo = f"Look whether {name} runs and is reachable from here."
+    return _notice(house, "dependency", f"{upper} is away", text, todo, everywhere=True)
+
+
+WATCHES: Final = (
+    Watch("approvals", _approvals, 5.0),
+    Watch("champion", _champion, 15.0),
+    Watch("runs", _runs, 15.0),
+    Watch("scribe", _scribe, 15.0),
+    Watch("labels", _labels, 300.0),
+    Watch("schedules", _schedules, 60.0),
+    Watch("worker", _worker, 30.0, "environment"),
+    Watch("dependencies", _dependencies, 30.0, "environment"),
+)
+
+
+def _notice(
+    house: House, kind: str, title: str, text: str, todo: str, link: str = "", *, everywhere: bool = False
+) -> Notice:
+    where = (house.settings.env, "", "") if everywhere else (house.settings.env, house.usecase.name, house.model)
+    from flows.house import machine_now
+
+    return Notice(kind, *where, "", text, machine_now().isoformat(), title=title, todo=todo, link=link)
+
+
+def _prefect_page(house: House, path: str) -> str:
+    chosen = house.settings.prefect_ui_url or os.environ.get("PREFECT_API_URL", "").removesuffix("/").removesuffix(
+        "/api"
+    )
+    return f"{chosen.rstrip('/')}/{path}" if chosen else ""
+
+
+def _run_page(house: House, run_id: str) -> str:
+    return _prefect_page(house, f"runs/flow-run/{run_id}") if run_id else ""
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def due_watches(last: dict[str, float], moment: float) -> Iterator[Watch]:
+    """The watches whose time has come, by a steady clock in seconds; ``last`` is brought up to date."""
+    for watch in WATCHES:
+        if moment - last.get(watch.name, float("-inf")) >= watch.every:
+            last[watch.name] = moment
+            yield watch
