@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,10 @@ import yaml
 from _bentoml_sdk import Service
 from bentoml.validators import ContentType
 from pydantic import PlainValidator, WithJsonSchema
+
+# BentoML takes a Bento's source off the path again when it has imported this module, and the rooms import each other
+# later; in front, so that no package of the same name is taken for a room.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bentos.errors import IncumbentError
 
@@ -190,6 +195,8 @@ class Incumbent:
 
         try:
             settings = read_settings()
+            # A worker of a Bento starts in the Bento's source: state there would be lost with the next version.
+            os.environ.update(settings.absolute_paths())
             usecase = load_usecase(settings.usecase)
             require_hash_key(usecase, settings)
             require_lookups(usecase, settings.lookups(usecase.name))

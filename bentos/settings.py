@@ -156,6 +156,13 @@ class Settings(BaseSettings):
         """Name of a Prefect deployment: ``dev-fraud-training``."""
         return f"{self.env}-{usecase}-{flow}"
 
+    def absolute_paths(self) -> dict[str, str]:
+        """Return the variables that name paths, absolute: for processes that start in another folder."""
+        found = {"INCUMBENT_HOME": str(self.root), "INCUMBENT_KEYS": str(self.keys_file) if self.keys else ""}
+        if self.usecase.endswith(".toml"):
+            found["INCUMBENT_USECASE"] = str(Path(self.usecase).absolute())
+        return {name: value for name, value in found.items() if value}
+
 
 def read_settings(**overrides: object) -> Settings:
     """Read the environment; ``overrides`` win.

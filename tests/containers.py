@@ -95,6 +95,72 @@ def install(bento: Path, where: Path) -> Image:
     return Image(bento, where)
 
 
+def isolated(where: Path) -> Path:
+    """A Python with the packages of this one and without the project: the path of its program.
+
+    A line of a ``.pth`` file adds a folder without the ``.pth`` files in it, and so without the editable installation.
+    """
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(where)], check=True, timeout=120)
+    (packages,) = where.glob("lib/python*/site-packages")
+    (packages / "borrowed.pth").write_text(f"{Path(httpx.__file__).parents[1]}\n")
+    return where / "bin" / "python"
+
+
+class Alone(Server):
+    """A Bento from a file, served by somebody who has nothing else: no project, no ``PYTHONPATH``, an empty home.
+
+    Args:
+        python: program of an environment in which the project is not installed.
+        file: the Bento, as ``bentoml export`` writes it.
+        house: lies in the folder in which the service is started, under the name that it has without a setting.
+    """
+
+    def __init__(self, python: Path, file: Path, house: House) -> None:
+        self.house = house
+        self.python = python
+        self.folder = house.home.parent
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = httpx.Client(base_url=self.url, timeout=10.0)
+        self.log = self.folder / "service.log"
+        self._out = self.log.open("wb")
+        self.run("-m", "bentoml", "import", str(file))
+        words = ["-m", "bentoml", "serve", "incumbent:latest", "--host", "127.0.0.1", "--port", str(self.port)]
+        self.process = self.start(*words)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """All that the processes are told."""
+        user = self.folder / "user"
+        user.mkdir(exist_ok=True)
+        path = f"{self.python.parent}{os.pathsep}/usr/bin{os.pathsep}/bin"
+        return {"HOME": str(user), "PATH": path, "BENTOML_DO_NOT_TRACK": "True"}
+
+    def run(self, *words: str, **environment: str) -> str:
+        """Output of a command in this environment."""
+        done = subprocess.run(
+            [str(self.python), *words], cwd=self.folder, env=self.environment | environment,
+            capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[bytes]:
+        """A process in this environment."""
+        return subprocess.Popen(
+            [str(self.python), *words], cwd=self.folder, env=self.environment | environment,
+            stdout=self._out, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+def export(bento: Path, file: Path) -> Path:
+    """The Bento as one file, as ``bentoml export`` writes it."""
+    environment = os.environ | {"BENTOML_HOME": str(bento.parents[2]), "BENTOML_DO_NOT_TRACK": "True"}
+    words = [str(Path(sys.executable).with_name("bentoml")), "export", f"incumbent:{bento.name}", str(file)]
+    subprocess.run(words, env=environment, check=True, timeout=200, capture_output=True)
+    return file
+
+
 def variables(recipe: str) -> dict[str, str]:
     """The variables that a Dockerfile sets, expanded as the engine would."""
     arguments: dict[str, str] = {"PATH": os.environ["PATH"]}

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.containers import build_bento, variables
+from bentos.roles import ModelRef
+from tests.containers import Alone, build_bento, export, install, isolated, variables
+from tests.observed import until
+from tests.servers import MODELS, House, event
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOT_IN_THE_IMAGE = {"prefect", "evidently", "river", "mlflow", "scikit-learn", "matplotlib", "pyarrow", "pytest"}
@@ -97,6 +100,39 @@ def test_the_image_has_every_package_that_its_rooms_import() -> None:
     foreign = imported - set(sys.stdlib_module_names) - {"bentos", "monitoring"} - REPORTS_ONLY
     lacking = {name for name in foreign if not image & {owner.lower().replace("_", "-") for owner in owners[name]}}
     assert lacking == set()
+
+
+STORED = 'incumbent_log_ledger_records_total{env="dev",fate="stored",usecase="fraud"} 1.0'
+
+
+@pytest.fixture(params=["isolated", pytest.param("installed", marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def python(request: pytest.FixtureRequest, bento: Path, tmp_path: Path) -> Path:
+    """Without the project: this environment's packages, or a new environment from the Bento's own requirements."""
+    if request.param == "isolated":
+        return isolated(tmp_path / "venv")
+    return install(bento, tmp_path / "venv").python / "bin" / "python"
+
+
+def test_who_has_nothing_but_the_bento_serves_ships_and_exports(bento: Path, python: Path, tmp_path: Path) -> None:
+    house = House(tmp_path / "folder" / ".incumbent")  # where state lies when nothing is set
+    house.add(MODELS()["1"])
+    house.appoint(ModelRef(house.model, "1"), MODELS()["1"].contract_digest)
+    alone = Alone(python, export(bento, tmp_path / "incumbent.bento"), house)
+    try:
+        alone.wait_ready()
+        with pytest.raises(AssertionError, match="No module named 'bentos'"):
+            alone.run("-c", "import bentos")
+        assert alone.score(event("alone-1")).json()["model"]["version"] == "1"
+        rooms = f"{alone.run('-m', 'bentoml', 'get', 'incumbent:latest', '-o', 'path').strip()}/src"
+        scribe = alone.start("-m", "bentos.scribe", "--poll", "0.1", PYTHONPATH=rooms)
+        try:
+            until(lambda: STORED in alone.run("-m", "monitoring.exporter", "--once", PYTHONPATH=rooms))
+        finally:
+            scribe.terminate()
+            assert scribe.wait(30) == 0
+        assert not list(Path(rooms).glob(".incumbent")), "state would be lost with the next Bento"
+    finally:
+        assert alone.stop() == 0
 
 
 def _imported(node: ast.AST) -> list[str]:
