@@ -123,7 +123,8 @@ def test_who_has_nothing_but_the_bento_serves_ships_and_exports(bento: Path, pyt
         with pytest.raises(AssertionError, match="No module named 'bentos'"):
             alone.run("-c", "import bentos")
         assert alone.score(event("alone-1")).json()["model"]["version"] == "1"
-        rooms = f"{alone.run('-m', 'bentoml', 'get', 'incumbent:latest', '-o', 'path').strip()}/src"
+        place = alone.run("-c", "import bentoml; print(bentoml.get('incumbent:latest').path)")
+        rooms = f"{place.strip()}/src"
         scribe = alone.start("-m", "bentos.scribe", "--poll", "0.1", PYTHONPATH=rooms)
         try:
             until(lambda: STORED in alone.run("-m", "monitoring.exporter", "--once", PYTHONPATH=rooms))
