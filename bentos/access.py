@@ -9,7 +9,6 @@ the latter).
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import sys
@@ -22,6 +21,7 @@ from bentos.errors import KeyFileError
 from bentos.keys import KeyRing
 from bentos.keys import Scope as KeyScope
 from bentos.settings import Settings
+from monitoring.hosts import is_loopback
 
 OPEN: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 """Paths that never need a key (``/metrics`` may be closed by a setting)."""
@@ -101,16 +101,6 @@ def make_gate(settings: Settings, address: str | None) -> Gate:
     if not len(ring):
         raise KeyFileError(_advice(where, f"{settings.keys_file} holds none; make one with `incumbent keys add`"))
     return Gate(ring, "admin" if settings.metrics_access == "admin" else None)
-
-
-def is_loopback(address: str | None) -> bool:
-    """Whether an address reaches this machine alone."""
-    if address is None:
-        return False
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
 
 
 def listening_address(words: Sequence[str] | None = None) -> str | None:

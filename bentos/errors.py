@@ -10,6 +10,7 @@ IncumbentError
 ├── HashKeyMissing         ids are to be hashed and there is no key for it
 ├── KeyFileError           the file of API keys cannot be used
 ├── HomeTaken              another process uses what of the home only one may use
+├── SecretFileError        the file of a secret is missing, empty, or open to others
 ├── LookupProblem          a look-up table is missing or cannot be used
 ├── EventError             an event does not fit the schema
 │   └── DuplicateEvent     the id was answered before with another body
@@ -85,6 +86,10 @@ class HashKeyMissing(IncumbentError):
 
 class KeyFileError(IncumbentError):
     """The file of API keys is missing, is no such file, or cannot be changed as asked."""
+
+
+class SecretFileError(IncumbentError):
+    """The file of a secret is missing, empty, or may be read by others."""
 
 
 class EventError(IncumbentError):

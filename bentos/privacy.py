@@ -9,18 +9,16 @@ a hash made with another key is refused, because its windows would silently star
 
 from __future__ import annotations
 
-import contextlib
 import hmac
-import os
 import re
 import secrets
-import tempfile
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from bentos.errors import HashKeyMissing
+from bentos.errors import HashKeyMissing, SecretFileError
+from bentos.secretfile import make_secret, read_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,12 +103,10 @@ def read_hash_key(settings: Settings) -> bytes:
     text = settings.hash_key.get_secret_value()
     if not text:
         try:
-            if path.stat().st_mode & 0o077:
-                raise HashKeyMissing(f"{path}: others may read it; chmod 600 it")
-            text = path.read_text(encoding="utf-8").strip()
-        except OSError as exc:
+            text = read_secret(path)
+        except SecretFileError as exc:
             raise HashKeyMissing(
-                f"the use case stores hashed ids and there is no key: set INCUMBENT_HASH_KEY, or make {path} "
+                f"the use case stores hashed ids and there is no key ({exc}): set INCUMBENT_HASH_KEY, or make {path} "
                 "by running any `incumbent` command with this use case; service, scribe and flows need the same key"
             ) from exc
     if len(text) < _SHORTEST_KEY:
@@ -133,20 +129,7 @@ def make_hash_key(settings: Settings) -> Path | None:
     path = settings.hash_key_file
     if settings.hash_key.get_secret_value() or path.exists():
         return None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(secrets.token_hex(32) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        # A link fails where the file exists: of two commands at once, the first one's key stays.
-        with contextlib.suppress(FileExistsError):
-            os.link(scratch, path)
-            return path
-        return None
-    finally:
-        os.unlink(scratch)
+    return path if make_secret(path, secrets.token_hex(32)) else None
 
 
 def holds_card_number(text: str) -> bool:

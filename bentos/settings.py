@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bentos.errors import SettingsError
 from monitoring.durations import Duration, parse_duration
+from monitoring.hosts import parse_entries
 
 Environment = Literal["dev", "staging", "prod"]
 
@@ -72,6 +73,13 @@ class Settings(BaseSettings):
     """File of API keys; empty is ``keys.json`` inside ``home``."""
     keys_required: Literal["auto", "always"] = "auto"
     """``auto`` asks for keys unless the service listens on this machine alone; ``always`` asks in any case."""
+    allowed_hosts: str = ""
+    """Names of this machine's servers besides localhost, ``name`` or ``name:port`` divided by commas: a proxy's, say.
+
+    A request with another Host is refused (:mod:`monitoring.hosts`); a service that asks for keys takes any.
+    """
+    console_token: SecretStr = SecretStr("")
+    """Secret that opens the reports' pages, at least 16 characters; empty is ``console.token`` inside ``home``."""
     metrics_access: Literal["open", "admin"] = "open"
     """Where keys are needed: whether ``/metrics`` stays open or asks for the scope ``admin``."""
 
@@ -91,6 +99,12 @@ class Settings(BaseSettings):
 
     prometheus_url: str = ""
     """Prometheus server that ``incumbent status`` asks for firing alerts; empty asks nobody."""
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, listed: str) -> str:
+        parse_entries(listed)
+        return listed
 
     @property
     def hash_key_file(self) -> Path:

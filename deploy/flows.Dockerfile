@@ -1,9 +1,13 @@
 # The flows, MLflow and Prefect from the one tested set of requirements.lock.
 #   docker build -f deploy/flows.Dockerfile -t incumbent-flows:0.1.0 .
 FROM python:3.11-slim
+# Whoever has Prefect's password can run code as the worker (1035), and as nobody else: the servers are 1034.
 RUN useradd --uid 1034 --create-home incumbent \
+    && useradd --uid 1035 --create-home incumbent-worker \
     && mkdir -p /var/lib/incumbent/reports /var/lib/mlflow \
-    && chown -R incumbent:incumbent /var/lib/incumbent /var/lib/mlflow
+    && chown -R incumbent-worker:incumbent-worker /var/lib/incumbent \
+    && chmod 750 /var/lib/incumbent \
+    && chown -R incumbent:incumbent /var/lib/mlflow
 WORKDIR /app
 COPY requirements.lock ./
 # The lock is complete, so pip resolves nothing.

@@ -7,15 +7,19 @@ that goes on answering.
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from flows.home import PROJECT
 from flows.parts import POOL, program
+
+TEMPLATE = Path(__file__).with_name("prefect-pool.json")
+"""What a run may ask of the worker: nothing. Prefect's own template lets it name a command and an environment."""
 
 
 def commands() -> list[list[str]]:
     """The commands of Prefect, in order."""
     return [
-        ["work-pool", "create", POOL, "--type", "process", "--overwrite"],
+        ["work-pool", "create", POOL, "--type", "process", "--base-job-template", str(TEMPLATE), "--overwrite"],
         ["--no-prompt", "deploy", "--all", "--prefect-file", str(PROJECT / "prefect.yaml")],
     ]
 
@@ -23,7 +27,7 @@ def commands() -> list[list[str]]:
 def main() -> int:
     """Run them; the code of the first that fails, else 0."""
     for words in commands():
-        done = subprocess.run([program("prefect"), *words], stdin=subprocess.DEVNULL, check=False, timeout=180)
+        done = subprocess.run([program("prefect"), *words], stdin=subprocess.DEVNULL, check=False, timeout=600)
         if done.returncode != 0:
             return done.returncode
     return 0

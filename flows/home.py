@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bentos.settings import Settings, read_settings
+from flows.logins import CLIENT_AUTH, CONSIDERED, read_prefect_login
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder with ``prefect.yaml``: the repository, or site-packages of an installed copy."""
@@ -29,8 +30,8 @@ QUIET = {
 
 # A profile, an address or a metrics folder of the user's own must not leak in; how things are logged may.
 _FOREIGN = ("PREFECT_", "PROMETHEUS_MULTIPROC_DIR")
-_KEPT = ("PREFECT_LOGGING_", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
-_CLOUD_KEY = "PREFECT_API_KEY"
+_KEPT = "PREFECT_LOGGING_"
+_CREDENTIALS = ("PREFECT_API_KEY", CLIENT_AUTH)
 
 DRIFT_EVENT = "model.drift.detected"
 """Sent by each drift check that raises an alarm; the retraining deployment is triggered by it."""
@@ -87,6 +88,7 @@ class Home:
         self,
         *,
         prefect_url: str | None = None,
+        prefect_login: str | None = None,
         reports_url: str | None = None,
         base: Mapping[str, str] | None = None,
     ) -> dict[str, str]:
@@ -94,13 +96,19 @@ class Home:
 
         Args:
             prefect_url: API of the Prefect server, ``http://host:port/api``; none leaves flows untracked.
+            prefect_login: what that server asks for, ``user:password``; none takes what was given for its address.
             reports_url: address that serves the reports folder; none keeps links as file paths.
             base: what to start from; the present process's environment by default.
         """
         inherited = os.environ if base is None else base
-        kept = {k: v for k, v in inherited.items() if not k.startswith(_FOREIGN) or k.startswith(_KEPT)}
-        if prefect_url is not None and prefect_url == inherited.get("PREFECT_API_URL") and _CLOUD_KEY in inherited:
-            kept[_CLOUD_KEY] = inherited[_CLOUD_KEY]  # it goes to the server it was given for, and to no other
+        kept = {name: value for name, value in inherited.items() if not _is_foreign(name)}
+        kept.pop(CLIENT_AUTH, None)
+        if prefect_login is not None:
+            kept[CLIENT_AUTH] = prefect_login
+        elif prefect_url == inherited.get("PREFECT_API_URL"):
+            # They go to the server that they were given for, and to no other; a key is for a named server alone.
+            given = _CREDENTIALS if prefect_url is not None else (CLIENT_AUTH,)
+            kept |= {name: inherited[name] for name in given if name in inherited}
         return {**kept, **QUIET, **self._places(), **self._names(prefect_url, reports_url)}
 
     def _places(self) -> dict[str, str]:
@@ -141,6 +149,7 @@ class Home:
         known = self.known_addresses()
         wanted = self.environment(
             prefect_url=known.get("prefect", target.get("PREFECT_API_URL")),
+            prefect_login=read_prefect_login(self.root, target) if "prefect" in known else None,
             reports_url=target.get("INCUMBENT_REPORTS_URL", known.get("reports")),
             base=target,
         )
@@ -170,6 +179,15 @@ class Home:
         return written if isinstance(written, dict) else {}
 
 
+def _is_foreign(name: str) -> bool:
+    return name.startswith(_FOREIGN) and not name.startswith(_KEPT) and name not in CONSIDERED
+
+
+def foreign_settings(environ: Mapping[str, str]) -> list[str]:
+    """Names of Prefect's variables that are set and that a stack neither follows nor refuses."""
+    return sorted(name for name in environ if name.startswith("PREFECT_") and _is_foreign(name))
+
+
 def usecase_reference(usecase: str) -> str:
     """A use-case reference that means the same in any working directory."""
     return str(Path(usecase).absolute()) if usecase.endswith(".toml") else usecase
@@ -185,7 +203,7 @@ def open_home(**overrides: object) -> Home:
 
 
 def deployment_values() -> dict[str, Any]:
-    """Values that ``prefect.yaml`` puts into names and job variables, as a build step.
+    """Values that ``prefect.yaml`` puts into names and parameters, as a build step.
 
     A template like ``{{ $INCUMBENT_ENV }}`` stays empty where the variable is unset; a step can
     fill in the defaults, so that a bare ``prefect deploy --all`` gives the right names.
@@ -204,13 +222,11 @@ def deployment_values() -> dict[str, Any]:
         "env": home.settings.env,
         # A template inside a list is dropped by Prefect; one that stands for a whole list is not.
         "tags": {purpose: [*common, purpose] for purpose in PURPOSES},
-        "home": str(home.root),
         "drift_events": [home.settings.event_name(DRIFT_EVENT)],
         "model_resource": f"model.{home.settings.model_name(usecase.name)}",
         "usecase": reference,
         "name": usecase.name,
         "timezone": usecase.timezone,
-        "reports_url": os.environ.get("INCUMBENT_REPORTS_URL", home.known_addresses().get("reports", "")),
     }
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from bentos.errors import RoleVacant
-from bentos.settings import Settings, read_settings
+from bentos.settings import Environment, Settings, read_settings
 from bentos.usecase import UseCase, load_usecase
+from flows.errors import FlowRefused
 from monitoring.calendar import TimeWindow
 
 if TYPE_CHECKING:
@@ -163,10 +164,30 @@ def open_house(reference: str | None = None, **overrides: object) -> House:
     Raises:
         UseCaseError: the file is missing or wrong.
         SettingsError: a variable is wrong.
+        FlowRefused: a worker of another environment took the run of a deployment.
     """
     settings = read_settings(**overrides)
+    require_own_environment(settings.env, os.environ.get("PREFECT__DEPLOYMENT_NAME", ""))
     named = reference or settings.usecase
     return House(settings, load_usecase(named), named)
+
+
+def require_own_environment(env: str, deployment: str) -> None:
+    """Refuse the run of a deployment of another environment; evidence never crosses it.
+
+    Args:
+        env: that of this process.
+        deployment: name of the deployment whose run this is, ``prod-fraud-training``; empty outside a worker.
+
+    Raises:
+        FlowRefused: naming both.
+    """
+    named = deployment.partition("-")[0]
+    if named in get_args(Environment) and named != env:
+        raise FlowRefused(
+            f"{deployment} is a deployment of {named}, and this worker works for {env}; "
+            f"give {named} a Prefect server, or a work pool and a worker, of its own"
+        )
 
 
 def machine_now() -> datetime:

@@ -25,9 +25,14 @@ SERVICE = "bentos.service:Incumbent"
 _ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with, never a default
 
 
+def exporter_host() -> str:
+    """Where the exporter listens. It asks nobody for a login, so it follows ``INCUMBENT_EXPORTER_HOST`` alone."""
+    return os.environ.get("INCUMBENT_EXPORTER_HOST") or "127.0.0.1"
+
+
 @dataclass(frozen=True)
 class Ports:
-    """Where the parts listen, all on ``host``."""
+    """Where the parts listen, all but the exporter on ``host``."""
 
     prefect: int
     service: int
@@ -39,7 +44,8 @@ class Ports:
     def find(cls, settled: bool = False, host: str = "127.0.0.1") -> Ports:
         """Free ports; ``settled`` prefers the customary ones, which people may have bookmarked."""
         wanted = (4200, 3000, 8900, 9109) if settled else (None, None, None, None)
-        prefect, service, reports, exporter = (free_port(port, host) for port in wanted)
+        prefect, service, reports = (free_port(port, host) for port in wanted[:3])
+        exporter = free_port(wanted[3], exporter_host())
         return cls(prefect, service, reports, host, exporter)
 
     def url(self, port: int) -> str:
@@ -66,7 +72,7 @@ class Ports:
             "prefect": f"{self.url(self.prefect)}/api",
             "service": self.url(self.service),
             "reports": self.url(self.reports),
-            "exporter": self.url(self.exporter),
+            "exporter": f"http://{'127.0.0.1' if exporter_host() in _ANY else exporter_host()}:{self.exporter}",
         }
 
 
@@ -109,6 +115,7 @@ class Part:
         after: part that must be ready (or done) before this one is started.
         once: a job: it is done when it ends with code 0, and started again when it fails.
         environment: variables beside those of the stack.
+        prefect_login: whether it gets the password of the Prefect server; who has it can run code as the worker.
         restarts: when it is started again.
     """
 
@@ -119,6 +126,7 @@ class Part:
     after: str | None = None
     once: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    prefect_login: bool = False
     restarts: Restarts = Restarts()
 
 
@@ -126,7 +134,7 @@ def parts_of(home: Home, ports: Ports) -> list[Part]:
     """Every part of the stack, in the order of their start; they are stopped in the reverse order."""
     return [
         _prefect_server(ports),
-        _reports(home, ports),
+        _reports(ports),
         scribe(),
         service(ports),
         _exporter(ports),
@@ -168,7 +176,7 @@ def deployments(usecase: str = "") -> Part:
     """The job that makes the work pool and deploys the flows of one use case."""
     argv = [sys.executable, "-m", "flows.deployments"]
     name = part_name("deployments", usecase)
-    return Part(name, argv, after="prefect-server", once=True, environment=_usecase(usecase))
+    return Part(name, argv, after="prefect-server", once=True, environment=_usecase(usecase), prefect_login=True)
 
 
 def part_name(kind: str, usecase: str = "") -> str:
@@ -177,24 +185,23 @@ def part_name(kind: str, usecase: str = "") -> str:
 
 
 def _prefect_server(ports: Ports) -> Part:
-    argv = [program("prefect"), "server", "start", "--host", ports.host, "--port", str(ports.prefect)]
-    return Part("prefect-server", argv, ports.prefect, f"{ports.urls['prefect']}/health")
+    argv = [sys.executable, "-m", "flows.prefect_server", "--host", ports.host, "--port", str(ports.prefect)]
+    return Part("prefect-server", argv, ports.prefect, f"{ports.urls['prefect']}/health", prefect_login=True)
 
 
 def _prefect_worker() -> Part:
     argv = [program("prefect"), "worker", "start", "--pool", POOL, "--name", "local"]
-    return Part("prefect-worker", argv, after="deployments")
+    return Part("prefect-worker", argv, after="deployments", prefect_login=True)
 
 
 def _exporter(ports: Ports) -> Part:
-    argv = [sys.executable, "-m", "monitoring.exporter", "--host", ports.host, "--port", str(ports.exporter)]
+    argv = [sys.executable, "-m", "monitoring.exporter", "--host", exporter_host(), "--port", str(ports.exporter)]
     return Part("exporter", argv, ports.exporter, f"{ports.urls['exporter']}/livez")
 
 
-def _reports(home: Home, ports: Ports) -> Part:
-    folder = str(home.settings.reports)
-    argv = [sys.executable, "-m", "http.server", str(ports.reports), "--bind", ports.host, "--directory", folder]
-    return Part("reports", argv, ports.reports, ports.urls["reports"])
+def _reports(ports: Ports) -> Part:
+    argv = [sys.executable, "-m", "flows.console", "--host", ports.host, "--port", str(ports.reports)]
+    return Part("reports", argv, ports.reports, f"{ports.urls['reports']}/livez")
 
 
 def _usecase(usecase: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from flows.errors import PortTaken, StackError, StackNotReady
 from flows.home import Home
 from flows.keeper import Keeper
 from flows.logfiles import rotate
+from flows.logins import CLIENT_AUTH, SERVER_AUTH, make_logins, read_prefect_login, require_closed_server
 from flows.parts import POOL, SERVICE, Part, Ports, parts_of, program
 from flows.processes import (
     Adopted,
@@ -84,8 +85,12 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment of every part, and of whoever talks to them."""
-        return self.home.environment(prefect_url=self.urls["prefect"], reports_url=self.ports.link_base)
+        """Environment of whoever works with Prefect: its server and worker, our commands, the demo."""
+        return self.home.environment(
+            prefect_url=self.urls["prefect"],
+            prefect_login=read_prefect_login(self.home.root),
+            reports_url=self.ports.link_base,
+        )
 
     @property
     def children(self) -> list[Child]:
@@ -97,6 +102,7 @@ class Stack:
 
         Raises:
             FlowRefused: promotions need approval, and the server would let anybody approve.
+            StackError: a variable of a person's own would open the Prefect server, or cannot be followed.
         """
         for part in parts_of(self.home, self.ports):
             if (not names or part.name in names) and part.name not in self.keepers:
@@ -107,6 +113,8 @@ class Stack:
         """Keep a part alive that need not be in the table."""
         if part.name.startswith("deployments"):
             self._guard_approvals()
+        if part.name == "prefect-server":
+            require_closed_server(self.home.root)
         self.keepers[part.name] = Keeper(part, self.ports.host, self._start, self.say)
         return self.keepers[part.name]
 
@@ -250,7 +258,9 @@ class Stack:
         return Adopted(self._command(part), before.pid, before.born)
 
     def _command(self, part: Part) -> Command:
-        environment = {**self.environment, **part.environment}
+        hidden = () if part.prefect_login else (CLIENT_AUTH, SERVER_AUTH)
+        inherited = {name: value for name, value in self.environment.items() if name not in hidden}
+        environment = {**inherited, **part.environment}
         return Command(part.name, part.argv, environment, self._log(part), part.health, outlive=self.outlive)
 
     def _log(self, part: Part) -> Path:
@@ -297,6 +307,7 @@ def running(
     if prepare is not None:
         prepare()
     home.make()
+    make_logins(home.root)
     with ending_by_exception(), Stack(home, ports, outlive, lock) as stack:
         if (state := orphaned(home)) is not None:
             stack.ports = ports_of(state)

@@ -74,7 +74,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
         home = open_home(home=folder / "home", usecase=world.reference)
         with running(home, Ports.find()) as stack:
             start_all(stack, lambda _: None)
-            with prefect_api(stack.urls["prefect"]) as api:
+            with prefect_api(stack) as api:
                 desk = Desk(api, "dev-fraud-{}", home.logs / "prefect-worker.log")
                 yield Loop(world, stack, desk, hook)
 

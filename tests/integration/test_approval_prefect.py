@@ -109,7 +109,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
         with running(home, Ports.find()) as stack:
             stack.keep("prefect-server", "deployments", "prefect-worker")
             stack.wait_ready()
-            with prefect_api(stack.urls["prefect"]) as api:
+            with prefect_api(stack) as api:
                 yield Office(house, stack, api, usecases)
     finally:
         os.chdir(before)

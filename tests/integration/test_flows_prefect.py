@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import stat
+import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,9 +16,14 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
+from bentos.secretfile import read_secret
 from flows.errors import PortTaken
 from flows.home import open_home
+from flows.logins import console_token_file, prefect_login_file, read_prefect_login
 from flows.stack import Ports, Stack, running, start_all
 from tests.builders import tiny_model
 from tests.prefect_api import Desk, prefect_api
@@ -49,7 +57,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
             start_all(stack, started.append)
             assert set(started) == set(stack.keepers)
             assert {keeper.state for keeper in stack.keepers.values()} == {"running", "done"}
-            with prefect_api(stack.urls["prefect"]) as api:
+            with prefect_api(stack) as api:
                 log = home.logs / "prefect-worker.log"
                 yield Office(house, stack, Desk(api, "staging-fraud-{}", log), folder)
     finally:
@@ -74,7 +82,7 @@ def test_deployments_carry_environment_limits_help_and_sleeping_schedules(office
         assert found["parameters"]["usecase"] == "fraud"
         assert found["global_concurrency_limit"]["limit"] == 1
         assert all(not schedule["active"] for schedule in found["schedules"])
-        assert found["job_variables"]["env"]["INCUMBENT_HOME"] == str(office.stack.home.root)
+        assert found["job_variables"] == {}
         assert not found["pull_steps"]
 
 
@@ -108,7 +116,91 @@ def test_runs_of_the_worker_end_in_states_that_say_why_and_link_their_page(offic
     assert "staging-fraud-drift-summary" in artifacts
     (link,) = re.findall(r"\((http[^)]+)\)", artifacts["staging-fraud-drift-report"]["data"])
     assert link.startswith(office.stack.urls["reports"])
-    assert "Insufficient data: 0 rows" in httpx.get(link, trust_env=False).raise_for_status().text
+    with console(office.stack) as browser:
+        assert "Insufficient data: 0 rows" in browser.get(link).raise_for_status().text
+
+
+def console(stack: Stack) -> httpx.Client:
+    """A browser that followed the link with the token."""
+    browser = httpx.Client(base_url=stack.urls["reports"], trust_env=False, follow_redirects=True, timeout=30)
+    token = read_secret(console_token_file(stack.home.root))
+    assert browser.get("/login", params={"token": token}).raise_for_status().url.path == "/"
+    return browser
+
+
+def test_prefect_asks_for_the_login_and_answers_its_own_pages_alone(office: Office) -> None:
+    url = office.stack.urls["prefect"]
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as stranger:
+        for path in ("/deployments/filter", "/flow_runs/filter"):
+            assert stranger.post(path, json={}).status_code == 401
+        assert stranger.get("/admin/settings").status_code == 401
+        assert stranger.get("/docs").status_code == 401
+        own = {"Origin": url.removesuffix("/api"), "Access-Control-Request-Method": "POST"}
+        assert stranger.options("/deployments/filter", headers=own).headers["access-control-allow-origin"]
+        preflight = stranger.options("/deployments/filter", headers=own | {"Origin": "https://evil.example"})
+        assert preflight.status_code == 403
+        assert "access-control-allow-origin" not in preflight.headers
+        for host in ("evil.example", f"evil.example:{office.stack.ports.prefect}", "127.0.0.1.evil.example", ""):
+            assert stranger.get("/health", headers={"Host": host}).status_code in (400, 421), host
+    login = office.desk.api.auth
+    with httpx.Client(base_url=url, trust_env=False, timeout=60, auth=login) as forger:
+        simple = {"Origin": "https://evil.example", "Content-Type": "text/plain"}
+        assert forger.post("/deployments/filter", content="{}", headers=simple).status_code == 403
+        assert forger.post("/deployments/filter", json={}).status_code == 403  # no CSRF token
+        pages = forger.get(url.removesuffix("/api") + "/", headers={"Accept": "text/html"}, follow_redirects=True)
+        assert pages.headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.parametrize(
+    "path", ["/events/in", "/events/out", "/logs/out", "/task_runs/subscriptions/scheduled"], ids=lambda path: path[1:]
+)
+def test_a_websocket_of_prefect_asks_for_the_login_and_refuses_other_sites(office: Office, path: str) -> None:
+    url = office.stack.urls["prefect"].replace("http", "ws", 1) + path
+    login = read_prefect_login(office.stack.home.root)
+
+    def greet(token: str, origin: str | None = None) -> str:
+        with connect(url, subprotocols=[Subprotocol("prefect")], origin=Origin(origin) if origin else None) as socket:
+            socket.send(json.dumps({"type": "auth", "token": token}))
+            return str(json.loads(socket.recv(timeout=60))["type"])
+
+    assert greet(login) == "auth_success"
+    with pytest.raises(ConnectionClosed):
+        greet("admin:guess")
+    with pytest.raises(InvalidStatus):
+        greet(login, "https://evil.example")
+    with pytest.raises((InvalidStatus, ConnectionClosed)), connect(url) as socket:
+        socket.recv(timeout=60)
+
+
+def test_no_job_variable_of_a_run_is_a_command_for_the_worker(office: Office, tmp_path: Path) -> None:
+    api, deployment = office.desk.api, office.desk.deployment("labels")
+    owned = tmp_path / "owned"
+    harmful: list[dict[str, Any]] = [{"command": f"touch {owned}"}, {"env": {"PATH": str(tmp_path)}}, {"env.A": "b"}]
+    for variables in harmful:
+        body = {"job_variables": variables, "parameters": {}}
+        assert api.post(f"/deployments/{deployment['id']}/create_flow_run", json=body).status_code == 422
+    # A run of no deployment is not checked by the server, so the worker's own template has to hold.
+    bare = {
+        "flow_id": deployment["flow_id"], "work_pool_name": "incumbent", "state": {"type": "SCHEDULED"},
+        "job_variables": harmful[0] | harmful[1],
+    }  # fmt: skip
+    run = api.post("/flow_runs/", json=bare).raise_for_status().json()["id"]
+    assert office.desk.end_of(run)["type"] in ("CRASHED", "FAILED")
+    assert not owned.exists()
+
+
+def test_the_logins_are_for_their_owner_alone_and_show_nowhere(office: Office) -> None:
+    home = office.stack.home
+    files = [prefect_login_file(home.root), console_token_file(home.root)]
+    assert [stat.S_IMODE(file.stat().st_mode) for file in files] == [0o600, 0o600]
+    words = [read_secret(file).rpartition(":")[2] for file in files]
+    running_now = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    shown = running_now + "".join(file.read_text(errors="replace") for file in home.logs.iterdir())
+    shown += json.dumps(office.desk.api.post("/deployments/filter", json={}).json()) + home.addresses.read_text()
+    assert not any(word in shown for word in words)
+    for name in ("service", "scribe", "exporter", "reports"):
+        (child,) = (child for child in office.stack.children if child.command.name == name)
+        assert not any(words[0] in value for value in child.command.environment.values()), name
 
 
 def drift_event(as_of: str) -> dict[str, Any]:
@@ -146,7 +238,9 @@ def test_every_part_answers_at_its_published_address(office: Office) -> None:
     page = office.stack.home.settings.reports / "drift" / "page.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("<p>a report</p>")
-    assert httpx.get(f"{urls['reports']}/drift/page.html", trust_env=False).text == "<p>a report</p>"
+    with console(office.stack) as browser:
+        assert browser.get("/drift/page.html").text == "<p>a report</p>"
+    assert "a report" not in httpx.get(f"{urls['reports']}/drift/page.html", trust_env=False).text
     assert httpx.get(f"{urls['service']}/livez", trust_env=False).status_code == 200
     assert httpx.get(f"{urls['prefect']}/health", trust_env=False).json() is True
 

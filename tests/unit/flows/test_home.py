@@ -12,7 +12,7 @@ from bentos.homelock import born
 from bentos.usecase import builtin_usecases
 from flows.commands.stacks import mlflow_command
 from flows.errors import FlowRefused
-from flows.home import Home, deployment_values, open_home, usecase_reference
+from flows.home import Home, deployment_values, foreign_settings, open_home, usecase_reference
 from flows.stack import Ports
 
 
@@ -51,6 +51,26 @@ def test_a_key_goes_to_the_server_that_it_was_given_for(home: Home) -> None:
 
     assert home.environment(base=base, prefect_url="https://prefect.example/api")["PREFECT_API_KEY"] == "k"
     assert "PREFECT_API_KEY" not in home.environment(base=base, prefect_url="http://127.0.0.1:4200/api")
+
+
+def test_a_login_goes_to_the_server_that_it_was_given_for(home: Home) -> None:
+    base = {"PREFECT_API_URL": "https://prefect.example/api", "PREFECT_API_AUTH_STRING": "me:my-password"}
+    name = "PREFECT_API_AUTH_STRING"
+    assert home.environment(base=base, prefect_url="https://prefect.example/api")[name] == "me:my-password"
+    assert name not in home.environment(base=base, prefect_url="http://127.0.0.1:4200/api")
+    ours = home.environment(base=base, prefect_url="http://127.0.0.1:4200/api", prefect_login="admin:ours")
+    assert ours[name] == "admin:ours"
+
+
+def test_settings_of_a_server_are_kept_for_the_stack_to_follow_or_refuse(home: Home) -> None:
+    base = {
+        "PREFECT_SERVER_API_AUTH_STRING": "me:my-password",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "*",
+        "PREFECT_PROFILE": "work",
+    }
+    kept = home.environment(base=base)
+    assert {name for name in base if name in kept} == set(base) - {"PREFECT_PROFILE"}
+    assert foreign_settings(base) == ["PREFECT_PROFILE"]
 
 
 def test_a_process_outside_a_stack_has_no_prefect_address(home: Home) -> None:
@@ -102,15 +122,12 @@ def test_deployment_values_have_defaults_where_nothing_is_set(monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     values = deployment_values()
     assert (values["env"], values["name"], values["timezone"]) == ("dev", "fraud", "UTC")
-    assert values["home"] == str(tmp_path / ".incumbent")
 
 
 def test_deployment_values_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("INCUMBENT_ENV", "prod")
     monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
-    values = deployment_values()
-    assert values["env"] == "prod"
-    assert values["home"] == str(tmp_path)
+    assert deployment_values()["env"] == "prod"
 
 
 def test_links_name_a_host_that_others_can_reach(monkeypatch: pytest.MonkeyPatch) -> None:
