@@ -5,6 +5,9 @@ other address, or on one that cannot be told. What a path needs is one table; a 
 needs some valid key, so that a new path is never open by mistake. A probe carries no key, and
 ``/metrics`` holds rates and versions, no event: both stay open (``INCUMBENT_METRICS_ACCESS=admin`` closes
 the latter).
+
+Without keys the names decide: a request has to come under a name of this machine, and not from a web page of
+another site (:mod:`monitoring.hosts`). With keys any name may lead here; a page that has no key gets nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +20,11 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from bentos import http
-from bentos.errors import KeyFileError
+from bentos.errors import HostRefused, KeyFileError, OriginRefused
 from bentos.keys import KeyRing
 from bentos.keys import Scope as KeyScope
 from bentos.settings import Settings
-from monitoring.hosts import is_loopback
+from monitoring.hosts import MISDIRECTED, AllowedHosts, is_loopback
 
 OPEN: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 """Paths that never need a key (``/metrics`` may be closed by a setting)."""
@@ -35,6 +38,7 @@ NEEDS: Final[dict[str, KeyScope]] = {
     "/labels": "label",
 }
 """Scope that a path asks for. Other paths (``/model``, the API page) take any valid key."""
+_KNOWN_HOSTS: Final = 64
 _BEARER: Final = b"bearer "
 
 
@@ -45,6 +49,7 @@ class Gate:
         ring: the keys; none lets everybody in.
         metrics_scope: what ``/metrics`` asks for; none leaves it open.
         clock: machine time.
+        hosts: names under which a service without keys answers; none takes every name.
     """
 
     def __init__(
@@ -52,8 +57,11 @@ class Gate:
         ring: KeyRing | None,
         metrics_scope: Literal["admin"] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        hosts: AllowedHosts | None = None,
     ) -> None:
         self._ring = ring
+        self._hosts = hosts
+        self._known: set[bytes | None] = set()
         self._clock = clock
         self._open = OPEN if metrics_scope is None else OPEN - {"/metrics"}
         self._needs = NEEDS if metrics_scope is None else {**NEEDS, "/metrics": metrics_scope}
@@ -65,8 +73,32 @@ class Gate:
 
     def admit(self, path: str, headers: http.RawHeaders) -> None:
         """Let a request pass, or raise :class:`~bentos.errors.AccessError`; costs a few microseconds."""
-        if self._ring is not None and path not in self._open:
-            self._ring.check(token_of(headers), self._needs.get(path), self._clock())
+        if self._ring is not None:
+            if path not in self._open:
+                self._ring.check(token_of(headers), self._needs.get(path), self._clock())
+        elif self._hosts is not None:
+            host = origin = None
+            for name, value in headers:
+                if name == b"host":
+                    host = value if host is None else b""
+                elif name == b"origin":
+                    origin = value
+            if origin is not None or host not in self._known:
+                self._judge(self._hosts, host, origin)
+
+    def _judge(self, hosts: AllowedHosts, host: bytes | None, origin: bytes | None) -> None:
+        """Look at names that were not seen before; a good Host is remembered, so that its next request costs nothing.
+
+        Raises:
+            HostRefused: the Host is missing, sent twice, or no name of ours.
+            OriginRefused: a page of another site asks.
+        """
+        names = [] if host is None else [host.decode("latin-1")]
+        refused = hosts.refusal(names, None if origin is None else origin.decode("latin-1"))
+        if refused is not None:
+            raise (HostRefused if refused.status == MISDIRECTED else OriginRefused)(refused.message)
+        if len(self._known) < _KNOWN_HOSTS:
+            self._known.add(host)
 
 
 def token_of(headers: http.RawHeaders) -> str | None:
@@ -92,7 +124,7 @@ def make_gate(settings: Settings, address: str | None) -> Gate:
         KeyFileError: keys are needed and there are none; the text says how to go on.
     """
     if not keys_needed(settings, address):
-        return Gate(None)
+        return Gate(None, hosts=AllowedHosts.of("127.0.0.1", settings.allowed_hosts))
     where = "an address that cannot be told" if address is None else address
     try:
         ring = KeyRing.load(settings.keys_file)

@@ -4,6 +4,8 @@ IncumbentError
 ├── UseCaseError           the use-case file is wrong: file, key, found, allowed
 ├── SettingsError          an environment variable is wrong
 ├── AccessError            a request is not allowed
+│   ├── HostRefused        its Host is no name of this service
+│   ├── OriginRefused      a web page of another site sent it
 │   ├── KeyMissing         it carries no API key
 │   ├── KeyInvalid         its key is unknown, expired or revoked
 │   └── ScopeMissing       its key may not ask for this
@@ -66,6 +68,14 @@ class HomeTaken(IncumbentError):
 
 class AccessError(IncumbentError):
     """A request is not allowed; the text never holds a key."""
+
+
+class HostRefused(AccessError):
+    """The request's Host is no name of this service, which asks for no keys."""
+
+
+class OriginRefused(AccessError):
+    """A web page of another site sent the request, and the service asks for no keys."""
 
 
 class KeyMissing(AccessError):

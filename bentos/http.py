@@ -16,10 +16,12 @@ from bentos.errors import (
     AnswerPending,
     DuplicateEvent,
     EventError,
+    HostRefused,
     IncumbentError,
     KeyInvalid,
     KeyMissing,
     ModelNotReady,
+    OriginRefused,
     ScopeMissing,
     SpoolFull,
     WindowsUnavailable,
@@ -73,12 +75,14 @@ INVALID: Final = ErrorKind(400, "invalid", "The body is not the JSON that the sc
 KEY_MISSING: Final = ErrorKind(401, "key_missing", "The service asks for an API key and the request has none.")
 KEY_INVALID: Final = ErrorKind(401, "key_invalid", "The API key is not known, or is no longer valid.")
 SCOPE_MISSING: Final = ErrorKind(403, "scope_missing", "The API key is valid, but may not ask for this.")
+ORIGIN: Final = ErrorKind(403, "foreign_origin", "A web page of another site sent the request; it needs an API key.")
 NOT_FOUND: Final = ErrorKind(404, "not_found", "There is no such path.")
 METHOD: Final = ErrorKind(405, "method_not_allowed", "The path answers another method.")
 SLOW_BODY: Final = ErrorKind(408, "slow_body", "The body did not arrive in time.")
 CONFLICT: Final = ErrorKind(409, "conflict", "The event id was answered before, with another body.")
 TOO_LARGE: Final = ErrorKind(413, "too_large", "The body or the list is longer than the limit.")
 MEDIA_TYPE: Final = ErrorKind(415, "unsupported_media_type", "Only application/json is read.")
+HOST: Final = ErrorKind(421, "foreign_host", "The Host is no name of this service: see INCUMBENT_ALLOWED_HOSTS.")
 UNPROCESSABLE: Final = ErrorKind(422, "unprocessable", "The label is well formed but cannot be true.")
 BUSY: Final = ErrorKind(429, "busy", "More requests are under way than the service takes; retry after a pause.")
 INTERNAL: Final = ErrorKind(500, "internal", "A fault of the service; it is logged.")
@@ -90,8 +94,8 @@ NO_WINDOWS: Final = ErrorKind(
 PENDING: Final = ErrorKind(503, "pending", "Another replica is answering the same event id; retry after a moment.")
 TIMEOUT: Final = ErrorKind(504, "timeout", "The service did not answer in time.")
 ERRORS: Final = (
-    INVALID, KEY_MISSING, KEY_INVALID, SCOPE_MISSING, NOT_FOUND, METHOD, SLOW_BODY, CONFLICT, TOO_LARGE, MEDIA_TYPE,
-    UNPROCESSABLE, BUSY, INTERNAL, NOT_READY, LOG_FULL, NO_WINDOWS, PENDING, TIMEOUT,
+    INVALID, KEY_MISSING, KEY_INVALID, SCOPE_MISSING, ORIGIN, NOT_FOUND, METHOD, SLOW_BODY, CONFLICT, TOO_LARGE,
+    MEDIA_TYPE, HOST, UNPROCESSABLE, BUSY, INTERNAL, NOT_READY, LOG_FULL, NO_WINDOWS, PENDING, TIMEOUT,
 )  # fmt: skip
 
 _KINDS: Final = (
@@ -101,6 +105,8 @@ _KINDS: Final = (
     (SpoolFull, LOG_FULL),
     (WindowsUnavailable, NO_WINDOWS),
     (AnswerPending, PENDING),
+    (HostRefused, HOST),
+    (OriginRefused, ORIGIN),
     (KeyMissing, KEY_MISSING),
     (KeyInvalid, KEY_INVALID),
     (ScopeMissing, SCOPE_MISSING),

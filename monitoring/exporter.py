@@ -15,15 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from monitoring.catalogue import CATALOGUE, NAMESPACE, Sample, sample
 from monitoring.errors import MonitoringError, StoreUnavailable
 from monitoring.exposition import ALL, LabelledCollector, scope_labels
+from monitoring.hosts import AllowedHosts, parse_entries
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -50,8 +52,16 @@ class ExporterSettings(BaseSettings):
     """Address to listen on."""
     exporter_port: int = Field(default=9109, ge=0, le=65535)
     """Port to listen on."""
+    allowed_hosts: str = ""
+    """Names besides localhost under which a scraper asks, ``name`` or ``name:port`` divided by commas."""
     exporter_seconds: float = Field(default=15.0, ge=0)
     """How long one reading of the database is told again."""
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, listed: str) -> str:
+        parse_entries(listed)
+        return listed
 
     @property
     def log_url(self) -> str:
@@ -202,7 +212,7 @@ class Exporter:
         self._server = make_server(
             settings.exporter_host,
             settings.exporter_port,
-            _with_probe(pages),
+            _with_probe(pages, AllowedHosts.of(settings.exporter_host, settings.allowed_hosts)),
             ThreadingWSGIServer,
             handler_class=_SilentHandler,
         )
@@ -219,18 +229,31 @@ class Exporter:
         threading.Thread(target=self._server.shutdown, daemon=True).start()
 
 
-def _with_probe(pages: Any) -> Any:
-    known = {"/livez": (b"alive\n", "200 OK"), "/metrics": None}
-
+def _with_probe(pages: Any, allowed: AllowedHosts) -> Any:
     def answer(environ: Any, start_response: Any) -> Any:
-        path = environ.get("PATH_INFO", "")
-        if path == "/metrics":
+        status, text = _judge(environ, allowed)
+        if not status and environ.get("PATH_INFO", "") == "/metrics":
             return pages(environ, start_response)
-        body, status = known.get(path) or (b"not found\n", "404 Not Found")
-        start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
+        body = text.encode()
+        length = ("Content-Length", str(len(body)))
+        start_response(status or "200 OK", [("Content-Type", "text/plain; charset=utf-8"), length])
         return [body]
 
     return answer
+
+
+def _judge(environ: Any, allowed: AllowedHosts) -> tuple[str, str]:
+    """Status and text of a refusal; no status where the request may pass."""
+    hosts = [environ["HTTP_HOST"]] if "HTTP_HOST" in environ else []
+    refused = allowed.refusal(hosts, environ.get("HTTP_ORIGIN"))
+    if refused is not None:
+        phrase = HTTPStatus(refused.status).phrase
+        return f"{refused.status} {phrase}", f"{refused.message}\n"
+    if environ.get("PATH_INFO", "") not in ("/livez", "/metrics"):
+        return "404 Not Found", "not found\n"
+    if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
+        return "405 Method Not Allowed", "only GET is answered\n"
+    return "", "alive\n"
 
 
 def _open(url: str) -> Store:

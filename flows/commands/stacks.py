@@ -128,7 +128,9 @@ def mlflow_command(home: Home) -> str:
     from flows.stack import program
 
     uri = '"$INCUMBENT_MLFLOW_URI"' if home.settings.mlflow_uri else quote(home.settings.registry_uri)
-    return f"{quote(program('mlflow'))} ui --workers 1 --backend-store-uri {uri}"
+    # MLflow's own list of hosts holds patterns like 10.*, which a name such as 10.evil.example fits.
+    closed = "--host 127.0.0.1 --port 5000 --allowed-hosts localhost:5000,127.0.0.1:5000"
+    return f"{quote(program('mlflow'))} ui --workers 1 {closed} --backend-store-uri {uri}"
 
 
 def _closing(summary: dict[str, Any], home: Home, keep: bool, seconds: float, usecase: str | None) -> str:

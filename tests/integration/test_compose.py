@@ -16,6 +16,7 @@ import yaml
 from bentos.settings import Settings
 from flows.stack import Ports
 from monitoring.exporter import ExporterSettings
+from monitoring.hosts import AllowedHosts
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEPLOY = PROJECT / "deploy"
@@ -160,8 +161,45 @@ def test_secrets_come_from_the_env_file_and_the_example_names_every_variable() -
     example = (DEPLOY / ".env.example").read_text()
     named = dict(re.findall(r"^([A-Z_]+)=(.*)$", example, flags=re.MULTILINE))
     assert set(named) == asked
-    assert all(not value for name, value in named.items() if "PASSWORD" in name)
-    assert all(f"${{{name}:?" in text for name in named if "PASSWORD" in name)
+    secrets = [name for name in named if name.endswith(("_PASSWORD", "_TOKEN"))]
+    assert len(secrets) == 5
+    assert all(not named[name] for name in secrets)
+    assert all(f"${{{name}:?" in text for name in secrets)
+
+
+def test_no_secret_stands_on_a_command_line() -> None:
+    for name, service in SERVICES.items():
+        words = " ".join([*service.get("command", []), *service["healthcheck"]["test"]])
+        assert not re.search(r"(?<!\$)\$\{\w*(PASSWORD|TOKEN)", words), name
+    assert "requirepass $$REDIS_PASSWORD" in SERVICES["redis"]["command"][2].split("<<END")[1]
+
+
+def test_a_server_without_a_login_is_published_nowhere_and_prefect_is_never_open() -> None:
+    for name in ("postgres", "redis", "exporter", "alertmanager"):
+        assert "ports" not in SERVICES[name], name
+    assert SERVICES["prefect-server"]["command"][:3] == ["python", "-m", "flows.prefect_server"]
+    assert SERVICES["reports"]["command"][:3] == ["python", "-m", "flows.console"]
+    for name, variable in (
+        ("prefect-server", "PREFECT_SERVER_API_AUTH_STRING"),
+        ("prefect-worker", "PREFECT_API_AUTH_STRING"),
+    ):
+        assert SERVICES[name]["environment"][variable].startswith("admin:${PREFECT_PASSWORD:?")
+    holders = [name for name, one in SERVICES.items() if "PREFECT_PASSWORD" in str(one)]
+    assert holders == ["prefect-server", "prefect-worker"]
+
+
+def test_code_of_the_worker_runs_as_a_user_that_no_server_with_secrets_has() -> None:
+    worker = SERVICES["prefect-worker"]["user"]
+    assert {name for name, one in SERVICES.items() if one["user"] == worker} == {"prefect-worker", "reports"}
+    assert all(mount.endswith(":ro") for mount in SERVICES["reports"]["volumes"])
+    assert f"--uid {worker.partition(':')[0]}" in (DEPLOY / "flows.Dockerfile").read_text()
+
+
+def test_names_inside_the_house_are_among_the_allowed_hosts() -> None:
+    for name, port in (("prefect-server", "4200"), ("exporter", "9109")):
+        rule = AllowedHosts.of("0.0.0.0", SERVICES[name]["environment"]["INCUMBENT_ALLOWED_HOSTS"])
+        assert rule.refusal([f"{name}:{port}"], None) is None
+        assert rule.refusal(["evil.example"], None) is not None
 
 
 def test_databases_that_are_asked_for_are_made() -> None:
