@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("databases", "fill an empty home from a backup"),
     "up": ("stacks", "start the whole stack and keep it up"),
     "down": ("stacks", "stop a stack that was left up"),
+    "login": ("logins", "what opens the pages of the stack: Prefect's password, a link to the reports"),
     "demo": ("stacks", "the whole story, end to end, on simulated data"),
     "bench": ("benches", "measure a published claim"),
     "drill": ("drills", "cause faults on purpose and count what they cost"),

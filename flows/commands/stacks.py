@@ -34,10 +34,12 @@ def run(args: argparse.Namespace) -> Reply:
 
 
 def _up(args: argparse.Namespace) -> Reply:
+    from flows.home import foreign_settings
     from flows.progress import progress
     from flows.stack import Ports, running, start_all, to_stderr
 
-    home = _home(args)
+    ignored = foreign_settings(os.environ)
+    home = home_of(args)
     with running(home, Ports.find(settled=True, host=args.host), outlive=args.detach) as stack:
         with progress("stack") as bar:
             ready: list[str] = []
@@ -50,11 +52,11 @@ def _up(args: argparse.Namespace) -> Reply:
             stack.say = bar.tell
             start_all(stack, notice)
         stack.say = to_stderr
-        data = _addresses(stack)
+        data = _addresses(stack) | ({"not_followed": ignored} if ignored else {})
         if args.detach:
             stack.leave()
             words = "incumbent down --demo" if args.demo else "incumbent down"
-            return Reply(data, f"{_shown(data)}\n\nstop it with: {words}")
+            return Reply(data, f"{_shown(data, args)}\n\nstop it with: {words}")
         _show_and_wait(stack, data, args)
     return Reply({"stopped": True}, "stopped")
 
@@ -63,7 +65,7 @@ def _show_and_wait(stack: Stack, data: dict[str, Any], args: argparse.Namespace)
     from flows.commands.common import show
     from flows.supervisor import supervise
 
-    show(Reply(data, f"{_shown(data)}\n\nCtrl-C stops it"), as_json=args.json)
+    show(Reply(data, f"{_shown(data, args)}\n\nCtrl-C stops it"), as_json=args.json)
     try:
         supervise(stack)
     except KeyboardInterrupt:
@@ -73,7 +75,7 @@ def _show_and_wait(stack: Stack, data: dict[str, Any], args: argparse.Namespace)
 def _down(args: argparse.Namespace) -> Reply:
     from flows.stack import stop_left_running
 
-    stopped = stop_left_running(_home(args))
+    stopped = stop_left_running(home_of(args))
     return Reply({"stopped": stopped}, f"stopped {', '.join(stopped)}" if stopped else "nothing was up")
 
 
@@ -91,7 +93,8 @@ def _demo(args: argparse.Namespace) -> Reply:
     return Reply(summary, _closing(summary, demo_home(home), keep, time.monotonic() - started, args.usecase))
 
 
-def _home(args: argparse.Namespace) -> Home:
+def home_of(args: argparse.Namespace) -> Home:
+    """The home that a command is about, entered: one's own, or the demo's."""
     from flows.home import open_home
     from flows.stack import demo_home
 
@@ -103,6 +106,8 @@ def _home(args: argparse.Namespace) -> Home:
 
 
 def _addresses(stack: Stack) -> dict[str, Any]:
+    from flows.commands.logins import where
+
     urls = stack.urls
     return {
         "prefect_ui": urls["prefect"].removesuffix("/api"),
@@ -112,12 +117,23 @@ def _addresses(stack: Stack) -> dict[str, Any]:
         "metrics": f"{urls['service']}/metrics",
         "exporter": f"{urls['exporter']}/metrics",
         "logs": str(stack.home.logs),
+        **where(stack.home),
         "mlflow_ui": mlflow_command(stack.home),
     }
 
 
-def _shown(data: dict[str, Any]) -> str:
-    return table(list(data.items()))
+def _shown(data: dict[str, Any], args: argparse.Namespace) -> str:
+    from monitoring.hosts import is_loopback
+
+    lines = [table(list(data.items())), "", f"passwords and links with them: incumbent login{' --demo' * args.demo}"]
+    if not is_loopback(args.host):
+        lines.append(
+            f"{args.host}: other machines reach Prefect (its password), the reports (their token) and the service "
+            "(API keys), over plain HTTP; put a proxy with TLS before them. The exporter stays on this machine."
+        )
+    if "not_followed" in data:
+        lines.append("Prefect's own settings in this environment that a stack does not follow: see not_followed")
+    return "\n".join(lines)
 
 
 def mlflow_command(home: Home) -> str:

@@ -137,6 +137,37 @@ def test_only_json_is_read(server: Server, media_type: str) -> None:
         assert (answer.status_code, error_of(answer)) == (415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize("path", ["/score", "/score?explain=true", "/score/batch", "/score/list", "/events", "/labels",
+                                  "/actions", "/late"])  # fmt: skip
+def test_a_web_page_of_another_site_may_not_post_and_a_foreign_name_leads_nowhere(server: Server, path: str) -> None:
+    row = event(f"t-forged-{path.strip('/').replace('/', '-')}")
+    sent = json.dumps([row] if path in ("/score/batch", "/score/list") else row)
+    json_type = {"Content-Type": "application/json"}
+    for headers, status, code in (
+        ({"Origin": "https://evil.example"}, 403, "foreign_origin"),
+        ({"Origin": "null"}, 403, "foreign_origin"),
+        ({"Origin": "https://evil.example", "Content-Type": "text/plain"}, 403, "foreign_origin"),
+        ({"Host": f"evil.example:{server.port}"}, 421, "foreign_host"),
+        ({"Host": "evil.example", "Origin": "http://evil.example"}, 421, "foreign_host"),
+    ):
+        answer = server.client.post(path, content=sent, headers=json_type | headers)
+        assert (answer.status_code, error_of(answer)) == (status, code), headers
+        assert "access-control-allow-origin" not in answer.headers
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    preflight = server.client.options(path, headers=asked)
+    assert preflight.status_code == 403
+    assert "access-control-allow-origin" not in preflight.headers
+    if path == "/score":
+        own = {"Origin": server.url, "Host": f"127.0.0.1:{server.port}"}
+        assert server.client.post(path, content=sent, headers=json_type | own).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/model", "/metrics", "/readyz", "/docs.json", "/absent"])
+def test_nothing_is_read_under_a_foreign_name(server: Server, path: str) -> None:
+    assert server.client.get(path, headers={"Host": "evil.example"}).status_code == 421
+    assert server.client.get(path, headers={"Origin": "https://evil.example"}).status_code == 403
+
+
 def test_another_method_is_refused(server: Server) -> None:
     for path, method in (("/score", "GET"), ("/labels", "PUT"), ("/score/batch", "DELETE"), ("/model", "POST")):
         answer = server.client.request(method, path)

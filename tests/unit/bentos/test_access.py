@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from bentos.access import NEEDS, OPEN, Gate, is_loopback, keys_needed, listening_address, make_gate, token_of
-from bentos.errors import KeyFileError, KeyInvalid, KeyMissing, ScopeMissing
+from bentos.errors import (
+    AccessError,
+    HostRefused,
+    KeyFileError,
+    KeyInvalid,
+    KeyMissing,
+    OriginRefused,
+    ScopeMissing,
+)
 from bentos.http import refusal
 from bentos.keys import KeyRing, Scope, add_key
 from bentos.settings import read_settings
@@ -120,6 +128,54 @@ def test_a_service_for_others_does_not_start_without_a_key_file(tmp_path: Path) 
     add_key(tmp_path / "keys.json", "a test", ["score"], NOW)
     assert make_gate(settings, "10.0.0.5").closed
     assert not make_gate(settings, "::1").closed
+
+
+SITE = [(b"content-type", b"application/json")]
+
+
+def site(host: str | None, origin: str | None = None) -> list[tuple[bytes, bytes]]:
+    named = [] if host is None else [(b"host", host.encode("latin-1"))]
+    return [*named, *SITE, *([] if origin is None else [(b"origin", origin.encode("latin-1"))])]
+
+
+def test_without_keys_the_service_answers_under_names_of_this_machine_and_to_its_own_page(tmp_path: Path) -> None:
+    local = make_gate(read_settings(home=tmp_path, allowed_hosts="score.example"), "127.0.0.1")
+    for path in ("/score", "/events", "/labels", "/actions", "/model", "/metrics", "/livez", "/"):
+        for _ in range(2):  # the second time the name is known
+            local.admit(path, site("127.0.0.1:3000"))
+            local.admit(path, site("localhost:3000", "http://localhost:3000"))
+            local.admit(path, site("score.example"))
+            for host in ("evil.example", "127.0.0.1.evil.example", "10.0.0.5", "", None):
+                with pytest.raises(HostRefused):
+                    local.admit(path, site(host))
+            with pytest.raises(HostRefused):
+                local.admit(path, site("localhost") + site("evil.example"))
+            for origin in ("https://evil.example", "null", "http://127.0.0.1:8888", ""):
+                with pytest.raises(OriginRefused):
+                    local.admit(path, site("127.0.0.1:3000", origin))
+
+
+def test_refusals_by_name_are_told_apart_and_repeat_nothing(tmp_path: Path) -> None:
+    local = make_gate(read_settings(home=tmp_path), "::1")
+    answers = []
+    for headers_of in (site("evil.example"), site("localhost", "https://evil.example")):
+        with pytest.raises(AccessError) as refused:
+            local.admit("/score", headers_of)
+        answers.append(refusal(refused.value))
+    assert [answer.status for answer in answers] == [421, 403]
+    assert all(b"evil" not in answer.body for answer in answers)
+
+
+def test_with_keys_any_name_may_lead_here(tmp_path: Path) -> None:
+    closed, token = gate(tmp_path, "score")
+    closed.admit("/score", [*headers(token), *site("score.bank.example", "https://desk.bank.example")])
+
+
+def test_many_good_names_do_not_fill_the_memory(tmp_path: Path) -> None:
+    local = make_gate(read_settings(home=tmp_path), "127.0.0.1")
+    for port in range(1000):
+        local.admit("/score", site(f"localhost:{port}"))
+    assert len(local._known) <= 64
 
 
 def test_the_socket_says_where_it_listens() -> None:

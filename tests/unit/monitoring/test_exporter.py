@@ -10,8 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
+from bentos.errors import SettingsError
 from bentos.settings import read_settings
 from monitoring.catalogue import BY_NAME, CATALOGUE
 from monitoring.exporter import Exporter, ExporterSettings, StoreCollector, build_registry, read_all
@@ -245,9 +247,25 @@ def test_a_database_that_is_away_is_told_and_nothing_stale(tmp_path: Path) -> No
         assert get(f"{address}/livez") == "alive\n"
         with pytest.raises(urllib.error.HTTPError, match="404"):
             get(f"{address}/secrets")
+        foreign = {"Host": "evil.example"}, {"Origin": "https://evil.example"}
+        for headers, method, expected in (
+            (foreign[0], "GET", 421), (foreign[1], "GET", 403), (foreign[1], "POST", 403), ({}, "POST", 405),
+            ({}, "DELETE", 405),
+        ):  # fmt: skip
+            answer = httpx.request(method, f"{address}/metrics", headers=headers, trust_env=False)
+            assert answer.status_code == expected
+            assert "incumbent_" not in answer.text
     finally:
         page.stop()
         thread.join()
+
+
+def test_a_name_that_a_scraper_uses_can_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INCUMBENT_ALLOWED_HOSTS", "exporter")
+    assert ExporterSettings().allowed_hosts == read_settings().allowed_hosts == "exporter"
+    monkeypatch.setenv("INCUMBENT_ALLOWED_HOSTS", "*")
+    with pytest.raises(SettingsError, match=r"INCUMBENT_ALLOWED_HOSTS.*is no host name"):
+        read_settings()
 
 
 def test_one_reading_is_told_again_for_a_while(store: Store) -> None:
