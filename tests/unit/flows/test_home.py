@@ -158,7 +158,8 @@ def test_no_deployment_that_asks_for_approval_is_made_for_an_open_server(
     assert deployment_values()["name"] == "fraud"
     monkeypatch.delenv("PREFECT_API_AUTH_STRING")
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
-    assert deployment_values()["name"] == "fraud"
+    with pytest.raises(FlowRefused, match="asks nobody who they are"):
+        deployment_values()
 
 
 def test_the_command_that_opens_mlflow_can_be_pasted_and_shows_no_password(
