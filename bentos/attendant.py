@@ -26,8 +26,22 @@ log = logging.getLogger("incumbent.attendant")
 
 _PERIOD: Final = 1.0
 _HEARTBEAT_SECONDS: Final = 3.0
+_QUIET_SECONDS: Final = 60.0
 _LABELS_AT_ONCE: Final = 500
 Post = Callable[[Callable[[], None]], None]
+
+
+_SUPERVISOR: Final = "INCUMBENT_SERVICE_SUPERVISOR"
+
+
+def name_supervisor() -> None:
+    """Tell the workers that this process will start who their supervisor is."""
+    os.environ[_SUPERVISOR] = str(os.getpid())
+
+
+def supervisor() -> int:
+    """Process id of who started this worker, as it was named: it may have died before anybody here asked."""
+    return int(os.environ.get(_SUPERVISOR) or os.getppid())
 
 
 class Attendant:
@@ -66,7 +80,8 @@ class Attendant:
         self._said = said
         self._post = post
         self._answered_since = answered_since_us
-        self._parent = os.getppid()
+        self._parent = supervisor()
+        self._complaint_due = 0.0
         self._cursor: int | None = None
         self._beat_due = 0.0
         self._wake = threading.Event()
@@ -104,12 +119,18 @@ class Attendant:
                     errand()
                 except MonitoringError as exc:
                     metrics.HEARTBEAT_FAILURES.inc()
-                    log.warning("the database is away (%s)", type(exc).__name__)
+                    self._complain(exc)
                     break
                 except Exception as exc:  # the thread must outlive any fault
                     log.error("an errand failed: %s", type(exc).__name__)
             self._wake.wait(_PERIOD)
         self._sign_off()
+
+    def _complain(self, exc: MonitoringError) -> None:
+        """Say that the database is away, once a minute: it is asked every second, and may be away for hours."""
+        if time.monotonic() >= self._complaint_due:
+            self._complaint_due = time.monotonic() + _QUIET_SECONDS
+            log.warning("the database is away (%s)", type(exc).__name__)
 
     def _mind_orphanhood(self) -> None:
         """End when the supervisor is gone: an orphan keeps the port and would score beside its successor."""

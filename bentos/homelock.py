@@ -18,10 +18,14 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from bentos.errors import HomeTaken
+
+if TYPE_CHECKING:
+    from bentos.settings import Settings
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -137,6 +141,23 @@ class HomeLock:
             if holder is not None and (holder.alive or time.monotonic() > deadline):
                 raise HomeTaken(f"{holder} is in {self.path.parent.parent}")
             time.sleep(0.05)
+
+
+def hold_service(settings: Settings, usecase: str, address: str) -> None:
+    """Be the only service of a use case on this home, or one of those that share their windows, to the end.
+
+    The supervisor of the workers takes the lock and its workers inherit it: one that is started anew holds it
+    already, and one that outlives its supervisor keeps everybody else out until it has ended.
+
+    Raises:
+        HomeTaken: another service is there; the message names it.
+    """
+    what, shared = f"a service of {usecase} ({settings.env})", bool(settings.redis_url)
+    try:
+        HomeLock(settings.service_lock(usecase)).take(Holder.this_process(what, address), shared=shared, inherit=True)
+    except HomeTaken as exc:
+        advice = "stop it first, or let both share their windows (INCUMBENT_REDIS_URL, for each of them)"
+        raise HomeTaken(f"{exc}, and two would each keep windows of their own; {advice}") from exc
 
 
 def _locked(descriptor: int, kind: int, path: Path) -> bool:

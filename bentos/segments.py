@@ -243,9 +243,14 @@ def claim(folder: Path, writer: str) -> int:
     hidden = folder / f".{writer}.new"
     fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o640)
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    for slot in (0, 1):
-        write_state(fd, WriterFile(), slot)
-    hidden.rename(writer_path(folder, writer))
+    try:
+        for slot in (0, 1):
+            write_state(fd, WriterFile(), slot)
+        hidden.rename(writer_path(folder, writer))
+    except OSError:
+        os.close(fd)
+        hidden.unlink(missing_ok=True)
+        raise
     return fd
 
 

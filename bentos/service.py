@@ -29,6 +29,7 @@ from pydantic import PlainValidator, WithJsonSchema
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bentos.errors import IncumbentError
+from bentos.metricsfolder import enter_folder, forget_dead_workers
 
 if TYPE_CHECKING:
     from bentos.compose import Runtime
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from monitoring.metrics import RequestTally
 
 NAMESPACE = "incumbent"
+enter_folder()  # before anything counts: a worker imports this module first
 BATCH_ROWS = 256
 """Rows scored in one go for lists: longer ones would hold up single events."""
 
@@ -112,15 +114,16 @@ def _known_paths(routes: list[Any]) -> frozenset[str]:
     return frozenset(paths)
 
 
-def _address_to_be() -> str | None:
-    """The address that ``bentoml serve`` was asked to listen on, or none where that is not known here."""
+def _address_to_be() -> tuple[str, int] | None:
+    """Host and port that ``bentoml serve`` was asked to listen on, or none where that is not known here."""
     import click
     from bentoml._internal.configuration.containers import BentoMLContainer
 
     context = click.get_current_context(silent=True)
     if context is None:
         return None
-    return str(context.params.get("host") or BentoMLContainer.http.host.get())
+    port = context.params.get("port") or BentoMLContainer.http.port.get()
+    return str(context.params.get("host") or BentoMLContainer.http.host.get()), int(port)
 
 
 def _tally(below: Any) -> RequestTally:
@@ -182,13 +185,18 @@ class Incumbent:
         self.runtime = runtime()
 
     @bentoml.on_deployment
-    def refuse_unguarded() -> None:
-        """End before anything starts when keys are needed, of clients or of hashed ids, or look-up tables, and lack.
+    def begin() -> None:
+        """Make what all workers share, or end before anything starts.
 
-        The worker checks again, by its socket; a worker that ends is only started anew, with the same result.
+        Refused are keys (of clients or of hashed ids) or look-up tables that are needed and lack, and a home that
+        another service uses. The worker checks the keys again, by its socket; a worker that ends is only started
+        anew, with the same result.
         """
         from bentos.access import make_gate
+        from bentos.attendant import name_supervisor
+        from bentos.homelock import hold_service
         from bentos.lookups import require_lookups
+        from bentos.metricsfolder import VARIABLE, make_folder, places
         from bentos.privacy import require_hash_key
         from bentos.settings import read_settings
         from bentos.usecase import load_usecase
@@ -201,8 +209,11 @@ class Incumbent:
             require_hash_key(usecase, settings)
             require_lookups(usecase, settings.lookups(usecase.name))
             if (address := _address_to_be()) is not None:
-                make_gate(settings, address)
-        except IncumbentError as exc:
+                make_gate(settings, address[0])
+            hold_service(settings, usecase.name, "http://{}:{}".format(*address) if address else "")
+            os.environ[VARIABLE] = str(make_folder(places(settings.metrics_place)))
+            name_supervisor()
+        except (IncumbentError, OSError) as exc:
             print(f"refused: {exc}", file=sys.stderr)  # noqa: T201  # the log of a service that never was
             raise SystemExit(1) from exc
 
@@ -216,6 +227,7 @@ class Incumbent:
         sys.setswitchinterval(0.0001)
         if (bentoml.server_context.worker_index or 1) > 1 and not self.runtime.shares_windows:
             raise RuntimeError("the window state lives in one process: run one worker, or set INCUMBENT_REDIS_URL")
+        forget_dead_workers()
         self.runtime.start(asyncio.get_running_loop())
 
     @bentoml.on_shutdown

@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     """Secret that opens the reports' pages, at least 16 characters; empty is ``console.token`` inside ``home``."""
     metrics_access: Literal["open", "admin"] = "open"
     """Where keys are needed: whether ``/metrics`` stays open or asks for the scope ``admin``."""
+    metrics_place: str = ""
+    """Folder for the files behind ``/metrics``, best in memory; empty is ``/dev/shm``, else ``/tmp``."""
 
     hash_key: SecretStr = SecretStr("")
     """Secret behind hashed ids, at least 32 characters; empty is the file ``hash.key`` inside ``home``."""
@@ -153,6 +155,10 @@ class Settings(BaseSettings):
     def cache(self, usecase: str) -> Path:
         """Folder of the last verified models."""
         return self.root / "cache" / self.env / usecase
+
+    def service_lock(self, usecase: str) -> Path:
+        """File that the one service of a use case holds a lock on; see :mod:`bentos.homelock`."""
+        return self.root / "run" / f"service-{self.env}-{usecase}.lock"
 
     def lookups(self, usecase: str) -> Path:
         """Folder of the tables that fill columns by entity; see :mod:`bentos.lookups`."""

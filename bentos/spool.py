@@ -8,6 +8,7 @@ power cut within ``sync_seconds``. The scribe reads the segments and deletes the
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -41,6 +42,31 @@ ROOM_BYTES = 4_096
 """What a record may need, generously: only its writing tells, which is too late for an event to be refused."""
 # The length of a file is part of what fdatasync writes; macOS has only the full fsync.
 _FLUSH: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_QUIET_SECONDS = 60.0
+
+
+class Complaint:
+    """Says what the disk refuses: at once, then once a minute while it lasts, and when it is over."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._open = False
+
+    def make(self, exc: OSError, dropped: int) -> None:
+        """Log a refusal, unless one was logged within the last minute."""
+        self._open = True
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _QUIET_SECONDS
+            _LOG.error("the spool cannot be written: %s; %d records dropped so far", exc.strerror, dropped)
+
+    def settle(self, dropped: int) -> None:
+        """Log that the disk takes records again, where it did not."""
+        if self._open:
+            self._open = False
+            _LOG.warning("the spool is written again; %d records were dropped", dropped)
 
 
 @dataclass(frozen=True)
@@ -93,8 +119,10 @@ class SpoolWriter:
         self._spool_bytes = 0
         self._sync_errors = 0
         self._plan_bytes: dict[str, bytes] = {}
+        self._complaint = Complaint()
         folder.mkdir(parents=True, exist_ok=True)
-        self._state_fd = claim(folder, self.writer)
+        self._state_fd = -1
+        self._claim()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep_house, name="spool", daemon=True)
         self._thread.start()
@@ -147,9 +175,9 @@ class SpoolWriter:
             if self._spool_bytes + len(data) > self._cap:
                 self._refuse(count, "the spool is at its cap")
                 return
-            if self._fd < 0 and not self._open_segment():
+            if self._fd < 0 and (self._stuck or not self._open_segment()):
                 self._stuck = True
-                self._refuse(count, "the spool's folder refuses a new file")
+                self._refuse(count, "the disk refuses new records")
                 return
             written = self._put(data)
             if written == len(data):
@@ -173,16 +201,17 @@ class SpoolWriter:
         with self._lock:
             self._retire()
         self._sync()
-        with contextlib.suppress(OSError):
-            os.fsync(self._state_fd)
-        os.close(self._state_fd)
+        if self._state_fd >= 0:
+            with contextlib.suppress(OSError):
+                os.fsync(self._state_fd)
+            os.close(self._state_fd)
 
     def _put(self, data: bytes) -> int:
         """Bytes that reached the file; anything less than all is cut off again or kept by the caller."""
         try:
             written = os.write(self._fd, data)
         except OSError as exc:
-            _LOG.error("the spool cannot be written: %s", exc.strerror)
+            self._complaint.make(exc, self._dropped)
             return 0
         self._size += written
         self._spool_bytes += written
@@ -209,12 +238,34 @@ class SpoolWriter:
             raise SpoolFull(f"{reason}; the event was not logged, so it is not answered (log mode strict)")
         self._seq += count
         self._dropped += count
+        self._note_drops()
+
+    def _note_drops(self) -> None:
+        """Write their count: on the disk before the answer leaves, like the records; it needs no new block."""
+        if self._state_fd < 0:
+            return
         self._slot = 1 - self._slot
         try:
-            # On the disk before the answer leaves, like the records themselves; it needs no new block.
             write_state(self._state_fd, WriterFile(self._seq, self._dropped), self._slot)
         except OSError as exc:
-            _LOG.error("the count of dropped records cannot be written: %s", exc.strerror)
+            self._complaint.make(exc, self._dropped)
+
+    def _claim(self) -> bool:
+        """Take the writer's name; a full disk keeps ``available`` from logging, not from answering.
+
+        Raises:
+            OSError: the disk refuses for another reason, or the mode is ``strict``.
+        """
+        try:
+            self._state_fd = claim(self.folder, self.writer)
+        except OSError as exc:
+            if self._mode == "strict" or exc.errno not in _FULL:
+                raise
+            self._stuck = True
+            self._complaint.make(exc, self._dropped)
+            return False
+        self._note_drops()
+        return True
 
     def _open_segment(self) -> bool:
         self._segment += 1
@@ -222,12 +273,15 @@ class SpoolWriter:
         try:
             self._fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o640)
         except OSError as exc:
-            _LOG.error("no spool segment can be made: %s", exc.strerror)
+            self._complaint.make(exc, self._dropped)
             return False
         self._size, self._opened = 0, time.monotonic()
         plans = b"".join(self._plan_bytes.values())
         if plans and self._put(plans) != len(plans):
-            self._retire()
+            os.close(self._fd)
+            self._fd = -1
+            with contextlib.suppress(OSError):
+                path.unlink()  # nothing that counts is in it, and one for each refused record would pile up
             return False
         return True
 
@@ -243,8 +297,9 @@ class SpoolWriter:
                 if self._fd >= 0 and time.monotonic() - self._opened >= self._rotate_seconds:
                     self._retire()
             self._sync()
-            if self._stuck and self._disk_takes():
+            if self._stuck and self._disk_takes() and (self._state_fd >= 0 or self._claim()):
                 self._stuck = False
+                self._complaint.settle(self._dropped)
             size = spool_bytes(self.folder)
             with self._lock:
                 self._spool_bytes = size

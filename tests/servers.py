@@ -100,13 +100,15 @@ class House:
 class Server:
     """A running service. ``stop`` asks, ``kill`` does not."""
 
-    def __init__(self, house: House, host: str = "127.0.0.1", port: int = 0, **environment: str) -> None:
+    def __init__(
+        self, house: House, host: str = "127.0.0.1", port: int = 0, logs: Path | None = None, **environment: str
+    ) -> None:
         self.house = house
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # One client: each new one costs 20 ms and a connection.
         self.client = httpx.Client(base_url=self.url, timeout=10.0)
-        self.log = house.home / f"service-{self.port}.log"
+        self.log = (logs or house.home) / f"service-{self.port}.log"
         self._out = self.log.open("ab")
         self.process = subprocess.Popen(
             [
@@ -123,9 +125,9 @@ class Server:
     def wait_ready(self) -> None:
         self.wait_for("/readyz")
 
-    def wait_for(self, path: str, status: int = 200) -> None:
+    def wait_for(self, path: str, status: int = 200, patience: float = PATIENCE) -> None:
         """Wait until a path answers with a status."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the service ended: {self.log.read_text()[-2000:]}")

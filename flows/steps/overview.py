@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from flows.stackfile import PartState, read_state
 from flows.steps.standing import Standing, standing
 from flows.steps.surroundings import firing_alerts
 from monitoring.pages import number, table, write_page
@@ -82,7 +83,33 @@ _LEFT_OUT = Line("now", "replicas, routing, runs and open alerts are of today an
 def _of_now(house: House, found: Standing, alerts: tuple[OpenAlert, ...]) -> list[Line]:
     """What is known of the present only."""
     firing = [Line("alert", text, "see docs/runbook.md") for text in firing_alerts(house.settings)]
-    return [_open_alerts(house, alerts), *_runs(found), *firing]
+    return [_open_alerts(house, alerts), *_runs(found), *firing, *process_lines(house.settings.root)]
+
+
+def process_lines(root: Path) -> list[Line]:
+    """The processes of the stack that is up in a home, one line each; none where no stack is."""
+    state = read_state(root / "run" / "stack.json")
+    if state is None or not (state.supervisor.alive or any(part.alive for part in state.parts.values())):
+        return []
+    lines = [_process(name, part) for name, part in state.parts.items()]
+    if not state.supervisor.alive:
+        text = f"the supervisor (process {state.supervisor.pid}) is gone: nothing restarts a part that ends"
+        lines.append(Line("supervisor", text, "incumbent up --detach (goes on with the parts that live)"))
+    return lines
+
+
+def _process(name: str, part: PartState) -> Line:
+    since = f" since {part.since:%Y-%m-%d %H:%M}" if part.since else ""
+    text = f"{part.state.replace('_', ' ')}{since}"
+    if part.pid is not None and not part.alive:
+        text = "ended"
+    if part.restarts:
+        text += f", started again {part.restarts} times" if part.restarts > 1 else ", started again once"
+    if part.ended:
+        text += f"; it {part.ended}"
+    return Line(
+        name, text, f"look at {part.log}, then: incumbent down, incumbent up" if part.state == "given_up" else ""
+    )
 
 
 def text_of(found: Overview, width: int = 100) -> str:
