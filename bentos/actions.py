@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
-from bentos.labels import latest_time, one_or_many, refuse_future
+from bentos.future import FutureGuard, Receipt
+from bentos.labels import one_or_many, refuse_future
 from bentos.scoring import Spool, machine_time_us
 from bentos.strict_json import StrictDecoder
 from bentos.usecase import Column, UseCase
@@ -60,7 +59,7 @@ class ActionDesk:
         usecase: names the log.
         spool: where accepted actions go.
         limit: actions of one list.
-        newest_event_us: newest event time that was scored.
+        guard: refuses actions of the future.
         clock: machine time in microseconds.
     """
 
@@ -69,30 +68,32 @@ class ActionDesk:
         usecase: UseCase,
         spool: Spool,
         limit: int,
-        newest_event_us: Callable[[], int],
+        guard: FutureGuard,
         clock: Callable[[], int] = machine_time_us,
     ) -> None:
         self._usecase = usecase.name
         self._spool = spool
         self._limit = limit
-        self._newest = newest_event_us
+        self._guard = guard
         self._clock = clock
         self._decoder = StrictDecoder(action_columns(usecase))
 
     def take(self, body: bytes) -> bytes:
         """Accept one action or a list; the answer is ``{"accepted": n, "conflicts": []}``.
 
-        The latest action of an event counts; repeating one changes nothing.
+        The latest action of an event counts; repeating one changes nothing. Actions of the future are refused one by
+        one: the answer to a list names them under ``refused``.
 
         Raises:
             EventError: a malformed action (400), nothing was kept.
-            HttpProblem: 422 for an action in the future, nothing was kept.
+            HttpProblem: 422 for a single action of the future.
             SpoolFull: nothing was kept.
         """
         rows, many = one_or_many(self._decoder, body, self._limit)
         now = self._clock()
-        refuse_future([row[3] for row in rows], latest_time(now, self._newest()), "action" if many else "", "taken_at")
-        self._spool.append([ActionRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in rows])
-        for row in rows:
+        refused = refuse_future(self._guard, "action", self._decoder.names, rows)
+        kept = [row for at, row in enumerate(rows) if at not in refused]
+        self._spool.append([ActionRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in kept])
+        for row in kept:
             metrics.ACTIONS.labels(row[1], row[2]).inc()
-        return msgspec.json.encode({"accepted": len(rows), "conflicts": []})
+        return Receipt(len(kept), [], refused, many).body()

@@ -36,7 +36,7 @@ INDEX: Final = b"""<!DOCTYPE html>
 _KEYS: Final = (http.KEY_MISSING, http.KEY_INVALID, http.SCOPE_MISSING)
 _ALWAYS: Final = (http.METHOD, http.SLOW_BODY, http.TOO_LARGE, http.MEDIA_TYPE, http.BUSY, http.INTERNAL)
 _WINDOWS: Final = (http.NOT_READY, http.LOG_FULL, http.NO_WINDOWS, http.PENDING)
-_KEEPING: Final = (http.INVALID, *_KEYS, http.CONFLICT, *_ALWAYS, *_WINDOWS)
+_KEEPING: Final = (http.INVALID, *_KEYS, http.CONFLICT, *_ALWAYS, http.UNPROCESSABLE, *_WINDOWS)
 ERRORS: Final[dict[str, tuple[ErrorKind, ...]]] = {
     "/score": _KEEPING,
     "/score/batch": (http.INVALID, *_KEYS, *_ALWAYS, http.NOT_READY),
@@ -55,7 +55,10 @@ _MESSAGES: Final = {
     http.SCOPE_MISSING: "the API key lacks the scope 'score'",
     http.TOO_LARGE: "the body is longer than 1048576 bytes",
     http.METHOD: "/score answers POST",
-    http.UNPROCESSABLE: "observed_at lies in the future",
+    http.UNPROCESSABLE: (
+        "observed_at 2099-01-01T00:00:00Z lies in the future: the machine's clock says 2026-03-01T12:00:00Z, "
+        "and at most 1h ahead is allowed"
+    ),
 }
 _EXPLAIN: Final = {
     "name": "explain", "in": "query", "required": False, "schema": {"type": "boolean", "default": False},
@@ -116,6 +119,7 @@ def _schemas(*models: type[BaseModel], acts: bool = False) -> dict[str, Any]:
     explained = {**answer, "reasons": reasons, "margin": {"type": ["object", "null"]}}
     error = _object({"code": {"type": "string", "enum": sorted({kind.code for kind in http.ERRORS})}, "message": text})
     event, label, action = (model.model_json_schema() for model in models)
+    told = {"code": text, "message": text}
     report = {"event": _ref("Event"), "decision": boolean, "reason": {"type": "string", "enum": list(REASONS)}}
     return {
         "Event": event,
@@ -126,7 +130,12 @@ def _schemas(*models: type[BaseModel], acts: bool = False) -> dict[str, Any]:
         "RowError": _object({"event_id": text, "error": error}),
         "Error": _object({"error": error}),
         "Accepted": _object(
-            {"accepted": {"type": "integer"}, "conflicts": {"type": "array", "items": {"type": "integer"}}}
+            {
+                "accepted": {"type": "integer"},
+                "conflicts": {"type": "array", "items": {"type": "integer"}},
+                "refused": {"type": "array", "items": _object({"at": {"type": "integer"}, **told})},
+            },
+            ["accepted", "conflicts"],
         ),
         "Model": {"type": "object"},
     }
@@ -154,7 +163,8 @@ def _batch(path: str, event: dict[str, Any], max_batch: int) -> dict[str, Any]:
     return {
         "summary": f"Score a list of events, in the given order{through}",
         "description": "A malformed event refuses the whole list (400, the row is named) and nothing is scored. "
-        "An id that was answered before with another body fails alone: its place in the answer holds an error.",
+        "An id that was answered before with another body, or a time in the future, fails alone: its place in the "
+        "answer holds an error.",
         "operationId": "scoreBatch" if not through else "scoreList",
         **({} if through else {"parameters": [_EXPLAIN]}),
         "requestBody": _body(_list(_ref("Event"), max_batch), [event]),

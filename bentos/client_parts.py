@@ -128,10 +128,11 @@ class RowError:
 
 @dataclass(frozen=True)
 class Accepted:
-    """How many were accepted, and the places of those that contradict what was sent before."""
+    """How many were accepted, the places of those that contradict what was sent before, and of those refused alone."""
 
     accepted: int
     conflicts: tuple[int, ...]
+    refused: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,8 @@ def joined(answers: Sequence[Any], size: int) -> Accepted:
     """What the service said to the parts of a list, as if it had been one; raises :class:`Refused` for no answer."""
     try:
         places = [at * size + place for at, found in enumerate(answers) for place in found["conflicts"]]
-        return Accepted(sum(found["accepted"] for found in answers), tuple(places))
+        refused = [at * size + row["at"] for at, found in enumerate(answers) for row in found.get("refused", ())]
+        return Accepted(sum(found["accepted"] for found in answers), tuple(places), tuple(refused))
     except (KeyError, TypeError) as exc:
         raise _strange() from exc
 

@@ -27,8 +27,9 @@ from bentos.event import Event
 from bentos.examiner import Examiner, Permission
 from bentos.exploration import Explorer
 from bentos.features import FeaturePlan
+from bentos.future import FutureBound, FutureGuard, Receipt
 from bentos.history import LogHistory
-from bentos.intake import EventDesk
+from bentos.intake import EventDesk, Taken
 from bentos.keeper import Make, WindowKeeper, embedded
 from bentos.labels import Contradictions, LabelDesk
 from bentos.late import LateDesk
@@ -108,6 +109,7 @@ class Runtime:
         self._verifier = Verifier()
         self._said = Contradictions()
         self._recent = RecentTimes()
+        self._bound = FutureBound(settings, machine_time_us, self._recent)
         self._horizon_us = microseconds(settings.answered_horizon)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._settled = False
@@ -118,8 +120,9 @@ class Runtime:
         cache = ModelCache(self._settings.cache(self.usecase.name))
         sources = self.usecase.label.sources
         self._history = LogHistory(
-            self.usecase.name, self._stored, sources, self._store, self._unshipped, self._answered_since
-        )
+            self.usecase.name, self._stored, sources, self._store, self._unshipped, self._answered_since,
+            self._bound.latest_us,
+        )  # fmt: skip
         self.keeper = WindowKeeper(self._history, sources, self.post, self._windows_ready, self._make_windows())
         required = self._settings.journal_required and not self.usecase.promotion.hand_edits
         permit = Permission(self.model, self._store, cache) if required else _anything
@@ -139,6 +142,7 @@ class Runtime:
         """Open the spool and start the threads; the loop's thread is the one that scores."""
         self._loop = loop
         self._spool = SpoolWriter.of(self._settings, self.usecase.name)
+        guard = FutureGuard(self.usecase.name, self._bound, self._spool, machine_time_us)
         self._load = ProcessLoad(self._spool.folder, self._settings.spool_cap_mb << 20)
         self.scorer = Scorer(
             self.usecase.name,
@@ -148,13 +152,16 @@ class Runtime:
             ordered=self.orders.ordered,
             explorer=Explorer.of(self.usecase.intervention),
             recent=self._recent,
+            guard=guard,
         )
         self.batcher: MicroBatcher[Event, bytes] = self._batcher()
         self.explainer = Explainer(self._office, self.scorer.run)
-        self.events = EventDesk(self.usecase.name, self._office, self._spool, self.keeper, recent=self._recent)
+        self.events = EventDesk(
+            self.usecase.name, self._office, self._spool, self.keeper, recent=self._recent, guard=guard
+        )
         self.late = LateDesk(self.schema, self.events.take, self.max_batch)
-        self.labels = LabelDesk(self.usecase, self._spool, self.max_batch, self._newest, self._said)
-        self.actions = ActionDesk(self.usecase, self._spool, self.max_batch, self._newest)
+        self.labels = LabelDesk(self.usecase, self._spool, self.max_batch, guard, self._said)
+        self.actions = ActionDesk(self.usecase, self._spool, self.max_batch, guard)
         metrics.READY.set(0)
         if self._lookups is not None:
             self._lookups.start(self._settings.poll_seconds)
@@ -212,11 +219,11 @@ class Runtime:
         """Answers of a part of a list; an event that fails says so in its own place."""
         return rows(self.explainer.answers if explain else self.scorer.run, events)
 
-    def take_events(self, events: Sequence[Event]) -> list[int]:
+    def take_events(self, events: Sequence[Event]) -> Taken:
         """See :meth:`bentos.intake.EventDesk.take`."""
         return self.events.take(events)
 
-    def take_late(self, body: bytes) -> tuple[int, list[int], bool]:
+    def take_late(self, body: bytes) -> Receipt:
         """See :meth:`bentos.late.LateDesk.take`."""
         return self.late.take(body)
 
@@ -280,16 +287,12 @@ class Runtime:
         url = self._settings.redis_url
         if not url:
             return embedded
-        from bentos.replicas import shared
+        from bentos.replicas import shared, shared_name
 
-        name = f"{self._settings.env}-{self.usecase.name}"
-        return shared(url, name, self._horizon_us, self._stored)
+        return shared(url, shared_name(self._settings.env, self.usecase.name), self._horizon_us, self._stored)
 
     def _office(self) -> Office | None:
         return self.slot.office
-
-    def _newest(self) -> int:
-        return self._recent.newest_us
 
     def _windows_ready(self, state: WindowState) -> None:
         self._recent.seed(self._history.recent_us)

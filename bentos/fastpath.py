@@ -31,7 +31,9 @@ from bentos.access import Gate
 from bentos.batcher import Waiter
 from bentos.errors import AccessError, ModelNotReady
 from bentos.faults import log_fault
+from bentos.future import Receipt, Refusals
 from bentos.http import ASGIApp, Receive, Reply, Scope, Send, problem
+from bentos.intake import Taken
 from bentos.schema import Event, EventSchema
 from bentos.tickets import Tickets, own_errors, replay, with_json_body
 from bentos.turns import Turns
@@ -97,12 +99,12 @@ class Desk(Protocol):
         """Score a part of a list at once; an answer, or an error in its place, for each event."""
         ...
 
-    def take_events(self, events: Sequence[Event]) -> list[int]:
-        """Keep events that are not to be scored; returns the places of those that conflict."""
+    def take_events(self, events: Sequence[Event]) -> Taken:
+        """Keep events that are not to be scored; returns the places of those that conflict, and what was refused."""
         ...
 
-    def take_late(self, body: bytes) -> tuple[int, list[int], bool]:
-        """Keep what clients decided by themselves; accepted, places of conflicts, whether it was a list."""
+    def take_late(self, body: bytes) -> Receipt:
+        """Keep what clients decided by themselves."""
         ...
 
     def take_labels(self, body: bytes) -> bytes:
@@ -294,11 +296,10 @@ class FrontDoor:
         many = body.lstrip(b" \t\r\n")[:1] == b"["
         events = desk.schema.decode_many(body, desk.max_batch) if many else [desk.schema.decode(body)]
         found = await self._turns.run(desk, events, AT_ONCE, desk.take_events, receive)
-        conflicts = [number * AT_ONCE + at for number, part in enumerate(found) for at in part]
-        return _taken(len(events) - len(conflicts), conflicts, many)
+        return _taken(receipt(found, len(events), many))
 
     async def _late(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
-        return _taken(*desk.take_late(await self._ready_body(desk, scope, receive)))
+        return _taken(desk.take_late(await self._ready_body(desk, scope, receive)))
 
     async def _labels(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
         return Reply(200, desk.take_labels(await self._body(desk, scope, receive)))
@@ -376,10 +377,19 @@ def refuse(error: Exception, path: str) -> Reply:
     return found
 
 
-def _taken(accepted: int, conflicts: list[int], many: bool) -> Reply:
-    if conflicts and not many:
+def receipt(parts: Sequence[Taken], events: int, many: bool) -> Receipt:
+    """What became of a list of ``events`` that was taken in parts of :data:`AT_ONCE`."""
+    conflicts = [number * AT_ONCE + at for number, part in enumerate(parts) for at in part.conflicts]
+    refused = Refusals()
+    for number, part in enumerate(parts):
+        refused |= part.refused.shifted(number * AT_ONCE)
+    return Receipt(events - len(conflicts) - len(refused), conflicts, refused, many)
+
+
+def _taken(found: Receipt) -> Reply:
+    if found.conflicts and not found.many:
         raise problem(http.CONFLICT, "this event id was sent before, with another body")
-    return Reply(200, msgspec.json.encode({"accepted": accepted, "conflicts": conflicts}))
+    return Reply(200, found.body())
 
 
 def _only(scope: Scope, method: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
@@ -11,17 +12,21 @@ import pandas as pd
 
 from bentos.answers import NO_ANSWER, answer, ending
 from bentos.features import FeaturePlan
+from bentos.limits import LATEST_US
 from bentos.recent import SAMPLE
 from bentos.schema import EventSchema
 from bentos.scoring import machine_time_us
+from bentos.segments import Record
 from bentos.window_state import WindowInput, WindowState
+from monitoring import metrics
 from monitoring.store import Store
 from monitoring.store.frames import to_us
-from monitoring.store.records import ActionRecord, LabelRecord, ScoreRecord, StoredEvent, StoredLabel
+from monitoring.store.records import LabelRecord, ScoreRecord, StoredEvent, StoredLabel
+
+log = logging.getLogger("incumbent.windows")
 
 _CHUNK: Final = 20_000
 _DAY_US: Final = 86_400_000_000
-SpoolRecord = ScoreRecord | LabelRecord | ActionRecord
 
 
 class LogHistory:
@@ -34,6 +39,8 @@ class LogHistory:
         store: gives the database; may raise :class:`~monitoring.errors.StoreUnavailable`.
         spooled: records that are still in the spool.
         answered_since_us: machine time from which on answers are remembered.
+        latest_us: event time beyond which events are of the future; they are counted, and the log is repaired by
+            ``incumbent log repair``.
 
     Attributes:
         recent_us: times of the last events that were read, in the order of the log, in microseconds.
@@ -45,9 +52,11 @@ class LogHistory:
         schema: EventSchema,
         sources: Sequence[str],
         store: Callable[[], Store],
-        spooled: Callable[[], Iterable[SpoolRecord]],
+        spooled: Callable[[], Iterable[Record]],
         answered_since_us: Callable[[], int],
+        latest_us: Callable[[], int] = lambda: LATEST_US,
     ) -> None:
+        self._latest = latest_us
         self.recent_us: Sequence[int] = ()
         self._usecase = usecase
         self._schema = schema
@@ -73,11 +82,14 @@ class LogHistory:
         # The spool first: what is shipped between the two reads is then seen twice, which adds nothing.
         waiting = [record for record in self._spooled() if record.usecase == self._usecase]
         recent: deque[int] = deque(maxlen=SAMPLE)
+        latest, future = self._latest(), 0
         unshipped = [_as_stored(r) for r in waiting if isinstance(r, ScoreRecord)]
         for events in chain(store.log.stream(self._usecase, self._first(store, state), _CHUNK), [unshipped]):
             self._add(plan, state, events, since)
             recent.extend(event.event_time for event in events)
+            future += sum(event.event_time > latest for event in events)
         self.recent_us = tuple(recent)
+        self._tell(future)
         statements, cursor = self._labels(store)
         statements += [_as_label(r) for r in waiting if isinstance(r, LabelRecord)]
         plan.load(state, self._schema.frame([]), self._label_frame(statements))
@@ -96,6 +108,12 @@ class LogHistory:
         reach = max((spec.over + spec.delay for spec in state.specs), default=0)
         # One event with a date far in the future must not push everything else out.
         return max(0, min(to_us(span[2]), machine_time_us()) - reach - _DAY_US)
+
+    def _tell(self, future: int) -> None:
+        metrics.LOGGED_FUTURE.set(future)
+        if future:
+            log.warning("the log holds %d events of the future, which move the clock of the windows: see "
+                        "'incumbent log repair'", future)  # fmt: skip
 
     def _add(self, plan: FeaturePlan, state: WindowState, events: Sequence[StoredEvent], since: int) -> None:
         if not events:

@@ -1,7 +1,8 @@
 """HTTP without a framework: replies, errors as JSON, and a body that is never read past its limit.
 
 Every error of the product leaves as ``{"error": {"code": "...", "message": "..."}}``. The code is a
-word for programs, the message is for people; neither ever holds a value of the request.
+word for programs, the message is for people; neither ever holds a value of the request, but for a time that is
+refused because it lies in the future.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ CONFLICT: Final = ErrorKind(409, "conflict", "The event id was answered before, 
 TOO_LARGE: Final = ErrorKind(413, "too_large", "The body or the list is longer than the limit.")
 MEDIA_TYPE: Final = ErrorKind(415, "unsupported_media_type", "Only application/json is read.")
 HOST: Final = ErrorKind(421, "foreign_host", "The Host is no name of this service: see INCUMBENT_ALLOWED_HOSTS.")
-UNPROCESSABLE: Final = ErrorKind(422, "unprocessable", "The label is well formed but cannot be true.")
+UNPROCESSABLE: Final = ErrorKind(422, "unprocessable", "A time lies in the future, by the declared clock.")
 BUSY: Final = ErrorKind(429, "busy", "More requests are under way than the service takes; retry after a pause.")
 INTERNAL: Final = ErrorKind(500, "internal", "A fault of the service; it is logged.")
 NOT_READY: Final = ErrorKind(503, "not_ready", "No verified model is in office yet.")

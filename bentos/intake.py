@@ -8,15 +8,24 @@ row gets the answer. The other way round nothing is left to do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from bentos.answers import NO_ANSWER
 from bentos.errors import AnswerPending, ModelNotReady
 from bentos.event import Event
+from bentos.future import FutureGuard, Refusals
 from bentos.office import Office
 from bentos.recent import RecentTimes
 from bentos.scoring import Spool, Tap, machine_time_us
 from monitoring import metrics
 from monitoring.store.records import Origin, ScoreRecord
+
+
+class Taken(NamedTuple):
+    """What became of a part of a list: places that hold a known id with another body, and rows that were refused."""
+
+    conflicts: list[int]
+    refused: Refusals
 
 
 class EventDesk:
@@ -29,6 +38,7 @@ class EventDesk:
         tap: hears of events while a new window state is being built.
         clock: machine time in microseconds.
         recent: is told the event times.
+        guard: refuses events of the future; none lets every time pass.
     """
 
     def __init__(
@@ -39,7 +49,9 @@ class EventDesk:
         tap: Tap | None = None,
         clock: Callable[[], int] = machine_time_us,
         recent: RecentTimes | None = None,
+        guard: FutureGuard | None = None,
     ) -> None:
+        self._guard = guard
         self._recent = RecentTimes() if recent is None else recent
         self._usecase = usecase
         self._office = office
@@ -47,8 +59,8 @@ class EventDesk:
         self._tap = tap
         self._clock = clock
 
-    def take(self, events: Sequence[Event], decisions: Sequence[bool] | None = None) -> list[int]:
-        """Log the events and add them to the windows; says which places hold a known id with another body.
+    def take(self, events: Sequence[Event], decisions: Sequence[bool] | None = None) -> Taken:
+        """Log the events and add them to the windows; events of the future are refused and leave no trace there.
 
         Args:
             events: checked events.
@@ -62,6 +74,27 @@ class EventDesk:
         office = self._office()
         if office is None:
             raise ModelNotReady("no verified model is in office yet, so there are no windows to add to")
+        decided = {} if decisions is None else {e.event_id: d for e, d in zip(events, decisions, strict=True)}
+        refused = self._refuse_future(office, events)
+        places = [at for at in range(len(events)) if at not in refused]
+        if not places:
+            return Taken([], refused)
+        conflicts = self._take(office, [events[at] for at in places], decided)
+        return Taken([places[at] for at in conflicts], refused)
+
+    def _refuse_future(self, office: Office, events: Sequence[Event]) -> Refusals:
+        """Refuse events beyond the bound, but for those that were taken before (the clock may have been set back)."""
+        if self._guard is None:
+            return Refusals()
+        latest, refused = self._guard.latest_us(), Refusals()
+        for at, event in enumerate(events):
+            if event.time_us > latest and office.windows.answered(event.event_id) is None:
+                column, row = event.schema.event_time, (event.time_us, event.as_json())
+                (refused[at],) = self._guard.refuse("event", column, [row])
+        return refused
+
+    def _take(self, office: Office, events: Sequence[Event], decided: Mapping[str, bool]) -> list[int]:
+        """Take events that are not of the future; the places of those that conflict."""
         if office.windows.shared:
             # To claim an id in a shared state is to count its event there.
             self._spool.require_room(len(events))
@@ -73,7 +106,6 @@ class EventDesk:
             said = known[0] if known is not None else fresh.setdefault(event.event_id, event).body_hash
             if said != event.body_hash:
                 conflicts.append(at)
-        decided = {} if decisions is None else {e.event_id: d for e, d in zip(events, decisions, strict=True)}
         self._keep(office, list(fresh.values()), decided)
         return conflicts
 

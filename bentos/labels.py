@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Literal
 
 import msgspec
 
 from bentos import http
+from bentos.future import FutureGuard, Receipt, Refusals, iso_text
 from bentos.http import problem
 from bentos.scoring import Spool, machine_time_us
 from bentos.strict_json import StrictDecoder
 from bentos.usecase import Column, UseCase
 from monitoring import metrics
 from monitoring.store.records import LabelRecord
-
-_SKEW_US: Final = 5 * 60 * 1_000_000
-_DAY_US: Final = 86_400 * 1_000_000
 
 
 def label_columns(usecase: UseCase) -> tuple[Column, ...]:
@@ -78,7 +76,7 @@ class LabelDesk:
         usecase: ranks the sources and names the log.
         spool: where accepted labels go.
         limit: labels of one list.
-        newest_event_us: newest event time that was scored.
+        guard: refuses labels of the future.
         said: what is known to have been said.
         clock: machine time in microseconds.
     """
@@ -88,14 +86,14 @@ class LabelDesk:
         usecase: UseCase,
         spool: Spool,
         limit: int,
-        newest_event_us: Callable[[], int],
+        guard: FutureGuard,
         said: Contradictions,
         clock: Callable[[], int] = machine_time_us,
     ) -> None:
         self._usecase = usecase.name
         self._spool = spool
         self._limit = limit
-        self._newest = newest_event_us
+        self._guard = guard
         self._said = said
         self._clock = clock
         self._decoder = StrictDecoder(label_columns(usecase))
@@ -103,33 +101,28 @@ class LabelDesk:
     def take(self, body: bytes) -> bytes:
         """Accept one label or a list; the answer is ``{"accepted": n, "conflicts": [positions]}``.
 
+        Labels of the future are refused one by one: the answer to a list names them under ``refused``.
+
         Raises:
             EventError: a malformed label (400), nothing was kept.
-            HttpProblem: 422 for a label from the future, nothing was kept; 409 for a single label that
+            HttpProblem: 422 for a single label of the future; 409 for a single label that
                 contradicts its own source: it was kept, and the event is excluded from evidence.
             SpoolFull: nothing was kept.
         """
         rows, many = one_or_many(self._decoder, body, self._limit)
-        refuse_future([row[2] for row in rows], self._latest(), "label" if many else "", "observed_at")
+        refused = refuse_future(self._guard, "label", self._decoder.names, rows)
+        kept = {at: row for at, row in enumerate(rows) if at not in refused}
         now = self._clock()
-        self._spool.append([LabelRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in rows])
-        conflicts = [at for at, row in enumerate(rows) if self._said.add(row[0], row[3], row[1])]
-        for row in rows:
+        self._spool.append([LabelRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in kept.values()])
+        conflicts = [at for at, row in kept.items() if self._said.add(row[0], row[3], row[1])]
+        for row in kept.values():
             metrics.LABELS.labels(row[3]).inc()
         if conflicts and not many:
             raise problem(
                 http.CONFLICT,
                 "this source said the opposite before; both labels are kept, and the event is excluded from evidence",
             )
-        return msgspec.json.encode({"accepted": len(rows), "conflicts": conflicts})
-
-    def _latest(self) -> int:
-        """Latest time at which a label can have been observed.
-
-        Business time may run ahead of the machine's clock when a simulated period is replayed; then
-        the newest event says what day it is.
-        """
-        return latest_time(self._clock(), self._newest())
+        return Receipt(len(kept), conflicts, refused, many).body()
 
 
 def one_or_many(decoder: StrictDecoder, body: bytes, limit: int) -> tuple[list[tuple[Any, ...]], bool]:
@@ -138,18 +131,28 @@ def one_or_many(decoder: StrictDecoder, body: bytes, limit: int) -> tuple[list[t
     return (decoder.many(body, limit) if many else [decoder.one(body)]), many
 
 
-def refuse_future(times: Sequence[int], latest: int, listed: str, column: str) -> None:
-    """Refuse what cannot have been seen yet; ``listed`` names a row of a list, and is empty for one object.
+def refuse_future(
+    guard: FutureGuard, kind: Literal["label", "action"], names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> Refusals:
+    """Put rows into quarantine that cannot have been seen yet.
 
-    Raises:
-        HttpProblem: 422, with the place in the list.
+    Args:
+        guard: knows the bound.
+        kind: what the rows are.
+        names: of the values of a row; the time is the one that ends in ``_at``.
+        rows: decoded rows.
+
+    Returns:
+        What each of them is told, by its place.
     """
-    for at, time_us in enumerate(times):
-        if time_us > latest:
-            where = f"{listed} {at} of the list: " if listed else ""
-            raise problem(http.UNPROCESSABLE, f"{where}{column} lies in the future")
+    at_time = next(place for place, name in enumerate(names) if name.endswith("_at"))
+    latest = guard.latest_us()
+    places = [at for at, row in enumerate(rows) if row[at_time] > latest]
+    if not places:
+        return Refusals()
+    sent = [(rows[at][at_time], _as_sent(names, rows[at], at_time)) for at in places]
+    return Refusals(zip(places, guard.refuse(kind, names[at_time], sent), strict=True))
 
 
-def latest_time(now_us: int, newest_us: int) -> int:
-    """Latest time at which something can have been observed, at machine time ``now_us``, given the newest event."""
-    return newest_us + _DAY_US if newest_us > now_us else now_us + _SKEW_US
+def _as_sent(names: Sequence[str], row: tuple[Any, ...], at_time: int) -> bytes:
+    return msgspec.json.encode({**dict(zip(names, row, strict=True)), names[at_time]: iso_text(row[at_time])})

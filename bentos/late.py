@@ -16,6 +16,8 @@ import msgspec
 from bentos.client_parts import REASONS, Reason
 from bentos.errors import EventError
 from bentos.event import Event
+from bentos.future import Receipt
+from bentos.intake import Taken
 from bentos.schema import EventSchema
 from monitoring import metrics
 
@@ -26,7 +28,7 @@ class _Report(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     reason: Reason
 
 
-Take = Callable[[Sequence[Event], Sequence[bool]], list[int]]
+Take = Callable[[Sequence[Event], Sequence[bool]], Taken]
 _ONE: Final = msgspec.json.Decoder(_Report)
 _MANY: Final = msgspec.json.Decoder(list[_Report])
 _FORM: Final = (
@@ -40,7 +42,7 @@ class LateDesk:
 
     Args:
         schema: reads the events.
-        take: keeps events with the decisions taken; says which places conflict.
+        take: keeps events with the decisions taken; says which places conflict, and which were refused.
         limit: reports of one list.
     """
 
@@ -49,8 +51,8 @@ class LateDesk:
         self._take = take
         self._limit = limit
 
-    def take(self, body: bytes) -> tuple[int, list[int], bool]:
-        """How many reports were accepted, the places of those that conflict, and whether it was a list.
+    def take(self, body: bytes) -> Receipt:
+        """Keep what clients decided by themselves.
 
         Raises:
             EventError: a malformed report (400); nothing was kept.
@@ -59,12 +61,11 @@ class LateDesk:
         many = body.lstrip(b" \t\r\n")[:1] == b"["
         reports = self._read(body, many)
         events = [self._event(bytes(report.event), at if many else None) for at, report in enumerate(reports)]
-        conflicts = self._take(events, [report.decision for report in reports])
-        refused = set(conflicts)
-        for at, report in enumerate(reports):
-            if at not in refused:
-                metrics.LATE.labels(report.reason).inc()
-        return len(reports) - len(conflicts), conflicts, many
+        conflicts, refused = self._take(events, [report.decision for report in reports])
+        kept = [report for at, report in enumerate(reports) if at not in refused and at not in conflicts]
+        for report in kept:
+            metrics.LATE.labels(report.reason).inc()
+        return Receipt(len(kept), conflicts, refused, many)
 
     def _read(self, body: bytes, many: bool) -> list[_Report]:
         try:

@@ -15,7 +15,7 @@ _STRAY: Final = 8
 class RecentTimes:
     """The newest business time that several of the latest events agree on. Give it one owner thread.
 
-    It is the second largest time of 8 events, the third of 16, and so on to the eighth of 56 and more, of the
+    It is the second largest time of 2 to 15 events, the third of 16, and so on to the eighth of 56 and more, of the
     latest 1,024: a few dates far in the future, which the schema allows, move nothing.
     """
 
@@ -36,4 +36,5 @@ class RecentTimes:
         """In microseconds; 0 before the first event."""
         if not self._times:
             return 0
-        return nlargest(min(1 + len(self._times) // 8, _STRAY), self._times)[-1]
+        count = len(self._times)
+        return nlargest(min(max(1 + count // 8, min(count, 2)), _STRAY), self._times)[-1]

@@ -63,8 +63,8 @@ class RedisWindows:
         self._link = Link(url)
         self._horizon = horizon_us
         self._read = read
-        prefix = f"incumbent:{{{name}}}:"
-        self._keys = tuple(prefix + part for part in ("epoch", "order", "count"))
+        prefix = prefix_of(name)
+        self._keys = keys_of(name)
         self._lock, self._answers = f"{prefix}lock", f"{prefix}answer:"
         self._layout = hashlib.sha256(repr((self.entities, self.amounts)).encode()).hexdigest()[:16].encode()
         self._owner = secrets.token_hex(8)
@@ -275,6 +275,16 @@ class RedisWindows:
     def _lose(self, why: str) -> None:
         self.lost = True
         raise WindowsUnavailable(f"{why}; the window state is being rebuilt")
+
+
+def prefix_of(name: str) -> str:
+    """What every key of a shared state begins with; answers follow as ``answer:<event id>``."""
+    return f"incumbent:{{{name}}}:"
+
+
+def keys_of(name: str) -> tuple[str, ...]:
+    """Keys of the epoch, the order and its count."""
+    return tuple(prefix_of(name) + part for part in ("epoch", "order", "count"))
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from bentos.features import FeaturePlan
 from bentos.redis_link import Link
-from bentos.redis_windows import RedisWindows
+from bentos.redis_windows import RedisWindows, keys_of, prefix_of
 from bentos.schema import EventSchema
 from bentos.window_state import WindowInput
 from bentos.windows import MemoryWindows
+
+_PART: Final = 1_000
 
 
 def shared(url: str, name: str, horizon_us: int, schema: EventSchema) -> Callable[[FeaturePlan], RedisWindows]:
@@ -38,3 +41,36 @@ def shared(url: str, name: str, horizon_us: int, schema: EventSchema) -> Callabl
         return state
 
     return make
+
+
+def shared_name(env: str, usecase: str) -> str:
+    """What shares a state: environment and use case."""
+    return f"{env}-{usecase}"
+
+
+def require_redis(url: str) -> None:
+    """Raise :class:`~bentos.errors.WindowsUnavailable` where Redis is away."""
+    link = Link(url)
+    link.open()
+    link.close()
+
+
+def begin_anew(url: str, name: str, event_ids: Sequence[str]) -> None:
+    """Make every replica build its windows from the log again, and forget the answers of some ids.
+
+    Args:
+        url: where Redis is.
+        name: of the shared state, see :func:`shared_name`.
+        event_ids: ids whose answers are forgotten.
+
+    Raises:
+        WindowsUnavailable: Redis is away.
+        SettingsError: the address is none.
+    """
+    link = Link(url)
+    try:
+        link.call("DEL", *keys_of(name))
+        for start in range(0, len(event_ids), _PART):
+            link.call("DEL", *(f"{prefix_of(name)}answer:{one}" for one in event_ids[start : start + _PART]))
+    finally:
+        link.close()

@@ -20,11 +20,13 @@ from bentos.errors import AnswerPending, DuplicateEvent, ModelNotReady, SpoolFul
 from bentos.event import Event
 from bentos.exploration import Explorer
 from bentos.faults import note_faults
+from bentos.future import FutureGuard
 from bentos.http import translate
+from bentos.limits import LATEST_US
 from bentos.office import Holder, Office
 from bentos.recent import RecentTimes
 from monitoring import metrics
-from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, ScoreRecord
+from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, RefusedRecord, ScoreRecord
 
 Answer = bytes | Exception
 _UNANSWERED: Final = ModelNotReady("no model answered this event")
@@ -41,7 +43,7 @@ class Spool(Protocol):
         """Say what a plan id stands for, before the first record that carries it."""
         ...
 
-    def append(self, records: Sequence[ScoreRecord | LabelRecord | ActionRecord]) -> None:
+    def append(self, records: Sequence[ScoreRecord | LabelRecord | ActionRecord | RefusedRecord]) -> None:
         """Write the records at once; raises :class:`~bentos.errors.SpoolFull` in strict mode."""
         ...
 
@@ -71,6 +73,7 @@ class Scorer:
         ordered: the threshold that people ordered for a holder at a machine time, or none for its own.
         explorer: says what is to be done; none where the use case declares no intervention.
         recent: is told the event times.
+        guard: refuses events of the future; none lets every time pass.
     """
 
     def __init__(
@@ -83,7 +86,9 @@ class Scorer:
         ordered: Callable[[Holder, int], float | None] = lambda holder, _: None,
         explorer: Explorer | None = None,
         recent: RecentTimes | None = None,
+        guard: FutureGuard | None = None,
     ) -> None:
+        self._guard = guard
         self._recent = RecentTimes() if recent is None else recent
         self._usecase = usecase
         self._office = office
@@ -108,26 +113,43 @@ class Scorer:
         office = self._office()
         if office is None:
             raise ModelNotReady("no verified model is in office yet")
-        if refused := office.unscorable(events):
-            return self._around(office, events, refused)
-        return self._answer(office, events)
+        latest = LATEST_US if self._guard is None else self._guard.latest_us()
+        if future := [at for at, event in enumerate(events) if event.time_us > latest]:
+            return self._around(office, events, future, self._refuse_future)
+        return self._answer_now(office, events)
 
     def flush(self) -> None:
         """Move what was counted into the instruments behind ``/metrics``."""
         self._tally.flush()
 
-    def _around(self, office: Office, events: Sequence[Event], refused: Sequence[int]) -> list[Answer]:
-        """Answer a batch that has events nobody can score: those get their first answer, if any, or are refused."""
+    def _answer_now(self, office: Office, events: Sequence[Event]) -> list[Answer]:
+        """Answer a batch without events of the future."""
+        if refused := office.unscorable(events):
+            return self._around(office, events, refused, lambda office, _: office.holder.unscorable())
+        return self._answer(office, events)
+
+    def _around(
+        self,
+        office: Office,
+        events: Sequence[Event],
+        refused: Sequence[int],
+        refuse: Callable[[Office, Event], Exception],
+    ) -> list[Answer]:
+        """Answer a batch that has events nobody may score: those get their first answer, if any, or are refused."""
         there = set(refused)
         rest = [event for at, event in enumerate(events) if at not in there]
-        said = iter(self._answer(office, rest) if rest else ())
-        return [self._refused(office, event) if at in there else next(said) for at, event in enumerate(events)]
+        said = iter(self._answer_now(office, rest) if rest else ())
+        return [self._refused(office, event, refuse) if at in there else next(said) for at, event in enumerate(events)]
 
-    def _refused(self, office: Office, event: Event) -> Answer:
+    def _refused(self, office: Office, event: Event, refuse: Callable[[Office, Event], Exception]) -> Answer:
         known = office.windows.answered(event.event_id)
         if known is not None and (known[1] or known[0] != event.body_hash):
             return _repeat(event, *known)
-        return office.holder.unscorable()
+        return refuse(office, event)
+
+    def _refuse_future(self, _: Office, event: Event) -> Exception:
+        assert self._guard is not None
+        return self._guard.refuse("event", event.schema.event_time, [(event.time_us, event.as_json())])[0]
 
     def _answer(self, office: Office, events: Sequence[Event]) -> list[Answer]:
         if office.windows.shared:

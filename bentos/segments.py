@@ -22,24 +22,26 @@ from typing import Final
 
 import msgspec
 
-from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, ScoreRecord
+from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, RefusedRecord, ScoreRecord
 
 MAGIC: Final = b"\xa5I"
 HEADER: Final = struct.Struct("<2sBxIIQ")  # magic, kind, length, CRC-32, number
 STATE: Final = struct.Struct("<QQI")  # highest number at the last drop, drops so far, CRC-32
-SCORE, LABEL, PLAN, ACTION = 1, 2, 3, 4
-_KINDS: Final[dict[type, int]] = {ScoreRecord: SCORE, LabelRecord: LABEL, PlanRecord: PLAN, ActionRecord: ACTION}
+SCORE, LABEL, PLAN, ACTION, REFUSED = 1, 2, 3, 4, 5
+_KINDS: Final[dict[type, int]] = {
+    ScoreRecord: SCORE, LabelRecord: LABEL, PlanRecord: PLAN, ActionRecord: ACTION, RefusedRecord: REFUSED,
+}  # fmt: skip
 _LONGEST: Final = 64 << 20  # a longer length is damage
 _BLOCK: Final = 1 << 20
 _ENCODE: Final = msgspec.msgpack.Encoder().encode
-_DECODE: Final[Mapping[int, Callable[[bytes], ScoreRecord | LabelRecord | PlanRecord | ActionRecord]]] = {
+Record = ScoreRecord | LabelRecord | ActionRecord | RefusedRecord
+_DECODE: Final[Mapping[int, Callable[[bytes], Record | PlanRecord]]] = {
     SCORE: msgspec.msgpack.Decoder(ScoreRecord).decode,
     LABEL: msgspec.msgpack.Decoder(LabelRecord).decode,
     PLAN: msgspec.msgpack.Decoder(PlanRecord).decode,
     ACTION: msgspec.msgpack.Decoder(ActionRecord).decode,
+    REFUSED: msgspec.msgpack.Decoder(RefusedRecord).decode,
 }
-
-Record = ScoreRecord | LabelRecord | ActionRecord
 
 
 class Item(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +52,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     end: int
 
-    def decode(self) -> ScoreRecord | LabelRecord | PlanRecord | ActionRecord:
+    def decode(self) -> Record | PlanRecord:
         """The record.
 
         Raises:

@@ -266,8 +266,9 @@ class Incumbent:
     @bentoml.api(route="/events")
     async def events(self, events: EventBodies, /) -> Answer:
         """Take events that are not to be scored."""
-        conflicts = self.runtime.take_events([self.runtime.schema.event(event) for event in events])
-        return {"accepted": len(events) - len(conflicts), "conflicts": conflicts}
+        conflicts, refused = self.runtime.take_events([self.runtime.schema.event(event) for event in events])
+        accepted = len(events) - len(conflicts) - len(refused)
+        return {"accepted": accepted, "conflicts": conflicts, "refused": refused.to_json()}
 
     @bentoml.api(route="/labels")
     async def labels(self, labels: EventBody, /) -> Answer:

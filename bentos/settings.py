@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     redis_url: str = ""
     """Redis that keeps the windows of several replicas in step (``redis://``, ``rediss://``, ``unix://``); empty is
     one replica with windows of its own."""
+    clock: Literal["machine", "stream"] = "machine"
+    """What says what time it is: this machine's clock, or the newest events of a stream of another time (a replay)."""
+    max_future: Duration = Field(default=parse_duration("1h"), validate_default=True)
+    """How far ahead of ``clock`` the time of an event, label or action may lie; of a stream also its longest pause."""
     max_body_mb: float = Field(default=1.0, gt=0)
     """Largest request body."""
     max_batch: int = Field(default=1000, ge=1)

@@ -30,7 +30,7 @@ from bentos.segments import (
 from monitoring.errors import RowRefused
 from monitoring.policies import LabelPolicy
 from monitoring.store import Accounting, Store
-from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, ScoreRecord
+from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, RefusedRecord, ScoreRecord
 from monitoring.store.shipping import Cargo, Poison, Shipment, WriterState, account, total
 
 log = logging.getLogger("incumbent.scribe")
@@ -210,6 +210,7 @@ def _cargo(items: Sequence[Item], filled: tuple[str, ...]) -> Cargo:
         [r for r in records if isinstance(r, PlanRecord)],
         [r for r in records if isinstance(r, ActionRecord)],
         filled,
+        [(item.seq, r) for item, r in zip(items, records, strict=True) if isinstance(r, RefusedRecord)],
     )
 
 

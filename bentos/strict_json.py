@@ -47,7 +47,7 @@ class StrictDecoder:
         self._hasher = hasher
         self._private = bool(self._guarded or self._hashed)
         self._by_name = {c.name: c for c in columns}
-        self._names = ", ".join(c.name for c in columns)
+        self.names = tuple(c.name for c in columns)
         fields = [(f"f{i}", *_field(c)) for i, c in enumerate(columns)]
         row = msgspec.defstruct(
             "Row",
@@ -155,14 +155,16 @@ class StrictDecoder:
             return EventError("the body is not UTF-8")
         if "unknown field" in text:
             named = f" {field.group(1)!r}" if field else ""
-            return EventError(f"{where}unknown field{named}; allowed are {self._names}")
+            return EventError(f"{where}unknown field{named}; allowed are {', '.join(self.names)}")
         if "missing required field" in text and field:
             return EventError(f"{where}column {field.group(1)!r} is missing; it may not be left out")
         if place and place.group(2) in self._by_name:
             column = self._by_name[place.group(2)]
             return EventError(f"{where}column {column.name!r}: allowed is {allowed_values(column)}")
         if isinstance(exc, msgspec.ValidationError):
-            return EventError(f"{where}the body must be a JSON object with {self._names} (a batch is an array of them)")
+            return EventError(
+                f"{where}the body must be a JSON object with {', '.join(self.names)} (a batch is an array of them)"
+            )
         return EventError("the body is not valid JSON")
 
     def _repeated(self, body: bytes) -> str:

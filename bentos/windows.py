@@ -20,6 +20,7 @@ from typing import Any
 from bentos.label_spans import Said, positive_spans
 from bentos.series import EntityWindows
 from bentos.window_state import Known, WindowInput, WindowSpec, WindowState, WindowStats
+from monitoring import metrics
 
 __all__ = ["MemoryWindows", "WindowInput", "WindowSpec", "WindowState", "WindowStats"]
 
@@ -173,6 +174,7 @@ class MemoryWindows:
         if event.time_us <= self._cutoff:
             self._parked.pop(event.event_id, None)
             self._too_late += 1
+            metrics.TOO_LATE.inc()
             return 0
         keys = [
             key if key is None else group.add(key, event.time_us, event.amounts)

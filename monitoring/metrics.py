@@ -32,6 +32,24 @@ REPLAYED: Final = Counter(
 REFUSED: Final = Counter(
     "refused_requests", "Requests refused, by path and error code", ["path", "code"], namespace=NAMESPACE
 )
+REFUSED_ROWS: Final = Counter(
+    "refused_rows",
+    "Rows refused and put into quarantine, by kind (event, label, action) and reason (in_future)",
+    ["kind", "reason"],
+    namespace=NAMESPACE,
+)
+LOGGED_FUTURE: Final = Gauge(
+    "logged_future_events",
+    "Events of the future that the log held when the windows here were last built from it",
+    namespace=NAMESPACE,
+    multiprocess_mode="livemostrecent",
+)
+TOO_LATE: Final = Counter(
+    "too_late_events",
+    "Events answered and logged that the windows here no longer add: older than the longest window reaches, by the "
+    "clock of the windows",
+    namespace=NAMESPACE,
+)
 BATCH: Final = Histogram(
     "score_batch_events",
     "Events scored together",

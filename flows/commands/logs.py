@@ -1,4 +1,4 @@
-"""``log``: the prediction log itself: what is old goes."""
+"""``log``: the prediction log itself: what is old goes, and what lies in the future."""
 
 from __future__ import annotations
 
@@ -17,10 +17,37 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     prune.add_argument("--table", choices=(*TABLES, "all"), default="all", help="one table; all of them by default")
     prune.add_argument("--dry-run", action="store_true", help="show rows and bytes by table and day, remove nothing")
     common_arguments(prune, as_of=True)
+    repair = actions.add_parser("repair", help="move rows dated in the future into quarantine; shows them by default")
+    repair.add_argument("--after", metavar="TIME", help="rows of later times; INCUMBENT_MAX_FUTURE from now by default")
+    repair.add_argument("--reason", default="", help="why, in a few words; without it nothing is moved")
+    common_arguments(repair)
 
 
 def run(args: argparse.Namespace) -> Reply:
-    """Prune, or show what would go."""
+    """Run the chosen action."""
+    return _repair(args) if args.action == "repair" else _prune(args)
+
+
+def _repair(args: argparse.Namespace) -> Reply:
+    enter_home(args)
+    from flows.house import open_house
+    from flows.steps.futurerows import repair_log
+
+    house = open_house(args.usecase)
+    done = repair_log(house, instant(args.after, house.usecase), args.reason.strip())
+    rows = [(one.kind, one.rows, f"{one.first:%Y-%m-%d %H:%M}", f"{one.last:%Y-%m-%d %H:%M}") for one in done.found]
+    parts = [table(rows, ("kind", "rows", "first", "last")) if rows else "the log holds no row of the future"]
+    after = f"rows after {done.after:%Y-%m-%d %H:%M:%S} UTC"
+    if done.decision is not None:
+        parts.append(f"{after} lie in quarantine now; decision {done.decision} records it")
+    elif rows:
+        parts.append(f"{after} would move into quarantine; with --reason TEXT they do")
+    if done.spooled:
+        parts.append(f"{done.spooled} more events lie in the spool: let the scribe ship them, then repair again")
+    return Reply(done.to_json(), "\n\n".join([*parts, *([done.next_step] if done.next_step else [])]))
+
+
+def _prune(args: argparse.Namespace) -> Reply:
     from monitoring.durations import parse_duration
     from monitoring.store.pruning import TABLES
 

@@ -88,7 +88,7 @@ class Replay:
             except httpx.HTTPError:
                 refused += len(part)
                 continue
-            refused += 0 if answer.is_success else len(part)
+            refused += len(answer.json().get("refused", ())) if answer.is_success else len(part)
         return refused
 
     def model(self) -> dict[str, Any]:

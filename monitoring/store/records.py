@@ -18,6 +18,8 @@ ModelAction = Literal["block", "let_through", "explore"]
 RealAction = Literal["block", "let_through"]
 ActedBy = Literal["model", "rule", "analyst", "fallback"]
 ACTIONS: Final[tuple[RealAction, ...]] = get_args(RealAction)
+IN_FUTURE: Final = "in_future"
+"""Reason of a row whose time lies beyond what the declared clock allows."""
 ACTORS: Final[tuple[ActedBy, ...]] = get_args(ActedBy)
 
 
@@ -88,6 +90,20 @@ class LabelRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     observed_at: int
     source: str
     received_at: int
+
+
+class RefusedRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A row that was refused as a whole and goes into quarantine: an event, a label or an action, as it was sent.
+
+    ``reason`` is :data:`IN_FUTURE`; ``time`` is what is wrong with it, microseconds since 1970.
+    """
+
+    usecase: str
+    kind: str
+    reason: str
+    time: int
+    received_at: int
+    body: bytes
 
 
 class PlanRecord(msgspec.Struct, array_like=True, frozen=True):

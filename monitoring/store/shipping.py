@@ -31,7 +31,7 @@ from monitoring.store.engine import Database
 from monitoring.store.frames import fetch
 from monitoring.store.intake import insert_plans, insert_scores
 from monitoring.store.labels import insert_labels
-from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, ScoreRecord
+from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, RefusedRecord, ScoreRecord
 from monitoring.store.tables import quarantine, spool_ledger
 
 
@@ -90,9 +90,8 @@ class Cargo:
     plans: Sequence[PlanRecord] = ()
     actions: Sequence[ActionRecord] = ()
     filled: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.scores) + len(self.labels) + len(self.plans) + len(self.actions)
+    refused: Sequence[tuple[int, RefusedRecord]] = ()
+    """Rows that were refused when they arrived, with their numbers: they go into quarantine."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +188,9 @@ class _SqlLedger:
                 insert_labels(self._database, connection, cargo.labels, policy)
             insert_actions(self._database, connection, cargo.actions)
             said = len(cargo.labels) + len(cargo.actions)
+            self._quarantine(connection, shipment, cargo.refused)
             counts = {"stored": scores.stored, "duplicates": scores.duplicates, "labels": said}
+            counts["quarantined"] = len(cargo.refused)
             return self._advance(connection, shipment, counts)
 
     def refuse(self, shipment: Shipment, poison: Poison) -> WriterState:
@@ -207,6 +208,16 @@ class _SqlLedger:
             }
             connection.execute(insert(quarantine).values(row))
             return self._advance(connection, shipment, {"quarantined": poison.records})
+
+    def _quarantine(
+        self, connection: Connection, shipment: Shipment, refused: Sequence[tuple[int, RefusedRecord]]
+    ) -> None:
+        if not refused:
+            return
+        place = {"segment": shipment.segment, "position": shipment.position, "records": 1}
+        place |= {"stored_at": self._database.now(connection)}
+        rows = [refused_row(record, shipment.before.writer, seq) | place for seq, record in refused]
+        connection.execute(insert(quarantine), rows)
 
     def settle(self, usecase: str, writer: str, finished: bool = False) -> WriterState:
         with self._database.write(durable=True) as connection:
@@ -236,6 +247,12 @@ class _SqlLedger:
         now = self._database.now(connection)
         columns = ("usecase", "writer", "updated_at")
         self._database.insert_new(connection, spool_ledger, columns, [(usecase, writer, now)])
+
+
+def refused_row(record: RefusedRecord, writer: str, seq: int) -> dict[str, Any]:
+    """The row of the quarantine for a refused record, but for its place in the spool and the time of storing."""
+    reason = f"{record.reason}: {record.kind}"
+    return {"usecase": record.usecase, "writer": writer, "seq": seq, "reason": reason, "payload": record.body}
 
 
 def account(state: WriterState, spooled: int = 0, gaps: int = 0, accepted: int | None = None) -> Accounting:

@@ -13,7 +13,9 @@ from bentos import fastpath
 from bentos.batcher import Waiter
 from bentos.errors import DuplicateEvent
 from bentos.fastpath import FrontDoor
-from bentos.http import ASGIApp, Message, Receive, Scope, Send
+from bentos.future import Refusals
+from bentos.http import UNPROCESSABLE, ASGIApp, Message, Receive, Scope, Send, problem
+from bentos.intake import Taken
 from bentos.schema import Event, EventSchema
 from bentos.tickets import Tickets
 from tests.builders import fraud
@@ -67,9 +69,11 @@ class Desk:
         self.parts.append(len(events))
         return [self.explained(event) if explain else b'"%b"' % event.event_id.encode() for event in events]
 
-    def take_events(self, events: Sequence[Event]) -> list[int]:
+    def take_events(self, events: Sequence[Event]) -> Taken:
         self.parts.append(len(events))
-        return [at for at, event in enumerate(events) if event.event_id == "t-conflict"]
+        future = [at for at, event in enumerate(events) if event.event_id.startswith("t-future")]
+        refused = Refusals({at: problem(UNPROCESSABLE) for at in future})
+        return Taken([at for at, event in enumerate(events) if event.event_id == "t-conflict"], refused)
 
     def take_labels(self, body: bytes) -> bytes:
         return b'{"accepted":1}'
@@ -198,6 +202,7 @@ def test_websockets_are_closed_at_the_door() -> None:
         ("/events", "POST", b"application/json", b"{}", 400, "invalid"),
         ("/events", "POST", b"application/json", b"[" + b",".join([BODY] * 4) + b"]", 400, "invalid"),
         ("/events", "POST", b"application/json", BODY.replace(b"t-1", b"t-conflict"), 409, "conflict"),
+        ("/events", "POST", b"application/json", BODY.replace(b"t-1", b"t-future"), 422, "unprocessable"),
         ("/labels", "POST", b"text/plain", b"{}", 415, "unsupported_media_type"),
     ],
 )
@@ -402,6 +407,19 @@ def test_events_are_taken_one_or_many_and_conflicts_are_named_by_place(monkeypat
         assert (status, body) == (200, {"accepted": 2, "conflicts": [2]})
 
     assert play(steps).counted.seen == [("/events", 200)] * 2
+
+
+def test_events_of_the_future_are_named_by_their_place_in_the_whole_list_however_long_it_is() -> None:
+    names = [f"t-future-{n}" if n in (0, 127, 128, 299) else f"t-{n}" for n in range(300)]
+
+    async def steps(house: House) -> None:
+        assert house.desk is not None
+        house.desk.max_batch, house.desk.body_limit = 300, 1 << 20
+        status, body, _ = await house.ask("/events", _list(*names))
+        assert (status, body["accepted"], body["conflicts"]) == (200, 296, [])
+        assert [row["at"] for row in body["refused"]] == [0, 127, 128, 299]
+
+    play(steps)
 
 
 def test_a_list_passes_the_framework_as_tickets() -> None:

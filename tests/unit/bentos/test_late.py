@@ -10,7 +10,11 @@ import pytest
 
 from bentos.errors import EventError
 from bentos.event import Event
+from bentos.future import Receipt, Refusals
+from bentos.http import UNPROCESSABLE, problem
+from bentos.intake import Taken
 from bentos.late import REASONS, LateDesk
+from monitoring import metrics
 from tests.servers import SCHEMA, event
 
 
@@ -20,9 +24,10 @@ class Kept:
     def __init__(self) -> None:
         self.events: list[tuple[str, bool]] = []
 
-    def __call__(self, events: Sequence[Event], decisions: Sequence[bool]) -> list[int]:
+    def __call__(self, events: Sequence[Event], decisions: Sequence[bool]) -> Taken:
         self.events += [(e.event_id, d) for e, d in zip(events, decisions, strict=True)]
-        return [at for at, e in enumerate(events) if e.event_id == "t-known"]
+        refused = Refusals({at: problem(UNPROCESSABLE) for at, e in enumerate(events) if e.event_id == "t-future"})
+        return Taken([at for at, e in enumerate(events) if e.event_id == "t-known"], refused)
 
 
 def report(name: str = "t-1", decision: bool = True, reason: str = "deadline", **changes: Any) -> dict[str, Any]:
@@ -36,14 +41,24 @@ def sent(value: Any) -> bytes:
 @pytest.mark.parametrize("reason", REASONS)
 def test_a_report_is_kept_with_the_decision_that_was_taken(reason: str) -> None:
     kept = Kept()
-    assert LateDesk(SCHEMA, kept, 10).take(sent(report(reason=reason, decision=False))) == (1, [], False)
+    assert LateDesk(SCHEMA, kept, 10).take(sent(report(reason=reason, decision=False))) == Receipt(
+        1, [], Refusals(), False
+    )
     assert kept.events == [("t-1", False)]
 
 
 def test_a_list_says_which_reports_conflict() -> None:
     kept = Kept()
     body = b" " + sent([report("t-1"), report("t-known"), report("t-2")])
-    assert LateDesk(SCHEMA, kept, 10).take(body) == (2, [1], True)
+    assert LateDesk(SCHEMA, kept, 10).take(body) == Receipt(2, [1], Refusals(), True)
+
+
+def test_a_report_of_an_event_of_the_future_is_refused_in_its_place_and_not_counted() -> None:
+    counted = metrics.LATE.labels("deadline")._value
+    before = counted.get()
+    found = LateDesk(SCHEMA, Kept(), 10).take(sent([report("t-1"), report("t-future"), report("t-2")]))
+    assert (found.accepted, found.conflicts, list(found.refused)) == (2, [], [1])
+    assert counted.get() == before + 2
 
 
 @pytest.mark.parametrize(
