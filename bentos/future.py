@@ -11,7 +11,7 @@ own: the newest time that several of the latest events agree on (:class:`~bentos
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self, get_args
 
 import msgspec
@@ -53,8 +53,13 @@ class FutureBound:
         """What the declared clock says; 0 of a stream that has no event yet."""
         return self._clock() if self._declared == "machine" else self._recent.newest_us
 
-    def latest_us(self) -> int:
-        """The latest time that is not refused; any time before the first event of a stream."""
+    def latest_us(self, stream: Iterable[int] = ()) -> int:
+        """The latest time that is not refused; any time before the first event of a stream.
+
+        Args:
+            stream: times of the newest events of a table; they move the clock where it is the stream's.
+        """
+        self._recent.add(stream)
         now = self.now_us()
         return now + self._allowed_us if now else LATEST_US
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from bentos.settings import Settings, read_settings
 from flows.logins import CLIENT_AUTH, CONSIDERED, read_prefect_login
+from monitoring.durations import format_duration
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder with ``prefect.yaml``: the repository, or site-packages of an installed copy."""
@@ -134,6 +135,8 @@ class Home:
             "INCUMBENT_PREFECT_DATABASE_URL": self.settings.prefect_database_url,
             "INCUMBENT_ENV": self.settings.env,
             "INCUMBENT_USECASE": usecase_reference(self.settings.usecase),
+            "INCUMBENT_CLOCK": self.settings.clock,
+            "INCUMBENT_MAX_FUTURE": format_duration(self.settings.max_future),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
         if prefect_url is not None:

@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from bentos.errors import RoleVacant
+from bentos.future import FutureBound
+from bentos.recent import SAMPLE, RecentTimes
+from bentos.scoring import machine_time_us
 from bentos.settings import Environment, Settings, read_settings
 from bentos.usecase import UseCase, load_usecase
 from flows.errors import FlowRefused
 from monitoring.calendar import TimeWindow
+from monitoring.store.frames import to_us
+from monitoring.store.newest import latest_times
 
 if TYPE_CHECKING:
     from bentos.model import ScoringModel
@@ -196,7 +201,24 @@ def machine_now() -> datetime:
 
 
 def business_time(as_of: datetime | None) -> datetime:
-    """The business time of a run: as given (UTC where it names no zone), else now."""
+    """The business time of a run: as given (UTC where it names no zone), else now.
+
+    Raises:
+        FlowRefused: it lies in the future by the machine's clock; cooldowns, plans and retention count from it.
+    """
     if as_of is None:
         return machine_now()
-    return as_of if as_of.tzinfo is not None else as_of.replace(tzinfo=UTC)
+    given = as_of if as_of.tzinfo is not None else as_of.replace(tzinfo=UTC)
+    settings = read_settings()
+    bound = FutureBound(settings, machine_time_us)
+    if settings.clock == "machine" and (time_us := to_us(given)) > bound.latest_us():
+        raise FlowRefused(f"{bound.sentence('as_of', time_us)}; a replay declares INCUMBENT_CLOCK=stream")
+    return given
+
+
+def declared_bound(house: House) -> FutureBound:
+    """The bound on the future for rows that come by other roads than the service; a stream's clock is the log's."""
+    recent = RecentTimes()
+    if house.settings.clock == "stream":
+        recent.seed(latest_times(house.store.database, house.usecase.name, SAMPLE))
+    return FutureBound(house.settings, machine_time_us, recent)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.house import machine_now, open_house
+from flows.house import declared_bound, machine_now, open_house
 from flows.outcome import Outcome
 from flows.recording import recorded
 from flows.steps.labelfile import label_files, read_label_file
@@ -24,6 +24,7 @@ def labels(usecase: str | None = None, path: str | None = None) -> Outcome:
     house = open_house(usecase)
     with recorded(house, "labels", None) as run:
         place = Path(path) if path else house.settings.root / "inbox" / "labels"
-        found = [read_label_file(file, house.usecase, machine_now()) for file in label_files(place, named=bool(path))]
+        latest, now = declared_bound(house).latest_us(), machine_now()
+        found = [read_label_file(file, house.usecase, now, latest) for file in label_files(place, named=bool(path))]
         stored = [house.store.labels.add(one.records, house.usecase.label) for one in found]
         return run.conclude(labels_view(place, found, stored, run.as_of))

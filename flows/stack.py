@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -363,9 +363,9 @@ def stop_left_running(home: Home) -> list[str]:
 
 def demo_home(home: Home) -> Home:
     """The home of the demo, inside the given one: a demo never touches real state."""
-    settings: Settings = home.settings.model_copy(
-        update={"home": home.root / "demo", "database_url": "", "mlflow_uri": "", "prefect_database_url": ""}
-    )
+    own = {"home": home.root / "demo", "database_url": "", "mlflow_uri": "", "prefect_database_url": ""}
+    # The demo lives in a simulated time, whose nights are its longest pauses.
+    settings: Settings = home.settings.model_copy(update=own | {"clock": "stream", "max_future": timedelta(days=2)})
     return Home(settings)
 
 

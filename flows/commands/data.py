@@ -20,7 +20,7 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Reply:
     """Run the chosen command."""
     enter_home(args)
-    from flows.house import open_house
+    from flows.house import declared_bound, open_house
     from flows.progress import progress
     from flows.sources import open_source
     from flows.steps.history import load_history
@@ -34,8 +34,12 @@ def run(args: argparse.Namespace) -> Reply:
     window = TimeWindow(start or extent.start, end or extent.end)
     with progress("history") as bar:
         done = load_history(
-            source, window, house.store, house.usecase, instant(args.as_of, house.usecase), progress=bar
-        )
+            source, window, house.store, house.usecase, instant(args.as_of, house.usecase), progress=bar,
+            bound=declared_bound(house),
+        )  # fmt: skip
     data = {"events": done.events, "repeated": done.repeated, "labels": done.labels, "quarantined": done.quarantined}
+    data |= {"future": done.future}
     text = f"{done.events} events and {done.labels} labels are new in the log; {done.quarantined} rows were refused"
+    if done.future:
+        text += f", {done.future} of them because they are dated in the future"
     return Reply(data | {"start": window.start, "end": window.end}, text)

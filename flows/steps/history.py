@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bentos.future import FutureBound
+from bentos.recent import SAMPLE
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused, NoData
 from flows.sources.base import EventSource, SourceRead
 from monitoring.calendar import TimeWindow
-from monitoring.store.records import LabelRecord
+from monitoring.durations import microseconds
+from monitoring.store.records import IN_FUTURE, LabelRecord
 
 if TYPE_CHECKING:
     from monitoring.store import Store
@@ -34,7 +37,8 @@ class HistoryResult:
         events: events that are new in the log.
         repeated: events that the log already held.
         labels: label statements that are new.
-        quarantined: rows that were refused.
+        quarantined: rows that were refused; those of the future are among them.
+        future: events and label statements that were refused because they are dated in the future.
     """
 
     window: TimeWindow
@@ -42,6 +46,7 @@ class HistoryResult:
     repeated: int
     labels: int
     quarantined: int
+    future: int = 0
 
 
 def load_history(
@@ -52,6 +57,7 @@ def load_history(
     as_of: datetime | None = None,
     progress: Progress | None = None,
     part: timedelta = PART,
+    bound: FutureBound | None = None,
 ) -> HistoryResult:
     """Read a window and store it with ``origin=history``; repeating it changes nothing.
 
@@ -67,6 +73,8 @@ def load_history(
         as_of: events and labels of later times are left out.
         progress: told of each batch; the number of rows in all is an estimate until the last part.
         part: event time that is read at once.
+        bound: events beyond it, and labels observed beyond it, are refused; none lets every time pass. Where it is a
+            stream's the events of the source say what time it is.
 
     Raises:
         NoData: the whole window holds no usable event.
@@ -76,7 +84,7 @@ def load_history(
     """
     if source.kind == "log":
         raise FlowRefused("the log cannot be imported into itself; choose the source that holds the history")
-    load = _Import(store, usecase, progress or (lambda done, total: None))
+    load = _Import(store, usecase, progress or (lambda done, total: None), bound)
     parts = list(_parts(window, part))
     for number, span in enumerate(parts):
         try:
@@ -86,7 +94,9 @@ def load_history(
         load.take(read, number, len(parts))
     if not load.rows:
         source.read(window, as_of)  # says why there is nothing in all of it
-    return HistoryResult(window, load.stored, load.repeated, load.labels, len(load.refused))
+    return HistoryResult(
+        window, load.stored, load.repeated, load.labels, len(load.refused) + load.future_labels, load.future
+    )
 
 
 def _parts(window: TimeWindow, part: timedelta) -> Iterator[TimeWindow]:
@@ -99,15 +109,22 @@ def _parts(window: TimeWindow, part: timedelta) -> Iterator[TimeWindow]:
 class _Import:
     """Stores one part after the other and counts."""
 
-    def __init__(self, store: Store, usecase: UseCase, tell: Progress) -> None:
+    def __init__(self, store: Store, usecase: UseCase, tell: Progress, bound: FutureBound | None) -> None:
+        self._bound = bound
+        self.future_labels = 0
         self.stored = self.repeated = self.labels = self.rows = 0
         # Rows without a readable time come with every part; each is one row of the source.
-        self.refused: set[object] = set()
+        self.refused: set[tuple[object, str]] = set()
         self._store = store
         self._usecase = usecase
         self._tell = tell
 
+    @property
+    def future(self) -> int:
+        return self.future_labels + sum(reason == IN_FUTURE for _, reason in self.refused)
+
     def take(self, read: SourceRead, number: int, parts: int) -> None:
+        read = self._without_future(read)
         usecase, done = self._usecase, self.rows
         self.rows += len(read.events) + len(read.revisions)
         total = self.rows * parts // (number + 1)
@@ -124,6 +141,23 @@ class _Import:
             self._tell(done, total)
         bad = read.quarantine
         self.refused.update(zip(bad["event_id"].fillna(bad["row"]), bad["reason"], strict=True))
+
+    def _without_future(self, read: SourceRead) -> SourceRead:
+        """The part without rows of the future; they are counted."""
+        if self._bound is None:
+            return read
+        times = read.events[self._usecase.event_time].dt.as_unit("us").astype("int64")
+        latest = self._bound.latest_us(times.tail(SAMPLE))
+        good = (times <= latest).to_numpy()
+        self.refused.update((name, IN_FUTURE) for name in read.events[self._usecase.event_id][~good])
+        # A table that does not say when a label became known says it of the day on which it matures.
+        slack = timedelta() if self._usecase.label.observed_at is not None else self._usecase.label.matures_after
+        observed = read.revisions["observed_at"].dt.as_unit("us").astype("int64")
+        known = (observed <= latest + microseconds(slack)).to_numpy()
+        self.future_labels += int((~known).sum())
+        if good.all() and known.all():
+            return read
+        return replace(read, events=read.events[good].reset_index(drop=True), revisions=read.revisions[known])
 
 
 def as_declared(events: pd.DataFrame, usecase: UseCase) -> pd.DataFrame:

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from bentos.columns import REASONS, read_booleans, read_column, read_times
+from bentos.limits import LATEST_US
 from bentos.usecase import Column, UseCase
 from flows.errors import NoData, SchemaProblem, SourceOptionsError
-from monitoring.store.records import LabelRecord
+from monitoring.store.records import IN_FUTURE, LabelRecord
 
 SUFFIXES = (".csv", ".parquet")
 _MICROSECOND = pd.Timedelta(microseconds=1)
@@ -49,7 +50,7 @@ def label_files(path: Path, *, named: bool = True) -> list[Path]:
     return [path] if path.exists() else []
 
 
-def read_label_file(file: Path, usecase: UseCase, now: datetime) -> LabelFile:
+def read_label_file(file: Path, usecase: UseCase, now: datetime, latest_us: int = LATEST_US) -> LabelFile:
     """Read one file of labels.
 
     The columns are the event id (``event_id``, or its name in the use case or in foreign tables), the
@@ -60,6 +61,7 @@ def read_label_file(file: Path, usecase: UseCase, now: datetime) -> LabelFile:
         file: ends in .csv or .parquet.
         usecase: names the columns and ranks the sources.
         now: machine time: when the labels arrived.
+        latest_us: rows that were observed later are of the future, and refused.
 
     Raises:
         NoData: the file has no row.
@@ -75,8 +77,9 @@ def read_label_file(file: Path, usecase: UseCase, now: datetime) -> LabelFile:
     source, source_codes = _sources(table, usecase)
     codes = np.maximum.reduce([np.asarray(c, np.uint8) for c in (id_codes, y_codes, time_codes)])
     reasons = pd.Series(np.asarray(REASONS, dtype=object)[codes]).where(codes > 0, source_codes)
-    good = (reasons == "").to_numpy()
     observed = ((times - _EPOCH) // _MICROSECOND).to_numpy()
+    reasons = reasons.mask((reasons == "") & (observed > latest_us), IN_FUTURE)
+    good = (reasons == "").to_numpy()
     arrived = int((pd.Timestamp(now) - _EPOCH) // _MICROSECOND)
     rows = zip(np.asarray(ids)[good], np.asarray(y)[good], observed[good], np.asarray(source)[good], strict=True)
     records = [LabelRecord(usecase.name, str(i), int(v), int(at), str(s), arrived) for i, v, at, s in rows]

@@ -70,12 +70,21 @@ def pairs_before(
     return _pairs(database, usecase, ours, theirs, where, p.event_time, limit)
 
 
-def newest_event(database: Database, usecase: str) -> datetime | None:
-    """How far business time has come: the newest event time of the log; none without any event."""
+def newest_event(database: Database, usecase: str, until: datetime | None = None) -> datetime | None:
+    """How far business time has come: the newest event time of the log, up to ``until``; none without any event."""
     p = predictions.c
+    query = select(func.max(p.event_time)).where(p.usecase == usecase)
     with database.read() as connection:
-        found = connection.execute(select(func.max(p.event_time)).where(p.usecase == usecase)).scalar()
+        found = connection.execute(query if until is None else query.where(p.event_time <= to_us(until))).scalar()
     return None if found is None else from_us(int(found))
+
+
+def latest_times(database: Database, usecase: str, count: int) -> list[int]:
+    """Times of the latest events that the log took in, oldest first, in microseconds."""
+    p = predictions.c
+    query = select(p.event_time).where(p.usecase == usecase).order_by(p.row_id.desc()).limit(count)
+    with database.read() as connection:
+        return [int(row[0]) for row in fetch(connection, query)][::-1]
 
 
 def _pairs(
