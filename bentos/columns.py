@@ -36,6 +36,7 @@ REASONS = (
     "duplicate_event_id",
     "card_number",
     "foreign_hash",
+    "in_future",
 )
 """Why a row is refused, by code."""
 CODE = {reason: np.uint8(code) for code, reason in enumerate(REASONS)}

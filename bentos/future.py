@@ -40,9 +40,13 @@ class FutureBound:
         settings: declare the clock and how far ahead of it a time may lie.
         clock: machine time in microseconds.
         recent: times of the latest events; asked where the stream's own clock is declared.
+
+    Attributes:
+        machine: whether the machine's clock is declared.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], int], recent: RecentTimes | None = None) -> None:
+        self.machine = settings.clock == "machine"
         self._declared = settings.clock
         self._allowed = settings.max_future
         self._allowed_us = microseconds(settings.max_future)
@@ -51,7 +55,7 @@ class FutureBound:
 
     def now_us(self) -> int:
         """What the declared clock says; 0 of a stream that has no event yet."""
-        return self._clock() if self._declared == "machine" else self._recent.newest_us
+        return self._clock() if self.machine else self._recent.newest_us
 
     def latest_us(self, stream: Iterable[int] = ()) -> int:
         """The latest time that is not refused; any time before the first event of a stream.

@@ -20,6 +20,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, create_model
 from bentos import tables
 from bentos.errors import EventError
 from bentos.event import EPOCH, MICROSECOND, NUMBER_TYPES, TEXT_TYPES, Event, FilledEvent, bounds
+from bentos.limits import LATEST_US
 from bentos.lookups import Lookups
 from bentos.privacy import Hasher, LazyHasher, configured_hasher
 from bentos.strict_json import StrictDecoder, encoder_type
@@ -136,18 +137,19 @@ class EventSchema:
             return sha256_hex(body)
         return sha256_hex(self.encode(self.as_sent(self._stored.one(body))))
 
-    def read_table(self, table: pd.DataFrame) -> TableRead:
+    def read_table(self, table: pd.DataFrame, latest_us: int = LATEST_US) -> TableRead:
         """Clean a table; see :class:`bentos.tables.TableRead`.
 
         Columns are looked up by ``source_name``, then by their own name; others are ignored. Naive
         times are local times of the use case's zone. A column with a ``lookup`` is filled by entity and
-        event time, unless the table has it under its own name: then it tells what was served.
+        event time, unless the table has it under its own name: then it tells what was served. Rows whose event
+        time lies after ``latest_us`` are refused as ``in_future``.
 
         Raises:
             TableError: a column is missing, all of it is unusable, or too much of it is missing.
             LookupProblem: a look-up table is missing or cannot be used.
         """
-        return tables.read_table(table, self._usecase, self._hasher, self._lookups)
+        return tables.read_table(table, self._usecase, self._hasher, self._lookups, latest_us)
 
     def validate_frame(self, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The events frame, sorted by (event time, event id), and the quarantine frame.
@@ -161,7 +163,9 @@ class EventSchema:
         read = self.read_table(table)
         return read.events, read.quarantine
 
-    def read_labelled(self, table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    def read_labelled(
+        self, table: pd.DataFrame, latest_us: int = LATEST_US
+    ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Events, labels and quarantine of one table that also holds the label column.
 
         A label's ``observed_at`` is the declared column, else event time + ``matures_after``; its
@@ -171,7 +175,7 @@ class EventSchema:
         Raises:
             TableError: as :meth:`read_table`.
         """
-        return tables.read_labelled(table, self._usecase, self._hasher, self._lookups)
+        return tables.read_labelled(table, self._usecase, self._hasher, self._lookups, latest_us)
 
     def frame(self, events: Iterable[Event]) -> pd.DataFrame:
         """Decoded events as an events frame, in the given order."""

@@ -16,6 +16,7 @@ import pandas as pd
 from bentos.columns import CODE, REASONS, Read, counted_times, hash_texts, read_booleans, read_column, read_times
 from bentos.errors import TableError
 from bentos.event import allowed_values
+from bentos.limits import LATEST_US
 from bentos.lookups import Lookups
 from bentos.privacy import Hasher, LazyHasher
 from bentos.untimed import made_up, times_of
@@ -47,7 +48,11 @@ class TableRead:
 
 
 def read_table(
-    table: pd.DataFrame, usecase: UseCase, hasher: Hasher | LazyHasher, lookups: Lookups | None = None
+    table: pd.DataFrame,
+    usecase: UseCase,
+    hasher: Hasher | LazyHasher,
+    lookups: Lookups | None = None,
+    latest_us: int = LATEST_US,
 ) -> TableRead:
     """See :meth:`bentos.schema.EventSchema.read_table`."""
     columns: dict[str, Any] = {}
@@ -60,9 +65,17 @@ def read_table(
             values, codes = read_column(_find(table, column, usecase), column, usecase.zone)
         if column.name in usecase.privacy.hashed:
             hash_texts(values, codes, hasher)
+        if column.name == usecase.event_time:
+            codes = _refuse_future(values, codes, latest_us)
         _refuse_hopeless(column, codes, values, len(table))
         columns[column.name], problems[column.name] = values, codes
     return _assemble(pd.DataFrame({c.name: columns[c.name] for c in usecase.columns}), problems, usecase)
+
+
+def _refuse_future(times: pd.Series[Any], codes: Any, latest_us: int) -> Any:
+    """Reason codes of a time column, with those of the rows that lie beyond the bound."""
+    beyond = (codes == 0) & (times.to_numpy("M8[us]").view(np.int64) > latest_us)
+    return np.where(beyond, CODE["in_future"], codes) if beyond.any() else codes
 
 
 def _looked_up(columns: Mapping[str, Any], column: Column, usecase: UseCase, lookups: Lookups) -> Read:
@@ -75,10 +88,14 @@ def _looked_up(columns: Mapping[str, Any], column: Column, usecase: UseCase, loo
 
 
 def read_labelled(
-    table: pd.DataFrame, usecase: UseCase, hasher: Hasher | LazyHasher, lookups: Lookups | None = None
+    table: pd.DataFrame,
+    usecase: UseCase,
+    hasher: Hasher | LazyHasher,
+    lookups: Lookups | None = None,
+    latest_us: int = LATEST_US,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """See :meth:`bentos.schema.EventSchema.read_labelled`."""
-    read = read_table(table, usecase, hasher, lookups)
+    read = read_table(table, usecase, hasher, lookups, latest_us)
     policy = usecase.label
     name = policy.source_name if policy.source_name in table.columns else policy.column
     if name not in table.columns:

@@ -211,7 +211,7 @@ def business_time(as_of: datetime | None) -> datetime:
     given = as_of if as_of.tzinfo is not None else as_of.replace(tzinfo=UTC)
     settings = read_settings()
     bound = FutureBound(settings, machine_time_us)
-    if settings.clock == "machine" and (time_us := to_us(given)) > bound.latest_us():
+    if bound.machine and (time_us := to_us(given)) > bound.latest_us():
         raise FlowRefused(f"{bound.sentence('as_of', time_us)}; a replay declares INCUMBENT_CLOCK=stream")
     return given
 

@@ -13,14 +13,18 @@ import pandas as pd
 
 from bentos.errors import TableError
 from bentos.lookups import Lookups
+from bentos.offline import microseconds_of
 from bentos.schema import EventSchema
+from bentos.settings import read_settings
 from bentos.tables import empty_labels
 from bentos.usecase import UseCase
 from flows.errors import SchemaProblem
+from flows.house import machine_now
 from flows.sources.parquet import frame_of, plain
 from flows.steps.bulkclear import clear_rows
 from flows.steps.bulkinput import Rows
 from flows.steps.bulkparts import QUARANTINE
+from monitoring.store.frames import to_us
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,6 +48,8 @@ class Worker:
 
     def __init__(self, usecase: UseCase, model: ScoringModel, ref: ModelRef, as_of: datetime, reasons: bool) -> None:
         self.usecase, self.model, self.ref, self.as_of, self.reasons = usecase, model, ref, as_of, reasons
+        # A list may be scored as of a past day; what happened since is none of the future.
+        self._latest = to_us(max(as_of, machine_now()) + read_settings().max_future)
         self._lenient = lenient(usecase)
         # One reading for all chunks: a table that changes during the run changes nothing in it.
         self._lookups = Lookups(usecase)
@@ -60,7 +66,7 @@ class Worker:
         if self.witness is not None and not isinstance(chunk, pd.DataFrame):
             with _readable():
                 clear = clear_rows(plain(chunk, self.usecase), self.usecase)
-            if clear is not None:
+            if clear is not None and not (microseconds_of(clear.events[self.usecase.event_time]) > self._latest).any():
                 return self._listed(clear.ids, self._features(clear.events, empty_labels())), _NONE_REFUSED
         events, labels, refused = self.clean(chunk, first_row)
         return self.table(events, self._features(events, labels)), refused
@@ -109,8 +115,8 @@ class Worker:
         schema = EventSchema.of(usecase, lookups=self._lookups)
         try:
             if self._rated:
-                return schema.read_labelled(table)
-            read = schema.read_table(table)
+                return schema.read_labelled(table, self._latest)
+            read = schema.read_table(table, self._latest)
         except TableError as exc:
             raise SchemaProblem(f"the rows to score: {exc}") from exc
         return read.events, empty_labels(), read.quarantine

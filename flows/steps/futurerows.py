@@ -102,7 +102,7 @@ def _limit(house: House, after: datetime | None) -> int:
                 "rows: give the time with --after"
             )
         return latest
-    if house.settings.clock == "machine" and after < machine_now():
+    if bound.machine and after < machine_now():
         raise FlowRefused("--after: rows up to now are none of the future; give a later time")
     return to_us(after)
 

@@ -16,6 +16,7 @@ from flows.errors import FlowRefused, NoData
 from flows.sources.base import EventSource, SourceRead
 from monitoring.calendar import TimeWindow
 from monitoring.durations import microseconds
+from monitoring.store.frames import from_us
 from monitoring.store.records import IN_FUTURE, LabelRecord
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def load_history(
     if source.kind == "log":
         raise FlowRefused("the log cannot be imported into itself; choose the source that holds the history")
     load = _Import(store, usecase, progress or (lambda done, total: None), bound)
-    parts = list(_parts(window, part))
+    parts = list(_parts(window, part, bound))
     for number, span in enumerate(parts):
         try:
             read = source.read(span, as_of)
@@ -99,11 +100,16 @@ def load_history(
     )
 
 
-def _parts(window: TimeWindow, part: timedelta) -> Iterator[TimeWindow]:
-    start = window.start
-    while start < window.end:
-        yield TimeWindow(start, min(start + part, window.end))
+def _parts(window: TimeWindow, part: timedelta, bound: FutureBound | None) -> Iterator[TimeWindow]:
+    """Parts up to the machine's bound, and one for all of the future: a file is read once for each part."""
+    start, end = window.start, window.end
+    if bound is not None and bound.machine:
+        end = min(end, from_us(bound.latest_us() + 1))
+    while start < end:
+        yield TimeWindow(start, min(start + part, end))
         start += part
+    if end < window.end:
+        yield TimeWindow(max(end, window.start), window.end)
 
 
 class _Import:

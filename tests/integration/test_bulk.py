@@ -240,3 +240,27 @@ def test_a_file_is_read_in_parts_however_long_it_is_and_however_slowly_they_are_
         rows += len(chunk)
     assert rows == copies * 20_000
     assert most < 3.5 * part.nbytes
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+@pytest.mark.parametrize("windows", [False, True])
+def test_rows_of_the_future_are_in_quarantine_and_their_neighbours_are_scored_as_ever(
+    tmp_path: Path, windows: bool, suffix: str
+) -> None:
+    usecase = _usecase(windows)
+    model, table = tiny_model(usecase), _table()
+    late = table.iloc[-2:].assign(
+        id=["w-1", "w-2"], at=[AS_OF + timedelta(days=1), pd.Timestamp("2199-01-01", tz="UTC")]
+    )
+    edge = table.iloc[-1:].assign(id=["edge"], at=[AS_OF + timedelta(hours=1)])
+    whole = pd.concat([table, edge, late], ignore_index=True)
+    source = str(tmp_path / f"in.{suffix}")
+    whole.to_csv(source, index=False) if suffix == "csv" else whole.to_parquet(source)
+
+    found = _score(tmp_path, usecase, model, source, str(tmp_path / "out.parquet"))
+
+    refused = pd.read_csv(found.quarantine)
+    assert (refused["row"].tolist(), set(refused["reason"])) == ([ROWS + 1, ROWS + 2], {"in_future"})
+    scored = pd.read_parquet(tmp_path / "out.parquet").set_index("event_id")["score"]
+    good = pd.concat([table, edge], ignore_index=True)
+    np.testing.assert_array_equal(scored[good["id"]], _expected(usecase, model, good))

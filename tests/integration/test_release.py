@@ -451,6 +451,8 @@ def test_a_time_that_the_caller_names_opens_nothing_while_events_are_live(ready:
     frozen = {"freeze": (((today - timedelta(days=1)).date(), (today + timedelta(days=1)).date()),)}
     ready.usecase = ready.usecase.model_copy(update={"promotion": ready.usecase.promotion.model_copy(update=frozen)})
     ready.store.log.append([scored(1, event_time=to_us(today))])
+    # One event of 2099, which an older log may hold, makes no replay of live events.
+    ready.store.log.append([scored(2, event_time=to_us(datetime(2099, 1, 1, tzinfo=UTC)))])
     with pytest.raises(PromotionHeld, match="frozen"):
         ready.promote(compared("1", "2"))
     # Events of another time are a replay: there the named time is all there is.

@@ -9,7 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bentos.future import FutureBound
+from bentos.recent import RecentTimes
 from bentos.schema import EventSchema
+from bentos.settings import Settings
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused, NoData, SourceUnavailable
 from flows.sources import SourceRead, open_source
@@ -171,6 +174,34 @@ def test_refused_rows_are_counted_and_not_stored(store: Store, tmp_path: Path) -
     result = load_history(csv_file(table, tmp_path), WINDOW, store, FRAUD)
     assert result.quarantined == 3
     assert result.events == len(truth().events) - 3
+
+
+@pytest.mark.parametrize("clock", ["machine", "stream"])
+def test_rows_of_the_future_are_refused_counted_and_in_no_log(store: Store, tmp_path: Path, clock: str) -> None:
+    table = foreign(truth()).reset_index(drop=True)
+    table["TX_DATETIME"] = table["TX_DATETIME"].astype(object)
+    table.loc[[3, 5], "TX_DATETIME"] = ["2099-01-01 00:00:00", "2150-06-01 12:00:00"]
+    source = csv_file(table, tmp_path)
+    declared = Settings(clock=clock, max_future="2d")  # type: ignore[arg-type]  # checked by the model itself
+    reads: list[TimeWindow] = []
+    read = source.read
+    source.read = lambda window, as_of=None: reads.append(window) or read(window, as_of)  # type: ignore[method-assign]
+    bound = FutureBound(declared, lambda: to_us(WINDOW.end), RecentTimes())
+    result = load_history(source, source.extent(), store, FRAUD, bound=bound)
+    assert (result.future, result.quarantined) == (2, 2)
+    assert result.events == len(truth().events) - 2
+    assert store.log.span("fraud")[2] < WINDOW.end  # type: ignore[index]  # there are events
+    if clock == "machine":
+        assert len(reads) == 2, "one part for all of the future"
+
+
+def test_a_label_may_be_dated_when_it_matures_and_no_later(store: Store) -> None:
+    simulator = open_source(FRAUD, "simulator", **WORLD)
+    bound = FutureBound(Settings(), lambda: to_us(WINDOW.end), RecentTimes())
+    result = load_history(simulator, WINDOW, store, FRAUD, bound=bound)
+    limit = WINDOW.end + timedelta(hours=1) + FRAUD.label.matures_after
+    late = (truth().labels["observed_at"] > limit).sum()
+    assert (result.labels, result.future) == (len(truth().labels) - late, late)
 
 
 def test_a_history_that_is_read_in_parts_is_the_same_history(store: Store, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +35,20 @@ def test_each_refused_row_has_its_reason(tmp_path: Path) -> None:
     assert sum(found.refused.values()) == 4
     assert found.refused["unknown_source"] == 1
     assert found.refused["bad_time"] == 1
+
+
+def test_labels_of_the_future_are_refused_row_by_row_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "l.csv"
+    times = [
+        "2026-06-01T01:00:00Z",
+        "2026-06-01T01:00:00.000001Z",
+        "2026-06-01T06:30:00.000001+05:30",
+        "2199-12-31T00:00:00Z",
+    ]
+    file.write_text("\n".join(["event_id,label,observed_at", *(f"e{n},1,{time}" for n, time in enumerate(times))]))
+    found = read_label_file(file, FRAUD, NOW, to_us(NOW + timedelta(hours=1)))
+    assert [r.event_id for r in found.records] == ["e0"]
+    assert found.refused == {"in_future": 3}
 
 
 def test_a_missing_column_an_empty_file_and_another_kind_are_refused(tmp_path: Path) -> None:
