@@ -57,15 +57,15 @@ class FutureBound:
         """What the declared clock says; 0 of a stream that has no event yet."""
         return self._clock() if self.machine else self._recent.newest_us
 
-    def latest_us(self, stream: Iterable[int] = ()) -> int:
-        """The latest time that is not refused; any time before the first event of a stream.
-
-        Args:
-            stream: times of the newest events of a table; they move the clock where it is the stream's.
-        """
-        self._recent.add(stream)
-        now = self.now_us()
+    def latest_us(self) -> int:
+        """The latest time that is not refused; any time before the first event of a stream."""
+        now = self._clock() if self.machine else self._recent.newest_us
         return now + self._allowed_us if now else LATEST_US
+
+    def latest_of(self, times_us: Iterable[int]) -> int:
+        """The same for a table whose newest events have these times: they move the clock where it is the stream's."""
+        self._recent.add(times_us)
+        return self.latest_us()
 
     def sentence(self, column: str, time_us: int) -> str:
         """Say which time lies in the future, what the clock says and what is allowed."""

@@ -153,14 +153,16 @@ class _Import:
         if self._bound is None:
             return read
         times = read.events[self._usecase.event_time].dt.as_unit("us").astype("int64")
-        latest = self._bound.latest_us(times.tail(SAMPLE))
+        latest = self._bound.latest_of(times.tail(SAMPLE))
         good = (times <= latest).to_numpy()
         self.refused.update((name, IN_FUTURE) for name in read.events[self._usecase.event_id][~good])
         # A table that does not say when a label became known says it of the day on which it matures.
         slack = timedelta() if self._usecase.label.observed_at is not None else self._usecase.label.matures_after
         observed = read.revisions["observed_at"].dt.as_unit("us").astype("int64")
-        known = (observed <= latest + microseconds(slack)).to_numpy()
-        self.future_labels += int((~known).sum())
+        gone = read.revisions["event_id"].isin(read.events[self._usecase.event_id][~good]).to_numpy()
+        late = (observed > latest + microseconds(slack)).to_numpy() & ~gone
+        known = ~(late | gone)
+        self.future_labels += int(late.sum())
         if good.all() and known.all():
             return read
         return replace(read, events=read.events[good].reset_index(drop=True), revisions=read.revisions[known])
