@@ -19,8 +19,9 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Reply:
     """Run the chosen command."""
-    enter_home(args)
+    home = enter_home(args)
     from flows.house import declared_bound, open_house
+    from flows.occupants import services_in
     from flows.progress import progress
     from flows.sources import open_source
     from flows.steps.history import load_history
@@ -42,4 +43,6 @@ def run(args: argparse.Namespace) -> Reply:
     text = f"{done.events} events and {done.labels} labels are new in the log; {done.quarantined} rows were refused"
     if done.future:
         text += f", {done.future} of them because they are dated in the future"
+    for holder in services_in(home):
+        text += f"\n{holder} filled its windows when it started and counts none of this yet: start it again"
     return Reply(data | {"start": window.start, "end": window.end}, text)

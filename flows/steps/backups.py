@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine, inspect, text
 
 from flows.errors import FlowRefused
+from flows.occupants import require_quiet
 from flows.steps.databases import Place, copy_database, places, restore_database
 from monitoring.digest import sha256_file
 from monitoring.store.engine import Database
@@ -116,13 +117,14 @@ def restore(home: Home, source: Path, other: Mapping[str, Path] | None = None) -
         part to the time when it was backed up. :mod:`flows.steps.repairs` then makes the parts agree.
 
     Raises:
-        FlowRefused: something is there already, or a set is damaged.
+        FlowRefused: something is there already, a service or a stack runs there, or a set is damaged.
     """
     sets = dict.fromkeys(_PARTS, source) | dict(other or {})
     if unknown := sets.keys() - set(_PARTS):
         raise FlowRefused(f"unknown part {', '.join(sorted(unknown))}; parts are {', '.join(_PARTS)}")
     opened = {folder: read_set(folder) for folder in dict.fromkeys(sets.values())}
     found = {place.name: place for place in places(home)}
+    require_quiet(home, "a backup is not restored")
     _refuse_full_home(home, found)
     home.make()
     done: dict[str, str] = {}

@@ -17,6 +17,9 @@ from bentos.errors import HomeTaken
 from bentos.homelock import Holder, HomeLock, hold_service
 from bentos.metricsfolder import make_folder, sweep
 from bentos.settings import read_settings
+from flows.errors import FlowRefused
+from flows.home import open_home
+from flows.occupants import require_quiet, services_in
 
 HOLD = """
     import os, sys, time
@@ -141,3 +144,18 @@ def test_a_place_that_is_absent_or_cannot_be_written_is_passed_over(tmp_path: Pa
     assert make_folder([tmp_path / "absent", file, good]).parent == good
     with pytest.raises(OSError, match="absent"):
         make_folder([tmp_path / "absent"])
+
+
+def test_nothing_is_restored_under_a_running_service_or_stack(tmp_path: Path) -> None:
+    home = open_home(home=tmp_path)
+    require_quiet(home, "a backup is not restored")
+    held = HomeLock(home.run / "stack.lock").take(Holder.this_process("a stack"))
+    with pytest.raises(FlowRefused, match=rf"a stack \(process {os.getpid()}, .*; a backup is not restored under it"):
+        require_quiet(home, "a backup is not restored")
+    os.close(held)
+    other = Other(home.run / "service-dev-fraud.lock")
+    with pytest.raises(FlowRefused, match=f"process {other.process.pid}, .* stop it first"):
+        require_quiet(home, "a backup is not restored")
+    assert [holder.pid for holder in services_in(home)] == [other.process.pid]
+    other.kill()
+    require_quiet(home, "a backup is not restored")
