@@ -145,10 +145,16 @@ class Home:
             names["INCUMBENT_REPORTS_URL"] = reports_url
         return names
 
-    def enter(self, environ: MutableMapping[str, str] | None = None) -> None:
-        """Make this process live in the home too; call before Prefect or MLflow is imported."""
+    def enter(self, environ: MutableMapping[str, str] | None = None, *, make: bool = True) -> None:
+        """Make this process live in the home too; call before Prefect or MLflow is imported.
+
+        Args:
+            environ: variables to change; the present process's by default.
+            make: whether missing folders of the home are made.
+        """
         target = os.environ if environ is None else environ
-        self.make()
+        if make:
+            self.make()
         known = self.known_addresses()
         wanted = self.environment(
             prefect_url=known.get("prefect", target.get("PREFECT_API_URL")),

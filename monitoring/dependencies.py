@@ -12,14 +12,15 @@ import time
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooLate
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit, urlunsplit
+
+from monitoring.deadline import run_within
 
 TIMEOUT_S: Final = 2.0
 NAMES: Final = ("database", "mlflow", "prefect", "redis")
@@ -62,20 +63,10 @@ def probe_all(
         "redis": (redis_url, ask_redis),
     }
     _import_drivers(database_url, mlflow_uri, redis_url)
-    pool = ThreadPoolExecutor(len(asked), thread_name_prefix="probe")
-    try:
-        began = time.monotonic()
-        jobs = {name: pool.submit(_probe, name, ask, url, timeout_s) for name, (url, ask) in asked.items() if url}
-        found = []
-        for name, job in jobs.items():
-            left = max(0.05, began + timeout_s + 0.5 - time.monotonic())
-            try:
-                found.append(job.result(left))
-            except TooLate:
-                found.append(Dependency(name, False, f"no answer within {timeout_s:g} s", time.monotonic() - began))
-        return found
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # one that hangs must hold up nobody
+    jobs = {name: partial(_probe, name, ask, url, timeout_s) for name, (url, ask) in asked.items() if url}
+    answers = run_within(jobs, timeout_s + 0.5)
+    late = f"no answer within {timeout_s:g} s"
+    return [answers.get(name) or Dependency(name, False, late, timeout_s) for name in jobs]
 
 
 def _import_drivers(database_url: str, mlflow_uri: str, redis_url: str) -> None:

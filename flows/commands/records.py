@@ -17,6 +17,9 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     common_arguments(parser, as_of=name != "alerts")
     if name == "status":
         parser.add_argument("--html", action="store_true", help="also write the page status.html among the reports")
+        parser.add_argument(
+            "--deep", action="store_true", help="whether every part is well, seen from outside; no change"
+        )
     elif name == "alerts":
         parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many are shown (20)")
     else:
@@ -25,6 +28,8 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Reply:
     """Run one command."""
+    if getattr(args, "deep", False):
+        return _deep(args)
     enter_home(args)
     from flows.house import open_house
 
@@ -46,6 +51,17 @@ def _status(house: House, args: argparse.Namespace) -> Reply:
         page = write_overview(house.settings.reports / "status.html", found)
         data, text = data | {"html": str(page)}, f"{text}\n\npage: {page}"
     return Reply(data, text)
+
+
+def _deep(args: argparse.Namespace) -> Reply:
+    from flows.health.status import deep_status, text_of
+
+    if args.html or args.as_of:
+        raise UsageRefused("--deep looks at the present and writes nothing; leave --html and --as-of away")
+    found = deep_status(args.usecase)
+    failed = [name for name, finding in found.items() if finding.state == "wrong"]
+    data = {"well": not failed, "failed": failed, "checks": {name: one.to_json() for name, one in found.items()}}
+    return Reply(data, text_of(found), 1 if failed else 0)
 
 
 def _alerts(house: House, args: argparse.Namespace) -> Reply:

@@ -119,7 +119,7 @@ def _runs(house: House, now: datetime) -> Looked:
     for run in house.store.runs.recent(house.usecase.name, 500):
         if run.state != "running" and (run.flow not in newest or _ended(run) > _ended(newest[run.flow])):
             newest[run.flow] = run
-    wrong = [run for run in newest.values() if str(run.state) in ("failed", "killed")]
+    wrong = [run for run in newest.values() if run.state == "failed"]
     endings = {flow: f"The {flow} ran to its end again" for flow in newest}
     return Looked([Condition(run.flow, _run_notice(house, run)) for run in wrong], endings)
 
@@ -131,7 +131,7 @@ def _ended(run: Run) -> datetime:
 def _run_notice(house: House, run: Run) -> Notice:
     link = _run_page(house, run.run_id if "-" in run.run_id else "")
     flow, began = run.flow, readable(run.started_at)
-    if str(run.state) == "killed":
+    if run.message.startswith("killed"):
         text = f"The {flow} that began at {began} was ended from outside, most often for lack of memory."
         todo = f"Look at the machine's memory at that time, then start it again: {_command(flow)}."
         return _notice(house, "run", f"The {flow} was killed", text, todo, link)
@@ -242,6 +242,29 @@ def _scribe(house: House, now: datetime) -> Looked | None:
     return Looked([Condition("scribe", notice)], grace=timedelta(seconds=30))
 
 
+def _parts(house: House, now: datetime) -> Looked | None:
+    """Parts of the stack on this machine that are not up, and a stack whose supervisor is gone."""
+    from flows.home import Home
+    from flows.stackfile import read_state
+
+    state = read_state(Home(house.settings).addresses)
+    if state is None:
+        return None
+    standing = []
+    for name, part in state.parts.items():
+        if part.state == "given_up" or (part.ended and not part.alive and part.state != "done"):
+            again = "nothing starts it again" if part.state == "given_up" else "it is started again and again"
+            text = f"The part {name} of the stack is dead: {part.ended or 'it ended'}; {again}."
+            todo = f"Look at its log, {part.log}, mend the cause, then: incumbent up."
+            notice = _notice(house, "part", f"The {name} is dead", text, todo, everywhere=True)
+            standing.append(Condition(name, notice, timedelta(0) if part.state == "given_up" else _MINUTE))
+    if not state.supervisor.alive:
+        text = "The stack's supervisor is gone: its parts go on, but nothing starts one again that ends."
+        notice = _notice(house, "part", "Nobody supervises the stack", text, "Run: incumbent up.", everywhere=True)
+        standing.append(Condition("supervisor", notice, _MINUTE))
+    return Looked(standing, grace=_MINUTE)
+
+
 def _dependencies(house: House, now: datetime) -> Looked:
     """MLflow, Prefect and Redis; the database itself is looked after without the store (:mod:`flows.notify.outage`)."""
     down = [one for one in probe_dependencies(house) if not one.up and one.name != "database"]
@@ -287,6 +310,7 @@ WATCHES: Final = (
     Watch("scribe", _scribe, 15.0),
     Watch("labels", _labels, 300.0),
     Watch("schedules", _schedules, 60.0),
+    Watch("parts", _parts, 10.0, "environment"),
     Watch("worker", _worker, 30.0, "environment"),
     Watch("dependencies", _dependencies, 30.0, "environment"),
 )

@@ -301,7 +301,7 @@ def test_a_flow_that_failed_is_told_without_data_until_it_runs_again(plain: Stor
     house = house_of(plain, tmp_path)
     plain.runs.put(run_of("drift", "failed", "KeyError: 'customer-4711'", 1))
     plain.runs.put(run_of("labels", "failed", "no_data: the file holds no label", 1))
-    plain.runs.put(run_of("training", "killed", "", 1))
+    plain.runs.put(run_of("training", "failed", "killed: its process 4711 is gone", 1))
     found = {one.title: one for one in looked(house, "runs") or []}
     assert set(found) == {"The drift failed", "The labels failed", "The training was killed"}
     assert "4711" not in found["The drift failed"].text

@@ -1,0 +1,106 @@
+"""What a check finds, and what checks look at: one installation, seen from outside, without changing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from flows.home import Home
+
+if TYPE_CHECKING:
+    from bentos.settings import Settings
+    from flows.stackfile import StackState
+    from monitoring.dependencies import Dependency
+    from monitoring.store import Store
+
+TIMEOUT_S: Final = 1.2
+State = Literal["ok", "wrong", "not looked at"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line.
+
+    Attributes:
+        state: ``ok``, ``wrong``, or ``not looked at`` where that cannot be done here and need not be.
+        text: what was looked at and what is so.
+        todo: what to do; empty where nothing is.
+    """
+
+    state: State
+    text: str
+    todo: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return asdict(self)
+
+
+def ok(text: str) -> Finding:
+    """All is well."""
+    return Finding("ok", text)
+
+
+def wrong(text: str, todo: str) -> Finding:
+    """Somebody must act."""
+    return Finding("wrong", text, todo)
+
+
+def not_looked(why: str) -> Finding:
+    """It cannot be seen from here, and need not be."""
+    return Finding("not looked at", why)
+
+
+@dataclass(frozen=True)
+class Place:
+    """What is looked at.
+
+    Attributes:
+        settings: folders, addresses, environment.
+        usecase: name of the use case.
+        store: the database, opened; none while it does not answer or its tables are not those of this program.
+        dependencies: what each service said, by name.
+        now: machine time.
+        environ: variables.
+        patience: how much longer than usual an answer may take, at least 1: more where the machine is busy.
+    """
+
+    settings: Settings
+    usecase: str
+    store: Store | None
+    dependencies: Mapping[str, Dependency]
+    now: datetime
+    environ: Mapping[str, str] = field(default_factory=dict)
+    patience: float = 1.0
+
+    @property
+    def timeout_s(self) -> float:
+        """Longest wait for one answer of a server."""
+        return TIMEOUT_S * self.patience
+
+    @property
+    def model(self) -> str:
+        """Name in the registry."""
+        return self.settings.model_name(self.usecase)
+
+    @property
+    def home(self) -> Home:
+        """Folders of the installation."""
+        return Home(self.settings)
+
+    @cached_property
+    def stack(self) -> StackState | None:
+        """What the stack of this home says of itself; none where none is up."""
+        from flows.stackfile import read_state
+
+        return read_state(self.home.addresses)
+
+    def url(self, part: str) -> str:
+        """Address of a part of the stack; empty where none is up."""
+        return "" if self.stack is None else self.stack.urls.get(part, "")
+
+
+Look = Callable[[Place], Finding]

@@ -1,0 +1,159 @@
+"""Who answers: the service, the registry's champion, the journal's, and what the replicas say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from flows.health.look import Finding, Place, not_looked, ok, wrong
+from flows.health.parts import NO_STACK
+from flows.health.registry_facts import RegistryUnread, read_registry
+
+_SHARDS: Final = ("counter_", "gauge_", "histogram_", "summary_")
+_NO_DATABASE: Final = "the database does not answer"
+
+
+def service(place: Place) -> Finding:
+    """Whether the service is ready."""
+    url = place.url("service")
+    if not url:
+        return not_looked(NO_STACK)
+    try:
+        answer = httpx.get(f"{url}/readyz", timeout=place.timeout_s, trust_env=False)
+    except httpx.HTTPError as exc:
+        return wrong(f"{url} does not answer ({type(exc).__name__})", "Look at logs/service.log of the home.")
+    if answer.is_success:
+        return ok(f"{url} is ready")
+    if place.store is not None and not place.store.decisions.terms(place.model, "champion"):
+        return ok(f"{url} lives; nobody is in charge yet, so nothing is scored: incumbent train")
+    return wrong(
+        f"{url} is not ready ({answer.status_code}): {answer.text[:200].strip()}", "See the runbook, NotReady."
+    )
+
+
+def champion(place: Place) -> Finding:
+    """Whether journal, registry and service name the same version, and that version is there."""
+    if place.store is None:
+        return not_looked(_NO_DATABASE)
+    terms = place.store.decisions.terms(place.model, "champion")
+    journal = terms[-1][0] if terms else None
+    try:
+        facts = read_registry(place.settings.registry_uri, place.model, place.timeout_s)
+    except RegistryUnread as exc:
+        return wrong(f"by the journal version {journal}; the registry: {exc}", "See the line mlflow.")
+    alias = facts.aliases.get("champion")
+    pin = place.store.orders.standing(place.model).pin
+    if journal is None and alias is None:
+        return ok("nobody is in charge yet")
+    if alias is None and pin is None:
+        todo = "incumbent status names the repair; find out who changed the registry by hand."
+        return wrong(f"by the journal version {journal} is in charge, and the registry has no champion", todo)
+    if alias is not None and alias not in facts.versions:
+        return wrong(
+            f"the registry's champion is version {alias}, which is deleted", "incumbent status names the repair."
+        )
+    if alias != journal and pin is None:
+        return wrong(f"the registry says version {alias}, the journal {journal}", "See the runbook, AliasUnexplained.")
+    answering = sorted(
+        {str(one.version) for one in place.store.serving.live(place.usecase) if one.model == place.model}
+    )
+    if answering and answering != [str(journal)]:
+        return wrong(f"version {journal} is in charge, and {', '.join(answering)} answers", "See AliasServedMismatch.")
+    pinned = " (pinned until the registry follows)" if pin is not None else ""
+    return ok(f"version {journal}{pinned} by journal and registry{', and it answers' if answering else ''}")
+
+
+def replicas(place: Place) -> Finding:
+    """Signs of life of the replicas."""
+    if place.store is None:
+        return not_looked(_NO_DATABASE)
+    living = place.store.serving.live(place.usecase)
+    if not living:
+        if place.url("service"):
+            return wrong(
+                "the stack is up, but no replica has given a sign of life for 15 s", "Look at logs/service.log."
+            )
+        return not_looked("none gave a sign of life in the last 15 s, and no stack is up")
+    blind = [one.replica for one in living if not json.loads(one.detail).get("reachable", True)]
+    if blind:
+        return wrong(
+            f"{len(blind)} of {len(living)} do not reach the registry", "See the runbook, RegistryUnreachable."
+        )
+    return ok(f"{len(living)} live, the newest sign of life is {min(one.age for one in living):.0f} s old")
+
+
+def metrics(place: Place) -> Finding:
+    """Whether service and exporter tell metrics, with the labels usecase and env."""
+    found, bare = [], []
+    for part in ("service", "exporter"):
+        url = place.url(part)
+        if not url:
+            return not_looked(NO_STACK)
+        try:
+            answer = httpx.get(f"{url}/metrics", timeout=place.timeout_s, trust_env=False)
+        except httpx.HTTPError as exc:
+            return wrong(f"the {part} gives no metrics ({type(exc).__name__})", f"Look at logs/{part}.log.")
+        if answer.status_code in (401, 403):
+            found.append(f"{part} asks for a key")
+            continue
+        if not answer.is_success:
+            return wrong(f"the {part} answers /metrics with {answer.status_code}", f"Look at logs/{part}.log.")
+        samples = re.findall(r"^(\w+)(\{[^}]*\})? ", answer.text, flags=re.MULTILINE)
+        bare += [name for name, labels in samples if not ("usecase=" in labels and "env=" in labels)]
+        found.append(f"{part} {len(samples)} samples")
+    if bare:
+        return wrong(
+            f"{len(bare)} samples lack usecase or env: {bare[0]}", "This is a defect; rules miss these samples."
+        )
+    return ok(f"{', '.join(found)}, each with usecase and env")
+
+
+def metrics_folder(place: Place) -> Finding:
+    """Whether the service counts into files on another disk than the home's: a full one would end it."""
+    state = place.stack
+    part = None if state is None else state.parts.get("service")
+    if part is None or part.pid is None:
+        return not_looked(NO_STACK)
+    folders = {folder for pid in _family(part.pid) for folder in _counted_into(pid)}
+    if not folders:
+        return not_looked("no process of the service has a file of counters open, as far as can be seen from here")
+    home = os.stat(place.settings.root).st_dev
+    beside = sorted(folder for folder in folders if os.stat(folder).st_dev == home)
+    if beside:
+        todo = "A full disk would end the service: set INCUMBENT_METRICS_PLACE to a folder in memory."
+        return wrong(f"the service counts into {beside[0]}, on the disk of the home", todo)
+    return ok(f"the service counts into {', '.join(sorted(folders))}")
+
+
+def _family(pid: int) -> list[int]:
+    """A process and everything below it."""
+    found, children = [pid], _children()
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
+def _children() -> dict[int, list[int]]:
+    below: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        below.setdefault(int(fields[1]), []).append(int(entry.parent.name))
+    return below
+
+
+def _counted_into(pid: int) -> set[str]:
+    """Folders of the files of counters that a process has mapped into its memory."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
+    except OSError:
+        return set()
+    files = (line.partition("/")[2] for line in lines if line.endswith(".db"))
+    return {str(Path("/" + file).parent) for file in files if Path(file).name.startswith(_SHARDS)}

@@ -1,0 +1,120 @@
+"""``incumbent status --deep``: look once at everything, within five seconds, without changing anything."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from flows.health.checks import look_deep
+from flows.health.look import Finding, Place
+from monitoring.deadline import run_within
+from monitoring.dependencies import Dependency, probe_all
+from monitoring.errors import MonitoringError
+
+if TYPE_CHECKING:
+    from bentos.settings import Settings
+    from monitoring.store import Store
+
+_ASK_S: Final = 1.0
+_MOST_PATIENCE: Final = 6.0
+_WIDTH: Final = 110
+_SIGNS: Final = {"ok": "well ", "wrong": "WRONG", "not looked at": "-    "}
+
+
+def deep_status(reference: str | None = None) -> dict[str, Finding]:
+    """What every check finds, by name.
+
+    Args:
+        reference: name or file of the use case; none takes ``INCUMBENT_USECASE``.
+
+    Raises:
+        UseCaseError, SettingsError: the use case or a variable is wrong.
+    """
+    return look_deep(open_place(reference))
+
+
+def open_place(reference: str | None = None) -> Place:
+    """What is looked at: the home, its services' first answers, and the database where it can be read."""
+    from bentos.usecase import load_usecase
+    from flows.home import open_home, usecase_reference
+
+    home = open_home(**({"usecase": usecase_reference(reference)} if reference else {}))
+    home.enter(make=False)
+    settings = home.settings
+    usecase = load_usecase(settings.usecase)
+    patience = _patience()
+    dependencies = _ask(settings, patience)
+    store = _open(settings, patience) if dependencies["database"].up else None
+    return Place(settings, usecase.name, store, dependencies, datetime.now(UTC), dict(os.environ), patience)
+
+
+def _patience() -> float:
+    """How busy the machine is: how long this process has lived for each second of processor that it was given."""
+    given = time.process_time()
+    return min(_MOST_PATIENCE, max(1.0, _age() / given)) if given > 0 else 1.0
+
+
+def _age() -> float:
+    """Seconds since this process began."""
+    try:
+        began = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began
+
+
+def _ask(settings: Settings, patience: float) -> dict[str, Dependency]:
+    found = probe_all(
+        database_url=settings.log_url,
+        mlflow_uri=settings.registry_uri,
+        prefect_url=os.environ.get("PREFECT_API_URL", ""),
+        redis_url=settings.redis_url,
+        timeout_s=_ASK_S * patience,
+    )
+    return {one.name: one for one in found}
+
+
+def _open(settings: Settings, patience: float) -> Store | None:
+    """The database where its tables are those of this program; it is not upgraded."""
+    from monitoring.store import open_store
+    from monitoring.store.engine import Database
+    from monitoring.store.migrate import look
+
+    def opened() -> Store | None:
+        database = Database(settings.log_url, busy_ms=1000)
+        try:
+            if look(database).state not in ("current", "ahead"):
+                return None
+        except MonitoringError:
+            return None
+        finally:
+            database.dispose()
+        try:
+            return open_store(settings.log_url, busy_seconds=1.0)
+        except MonitoringError:
+            return None
+
+    return run_within({"store": opened}, _ASK_S * patience).get("store")
+
+
+def text_of(found: Mapping[str, Finding]) -> str:
+    """One line for each check, wrapped; below what is wrong stands what to do."""
+    width = max(map(len, found))
+    lines = []
+    for name, finding in found.items():
+        head = f"{_SIGNS[finding.state]} {name.ljust(width)}  "
+        text = finding.text if finding.state != "not looked at" else f"not looked at: {finding.text}"
+        lines += textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
+        if finding.todo:
+            lines += textwrap.wrap(
+                f"-> {finding.todo}", _WIDTH, initial_indent=" " * len(head), subsequent_indent=" " * (len(head) + 3)
+            )
+    wrong = [name for name, finding in found.items() if finding.state == "wrong"]
+    lines.append("")
+    lines.append(f"wrong: {', '.join(wrong)}" if wrong else "all is well")
+    return "\n".join(lines)
