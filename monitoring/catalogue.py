@@ -103,6 +103,17 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric("flow_failing", "1 while the last finished run of a flow failed", ("flow",)),
     Metric("flow_running_seconds", "Age of a run that has not ended", ("flow",)),
     Metric("flow_duration_seconds", "Length of the last finished run", ("flow",)),
+    # What people must hear of.
+    Metric(
+        "automatic_timestamp_seconds", "Last rollback, emergency's end or ramp's return that nobody asked for", ("act",)
+    ),
+    Metric("approval_waiting_seconds", "Age of the promotion that waits for a person longest", ()),
+    Metric("flow_killed", "1 while the last finished run of a flow was killed", ("flow",)),
+    Metric("condition_seconds", "Age of something that the notifier found wrong and told", ("watch", "subject")),
+    Metric("heartbeat_age_seconds", "Age of the last sign of life of a part that serves no metrics", ("part",)),
+    Metric("notices_undelivered", "Notices that a target has not taken", ("target",)),
+    Metric("notice_undelivered_seconds", "Age of the oldest notice that a target has not taken", ("target",)),
+    Metric("dependency_up", "1 while a service that the settings name answers", ("dependency",)),
     # Log.
     Metric("log_ledger_records", "Records that left the spool, by what became of them", ("fate",), "counter"),
     Metric("log_torn_segments", "Half-written ends of spool files that were skipped", (), "counter"),

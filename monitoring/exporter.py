@@ -56,6 +56,12 @@ class ExporterSettings(BaseSettings):
     """Names besides localhost under which a scraper asks, ``name`` or ``name:port`` divided by commas."""
     exporter_seconds: float = Field(default=15.0, ge=0)
     """How long one reading of the database is told again."""
+    mlflow_uri: str = ""
+    """MLflow server that is asked whether it answers; a file in the home needs no question."""
+    redis_url: str = ""
+    """Redis of the shared windows, likewise."""
+    prefect_url: str = Field(default="", validation_alias="PREFECT_API_URL")
+    """API of the Prefect server, likewise; it is asked without a login."""
 
     @field_validator("allowed_hosts")
     @classmethod
@@ -78,15 +84,17 @@ def read_all(store: Store, now: datetime) -> list[Sample]:
     Raises:
         StoreUnavailable: the database cannot be read.
     """
+    from monitoring.attention import everywhere
     from monitoring.tablereadings import usecases
 
     with store.database.read() as connection:
         names = usecases(connection)
-    return [one for usecase in names for one in _of_usecase(store, usecase, now)]
+    return [*everywhere(store, now), *(one for usecase in names for one in _of_usecase(store, usecase, now))]
 
 
 def _of_usecase(store: Store, usecase: str, now: datetime) -> list[Sample]:
     from monitoring import readings
+    from monitoring.attention import attention
     from monitoring.tablereadings import tables
 
     parts: dict[str, Callable[[], Iterable[Sample]]] = {
@@ -96,6 +104,7 @@ def _of_usecase(store: Store, usecase: str, now: datetime) -> list[Sample]:
         "replicas": lambda: readings.replicas(store, usecase),
         "routing": lambda: readings.routing(store, usecase),
         "tables": lambda: tables(store, usecase),
+        "attention": lambda: attention(store, usecase, now),
     }
     found: list[Sample] = []
     for part, read in parts.items():
@@ -114,10 +123,17 @@ class StoreCollector:
     Args:
         open_store: opens the database; called again after a failure.
         seconds: how long a reading is told again.
+        services: whether the services beside the database answer; asked with each reading.
     """
 
-    def __init__(self, open_store: Callable[[], Store], seconds: float) -> None:
+    def __init__(
+        self,
+        open_store: Callable[[], Store],
+        seconds: float,
+        services: Callable[[], Iterable[Sample]] = lambda: (),
+    ) -> None:
         self._open = open_store
+        self._services = services
         self._seconds = seconds
         self._store: Store | None = None
         self._lock = threading.Lock()
@@ -144,6 +160,9 @@ class StoreCollector:
                 self._store = None
 
     def _read(self) -> list[Any]:
+        return [*self._read_store(), *families(list(self._services()))]
+
+    def _read_store(self) -> list[Any]:
         started = time.monotonic()
         try:
             if self._store is None:
@@ -207,7 +226,7 @@ class Exporter:
         from prometheus_client import make_wsgi_app
         from prometheus_client.exposition import ThreadingWSGIServer, _SilentHandler
 
-        self.collector = StoreCollector(lambda: _open(settings.log_url), settings.exporter_seconds)
+        self.collector = _collector(settings, settings.exporter_seconds)
         pages = make_wsgi_app(build_registry(self.collector, settings.env))
         self._server = make_server(
             settings.exporter_host,
@@ -256,6 +275,16 @@ def _judge(environ: Any, allowed: AllowedHosts) -> tuple[str, str]:
     return "", "alive\n"
 
 
+def _collector(settings: ExporterSettings, seconds: float) -> StoreCollector:
+    from functools import partial
+
+    from monitoring.attention import dependencies
+
+    urls = {"mlflow_uri": settings.mlflow_uri, "redis_url": settings.redis_url, "prefect_url": settings.prefect_url}
+    services = partial(dependencies, database_url=settings.log_url, **urls)
+    return StoreCollector(lambda: _open(settings.log_url), seconds, services)
+
+
 def _open(url: str) -> Store:
     from monitoring.store import open_store
 
@@ -290,7 +319,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print_once(settings: ExporterSettings) -> int:
     from prometheus_client import generate_latest
 
-    collector = StoreCollector(lambda: _open(settings.log_url), 0.0)
+    collector = _collector(settings, 0.0)
     text = generate_latest(build_registry(collector, settings.env)).decode()
     collector.close()
     print(text, end="")  # noqa: T201  # a command talks to people

@@ -262,14 +262,14 @@ def _parts(house: House, now: datetime) -> Looked | None:
         text = "The stack's supervisor is gone: its parts go on, but nothing starts one again that ends."
         notice = _notice(house, "part", "Nobody supervises the stack", text, "Run: incumbent up.", everywhere=True)
         standing.append(Condition("supervisor", notice, _MINUTE))
-    return Looked(standing, grace=_MINUTE)
+    return Looked(standing, {name: f"The {name} runs again" for name in state.parts}, _MINUTE)
 
 
 def _dependencies(house: House, now: datetime) -> Looked:
     """MLflow, Prefect and Redis; the database itself is looked after without the store (:mod:`flows.notify.outage`)."""
     down = [one for one in probe_dependencies(house) if not one.up and one.name != "database"]
     standing = [Condition(one.name, dependency_notice(house, one), 2 * _MINUTE) for one in down]
-    return Looked(standing, grace=_MINUTE)
+    return Looked(standing, {name: f"{_upper(text)} answers again" for name, text in _NAMES.items()}, _MINUTE)
 
 
 def probe_dependencies(house: House) -> list[Dependency]:
@@ -297,10 +297,14 @@ _NAMES: Final = {"mlflow": "MLflow", "prefect": "Prefect", "redis": "Redis", "da
 def dependency_notice(house: House, one: Dependency) -> Notice:
     """What people are told of a service that does not answer."""
     name = _NAMES[one.name]
-    upper = name[0].upper() + name[1:]
+    upper = _upper(name)
     text = f"{upper} does not answer: {one.problem}. Meanwhile {_MEANS[one.name]}."
     todo = f"Look whether {name} runs and is reachable from here."
     return _notice(house, "dependency", f"{upper} is away", text, todo, everywhere=True)
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 WATCHES: Final = (

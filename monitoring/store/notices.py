@@ -99,6 +99,10 @@ class Notices(Protocol):
         """What a watch has found and not seen end yet."""
         ...
 
+    def standing(self, usecase: str) -> builtins.list[StandingCondition]:
+        """What all watches of a use case have found and not seen end yet."""
+        ...
+
     def save(
         self,
         standing: Sequence[StandingCondition],
@@ -186,10 +190,13 @@ class _SqlNotices:
             connection.execute(update(notices).where(*ours).values(values))
 
     def conditions(self, usecase: str, watch: str) -> builtins.list[StandingCondition]:
+        return [one for one in self.standing(usecase) if one.watch == watch]
+
+    def standing(self, usecase: str) -> builtins.list[StandingCondition]:
         c = notice_conditions.c
-        query = select(*(c[name] for name in _CONDITION)).where(c.usecase == usecase, c.watch == watch)
+        query = select(*(c[name] for name in _CONDITION)).where(c.usecase == usecase)
         with self._database.read() as connection:
-            return [_condition(row) for row in fetch(connection, query.order_by(c.subject))]
+            return [_condition(row) for row in fetch(connection, query.order_by(c.watch, c.subject))]
 
     def save(
         self,
