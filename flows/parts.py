@@ -169,7 +169,7 @@ def scribe(usecase: str = "") -> Part:
 def notifier(usecase: str = "") -> Part:
     """What tells people of one use case, and of the stack, what happened."""
     argv = [sys.executable, "-m", "flows.cli", "notify", "--follow"]
-    return Part(part_name("notifier", usecase), argv, environment=_usecase(usecase))
+    return Part(part_name("notifier", usecase), argv, environment=_usecase(usecase), prefect_login=True)
 
 
 def deployments(usecase: str = "") -> Part:
