@@ -195,6 +195,7 @@ def _where_to_look(home: Home, keep: bool, usecase: str | None) -> str:
     lines.append(f"mlflow    {mlflow_command(home)}")
     if keep:
         lines += [f"{name:<9} {url}" for name, url in home.known_addresses().items()]
+        lines.append(f"login     {program('incumbent')} login --demo")
         lines.append(f"stop it   {program('incumbent')} down --demo")
     else:
         which = f" --usecase {usecase}" if usecase else ""

@@ -123,7 +123,7 @@ def test_a_body_of_great_depth_is_refused_by_every_path(server: Server, path: st
 def test_a_refused_length_needs_no_body_at_all(server: Server) -> None:
     answer = _raw(
         server,
-        b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 104857600\r\n\r\n",
+        b"POST /score HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: 104857600\r\n\r\n",
     )
     assert (answer.status_code, error_of(answer)) == (413, "too_large")
 
