@@ -19,9 +19,10 @@ import pandas as pd
 from bentos.usecase import UseCase, load_usecase
 from flows.errors import FlowRefused, SchemaProblem, StackError
 from flows.home import Home
+from flows.occupants import orphaned
 from flows.progress import progress
 from flows.sources.simulator import SimulatorSource
-from flows.stack import Ports, demo_home, orphaned, running
+from flows.stack import Ports, demo_home, running
 from flows.stage import LABELS_BY_FILE, Stage
 from flows.steps.demoplan import DemoPlan, plan_demo
 from flows.steps.replay import Replay, Traffic

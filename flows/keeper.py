@@ -37,7 +37,7 @@ class Keeper:
         host: str,
         start: Callable[[Part], Child],
         say: Callable[[str], None],
-        patience: float = 180.0,
+        patience: float = 600.0,
     ) -> None:
         self.part = part
         self.child: Child | None = None

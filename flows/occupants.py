@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bentos.errors import HomeTaken
 from bentos.homelock import Holder, HomeLock
-from flows.errors import FlowRefused
+from flows.errors import FlowRefused, PortTaken
 from flows.home import Home
+from flows.parts import Ports
+from flows.stackfile import StackState, read_state
 
 
 def services_in(home: Home) -> list[Holder]:
@@ -23,6 +26,35 @@ def require_quiet(home: Home, action: str) -> None:
     Raises:
         FlowRefused: a service or a stack is there; the message names it.
     """
-    stack = HomeLock(home.run / "stack.lock").holder()
+    stack = lock_of(home).holder()
     for holder in ([] if stack is None else [stack]) + services_in(home):
         raise FlowRefused(f"{holder} is in {home.root}; {action} under it: stop it first (incumbent down)")
+
+
+def lock_of(home: Home) -> HomeLock:
+    """Held by whoever supervises the stack of a home."""
+    return HomeLock(home.run / "stack.lock")
+
+
+def take_lock(home: Home, what: str = "a stack") -> int:
+    """Descriptor of the stack's lock.
+
+    Raises:
+        PortTaken: another stack is up in this home; the message names it.
+    """
+    try:
+        return lock_of(home).take(Holder.this_process(what))
+    except HomeTaken as exc:
+        words = "incumbent down --demo" if home.root.name == "demo" else "incumbent down"
+        raise PortTaken(f"already up: {exc}; stop it first: {words}") from exc
+
+
+def orphaned(home: Home) -> StackState | None:
+    """The stack that a killed supervisor left behind, where parts of it live; only who holds the lock may ask."""
+    state = read_state(home.addresses)
+    return state if state is not None and any(part.alive for part in state.parts.values()) else None
+
+
+def ports_of(state: StackState) -> Ports:
+    """Where the parts of a written stack listen."""
+    return Ports(host=state.host, **state.ports)

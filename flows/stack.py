@@ -17,14 +17,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from bentos.errors import HomeTaken
-from bentos.homelock import Holder, HomeLock, born
+from bentos.homelock import Holder, born
 from bentos.settings import Settings
-from flows.errors import PortTaken, StackError, StackNotReady
+from flows.errors import StackError, StackNotReady
 from flows.home import Home
 from flows.keeper import Keeper
 from flows.logfiles import rotate
 from flows.logins import CLIENT_AUTH, SERVER_AUTH, make_logins, read_prefect_login, require_closed_server
+from flows.occupants import lock_of, orphaned, ports_of, take_lock
 from flows.parts import POOL, SERVICE, Part, Ports, parts_of, program
 from flows.processes import (
     Adopted,
@@ -37,7 +37,7 @@ from flows.processes import (
     last_lines,
     stop_all,
 )
-from flows.stackfile import PartState, StackState, SupervisorState, read_state, write_state
+from flows.stackfile import PartState, StackState, SupervisorState, write_state
 
 __all__ = ["POOL", "SERVICE", "Ports", "Stack", "demo_home", "program", "running", "start_all", "stop_left_running"]
 
@@ -45,7 +45,7 @@ Notice = Callable[[str], None]
 """Called with the name of each part that became ready, or with a sentence."""
 
 _LOG_SECONDS = 5.0
-PATIENCE = 300.0
+PATIENCE = 600.0
 """Seconds that all parts together may take to become ready."""
 
 
@@ -317,35 +317,6 @@ def start_all(stack: Stack, notice: Notice) -> None:
     services = [name for name in stack.keepers if name.partition("-")[0] == "service"]
     stack.wait_ready(notice=notice, needed=services)
     stack.publish()
-
-
-def lock_of(home: Home) -> HomeLock:
-    """Held by whoever supervises the stack of a home."""
-    return HomeLock(home.run / "stack.lock")
-
-
-def take_lock(home: Home, what: str = "a stack") -> int:
-    """Descriptor of the stack's lock.
-
-    Raises:
-        PortTaken: another stack is up in this home; the message names it.
-    """
-    try:
-        return lock_of(home).take(Holder.this_process(what))
-    except HomeTaken as exc:
-        words = "incumbent down --demo" if home.root.name == "demo" else "incumbent down"
-        raise PortTaken(f"already up: {exc}; stop it first: {words}") from exc
-
-
-def orphaned(home: Home) -> StackState | None:
-    """The stack that a killed supervisor left behind, where parts of it live; only who holds the lock may ask."""
-    state = read_state(home.addresses)
-    return state if state is not None and any(part.alive for part in state.parts.values()) else None
-
-
-def ports_of(state: StackState) -> Ports:
-    """Where the parts of a written stack listen."""
-    return Ports(host=state.host, **state.ports)
 
 
 def stop_left_running(home: Home) -> list[str]:

@@ -11,8 +11,9 @@ import sys
 import time
 
 from flows.home import open_home
+from flows.occupants import ports_of
 from flows.processes import ending_by_exception
-from flows.stack import Stack, ports_of
+from flows.stack import Stack
 from flows.stackfile import read_state
 
 PERIOD = 0.5
