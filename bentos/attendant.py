@@ -206,5 +206,7 @@ def acknowledgement(office: Office | None, view: View) -> dict[str, Any]:
     for name, at in (("polled_at", view.polled_at), ("champion_since", view.champion_since)):
         if at is not None:
             said[name] = at.isoformat()
+    if view.lost:
+        said["lost"] = {role: ref.version for role, ref in view.lost.items()}
     refused = {ref.version: f"{r.reason}: {r.message}" for ref, r in view.refused.items()}
     return said | ({"refused": refused} if refused else {})

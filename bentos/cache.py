@@ -74,6 +74,14 @@ class ModelCache:
             shutil.rmtree(scratch, ignore_errors=True)
         return place, found
 
+    def kept(self, ref: ModelRef, digest: str) -> Path | None:
+        """The copy of a version with exactly that content; none where there is none that is whole."""
+        place = self.place(ref)
+        try:
+            return place if place.is_dir() and _digest(place, digest) else None
+        except ModelCorrupt:
+            return None
+
     def remember(self, note: Note) -> None:
         """Write the note; a crash leaves the old or the new one, never half of one."""
         content = {

@@ -13,7 +13,7 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -38,7 +38,7 @@ from bentos.office import ExternalHolder, Holder, ModelHolder, Office
 from bentos.orders import StandingOrders
 from bentos.reasons import Explainer
 from bentos.recent import RecentTimes
-from bentos.roles import ModelRef, ModelRegistry
+from bentos.roles import ModelRef, ModelRegistry, Role
 from bentos.schema import EventSchema
 from bentos.scoring import Answer, Scorer, machine_time_us
 from bentos.segments import Record, spooled_records
@@ -245,7 +245,7 @@ class Runtime:
                 "model": self.model,
                 "replica": self.replica,
                 "in_office": None if office is None else _in_office(office, self.orders),
-                "roles": {role: ref.version for role, ref in view.roles.items()},
+                "roles": _versions(view.roles),
                 "contract_digests": {ref.version: digest for ref, digest in digests.items()},
                 "refused": {
                     ref.version: {"reason": r.reason, "message": r.message, "at": r.at}
@@ -253,7 +253,7 @@ class Runtime:
                 },
                 "routing": view.routing.to_json(),
                 "orders": self.orders.card(machine_time_us()),
-                "registry": {"reachable": view.reachable, "polled_at": view.polled_at},
+                "registry": {"reachable": view.reachable, "polled_at": view.polled_at, "lost": _versions(view.lost)},
                 "input_schema": self.schema.fingerprint,
                 "lookups": {} if self._lookups is None else self._lookups.card(),
                 "labels_known_up_to": self.attendant.label_cursor,
@@ -346,6 +346,10 @@ def _by_amount(holder: Holder) -> dict[str, object] | None:
     cut = holder.model.threshold
     rule = "(false_positive + least_saving) / (false_positive + amount), at most 1"
     return {"feature": column, "false_positive": cut.false_positive, "least_saving": cut.value, "rule": rule}
+
+
+def _versions(roles: Mapping[Role, ModelRef]) -> dict[Role, str]:
+    return {role: ref.version for role, ref in roles.items()}
 
 
 def _in_office(office: Office, orders: StandingOrders) -> dict[str, object]:

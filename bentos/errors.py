@@ -146,6 +146,10 @@ class RegistryUnavailable(IncumbentError):
     """The registry cannot be reached; what is in office stays in office."""
 
 
+class ExperimentDeleted(IncumbentError):
+    """What trainings of a model are recorded under was deleted in MLflow; versions and roles are still there."""
+
+
 class RoleVacant(IncumbentError):
     """No model version holds the role."""
 

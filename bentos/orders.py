@@ -13,7 +13,7 @@ from datetime import UTC
 from typing import Any
 
 from bentos.office import Holder
-from bentos.roles import ModelRef, Role
+from bentos.roles import ROLES, ModelRef, Role
 from bentos.routing import EXTERNAL
 from monitoring import metrics
 from monitoring.errors import MonitoringError
@@ -60,10 +60,30 @@ class StandingOrders:
         return changed
 
     @property
+    def rules(self) -> bool:
+        """Whether the journal says who may be champion; off where aliases are moved by hand."""
+        return self._required
+
+    @property
     def pinned(self) -> ModelRef | None:
         """The version that is in office by the journal's word alone, if one is."""
         pin = None if self.known is None else self.known.pin
         return None if pin is None else ModelRef(pin.model, pin.version)
+
+    def lost(self, roles: Mapping[Role, ModelRef]) -> dict[Role, ModelRef]:
+        """Roles that the journal has given and the registry does not know; none where the journal does not rule.
+
+        A role that was vacated by a decision is not lost. Neither is one while an order or an operation is under
+        way that the aliases follow.
+        """
+        known = self.known
+        if known is None or not self._required or known.pin is not None:
+            return {}
+        return {
+            role: ModelRef(self._model, known.holders[role])
+            for role in ROLES
+            if role not in roles and role in known.holders
+        }
 
     def overrule(self, roles: Mapping[Role, ModelRef]) -> dict[Role, ModelRef]:
         """The registry's roles, with a pin in the place of ``@champion``; vacant where the external score is pinned."""

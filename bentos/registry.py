@@ -21,7 +21,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from bentos.errors import ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
+from bentos.errors import ExperimentDeleted, ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.model import MODEL_FILE, MODEL_FILES, ScoringModel, requirement
 from bentos.roles import ROLES, Look, ModelRef, ModelRegistry, Role, VersionInfo
 from bentos.routing import ROUTING_TAG, RoutingPolicy
@@ -158,21 +158,35 @@ class MlflowRegistry:
         model = ScoringModel.load(folder)
         with translated(name):
             run = run_id or self.client.create_run(self.experiment(name), run_name="register").info.run_id
-            logged = self._store(model, folder, name, run)
-            self._ensure_model(name)
-            # A server takes the id; a database would resolve it through the process-wide URI, which is not ours.
-            source = f"models:/{logged.model_id}" if _is_server(self.uri) else logged.artifact_location
+            source, model_id = self.store_files(model, folder, name, run)
+            self.ensure_model(name)
             made = self.client.create_model_version(
-                name, source, run, tags=dict(tags or {}), description=description, model_id=logged.model_id
+                name, source, run, tags=dict(tags or {}), description=description, model_id=model_id
             )
             if run_id is None:
                 self.client.set_terminated(run)
         return ModelRef(name, str(made.version))
 
+    def restore(self, ref: ModelRef, folder: Path, tags: Mapping[str, str]) -> ModelRef:
+        """See :class:`ModelRegistry`."""
+        from bentos.registry_repair import register_again
+
+        with translated(ref.label):
+            return register_again(self, ref, folder, tags)
+
     def experiment(self, name: str) -> str:
-        """The id of the experiment of that name, made on first use with its artefacts in our folder."""
+        """The id of the experiment of that name, made on first use with its artefacts in our folder.
+
+        Raises:
+            ExperimentDeleted: it was deleted in MLflow; the message says how it comes back.
+        """
         with translated(name):
             known = self.client.get_experiment_by_name(name)
+            if known is not None and known.lifecycle_stage == "deleted":
+                raise ExperimentDeleted(
+                    f"the MLflow experiment {name!r} was deleted, so nothing can be trained or registered; versions and "
+                    "roles are still there. To bring it back: incumbent db repair"
+                )
             if known is not None:
                 return str(known.experiment_id)
             place = None if self.artifacts is None or _is_server(self.uri) else (self.artifacts / name).as_uri()
@@ -188,7 +202,21 @@ class MlflowRegistry:
             return {}, {}
         return {alias: str(v) for alias, v in found.aliases.items()}, dict(found.tags)
 
-    def _ensure_model(self, name: str) -> None:
+    def experiment_deleted(self, name: str) -> bool:
+        """See :class:`ModelRegistry`."""
+        with translated(name):
+            known = self.client.get_experiment_by_name(name)
+        return known is not None and known.lifecycle_stage == "deleted"
+
+    def bring_back_experiment(self, name: str) -> None:
+        """See :class:`ModelRegistry`."""
+        with translated(name):
+            known = self.client.get_experiment_by_name(name)
+            if known is not None and known.lifecycle_stage == "deleted":
+                self.client.restore_experiment(known.experiment_id)
+
+    def ensure_model(self, name: str) -> None:
+        """Make the registered model where it is missing."""
         from mlflow.exceptions import MlflowException
 
         try:
@@ -197,8 +225,8 @@ class MlflowRegistry:
             if exc.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _store(self, model: ScoringModel, folder: Path, name: str, run_id: str) -> Any:
-        """Upload MLflow's files and ours as one logged model; returns MLflow's description of it."""
+    def store_files(self, model: ScoringModel, folder: Path, name: str, run_id: str) -> tuple[str, str]:
+        """Upload MLflow's files and ours as one logged model; returns the source of a version, and the model's id."""
         from mlflow.entities import LoggedModelOutput
 
         logged = self.client.create_logged_model(self.experiment(name), name="model", source_run_id=run_id)
@@ -214,7 +242,9 @@ class MlflowRegistry:
             raise
         self.client.finalize_logged_model(logged.model_id, "READY")
         self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-        return logged
+        # A server takes the id; a database would resolve it through the process-wide URI, which is not ours.
+        source = f"models:/{logged.model_id}" if _is_server(self.uri) else logged.artifact_location
+        return str(source), str(logged.model_id)
 
     def _copy(self, source: str, name: str, into: Path, ref: ModelRef) -> None:
         local = _local_path(source)

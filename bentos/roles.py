@@ -115,6 +115,21 @@ class ModelRegistry(Protocol):
         """
         ...
 
+    def restore(self, ref: ModelRef, folder: Path, tags: Mapping[str, str]) -> ModelRef:
+        """Register a verified copy of a version that was lost; under its own number where the backend allows that.
+
+        Returns the version that it became.
+        """
+        ...
+
+    def experiment_deleted(self, name: str) -> bool:
+        """Whether what trainings of a model are recorded under was deleted, and can be brought back."""
+        ...
+
+    def bring_back_experiment(self, name: str) -> None:
+        """Undo the deletion of what trainings of a model are recorded under."""
+        ...
+
     def fetch(self, ref: ModelRef, into: Path) -> Path:
         """Copy a version's model files into the folder ``into`` (made if missing) and return it.
 

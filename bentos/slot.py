@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from bentos.errors import RegistryUnavailable
 from bentos.examiner import Examiner, Refusal
@@ -27,6 +27,9 @@ from bentos.windows import WindowState
 from monitoring import metrics
 
 log = logging.getLogger("incumbent.slot")
+
+REPAIR: Final = "incumbent db repair"
+"""The command that gives the registry back what it has lost."""
 
 
 class Windows(Protocol):
@@ -53,6 +56,7 @@ class View:
         refused: versions that hold a role and are not accepted.
         routing: the routing policy as last seen, and whether it is applied here.
         champion_since: machine time at which ``@champion`` was first seen as it is.
+        lost: roles that the journal has given and the registry does not know any more.
     """
 
     roles: Mapping[Role, ModelRef]
@@ -61,6 +65,7 @@ class View:
     refused: Mapping[ModelRef, Refusal]
     routing: RoutingView = field(default_factory=RoutingView)
     champion_since: datetime | None = None
+    lost: Mapping[Role, ModelRef] = field(default_factory=dict)
 
 
 class Slot:
@@ -156,7 +161,7 @@ class Slot:
             return
         self._forker.read(look.routing)
         self._look(look.roles, reachable=True)
-        self._settle(self._orders.overrule(look.roles))
+        self._settle(self._orders.overrule({**look.roles, **self._lost(look.roles)}))
 
     def _run(self, poll_seconds: float) -> None:
         self._examiner.warm_up()
@@ -181,6 +186,17 @@ class Slot:
         moved = roles.get("champion") != old.roles.get("champion") or old.champion_since is None
         since = now if moved else old.champion_since
         self.view = replace(old, roles=dict(roles), polled_at=polled, reachable=reachable, champion_since=since)
+
+    def _lost(self, roles: Mapping[Role, ModelRef]) -> Mapping[Role, ModelRef]:
+        """Roles that the registry has lost: whoever the journal has there stays, from the verified copy."""
+        lost = self._orders.lost(roles)
+        for role in ROLES:
+            metrics.LOST.labels(role).set(1 if role in lost else 0)
+        if lost != self.view.lost:
+            for role, ref in lost.items():
+                log.error("the registry has lost @%s, which is %s by the journal: %s", role, ref.label, REPAIR)
+            self.view = replace(self.view, lost=lost)
+        return lost
 
     def _settle(self, roles: Mapping[Role, ModelRef]) -> None:
         """Make the office agree with the roles, as far as everything needed is at hand."""
@@ -208,7 +224,7 @@ class Slot:
         if champion is None:
             # A role that is vacant by accident changes nothing; one that was vacated for the external score does.
             if present is None or self._orders.external or self._forker.returned_from(present):
-                return self._external or present
+                return self._external or present or self._by_hand()
             return present
         if present is not None and present.ref == champion:
             self._orders.explains(champion, champion)  # keeps the alert gauge true
@@ -230,6 +246,13 @@ class Slot:
             metrics.REJECTED.labels(champion.version, "role").inc()
             self._unexplained = Refusal("role", text, datetime.now(UTC), time.monotonic())
         return False
+
+    def _by_hand(self) -> Holder | None:
+        """At a start without ``@champion`` where hands rule the alias: who was verified here last stays."""
+        remembered = self._examiner.remembered().get("champion")
+        if self._orders.rules or remembered is None:
+            return None
+        return self._examiner.holder(remembered)
 
     def _last_good(self, refused: ModelRef) -> Holder | None:
         """At a start with a champion that fails its tests: the one that was verified here before it."""

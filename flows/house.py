@@ -126,6 +126,14 @@ class House:
         except RegistryUnavailable:
             return ScoringModel.load(ModelCache(folder).fetch(self.registry, ref, contract)[0], contract)
 
+    def verified_copy(self, ref: ModelRef, contract: str) -> Path | None:
+        """The folder of a copy with exactly that content on this machine; none where no process has kept one."""
+        from bentos.cache import ModelCache
+
+        folder = self.settings.cache(self.usecase.name)
+        found = (ModelCache(place).kept(ref, contract) for place in (folder, folder / "flows"))
+        return next((copy for copy in found if copy is not None), None)
+
     def drift_page(self, model: ScoringModel, finding: DriftFinding) -> Path | None:
         """The Evidently page of a drift check, in the reports folder; none where it cannot be made."""
         from flows.steps.pages import drift_page

@@ -122,6 +122,13 @@ UNEXPLAINED: Final = Gauge(
     namespace=NAMESPACE,
     multiprocess_mode="livemax",
 )
+LOST: Final = Gauge(
+    "registry_lost_role",
+    "1 while the journal has a version in this role and the registry knows none there",
+    ["role"],
+    namespace=NAMESPACE,
+    multiprocess_mode="livemax",
+)
 PINNED: Final = Gauge(
     "office_pinned",
     "1 while a version is in office by the journal alone, because the registry did not answer",

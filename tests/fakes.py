@@ -83,6 +83,19 @@ class FakeRegistry:
         self._versions[ref] = VersionInfo(ref, dict(tags or {}), datetime.now(UTC), run_id, description)
         return ref
 
+    def restore(self, ref: ModelRef, folder: Path, tags: Mapping[str, str]) -> ModelRef:
+        self._answer()
+        shutil.copytree(folder, self._folder / ref.name / ref.version, dirs_exist_ok=True)
+        self._versions[ref] = VersionInfo(ref, dict(tags), datetime.now(UTC))
+        return ref
+
+    def experiment_deleted(self, name: str) -> bool:
+        self._answer()
+        return False
+
+    def bring_back_experiment(self, name: str) -> None:
+        self._answer()
+
     def fetch(self, ref: ModelRef, into: Path) -> Path:
         self._known(ref)
         into.mkdir(parents=True, exist_ok=True)

@@ -43,16 +43,20 @@ def version_tags(
     model: ScoringModel, parent: VersionInfo | None, verdict: Verdict, evidence: Evidence
 ) -> dict[str, str]:
     """What the registry says of a version. Gate figures are those of the evaluated twin."""
-    about = model.metadata
     gates = {f"gate_{name}": f"{found:.6g}" for name in _SHOWN if (found := evidence.value(name)) is not None}
-    tags = {
+    beside = {"parent": parent_label(parent) or "none", "champion": verdict.champion or "none", "gates": verdict.outcome}
+    return content_tags(model) | beside | gates
+
+
+def content_tags(model: ScoringModel) -> dict[str, str]:
+    """What the registry says of a version that its own files tell."""
+    about = model.metadata
+    return {
         SEMANTIC_VERSION: about.semantic_version,
         SCHEMA: model.schema_fingerprint,
         PLAN: model.plan.fingerprint,
         PARAMETERS: parameters_digest(about.parameters, about.seed),
         "usecase": about.usecase,
-        "parent": parent_label(parent) or "none",
-        "champion": verdict.champion or "none",
         "data_digest": about.data_digest,
         "training_start": about.training_start,
         "training_end": about.training_end,
@@ -64,9 +68,7 @@ def version_tags(
         "contract_digest": model.contract_digest,
         "booster_digest": model.booster_digest,
         "twin_digest": about.twin_digest or "none",
-        "gates": verdict.outcome,
     }
-    return tags | gates
 
 
 def newest(registry: ModelRegistry, name: str) -> VersionInfo | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from bentos.slot import REPAIR
 from flows.stackfile import PartState, read_state
 from flows.steps.standing import Standing, standing
 from flows.steps.surroundings import firing_alerts
@@ -146,7 +147,13 @@ def _office(house: House, found: Standing, as_of: datetime) -> list[Line]:
     for role, held in found.roles.items():
         decided = _decided(house, role, str(held["version"]), as_of)
         since = "" if held["since"] is None else f" since {held['since']:%Y-%m-%d %H:%M}"
-        lines.append(Line(f"@{role}", f"version {held['version']}{since}{decided}", _NEXT_OF_ROLE.get(role, "")))
+        text, after = f"version {held['version']}{since}{decided}", _NEXT_OF_ROLE.get(role, "")
+        if "lost" in held:
+            copy = "; its verified copy answers" if role == "champion" else ""
+            text, after = f"{text}; the registry has lost it{copy}", REPAIR
+        lines.append(Line(f"@{role}", text, after))
+    if house.registry.experiment_deleted(found.model):
+        lines.append(Line("MLflow experiment", f"{found.model} was deleted: nothing can be trained", REPAIR))
     if "champion" not in found.roles and house.usecase.incumbent is None:
         lines.insert(0, Line("office", "vacant", "train a first model: incumbent train"))
     return lines

@@ -19,13 +19,14 @@ from bentos.model import ScoringModel
 from bentos.release import reconcile
 from bentos.roles import ROLES, ModelRef, Role
 from bentos.segments import read_segment, segment_path, segments_of, writers_of
+from flows.steps.lineage import content_tags
 from monitoring.store import RoleChange
 from monitoring.store.shipping import WriterState
 
 if TYPE_CHECKING:
     from flows.house import House
 
-_REASON = "parts of different age were restored"
+_REASON = "registry and journal disagree"
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Finding:
     """One disagreement.
 
     Attributes:
-        name: ``version_missing``, ``artifact_missing``, ``roles_not_in_journal``, ``spool_already_stored``,
-            ``log_older_than_spool`` or ``journal_damaged``.
+        name: ``version_missing``, ``artifact_missing``, ``content_differs``, ``experiment_deleted``,
+            ``roles_not_in_journal``, ``spool_already_stored``, ``log_older_than_spool`` or ``journal_damaged``.
         subject: the role, the model or the writer of the spool.
         text: what disagrees, and what the repair is.
         repaired: whether it was done; false in a dry run and where people must decide.
@@ -59,7 +60,10 @@ def repair(house: House, dry_run: bool = False) -> list[Finding]:
         StoreUnavailable: the database cannot be used.
     """
     found = [Finding("journal_damaged", "decisions", problem) for problem in house.store.decisions.verify()]
-    found += [finding for role in ROLES if (finding := _vacate_missing(house, role, dry_run))]
+    found += _experiment(house, dry_run)
+    # In the order of their numbers: MLflow counts on, and a lower one cannot come back after a higher one.
+    held = sorted((int(version), role) for role in ROLES if (version := journalled(house, role)) is not None)
+    found += [finding for number, role in held if (finding := _recover(house, role, str(number), dry_run))]
     found += _follow_journal(house, dry_run)
     found += _spool(house)
     return found
@@ -71,17 +75,54 @@ def journalled(house: House, role: Role) -> str | None:
     return terms[-1][0] if terms else None
 
 
-def _vacate_missing(house: House, role: Role, dry_run: bool) -> Finding | None:
-    """A version that the journal has in a role and that cannot be had leaves it."""
-    version = journalled(house, role)
-    if version is None:
-        return None
-    name, problem = _problem(house, ModelRef(house.model, version))
+def _experiment(house: House, dry_run: bool) -> Iterator[Finding]:
+    """An experiment that was deleted in MLflow comes back: without it nothing can be trained or registered."""
+    if house.registry.experiment_deleted(house.model):
+        if not dry_run:
+            house.registry.bring_back_experiment(house.model)
+        text = "the MLflow experiment of that name was deleted: it is brought back"
+        yield Finding("experiment_deleted", house.model, text, repaired=not dry_run)
+
+
+def _recover(house: House, role: Role, version: str, dry_run: bool) -> Finding | None:
+    """A version that the journal has in a role and the registry has lost: again from a verified copy, or it leaves."""
+    ref = ModelRef(house.model, version)
+    contract = house.store.decisions.contract_of(house.model, version)
+    name, problem = _problem(house, ref, contract)
     if not name:
         return None
+    text = f"the journal has version {version} as @{role}, but {problem}"
+    if name == "content_differs":
+        return Finding(name, f"@{role}", f"{text}; look whether INCUMBENT_MLFLOW_URI names the right registry")
+    copy = None if contract is None else house.verified_copy(ref, contract)
+    if copy is not None:
+        after = _register_again(house, role, ref, str(contract), copy, name, dry_run)
+        return Finding(name, f"@{role}", f"{text}: {after}", repaired=not dry_run)
+    serving = [replica.replica for replica in house.store.serving.live(house.usecase.name) if replica.version == version]
+    if serving and role == "champion":
+        return Finding(name, f"@{role}", f"{text}; {serving[0]} serves it from its verified copy: repair there")
+    return Finding(name, f"@{role}", f"{text}: {_vacate(house, role, version, name, dry_run)}", repaired=not dry_run)
+
+
+def _register_again(
+    house: House, role: Role, ref: ModelRef, contract: str, copy: Path, name: str, dry_run: bool
+) -> str:
+    """Give the registry the version back; what was done, in words."""
+    if dry_run:
+        return "it is registered again from the verified copy"
+    made = house.registry.restore(ref, copy, content_tags(ScoringModel.load(copy, contract)))
+    house.registry.point(made.name, role, made.version)
+    changes = [] if made == ref else [RoleChange(house.model, role, made.version, contract)]
+    payload = {"model": house.model, "repair": name, "reason": _REASON, "contract": contract, "role": role}
+    payload |= {"from_version": ref.version, "to_version": made.version}
+    house.store.decisions.append(house.usecase.name, "repair", payload, house.actor, datetime.now(UTC), changes)
+    number = "" if made == ref else f", as version {made.version} since MLflow gives no number twice"
+    return f"registered again from the verified copy{number}"
+
+
+def _vacate(house: House, role: Role, version: str, name: str, dry_run: bool) -> str:
+    """Let a version leave its role; what becomes of the role, in words."""
     heir = _heir(house, role, version)
-    after = f"version {heir} takes its place" if heir else f"@{role} is vacant now"
-    text = f"the journal has version {version} as @{role}, but {problem}: {after}"
     if not dry_run:
         contract = house.store.decisions.contract_of(house.model, heir) if heir else None
         changes = [RoleChange(house.model, role, heir, contract)]
@@ -91,7 +132,7 @@ def _vacate_missing(house: House, role: Role, dry_run: bool) -> Finding | None:
         house.store.decisions.append(house.usecase.name, "repair", payload, house.actor, datetime.now(UTC), changes)
         if heir is None and role in house.registry.roles(house.model):
             house.registry.clear(house.model, role)
-    return Finding(name, f"@{role}", text, repaired=not dry_run)
+    return f"version {heir} takes its place" if heir else f"@{role} is vacant now"
 
 
 def _heir(house: House, role: Role, missing: str) -> str | None:
@@ -102,13 +143,14 @@ def _heir(house: House, role: Role, missing: str) -> str | None:
     for version in (None if held is None else held.version, journalled(house, "previous")):
         if version is None or version == missing or house.store.decisions.contract_of(house.model, version) is None:
             continue
-        if not _problem(house, ModelRef(house.model, version))[0]:
+        ref, contract = ModelRef(house.model, version), house.store.decisions.contract_of(house.model, version)
+        if not _problem(house, ref, contract)[0]:
             return version
     return None
 
 
-def _problem(house: House, ref: ModelRef) -> tuple[str, str]:
-    """Why a version cannot be had: a name and words; two empty texts when it can."""
+def _problem(house: House, ref: ModelRef, contract: str | None) -> tuple[str, str]:
+    """Why a version cannot be had with the journal's content: a name and words; two empty texts when it can."""
     try:
         house.registry.describe(ref)
     except RegistryUnavailable:
@@ -117,9 +159,11 @@ def _problem(house: House, ref: ModelRef) -> tuple[str, str]:
         return "version_missing", "the registry has no such version"
     try:
         with TemporaryDirectory(prefix="incumbent-repair-") as scratch:
-            ScoringModel.load(house.registry.fetch(ref, Path(scratch)))
+            found = ScoringModel.load(house.registry.fetch(ref, Path(scratch))).contract_digest
     except (ModelError, RegistryUnavailable, OSError):
         return "artifact_missing", "its files are gone or damaged"
+    if contract not in (None, found):
+        return "content_differs", "the registry holds another model under that number"
     return "", ""
 
 

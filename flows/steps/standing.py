@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from monitoring.store import Store
 
 _DAY = timedelta(days=1)
+LOST = ", by the journal; the registry has lost it: incumbent db repair"
+"""Added to a role whose alias or version was deleted outside; see :mod:`flows.steps.repairs`."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Standing:
 
     Attributes:
         model: name in the registry.
-        roles: role to version, and since when by the journal (business time).
+        roles: role to version, and since when by the journal (business time); ``lost`` where the registry has lost it.
         served: replica to version, by the replicas' own word.
         log: events in the database before ``as_of``, first and last event time.
         reports: newest report of each kind: as_of and outcome.
@@ -60,7 +62,10 @@ class Standing:
 
     def lines(self) -> list[tuple[str, str]]:
         """What people read: name and text."""
-        lines = [(f"@{role}", f"version {v['version']}{_since(v['since'])}") for role, v in self.roles.items()]
+        lines = [
+            (f"@{role}", f"version {v['version']}{_since(v['since'])}{LOST if 'lost' in v else ''}")
+            for role, v in self.roles.items()
+        ]
         vacant = "vacant" if self.past else "vacant: train a first model"
         lines = lines or [("office", vacant)]
         lines += [("routing", _routing_line(self.routing))] if self.routing else []
@@ -85,7 +90,7 @@ def standing(
     span = store.log.span(usecase.name, before=as_of) if past else span
     found = Standing(
         model=model,
-        roles=_held(store, model, look.roles, as_of),
+        roles=_held(store, usecase, model, look.roles, as_of),
         log={} if span is None else {"events": span[0], "first": span[1], "last": span[2]},
         reports={k: {"as_of": r.as_of, "outcome": r.outcome} for k, r in latest.items() if r is not None},
         past=past,
@@ -112,18 +117,23 @@ def present(store: Store, usecase: UseCase, model: str, now: datetime) -> dateti
     return max([now, *changes, *([] if span is None else [span[2]])])
 
 
-def _held(store: Store, model: str, now: Mapping[Role, ModelRef], as_of: datetime) -> dict[str, dict[str, Any]]:
+def _held(
+    store: Store, usecase: UseCase, model: str, now: Mapping[Role, ModelRef], as_of: datetime
+) -> dict[str, dict[str, Any]]:
     """Role to version and since when, at ``as_of``; an alias that no decision names stands for its whole past."""
     held: dict[str, dict[str, Any]] = {}
+    standing = store.orders.standing(model)
+    ruled = standing.pin is None and not usecase.promotion.hand_edits
     for role in ROLES:
         ref = now.get(role)
-        version = None if ref is None else ref.version
+        lost = ref is None and ruled and role in standing.holders
+        version = standing.holders[role] if lost else None if ref is None else ref.version
         if _later(store, model, role, as_of):
             version = store.decisions.role_at(model, role, as_of)
         if version is not None:
             terms = store.decisions.terms(model, role)
             since = [at for named, at, _ in terms if named == version and at <= as_of]
-            held[role] = {"version": version, "since": since[-1] if since else None}
+            held[role] = {"version": version, "since": since[-1] if since else None} | ({"lost": True} if lost else {})
     return held
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
 
-from sqlalchemy import Connection, delete, desc, select
+from sqlalchemy import Connection, delete, desc, func, select
 
 from monitoring.errors import JournalConflict
 from monitoring.store.decisions import Decision, RoleChange, append_decision
@@ -71,11 +71,19 @@ class ThresholdOrder:
 
 @dataclass(frozen=True)
 class Standing:
-    """All standing orders of one model, as the database holds them at one moment."""
+    """All standing orders of one model, as the database holds them at one moment.
+
+    Attributes:
+        pin: a version that is in office without the registry.
+        explained: versions that may hold ``@champion``.
+        threshold: the last order of another threshold, also after its time.
+        holders: role to the version that holds it by the last decision about it; vacant roles are left out.
+    """
 
     pin: Pin | None = None
     explained: frozenset[str] = field(default_factory=frozenset)
     threshold: ThresholdOrder | None = None
+    holders: Mapping[str, str] = field(default_factory=dict)
 
 
 class Orders(Protocol):
@@ -117,7 +125,9 @@ class _SqlOrders:
 
     def standing(self, model: str) -> Standing:
         with self._database.read() as connection:
-            return Standing(_pin(connection, model), _explained(connection, model), _threshold(connection, model))
+            holders = role_holders(connection, model)
+            explained = _explained(connection, model, holders.get("champion"))
+            return Standing(_pin(connection, model), explained, _threshold(connection, model), holders)
 
     def pin(
         self,
@@ -166,13 +176,19 @@ def _pin(connection: Connection, model: str) -> Pin | None:
     return Pin(model_, version, old, contract, decision, actor, reason, from_us(at))
 
 
-def _explained(connection: Connection, model: str) -> frozenset[str]:
+def _explained(connection: Connection, model: str, champion: str | None) -> frozenset[str]:
     """The champion by the last decision, and those that an operation under way is about to seat."""
-    r, o = roles.c, operations.c
-    term = select(r.version).where(r.model == model, r.role == "champion").order_by(desc(r.role_id)).limit(1)
+    o = operations.c
     coming = select(o.to_version).where(o.model == model, o.state.in_(_UNDER_WAY))
-    found = [*fetch(connection, term), *fetch(connection, coming)]
-    return frozenset(row[0] for row in found if row[0] is not None)
+    return frozenset(filter(None, [champion, *(row[0] for row in fetch(connection, coming))]))
+
+
+def role_holders(connection: Connection, model: str) -> dict[str, str]:
+    """Role to version by the last decision about each role; vacant roles are left out."""
+    r = roles.c
+    last = select(func.max(r.role_id)).where(r.model == model).group_by(r.role)
+    rows = fetch(connection, select(r.role, r.version).where(r.role_id.in_(last), r.version.is_not(None)))
+    return {role: str(version) for role, version in rows}
 
 
 def _threshold(connection: Connection, model: str) -> ThresholdOrder | None:
