@@ -184,8 +184,8 @@ class MlflowRegistry:
             known = self.client.get_experiment_by_name(name)
             if known is not None and known.lifecycle_stage == "deleted":
                 raise ExperimentDeleted(
-                    f"the MLflow experiment {name!r} was deleted, so nothing can be trained or registered; versions and "
-                    "roles are still there. To bring it back: incumbent db repair"
+                    f"the MLflow experiment {name!r} was deleted, so nothing can be trained or registered; versions "
+                    "and roles are still there. To bring it back: incumbent db repair"
                 )
             if known is not None:
                 return str(known.experiment_id)

@@ -210,7 +210,16 @@ def _office(store: Store, usecase: UseCase, found: Answered) -> dict[str, Any]:
     held = [lines[seq] for seq in seqs if seq in lines and lines[seq].recorded_at <= found.received_at]
     if not held:
         return {"warning": "no decision before the answer made this version champion"}
-    return _authority(held[-1], list(lines.values()))
+    return _authority(held[-1], list(lines.values())) | _at_its_own_time(store, found, role)
+
+
+def _at_its_own_time(store: Store, found: Answered, role: str) -> dict[str, Any]:
+    """Who held the role at the event's time, where that is another: the event arrived after a change of office."""
+    then = store.decisions.role_at(found.model, role, found.event_time)
+    if then == found.version:
+        return {}
+    name = "nobody" if then is None else f"version {then}"
+    return {"at_event_time": f"{name} was {role}; whoever is in office when an event arrives answers it"}
 
 
 def _external_office(store: Store, usecase: UseCase, found: Answered) -> dict[str, Any]:

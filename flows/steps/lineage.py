@@ -44,7 +44,8 @@ def version_tags(
 ) -> dict[str, str]:
     """What the registry says of a version. Gate figures are those of the evaluated twin."""
     gates = {f"gate_{name}": f"{found:.6g}" for name in _SHOWN if (found := evidence.value(name)) is not None}
-    beside = {"parent": parent_label(parent) or "none", "champion": verdict.champion or "none", "gates": verdict.outcome}
+    beside = {"parent": parent_label(parent) or "none", "champion": verdict.champion or "none"}
+    beside["gates"] = verdict.outcome
     return content_tags(model) | beside | gates
 
 

@@ -98,7 +98,8 @@ def _recover(house: House, role: Role, version: str, dry_run: bool) -> Finding |
     if copy is not None:
         after = _register_again(house, role, ref, str(contract), copy, name, dry_run)
         return Finding(name, f"@{role}", f"{text}: {after}", repaired=not dry_run)
-    serving = [replica.replica for replica in house.store.serving.live(house.usecase.name) if replica.version == version]
+    live = house.store.serving.live(house.usecase.name)
+    serving = [replica.replica for replica in live if replica.version == version]
     if serving and role == "champion":
         return Finding(name, f"@{role}", f"{text}; {serving[0]} serves it from its verified copy: repair there")
     return Finding(name, f"@{role}", f"{text}: {_vacate(house, role, version, name, dry_run)}", repaired=not dry_run)

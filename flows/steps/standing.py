@@ -17,6 +17,7 @@ from bentos.routing import RoutingPolicy
 from bentos.usecase import UseCase
 from flows.steps.arms import report_of
 from flows.steps.replicas import acknowledged, replica_line
+from monitoring.store.terms import terms_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from monitoring.store import Store
 
 _DAY = timedelta(days=1)
+_LAST = datetime(9999, 12, 31, tzinfo=UTC)
 LOST = ", by the journal; the registry has lost it: incumbent db repair"
 """Added to a role whose alias or version was deleted outside; see :mod:`flows.steps.repairs`."""
 
@@ -124,15 +126,15 @@ def _held(
     held: dict[str, dict[str, Any]] = {}
     standing = store.orders.standing(model)
     ruled = standing.pin is None and not usecase.promotion.hand_edits
+    terms = terms_between(store.database, model, as_of, _LAST)
     for role in ROLES:
-        ref = now.get(role)
+        ref, then = now.get(role), [term for term in terms if term.role == role and term.since <= as_of]
         lost = ref is None and ruled and role in standing.holders
         version = standing.holders[role] if lost else None if ref is None else ref.version
-        if _later(store, model, role, as_of):
-            version = store.decisions.role_at(model, role, as_of)
+        if _later(store, model, role, as_of) or any(term.until is not None for term in then):
+            version, lost = (then[-1].version if then else None), False
         if version is not None:
-            terms = store.decisions.terms(model, role)
-            since = [at for named, at, _ in terms if named == version and at <= as_of]
+            since = [term.since for term in then if term.version == version]
             held[role] = {"version": version, "since": since[-1] if since else None} | ({"lost": True} if lost else {})
     return held
 

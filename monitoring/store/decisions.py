@@ -23,6 +23,7 @@ from monitoring.store.chain import COLUMNS, GENESIS, ROLE_COLUMNS, chain_problem
 from monitoring.store.engine import Database
 from monitoring.store.frames import fetch, from_us, to_us
 from monitoring.store.tables import decisions, operations, roles
+from monitoring.store.terms import holder_at
 
 _CHAIN_LOCK: Final = 4_823_003
 _BARRING: Final = ("rollback.champion_set", "rollback.pinned", "rollback.external")
@@ -163,10 +164,7 @@ class _SqlDecisions:
         return _decision(rows[0]) if rows else None
 
     def role_at(self, model: str, role: str, at: datetime) -> str | None:
-        c = roles.c
-        query = select(c.version).where(c.model == model, c.role == role, c.at <= to_us(at))
-        with self._database.read() as connection:
-            return connection.execute(query.order_by(desc(c.at), desc(c.role_id)).limit(1)).scalar()
+        return holder_at(self._database, model, role, at)
 
     def terms(self, model: str, role: str) -> builtins.list[tuple[str | None, datetime, int]]:
         c = roles.c

@@ -136,7 +136,7 @@ def test_an_office_that_a_decision_vacated_stays_vacant(house: House) -> None:
         store.decisions.append("fraud", "repair", {"model": house.model}, "ann", datetime.now(UTC), [change])
         house.registry.clear(house.model, "champion")
         assert served(slot_of(house, store)) is None
-        code, told = command("status")
+        _, told = command("status")
         assert "champion" not in told["roles"]
 
 
@@ -174,7 +174,7 @@ def test_where_hands_move_aliases_a_lost_one_changes_nothing_at_a_restart(house:
 def test_a_deleted_experiment_is_told_as_such_and_comes_back(house: House) -> None:
     client = house.registry.client
     client.delete_experiment(client.get_experiment_by_name(house.model).experiment_id)
-    with pytest.raises(ExperimentDeleted, match="experiment 'dev-fraud' was deleted.*incumbent db repair"):
+    with pytest.raises(ExperimentDeleted, match=r"experiment 'dev-fraud' was deleted.*incumbent db repair"):
         house.add(MODELS["1"])
     _, told = command("status")
     assert [line["next"] for line in told["lines"] if line["name"] == "MLflow experiment"] == ["incumbent db repair"]
