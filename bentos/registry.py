@@ -82,7 +82,9 @@ class MlflowRegistry:
         """See :class:`ModelRegistry`."""
         aliases, _ = self._look(name)
         if alias not in aliases:
-            raise RoleVacant(f"{name} has no @{alias}; train a model, or promote a version")
+            raise RoleVacant(
+                f"{name} has no @{alias}; train a model, or promote a version; if it had one: incumbent status"
+            )
         return ModelRef(name, aliases[alias])
 
     def roles(self, name: str) -> dict[Role, ModelRef]:

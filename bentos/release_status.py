@@ -25,6 +25,7 @@ def status(registry: ModelRegistry, store: Store, usecase: UseCase, model: str, 
         roles, reachable = {}, False
     standing = store.orders.standing(model)
     champion = store.decisions.terms(model, "champion")
+    lost = {r: v for r, v in standing.holders.items() if r not in roles} if reachable and standing.pin is None else {}
     by_hand = roles.get("champion") not in {None, *standing.explained}
     replicas = store.serving.live(usecase.name)
     return {
@@ -34,6 +35,7 @@ def status(registry: ModelRegistry, store: Store, usecase: UseCase, model: str, 
         "champion_by_journal": champion[-1][0] if champion else None,
         "in_office_since": champion[-1][1].isoformat() if champion else None,
         "served": {r.replica: {"version": r.version, "seconds_ago": round(r.age, 1)} for r in replicas},
+        "lost_by_the_registry": f"{lost}; to give it back: incumbent db repair" if lost else None,
         "barred": dict(store.decisions.barred(model)),
         "unfinished": [f"{o.kind} to {o.to_version}: {o.state}" for o in store.journal.unfinished(model)],
         "pinned": None if standing.pin is None else f"version {standing.pin.version}: {standing.pin.reason}",

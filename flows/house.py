@@ -100,7 +100,8 @@ class House:
         for role in roles:
             if role in held:
                 return held[role]
-        raise RoleVacant(f"{self.model} has no {' or '.join(f'@{role}' for role in roles)}; train a model first")
+        wanted = " or ".join(f"@{role}" for role in roles)
+        raise RoleVacant(f"{self.model} has no {wanted}; train a model first; if it had one: incumbent status")
 
     def champion(self) -> ModelRef:
         """The version in office; raises :class:`~bentos.errors.RoleVacant` when nobody is."""
