@@ -132,7 +132,7 @@ class House:
         from bentos.cache import ModelCache
 
         folder = self.settings.cache(self.usecase.name)
-        found = (ModelCache(place).kept(ref, contract) for place in (folder, folder / "flows"))
+        found = (ModelCache(place).kept(ref, contract) for place in (folder, folder / "flows", folder / "shadow"))
         return next((copy for copy in found if copy is not None), None)
 
     def drift_page(self, model: ScoringModel, finding: DriftFinding) -> Path | None:

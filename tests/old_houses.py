@@ -19,6 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from bentos.settings import read_settings
 from bentos.shipper import accounting
 from flows.cli import main
@@ -92,6 +94,11 @@ class OldHouse:
                     (count,) = database.execute(f'SELECT count(*) FROM "{name}"').fetchone()
                     counted[name] = int(count)
         return counted
+
+    def table(self, query: str) -> pd.DataFrame:
+        """What a query finds in the log's database."""
+        with contextlib.closing(sqlite3.connect(self.home / "dev-log.db")) as database:
+            return pd.read_sql_query(query, database)
 
     def accounting(self) -> dict[str, int]:
         """Where every accepted record is, by the scribe's own command."""
