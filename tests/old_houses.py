@@ -64,26 +64,33 @@ class OldHouse:
     def key(self, owner: str) -> str:
         return (self.home / "keys" / owner).read_text().strip()
 
-    def command(self, *words: str) -> tuple[int, Any]:
-        """One command with ``--json`` in this process: its exit code and what it printed."""
-        before, out = dict(os.environ), io.StringIO()
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
+        """This process lives in the house meanwhile."""
+        before = dict(os.environ)
         os.environ.clear()
         os.environ.update(self._environment)
         try:
-            with redirect_stdout(out):
-                code = main([*words, "--json"])
+            yield
         finally:
             os.environ.clear()
             os.environ.update(before)
+
+    def command(self, *words: str) -> tuple[int, Any]:
+        """One command with ``--json`` in this process: its exit code and what it printed."""
+        out = io.StringIO()
+        with self._inside(), redirect_stdout(out):
+            code = main([*words, "--json"])
         return code, json.loads(out.getvalue()) if out.getvalue().strip() else None
 
     @contextlib.contextmanager
     def open(self) -> Iterator[House]:
-        house = open_house(self.usecase, home=self.home)
-        try:
-            yield house
-        finally:
-            house.store.close()
+        with self._inside():
+            house = open_house(self.usecase)
+            try:
+                yield house
+            finally:
+                house.store.close()
 
     def rows(self) -> dict[str, int]:
         """Rows of each table of the log's database, those of single days together."""

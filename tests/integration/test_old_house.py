@@ -143,7 +143,7 @@ def test_the_service_starts_on_it_with_the_stored_champion_and_the_stored_keys(o
     house = old.shipped.copy(tmp_path / "home")
     server = Server(house, INCUMBENT_KEYS_REQUIRED="always")
     try:
-        server.wait_ready()
+        server.wait_for("/readyz", patience=300.0)
         event = next_event(house)
         assert server.score(event).status_code == 401
         answers = []
