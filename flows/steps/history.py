@@ -16,7 +16,7 @@ from flows.errors import FlowRefused, NoData
 from flows.sources.base import EventSource, SourceRead
 from monitoring.calendar import TimeWindow
 from monitoring.durations import microseconds
-from monitoring.store.frames import from_us
+from monitoring.store.frames import to_us
 from monitoring.store.records import IN_FUTURE, LabelRecord
 
 if TYPE_CHECKING:
@@ -86,13 +86,13 @@ def load_history(
     if source.kind == "log":
         raise FlowRefused("the log cannot be imported into itself; choose the source that holds the history")
     load = _Import(store, usecase, progress or (lambda done, total: None), bound)
-    parts = list(_parts(window, part, bound))
-    for number, span in enumerate(parts):
+    parts = -((window.start - window.end) // part)
+    for number, span in enumerate(_parts(window, part, bound)):
         try:
             read = source.read(span, as_of)
         except NoData:  # no fault while other parts have events
             continue
-        load.take(read, number, len(parts))
+        load.take(read, number, number + 1 if span.end >= window.end else max(parts, number + 2))
     if not load.rows:
         source.read(window, as_of)  # says why there is nothing in all of it
     return HistoryResult(
@@ -101,15 +101,13 @@ def load_history(
 
 
 def _parts(window: TimeWindow, part: timedelta, bound: FutureBound | None) -> Iterator[TimeWindow]:
-    """Parts up to the machine's bound, and one for all of the future: a file is read once for each part."""
-    start, end = window.start, window.end
-    if bound is not None and bound.machine:
-        end = min(end, from_us(bound.latest_us() + 1))
-    while start < end:
-        yield TimeWindow(start, min(start + part, end))
-        start += part
-    if end < window.end:
-        yield TimeWindow(max(end, window.start), window.end)
+    """Parts up to the bound, and one for all that lies beyond: a file is read once for each part."""
+    start = window.start
+    while start < window.end:
+        beyond = bound is not None and to_us(start) > bound.latest_us()
+        end = window.end if beyond else min(start + part, window.end)
+        yield TimeWindow(start, end)
+        start = end
 
 
 class _Import:
