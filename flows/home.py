@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bentos.settings import Settings, read_settings
-from flows.logins import CLIENT_AUTH, CONSIDERED, read_prefect_login
+from flows.logins import CLIENT_AUTH, CONSIDERED, SERVER_AUTH, prefect_login_file, read_prefect_login
 from monitoring.durations import format_duration
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -158,13 +158,19 @@ class Home:
         known = self.known_addresses()
         wanted = self.environment(
             prefect_url=known.get("prefect", target.get("PREFECT_API_URL")),
-            prefect_login=read_prefect_login(self.root, target) if "prefect" in known else None,
+            prefect_login=self._stacks_login(target) if "prefect" in known else None,
             reports_url=target.get("INCUMBENT_REPORTS_URL", known.get("reports")),
             base=target,
         )
         for name in set(target) - set(wanted):
             del target[name]
         target.update(wanted)
+
+    def _stacks_login(self, environ: Mapping[str, str]) -> str | None:
+        # An older version's stack has none: `incumbent down` must still stop it.
+        if not environ.get(SERVER_AUTH) and not prefect_login_file(self.root).exists():
+            return None
+        return read_prefect_login(self.root, environ)
 
     def known_addresses(self) -> dict[str, str]:
         """Addresses of the stack that is up, by name; empty while none is."""

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from bentos.errors import SecretFileError
 from bentos.homelock import born
 from bentos.usecase import builtin_usecases
 from flows.commands.stacks import mlflow_command
-from flows.errors import FlowRefused
+from flows.errors import FlowRefused, StackError
 from flows.home import Home, deployment_values, foreign_settings, open_home, usecase_reference
+from flows.house import require_own_environment
+from flows.logins import make_logins, prefect_login_file, read_prefect_login, require_closed_server
 from flows.stack import Ports
 
 
@@ -73,6 +76,13 @@ def test_settings_of_a_server_are_kept_for_the_stack_to_follow_or_refuse(home: H
     assert foreign_settings(base) == ["PREFECT_PROFILE"]
 
 
+def test_a_worker_of_another_environment_refuses_the_run_of_a_deployment() -> None:
+    for deployment in ("", "dev-fraud-training", "my-own-deployment", "devil-fraud"):
+        require_own_environment("dev", deployment)
+    with pytest.raises(FlowRefused, match="prod-fraud-training is a deployment of prod"):
+        require_own_environment("dev", "prod-fraud-training")
+
+
 def test_a_process_outside_a_stack_has_no_prefect_address(home: Home) -> None:
     assert "PREFECT_API_URL" not in home.environment(base={})
 
@@ -102,6 +112,53 @@ def test_addresses_of_a_stack_that_was_killed_are_not_believed(home: Home) -> No
     assert home.known_addresses() == {}
     write(born(os.getpid()))
     assert home.known_addresses() == {"prefect": "http://x/api"}
+
+
+def test_the_login_of_a_stack_that_is_up_reaches_its_clients_and_one_without_can_still_be_stopped(home: Home) -> None:
+    home.make()
+    parts = {"service": {"pid": os.getpid(), "born": born(os.getpid())}}
+    home.addresses.write_text(json.dumps({"urls": {"prefect": "http://127.0.0.1:4200/api"}, "parts": parts}))
+    environ = {"PREFECT_API_URL": "http://prefect.example/api", "PREFECT_API_AUTH_STRING": "me:for-another"}
+    home.enter(environ)
+    assert "PREFECT_API_AUTH_STRING" not in environ
+    make_logins(home.root)
+    home.enter(environ)
+    assert environ["PREFECT_API_AUTH_STRING"] == read_prefect_login(home.root, {})
+    assert read_prefect_login(home.root, {}).startswith("admin:")
+    before = prefect_login_file(home.root).read_text()
+    make_logins(home.root)
+    assert prefect_login_file(home.root).read_text() == before
+    prefect_login_file(home.root).chmod(0o644)
+    with pytest.raises(SecretFileError, match="others may read it"):
+        home.enter(environ)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "*"),
+        ("PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS", "https://evil.example"),
+        ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "false"),
+        ("PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED", "0"),
+        ("PREFECT_SERVER_API_HOST", "0.0.0.0"),
+        ("PREFECT_UI_API_URL", "http://elsewhere/api"),
+        ("PREFECT_API_AUTH_STRING", "me:another-password"),
+    ],
+)
+def test_a_variable_that_would_open_the_server_is_refused_in_words(home: Home, name: str, value: str) -> None:
+    make_logins(home.root)
+    require_closed_server(home.root, {})
+    with pytest.raises(StackError, match=name):
+        require_closed_server(home.root, {name: value})
+
+
+def test_a_login_of_a_persons_own_is_followed_where_it_is_one(home: Home) -> None:
+    both = {"PREFECT_SERVER_API_AUTH_STRING": "me:my-password", "PREFECT_API_AUTH_STRING": "me:my-password"}
+    require_closed_server(home.root, both)
+    assert read_prefect_login(home.root, both) == "me:my-password"
+    for bad in ("my-password", "me:short", ":my-password", "me:my pass word"):
+        with pytest.raises(StackError, match="must be user:password"):
+            read_prefect_login(home.root, {"PREFECT_SERVER_API_AUTH_STRING": bad})
 
 
 def test_a_damaged_address_file_counts_as_no_stack(home: Home) -> None:
