@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     """MLflow tracking and registry URI; empty is SQLite inside ``home``."""
     prefect_database_url: str = ""
     """Database of the Prefect server, e.g. ``postgresql+asyncpg://...``; empty is SQLite inside ``home``."""
+    run_days: int = Field(default=90, ge=1)
+    """Days for which runs of flows are kept, in the ``runs`` table and in Prefect's history."""
     poll_seconds: float = Field(default=0.5, gt=0)
     """How often the aliases are looked up."""
     log_mode: Literal["available", "strict"] = "available"

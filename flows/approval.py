@@ -19,9 +19,9 @@ from pydantic import Field
 
 from bentos.approval import ApprovalRequest, approved_by, open_request, redeem, rejected_by
 from bentos.errors import ReleaseError
-from flows.artifacts import report_link
 from flows.errors import FlowRefused
 from flows.house import House, machine_now
+from flows.links import report_place
 from flows.steps.duel import latest_verdict
 from monitoring.gates import Verdict
 
@@ -150,7 +150,7 @@ def _dossier(house: House) -> str:
         return "The comparison wrote no page."
     from pathlib import Path
 
-    return f"The whole case: {report_link(Path(report.html), house.settings)}"
+    return f"The whole case: {report_place(Path(report.html), house.settings)}"
 
 
 def _figure(value: float | None) -> str:

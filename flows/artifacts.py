@@ -6,15 +6,14 @@ Outside a Prefect run (the command line, a test) these functions do nothing.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
 from bentos.settings import Settings
+from flows.links import report_link
 from flows.outcome import Outcome
 from monitoring.gates import Check
 
@@ -24,12 +23,15 @@ def publish(outcome: Outcome, settings: Settings, usecase: str) -> None:
     if FlowRunContext.get() is None:
         return
     key = settings.deployment_name(usecase, outcome.flow).replace("_", "-").lower()
-    create_markdown_artifact(summary_of(outcome), key=f"{key}-summary", description=outcome.summary)
+    link = None if outcome.report is None else report_link(outcome.report, settings)
+    text = summary_of(outcome)
+    if outcome.report is not None and link is None:  # a browser opens no path of another machine
+        text += f"\nReport, on the machine of the worker: `{outcome.report}`\n"
+    create_markdown_artifact(text, key=f"{key}-summary", description=outcome.summary)
     if outcome.checks:
         rows = [_row(check) for check in outcome.checks]
         create_table_artifact(rows, key=f"{key}-checks", description=f"Checks of {outcome.flow}")
-    if outcome.report is not None:
-        link = report_link(outcome.report, settings)
+    if outcome.report is not None and link is not None:
         create_link_artifact(link, link_text=outcome.report.name, key=f"{key}-report", description="HTML report")
 
 
@@ -62,15 +64,6 @@ def summary_of(outcome: Outcome) -> str:
         lines += ["", "## Appendix: not used in the decision", "", "| figure | value |", "|---|---|"]
         lines += [f"| {name} | {_cell(value)} |" for name, value in outcome.appendix]
     return "\n".join(lines) + "\n"
-
-
-def report_link(report: Path, settings: Settings) -> str:
-    """Where a browser finds a report: over HTTP if the reports folder is served, else as a file."""
-    base = os.environ.get("INCUMBENT_REPORTS_URL", "").rstrip("/")
-    inside = report.is_relative_to(settings.reports)
-    if not (base and inside):
-        return report.as_uri()
-    return f"{base}/{quote(report.relative_to(settings.reports).as_posix())}"
 
 
 def _row(check: Check) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from prefect import flow
+from prefect.context import FlowRunContext
 
+from flows.errors import NothingToDo
 from flows.house import open_house
+from flows.operation import operation
 from flows.outcome import Outcome
 from flows.recording import recorded
 from flows.routing_views import canary_view
@@ -14,7 +16,7 @@ from flows.steps.turn import Turn, take_turn
 from monitoring.guard import DEFAULT_GUARD
 
 
-@flow(name="canary", description="Give the challenger traffic, or look after a ramp that runs.")
+@operation(name="canary", description="Give the challenger traffic, or look after a ramp that runs.", each_minute=True)
 def canary(
     usecase: str | None = None,
     share: float | None = None,
@@ -44,6 +46,9 @@ def canary(
         as_of: Business time of the request, for the record. Empty takes now.
     """
     house = open_house(usecase)
-    with recorded(house, "canary", as_of) as run:
+    with recorded(house, "canary", as_of, each_minute=True) as run:
         turn = Turn(share, arms, ramp, every, guard, off, entity, reason, stay)
-        return run.conclude(canary_view(take_turn(house, turn, run.as_of), run.as_of))
+        found = take_turn(house, turn, run.as_of)
+        if not found.moved and FlowRunContext.get() is not None:
+            raise NothingToDo(canary_view(found, run.as_of).summary)
+        return run.conclude(canary_view(found, run.as_of))

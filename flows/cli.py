@@ -52,6 +52,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "db": ("databases", "where the databases stand; upgrade and repair them"),
     "backup": ("databases", "one consistent set of everything that has to be remembered"),
     "restore": ("databases", "fill an empty home from a backup"),
+    "deploy": ("deploys", "make the deployments on a Prefect server; what people changed there stays"),
     "up": ("stacks", "start the whole stack and keep it up"),
     "down": ("stacks", "stop a stack that was left up"),
     "login": ("logins", "what opens the pages of the stack: Prefect's password, a link to the reports"),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from prefect import flow
-
 from bentos.release import take_turn
 from flows.house import open_house
+from flows.operation import operation
 from flows.outcome import Outcome
 from flows.recording import recorded
 from flows.steps.audit_replay import record_verdict
@@ -18,7 +17,7 @@ from flows.views import comparison_view
 Pages = Literal["on_change", "always", "never"]
 
 
-@flow(name="comparison", description="Compare challenger and champion on matured traffic.")
+@operation(name="comparison", description="Compare challenger and champion on matured traffic.")
 def comparison(
     usecase: str | None = None,
     as_of: datetime | None = None,

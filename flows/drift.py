@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from prefect import flow
-
 from flows.artifacts import emit
 from flows.home import DRIFT_EVENT
 from flows.house import open_house
 from flows.notify.port import tell
+from flows.operation import operation
 from flows.outcome import Outcome
 from flows.recording import recorded
 from flows.steps.spending import daily_money
@@ -18,7 +17,7 @@ from flows.steps.watching import check_drift, in_office
 from flows.views import drift_event, drift_view
 
 
-@flow(name="drift", description="Compare the latest days with the champion's reference.")
+@operation(name="drift", description="Compare the latest days with the champion's reference.")
 def drift(
     usecase: str | None = None,
     as_of: datetime | None = None,

@@ -19,6 +19,7 @@
     │   └── ClusterFailed          "cluster_failed"       a worker died or ran out of memory
     ├── NotifyError                "notify"               the addresses of notices cannot be used
     ├── FlowRefused                "refused"              a precondition of the flow does not hold
+    │   └── NothingToDo            "nothing_to_do"        it holds nowhere yet: a quiet end, not a failure
     └── StackError                 "stack"                a process of the local stack misbehaves
         ├── StackNotReady          "stack_not_ready"      a process did not become ready in time
         └── PortTaken              "port_taken"           a port is in use by something else
@@ -156,6 +157,12 @@ class FlowRefused(FlowError):
     """A precondition of the flow does not hold; nothing was changed."""
 
     code = "refused"
+
+
+class NothingToDo(FlowRefused):
+    """There is nothing that the flow could work on; a run that nobody watches ends quietly."""
+
+    code = "nothing_to_do"
 
 
 class StackError(FlowError):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from prefect import flow
-
 from flows.house import open_house
+from flows.operation import operation
 from flows.outcome import Outcome
 from flows.progress import told
 from flows.recording import recorded
@@ -14,7 +13,7 @@ from flows.steps.train import evaluate_version
 from flows.views import evaluation_view
 
 
-@flow(name="evaluation", description="Judge a registered version on the same rows as the champion.")
+@operation(name="evaluation", description="Judge a registered version on the same rows as the champion.")
 def evaluation(usecase: str | None = None, version: str | None = None, as_of: datetime | None = None) -> Outcome:
     """Judge a registered version against the gates and the champion of now. Changes no role.
 

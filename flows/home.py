@@ -138,6 +138,9 @@ class Home:
             "INCUMBENT_CLOCK": self.settings.clock,
             "INCUMBENT_MAX_FUTURE": format_duration(self.settings.max_future),
             "PREFECT_WORKER_QUERY_SECONDS": "1",
+            # A run costs about 90 KB in Prefect's database, which keeps everything unless told otherwise.
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(self.settings.run_days * 86_400),
         }
         if prefect_url is not None:
             names["PREFECT_API_URL"] = prefect_url

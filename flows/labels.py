@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow
-
 from flows.house import declared_bound, machine_now, open_house
+from flows.operation import operation
 from flows.outcome import Outcome
 from flows.recording import recorded
 from flows.steps.labelfile import label_files, read_label_file
 from flows.views import labels_view
 
 
-@flow(name="labels", description="Import late labels from files.")
+@operation(name="labels", description="Import late labels from files.")
 def labels(usecase: str | None = None, path: str | None = None) -> Outcome:
     """Import late labels. Repeating an import changes nothing; a contradiction is kept and shown.
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from prefect import flow
+from prefect.context import FlowRunContext
 
+from bentos.errors import PromotionHeld
 from bentos.release import promote
 from flows.approval import approved_verdict
 from flows.house import open_house
+from flows.operation import SCHEDULED, is_scheduled, operation, quiet_when_scheduled
 from flows.outcome import Outcome
 from flows.recording import recorded
-from flows.steps.duel import close_promoted, latest_verdict, require_reason
+from flows.steps.duel import close_promoted, latest_verdict, require_promotable, require_reason
 from flows.views import release_view
 
 
-@flow(name="promotion", description="Put the challenger in office, if the stored verdict says so.")
+@operation(name="promotion", description="Put the challenger in office, if the stored verdict says so.")
 def promotion(
     usecase: str | None = None, as_of: datetime | None = None, preview: bool = True, reason: str = ""
 ) -> Outcome:
@@ -27,18 +29,23 @@ def promotion(
         usecase: Name of a built-in use case or path of a TOML file. Empty takes the installation's.
         as_of: Business time of the request; later verdicts are not looked at. Empty takes now.
         preview: Only show what would be written. Switch off to promote.
-        reason: Why, in a few words, for the record. Required when preview is off.
+        reason: Why, in a few words, for the record. Required when preview is off; a schedule's runs say "scheduled".
     """
+    if is_scheduled("preview"):
+        preview, reason = False, reason or SCHEDULED
     house = open_house(usecase)
     with recorded(house, "promotion", as_of) as run:
         require_reason(preview, reason)
         verdict = latest_verdict(house.store, house.usecase, run.as_of)
+        if FlowRunContext.get() is not None:
+            require_promotable(house.store, verdict, house.model, house.registry.roles(house.model))
         if not preview:
             verdict = approved_verdict(house, run, verdict)
-        done = promote(
-            house.registry, house.store, verdict,
-            usecase=house.usecase, actor=house.actor, now=run.as_of, reason=reason, preview=preview, wait_seconds=10.0,
-        )  # fmt: skip
+        with quiet_when_scheduled(PromotionHeld):  # the next night asks again
+            done = promote(
+                house.registry, house.store, verdict, usecase=house.usecase, actor=house.actor, now=run.as_of,
+                reason=reason, preview=preview, wait_seconds=10.0,
+            )  # fmt: skip
         page = None
         if not preview:
             close_promoted(house.store, verdict, run.as_of, house.actor)

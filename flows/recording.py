@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +16,9 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.states import Completed, State
 
+from bentos.errors import RoleVacant
 from flows.artifacts import publish
+from flows.errors import NothingToDo
 from flows.house import House, business_time, machine_now
 from flows.outcome import Outcome
 from monitoring.errors import MonitoringError
@@ -82,16 +84,26 @@ class FlowRun:
 
 
 @contextmanager
-def recorded(house: House, flow: str, as_of: datetime | None) -> Iterator[FlowRun]:
-    """Record a run: its start, its end, its outcome, or the error that ended it."""
+def recorded(house: House, flow: str, as_of: datetime | None, *, each_minute: bool = False) -> Iterator[FlowRun]:
+    """Record a run: its start, its end, its outcome, or the error that ended it.
+
+    With ``each_minute`` a run leaves a row only where it did something or failed.
+    """
     context = FlowRunContext.get()
     run_id = str(context.flow_run.id) if context is not None and context.flow_run is not None else uuid.uuid4().hex
     run = FlowRun(house, flow, business_time(as_of), run_id, machine_now())
-    _write(run, "running", "")
+    _tidy(house, run.started)
+    if not each_minute:
+        _write(run, "running", "")
     try:
-        yield run
+        with _vacancy_as_nothing_to_do(house), _alive(run, each_minute):
+            yield run
+    except NothingToDo as exc:
+        if not each_minute:
+            _write(run, "completed", str(exc))
+        raise
     except Pause:
-        _write(run, "running", "suspended: waits for a person")
+        _write(run, "running", "suspended: waits for a person", process=False)
         raise
     except BaseException as exc:
         # What went wrong matters more than that it could not be written down.
@@ -100,6 +112,39 @@ def recorded(house: House, flow: str, as_of: datetime | None) -> Iterator[FlowRu
         raise
     done = run.outcome
     _write(run, "completed", "" if done is None else f"{done.status}: {done.summary}")
+
+
+def _tidy(house: House, now: datetime) -> None:
+    """Close what died and drop what is old. A database that is away says so at the first write of the run itself."""
+    from flows.steps.deadruns import close_dead_runs
+
+    with suppress(MonitoringError):
+        for dead in close_dead_runs(house.store, house.usecase.name, now):
+            log.warning("%s of %s: %s", dead.flow, dead.started_at.isoformat(), dead.message)
+        house.store.runs.prune(house.usecase.name, now - timedelta(days=house.settings.run_days))
+
+
+@contextmanager
+def _alive(run: FlowRun, each_minute: bool) -> Iterator[None]:
+    """The row says each minute that its process lives."""
+    from flows.steps.deadruns import touched
+
+    if each_minute:
+        yield
+        return
+    with touched(lambda: _write(run, "running", "")):
+        yield
+
+
+@contextmanager
+def _vacancy_as_nothing_to_do(house: House) -> Iterator[None]:
+    """A role that nobody ever held is no fault; one that somebody held and that is gone is one."""
+    try:
+        yield
+    except RoleVacant as exc:
+        if house.store.decisions.terms(house.model, "champion"):
+            raise
+        raise NothingToDo(str(exc)) from exc
 
 
 def call(flow: Flow[..., Any], **parameters: object) -> Outcome:
@@ -112,13 +157,15 @@ def call(flow: Flow[..., Any], **parameters: object) -> Outcome:
     return cast(Outcome, result.data if isinstance(result, State) else result)
 
 
-def _write(run: FlowRun, state: RunState, message: str) -> None:
+def _write(run: FlowRun, state: RunState, message: str, *, process: bool = True) -> None:
+    from flows.steps.deadruns import this_process
     from monitoring.store import Run
 
-    ended = None if state == "running" else machine_now()
-    figures = (
-        {name: value for name, value in run.outcome.figures if isinstance(value, int | float)} if run.outcome else {}
-    )
+    now = machine_now()
+    payload: dict[str, Any] = this_process(now) if state == "running" and process else {}
+    if run.outcome is not None:
+        payload |= {name: value for name, value in run.outcome.figures if isinstance(value, int | float)}
+    ended = None if state == "running" else now
     run.house.store.runs.put(
-        Run(run.run_id, run.house.usecase.name, run.flow, state, run.started, ended, run.as_of, message, figures)
+        Run(run.run_id, run.house.usecase.name, run.flow, state, run.started, ended, run.as_of, message, payload)
     )

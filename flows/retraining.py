@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from prefect import flow
-
 from flows.forms import LOG
 from flows.house import machine_now, open_house
 from flows.notify.port import tell, telling_of_failure
+from flows.operation import operation
 from flows.outcome import Outcome
 from flows.recording import call, recorded
 from flows.steps.renewal import is_news, retraining_due, training_runs
@@ -17,7 +16,7 @@ from flows.training import training
 from flows.views import retraining_view
 
 
-@flow(name="retraining", description="Train again where drift, loss, age or new rows call for it.")
+@operation(name="retraining", description="Train again where drift, loss, age or new rows call for it.")
 def retraining(
     usecase: str | None = None,
     as_of: datetime | None = None,

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from prefect import flow
-
 from bentos import release
 from bentos.affected import affected_by_rollback
 from flows.house import open_house
+from flows.operation import operation
 from flows.outcome import Outcome
 from flows.recording import recorded
 from flows.release_views import rollback_view
 from flows.steps.duel import require_reason
 
 
-@flow(name="rollback", description="Bring the previous champion back.")
+@operation(name="rollback", description="Bring the previous champion back.")
 def rollback(
     usecase: str | None = None, as_of: datetime | None = None, preview: bool = True, reason: str = ""
 ) -> Outcome:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from prefect import flow
-
 from flows.engines.choice import score_anywhere
-from flows.errors import FlowRefused
+from flows.errors import FlowRefused, NoData
 from flows.forms import AS_SET, LOG, EngineChoice, SourceChoice
 from flows.house import open_house
+from flows.operation import operation, quiet_when_scheduled
 from flows.outcome import Outcome
 from flows.recording import recorded
 from flows.scoring_views import bulk_view
@@ -18,7 +17,7 @@ from flows.views import scoring_view
 from monitoring.calendar import TimeWindow
 
 
-@flow(name="scoring", description="Score a window of events in bulk and write the list.")
+@operation(name="scoring", description="Score a window of events in bulk and write the list.")
 def scoring(
     usecase: str | None = None,
     start: datetime | None = None,
@@ -49,12 +48,12 @@ def scoring(
         raise FlowRefused("a table is scored from table_in to table_out; give both or none")
     house = open_house(usecase)
     with recorded(house, "scoring", end) as run:
+        ref = house.version(version, ("champion",))
         if table_in is not None and table_out is not None:
-            ref = house.version(version, ("champion",))
             found = score_anywhere(house, ref, table_in, table_out, run.as_of, reasons, engine)
             return run.conclude(bulk_view(found, ref, run.as_of))
         window = house.last_day(run.as_of) if start is None else TimeWindow(start, run.as_of)
-        ref = house.version(version, ("champion",))
-        table = scored_window(house.usecase, source.open(house), house.load(ref), window, run.as_of)
+        with quiet_when_scheduled(NoData):  # a day without events has no list
+            table = scored_window(house.usecase, source.open(house), house.load(ref), window, run.as_of)
         files = write_list(table, house.settings.reports / "scores", f"{house.model}-{ref.version}", window)
         return run.conclude(scoring_view(table, files, ref, window, run.as_of))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from prefect import flow
-
 from flows.engines.choice import prepared_training
 from flows.forms import AS_SET, DECLARED, EngineChoice, SourceChoice
 from flows.house import open_house
 from flows.makers import note_maker
+from flows.operation import operation
 from flows.outcome import Outcome
 from flows.recording import recorded
 from flows.steps.gate import seat
@@ -17,7 +16,7 @@ from flows.steps.split import retraining_case
 from flows.views import training_report, training_view
 
 
-@flow(name="training", description="Train a model, judge it, and give it the role it has earned.")
+@operation(name="training", description="Train a model, judge it, and give it the role it has earned.")
 def training(
     usecase: str | None = None,
     until: datetime | None = None,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from prefect import flow, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from pydantic import Field
@@ -14,6 +14,7 @@ from pydantic import Field
 from flows.forms import DECLARED, SourceChoice
 from flows.house import open_house
 from flows.makers import note_maker
+from flows.operation import is_scheduled, operation
 from flows.outcome import Outcome
 from flows.progress import told
 from flows.recording import recorded
@@ -26,7 +27,7 @@ from flows.steps.tunefolds import days_before
 from flows.tuning_views import tuning_report, tuning_view
 
 
-@flow(name="tuning", description="Search for training settings, then train and judge a model with the best.")
+@operation(name="tuning", description="Search for training settings, then train and judge a model with the best.")
 def tuning(
     usecase: str | None = None,
     until: datetime | None = None,
@@ -47,7 +48,7 @@ def tuning(
     """
     house = open_house(usecase)
     with recorded(house, "tuning", until) as run:
-        policy = tuning_policy(house.usecase, house.reference, trials, minutes)
+        policy = tuning_policy(house.usecase, house.reference, trials, minutes, unattended=is_scheduled())
         case = retraining_case(house.usecase) if "champion" in house.registry.roles(house.model) else house.usecase
         history = read_history(source.open(house), case, until, days_before(case, policy))
         run.as_of, read, settings = history.as_of, history.read, house.settings

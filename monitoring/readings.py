@@ -172,22 +172,22 @@ def comparison(store: Store, usecase: str) -> Iterator[Sample]:
 
 def flows(store: Store, usecase: str, now: datetime) -> Iterator[Sample]:
     """When each flow last succeeded and failed, and how long one is running."""
-    runs = store.runs.recent(usecase, limit=500)
+    runs = [*store.runs.running(usecase), *store.runs.last_ended(usecase)]
     for flow in sorted({run.flow for run in runs}):
         ours = [run for run in runs if run.flow == flow]
         ended = [run for run in ours if run.ended_at is not None]
         # A process that was killed leaves its run as running; a later one that ended says that it is gone.
         since = max((run.started_at for run in ended), default=None)
         running = [r.started_at for r in ours if r.state == "running" and (since is None or r.started_at > since)]
-        for name, state in (
-            ("flow_success_timestamp_seconds", "completed"),
-            ("flow_failure_timestamp_seconds", "failed"),
+        for name, states in (
+            ("flow_success_timestamp_seconds", ("completed",)),
+            ("flow_failure_timestamp_seconds", ("failed", "killed")),
         ):
-            times = [run.ended_at.timestamp() for run in ended if run.state == state and run.ended_at]
+            times = [run.ended_at.timestamp() for run in ended if run.state in states and run.ended_at]
             yield from sample(name, usecase, max(times, default=None), flow)
         if ended:
             last = max(ended, key=lambda run: run.ended_at or run.started_at)
-            yield from sample("flow_failing", usecase, int(last.state == "failed"), flow)
+            yield from sample("flow_failing", usecase, int(last.state != "completed"), flow)
             length = (last.ended_at or last.started_at) - last.started_at
             yield from sample("flow_duration_seconds", usecase, length.total_seconds(), flow)
         if running:

@@ -40,9 +40,12 @@ def run(args: argparse.Namespace) -> Reply:
 
 
 def _status(house: House, args: argparse.Namespace) -> Reply:
+    from flows.house import machine_now
+    from flows.steps.deadruns import close_dead_runs
     from flows.steps.overview import overview, text_of, write_overview
     from flows.steps.standing import present
 
+    close_dead_runs(house.store, house.usecase.name, machine_now())
     as_of = _as_of(house, args)
     found = overview(house, as_of if args.as_of else present(house.store, house.usecase, house.model, as_of))
     data = found.to_json()

@@ -107,19 +107,10 @@ def home_of(args: argparse.Namespace) -> Home:
 
 def _addresses(stack: Stack) -> dict[str, Any]:
     from flows.commands.logins import where
+    from flows.links import stack_pages
 
-    urls = stack.urls
-    return {
-        "prefect_ui": urls["prefect"].removesuffix("/api"),
-        "service": urls["service"],
-        "api_page": f"{urls['service']}/",
-        "reports": urls["reports"],
-        "metrics": f"{urls['service']}/metrics",
-        "exporter": f"{urls['exporter']}/metrics",
-        "logs": str(stack.home.logs),
-        **where(stack.home),
-        "mlflow_ui": mlflow_command(stack.home),
-    }
+    shown = stack_pages(stack.urls) | {"logs": str(stack.home.logs)}
+    return shown | where(stack.home) | {"mlflow_ui": mlflow_command(stack.home)}
 
 
 def _shown(data: dict[str, Any], args: argparse.Namespace) -> str:
@@ -188,14 +179,15 @@ def _interval(figure: dict[str, Any] | None) -> str:
 
 
 def _where_to_look(home: Home, keep: bool, usecase: str | None) -> str:
+    from flows.links import stack_pages
     from flows.stack import program
 
     lines = [f"summary   {home.root / 'summary.json'}"]
     lines += [f"report    {page}" for page in sorted(home.settings.reports.rglob("*.html"))]
     lines.append(f"mlflow    {mlflow_command(home)}")
     if keep:
-        lines += [f"{name:<9} {url}" for name, url in home.known_addresses().items()]
-        lines.append(f"login     {program('incumbent')} login --demo")
+        lines += [f"{name:<10} {url}" for name, url in stack_pages(home.known_addresses()).items()]
+        lines.append(f"login      {program('incumbent')} login --demo")
         lines.append(f"stop it   {program('incumbent')} down --demo")
     else:
         which = f" --usecase {usecase}" if usecase else ""

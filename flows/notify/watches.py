@@ -12,6 +12,7 @@ from flows.errors import FlowError
 from flows.health.prefect_server import SETTLING, PrefectServer, PrefectUnreachable
 from flows.notify.conditions import Condition, Looked
 from flows.notify.notice import Notice, readable, span
+from flows.steps.deadruns import close_dead_runs
 
 if TYPE_CHECKING:
     from flows.house import House
@@ -115,11 +116,12 @@ def _labels(house: House, now: datetime) -> Looked:
 
 def _runs(house: House, now: datetime) -> Looked:
     """Flows whose last finished run failed or was killed."""
+    close_dead_runs(house.store, house.usecase.name, now)
     newest: dict[str, Run] = {}
-    for run in house.store.runs.recent(house.usecase.name, 500):
-        if run.state != "running" and (run.flow not in newest or _ended(run) > _ended(newest[run.flow])):
+    for run in house.store.runs.last_ended(house.usecase.name):
+        if run.flow not in newest or _ended(run) > _ended(newest[run.flow]):
             newest[run.flow] = run
-    wrong = [run for run in newest.values() if run.state == "failed"]
+    wrong = [run for run in newest.values() if run.state in ("failed", "killed")]
     endings = {flow: f"The {flow} ran to its end again" for flow in newest}
     return Looked([Condition(run.flow, _run_notice(house, run)) for run in wrong], endings)
 

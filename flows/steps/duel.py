@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -12,9 +12,9 @@ import pandas as pd
 
 from bentos.errors import RoleVacant
 from bentos.plans import draft_plan, freeze_plan
-from bentos.roles import ModelRef, ModelRegistry
+from bentos.roles import ModelRef, ModelRegistry, Role
 from bentos.usecase import UseCase
-from flows.errors import FlowRefused
+from flows.errors import FlowRefused, NothingToDo
 from flows.house import machine_now
 from flows.sources.base import empty_labels
 from flows.steps.snapshot import SnapshotStore
@@ -111,15 +111,15 @@ def contestants(store: Store, registry: ModelRegistry, usecase: UseCase, model: 
     of ours is in office and the use case declares an external incumbent, that is the champion.
 
     Raises:
-        FlowRefused: nobody was in office, or nobody was under comparison.
+        NothingToDo: nobody was in office, or nobody was under comparison.
     """
     champion = _holder(store, registry, model, "champion", as_of)
     challenger = _holder(store, registry, model, "challenger", as_of)
     outsider = usecase.incumbent
     if champion is None and outsider is None:
-        raise FlowRefused(f"nobody holds office for {model}; train a first model")
+        raise NothingToDo(f"nobody holds office for {model}; train a first model")
     if challenger is None:
-        raise FlowRefused(f"no version of {model} is under comparison; train one, or wait for retraining")
+        raise NothingToDo(f"no version of {model} is under comparison; train one, or wait for retraining")
     since = max(at for _, at in _terms(store, model, "challenger", challenger, as_of))
     if champion is not None:
         since = max(since, *(at for _, at in _terms(store, model, "champion", champion, as_of)))
@@ -303,12 +303,30 @@ def latest_verdict(store: Store, usecase: UseCase, as_of: datetime) -> Verdict:
     """The verdict of the latest stored comparison.
 
     Raises:
-        FlowRefused: none is stored.
+        NothingToDo: none is stored.
     """
     report = store.reports.latest(usecase.name, "comparison", as_of=as_of)
     if report is None:
-        raise FlowRefused(f"no comparison of {usecase.name} is stored; run: incumbent compare")
+        raise NothingToDo(f"no comparison of {usecase.name} is stored; run: incumbent compare")
     return Verdict.from_json(report.payload["verdict"])
+
+
+def require_promotable(store: Store, verdict: Verdict, model: str, roles: Mapping[Role, ModelRef]) -> None:
+    """Raise :class:`NothingToDo` where a stored verdict promotes nobody, or nobody who waits for office.
+
+    A release that was cut short is no reason: whoever promotes next brings it to its end.
+    """
+    if store.journal.unfinished(model):
+        return
+    challenger, champion = roles.get("challenger"), roles.get("champion")
+    if champion is not None and champion.label == verdict.challenger:
+        raise NothingToDo(f"{verdict.challenger} is in office already")
+    if not verdict.promotes:
+        said = f"the newest comparison says {verdict.outcome.replace('_', ' ')} of {verdict.challenger}"
+        raise NothingToDo(": ".join([said, *verdict.reasons[:1]]))
+    if challenger is None or challenger.label != verdict.challenger:
+        now = "nobody" if challenger is None else challenger.label
+        raise NothingToDo(f"the newest verdict is about {verdict.challenger}; under comparison is {now}")
 
 
 def require_reason(preview: bool, reason: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bentos.untimed import LAST
@@ -116,15 +116,14 @@ def _trained_until(store: Store, usecase: UseCase, model: ScoringModel, as_of: d
 
 
 def training_runs(store: Store, usecase: str, now: datetime) -> bool:
-    """Whether a training is under way at machine time ``now``; one whose process died does not block for ever."""
-    runs = store.runs.recent(usecase, 50)
-    return any(
-        run.flow in _TRAININGS and run.state == "running" and now - run.started_at < _LONGEST_TRAINING for run in runs
-    )
+    """Whether a training is under way at machine time ``now``; one whose process is gone blocks nobody."""
+    from flows.steps.deadruns import close_dead_runs
+
+    close_dead_runs(store, usecase, now)
+    return any(run.flow in _TRAININGS for run in store.runs.running(usecase))
 
 
 _TRAININGS = ("training", "tuning")
-_LONGEST_TRAINING = timedelta(hours=6)
 
 
 def is_news(store: Store, usecase: str, renewal: Renewal, as_of: datetime) -> bool:

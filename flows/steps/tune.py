@@ -22,6 +22,7 @@ from bentos.registry import ModelRegistry
 from bentos.settings import Settings
 from bentos.tuning import TuningPolicy
 from bentos.usecase import UseCase
+from flows.errors import NothingToDo
 from flows.sources.base import SourceRead
 from flows.steps.fit import fit_booster, raw_scores
 from flows.steps.lineage import git_commit
@@ -88,13 +89,21 @@ class Tuned:
 
 
 def tuning_policy(
-    usecase: UseCase, reference: str, trials: int | None = None, minutes: float | None = None
+    usecase: UseCase,
+    reference: str,
+    trials: int | None = None,
+    minutes: float | None = None,
+    *,
+    unattended: bool = False,
 ) -> TuningPolicy:
     """The declared policy, with another budget where one is given.
 
     Raises:
-        UseCaseError: the use case declares no search.
+        NothingToDo: the use case declares no search, and nobody asks for one by hand.
+        UseCaseError: somebody does.
     """
+    if usecase.tuning is None and unattended:
+        raise NothingToDo(f"the use case {usecase.name} declares no [tuning]")
     if usecase.tuning is None:
         allowed = (
             "a section [tuning] with trials or minutes, and [tuning.space] with a range for each parameter to search, "

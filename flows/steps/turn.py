@@ -55,6 +55,11 @@ class Routing:
     look: Look | None = None
     done: str = ""
 
+    @property
+    def moved(self) -> bool:
+        """Whether this turn changed anything."""
+        return bool(self.done) or (self.look is not None and self.look.event != "waits")
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; ``arms`` has one object for each arm."""
         report = None if self.report is None else self.report.to_json()

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import delete, desc, insert, select
+from sqlalchemy import delete, desc, func, insert, select, update
 
 from monitoring.digest import canonical_json
 from monitoring.store.engine import Database
 from monitoring.store.frames import fetch, from_us, to_us
 from monitoring.store.tables import runs
 
-RunState = Literal["running", "completed", "failed"]
+RunState = Literal["running", "completed", "failed", "killed"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Run:
     Attributes:
         run_id: of Prefect, or any other unique text.
         usecase, flow: what ran.
-        state: ``running``, ``completed`` or ``failed``.
+        state: ``running``, ``completed``, ``failed``, or ``killed`` where its process was gone without a word.
         started_at, ended_at: machine time.
         as_of: business time that it ran for, where it has one.
         message: how it ended, in one line; a failure starts with its reason, for example ``no_data``.
@@ -58,6 +58,22 @@ class Runs(Protocol):
         """Newest runs first."""
         ...
 
+    def running(self, usecase: str, flow: str | None = None) -> list[Run]:
+        """Every run that has not ended, newest first."""
+        ...
+
+    def last_ended(self, usecase: str) -> list[Run]:
+        """The run of each flow that succeeded last, and the one that failed last, however long ago."""
+        ...
+
+    def end(self, run_id: str, state: RunState, ended_at: datetime, message: str) -> bool:
+        """End a run that is still running; whether it was."""
+        ...
+
+    def prune(self, usecase: str, before: datetime) -> int:
+        """Delete ended runs that started before then, all but the last success and failure of each flow; how many."""
+        ...
+
 
 class _SqlRuns:
     def __init__(self, database: Database) -> None:
@@ -83,9 +99,38 @@ class _SqlRuns:
     def recent(self, usecase: str, limit: int = 20) -> list[Run]:
         return self._rows(select(runs).where(runs.c.usecase == usecase).limit(limit))
 
+    def running(self, usecase: str, flow: str | None = None) -> list[Run]:
+        query = select(runs).where(runs.c.usecase == usecase, runs.c.state == "running")
+        return self._rows(query if flow is None else query.where(runs.c.flow == flow))
+
+    def last_ended(self, usecase: str) -> list[Run]:
+        newest = _newest(usecase).subquery()
+        same = (
+            (runs.c.flow == newest.c.flow) & (runs.c.state == newest.c.state) & (runs.c.ended_at == newest.c.ended_at)
+        )
+        return self._rows(select(runs).join(newest, same).where(runs.c.usecase == usecase))
+
+    def end(self, run_id: str, state: RunState, ended_at: datetime, message: str) -> bool:
+        change = update(runs).where(runs.c.run_id == run_id, runs.c.state == "running")
+        with self._database.write() as connection:
+            done = connection.execute(change.values(state=state, ended_at=to_us(ended_at), message=message))
+            return done.rowcount > 0
+
+    def prune(self, usecase: str, before: datetime) -> int:
+        kept = [run.run_id for run in self.last_ended(usecase)]
+        old = (runs.c.usecase == usecase) & (runs.c.started_at < to_us(before)) & runs.c.ended_at.is_not(None)
+        with self._database.write() as connection:
+            return connection.execute(delete(runs).where(old, runs.c.run_id.not_in(kept))).rowcount
+
     def _rows(self, query: Any) -> list[Run]:
         with self._database.read() as connection:
             return [_run(row) for row in fetch(connection, query.order_by(desc(runs.c.started_at)))]
+
+
+def _newest(usecase: str) -> Any:
+    ended = (runs.c.usecase == usecase) & runs.c.ended_at.is_not(None)
+    last = func.max(runs.c.ended_at).label("ended_at")
+    return select(runs.c.flow, runs.c.state, last).where(ended).group_by(runs.c.flow, runs.c.state)
 
 
 def _run(row: tuple[Any, ...]) -> Run:

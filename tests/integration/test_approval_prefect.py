@@ -67,6 +67,24 @@ class Office:
             time.sleep(0.25)
         raise AssertionError(f"{state}: {(self.stack.home.logs / 'prefect-worker.log').read_text()[-3000:]}")
 
+    def due_now(self) -> str:
+        """Switch the promotion's schedule on, as a person does, and make its next planned run due at once; its id."""
+        named = self.api.get("/deployments/name/promotion/staging-fraud-promotion").raise_for_status().json()
+        path = f"/deployments/{named['id']}/schedules/{named['schedules'][0]['id']}"
+        self.api.patch(path, json={"active": True}).raise_for_status()
+        wanted = {
+            "deployments": {"id": {"any_": [named["id"]]}},
+            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}},
+            "sort": "EXPECTED_START_TIME_ASC",
+        }
+        deadline = time.monotonic() + PATIENCE
+        while not (runs := self.post("/flow_runs/filter", wanted).raise_for_status().json()):
+            assert time.monotonic() < deadline, "nothing was planned"
+            time.sleep(0.5)
+        due = {"type": "SCHEDULED", "state_details": {"scheduled_time": datetime.now(UTC).isoformat()}}
+        self.post(f"/flow_runs/{runs[0]['id']}/set_state", {"state": due, "force": True}).raise_for_status()
+        return str(runs[0]["id"])
+
     def champion(self) -> str:
         return self.house.registry.resolve(self.house.model, "champion").version
 
@@ -120,6 +138,24 @@ def test_without_required_approval_the_run_promotes_by_itself(office: Office) ->
     run = office.start("promotion", usecase=str(office.usecases["automatic"]), preview=False, reason="it saves money")
     assert office.reach(run, "COMPLETED")["type"] == "COMPLETED"
     assert office.champion() == "2"
+
+
+def test_a_scheduled_promotion_asks_for_approval_promotes_and_ends_quietly_the_next_night(office: Office) -> None:
+    office.house.appoint(ModelRef(office.house.model, "1"), MODELS["1"].contract_digest)
+    verdict = office.compared("1", "2")
+    run = office.due_now()
+    assert office.reach(run, "PAUSED")["name"] == "Suspended"
+    code, _ = _code(office, verdict)
+    form = {"answer": "approve", "name": "ann", "note": "seen", "code": code}
+    assert office.post(f"/flow_runs/{run}/resume", {"run_input": form}).json()["status"] == "ACCEPT"
+    office.reach(run, "COMPLETED")
+    assert office.champion() == "2"
+    with office.house.store() as store:
+        (made,) = store.journal.recent(office.house.model, 1)
+        assert made.reason == "scheduled"
+    again = office.reach(office.due_now(), "COMPLETED", "FAILED")
+    assert (again["type"], again["name"]) == ("COMPLETED", "Nothing to do"), again["message"]
+    assert "is in office already" in again["message"]
 
 
 def test_after_a_timeout_the_verdict_stays_open_and_the_next_run_asks_again(office: Office) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import stat
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,17 +19,23 @@ from typing import Any
 
 import httpx
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.server.schemas.schedules import CronSchedule
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from bentos.secretfile import read_secret
+from flows.deploymentfile import Declaration, read_declarations
+from flows.deployments import deploy, deploy_one
 from flows.errors import PortTaken
-from flows.home import open_home
+from flows.home import PROJECT, deployment_values, open_home
+from flows.links import stack_pages
 from flows.logins import console_token_file, prefect_login_file, read_prefect_login
-from flows.stack import Ports, Stack, running, start_all
+from flows.stack import Ports, Stack, program, running, start_all
 from tests.builders import tiny_model
-from tests.prefect_api import Desk, prefect_api
+from tests.prefect_api import PATIENCE, Desk, prefect_api
 from tests.servers import House
 
 
@@ -111,7 +120,10 @@ def test_runs_of_the_worker_end_in_states_that_say_why_and_link_their_page(offic
     assert state["message"].startswith("insufficient_data")
     state = office.desk.end_of(failed)
     assert state["type"] == "FAILED"
-    assert "no such file or folder" in state["message"]
+    assert state["message"] == f"source_options: {office.stack.home.root / 'absent.csv'}: no such file or folder"
+    said = office.desk.api.post("/logs/filter", json={"logs": {"flow_run_id": {"any_": [failed]}}}).json()
+    assert said
+    assert not [line for line in said if "Traceback" in line["message"]]
     artifacts = office.desk.artifacts()
     assert "staging-fraud-drift-summary" in artifacts
     (link,) = re.findall(r"\((http[^)]+)\)", artifacts["staging-fraud-drift-report"]["data"])
@@ -232,6 +244,19 @@ def test_ten_alarms_ask_the_retraining_policy_once_with_their_evidence(office: O
     assert kept.as_of == datetime.fromisoformat(as_of)
 
 
+def test_every_link_that_is_printed_opens_in_a_browser(office: Office) -> None:
+    """The addresses of ``up`` and of the demo's end, and the links of every artifact."""
+    printed = stack_pages(office.stack.home.known_addresses())
+    assert {"prefect_ui", "service", "reports", "metrics", "exporter"} == set(printed)
+    artifacts = office.desk.artifacts()
+    found = {url for one in artifacts.values() for url in re.findall(r"\((\w+://[^)\s]+)\)", str(one["data"]))}
+    assert found, "no artifact links to a page"
+    with console(office.stack) as browser:
+        for url in [*printed.values(), *found]:
+            assert url.startswith("http"), url
+            assert browser.get(url).status_code == 200, url
+
+
 def test_every_part_answers_at_its_published_address(office: Office) -> None:
     urls = office.stack.home.known_addresses()
     assert urls == office.stack.urls
@@ -256,3 +281,204 @@ def test_state_lies_inside_the_home(office: Office) -> None:
     assert (home.root / "bentoml").is_dir()
     assert not (office.folder / ".prefect").exists()
     assert sorted(p.name for p in office.folder.iterdir()) == ["home"]
+
+
+def declarations_of(office: Office, monkeypatch: pytest.MonkeyPatch) -> dict[str, Declaration]:
+    """The file as this house has it, by flow."""
+    monkeypatch.setenv("INCUMBENT_HOME", str(office.stack.home.root))
+    monkeypatch.setenv("INCUMBENT_ENV", "staging")
+    return {one.flow: one for one in read_declarations(deployment_values())}
+
+
+def on_server(office: Office, flow: str) -> dict[str, Any]:
+    """What a person may have changed of a deployment."""
+    names = ("id", "parameters", "paused", "tags", "description", "job_variables", "global_concurrency_limit")
+    found = office.desk.deployment(flow)
+    return {name: found[name] for name in names} | {
+        "schedules": sorted(found["schedules"], key=lambda one: str(one["id"])),
+    }
+
+
+def resume(office: Office, flow: str) -> str:
+    """Switch a schedule on as a person does at a terminal; its id."""
+    found = office.desk.deployment(flow)
+    (schedule,) = found["schedules"]
+    words = ["deployment", "schedule", "resume", f"{flow}/{found['name']}", schedule["id"]]
+    subprocess.run([program("prefect"), *words], env=office.stack.environment, check=True, timeout=PATIENCE)
+    return str(schedule["id"])
+
+
+def planned(office: Office, flow: str) -> list[dict[str, Any]]:
+    """Runs that the server's scheduler has planned, once there are some."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := [run for run in office.desk.runs(flow) if run["auto_scheduled"]]):
+        assert time.monotonic() < deadline, f"no run of {flow} was planned"
+        time.sleep(0.25)
+    return sorted(found, key=lambda run: str(run["expected_start_time"]))
+
+
+def start_now(office: Office, run: dict[str, Any]) -> dict[str, Any]:
+    """Do not wait for the night: a planned run is due at once. The state in which it ended."""
+    due = {"type": "SCHEDULED", "state_details": {"scheduled_time": datetime.now(UTC).isoformat()}}
+    body = {"state": due, "force": True}
+    office.desk.api.post(f"/flow_runs/{run['id']}/set_state", json=body).raise_for_status()
+    return office.desk.end_of(run["id"])
+
+
+def test_a_schedule_that_a_person_switches_on_plans_runs_that_start_and_end(office: Office) -> None:
+    resume(office, "promotion")
+    runs = planned(office, "promotion")
+    for run, due in zip(runs, sorted(run["expected_start_time"] for run in runs), strict=True):
+        assert run["expected_start_time"] == due
+        assert datetime.fromisoformat(due).hour == 6
+    state = start_now(office, runs[0])
+    # Prefect forgot the parameters of the schedule when it was switched on; the run promotes nevertheless.
+    assert (state["type"], state["name"]) == ("COMPLETED", "Nothing to do"), state["message"]
+    assert state["message"].startswith("nothing_to_do: no comparison of fraud is stored")
+    with office.house.store() as store:
+        kept = store.runs.latest("fraud", "promotion")
+    assert kept is not None
+    assert (kept.state, kept.message) == ("completed", state["message"])
+    log = (office.stack.home.logs / "prefect-server.log").read_text()
+    assert "bulk DML" not in log, "the scheduler of this Prefect does not work with this SQLAlchemy"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_schedule_plans_its_runs_at_its_times_and_one_of_each_starts_and_ends(office: Office) -> None:
+    api, quiet = office.desk.api, {"comparison", "promotion", "scoring", "tuning"}
+    for flow in ("scoring", "drift", "comparison", "retraining", "promotion", "labels", "tuning", "evaluation"):
+        found = office.desk.deployment(flow)
+        (one,) = found["schedules"]
+        api.patch(f"/deployments/{found['id']}/schedules/{one['id']}", json={"active": True}).raise_for_status()
+        runs = planned(office, flow)
+        starts = [datetime.fromisoformat(run["expected_start_time"]) for run in runs]
+        wanted = asyncio.run(CronSchedule(**one["schedule"]).get_dates(n=len(starts), start=datetime.now(UTC)))
+        assert set(starts) & set(wanted)
+        assert all(run["parameters"]["usecase"] == "fraud" for run in runs)
+        state = start_now(office, runs[0])
+        assert "Traceback" not in state["message"]
+        if flow in quiet:
+            assert (state["type"], state["name"]) == ("COMPLETED", "Nothing to do"), (flow, state["message"])
+        elif flow != "evaluation":  # a champion that no training of ours made cannot be judged again
+            assert state["type"] == "COMPLETED", (flow, state["message"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_look_of_each_minute_runs_by_itself_and_leaves_nothing_behind(office: Office) -> None:
+    resume(office, "canary")
+    deadline, seen = time.monotonic() + 400, set()
+    while len(seen) < 3 and time.monotonic() < deadline:
+        ended = [run for run in office.desk.runs("canary") if run["state_type"] == "COMPLETED"]
+        assert {run["state_name"] for run in ended} <= {"Nothing to do"}
+        seen |= {run["id"] for run in ended}
+        assert len(ended) <= 2  # the look that has just ended, and at most the one before
+        time.sleep(1.0)
+    assert len(seen) >= 3
+    with office.house.store() as store:
+        assert store.runs.latest("fraud", "canary") is None
+
+
+def test_deploying_again_keeps_what_a_person_changed_and_plans_nothing_anew(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, wanted = office.desk.api, declarations_of(office, monkeypatch)
+    for flow in wanted.keys() - {"rollback"}:
+        found = office.desk.deployment(flow)
+        (one,) = found["schedules"]
+        api.patch(f"/deployments/{found['id']}/schedules/{one['id']}", json={"active": True}).raise_for_status()
+    drift, comparison, tuning = (office.desk.deployment(flow) for flow in ("drift", "comparison", "tuning"))
+    changed = {"parameters": drift["parameters"] | {"html": "never"}, "tags": ["ours"], "paused": False}
+    api.patch(f"/deployments/{drift['id']}", json=changed).raise_for_status()
+    timing = {"schedule": {"interval": 7200.0, "timezone": "Europe/Berlin"}, "active": True}
+    path = f"/deployments/{comparison['id']}/schedules/{comparison['schedules'][0]['id']}"
+    api.patch(path, json=timing).raise_for_status()
+    api.post(f"/deployments/{tuning['id']}/pause_deployment").raise_for_status()
+    api.delete(f"/deployments/{tuning['id']}/schedules/{tuning['schedules'][0]['id']}").raise_for_status()
+    extra = [{"schedule": {"cron": "0 12 * * *", "timezone": "UTC"}, "active": True}]
+    api.post(f"/deployments/{drift['id']}/schedules", json=extra).raise_for_status()
+    (automation,) = api.post("/automations/filter", json={}).raise_for_status().json()
+    api.patch(f"/automations/{automation['id']}", json={"enabled": False}).raise_for_status()
+    before = {flow: on_server(office, flow) for flow in wanted}
+    runs = {flow: {run["id"] for run in planned(office, flow)} for flow in ("drift", "promotion", "retraining")}
+    with temporary_settings(of_server(office)):
+        assert set(deploy().values()) <= {"as it was", "changed"}  # the promotion's parameters come back
+        assert set(deploy().values()) == {"as it was"}
+    after = {flow: on_server(office, flow) for flow in wanted}
+    (promotion,) = after["promotion"]["schedules"]
+    assert promotion["parameters"] == {"preview": False, "reason": "scheduled"}
+    for found in (before, after):
+        for one in found["promotion"]["schedules"]:
+            del one["parameters"], one["updated"]
+    assert after == before
+    for flow in ("drift", "retraining"):
+        assert runs[flow] <= {run["id"] for run in planned(office, flow)}
+    (kept,) = api.post("/automations/filter", json={}).raise_for_status().json()
+    assert (kept["id"], kept["enabled"]) == (automation["id"], False)
+
+
+def test_a_new_file_reaches_what_nobody_touched_also_after_a_crash_at_any_step(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, declared = office.desk.api, declarations_of(office, monkeypatch)["evaluation"]
+    with temporary_settings(of_server(office)), get_client(sync_client=True) as client:
+        for step in range(12):
+            found = office.desk.deployment("evaluation")
+            mine = {"parameters": found["parameters"] | {"version": str(step)}}
+            api.patch(f"/deployments/{found['id']}", json=mine).raise_for_status()
+            cron = f"{step} 5 * * 1"
+            (slug,) = declared.kept["schedules"]
+            schedule = declared.kept["schedules"][slug]
+            later = schedule | {"schedule": schedule["schedule"] | {"cron": cron}}
+            fields = {"schedules": {slug: later}, "tags": ["new", str(step)]}
+            fields["parameters"] = declared.kept["parameters"] | {"as_of": f"2026-01-{step + 1:02}T00:00:00+00:00"}
+            newer = replace(declared, kept=declared.kept | fields)
+            with suppress(Cut):
+                deploy_one(CutShort(client, step), newer)
+            deploy_one(client, newer)
+            now = office.desk.deployment("evaluation")
+            assert now["parameters"] == fields["parameters"] | {"version": str(step)}
+            assert now["tags"] == ["new", str(step)]
+            (one,) = now["schedules"]
+            assert (one["schedule"]["cron"], one["active"]) == (cron, True)
+            assert deploy_one(client, newer) == "as it was"
+
+
+def of_server(office: Office) -> dict[Any, Any]:
+    """Settings with which this process finds the server and its login."""
+    login = read_prefect_login(office.stack.home.root)
+    return {PREFECT_API_URL: office.stack.urls["prefect"], PREFECT_API_AUTH_STRING: login}
+
+
+class Cut(Exception):
+    """The process died here."""
+
+
+class CutShort:
+    """A client whose process dies before its request of that number."""
+
+    def __init__(self, client: Any, left: int) -> None:
+        self._client, self._left = client, left
+
+    def request(self, *words: Any, **named: Any) -> Any:
+        if self._left == 0:
+            raise Cut
+        self._left -= 1
+        return self._client.request(*words, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def test_prefect_deploy_is_refused_and_names_the_command_that_keeps_changes(office: Office) -> None:
+    before = on_server(office, "drift")
+    file = str(PROJECT / "prefect.yaml")
+    done = subprocess.run(
+        [program("prefect"), "--no-prompt", "deploy", "--all", "--prefect-file", file],
+        env=office.stack.environment, capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "incumbent deploy" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert on_server(office, "drift") == before

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from bentos.settings import read_settings
-from flows.artifacts import emit, publish, report_link, summary_of
+from flows.artifacts import emit, publish, summary_of
 from flows.commands.common import people
+from flows.links import report_link, report_place
 from flows.outcome import Outcome
 from flows.progress import progress, told
 from monitoring.gates import Check
@@ -76,9 +77,11 @@ def test_a_report_link_opens_over_http_where_the_folder_is_served(
     page = settings.reports / "drift" / "a page.html"
     monkeypatch.setenv("INCUMBENT_REPORTS_URL", "http://reports.example:8900/")
     assert report_link(page, settings) == "http://reports.example:8900/drift/a%20page.html"
-    assert report_link(tmp_path / "elsewhere.html", settings).startswith("file://")
+    assert report_place(page, settings) == report_link(page, settings)
+    assert report_link(tmp_path / "elsewhere.html", settings) is None
     monkeypatch.delenv("INCUMBENT_REPORTS_URL")
-    assert report_link(page, settings).startswith("file://")
+    assert report_link(page, settings) is None
+    assert report_place(page, settings) == f"`{page}`"
 
 
 def test_a_bar_without_a_terminal_is_a_few_lines_on_its_stream() -> None:

@@ -67,12 +67,15 @@ def test_every_field_of_a_form_has_help_and_a_default(deployment: dict[str, Any]
 def test_its_parameters_are_those_of_the_flow(deployment: dict[str, Any]) -> None:
     known = inspect.signature(flow_of(deployment).fn).parameters
     assert set(deployment["parameters"]) <= set(known)
+    for schedule in [{}, *deployment.get("schedules", [])]:
+        given = deployment["parameters"] | schedule.get("parameters", {})
+        assert flow_of(deployment).validate_parameters(given).items() >= given.items()
 
 
 @pytest.mark.parametrize("flow", ["promotion", "rollback"])
 def test_a_change_of_office_previews_by_default(flow: str) -> None:
     found = next(d for d in deployments() if d["entrypoint"].endswith(f".{flow}"))
-    assert found["parameters"]["preview"] is True
+    assert found["parameters"].get("preview", True) is True
     assert inspect.signature(flow_of(found).fn).parameters["preview"].default is True
 
 
@@ -85,3 +88,23 @@ def test_a_rollback_is_never_scheduled() -> None:
 def test_a_flow_reads_from_top_to_bottom_on_one_screen(deployment: dict[str, Any]) -> None:
     lines, _ = inspect.getsourcelines(flow_of(deployment).fn)
     assert len(lines) <= 40
+
+
+def test_a_scheduled_promotion_promotes_and_gives_a_reason() -> None:
+    found = next(d for d in deployments() if d["entrypoint"].endswith(".promotion"))
+    (schedule,) = found["schedules"]
+    assert schedule["parameters"] == {"preview": False, "reason": "scheduled"}
+    # Chosen for every run of the deployment, a preview would be chosen for the schedule's as well.
+    assert "preview" not in found["parameters"]
+
+
+def test_every_schedule_has_a_slug_of_its_own_in_its_deployment() -> None:
+    for found in deployments():
+        slugs = [schedule["slug"] for schedule in found.get("schedules", [])]
+        assert len(set(slugs)) == len(slugs)
+
+
+def test_a_worker_reads_a_time_that_a_form_sends() -> None:
+    found = next(d for d in deployments() if d["entrypoint"].endswith(".drift"))
+    read = flow_of(found).validate_parameters({"as_of": "2026-03-01T00:00:00+00:00"})
+    assert read["as_of"].year == 2026

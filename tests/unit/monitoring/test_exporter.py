@@ -151,6 +151,18 @@ def test_a_flow_is_failing_until_it_succeeds_again(store: Store) -> None:
     assert told(store, "flow_duration_seconds") == {("drift",): 60.0}
 
 
+def test_a_failure_is_told_however_many_runs_of_others_came_after_it(store: Store) -> None:
+    start = NOW - timedelta(hours=20)
+    store.runs.put(Run("bad", "fraud", "drift", "failed", start, start + timedelta(minutes=1)))
+    for number in range(600):
+        later = start + timedelta(minutes=number + 2)
+        store.runs.put(Run(f"look-{number}", "fraud", "canary", "completed", later, later))
+    assert told(store, "flow_failing") == {("canary",): 0.0, ("drift",): 1.0}
+    assert store.runs.prune("fraud", NOW) == 599
+    assert told(store, "flow_failing") == {("canary",): 0.0, ("drift",): 1.0}
+    assert [run.flow for run in store.runs.recent("fraud")] == ["canary", "drift"]
+
+
 def test_labels_tell_their_delay_and_how_far_they_reach(store: Store) -> None:
     store.log.append([scored(1, 0), scored(2, 9)])
     store.runs.put(Run("a", "fraud", "labels", "completed", NOW, NOW))

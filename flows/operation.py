@@ -1,0 +1,106 @@
+"""Our flows as Prefect runs them: a refusal is one sentence in the run's state, and nothing to do is a quiet end."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, ParamSpec, TypeVar, cast
+
+import httpx
+from prefect import Flow, flow
+from prefect.context import FlowRunContext
+from prefect.states import Completed, Failed
+
+from flows.errors import FlowError, NothingToDo
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+QUIET = "Nothing to do"
+"""Name of the state of a run that found nothing to do."""
+SCHEDULED = "scheduled"
+"""The reason of what a schedule starts."""
+
+log = logging.getLogger("incumbent.flows")
+
+
+def operation(*, name: str, description: str, each_minute: bool = False) -> Callable[[Callable[P, R]], Flow[P, R]]:
+    """Make a flow of a function; outside a Prefect run the function itself is called, with its errors.
+
+    Args:
+        name, description: of the flow.
+        each_minute: whether it looks so often that its quiet runs are not worth keeping.
+    """
+
+    def decorate(function: Callable[P, R]) -> Flow[P, R]:
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            if FlowRunContext.get() is None:
+                return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            except NothingToDo as exc:
+                log.info("%s: %s", name, exc.message)
+                if each_minute:
+                    forget_quiet_runs()
+                # Prefect takes a returned state in the place of a result.
+                return cast(R, Completed(name=QUIET, message=str(exc), data=None))
+            except _refusals() as exc:
+                return cast(R, Failed(message=" ".join(str(exc).split()), data=exc))
+
+        # Prefect reads types where the function stands, and the names of another module mean nothing there.
+        run.__annotations__ = inspect.get_annotations(function, eval_str=True)
+        run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]  # a function takes one
+        return flow(name=name, description=description)(run)
+
+    return decorate
+
+
+def is_scheduled(*parameters: str) -> bool:
+    """Whether a schedule started this run, and nobody chose a value for any of these parameters.
+
+    Prefect forgets the parameters of a schedule when somebody switches it on or off, so a flow that must do
+    something else when nobody watches asks here.
+    """
+    context = FlowRunContext.get()
+    run = None if context is None else context.flow_run
+    return run is not None and bool(run.auto_scheduled) and not set(parameters) & set(run.parameters or {})
+
+
+@contextmanager
+def quiet_when_scheduled(*errors: type[Exception]) -> Iterator[None]:
+    """Take these errors for nothing to do where a schedule started the run; a person is told of them."""
+    try:
+        yield
+    except errors as exc:
+        if is_scheduled():
+            raise NothingToDo(str(exc)) from exc
+        raise
+
+
+def forget_quiet_runs() -> None:
+    """Delete the earlier runs of this deployment that found nothing to do; this one goes with the next."""
+    context = FlowRunContext.get()
+    run = None if context is None else context.flow_run
+    if run is None or run.deployment_id is None:
+        return
+    from prefect.client.orchestration import get_client
+
+    wanted: dict[str, Any] = {
+        "deployment_id": {"any_": [str(run.deployment_id)]},
+        "state": {"name": {"any_": [QUIET]}},
+    }
+    # What is left over now is deleted by the next look, or by the server's own retention.
+    with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
+        client.request("POST", "/flow_runs/bulk_delete", json={"flow_runs": wanted})
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """The bases of the rooms' error trees: errors with a text that is safe to show."""
+    from bentos.errors import IncumbentError
+    from monitoring.errors import MonitoringError
+
+    return (FlowError, IncumbentError, MonitoringError)
