@@ -54,6 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("databases", "fill an empty home from a backup"),
     "deploy": ("deploys", "make the deployments on a Prefect server; what people changed there stays"),
     "up": ("stacks", "start the whole stack and keep it up"),
+    "usecase": ("houseusecases", "the use cases of a running house: list, add, rename, retire"),
     "down": ("stacks", "stop a stack that was left up"),
     "login": ("logins", "what opens the pages of the stack: Prefect's password, a link to the reports"),
     "demo": ("stacks", "the whole story, end to end, on simulated data"),

@@ -57,4 +57,4 @@ def orphaned(home: Home) -> StackState | None:
 
 def ports_of(state: StackState) -> Ports:
     """Where the parts of a written stack listen."""
-    return Ports(host=state.host, **state.ports)
+    return Ports.of(state.host, state.ports)

@@ -32,13 +32,14 @@ def exporter_host() -> str:
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the parts listen, all but the exporter on ``host``."""
+    """Where the parts listen, all but the exporter on ``host``; ``services``: those of further use cases, by name."""
 
     prefect: int
     service: int
     reports: int
     host: str = "127.0.0.1"
     exporter: int = 0
+    services: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def find(cls, settled: bool = False, host: str = "127.0.0.1") -> Ports:
@@ -73,7 +74,22 @@ class Ports:
             "service": self.url(self.service),
             "reports": self.url(self.reports),
             "exporter": f"http://{'127.0.0.1' if exporter_host() in _ANY else exporter_host()}:{self.exporter}",
+            **{part_name("service", usecase): self.url(port) for usecase, port in self.services.items()},
         }
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Port of each part that listens, by kind, as written to the addresses file."""
+        found = {"prefect": self.prefect, "service": self.service, "reports": self.reports, "exporter": self.exporter}
+        return found | {part_name("service", usecase): port for usecase, port in self.services.items()}
+
+    @classmethod
+    def of(cls, host: str, numbers: Mapping[str, int]) -> Ports:
+        """The ports that an addresses file names."""
+        prefix = part_name("service", " ").rstrip()
+        services = {name.removeprefix(prefix): port for name, port in numbers.items() if name.startswith(prefix)}
+        plain = {name: port for name, port in numbers.items() if not name.startswith(prefix)}
+        return cls(host=host, services=services, **plain)
 
 
 @dataclass(frozen=True)
@@ -144,39 +160,62 @@ def parts_of(home: Home, ports: Ports) -> list[Part]:
     ]
 
 
-def service(ports: Ports, usecase: str = "", port: int | None = None) -> Part:
+def usecase_parts(ports: Ports, references: Mapping[str, str]) -> list[Part]:
+    """The parts of the further use cases of a stack, in the order of their start.
+
+    Args:
+        ports: names those use cases, with the port of each one's service.
+        references: name or file of each, by name.
+    """
+    return [
+        part
+        for name, port in ports.services.items()
+        for reference in [references.get(name, name)]
+        for part in (
+            scribe(name, reference),
+            service(ports, name, port, reference),
+            deployments(name, reference),
+            notifier(name, reference),
+        )
+    ]
+
+
+def service(ports: Ports, usecase: str = "", port: int | None = None, reference: str = "") -> Part:
     """The Bento of one use case; it lives while nobody is in office, and then waits for a first champion.
 
     Args:
         ports: where parts listen.
         usecase: name of the use case for the part's own name; empty is the only one of the stack.
         port: its own port; none takes the stack's port of the service.
+        reference: name or file of the use case.
     """
     own = port or ports.service
     argv = [program("bentoml"), "serve", SERVICE, "--host", ports.host, "--port", str(own)]
     return Part(
         part_name("service", usecase), [*argv, "--working-dir", str(PROJECT)], own, f"{ports.url(own)}/livez",
-        environment=_usecase(usecase), restarts=NEVER_GIVEN_UP,
+        environment=_usecase(reference), restarts=NEVER_GIVEN_UP,
     )  # fmt: skip
 
 
-def scribe(usecase: str = "") -> Part:
+def scribe(usecase: str = "", reference: str = "") -> Part:
     """What ships the spool of one use case to the database and scores its challenger."""
     argv = [sys.executable, "-m", "bentos.scribe"]
-    return Part(part_name("scribe", usecase), argv, environment=_usecase(usecase))
+    return Part(part_name("scribe", usecase), argv, environment=_usecase(reference))
 
 
-def notifier(usecase: str = "") -> Part:
+def notifier(usecase: str = "", reference: str = "") -> Part:
     """What tells people of one use case, and of the stack, what happened."""
     argv = [sys.executable, "-m", "flows.cli", "notify", "--follow"]
-    return Part(part_name("notifier", usecase), argv, environment=_usecase(usecase), prefect_login=True)
+    return Part(part_name("notifier", usecase), argv, environment=_usecase(reference), prefect_login=True)
 
 
-def deployments(usecase: str = "") -> Part:
+def deployments(usecase: str = "", reference: str = "") -> Part:
     """The job that makes the work pool and deploys the flows of one use case."""
     argv = [sys.executable, "-m", "flows.deployments"]
     name = part_name("deployments", usecase)
-    return Part(name, argv, after="prefect-server", once=True, environment=_usecase(usecase), prefect_login=True)
+    # One after the other: Prefect's SQLite takes one writer, and the first makes the work pool.
+    after = "deployments" if usecase else "prefect-server"
+    return Part(name, argv, after=after, once=True, environment=_usecase(reference), prefect_login=True)
 
 
 def part_name(kind: str, usecase: str = "") -> str:
@@ -204,8 +243,8 @@ def _reports(ports: Ports) -> Part:
     return Part("reports", argv, ports.reports, f"{ports.urls['reports']}/livez")
 
 
-def _usecase(usecase: str) -> dict[str, str]:
-    return {"INCUMBENT_USECASE": usecase} if usecase else {}
+def _usecase(reference: str) -> dict[str, str]:
+    return {"INCUMBENT_USECASE": reference} if reference else {}
 
 
 def program(name: str) -> str:

@@ -12,20 +12,22 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 from bentos.homelock import Holder, born
 from bentos.settings import Settings
 from flows.errors import StackError, StackNotReady
+from flows.following import Follower, remove_targets, write_targets
 from flows.home import Home
 from flows.keeper import Keeper
 from flows.logfiles import rotate
 from flows.logins import CLIENT_AUTH, SERVER_AUTH, make_logins, read_prefect_login, require_closed_server
 from flows.occupants import lock_of, orphaned, ports_of, take_lock
-from flows.parts import POOL, SERVICE, Part, Ports, parts_of, program
+from flows.parts import POOL, SERVICE, Part, Ports, parts_of, program, usecase_parts
 from flows.processes import (
     Adopted,
     Child,
@@ -37,6 +39,7 @@ from flows.processes import (
     last_lines,
     stop_all,
 )
+from flows.roster import read_roster
 from flows.stackfile import PartState, StackState, SupervisorState, write_state
 
 __all__ = ["POOL", "SERVICE", "Ports", "Stack", "demo_home", "program", "running", "start_all", "stop_left_running"]
@@ -46,7 +49,7 @@ Notice = Callable[[str], None]
 
 _LOG_SECONDS = 5.0
 PATIENCE = 600.0
-"""Seconds that all parts together may take to become ready."""
+"""Seconds that all parts of one use case may take together to become ready."""
 
 
 def to_stderr(sentence: str) -> None:
@@ -77,6 +80,14 @@ class Stack:
     _written: StackState | None = None
     _supervisor: SupervisorState = field(default_factory=lambda: _this_process())
     _logs_due: float = 0.0
+    _follower: Follower = field(default_factory=Follower)
+
+    @cached_property
+    def usecase(self) -> str:
+        """Name of the use case whose parts have the plain names."""
+        from bentos.usecase import load_usecase
+
+        return load_usecase(self.home.settings.usecase).name
 
     @property
     def urls(self) -> dict[str, str]:
@@ -117,6 +128,10 @@ class Stack:
 
     def tend(self) -> None:
         """Look at every part once: start what is due, notice what ended, keep the logs short, write the file."""
+        if self._follower.follow(self):
+            write_targets(self)
+            if self._published:
+                self.publish()
         for keeper in self.keepers.values():
             keeper.look(self._may_start(keeper.part))
         if time.monotonic() >= self._logs_due:
@@ -148,7 +163,8 @@ class Stack:
             StackNotReady: it is not ready in time; both messages name its log file.
         """
         waiting = [keeper for name, keeper in self.keepers.items() if not names or name in names]
-        deadline = time.monotonic() + PATIENCE
+        patience = PATIENCE * (1 + len(self.ports.services))
+        deadline = time.monotonic() + patience
         while waiting:
             self.tend()
             for keeper in [one for one in waiting if one.ready]:
@@ -160,7 +176,7 @@ class Stack:
                 waiting.remove(keeper)
             if waiting and time.monotonic() > deadline:
                 late = waiting[0].part
-                raise StackNotReady(f"{late.name} is not ready after {PATIENCE:.0f} s{self._advice(late)}")
+                raise StackNotReady(f"{late.name} is not ready after {patience:.0f} s{self._advice(late)}")
             time.sleep(0.1 if waiting else 0.0)
 
     def await_office(self, patience: float = 120.0) -> None:
@@ -179,7 +195,8 @@ class Stack:
 
     def adopt(self, state: StackState) -> None:
         """Go on with the living parts of a stack whose supervisor is gone."""
-        table = {part.name: part for part in parts_of(self.home, self.ports)}
+        further = usecase_parts(self.ports, read_roster(self.home).active)
+        table = {part.name: part for part in [*parts_of(self.home, self.ports), *further]}
         for name, before in state.parts.items():
             if name in table:
                 self.add(table[name]).adopt(self._adopted(table[name], before), before)
@@ -189,6 +206,7 @@ class Stack:
         """Write the addresses, so that other commands find the stack."""
         self._published = self.urls
         self._write()
+        write_targets(self)
         lock_of(self.home).sign(self.lock, Holder.this_process("a stack", self.urls["service"]))
 
     def stop(self) -> None:
@@ -198,6 +216,7 @@ class Stack:
         stop_all(children)
         if kept:
             self.home.addresses.unlink(missing_ok=True)
+            remove_targets(self.home)
         self._release()
 
     def leave(self) -> Child:
@@ -261,8 +280,7 @@ class Stack:
     def _write(self) -> None:
         """Bring the file up to date where something changed; a full disk leaves it as it was."""
         parts = {name: keeper.snapshot(str(self._log(keeper.part))) for name, keeper in self.keepers.items()}
-        ports = {name: port for name, port in asdict(self.ports).items() if name != "host"}
-        state = StackState(parts, self._supervisor, self.ports.host, ports, self._published)
+        state = StackState(parts, self._supervisor, self.ports.host, self.ports.numbers, self._published)
         if state != self._written:
             with contextlib.suppress(OSError):
                 write_state(self.home.addresses, state)
@@ -277,7 +295,7 @@ class Stack:
 
 @contextlib.contextmanager
 def running(
-    home: Home, ports: Ports, *, outlive: bool = False, prepare: Callable[[], None] | None = None
+    home: Home, ports: Ports, *, outlive: bool = False, prepare: Callable[[], object] | None = None
 ) -> Iterator[Stack]:
     """A stack whose parts the caller starts; all are stopped however the block is left.
 
@@ -329,6 +347,7 @@ def stop_left_running(home: Home) -> list[str]:
     for name in alive:
         end_group(*parts[name])
     home.addresses.unlink(missing_ok=True)
+    remove_targets(home)
     return alive
 
 

@@ -12,6 +12,9 @@ from typing import Final, Literal
 
 Kind = Literal["gauge", "counter"]
 NAMESPACE: Final = "incumbent_"
+ADDED: Final = "usecase.added"
+RETIRED: Final = "usecase.retired"
+"""Kinds of decisions: what the exporter tells of a use case ends and begins with them."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric("log_newest_event_timestamp_seconds", "Event time of the newest answered event", ()),
     Metric("scribe_lag_seconds", "From answer to database, of the newest stored event", ()),
     Metric("scribe_moved_timestamp_seconds", "Last time the scribe moved its ledger", ()),
+    Metric("usecase_retired", "1 for a use case that runs here no more; nothing else is told of it", ()),
     Metric("exporter_part_readable", "1 where a part of the database could be understood", ("part",)),
     # Replicas.
     Metric("replicas", "Replicas that were heard of in the last minute", ()),

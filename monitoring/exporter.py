@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from monitoring.catalogue import CATALOGUE, NAMESPACE, Sample, sample
+from monitoring.catalogue import ADDED, CATALOGUE, NAMESPACE, RETIRED, Sample, sample
 from monitoring.errors import MonitoringError, StoreUnavailable
 from monitoring.exposition import ALL, LabelledCollector, scope_labels
 from monitoring.hosts import AllowedHosts, parse_entries
@@ -89,7 +89,18 @@ def read_all(store: Store, now: datetime) -> list[Sample]:
 
     with store.database.read() as connection:
         names = usecases(connection)
-    return [*everywhere(store, now), *(one for usecase in names for one in _of_usecase(store, usecase, now))]
+    retired = {name for name in names if _is_retired(store, name)}
+    active = [one for name in names if name not in retired for one in _of_usecase(store, name, now)]
+    return [
+        *everywhere(store, now),
+        *active,
+        *(one for name in sorted(retired) for one in sample("usecase_retired", name, 1)),
+    ]
+
+
+def _is_retired(store: Store, usecase: str) -> bool:
+    last = store.decisions.last(usecase, (ADDED, RETIRED))
+    return last is not None and last.kind == RETIRED
 
 
 def _of_usecase(store: Store, usecase: str, now: datetime) -> list[Sample]:

@@ -32,9 +32,12 @@ class Reply:
     code: int = 0
 
 
-def common_arguments(parser: argparse.ArgumentParser, *, as_of: bool = False) -> None:
-    """Arguments of every command: the use case, JSON output, tracebacks."""
-    parser.add_argument("--usecase", metavar="NAME|FILE", help="a built-in use case or a TOML file (INCUMBENT_USECASE)")
+def common_arguments(parser: argparse.ArgumentParser, *, as_of: bool = False, several: bool = False) -> None:
+    """Arguments of every command: the use case (or ``several``, as a list), JSON output, tracebacks."""
+    parser.add_argument(
+        "--usecase", metavar="NAME|FILE", action="append" if several else "store",
+        help=f"a built-in use case or a TOML file (INCUMBENT_USECASE){'; may be given again' if several else ''}",
+    )  # fmt: skip
     if as_of:
         parser.add_argument(
             "--as-of", metavar="TIME", help="business time of the run: ISO date or time; now by default"

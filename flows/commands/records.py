@@ -53,6 +53,12 @@ def _status(house: House, args: argparse.Namespace) -> Reply:
     if args.html:
         page = write_overview(house.settings.reports / "status.html", found)
         data, text = data | {"html": str(page)}, f"{text}\n\npage: {page}"
+    if (since := _retired_since(house)) is not None:
+        data |= {"retired": since.isoformat()}
+        text = (
+            f"{house.usecase.name} retired on {since:%Y-%m-%d %H:%M} UTC: schedules off, service stopped, data kept; "
+            f"`incumbent usecase add {house.reference}` brings it back\n\n{text}"
+        )
     return Reply(data, text)
 
 
@@ -65,6 +71,13 @@ def _deep(args: argparse.Namespace) -> Reply:
     failed = [name for name, finding in found.items() if finding.state == "wrong"]
     data = {"well": not failed, "failed": failed, "checks": {name: one.to_json() for name, one in found.items()}}
     return Reply(data, text_of(found), 1 if failed else 0)
+
+
+def _retired_since(house: House) -> datetime | None:
+    from flows.home import Home
+    from flows.roster import read_roster
+
+    return read_roster(Home(house.settings)).retired.get(house.usecase.name)
 
 
 def _alerts(house: House, args: argparse.Namespace) -> Reply:

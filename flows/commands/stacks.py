@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of one command."""
-    common_arguments(parser)
+    common_arguments(parser, several=name == "up")
     if name == "up":
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 by default")
         parser.add_argument("--detach", action="store_true", help="return once all is up; stop it with: incumbent down")
@@ -36,11 +37,14 @@ def run(args: argparse.Namespace) -> Reply:
 def _up(args: argparse.Namespace) -> Reply:
     from flows.home import foreign_settings
     from flows.progress import progress
+    from flows.roster import settle_roster
     from flows.stack import Ports, running, start_all, to_stderr
 
     ignored = foreign_settings(os.environ)
+    references = _references(args)
     home = home_of(args)
-    with running(home, Ports.find(settled=True, host=args.host), outlive=args.detach) as stack:
+    settle = partial(settle_roster, home, references)  # not before the home is ours: a running stack follows the file
+    with running(home, Ports.find(settled=True, host=args.host), outlive=args.detach, prepare=settle) as stack:
         with progress("stack") as bar:
             ready: list[str] = []
 
@@ -59,6 +63,25 @@ def _up(args: argparse.Namespace) -> Reply:
             return Reply(data, f"{_shown(data, args)}\n\nstop it with: {words}")
         _show_and_wait(stack, data, args)
     return Reply({"stopped": True}, "stopped")
+
+
+def _references(args: argparse.Namespace) -> list[str]:
+    """The use cases that are named; ``args.usecase`` becomes the one whose parts have the plain names.
+
+    Where none is named, those of the house's roster run, and first among them the one of the settings.
+    """
+    from flows.home import open_home, usecase_reference
+    from flows.roster import named_usecases, read_roster
+    from flows.stack import demo_home
+
+    named = [usecase_reference(reference) for reference in args.usecase or ()]
+    args.usecase = named[0] if named else None
+    home = open_home()
+    active = {} if named else read_roster(demo_home(home) if args.demo else home).active
+    if active:
+        (name,) = named_usecases([home.settings.usecase])
+        args.usecase = active.get(name) or next(iter(active.values()))
+    return named
 
 
 def _show_and_wait(stack: Stack, data: dict[str, Any], args: argparse.Namespace) -> None:
@@ -109,8 +132,9 @@ def _addresses(stack: Stack) -> dict[str, Any]:
     from flows.commands.logins import where
     from flows.links import stack_pages
 
-    shown = stack_pages(stack.urls) | {"logs": str(stack.home.logs)}
-    return shown | where(stack.home) | {"mlflow_ui": mlflow_command(stack.home)}
+    further = {name: url for name, url in stack.urls.items() if name.startswith("service-")}
+    files = {"scrape_targets": str(stack.home.run / "targets"), "logs": str(stack.home.logs)}
+    return stack_pages(stack.urls) | further | files | where(stack.home) | {"mlflow_ui": mlflow_command(stack.home)}
 
 
 def _shown(data: dict[str, Any], args: argparse.Namespace) -> str:

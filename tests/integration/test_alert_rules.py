@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from monitoring.catalogue import CATALOGUE
 from monitoring.dashboards import dashboards
+from tests.observed import until
+from tests.servers import free_port
 from tests.system import system_program
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -117,6 +121,41 @@ def test_an_alert_silences_others_of_its_own_use_case_and_environment_alone() ->
     rules = read(PROJECT / "deploy" / "alertmanager.yml")["inhibit_rules"]
     assert rules
     assert all({"env", "usecase"} <= set(rule["equal"]) for rule in rules)
+
+
+@pytest.mark.needs_prometheus
+def test_a_real_alertmanager_silences_only_what_belongs_to_the_same_use_case_and_environment(tmp_path: Path) -> None:
+    program = system_program("prometheus-alertmanager", "prometheus-alertmanager")
+    address = f"127.0.0.1:{free_port()}"
+    config = PROJECT / "deploy" / "alertmanager.yml"
+    words = [program, f"--config.file={config}", f"--storage.path={tmp_path}", f"--web.listen-address={address}"]
+    cause = {"alertname": "ScrapeDown", "severity": "page", "usecase": "fraud", "env": "prod"}
+    noise = {"alertname": "FlowFailed", "severity": "ticket", "flow": "drift"}
+    whose = [("fraud", "prod"), ("churn", "prod"), ("fraud", "staging"), ("all", "prod")]
+    sent = [cause, *(noise | {"usecase": usecase, "env": env} for usecase, env in whose)]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([*words, "--cluster.listen-address="], stdout=log, stderr=log)
+    try:
+        with httpx.Client(base_url=f"http://{address}/api/v2", timeout=20.0) as client:
+            until(lambda: _answers(client))
+            assert client.post("/alerts", json=[{"labels": labels} for labels in sent]).status_code == 200
+            until(lambda: len(client.get("/alerts").json()) == len(sent))
+            until(lambda: bool(_silenced(client)))
+            assert _silenced(client) == {("fraud", "prod")}
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(client: httpx.Client) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return client.get("/status").status_code == 200
+    return False
+
+
+def _silenced(client: httpx.Client) -> set[tuple[str, str]]:
+    found = [one for one in client.get("/alerts").json() if one["status"]["inhibitedBy"]]
+    return {(one["labels"]["usecase"], one["labels"]["env"]) for one in found}
 
 
 WHOSE = {"usecase", "env"}

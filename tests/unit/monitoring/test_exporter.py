@@ -15,7 +15,7 @@ import pytest
 
 from bentos.errors import SettingsError
 from bentos.settings import read_settings
-from monitoring.catalogue import BY_NAME, CATALOGUE
+from monitoring.catalogue import ADDED, BY_NAME, CATALOGUE, RETIRED
 from monitoring.exporter import Exporter, ExporterSettings, StoreCollector, build_registry, read_all
 from monitoring.store import Report, RoleChange, Run, Store, memory_store, open_store
 from monitoring.store.shipping import Cargo, Shipment, WriterState
@@ -136,6 +136,22 @@ def test_the_alerts_of_the_running_day_are_forecast_from_whole_weeks(store: Stor
     assert told(store, "forecast_alerts") == {}
     store.reports.add(finding(4, "none", money=told_money | {"days": days}))
     assert told(store, "forecast_alerts") == {(): pytest.approx(14.0)}
+
+
+def test_nothing_is_told_of_a_use_case_that_retired_until_it_is_added_again(store: Store) -> None:
+    for usecase in ("fraud", "churn"):
+        store.runs.put(Run(f"run-{usecase}", usecase, "drift", "failed", at(1), at(2)))
+
+    def known() -> dict[str, set[str]]:
+        found = read_all(store, NOW)
+        return {usecase: {one.name for one in found if one.usecase == usecase} for usecase in ("fraud", "churn")}
+
+    before = known()
+    assert "flow_failing" in before["churn"]
+    store.decisions.append("churn", RETIRED, {}, "a test", at(3))
+    assert known() == before | {"churn": {"usecase_retired"}}
+    store.decisions.append("churn", ADDED, {}, "a test", at(4))
+    assert known() == before
 
 
 def test_a_flow_is_failing_until_it_succeeds_again(store: Store) -> None:
