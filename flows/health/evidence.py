@@ -12,7 +12,6 @@ from flows.notify.notice import readable, span
 from monitoring.store.frames import from_us, to_us
 from monitoring.store.tables import predictions
 
-_AHEAD: Final = timedelta(hours=1)
 _LONG: Final = timedelta(hours=6)
 _STUCK: Final = timedelta(minutes=10)
 _NO_DATABASE: Final = "the database does not answer"
@@ -22,9 +21,9 @@ def log_clock(place: Place) -> Finding:
     """No event of the log lies in the future."""
     if place.store is None:
         return not_looked(_NO_DATABASE)
-    if getattr(place.settings, "clock", "machine") != "machine":
+    if place.settings.clock != "machine":
         return ok("its clock is a stream's: events may be of any time")
-    ahead = getattr(place.settings, "max_future", _AHEAD)
+    ahead = place.settings.max_future
     query = select(func.max(predictions.c.event_time)).where(predictions.c.usecase == place.usecase)
     with place.store.database.read() as connection:
         newest = connection.execute(query).scalar()
@@ -32,7 +31,8 @@ def log_clock(place: Place) -> Finding:
         return ok("the log is empty")
     if newest > to_us(place.now + ahead):
         return wrong(f"its newest event is of {readable(from_us(newest))}, in the future", "Run: incumbent log repair.")
-    return ok(f"its newest event is of {readable(from_us(newest))}")
+    bound = span(ahead.total_seconds())
+    return ok(f"its newest event is of {readable(from_us(newest))}; later than {bound} from now none is taken")
 
 
 def runs(place: Place) -> Finding:
@@ -59,13 +59,15 @@ def releases(place: Place) -> Finding:
     if place.store is None:
         return not_looked(_NO_DATABASE)
     left = place.store.journal.unfinished(place.model)
+    if not left:
+        return ok("none is open")
     lines = place.store.decisions.list(place.usecase, tuple(f"{one.kind}.planned" for one in left), limit=None)
     begun = {str(line.payload["op_id"]): line.recorded_at for line in lines}
     old = [one for one in left if place.now - begun.get(one.op_id, place.now) > _STUCK]
     if old:
         since = span((place.now - begun[old[0].op_id]).total_seconds())
         return wrong(f"a {old[0].kind} stands in {old[0].state} for {since}", "Run: python -m bentos.release recover.")
-    return ok("none is open" if not left else f"a {left[0].kind} is under way")
+    return ok(f"a {left[0].kind} is under way")
 
 
 def notices(place: Place) -> Finding:

@@ -59,12 +59,11 @@ def one_service(place: Place) -> Finding:
     """Who holds the home's lock of the service."""
     from bentos.homelock import HomeLock
 
-    folder = place.home.run
-    locks = sorted(folder.glob(f"service*{place.usecase}*.lock")) if folder.is_dir() else []
-    if not locks:
-        return not_looked("no service has taken the lock of this home")
-    holders = [(path, HomeLock(path).holder()) for path in locks]
-    living = [holder for _, holder in holders if holder is not None]
-    if len(living) > 1:
-        return wrong(f"{len(living)} services hold this home", "Stop all but one.")
-    return ok(f"held by {living[0]}" if living else "nobody holds it")
+    path = place.settings.service_lock(place.usecase)
+    holder = HomeLock(path).holder() if path.is_file() else None
+    if holder is not None:
+        return ok(f"held by {holder}")
+    if place.url("service"):
+        text = "the stack is up, and nobody holds the lock that keeps a second service away"
+        return wrong(text, "Start the stack again: incumbent down, then incumbent up.")
+    return not_looked("no service is up on this home")
