@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from flows.cli import main
 from monitoring.store import RoleChange, Store, open_store
 from tests.builders import tiny_model
 from tests.registries import mlflow_registry
-from tests.servers import SCHEMA, House, event, serving
+from tests.servers import SCHEMA, House, Server, event
 from tests.unit.bentos.test_slot import Apart, Rooms
 
 MODELS = {"1": tiny_model(seed=1, threshold=0.1), "2": tiny_model(seed=2), "3": tiny_model(seed=3)}
@@ -53,6 +53,17 @@ def slot_of(house: House, store: Store, required: bool = True) -> Slot:
 def served(slot: Slot) -> str | None:
     slot.poll()
     return None if slot.office is None else slot.office.holder.ref.version
+
+
+@contextmanager
+def served_by(house: House) -> Iterator[Server]:
+    """A service that is ready; a busy machine may take minutes to start it."""
+    server = Server(house, INCUMBENT_POLL_SECONDS="0.1")
+    try:
+        server.wait_for("/readyz", patience=300.0)
+        yield server
+    finally:
+        server.stop()
 
 
 def command(*words: str) -> tuple[int, Any]:
@@ -184,12 +195,12 @@ def test_a_deleted_experiment_is_told_as_such_and_comes_back(house: House) -> No
 
 
 def test_a_running_service_answers_before_and_after_its_restart_without_the_registered_model(house: House) -> None:
-    with serving(house, INCUMBENT_POLL_SECONDS="0.1") as server:
+    with served_by(house) as server:
         before = server.score(event("a")).json()
         lose_model(house)
         server.wait_for("/readyz")
         assert server.score(event("b")).json()["model"]["version"] == "2"
-    with serving(house, INCUMBENT_POLL_SECONDS="0.1") as server:
+    with served_by(house) as server:
         after = server.score(event("c")).json()
         assert (after["model"], after["threshold"]) == (before["model"], before["threshold"])
         assert server.card()["registry"]["lost"] == OFFICE
