@@ -175,9 +175,16 @@ class Stack:
                     raise StackError(f"{keeper.part.name} {why}{self._advice(keeper.part)}")
                 waiting.remove(keeper)
             if waiting and time.monotonic() > deadline:
-                late = waiting[0].part
-                raise StackNotReady(f"{late.name} is not ready after {patience:.0f} s{self._advice(late)}")
+                self._give_up_waiting(waiting, needed, patience)
+                break
             time.sleep(0.1 if waiting else 0.0)
+
+    def _give_up_waiting(self, waiting: Sequence[Keeper], needed: Sequence[str] | None, patience: float) -> None:
+        """Raise for a part that is needed; the others go on becoming ready while the rest works."""
+        for part in [keeper.part for keeper in waiting]:
+            if needed is None or part.name in needed:
+                raise StackNotReady(f"{part.name} is not ready after {patience:.0f} s{self._advice(part)}")
+            self.say(f"{part.name} is not ready after {patience:.0f} s; it goes on starting{self._advice(part)}")
 
     def await_office(self, patience: float = 120.0) -> None:
         """Wait until the running service has a champion in office and warm windows.

@@ -222,6 +222,20 @@ def test_a_needed_part_that_ends_while_all_start_is_an_error_with_its_last_words
             stack.wait_ready(needed=["service"])
 
 
+def test_a_side_part_that_is_slow_to_start_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.stack.PATIENCE", 0.5)
+    said: list[str] = []
+    with running(open_home(home=tmp_path), Ports.find()) as stack:
+        stack.say = said.append
+        service, slow = stack.add(sleeper("service")), stack.add(sleeper("job", once=True))
+        stack.wait_ready(needed=["service"])
+        assert service.alive
+        assert slow.alive
+        assert said[0].startswith("job is not ready after 0 s; it goes on starting")
+        with pytest.raises(StackNotReady, match="job is not ready"):
+            stack.wait_ready()
+
+
 def test_a_second_stack_names_the_first_and_ends(tmp_path: Path) -> None:
     home = open_home(home=tmp_path)
     refusal = pytest.raises(PortTaken, match=rf"already up: a stack \(process {os.getpid()}, since .*incumbent down")
