@@ -425,6 +425,8 @@ def test_a_new_file_reaches_what_nobody_touched_also_after_a_crash_at_any_step(
     with temporary_settings(of_server(office)), get_client(sync_client=True) as client:
         for step in range(12):
             found = office.desk.deployment("evaluation")
+            path = f"/deployments/{found['id']}/schedules/{found['schedules'][0]['id']}"
+            api.patch(path, json={"active": True}).raise_for_status()
             mine = {"parameters": found["parameters"] | {"version": str(step)}}
             api.patch(f"/deployments/{found['id']}", json=mine).raise_for_status()
             cron = f"{step} 5 * * 1"
