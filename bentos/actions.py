@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from bentos.future import FutureGuard, Receipt
 from bentos.labels import one_or_many, refuse_future
-from bentos.scoring import Spool, machine_time_us
+from bentos.scoring import machine_time_us
+from bentos.scoring_ports import Spool
 from bentos.strict_json import StrictDecoder
 from bentos.usecase import Column, UseCase
 from monitoring import metrics

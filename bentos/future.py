@@ -26,7 +26,7 @@ from monitoring.durations import format_duration, microseconds
 from monitoring.store.records import IN_FUTURE, RefusedRecord
 
 if TYPE_CHECKING:
-    from bentos.scoring import Spool
+    from bentos.scoring_ports import Spool
     from bentos.settings import Settings
 
 Kind = Literal["event", "label", "action"]

@@ -16,7 +16,8 @@ from bentos.event import Event
 from bentos.future import FutureGuard, Refusals
 from bentos.office import Office
 from bentos.recent import RecentTimes
-from bentos.scoring import Spool, Tap, machine_time_us
+from bentos.scoring import Tap, machine_time_us
+from bentos.scoring_ports import Spool
 from monitoring import metrics
 from monitoring.store.records import Origin, ScoreRecord
 

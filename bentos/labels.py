@@ -15,7 +15,8 @@ import msgspec
 from bentos import http
 from bentos.future import FutureGuard, Receipt, Refusals, iso_text
 from bentos.http import problem
-from bentos.scoring import Spool, machine_time_us
+from bentos.scoring import machine_time_us
+from bentos.scoring_ports import Spool
 from bentos.strict_json import StrictDecoder
 from bentos.usecase import Column, UseCase
 from monitoring import metrics

@@ -171,10 +171,16 @@ class MlflowRegistry:
 
     def restore(self, ref: ModelRef, folder: Path, tags: Mapping[str, str]) -> ModelRef:
         """See :class:`ModelRegistry`."""
-        from bentos.registry_repair import register_again
+        from bentos.registry_repair import create_version_numbered, revive_deleted_version
 
         with translated(ref.label):
-            return register_again(self, ref, folder, tags)
+            run = self.client.create_run(self.experiment(ref.name), run_name=f"register {ref.label} again").info.run_id
+            source, model_id = self.store_files(ScoringModel.load(folder), folder, ref.name, run)
+            self.client.set_terminated(run)
+            if revive_deleted_version(self.uri, ref, source, run):
+                return ref
+            self.ensure_model(ref.name)
+            return create_version_numbered(self.client, ref, source, run, tags, model_id)
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of that name, made on first use with its artefacts in our folder.

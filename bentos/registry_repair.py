@@ -8,16 +8,14 @@ all others; behind a server that still counts it, it gets the next number.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import create_engine, text
 
-from bentos.model import ScoringModel
 from bentos.roles import ModelRef
 
 if TYPE_CHECKING:
-    from bentos.registry import MlflowRegistry
+    from mlflow.tracking import MlflowClient
 
 _REVIVE: Final = text(
     "UPDATE model_versions SET current_stage = 'None', source = :source, storage_location = :source, run_id = :run, "
@@ -26,31 +24,28 @@ _REVIVE: Final = text(
 )
 
 
-def register_again(registry: MlflowRegistry, ref: ModelRef, folder: Path, tags: Mapping[str, str]) -> ModelRef:
-    """Register the model in ``folder`` as ``ref`` again; returns the version that it became.
+def create_version_numbered(
+    client: MlflowClient, ref: ModelRef, source: str, run: str, tags: Mapping[str, str], model_id: str
+) -> ModelRef:
+    """Create a version with the number of ``ref``, or the next one that the registry gives; returns what it became.
 
     Args:
-        registry: where it is missing.
+        client: of the registry where the version is missing.
         ref: the version that it was.
-        folder: a verified copy.
+        source: where its files lie.
+        run: the run that it belongs to.
         tags: for a version whose own are gone.
+        model_id: MLflow's id of the logged model.
     """
-    client, wanted = registry.client, int(ref.version)
-    run = client.create_run(registry.experiment(ref.name), run_name=f"register {ref.label} again").info.run_id
-    source, model_id = registry.store_files(ScoringModel.load(folder), folder, ref.name, run)
-    client.set_terminated(run)
-    if _revived(registry.uri, ref, source, run):
-        return ref
-    registry.ensure_model(ref.name)
     while True:
         made = client.create_model_version(ref.name, source, run, tags=dict(tags), model_id=model_id)
-        if int(made.version) >= wanted:
+        if int(made.version) >= int(ref.version):
             return ModelRef(ref.name, str(made.version))
         # Lower numbers stand for other content in the journal: they stay counted, and hold nothing.
         client.delete_model_version(ref.name, str(made.version))
 
 
-def _revived(uri: str, ref: ModelRef, source: str, run: str) -> bool:
+def revive_deleted_version(uri: str, ref: ModelRef, source: str, run: str) -> bool:
     """Bring the row of a deleted version back; false where there is none, or a server keeps the database."""
     if uri.startswith(("http://", "https://")):
         return False

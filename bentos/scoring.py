@@ -25,27 +25,12 @@ from bentos.http import translate
 from bentos.limits import LATEST_US
 from bentos.office import Holder, Office
 from bentos.recent import RecentTimes
+from bentos.scoring_ports import Spool
 from monitoring import metrics
-from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, RefusedRecord, ScoreRecord
+from monitoring.store.records import PlanRecord, ScoreRecord
 
 Answer = bytes | Exception
 _UNANSWERED: Final = ModelNotReady("no model answered this event")
-
-
-class Spool(Protocol):
-    """Where records go before an answer; see :class:`bentos.spool.SpoolWriter`."""
-
-    def require_room(self, events: int) -> None:
-        """Refuse events that would not be logged; raises :class:`~bentos.errors.SpoolFull` in strict mode."""
-        ...
-
-    def declare(self, plan: PlanRecord) -> None:
-        """Say what a plan id stands for, before the first record that carries it."""
-        ...
-
-    def append(self, records: Sequence[ScoreRecord | LabelRecord | ActionRecord | RefusedRecord]) -> None:
-        """Write the records at once; raises :class:`~bentos.errors.SpoolFull` in strict mode."""
-        ...
 
 
 class Tap(Protocol):

@@ -87,6 +87,18 @@ def enter_home(args: argparse.Namespace) -> Home:
     return home
 
 
+def home_of(args: argparse.Namespace) -> Home:
+    """The home that a command is about, entered: one's own, or the demo's."""
+    from flows.home import open_home
+    from flows.stack import demo_home
+
+    if not args.demo:
+        return enter_home(args)
+    home = demo_home(open_home(**({"usecase": args.usecase} if args.usecase else {})))
+    home.enter()
+    return home
+
+
 def ensure_hash_key(settings: Settings) -> None:
     """Make the key of hashed ids where the use case needs one and there is none; says so on standard error."""
     from bentos.errors import UseCaseError

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from flows.commands.common import Reply, common_arguments, table
+from flows.commands.common import Reply, common_arguments, home_of, table
 
 if TYPE_CHECKING:
     from flows.home import Home
@@ -22,7 +22,6 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Reply:
     """Show the logins of a home to whoever may read its files; ``--json`` names the files alone."""
     from bentos.secretfile import read_secret
-    from flows.commands.stacks import home_of
     from flows.logins import console_token_file, read_prefect_login
 
     home = home_of(args)

@@ -9,7 +9,7 @@ from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, common_arguments, enter_home, table
+from flows.commands.common import Reply, common_arguments, home_of, table
 
 if TYPE_CHECKING:
     from flows.home import Home
@@ -114,18 +114,6 @@ def _demo(args: argparse.Namespace) -> Reply:
     started = time.monotonic()
     summary = run_demo(home, keep=keep)
     return Reply(summary, _closing(summary, demo_home(home), keep, time.monotonic() - started, args.usecase))
-
-
-def home_of(args: argparse.Namespace) -> Home:
-    """The home that a command is about, entered: one's own, or the demo's."""
-    from flows.home import open_home
-    from flows.stack import demo_home
-
-    if not args.demo:
-        return enter_home(args)
-    home = demo_home(open_home(**({"usecase": args.usecase} if args.usecase else {})))
-    home.enter()
-    return home
 
 
 def _addresses(stack: Stack) -> dict[str, Any]:
