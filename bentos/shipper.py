@@ -8,7 +8,9 @@ database's disk.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -128,6 +130,8 @@ class Scribe:
                 position = chunk.position
                 continue
             if not final:
+                if chunk.size == position:
+                    _note_shipped(path)
                 return False
             if chunk.size > position:
                 self._move(journey, number, chunk.size, journey.state.last_seq, torn=1)
@@ -189,6 +193,12 @@ class Scribe:
         for number in journey.emptied:
             segment_path(self._folder, journey.state.writer, number).unlink(missing_ok=True)
         journey.result += ShipResult(deleted=len(journey.emptied))
+
+
+def _note_shipped(path: Path) -> None:
+    """A segment ages from its last record that is not shipped: one that a quiet service keeps open is not late."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
 
 
 @dataclass

@@ -84,6 +84,7 @@ class Story(Stage):
             self.change_office("promotion", "the challenger catches more at less cost")
             self.change_office("rollback", "the demo shows the way back")
         self.write_status()
+        self.look_from_outside()
         return self.figures()
 
     def write_status(self) -> None:
@@ -91,6 +92,21 @@ class Story(Stage):
         from flows.steps.overview import overview, write_overview
 
         write_overview(self.house.settings.reports / "status.html", overview(self.house, self.as_of))
+
+    def look_from_outside(self) -> None:
+        """Every part as a person sees it: what ``incumbent status --deep`` says.
+
+        Raises:
+            StackError: something is wrong; each line that says so.
+        """
+        from flows.health.status import deep_status, text_of
+
+        with progress("every part seen from outside"):
+            self.stack.tend()
+            found = deep_status(self.house.reference)
+        wrong = {name: finding for name, finding in found.items() if finding.state == "wrong"}
+        if wrong:
+            raise StackError(f"incumbent status --deep is not content:\n{text_of(wrong)}")
 
     def first_champion(self) -> None:
         """History goes into the log, Prefect comes up, and the training deployment makes the first champion."""

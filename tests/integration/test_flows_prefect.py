@@ -132,6 +132,26 @@ def test_runs_of_the_worker_end_in_states_that_say_why_and_link_their_page(offic
         assert "Insufficient data: 0 rows" in browser.get(link).raise_for_status().text
 
 
+def test_a_stack_that_is_well_is_well_in_the_eyes_of_status_deep(office: Office) -> None:
+    done = subprocess.run(
+        [program("incumbent"), "status", "--deep", "--json"], env=office.stack.environment, capture_output=True,
+        text=True, check=False, timeout=300,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["failed"]) == (0, []), done.stdout
+    well = {name for name, check in found["checks"].items() if check["state"] == "ok"}
+    assert {
+        "stack",
+        "champion",
+        "schedules",
+        "worker",
+        "prefect login",
+        "prefect hosts",
+        "work pool",
+        "reports",
+    } <= well
+
+
 def console(stack: Stack) -> httpx.Client:
     """A browser that followed the link with the token."""
     browser = httpx.Client(base_url=stack.urls["reports"], trust_env=False, follow_redirects=True, timeout=30)

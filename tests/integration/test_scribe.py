@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +18,7 @@ from bentos.scribe import Scribe, accounting
 from bentos.segments import segment_path, segments_of, writer_path
 from bentos.spool import SpoolWriter
 from monitoring.errors import LeaseHeld, StoreUnavailable
+from monitoring.processload import oldest_seconds
 from monitoring.store import Store, memory_store, open_store
 from monitoring.store.tables import predictions, quarantine
 from tests.logged import PLAN, days, label, labels_policy, numbers, scored
@@ -59,6 +62,26 @@ def test_an_open_segment_is_shipped_and_kept_a_closed_one_is_shipped_and_deleted
     assert logged(log) == list(range(1, 20))
     assert len(log.labels.history("fraud")) == 1
     assert log.log.plan_names(PLAN.plan_id) == PLAN.names
+    writer.close()
+
+
+def test_an_open_segment_ages_only_while_it_holds_what_is_not_shipped(log: Store, tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, rotate_seconds=3600.0)
+    writer.append([scored(1)])
+    (path,) = tmp_path.glob("*.seg")
+    hour_ago = time.time() - 3600
+    os.utime(path, (hour_ago, hour_ago))
+    assert oldest_seconds(tmp_path, time.time()) > 3500
+    assert scribe(log, tmp_path).run_once().shipped == 1
+    assert oldest_seconds(tmp_path, time.time()) < 1800
+    os.utime(path, (hour_ago, hour_ago))  # nobody asks the service for an hour
+    scribe(log, tmp_path).run_once()
+    assert oldest_seconds(tmp_path, time.time()) < 1800
+    os.utime(path, (hour_ago, hour_ago))
+    path.write_bytes(path.read_bytes() + b"half a record")
+    os.utime(path, (hour_ago, hour_ago))
+    scribe(log, tmp_path).run_once()
+    assert oldest_seconds(tmp_path, time.time()) > 3500
     writer.close()
 
 
