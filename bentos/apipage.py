@@ -33,7 +33,8 @@ INDEX: Final = b"""<!DOCTYPE html>
 """
 """The page behind ``/``: Swagger's own, without the tracker that the framework's page loads."""
 
-_KEYS: Final = (http.KEY_MISSING, http.KEY_INVALID, http.SCOPE_MISSING)
+_DOOR: Final = (http.ORIGIN, http.HOST)
+_KEYS: Final = (*_DOOR, http.KEY_MISSING, http.KEY_INVALID, http.SCOPE_MISSING)
 _ALWAYS: Final = (http.METHOD, http.SLOW_BODY, http.TOO_LARGE, http.MEDIA_TYPE, http.BUSY, http.INTERNAL)
 _WINDOWS: Final = (http.NOT_READY, http.LOG_FULL, http.NO_WINDOWS, http.PENDING)
 _KEEPING: Final = (http.INVALID, *_KEYS, http.CONFLICT, *_ALWAYS, http.UNPROCESSABLE, *_WINDOWS)
@@ -45,7 +46,7 @@ ERRORS: Final[dict[str, tuple[ErrorKind, ...]]] = {
     "/late": _KEEPING,
     "/actions": (http.INVALID, *_KEYS, *_ALWAYS, http.UNPROCESSABLE, http.LOG_FULL),
     "/labels": (http.INVALID, *_KEYS, http.CONFLICT, *_ALWAYS, http.UNPROCESSABLE, http.LOG_FULL),
-    "/model": (http.KEY_MISSING, http.KEY_INVALID, http.METHOD, http.BUSY, http.INTERNAL),
+    "/model": (*_DOOR, http.KEY_MISSING, http.KEY_INVALID, http.METHOD, http.BUSY, http.INTERNAL),
     "/metrics": _KEYS,
 }
 """Errors of each path, each with an example in the document."""

@@ -24,6 +24,8 @@ QUIET = "Nothing to do"
 SCHEDULED = "scheduled"
 """The reason of what a schedule starts."""
 
+_ENGINE = "prefect.flow_runs"
+
 log = logging.getLogger("incumbent.flows")
 
 
@@ -49,6 +51,7 @@ def operation(*, name: str, description: str, each_minute: bool = False) -> Call
                 # Prefect takes a returned state in the place of a result.
                 return cast(R, Completed(name=QUIET, message=str(exc), data=None))
             except _refusals() as exc:
+                logging.getLogger(_ENGINE).addFilter(_needs_its_traceback)
                 return cast(R, Failed(message=" ".join(str(exc).split()), data=exc))
 
         # Prefect reads types where the function stands, and the names of another module mean nothing there.
@@ -96,6 +99,11 @@ def forget_quiet_runs() -> None:
     # What is left over now is deleted by the next look, or by the server's own retention.
     with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
         client.request("POST", "/flow_runs/bulk_delete", json={"flow_runs": wanted})
+
+
+def _needs_its_traceback(record: logging.LogRecord) -> bool:
+    """Prefect's engine logs whatever ends a run a second time, with a traceback; the state has a refusal's sentence."""
+    return not (record.exc_info and isinstance(record.exc_info[1], _refusals()))
 
 
 def _refusals() -> tuple[type[Exception], ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,21 +40,18 @@ class _AskAgain(httpx.BaseTransport):
         self._inner.close()
 
 
-def prefect_api(stack: Stack) -> httpx.Client:
+@contextmanager
+def prefect_api(stack: Stack) -> Iterator[httpx.Client]:
     """A client for a stack's server, with its login and its protection against forged requests."""
-    return client_of(stack.urls["prefect"], read_prefect_login(stack.home.root))
-
-
-def client_of(url: str, login: str) -> httpx.Client:
-    """A client for the server at ``url`` (ending in ``/api``) that asks for ``user:password``."""
-    user, _, password = login.partition(":")
-    client = httpx.Client(
-        base_url=url, timeout=30.0, transport=_AskAgain(), trust_env=False, auth=httpx.BasicAuth(user, password)
-    )
+    user, _, password = read_prefect_login(stack.home.root).partition(":")
     name = str(uuid.uuid4())
-    token = client.get("/csrf-token", params={"client": name}).raise_for_status().json()["token"]
-    client.headers.update({"Prefect-Csrf-Client": name, "Prefect-Csrf-Token": token})
-    return client
+    with httpx.Client(
+        base_url=stack.urls["prefect"], timeout=30.0, transport=_AskAgain(), trust_env=False,
+        auth=httpx.BasicAuth(user, password),
+    ) as client:  # fmt: skip
+        token = client.get("/csrf-token", params={"client": name}).raise_for_status().json()["token"]
+        client.headers.update({"Prefect-Csrf-Client": name, "Prefect-Csrf-Token": token})
+        yield client
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +73,26 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
         os.chdir(before)
 
 
+def test_a_stack_that_is_well_is_well_in_the_eyes_of_status_deep(office: Office) -> None:
+    done = subprocess.run(
+        [program("incumbent"), "status", "--deep", "--json"], env=office.stack.environment, capture_output=True,
+        text=True, check=False, timeout=300,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["failed"]) == (0, []), done.stdout
+    well = {name for name, check in found["checks"].items() if check["state"] == "ok"}
+    assert {
+        "stack",
+        "champion",
+        "schedules",
+        "worker",
+        "prefect login",
+        "prefect hosts",
+        "work pool",
+        "reports",
+    } <= well
+
+
 def test_deployments_carry_environment_limits_help_and_sleeping_schedules(office: Office) -> None:
     for flow in (
         "training",
@@ -132,32 +152,13 @@ def test_runs_of_the_worker_end_in_states_that_say_why_and_link_their_page(offic
         assert "Insufficient data: 0 rows" in browser.get(link).raise_for_status().text
 
 
-def test_a_stack_that_is_well_is_well_in_the_eyes_of_status_deep(office: Office) -> None:
-    done = subprocess.run(
-        [program("incumbent"), "status", "--deep", "--json"], env=office.stack.environment, capture_output=True,
-        text=True, check=False, timeout=300,
-    )  # fmt: skip
-    found = json.loads(done.stdout)
-    assert (done.returncode, found["failed"]) == (0, []), done.stdout
-    well = {name for name, check in found["checks"].items() if check["state"] == "ok"}
-    assert {
-        "stack",
-        "champion",
-        "schedules",
-        "worker",
-        "prefect login",
-        "prefect hosts",
-        "work pool",
-        "reports",
-    } <= well
-
-
-def console(stack: Stack) -> httpx.Client:
+@contextmanager
+def console(stack: Stack) -> Iterator[httpx.Client]:
     """A browser that followed the link with the token."""
-    browser = httpx.Client(base_url=stack.urls["reports"], trust_env=False, follow_redirects=True, timeout=30)
-    token = read_secret(console_token_file(stack.home.root))
-    assert browser.get("/login", params={"token": token}).raise_for_status().url.path == "/"
-    return browser
+    with httpx.Client(base_url=stack.urls["reports"], trust_env=False, follow_redirects=True, timeout=30) as browser:
+        token = read_secret(console_token_file(stack.home.root))
+        assert browser.get("/login", params={"token": token}).raise_for_status().url.path == "/"
+        yield browser
 
 
 def test_prefect_asks_for_the_login_and_answers_its_own_pages_alone(office: Office) -> None:

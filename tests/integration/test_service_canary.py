@@ -161,7 +161,7 @@ def test_the_command_shows_the_arms(
     server: Server, house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("INCUMBENT_HOME", str(house.home))
-    assert main(["canary", "status", "--usecase", "fraud", "--json", "--as-of", "2026-12-01"]) == 0
+    assert main(["canary", "status", "--usecase", "fraud", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["mode"], said["share"]) == ("canary", 0.4)
     assert {arm["arm"]: arm["n"] for arm in said["arms"]}.keys() == {"challenger", "champion"}

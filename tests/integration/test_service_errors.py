@@ -16,12 +16,14 @@ import jsonschema
 import pytest
 
 from bentos import http
+from bentos.access import Gate
 from bentos.apipage import ERRORS, openapi
 from bentos.errors import AnswerPending, WindowsUnavailable
 from bentos.fastpath import FrontDoor
 from bentos.keys import Scope, add_key
 from bentos.roles import ModelRef
 from bentos.tickets import Tickets
+from monitoring.hosts import AllowedHosts
 from tests.builders import fraud
 from tests.servers import MODELS, SCHEMA, House, Server, event, whole_answer
 
@@ -36,6 +38,12 @@ SHOWN = [
 ]
 FAULTS = {http.INTERNAL.code, http.TIMEOUT.code, http.NO_WINDOWS.code, http.PENDING.code}
 """Errors that no request can cause: something behind the front door has to fail."""
+FORGED: dict[str, dict[str, str]] = {
+    http.HOST.code: {"host": "evil.example"},
+    http.ORIGIN.code: {"origin": "https://evil.example"},
+}
+"""Errors of a service without keys, and the header that causes each."""
+BESIDE = {*FAULTS, *FORGED}
 Replies = dict[tuple[str, str], httpx.Response]
 
 
@@ -89,6 +97,10 @@ class Asker:
             self.keep(path, self.ask(path, content=b" " * (10 << 20)))
             self.keep(path, self.ask(path, headers={"content-type": "text/plain"}))
         self.keep("/model", self.ask("/model", "admin", "DELETE"))
+        for path in ("/score", "/events", "/late"):
+            future = event("t-future", tx_time="2199-01-01T00:00:00Z")
+            body = good(path) | {"event": future} if path == "/late" else future
+            self.keep(path, self.ask(path, content=json.dumps(body).encode()))
         future = good("/labels") | {"observed_at": "2199-01-01T00:00:00Z"}
         self.keep("/labels", self.ask("/labels", content=json.dumps(future).encode()))
         future = good("/actions") | {"taken_at": "2199-01-01T00:00:00Z"}
@@ -169,7 +181,7 @@ def test_the_document_shows_every_error_of_every_path() -> None:
     assert {code for _, _, code, _ in SHOWN} == {kind.code for kind in http.ERRORS} - {http.NOT_FOUND.code}
 
 
-@pytest.mark.parametrize(("path", "status", "code", "example"), [row for row in SHOWN if row[2] not in FAULTS])
+@pytest.mark.parametrize(("path", "status", "code", "example"), [row for row in SHOWN if row[2] not in BESIDE])
 def test_an_error_is_answered_as_its_example_shows(
     replies: Replies, path: str, status: int, code: str, example: dict[str, Any]
 ) -> None:
@@ -178,7 +190,7 @@ def test_an_error_is_answered_as_its_example_shows(
     same_shape(answer.json(), example)
 
 
-@pytest.mark.parametrize(("path", "status", "code", "example"), [row for row in SHOWN if row[2] in FAULTS])
+@pytest.mark.parametrize(("path", "status", "code", "example"), [row for row in SHOWN if row[2] in BESIDE])
 def test_a_fault_behind_the_front_door_is_answered_as_its_example_shows(
     path: str, status: int, code: str, example: dict[str, Any]
 ) -> None:
@@ -241,9 +253,12 @@ async def ask_faulty(path: str, code: str) -> httpx.Response:
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b"t-errors 57.16"})
 
-    door = FrontDoor(framework, lambda: Faulty(code), lambda _: Silent(), Tickets(), lambda _: True)  # type: ignore[arg-type,return-value]  # a desk that only fails
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=door), base_url="http://x") as client:
-        if path == "/model":
+    gate = Gate(None, hosts=AllowedHosts(frozenset({"x"}))) if code in FORGED else None
+    door = FrontDoor(framework, lambda: Faulty(code), lambda _: Silent(), Tickets(), lambda _: True, gate=gate)  # type: ignore[arg-type,return-value]  # a desk that only fails
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=door), base_url="http://x", headers=FORGED.get(code)
+    ) as client:
+        if path not in POSTS:
             return await client.get(path)
         answer = await client.post(path, json=good(path))
     assert "57.16" not in answer.text
