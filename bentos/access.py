@@ -7,7 +7,7 @@ needs some valid key, so that a new path is never open by mistake. A probe carri
 the latter).
 
 Without keys the names decide: a request has to come under a name of this machine, and not from a web page of
-another site (:mod:`monitoring.hosts`). With keys any name may lead here; a page that has no key gets nothing.
+another site (:mod:`monitoring.core.hosts`). With keys any name may lead here; a page that has no key gets nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bentos.errors import HostRefused, KeyFileError, OriginRefused
 from bentos.keys import KeyRing
 from bentos.keys import Scope as KeyScope
 from bentos.settings import Settings
-from monitoring.hosts import MISDIRECTED, AllowedHosts, is_loopback
+from monitoring.core.hosts import MISDIRECTED, AllowedHosts, is_loopback
 
 OPEN: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
 """Paths that never need a key (``/metrics`` may be closed by a setting)."""

@@ -14,8 +14,8 @@ from bentos.scoring import machine_time_us
 from bentos.scoring_ports import Spool
 from bentos.strict_json import StrictDecoder
 from bentos.usecase import Column, UseCase
-from monitoring import metrics
-from monitoring.store.records import ACTIONS, ACTORS, ActionRecord
+from monitoring.metrics import serving as metrics
+from monitoring.store.database.records import ACTIONS, ACTORS, ActionRecord
 
 
 def action_columns(usecase: UseCase) -> tuple[Column, ...]:

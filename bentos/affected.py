@@ -28,10 +28,10 @@ from bentos.roles import ModelRef, ModelRegistry
 from bentos.routing import EXTERNAL
 from bentos.settings import Settings
 from bentos.usecase import UseCase
-from monitoring.digest import sha256_file
+from monitoring.core.hashing import sha256_file
 from monitoring.errors import LeaseHeld
 from monitoring.store import Lease, Store
-from monitoring.store.answered import Answered, answered_by, took_office_at
+from monitoring.store.predictions.answers import Answered, answered_by, took_office_at
 
 NOTED: Final = "rollback.affected"
 """Kind of the decision that keeps a list's counts, path and digest."""

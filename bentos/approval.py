@@ -21,8 +21,8 @@ from bentos.errors import ReleaseError
 from bentos.grounds import TRAINING
 from bentos.keys import Key
 from bentos.roles import ModelRef
-from monitoring.digest import sha256_hex
-from monitoring.gates import Verdict
+from monitoring.core.hashing import sha256_hex
+from monitoring.core.verdict import Verdict
 from monitoring.store import Decision, Store
 
 Answer = Literal["approve", "reject"]

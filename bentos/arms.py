@@ -16,7 +16,7 @@ from bentos.contract import Matrix
 from bentos.event import Event
 from bentos.model import Scores
 from bentos.office import Fork, Holder, Office
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from bentos.keeper import WindowKeeper
 from bentos.labels import Contradictions
 from bentos.office import Office
 from bentos.slot import Slot, View
-from monitoring import metrics
 from monitoring.errors import MonitoringError
+from monitoring.metrics import serving as metrics
 from monitoring.store import Store
 
 log = logging.getLogger("incumbent.attendant")

@@ -23,7 +23,7 @@ from bentos.release_steps import Check
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.routing import EXTERNAL
 from bentos.usecase import UseCase
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.store import Decision, Store
 
 LONGEST_ORDER: Final = timedelta(days=7)

@@ -22,7 +22,7 @@ from bentos.errors import ModelCorrupt
 from bentos.features import FeaturePlan
 from bentos.model import CONTRACT_FILE, DIGESTS_FILE, verified_files
 from bentos.roles import ROLES, ModelRef, ModelRegistry, Role
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
 
 _NOTE: Final = "office.json"
 

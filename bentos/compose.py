@@ -48,10 +48,10 @@ from bentos.spool import SpoolWriter
 from bentos.usecase import UseCase, load_usecase
 from bentos.verifier import Verifier
 from bentos.windows import WindowState
-from monitoring import metrics
-from monitoring.durations import microseconds
-from monitoring.exposition import scope_labels
-from monitoring.processload import ProcessLoad
+from monitoring.core.durations import microseconds
+from monitoring.metrics import serving as metrics
+from monitoring.metrics.exposition import scope_labels
+from monitoring.metrics.process import ProcessLoad
 from monitoring.store import Store, open_store
 
 

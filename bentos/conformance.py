@@ -18,7 +18,7 @@ from bentos.declarations import CalendarFeature, ColumnFeature, WindowFeature
 from bentos.errors import IncumbentError
 from bentos.features import FeaturePlan
 from bentos.usecase import UseCase
-from monitoring.durations import format_duration
+from monitoring.core.durations import format_duration
 
 Status = Literal["PASS", "WARN", "FAIL"]
 Problem = tuple[Literal["WARN", "FAIL"], str]

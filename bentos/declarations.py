@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from monitoring.durations import Duration, clock_time, parse_duration
+from monitoring.core.durations import Duration, clock_time, parse_duration
 from monitoring.policies import Count, Policy, Share
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]

@@ -30,8 +30,8 @@ from bentos.usecase import (
     parse_clock,
 )
 from bentos.window_state import TEXT, WindowSpec
-from monitoring.digest import canonical_json, sha256_hex
-from monitoring.durations import format_duration, microseconds, parse_duration
+from monitoring.core.durations import format_duration, microseconds, parse_duration
+from monitoring.core.hashing import canonical_json, sha256_hex
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bentos.declarations import Column
 from bentos.limits import EPOCH, MICROSECOND, bounds
-from monitoring.digest import sha256_hex
+from monitoring.core.hashing import sha256_hex
 
 if TYPE_CHECKING:
     from bentos.schema import EventSchema

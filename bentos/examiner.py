@@ -22,8 +22,8 @@ from bentos.model import ScoringModel
 from bentos.office import ModelHolder
 from bentos.roles import ModelRef, ModelRegistry, Role
 from bentos.verifier import Verifier
-from monitoring import metrics
 from monitoring.errors import MonitoringError
+from monitoring.metrics import serving as metrics
 from monitoring.store import Store
 
 log = logging.getLogger("incumbent.examiner")

@@ -3,15 +3,15 @@
 A blocked event never earns a label, so a team that blocks every alert can never see that a challenger
 would have been right to let it pass. A declared share of the flagged events is let through by a sticky
 hash of event id and salt: a retry gets the same action, and anybody can work it out again. The chance
-is logged with the event and weights it in every estimate (:mod:`monitoring.selective`).
+is logged with the event and weights it in every estimate (:mod:`monitoring.stats.label_weights`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from monitoring.ramp import sticky_share
-from monitoring.store.records import ModelAction
+from monitoring.rollout.sample_ratio import sticky_share
+from monitoring.store.database.records import ModelAction
 
 if TYPE_CHECKING:
     from bentos.options import InterventionPolicy

@@ -37,7 +37,7 @@ from bentos.intake import Taken
 from bentos.schema import Event, EventSchema
 from bentos.tickets import Tickets, own_errors, replay, with_json_body
 from bentos.turns import Turns
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 
 if TYPE_CHECKING:
     from bentos.wire import Shortcut

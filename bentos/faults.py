@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 from bentos.http import translate
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 
 log = logging.getLogger("incumbent.http")
 

@@ -35,7 +35,7 @@ from bentos.online import Binding, inputs_of_frame
 from bentos.schema import EventSchema
 from bentos.usecase import UseCase
 from bentos.window_state import Known, WindowInput, WindowSpec, WindowState
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
 
 _VERSION = 1
 

@@ -18,7 +18,7 @@ from bentos.office import Fork, Holder, ModelHolder
 from bentos.roles import ModelRef, Role
 from bentos.routing import EXTERNAL, Router, RoutingPolicy
 from bentos.windows import WindowState
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 
 log = logging.getLogger("incumbent.routing")
 

@@ -21,9 +21,9 @@ from bentos.errors import SpoolFull
 from bentos.http import HttpProblem, problem
 from bentos.limits import EPOCH, LATEST_US, MICROSECOND
 from bentos.recent import RecentTimes
-from monitoring import metrics
-from monitoring.durations import format_duration, microseconds
-from monitoring.store.records import IN_FUTURE, RefusedRecord
+from monitoring.core.durations import format_duration, microseconds
+from monitoring.metrics import serving as metrics
+from monitoring.store.database.records import IN_FUTURE, RefusedRecord
 
 if TYPE_CHECKING:
     from bentos.scoring_ports import Spool

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from bentos.errors import PromotionUnproven
-from monitoring.gates import Verdict
+from monitoring.core.verdict import Verdict
 
 if TYPE_CHECKING:
     from bentos.release_run import Request

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bentos.usecase import UseCase
-from monitoring.openhours import why_held
+from monitoring.policies.change_windows import why_held
 from monitoring.store import Store
-from monitoring.store.newest import newest_event
+from monitoring.store.predictions.recent_pairs import newest_event
 
 _LIVE: Final = timedelta(days=1)
 

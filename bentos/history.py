@@ -18,10 +18,10 @@ from bentos.schema import EventSchema
 from bentos.scoring import machine_time_us
 from bentos.segments import Record
 from bentos.window_state import WindowInput, WindowState
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 from monitoring.store import Store
-from monitoring.store.frames import to_us
-from monitoring.store.records import LabelRecord, ScoreRecord, StoredEvent, StoredLabel
+from monitoring.store.database.frames import to_us
+from monitoring.store.database.records import LabelRecord, ScoreRecord, StoredEvent, StoredLabel
 
 log = logging.getLogger("incumbent.windows")
 

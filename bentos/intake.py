@@ -18,8 +18,8 @@ from bentos.office import Office
 from bentos.recent import RecentTimes
 from bentos.scoring import Tap, machine_time_us
 from bentos.scoring_ports import Spool
-from monitoring import metrics
-from monitoring.store.records import Origin, ScoreRecord
+from monitoring.metrics import serving as metrics
+from monitoring.store.database.records import Origin, ScoreRecord
 
 
 class Taken(NamedTuple):

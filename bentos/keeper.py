@@ -21,9 +21,9 @@ from bentos.event import Event
 from bentos.features import FeaturePlan
 from bentos.window_state import WindowInput, WindowState
 from bentos.windows import MemoryWindows
-from monitoring import metrics
 from monitoring.errors import MonitoringError
-from monitoring.store.records import StoredLabel
+from monitoring.metrics import serving as metrics
+from monitoring.store.database.records import StoredLabel
 
 log = logging.getLogger("incumbent.windows")
 

@@ -14,7 +14,7 @@ from typing import Any
 from bentos.errors import IncumbentError, KeyFileError
 from bentos.keys import SCOPES, Key, add_key, read_keys, revoke_key
 from bentos.settings import read_settings
-from monitoring.durations import parse_duration
+from monitoring.core.durations import parse_duration
 
 
 @dataclass(frozen=True)

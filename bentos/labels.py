@@ -19,8 +19,8 @@ from bentos.scoring import machine_time_us
 from bentos.scoring_ports import Spool
 from bentos.strict_json import StrictDecoder
 from bentos.usecase import Column, UseCase
-from monitoring import metrics
-from monitoring.store.records import LabelRecord
+from monitoring.metrics import serving as metrics
+from monitoring.store.database.records import LabelRecord
 
 
 def label_columns(usecase: UseCase) -> tuple[Column, ...]:

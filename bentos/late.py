@@ -19,7 +19,7 @@ from bentos.event import Event
 from bentos.future import Receipt
 from bentos.intake import Taken
 from bentos.schema import EventSchema
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 
 
 class _Report(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -26,7 +26,7 @@ from bentos.event import TEXT_TYPES, allowed_values
 from bentos.lookup_problems import VALID_FROM
 from bentos.privacy import Hasher, LazyHasher, configured_hasher
 from bentos.usecase import Column, Lookup, UseCase
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
 
 _MISSING_TIME = np.iinfo(np.int64).min
 _SIGNATURE = b"SQLite format 3\0"

@@ -19,7 +19,7 @@ from bentos.lookups import LookupIndex
 from bentos.schema import EventSchema
 from bentos.settings import Settings
 from bentos.usecase import UseCase
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 
 log = logging.getLogger("incumbent.lookups")
 

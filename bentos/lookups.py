@@ -24,7 +24,7 @@ from bentos.lookup_file import lookup_path, open_rows, read_rows
 from bentos.lookup_problems import VALID_FROM
 from bentos.privacy import Hasher, LazyHasher
 from bentos.usecase import Column, Lookup, UseCase
-from monitoring.durations import microseconds
+from monitoring.core.durations import microseconds
 
 Places = np.ndarray[Any, np.dtype[np.intp]]
 

@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from bentos.calibration import Calibrator, Floats, Threshold
 from bentos.contract import GoldenRows, Matrix, ModelMetadata, golden_rows
 from bentos.errors import ContractMismatch, FeatureError, ModelCorrupt
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
     from xgboost import Booster
 
     from bentos.features import FeaturePlan
-    from monitoring.curve import CostCurve
-    from monitoring.profile import ReferenceProfile
+    from monitoring.drift.reference_profile import ReferenceProfile
+    from monitoring.performance.cost_curve import CostCurve
 
 __all__ = [
     "GoldenRows",
@@ -254,8 +254,8 @@ def _read(path: Path) -> bytes:
 
 def _parse(files: Mapping[str, bytes]) -> ScoringModel:
     from bentos.features import FeaturePlan
-    from monitoring.curve import CostCurve
-    from monitoring.profile import ReferenceProfile
+    from monitoring.drift.reference_profile import ReferenceProfile
+    from monitoring.performance.cost_curve import CostCurve
 
     contract = json.loads(files[CONTRACT_FILE])
     if contract["format"] != _FORMAT:

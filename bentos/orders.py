@@ -15,8 +15,8 @@ from typing import Any
 from bentos.office import Holder
 from bentos.roles import ROLES, ModelRef, Role
 from bentos.routing import EXTERNAL
-from monitoring import metrics
 from monitoring.errors import MonitoringError
+from monitoring.metrics import serving as metrics
 from monitoring.store import Standing, Store
 
 log = logging.getLogger("incumbent.orders")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from bentos.limits import bounds
 from bentos.usecase import UseCase
-from monitoring.calendar import TimeWindow
-from monitoring.plan import ComparisonPlan, planned_options
+from monitoring.comparison.plan import ComparisonPlan, planned_options
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from monitoring.store import Store, StoredComparison

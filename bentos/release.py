@@ -1,7 +1,7 @@
 """Who holds office: promote, roll back, install the first, appoint a challenger. No Prefect needed.
 
-Every change passes through the journal (:mod:`monitoring.store.journal`) under a lease, and can be
-resumed by whoever comes next. A promotion takes a :class:`~monitoring.gates.Verdict` and nothing
+Every change passes through the journal (:mod:`monitoring.store.decisions.journal`) under a lease, and can be
+resumed by whoever comes next. A promotion takes a :class:`~monitoring.core.verdict.Verdict` and nothing
 else. At 3 a.m.: ``python -m bentos.release status`` and ``python -m bentos.release rollback``.
 
 After a rollback ``@previous`` is vacant and the version that was rolled back from is barred: running
@@ -35,7 +35,7 @@ from bentos.release_steps import LEASE_SECONDS, Check, Desk
 from bentos.returning import finish_return, replaced_external, return_to_external
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.usecase import UseCase
-from monitoring.gates import Verdict
+from monitoring.core.verdict import Verdict
 from monitoring.store import Operation, Store
 
 log = logging.getLogger("incumbent.release")

@@ -29,9 +29,9 @@ from bentos.release_status import status
 from bentos.settings import Settings, read_settings
 from bentos.tokens import tokens
 from bentos.usecase import UseCase, load_usecase
-from monitoring.durations import parse_duration
+from monitoring.core.durations import parse_duration
+from monitoring.core.verdict import Verdict
 from monitoring.errors import MonitoringError
-from monitoring.gates import Verdict
 from monitoring.store import Store, open_store
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from bentos.roles import ModelRegistry, Role
 from bentos.usecase import UseCase
 from monitoring.errors import LeaseHeld, MonitoringError
 from monitoring.store import Lease, Operation, Store
-from monitoring.store.journal import OperationKind, operation_id
+from monitoring.store.decisions.journal import OperationKind, operation_id
 
 log = logging.getLogger("incumbent.release")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bentos.break_glass import emergencies
 from bentos.errors import RegistryUnavailable
 from bentos.usecase import UseCase
-from monitoring.openhours import why_held
+from monitoring.policies.change_windows import why_held
 from monitoring.store import Store, ThresholdOrder
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from typing import Final
 from bentos.errors import ModelCorrupt, ModelError, ReleaseError, RoleVacant, VersionMissing
 from bentos.model import DIGESTS_FILE, verified_files
 from bentos.roles import ModelRef, ModelRegistry, Role
-from monitoring.digest import sha256_hex
-from monitoring.promotion_policy import PromotionPolicy
+from monitoring.core.hashing import sha256_hex
+from monitoring.policies.promotion import PromotionPolicy
 from monitoring.store import Lease, Operation, RoleChange, Store
-from monitoring.store.journal import State
+from monitoring.store.decisions.journal import State
 
 log = logging.getLogger("incumbent.release")
 

@@ -5,7 +5,7 @@ names the versions that it is about, and is in effect only while they hold their
 that is appointed later starts without traffic.
 
 The assignment is sticky: an entity stays in its arm, and a larger share only adds entities to the
-challenger's side (:func:`monitoring.ramp.sticky_hash`).
+challenger's side (:func:`monitoring.rollout.sample_ratio.sticky_hash`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any, Final, Literal
 
 from bentos.errors import RoutingError
 from bentos.event import Event
-from monitoring.digest import canonical_json, sha256_hex
-from monitoring.ramp import sticky_hash
+from monitoring.core.hashing import canonical_json, sha256_hex
+from monitoring.rollout.sample_ratio import sticky_hash
 
 Mode = Literal["shadow", "canary", "ab", "external"]
 Side = Literal["champion", "challenger"]
@@ -57,7 +57,7 @@ class RoutingPolicy:
         entity: column whose values stay in their arm; none hashes the event id.
         created_at: machine time.
         actor, reason: who set it, and why.
-        guard: conditions under which a ramp may go on, as text; see :mod:`monitoring.guard`.
+        guard: conditions under which a ramp may go on, as text; see :mod:`monitoring.rollout.ramp_guard`.
     """
 
     mode: Mode

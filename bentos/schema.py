@@ -26,7 +26,7 @@ from bentos.privacy import Hasher, LazyHasher, configured_hasher
 from bentos.strict_json import StrictDecoder, encoder_type
 from bentos.tables import TableRead
 from bentos.usecase import Column, UseCase
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
 
 __all__ = ["Event", "EventSchema", "TableRead"]
 

@@ -26,8 +26,8 @@ from bentos.limits import LATEST_US
 from bentos.office import Holder, Office
 from bentos.recent import RecentTimes
 from bentos.scoring_ports import Spool
-from monitoring import metrics
-from monitoring.store.records import PlanRecord, ScoreRecord
+from monitoring.metrics import serving as metrics
+from monitoring.store.database.records import PlanRecord, ScoreRecord
 
 Answer = bytes | Exception
 _UNANSWERED: Final = ModelNotReady("no model answered this event")

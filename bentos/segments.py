@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, RefusedRecord, ScoreRecord
+from monitoring.store.database.records import ActionRecord, LabelRecord, PlanRecord, RefusedRecord, ScoreRecord
 
 MAGIC: Final = b"\xa5I"
 HEADER: Final = struct.Struct("<2sBxIIQ")  # magic, kind, length, CRC-32, number

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bentos.compose import Runtime
     from bentos.event import Event
     from bentos.tickets import Tickets
-    from monitoring.metrics import RequestTally
+    from monitoring.metrics.serving import RequestTally
 
 NAMESPACE = "incumbent"
 enter_folder()  # before anything counts: a worker imports this module first
@@ -128,7 +128,7 @@ def _address_to_be() -> tuple[str, int] | None:
 
 def _tally(below: Any) -> RequestTally:
     """Count what the front door answers in the instruments of BentoML's own metrics layer."""
-    from monitoring.metrics import RequestTally
+    from monitoring.metrics.serving import RequestTally
 
     def instruments() -> tuple[Any, Any] | None:
         if not hasattr(below, "_setup"):  # metrics are switched off
@@ -239,7 +239,7 @@ class Incumbent:
         return self.runtime.serving()
 
     def __metrics__(self, text: str) -> str:
-        from monitoring.exposition import label_text
+        from monitoring.metrics.exposition import label_text
 
         return label_text(text, self.runtime.scope)
 

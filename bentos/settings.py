@@ -12,8 +12,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bentos.errors import SettingsError
-from monitoring.durations import Duration, parse_duration
-from monitoring.hosts import parse_entries
+from monitoring.core.durations import Duration, parse_duration
+from monitoring.core.hosts import parse_entries
 
 Environment = Literal["dev", "staging", "prod"]
 
@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     allowed_hosts: str = ""
     """Names of this machine's servers besides localhost, ``name`` or ``name:port`` divided by commas: a proxy's, say.
 
-    A request with another Host is refused (:mod:`monitoring.hosts`); a service that asks for keys takes any.
+    A request with another Host is refused (:mod:`monitoring.core.hosts`); a service that asks for keys takes any.
     """
     console_token: SecretStr = SecretStr("")
     """Secret that opens the reports' pages, at least 16 characters; empty is ``console.token`` inside ``home``."""

@@ -23,8 +23,8 @@ from bentos.roles import ModelRef, ModelRegistry, Role
 from bentos.shadow_link import ChildFailed, Failed, ModelChild, Scored
 from monitoring.errors import StoreError, StoreUnavailable
 from monitoring.store import ShadowRecord, Store
-from monitoring.store.log import unpack_features
-from monitoring.store.shadowlog import NOT_LOGGED, PendingRow
+from monitoring.store.predictions.log import unpack_features
+from monitoring.store.predictions.shadow_scores import NOT_LOGGED, PendingRow
 
 log = logging.getLogger("incumbent.shadow")
 

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from bentos.shadow import ShadowResult
 from bentos.usecase import ExternalIncumbent
 from monitoring.store import ShadowRecord, Store
-from monitoring.store.frames import decode_bodies
-from monitoring.store.shadowlog import PendingBody
+from monitoring.store.database.frames import decode_bodies
+from monitoring.store.predictions.shadow_scores import PendingBody
 
 _ADVANCE_SECONDS = 10.0
 

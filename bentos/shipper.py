@@ -1,7 +1,7 @@
 """Carries records from the spool into the database, exactly once each.
 
 At most 2,000 records go into a transaction that also moves the ledger
-(:mod:`monitoring.store.shipping`), so this may die at any point. A record that the database refuses is
+(:mod:`monitoring.store.predictions.spool_ledger`), so this may die at any point. A record that the database refuses is
 found by halving its batch and put into quarantine. A segment is deleted when its records are on the
 database's disk.
 """
@@ -32,8 +32,8 @@ from bentos.segments import (
 from monitoring.errors import RowRefused
 from monitoring.policies import LabelPolicy
 from monitoring.store import Accounting, Store
-from monitoring.store.records import ActionRecord, LabelRecord, PlanRecord, RefusedRecord, ScoreRecord
-from monitoring.store.shipping import Cargo, Poison, Shipment, WriterState, account, total
+from monitoring.store.database.records import ActionRecord, LabelRecord, PlanRecord, RefusedRecord, ScoreRecord
+from monitoring.store.predictions.spool_ledger import Cargo, Poison, Shipment, WriterState, account, total
 
 log = logging.getLogger("incumbent.scribe")
 
@@ -65,7 +65,7 @@ class Scribe:
         policy: ranks of label sources.
         batch: most records in a transaction.
         stop: ends a round after the batch that is under way.
-        filled: columns whose values clients do not send, see :func:`monitoring.store.intake.insert_scores`.
+        filled: columns whose values clients do not send, see :func:`monitoring.store.predictions.insert.insert_scores`.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ def _cargo(items: Sequence[Item], filled: tuple[str, ...]) -> Cargo:
 def accounting(store: Store, folder: Path, usecase: str) -> Accounting:
     """Every accepted record and where it is, exact also while writers write and a scribe ships.
 
-    See :mod:`monitoring.store.shipping` for the identity that the figures keep.
+    See :mod:`monitoring.store.predictions.spool_ledger` for the identity that the figures keep.
 
     Raises:
         StoreUnavailable: the ledger cannot be read.

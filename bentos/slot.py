@@ -24,7 +24,7 @@ from bentos.office import ExternalHolder, Fork, Holder, Office
 from bentos.orders import StandingOrders, refusal_text, unbound
 from bentos.roles import ROLES, ModelRef, ModelRegistry, Role
 from bentos.windows import WindowState
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 
 log = logging.getLogger("incumbent.slot")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from bentos.declarations import Name
-from monitoring.durations import Duration, parse_duration
+from monitoring.core.durations import Duration, parse_duration
 from monitoring.policies import Policy
 
 Text = Annotated[str, Field(min_length=1, max_length=128)]

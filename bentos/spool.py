@@ -31,7 +31,7 @@ from bentos.segments import (
     spool_bytes,
     write_state,
 )
-from monitoring.store.records import PlanRecord
+from monitoring.store.database.records import PlanRecord
 
 if TYPE_CHECKING:
     from bentos.settings import Settings

@@ -15,7 +15,7 @@ from typing import Final
 from bentos import http
 from bentos.event import Event
 from bentos.http import Message, Receive, Scope, Send, problem
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 
 
 class Tickets:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from bentos.options import TrainingPolicy
-from monitoring.durations import Duration, parse_duration
+from monitoring.core.durations import Duration, parse_duration
 from monitoring.policies import Count, Policy, Positive
 
 Number = TypeVar("Number", int, float)

@@ -48,7 +48,7 @@ from bentos.options import (
 from bentos.snapshots import SnapshotPolicy
 from bentos.tuning import TuningPolicy
 from bentos.usecase_problems import explain, not_finite, problems
-from monitoring.calendar import BusinessCalendar
+from monitoring.core.calendar import BusinessCalendar
 from monitoring.policies import (
     CapacityPolicy,
     CostModel,
@@ -59,8 +59,8 @@ from monitoring.policies import (
     Policy,
     RetrainPolicy,
 )
-from monitoring.promotion_policy import PromotionPolicy
-from monitoring.watchpolicy import WatchPolicy
+from monitoring.policies.promotion import PromotionPolicy
+from monitoring.policies.watch import WatchPolicy
 
 __all__ = [
     "NO_TIME",

@@ -174,7 +174,7 @@ def main() -> None:
 
     import bentos.features
     import bentos.model  # noqa: F401
-    import monitoring.profile  # noqa: F401
+    import monitoring.drift.reference_profile  # noqa: F401
 
     # A Ctrl-C reaches the whole group; this process ends when its owner does.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

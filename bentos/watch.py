@@ -25,12 +25,10 @@ from bentos.release_steps import Check as Verification
 from bentos.roles import ModelRef, ModelRegistry
 from bentos.routing import EXTERNAL
 from bentos.usecase import UseCase
-from monitoring.calendar import TimeWindow
-from monitoring.cost import prices_of
-from monitoring.gates import Check
-from monitoring.store import Decision, Store
-from monitoring.store.newest import Pairs, newest_event, pairs_before, pairs_since
-from monitoring.watch import (
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.verdict import Check
+from monitoring.performance.cost import prices_of
+from monitoring.rollout.post_promotion_watch import (
     Alerts,
     Answers,
     Scores,
@@ -40,6 +38,8 @@ from monitoring.watch import (
     judge_harm,
     judge_scores,
 )
+from monitoring.store import Decision, Store
+from monitoring.store.predictions.recent_pairs import Pairs, newest_event, pairs_before, pairs_since
 
 log = logging.getLogger("incumbent.watch")
 

@@ -20,7 +20,7 @@ from typing import Any
 from bentos.label_spans import Said, positive_spans
 from bentos.series import EntityWindows
 from bentos.window_state import Known, WindowInput, WindowSpec, WindowState, WindowStats
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 
 __all__ = ["MemoryWindows", "WindowInput", "WindowSpec", "WindowState", "WindowStats"]
 

@@ -23,7 +23,7 @@ from flows.errors import FlowRefused
 from flows.house import House, machine_now
 from flows.links import report_place
 from flows.steps.duel import latest_verdict
-from monitoring.gates import Verdict
+from monitoring.core.verdict import Verdict
 
 if TYPE_CHECKING:
     from flows.recording import FlowRun

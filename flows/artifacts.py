@@ -15,7 +15,7 @@ from prefect.events import emit_event
 from bentos.settings import Settings
 from flows.links import report_link
 from flows.outcome import Outcome
-from monitoring.gates import Check
+from monitoring.core.verdict import Check
 
 
 def publish(outcome: Outcome, settings: Settings, usecase: str) -> None:

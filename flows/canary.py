@@ -13,7 +13,7 @@ from flows.outcome import Outcome
 from flows.recording import recorded
 from flows.routing_views import canary_view
 from flows.steps.turn import Turn, take_turn
-from monitoring.guard import DEFAULT_GUARD
+from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 
 
 @operation(name="canary", description="Give the challenger traffic, or look after a ramp that runs.", each_minute=True)

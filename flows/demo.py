@@ -27,7 +27,7 @@ from flows.stage import LABELS_BY_FILE, Stage
 from flows.steps.demoplan import DemoPlan, plan_demo
 from flows.steps.replay import Replay, Traffic
 from flows.steps.tale import summarise
-from monitoring.durations import format_duration
+from monitoring.core.durations import format_duration
 
 if TYPE_CHECKING:
     from flows.outcome import Outcome

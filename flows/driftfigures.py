@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monitoring.measured import Measured
+from monitoring.core.measured import Measured
 
 if TYPE_CHECKING:
     from flows.steps.aftermath import Aftermath
     from flows.steps.watching import DriftFinding
-    from monitoring.quality import QualityReport
+    from monitoring.drift.data_quality import QualityReport
 
 Figures = list[tuple[str, object]]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monitoring.appendix import ALARM_LIMIT, LOWER_THRESHOLD, RECALL_FLOOR
-from monitoring.measured import Measured
+from monitoring.comparison.secondary_figures import ALARM_LIMIT, LOWER_THRESHOLD, RECALL_FLOOR
+from monitoring.core.measured import Measured
 
 if TYPE_CHECKING:
-    from monitoring.paired import PairedResult
+    from monitoring.comparison.paired import PairedResult
 
 
 def appendix_of(result: PairedResult) -> list[tuple[str, object]]:

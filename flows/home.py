@@ -16,7 +16,7 @@ from typing import Any
 
 from bentos.settings import Settings, read_settings
 from flows.logins import CLIENT_AUTH, CONSIDERED, SERVER_AUTH, prefect_login_file, read_prefect_login
-from monitoring.durations import format_duration
+from monitoring.core.durations import format_duration
 
 PROJECT = Path(__file__).resolve().parent.parent
 """The folder with ``prefect.yaml``: the repository, or site-packages of an installed copy."""

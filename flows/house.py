@@ -18,9 +18,9 @@ from bentos.scoring import machine_time_us
 from bentos.settings import Environment, Settings, read_settings
 from bentos.usecase import UseCase, load_usecase
 from flows.errors import FlowRefused
-from monitoring.calendar import TimeWindow
-from monitoring.store.frames import to_us
-from monitoring.store.newest import latest_times
+from monitoring.core.calendar import TimeWindow
+from monitoring.store.database.frames import to_us
+from monitoring.store.predictions.recent_pairs import latest_times
 
 if TYPE_CHECKING:
     from bentos.model import ScoringModel
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flows.steps.duel import Comparison
     from flows.steps.snapshot import SnapshotStore
     from flows.steps.watching import DriftFinding
-    from monitoring.gates import Verdict
+    from monitoring.core.verdict import Verdict
     from monitoring.store import Store
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bentos.roles import ModelRef
     from flows.house import House
-    from monitoring.gates import Verdict
+    from monitoring.core.verdict import Verdict
     from monitoring.store import Decision
 
 Work = Literal["training", "tuning", "refit"]

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from monitoring.gates import Check
+from monitoring.core.verdict import Check
 
 Status = Literal["done", "preview", "refused", "insufficient_data"]
 

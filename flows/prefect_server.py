@@ -20,7 +20,7 @@ from bentos.errors import IncumbentError
 from bentos.settings import read_settings
 from flows.errors import StackError
 from flows.logins import read_prefect_login, server_environment
-from monitoring.hosts import AllowedHosts, ASGIApp, HostCheck, Receive, Scope, Send, answer_text
+from monitoring.core.hosts import AllowedHosts, ASGIApp, HostCheck, Receive, Scope, Send, answer_text
 
 _PROBES = frozenset({"/api/health", "/api/ready"})
 _SCHEMA_PAGES = frozenset({"/docs", "/redoc", "/openapi.json", "/docs/oauth2-redirect"})

@@ -25,7 +25,7 @@ from monitoring.errors import MonitoringError
 
 if TYPE_CHECKING:
     from monitoring.store import Report, ReportKind
-    from monitoring.store.runs import RunState
+    from monitoring.store.operations.runs import RunState
 
 log = logging.getLogger("incumbent.flows")
 

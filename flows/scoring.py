@@ -14,7 +14,7 @@ from flows.recording import recorded
 from flows.scoring_views import bulk_view
 from flows.steps.bulk import scored_window, write_list
 from flows.views import scoring_view
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 
 @operation(name="scoring", description="Score a window of events in bulk and write the list.")

@@ -18,7 +18,7 @@ from flows.progress import Bar
 from flows.stack import Stack
 from flows.steps.demoplan import DAY, DemoPlan
 from flows.steps.replay import Replay
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from flows.deployed import Submitted

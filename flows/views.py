@@ -11,9 +11,9 @@ from flows.driftfigures import lines_of
 from flows.figures import appendix_of
 from flows.outcome import Outcome, Status
 from flows.steps.watching import DriftFinding, drifted_features
-from monitoring.calendar import TimeWindow
-from monitoring.gates import Verdict
-from monitoring.measured import Measured
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.measured import Measured
+from monitoring.core.verdict import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd

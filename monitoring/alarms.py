@@ -1,7 +1,7 @@
 """Years of drift checks at once: how often a rule alarms when nothing has changed, and how soon it notices.
 
 A feature of a simulated day is its counts in a thousand cells of the reference, so a day of ten thousand
-rows is one multinomial draw. The rules are those of :mod:`monitoring.drift` and of the tools beside it,
+rows is one multinomial draw. The rules are those of :mod:`monitoring.drift.feature_drift` and of the tools beside it,
 computed for days x features at a time; a test holds ours against the real comparison.
 """
 
@@ -128,7 +128,7 @@ def _pooled(counts: np.ndarray, step: int) -> np.ndarray:
 
 
 def _psi(reference: np.ndarray, counts: np.ndarray, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """PSI over the quantile bins, smoothed as :func:`monitoring.distances.psi_test` does, and 1/N + 1/M."""
+    """PSI over the quantile bins, smoothed as :func:`monitoring.stats.distances.psi_test` does, and 1/N + 1/M."""
     step = counts.shape[-1] // bins
     r, c = _pooled(reference, step).astype(float), _pooled(counts, step).astype(float)
     n, m = r.sum(axis=-1, keepdims=True), c.sum(axis=-1, keepdims=True)

@@ -1,7 +1,7 @@
 """Change detectors of a stream, as single formulas.
 
 They are the published formulas with their worked examples, tested to the digits. The lines of a report come from
-river's detectors (:mod:`monitoring.detectors`), which look at a whole stream; neither may alert.
+river's detectors (:mod:`monitoring.stats.change_detection`), which look at a whole stream; neither may alert.
 """
 
 from __future__ import annotations

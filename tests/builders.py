@@ -19,8 +19,8 @@ from bentos.privacy import Hasher
 from bentos.schema import EventSchema
 from bentos.tables import empty_labels
 from bentos.usecase import UseCase, load_usecase, parse_usecase
+from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
-from monitoring.profile import ReferenceProfile
 
 
 @cache

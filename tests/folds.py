@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from flows.steps.table import Fold
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

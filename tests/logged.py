@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.policies import LabelPolicy
 from monitoring.store import LabelRecord, PlanRecord, ScoreRecord, ShadowRecord
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 """A Monday, midnight."""

@@ -14,10 +14,10 @@ from bentos import release
 from bentos.grounds import enter_training, enter_verdict
 from bentos.release import Outcome, appoint, install_first
 from bentos.roles import ModelRef
-from monitoring.digest import canonical_json, sha256_hex
-from monitoring.gates import Verdict
+from monitoring.core.hashing import canonical_json, sha256_hex
+from monitoring.core.verdict import Verdict
 from monitoring.store import Store, memory_store
-from monitoring.store.tables import leases
+from monitoring.store.database.tables import leases
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
 

@@ -18,7 +18,7 @@ from bentos.shipper import Scribe
 from bentos.usecase import UseCase
 from flows.sources import open_source
 from flows.steps.replay import event_bodies, label_bodies
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.builders import fraud
 from tests.servers import House, Server
 

@@ -10,7 +10,7 @@ from typing import Any
 from bentos.segments import segment_path, segments_of
 from bentos.spool import SpoolWriter
 from monitoring.errors import StoreUnavailable
-from monitoring.store.shipping import SpoolLedger
+from monitoring.store.predictions.spool_ledger import SpoolLedger
 
 
 def die(writer: SpoolWriter, tail: bytes = b"") -> None:

@@ -20,9 +20,9 @@ from flows.sources import open_source
 from flows.steps.answering import Arrived, Seated, log_answers, log_shadow
 from flows.steps.history import load_history
 from flows.steps.split import days_needed
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 from tests.registries import mlflow_registry
 
 DAY = timedelta(days=1)

@@ -12,10 +12,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from monitoring.drift import compare_profile
+from monitoring.drift.feature_drift import compare_profile
+from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
-from monitoring.profile import ReferenceProfile
-from monitoring.reports import evidently_psi
+from monitoring.reports.evidently_report import evidently_psi
 
 _ROUNDS: Final = 3
 _MEGABYTE: Final = 1e6

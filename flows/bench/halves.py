@@ -16,7 +16,7 @@ from flows.errors import FlowRefused
 from flows.sources.base import EventSource, SourceRead
 from flows.steps.split import split_at
 from flows.steps.table import Known
-from monitoring.ranking import auc_roc
+from monitoring.stats.ranking import auc_roc
 
 if TYPE_CHECKING:
     from bentos.model import ScoringModel

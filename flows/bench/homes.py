@@ -25,7 +25,7 @@ from flows.home import PROJECT, Home
 from flows.processes import Child, Command
 from flows.stack import SERVICE, program
 from monitoring.store import RoleChange, Store, open_store
-from monitoring.store.tables import predictions
+from monitoring.store.database.tables import predictions
 
 _FOREIGN = ("INCUMBENT_", "BENTOML_", "MLFLOW_", "PROMETHEUS_MULTIPROC_DIR")
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from flows.errors import StackError
-from monitoring.digest import sha256_hex
+from monitoring.core.hashing import sha256_hex
 
 PINS = (
     "mlserver==1.7.1",

@@ -19,7 +19,7 @@ from bentos.schema import EventSchema
 from bentos.usecase import UseCase, load_usecase
 from flows.sources import open_source
 from flows.steps.fit import fit_booster
-from monitoring.profile import ReferenceProfile
+from monitoring.drift.reference_profile import ReferenceProfile
 
 TREES, DEPTH = 200, 6
 SEEDS = (7, 8)

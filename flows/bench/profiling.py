@@ -41,10 +41,10 @@ STAGES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("trees", ("bentos/predictor.py",)),
     ("calibration", ("bentos/calibration.py", "bentos/office.py", "bentos/arms.py")),
     ("log", ("bentos/spool.py", "bentos/segments.py")),
-    ("canonical body and its hash", ("bentos/event.py", "monitoring/digest.py")),
+    ("canonical body and its hash", ("bentos/event.py", "monitoring/core/hashing.py")),
     ("answers and records", ("bentos/answers.py", "bentos/scoring.py")),
     (HTTP, ("bentos/wire.py", "bentos/fastpath.py", "bentos/http.py", "bentos/batcher.py", "/uvicorn/")),
-    ("counting", ("monitoring/metrics.py", "/prometheus_client/")),
+    ("counting", ("monitoring/metrics/serving.py", "/prometheus_client/")),
 )  # fmt: skip
 
 

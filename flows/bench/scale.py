@@ -32,8 +32,8 @@ from flows.steps.bulkoutput import BulkOutput
 from flows.steps.bulkrun import score_table
 from flows.steps.fit import raw_scores
 from flows.steps.snapshot import SnapshotStore
-from monitoring.calendar import TimeWindow
-from monitoring.digest import sha256_file
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.hashing import sha256_file
 
 WORKERS: Final = 2
 DAYS: Final = 120

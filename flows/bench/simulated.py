@@ -23,7 +23,7 @@ from flows.recording import call
 from flows.sources.base import EventSource
 from flows.steps.answering import Arrived, Seated, log_answers, log_shadow
 from flows.steps.history import load_history, statements
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from flows.house import House

@@ -17,7 +17,7 @@ from flows.steps.judge import Folds
 from flows.steps.material import plan_of, refit
 from flows.steps.split import retraining_case, split_at
 from flows.steps.table import build_fold
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 PHASES: Final = 4
 """Schedules that begin a quarter of their period apart."""

@@ -21,7 +21,7 @@ from flows.sources import open_source
 from flows.steps.fit import fit_booster, raw_scores
 from flows.steps.split import split_at
 from flows.steps.table import Known, build_fold
-from monitoring.ranking import auc_roc, average_precision
+from monitoring.stats.ranking import auc_roc, average_precision
 
 
 def whole(data: Path, folder: Path) -> dict[str, Any]:

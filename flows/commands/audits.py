@@ -72,7 +72,7 @@ def _show(house: House, args: argparse.Namespace) -> Reply:
 
 
 def _verify(house: House, args: argparse.Namespace) -> Reply:
-    from monitoring.store.chain import stored_rows
+    from monitoring.store.decisions.hash_chain import stored_rows
 
     lost = _lost(args.holds, stored_rows(house.store.database)) if args.holds else []
     return _said([*house.store.decisions.verify(), *lost])
@@ -86,7 +86,7 @@ def _lost(noted: str, rows: list[Any]) -> list[str]:
 
 
 def _verify_file(file: Path, holds: str | None) -> Reply:
-    from monitoring.store.chain import problems_of
+    from monitoring.store.decisions.hash_chain import problems_of
 
     try:
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -101,9 +101,9 @@ def _said(problems: list[str]) -> Reply:
 
 
 def _export(house: House, args: argparse.Namespace) -> Reply:
-    from monitoring.digest import canonical_json
-    from monitoring.pages import write_text
-    from monitoring.store.chain import stored_rows
+    from monitoring.core.hashing import canonical_json
+    from monitoring.reports.html import write_text
+    from monitoring.store.decisions.hash_chain import stored_rows
 
     rows = stored_rows(house.store.database)
     file = write_text(Path(args.out), "".join(canonical_json(row).decode() + "\n" for row in rows))
@@ -113,7 +113,7 @@ def _export(house: House, args: argparse.Namespace) -> Reply:
 
 
 def _roles(house: House, args: argparse.Namespace) -> Reply:
-    from monitoring.store.terms import terms_between
+    from monitoring.store.decisions.role_terms import terms_between
 
     start, end = _EVER
     if args.at:

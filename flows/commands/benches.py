@@ -83,7 +83,7 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
 
 def _seconds(text: str) -> float:
     """``10m`` as seconds; ``0`` is none."""
-    from monitoring.durations import parse_duration
+    from monitoring.core.durations import parse_duration
 
     try:
         return 0.0 if text == "0" else parse_duration(text).total_seconds()

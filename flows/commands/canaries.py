@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> Reply:
     wanted = (args.share, args.arms, args.ramp)
     if args.action == "status" or not (any(w is not None for w in wanted) or args.off or args.look or args.resume):
         return _status(args)
-    from monitoring.guard import DEFAULT_GUARD
+    from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 
     # A ramp runs for hours: each of its steps is told at once, beside the answer at its end.
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stderr)

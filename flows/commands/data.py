@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> Reply:
     from flows.progress import progress
     from flows.sources import open_source
     from flows.steps.history import load_history
-    from monitoring.calendar import TimeWindow
+    from monitoring.core.calendar import TimeWindow
 
     house = open_house(args.usecase)
     place = {"path": args.path, "url": args.url, "table": args.table}

@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> Reply:
 
 def _status(home: Home) -> dict[str, Any]:
     from flows.steps.databases import places
-    from monitoring.store.engine import Database
-    from monitoring.store.migrate import HEAD, look
+    from monitoring.store.database.engine import Database
+    from monitoring.store.database.migrate import HEAD, look
 
     database = Database(home.settings.log_url)
     try:
@@ -83,7 +83,7 @@ def _status_text(data: dict[str, Any]) -> str:
 def _upgrade(home: Home, args: argparse.Namespace) -> Reply:
     from flows.steps.databases import copy_database, places
     from monitoring.store import open_store
-    from monitoring.store.migrate import HEAD
+    from monitoring.store.database.migrate import HEAD
 
     before = _status(home)
     copies: list[str] = []

@@ -79,7 +79,7 @@ def _pull(house: House, args: argparse.Namespace) -> Reply:
 
     from flows.commands.lookups import described
     from flows.steps.lookuptables import chosen, feast_python, pull
-    from monitoring.durations import format_duration
+    from monitoring.core.durations import format_duration
 
     usecase = house.usecase
     name, folder = chosen(usecase, args.lookup, args.view), house.settings.lookups(usecase.name)

@@ -60,7 +60,7 @@ def _add(home: Home, args: argparse.Namespace) -> Reply:
     from flows.home import usecase_reference
     from flows.roster import Member, write_roster
     from flows.steps.standings import note_usecase, paused_at_retirement, resume_deployments
-    from monitoring.catalogue import ADDED
+    from monitoring.exporter.catalogue import ADDED
 
     reference = usecase_reference(args.file)
     usecase = load_usecase(reference)
@@ -93,7 +93,7 @@ def _retire(home: Home, args: argparse.Namespace) -> Reply:
     from flows.errors import FlowRefused
     from flows.roster import Member, write_roster
     from flows.steps.standings import note_usecase, pause_deployments
-    from monitoring.catalogue import RETIRED
+    from monitoring.exporter.catalogue import RETIRED
 
     roster = _whole_roster(home)
     member = roster.usecases.get(args.name)

@@ -121,7 +121,7 @@ def _copy(look: _Look, out: Path) -> None:
 def _write(name: str, look: _Look, text: str, files: dict[str, Path]) -> None:
     from flows.steps.firstpage import write_profile
     from flows.steps.firsttoml import sample_event
-    from monitoring.pages import write_text
+    from monitoring.reports.html import write_text
 
     event = json.dumps(sample_event(look.found, look.head), ensure_ascii=False, indent=1)
     write_text(files["event"], event + "\n")

@@ -9,7 +9,7 @@ from flows.commands.common import Reply, common_arguments, enter_home, instant, 
 
 if TYPE_CHECKING:
     from flows.steps.labelstatus import LabelStatus
-    from monitoring.maturity import LedgerDay
+    from monitoring.performance.label_maturity import LedgerDay
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from flows.commands.common import Reply, UsageRefused, common_arguments, enter_h
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of each action."""
-    from monitoring.store.pruning import TABLES
+    from monitoring.store.predictions.retention import TABLES
 
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     prune = actions.add_parser("prune", help="remove rows older than an age, whole UTC days, table by table")
@@ -48,8 +48,8 @@ def _repair(args: argparse.Namespace) -> Reply:
 
 
 def _prune(args: argparse.Namespace) -> Reply:
-    from monitoring.durations import parse_duration
-    from monitoring.store.pruning import TABLES
+    from monitoring.core.durations import parse_duration
+    from monitoring.store.predictions.retention import TABLES
 
     enter_home(args)
     from flows.house import business_time, open_house

@@ -9,7 +9,7 @@ from flows.commands.common import Reply, UsageRefused, common_arguments, enter_h
 
 if TYPE_CHECKING:
     from flows.steps.outlook import Outlook
-    from monitoring.planning import PlannedComparison
+    from monitoring.comparison.sample_size import PlannedComparison
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> Reply:
     from datetime import timedelta
 
     from flows.steps.outlook import chosen, discordance_for
-    from monitoring.planning import plan_under_rule
+    from monitoring.comparison.sample_size import plan_under_rule
 
     usecase = usecase_of(args)
     seen = _seen(args)
@@ -65,7 +65,7 @@ def _seen(args: argparse.Namespace) -> Outlook:
 
 
 def _data(plan: PlannedComparison, seen: Outlook, args: argparse.Namespace) -> dict[str, Any]:
-    from monitoring.measured import to_plain
+    from monitoring.core.measured import to_plain
 
     return {**to_plain(plan), "sources": _sources(seen, args)}
 

@@ -32,8 +32,8 @@ def run(args: argparse.Namespace) -> Reply:
     from flows.sources import open_source
     from flows.steps.replay import Replay
     from flows.steps.replay_days import replay_days
-    from monitoring.calendar import TimeWindow
-    from monitoring.durations import parse_duration
+    from monitoring.core.calendar import TimeWindow
+    from monitoring.core.durations import parse_duration
 
     house = open_house(args.usecase)
     usecase = house.usecase

@@ -126,7 +126,7 @@ def _addresses(stack: Stack) -> dict[str, Any]:
 
 
 def _shown(data: dict[str, Any], args: argparse.Namespace) -> str:
-    from monitoring.hosts import is_loopback
+    from monitoring.core.hosts import is_loopback
 
     lines = [table(list(data.items())), "", f"passwords and links with them: incumbent login{' --demo' * args.demo}"]
     if not is_loopback(args.host):

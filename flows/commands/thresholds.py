@@ -106,8 +106,8 @@ def _refit(house: House, args: argparse.Namespace) -> Reply:
 def _show(house: House, args: argparse.Namespace) -> Reply:
     from flows.house import business_time
     from flows.steps.watching import matured_rows, with_cost_column_of
-    from monitoring.cost import expected_gain, prices_of
-    from monitoring.thresholds import cost_curve
+    from monitoring.performance.cost import expected_gain, prices_of
+    from monitoring.performance.thresholds import cost_curve
 
     ref = house.version(args.version, ("champion",))
     model = house.load(ref)

@@ -11,7 +11,7 @@ from flows.commands.common import Reply, common_arguments, instant, people, usec
 
 if TYPE_CHECKING:
     from flows.steps.verdictfile import Reading
-    from monitoring.comparison import Judged
+    from monitoring.comparison.judge import Judged
 
 _COLUMNS = (
     "event_id", "event_time", "champion_score", "challenger_score", "label", "label_time",
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> Reply:
     judged, reading, plan = judge_file(usecase, args.file, asked)
     data = _data(judged, reading) | {"plan": plan.to_json(), "plan_hash": plan.digest}
     if args.html is not None:
-        from monitoring.pages import write_comparison_report
+        from monitoring.reports.html import write_comparison_report
 
         data["report"] = str(write_comparison_report(args.html, judged.result, judged.verdict, reading.notes))
     return Reply(data, _text(judged, reading, args.html))
@@ -64,7 +64,7 @@ def _share(value: float | None) -> float | None:
 
 
 def _data(judged: Judged, reading: Reading) -> dict[str, Any]:
-    from monitoring.paired import BESIDE_THE_DECISION
+    from monitoring.comparison.paired import BESIDE_THE_DECISION
 
     cuts = reading.thresholds
     return {

@@ -10,7 +10,7 @@ from bentos.errors import IncumbentError
 from bentos.secretfile import read_secret
 from bentos.settings import Settings, read_settings
 from flows.logins import console_token_file, make_logins
-from monitoring.hosts import AllowedHosts
+from monitoring.core.hosts import AllowedHosts
 
 _SHORTEST_TOKEN = 16
 

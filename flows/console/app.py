@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from flows.console.reports import find_report, list_reports
 from flows.console.session import LASTS_SECONDS, Sessions, local_path
-from monitoring.hosts import AllowedHosts, HostCheck
+from monitoring.core.hosts import AllowedHosts, HostCheck
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -20,7 +20,7 @@ from flows.steps.bulkoutput import BulkOutput
 from flows.steps.bulkrun import BulkResult, score_table
 from flows.steps.reading import history_window, read_history
 from flows.steps.train import TrainingOutcome, train_model
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from flows.engines.slices import SourceCall

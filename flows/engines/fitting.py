@@ -21,7 +21,7 @@ from flows.engines.folds import LABEL, STANDS_FOR, PartRows, column_cuts, traini
 from flows.errors import OneClass, TooFewRows, TrainingError
 from flows.steps.build import Fitted
 from flows.steps.fit import booster_parameters
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from xgboost import Booster

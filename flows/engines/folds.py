@@ -18,8 +18,8 @@ from flows.engines.shuffle import Shuffle
 from flows.engines.slices import final_labels_of
 from flows.errors import TooFewRows
 from flows.steps.table import Fold, fold_rows, usable
-from monitoring.calendar import TimeWindow
-from monitoring.selective import WEIGHT
+from monitoring.core.calendar import TimeWindow
+from monitoring.stats.label_weights import WEIGHT
 
 FEATURE = "feature."
 """Prefix of the columns that hold features, numbered in the order of the union of plans."""

@@ -24,7 +24,7 @@ from flows.sources import open_source
 from flows.steps.bulkworker import lenient
 from flows.steps.snapshot import SnapshotStore
 from flows.steps.table import Known
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from monitoring.store import Store

@@ -36,7 +36,7 @@ from flows.steps.split import Split, plan_split, split_at
 from flows.steps.table import Fold, Known
 from flows.steps.tracking import Tracker, tracker_of
 from flows.steps.train import Job, Progress, TrainingOutcome, first_whole_day, train_on
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 BASELINE_ROWS = 500_000
 """Training rows that the logistic-regression baseline learns from; more are sampled."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from flows.health import doors, evidence, machine, parts, schedules, serving
 from flows.health.look import Finding, Look, Place, wrong
-from monitoring.deadline import run_within
+from monitoring.core.deadline import run_within
 
 DEADLINE_S: Final = 1.8
 """For all checks together; the command has five seconds, and its start takes some of them."""

@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 
 from flows.health.look import Finding, Place, not_looked, ok, wrong
 from flows.notify.notice import readable, span
-from monitoring.store.frames import from_us, to_us
-from monitoring.store.tables import predictions
+from monitoring.store.database.frames import from_us, to_us
+from monitoring.store.database.tables import predictions
 
 _LONG: Final = timedelta(hours=6)
 _STUCK: Final = timedelta(minutes=10)

@@ -13,7 +13,7 @@ from flows.home import Home
 if TYPE_CHECKING:
     from bentos.settings import Settings
     from flows.stackfile import StackState
-    from monitoring.dependencies import Dependency
+    from monitoring.exporter.dependencies import Dependency
     from monitoring.store import Store
 
 TIMEOUT_S: Final = 1.2

@@ -14,9 +14,9 @@ from bentos.errors import IncumbentError
 from flows.errors import FlowError
 from flows.health.checks import look_deep
 from flows.health.look import Finding, Place
-from monitoring.deadline import run_within
-from monitoring.dependencies import Dependency, probe_all
+from monitoring.core.deadline import run_within
 from monitoring.errors import MonitoringError
+from monitoring.exporter.dependencies import Dependency, probe_all
 
 if TYPE_CHECKING:
     from bentos.settings import Settings
@@ -87,8 +87,8 @@ def _ask(settings: Settings, patience: float) -> dict[str, Dependency]:
 def _open(settings: Settings, patience: float) -> Store | None:
     """The database where its tables are those of this program; it is not upgraded."""
     from monitoring.store import open_store
-    from monitoring.store.engine import Database
-    from monitoring.store.migrate import look
+    from monitoring.store.database.engine import Database
+    from monitoring.store.database.migrate import look
 
     def opened() -> Store | None:
         database = Database(settings.log_url, busy_ms=1000)

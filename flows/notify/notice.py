@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
 
 
 @dataclass(frozen=True)

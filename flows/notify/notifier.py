@@ -21,9 +21,9 @@ from flows.notify.notice import Notice
 from flows.notify.outage import Outage
 from flows.notify.outbox import Delivery, deliver, entries_of, put
 from flows.notify.watches import Watch, dependency_notice, due_watches
-from monitoring.dependencies import Dependency
 from monitoring.errors import MonitoringError, StoreUnavailable
-from monitoring.store.notices import KEPT
+from monitoring.exporter.dependencies import Dependency
+from monitoring.store.operations.notices import KEPT
 
 if TYPE_CHECKING:
     from flows.house import House

@@ -16,7 +16,7 @@ from flows.steps.deadruns import close_dead_runs
 
 if TYPE_CHECKING:
     from flows.house import House
-    from monitoring.dependencies import Dependency
+    from monitoring.exporter.dependencies import Dependency
     from monitoring.store import Run
 
 Scope = Literal["usecase", "environment"]
@@ -98,7 +98,7 @@ def _champion(house: House, now: datetime) -> Looked | None:
 
 def _labels(house: House, now: datetime) -> Looked:
     """Labels that come much later than they mature: verdicts then rest on old days."""
-    from monitoring.tablereadings import label_times
+    from monitoring.exporter.table_metrics import label_times
 
     with house.store.database.read() as connection:
         lags = [s.value for s in label_times(connection, house.usecase.name) if s.name == "label_lag_seconds"]
@@ -276,7 +276,7 @@ def _dependencies(house: House, now: datetime) -> Looked:
 
 def probe_dependencies(house: House) -> list[Dependency]:
     """Every service that the settings name."""
-    from monitoring.dependencies import probe_all
+    from monitoring.exporter.dependencies import probe_all
 
     settings = house.settings
     return probe_all(

@@ -19,7 +19,7 @@ from flows.sources.address import read_address
 from flows.sources.files import list_files, translated
 from flows.sources.table import TableSource, time_name, wanted
 from flows.steps.foreign import header_names, separator_of
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".tsv", ".tsv.gz")
 CHUNK_ROWS = 250_000

@@ -11,7 +11,7 @@ from flows.errors import SourceUnavailable
 from flows.sources.address import read_address
 from flows.sources.table import TableSource
 from flows.steps.derive import derive, needed_columns
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 
 class DerivedSource(TableSource):

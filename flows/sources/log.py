@@ -14,9 +14,9 @@ from flows.errors import NoData, SchemaProblem, SourceUnavailable
 from flows.sources.labels import final_labels
 from flows.sources.table import STEP, TableSource
 from flows.steps.blocked import NOTHING, blocked_events, weighted_labels
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.errors import StoreError, StoreUnavailable
-from monitoring.store.labels import resolve
+from monitoring.store.predictions.labels import resolve
 
 if TYPE_CHECKING:
     from monitoring.store import Store

@@ -13,7 +13,7 @@ from flows.errors import SchemaProblem, SourceUnavailable
 from flows.sources.address import read_address
 from flows.sources.files import list_files, translated
 from flows.sources.table import TableSource, column_in, time_name, wanted
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 SUFFIXES = (".parquet", ".pq")
 MARGIN = timedelta(days=1)

@@ -14,7 +14,7 @@ from flows.sources.labels import in_words
 from flows.sources.table import TableSource
 from flows.sources.telco import COLUMNS, simulate_customers
 from flows.sources.world import World, make_world, simulate
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 DAY = timedelta(days=1)
 _CARDS = {

@@ -13,7 +13,7 @@ from bentos.usecase import UseCase
 from flows.errors import SchemaProblem, SourceOptionsError, SourceUnavailable
 from flows.sources.address import read_address
 from flows.sources.table import TableSource, time_name, wanted
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Engine

@@ -22,7 +22,7 @@ from bentos.usecase import Column, UseCase
 from flows.errors import NoData, SchemaProblem
 from flows.sources.base import SourceRead, empty_labels
 from flows.sources.labels import final_labels, known_at
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.policies import LabelPolicy
 
 STEP = timedelta(microseconds=1)

@@ -14,7 +14,12 @@ from bentos.roles import ModelRef
 from bentos.usecase import UseCase
 from flows.steps.blocked import blocked_events
 from flows.steps.split import back
-from monitoring.aftermath import (
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.measured import from_plain
+from monitoring.drift.feature_drift import PriorShift, black_box_prior, prior_shift
+from monitoring.performance.fairness import group_names
+from monitoring.performance.measure import matured
+from monitoring.performance.over_time import (
     ConceptDrift,
     DayEstimate,
     Estimate,
@@ -27,12 +32,7 @@ from monitoring.aftermath import (
     estimate,
     estimate_days,
 )
-from monitoring.calendar import TimeWindow
-from monitoring.detectors import Detection, detect_changes
-from monitoring.drift import PriorShift, black_box_prior, prior_shift
-from monitoring.fairness import group_names
-from monitoring.measured import from_plain
-from monitoring.performance import matured
+from monitoring.stats.change_detection import Detection, detect_changes
 
 if TYPE_CHECKING:
     from bentos.model import ScoringModel

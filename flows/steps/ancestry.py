@@ -14,7 +14,7 @@ from flows.errors import FlowRefused, SnapshotMissing
 from flows.steps.lineage import SEMANTIC_VERSION
 from flows.steps.snapshot import SnapshotRef, SnapshotStore
 from flows.steps.tracking import Tracker
-from monitoring.store.decisions import Decision, Decisions
+from monitoring.store.decisions.decisions import Decision, Decisions
 
 CODE = ("git_commit", "environment_digest", "booster_library")
 _NUMBERS = ("version", "from_version", "to_version", "champion", "challenger", "candidate", "parent")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from bentos.roles import ModelRef
 from bentos.usecase import UseCase
 from flows.steps.history import as_declared
-from monitoring.store.frames import encode_bodies, to_us
-from monitoring.store.records import PlanRecord, ScoreRecord, ShadowRecord
+from monitoring.store.database.frames import encode_bodies, to_us
+from monitoring.store.database.records import PlanRecord, ScoreRecord, ShadowRecord
 
 if TYPE_CHECKING:
     from bentos.model import ScoringModel

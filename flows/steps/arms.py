@@ -12,10 +12,10 @@ from bentos.routing import CHALLENGER, EXTERNAL, RoutingPolicy
 from bentos.usecase import UseCase
 from flows.steps.blocked import blocked_events
 from flows.steps.spending import labelled_so_far
-from monitoring.calendar import TimeWindow
-from monitoring.guard import ArmFigures, Ratio, figures_of, sample_ratio_of, to_json
+from monitoring.core.calendar import TimeWindow
+from monitoring.rollout.ramp_guard import ArmFigures, Ratio, figures_of, sample_ratio_of, to_json
 from monitoring.store import Replica, Store
-from monitoring.store.arms import ArmCount
+from monitoring.store.predictions.arm_counts import ArmCount
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from flows.errors import FlowRefused, SnapshotMissing
 from flows.steps.duel import LATENCY
 from flows.steps.madewith import MadeWith, made_with
 from flows.steps.snapshot import SnapshotStore
-from monitoring.comparison import judge_plan
+from monitoring.comparison.daily_series import FrozenDay
+from monitoring.comparison.judge import judge_plan
+from monitoring.comparison.plan import ComparisonPlan
+from monitoring.core.verdict import Verdict
 from monitoring.errors import JournalConflict
-from monitoring.gates import Verdict
-from monitoring.plan import ComparisonPlan
-from monitoring.series import FrozenDay
 
 if TYPE_CHECKING:
     from flows.steps.duel import Comparison

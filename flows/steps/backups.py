@@ -21,8 +21,8 @@ from sqlalchemy import create_engine, inspect, text
 from flows.errors import FlowRefused
 from flows.occupants import require_quiet
 from flows.steps.databases import Place, copy_database, places, restore_database
-from monitoring.digest import sha256_file
-from monitoring.store.engine import Database
+from monitoring.core.hashing import sha256_file
+from monitoring.store.database.engine import Database
 
 if TYPE_CHECKING:
     from flows.home import Home

@@ -12,7 +12,7 @@ import pandas as pd
 
 from flows.steps.markers import write_between
 from monitoring.alarms import RULES, DailyRows, days_until
-from monitoring.intervals import wilson
+from monitoring.stats.intervals import wilson
 
 YEAR: Final = 365
 ROWS: Final = (200, 1000, 10_000)
@@ -85,7 +85,7 @@ def evidently_checks(
     """Evidently's own distance of each column, by its default test, beside the same from its formula."""
     from scipy.stats import wasserstein_distance
 
-    from monitoring.reports import evidently_default
+    from monitoring.reports.evidently_report import evidently_default
 
     rng = np.random.default_rng(seed)
     reference = pd.DataFrame({f"f{n}": rng.normal(size=reference_rows) for n in range(features)})

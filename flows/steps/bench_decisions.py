@@ -15,8 +15,16 @@ import pandas as pd
 
 from bentos.usecase import UseCase
 from flows.steps.verdictfile import Asked, judge_reading, plan_of, read_pairs, read_table
-from monitoring.promotion_policy import PromotionPolicy
-from monitoring.simulation import Traffic, daily_bounds, first_day, legacy_t, naive_mcnemar, naive_t, promoting_days
+from monitoring.comparison.simulation import (
+    Traffic,
+    daily_bounds,
+    first_day,
+    legacy_t,
+    naive_mcnemar,
+    naive_t,
+    promoting_days,
+)
+from monitoring.policies.promotion import PromotionPolicy
 
 DAYS = 60
 POSITIVES = 100.0

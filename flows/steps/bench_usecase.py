@@ -12,7 +12,7 @@ from flows.sources import EventSource, open_source
 from flows.steps.crossfit import cross_fit, part
 from flows.steps.fit import fit_booster, raw_scores
 from flows.steps.table import Known, build_fold
-from monitoring.ranking import auc_roc, average_precision
+from monitoring.stats.ranking import auc_roc, average_precision
 
 Figures = dict[str, float]
 

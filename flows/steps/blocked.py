@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from bentos.usecase import UseCase
-from monitoring.calendar import TimeWindow
-from monitoring.selective import WEIGHT, label_weights
+from monitoring.core.calendar import TimeWindow
+from monitoring.stats.label_weights import WEIGHT, label_weights
 
 if TYPE_CHECKING:
     from monitoring.store import Store
@@ -40,7 +40,8 @@ def blocked_events(store: Store, usecase: UseCase, window: TimeWindow, as_of: da
 def weighted_labels(
     store: Store, usecase: UseCase, window: TimeWindow, as_of: datetime | None, labels: pd.DataFrame
 ) -> pd.DataFrame:
-    """The labels with ``weight``: how many events each stands for (:func:`monitoring.selective.label_weights`).
+    """The labels with ``weight``: how many events each stands for
+    (:func:`monitoring.stats.label_weights.label_weights`).
 
     An explored event stands for 1/propensity flagged ones, at most ``[intervention] max_weight``: a bound on how much
     one rare draw may say, at the price of a share below 1/max_weight counting for less than it was. A labelled event

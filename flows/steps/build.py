@@ -20,11 +20,11 @@ from flows.steps.calibrate import fit_by_policy
 from flows.steps.fit import fit_booster, raw_scores, require_both_classes
 from flows.steps.split import back
 from flows.steps.table import Fold
-from monitoring.calendar import TimeWindow
-from monitoring.cost import expected_gain
-from monitoring.curve import CostCurve
-from monitoring.profile import ReferenceProfile
-from monitoring.thresholds import choose_least_saving, choose_threshold, cost_curve
+from monitoring.core.calendar import TimeWindow
+from monitoring.drift.reference_profile import ReferenceProfile
+from monitoring.performance.cost import expected_gain
+from monitoring.performance.cost_curve import CostCurve
+from monitoring.performance.thresholds import choose_least_saving, choose_threshold, cost_curve
 
 if TYPE_CHECKING:
     from xgboost import Booster

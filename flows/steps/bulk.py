@@ -9,7 +9,7 @@ import pandas as pd
 
 from bentos.usecase import UseCase
 from flows.sources.base import EventSource
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -28,7 +28,7 @@ from flows.steps.bulkinput import BulkInput, Rows
 from flows.steps.bulkoutput import BulkOutput
 from flows.steps.bulkparts import QUARANTINE, Parts, run_parts
 from flows.steps.bulkworker import Worker
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
     from bentos.model import ScoringModel

@@ -24,7 +24,7 @@ from flows.sources.parquet import frame_of, plain
 from flows.steps.bulkclear import clear_rows
 from flows.steps.bulkinput import Rows
 from flows.steps.bulkparts import QUARANTINE
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 
 if TYPE_CHECKING:
     import pyarrow as pa

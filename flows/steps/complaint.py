@@ -28,10 +28,10 @@ from bentos.routing import EXTERNAL
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused
 from flows.steps.levels import UNLISTED, levels_of
-from monitoring.pages import write_page
+from monitoring.reports.html import write_page
 from monitoring.store import Decision, Store
-from monitoring.store.answered import Answered, answered_event
-from monitoring.store.frames import from_us
+from monitoring.store.database.frames import from_us
+from monitoring.store.predictions.answers import Answered, answered_event
 
 Load = Callable[[ModelRef, str | None], ScoringModel]
 

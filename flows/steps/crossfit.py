@@ -17,7 +17,7 @@ from flows.steps.calibrate import fit_by_policy
 from flows.steps.evaluate import Judged, top
 from flows.steps.fit import fit_booster, raw_scores, require_both_classes
 from flows.steps.table import Fold
-from monitoring.gates import Evidence
+from monitoring.core.verdict import Evidence
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,9 +17,9 @@ from flows.sources.base import ABSENT, SourceRead
 from flows.sources.labels import as_table
 from flows.steps.snapshot import Snapshot, SnapshotRef, SnapshotStore
 from flows.steps.snapshot_format import column_digests
-from monitoring.drift import DriftReport, compare_profile
+from monitoring.drift.feature_drift import DriftReport, compare_profile
+from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
-from monitoring.profile import ReferenceProfile
 
 FEWEST_DIGITS = 6
 

@@ -9,7 +9,7 @@ from typing import Any
 from bentos.options import Shift
 from bentos.usecase import NO_TIME, UseCase
 from flows.steps.split import PARTS, days_needed
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 DAY = timedelta(days=1)
 SPARE_DAYS = 2

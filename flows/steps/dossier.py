@@ -20,11 +20,11 @@ from flows.steps.audit_replay import KIND
 from flows.steps.groups import groups_of_both
 from flows.steps.madewith import MadeWith, made_with
 from flows.steps.tracking import tracker_of
-from monitoring.capacity import CapacityCurve
-from monitoring.dossier import Dossier, ModelFacts, write_dossier
-from monitoring.gates import Verdict
-from monitoring.measured import Measured
-from monitoring.paired import PairedResult
+from monitoring.comparison.paired import PairedResult
+from monitoring.core.measured import Measured
+from monitoring.core.verdict import Verdict
+from monitoring.performance.capacity import CapacityCurve
+from monitoring.reports.dossier import Dossier, ModelFacts, write_dossier
 
 if TYPE_CHECKING:
     from flows.house import House

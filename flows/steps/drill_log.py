@@ -25,7 +25,7 @@ from flows.bench.loading import RunningLoad, recorded
 from flows.bench.model import fit_model, training_rows
 from flows.errors import StackError
 from flows.processes import Child, free_port, stop_all
-from monitoring.store.tables import predictions
+from monitoring.store.database.tables import predictions
 
 Notice = Callable[[str], None]
 KILLS = ("worker", "scribe", "both", "worker", "scribe", "both")

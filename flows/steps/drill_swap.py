@@ -34,8 +34,8 @@ from flows.bench.model import fit_model, training_rows
 from flows.errors import StackError
 from flows.processes import Child, free_port, stop_all
 from flows.steps.drill_log import SMALL_WORLD, drained
-from monitoring.calendar import TimeWindow
-from monitoring.gates import Verdict
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.verdict import Verdict
 from monitoring.store import Store
 
 Notice = Callable[[str], None]

@@ -25,11 +25,11 @@ from bentos.release import appoint, install_first, promote, reconcile, recover, 
 from bentos.roles import ROLES, ModelRef, Role, VersionInfo
 from bentos.usecase import UseCase
 from flows.steps.turns import Before, Watched
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
+from monitoring.core.verdict import Verdict
 from monitoring.errors import MonitoringError
-from monitoring.gates import Verdict
 from monitoring.store import Store
-from monitoring.store.tables import leases
+from monitoring.store.database.tables import leases
 
 MODEL: Final = "drill-fraud"
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)

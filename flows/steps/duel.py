@@ -18,15 +18,15 @@ from flows.errors import FlowRefused, NothingToDo
 from flows.house import machine_now
 from flows.sources.base import empty_labels
 from flows.steps.snapshot import SnapshotStore
-from monitoring.calendar import TimeWindow
-from monitoring.capacity import CapacityCurve, capacity_curve
-from monitoring.comparison import judge_plan
-from monitoring.cost import prices_of
-from monitoring.gates import Check as GateCheck
-from monitoring.gates import Verdict, at_most
-from monitoring.paired import BESIDE_THE_DECISION, PairedResult
-from monitoring.plan import ComparisonPlan, changes
-from monitoring.series import FrozenDay
+from monitoring.comparison.daily_series import FrozenDay
+from monitoring.comparison.judge import judge_plan
+from monitoring.comparison.paired import BESIDE_THE_DECISION, PairedResult
+from monitoring.comparison.plan import ComparisonPlan, changes
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.verdict import Check as GateCheck
+from monitoring.core.verdict import Verdict, at_most
+from monitoring.performance.capacity import CapacityCurve, capacity_curve
+from monitoring.performance.cost import prices_of
 
 if TYPE_CHECKING:
     from bentos.release_steps import Check

@@ -21,11 +21,11 @@ from flows.errors import EvaluationError
 from flows.steps.baseline import baseline_scores
 from flows.steps.fit import require_both_classes
 from flows.steps.table import Fold
-from monitoring.calendar import TimeWindow
-from monitoring.fairness import FairnessReport, assess
-from monitoring.gates import Evidence
-from monitoring.performance import Performance, measure
-from monitoring.profit import measure_profit
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.verdict import Evidence
+from monitoring.performance.fairness import FairnessReport, assess
+from monitoring.performance.measure import Performance, measure
+from monitoring.performance.profit import measure_profit
 
 LATENCY_CONTEXT = 20_000
 LATENCY_EVENTS = 500
@@ -42,7 +42,7 @@ class Judged:
     flags: NDArray[np.bool_]
 
     def performance(self, usecase: UseCase, seed: int) -> Performance:
-        """Every figure with its interval (:func:`monitoring.performance.measure`)."""
+        """Every figure with its interval (:func:`monitoring.performance.measure.measure`)."""
         rows, profit, weight = self.fold.rows, usecase.gates.profit, self.fold.weight
         found = measure(
             self.fold.y,
@@ -62,7 +62,7 @@ class Judged:
         return replace(found, metrics={**found.metrics, **earned})
 
     def fairness(self, usecase: UseCase) -> FairnessReport:
-        """The decisions by sensitive group and slice (:func:`monitoring.fairness.assess`)."""
+        """The decisions by sensitive group and slice (:func:`monitoring.performance.fairness.assess`)."""
         return assess(self.fold.groups, self.fold.y, self.flags, usecase.fairness, weight=self.fold.weight)
 
 

@@ -25,7 +25,7 @@ from bentos.definitions import WindowDefinition
 from bentos.features import FeaturePlan
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused, SnapshotError
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from monitoring.store import Store

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused
-from monitoring.selective import label_weights
+from monitoring.stats.label_weights import label_weights
 
 FLAGS: Final[dict[str, tuple[str, ...]]] = {
     "champion_flag": ("champion_flag", "flag_a"),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from flows.steps.firstfile import FirstFile, Guess
 from flows.steps.foreign import converted
-from monitoring.pages import table, write_page
+from monitoring.reports.html import table, write_page
 
 _BARS = 12
 _MOST = 60

@@ -15,9 +15,9 @@ from bentos.scoring import machine_time_us
 from bentos.segments import spooled_records
 from flows.errors import FlowRefused
 from flows.house import machine_now
-from monitoring.store.frames import from_us, to_us
-from monitoring.store.futurerows import FutureRows, find_future_rows, move_future_rows
-from monitoring.store.records import ScoreRecord
+from monitoring.store.database.frames import from_us, to_us
+from monitoring.store.database.records import ScoreRecord
+from monitoring.store.predictions.future_rows import FutureRows, find_future_rows, move_future_rows
 
 if TYPE_CHECKING:
     from flows.house import House

@@ -11,7 +11,7 @@ from bentos.registry import ModelRef, ModelRegistry
 from bentos.settings import Settings
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused
-from monitoring.gates import Verdict
+from monitoring.core.verdict import Verdict
 
 if TYPE_CHECKING:
     from bentos.release_steps import Check

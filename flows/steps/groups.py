@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from bentos.usecase import UseCase
 from flows.steps.split import back
-from monitoring.bothgroups import BothGroups, both_groups
-from monitoring.calendar import TimeWindow
+from monitoring.comparison.group_effects import BothGroups, both_groups
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from monitoring.store import Store

@@ -23,9 +23,9 @@ from flows.sources import open_source
 from flows.steps.crossfit import part
 from flows.steps.fit import fit_booster, raw_scores
 from flows.steps.table import Fold, Known, build_fold
-from monitoring.calendar import TimeWindow
-from monitoring.entities import card_precision
-from monitoring.ranking import auc_roc, average_precision
+from monitoring.core.calendar import TimeWindow
+from monitoring.performance.card_precision import card_precision
+from monitoring.stats.ranking import auc_roc, average_precision
 
 WEEK = timedelta(days=7)
 TOP_K = 100

@@ -14,10 +14,10 @@ from bentos.recent import SAMPLE
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused, NoData
 from flows.sources.base import EventSource, SourceRead
-from monitoring.calendar import TimeWindow
-from monitoring.durations import microseconds
-from monitoring.store.frames import to_us
-from monitoring.store.records import IN_FUTURE, LabelRecord
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.durations import microseconds
+from monitoring.store.database.frames import to_us
+from monitoring.store.database.records import IN_FUTURE, LabelRecord
 
 if TYPE_CHECKING:
     from monitoring.store import Store

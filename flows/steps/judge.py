@@ -26,8 +26,9 @@ from flows.steps.evaluate import (
 )
 from flows.steps.split import Split
 from flows.steps.table import Fold, Known, build_fold
-from monitoring.calendar import TimeWindow
-from monitoring.gates import Evidence, Verdict, judge
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.verdict import Evidence, Verdict
+from monitoring.performance.gates import judge
 
 RowsOf = Callable[[FeaturePlan], Fold]
 """The test rows with the features of a plan."""

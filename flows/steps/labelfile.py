@@ -13,7 +13,7 @@ from bentos.columns import REASONS, read_booleans, read_column, read_times
 from bentos.limits import LATEST_US
 from bentos.usecase import Column, UseCase
 from flows.errors import NoData, SchemaProblem, SourceOptionsError
-from monitoring.store.records import IN_FUTURE, LabelRecord
+from monitoring.store.database.records import IN_FUTURE, LabelRecord
 
 SUFFIXES = (".csv", ".parquet")
 _MICROSECOND = pd.Timedelta(microseconds=1)

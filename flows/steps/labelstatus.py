@@ -12,9 +12,9 @@ import pandas as pd
 
 from bentos.plans import amount_of
 from flows.steps.blocked import blocked_events
-from monitoring.calendar import TimeWindow
-from monitoring.cost import prices_of
-from monitoring.maturity import ArrivalCurve, LedgerDay, Spent, arrival_curve, ledger, spent
+from monitoring.core.calendar import TimeWindow
+from monitoring.performance.cost import prices_of
+from monitoring.performance.label_maturity import ArrivalCurve, LedgerDay, Spent, arrival_curve, ledger, spent
 
 if TYPE_CHECKING:
     from bentos.usecase import UseCase

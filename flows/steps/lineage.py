@@ -11,8 +11,8 @@ from typing import Any
 
 from bentos.model import ScoringModel
 from bentos.registry import ModelRegistry, VersionInfo
-from monitoring.digest import canonical_json, sha256_file, sha256_hex
-from monitoring.gates import Evidence, Verdict
+from monitoring.core.hashing import canonical_json, sha256_file, sha256_hex
+from monitoring.core.verdict import Evidence, Verdict
 
 PROJECT = Path(__file__).resolve().parents[2]
 FIRST_VERSION = "1.0.0"

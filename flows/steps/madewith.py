@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from flows.home import PROJECT
-from monitoring.digest import canonical_json, sha256_file, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_file, sha256_hex
 
 ROOMS: Final = ("flows", "bentos", "monitoring")
 PACKAGES: Final = ("numpy", "pandas", "scipy", "pyarrow")

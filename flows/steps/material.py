@@ -13,7 +13,7 @@ from flows.steps.judge import Folds
 from flows.steps.snapshot import SnapshotRef
 from flows.steps.split import Split
 from flows.steps.table import Fold, Known, build_fold
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 
 class Material(Protocol):

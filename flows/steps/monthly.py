@@ -13,10 +13,10 @@ from bentos.usecase import UseCase
 from flows.errors import NoData
 from flows.steps.blocked import blocked_events
 from flows.steps.spending import labelled_so_far
-from monitoring.calendar import TimeWindow
-from monitoring.cost import prices_of
-from monitoring.monthly import MonthFigures, month_figures
-from monitoring.performance import matured
+from monitoring.core.calendar import TimeWindow
+from monitoring.performance.cost import prices_of
+from monitoring.performance.measure import matured
+from monitoring.reports.month import MonthFigures, month_figures
 
 if TYPE_CHECKING:
     from monitoring.store import Store

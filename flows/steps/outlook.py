@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bentos.usecase import UseCase
 from flows.errors import FlowRefused
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from monitoring.store import Store

@@ -14,7 +14,7 @@ from bentos.slot import REPAIR
 from flows.stackfile import PartState, read_state
 from flows.steps.standing import Standing, standing
 from flows.steps.surroundings import firing_alerts
-from monitoring.pages import number, table, write_page
+from monitoring.reports.html import number, table, write_page
 
 if TYPE_CHECKING:
     from flows.house import House

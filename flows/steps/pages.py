@@ -16,8 +16,8 @@ from flows.steps.levels import levels_of, named_levels
 from flows.steps.served import sampled
 from flows.steps.snapshot import SnapshotStore
 from flows.steps.watching import DriftFinding, matured_rows
-from monitoring import driftpages as pages
 from monitoring.errors import ReportFailed
+from monitoring.reports import drift_sections as pages
 
 if TYPE_CHECKING:
     from bentos.model import ScoringModel
@@ -39,7 +39,7 @@ def drift_page(
 
     A window with too few rows has a page without Evidently's part, and so has one whose reference rows are gone.
     """
-    from monitoring.reports import MAX_ROWS, write_drift_report
+    from monitoring.reports.evidently_report import MAX_ROWS, write_drift_report
 
     window = finding.latest.window
     if window is None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.calibration import equal_mass_bins
-from monitoring.cost import Prices
-from monitoring.thresholds import cost_curve
+from monitoring.performance.cost import Prices
+from monitoring.performance.thresholds import cost_curve
+from monitoring.stats.calibration_error import equal_mass_bins
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

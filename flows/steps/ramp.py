@@ -20,10 +20,10 @@ from bentos.held import why_held_now
 from bentos.routing import EXTERNAL, RoutingPolicy
 from bentos.routing_desk import RoutingDesk
 from flows.steps.arms import ArmReport, report_of
-from monitoring.digest import canonical_json
+from monitoring.core.hashing import canonical_json
+from monitoring.core.verdict import Check
 from monitoring.errors import StoreUnavailable
-from monitoring.gates import Check
-from monitoring.guard import judge_guard, parse_guard, reasons_of, verdict_of
+from monitoring.rollout.ramp_guard import judge_guard, parse_guard, reasons_of, verdict_of
 from monitoring.store import Decision
 
 log = logging.getLogger("incumbent.ramp")
@@ -40,7 +40,7 @@ class RampPlan:
         ramp: its id.
         steps: shares (0..1), ascending; the first is taken at once.
         every: shortest time on a step.
-        guard: conditions; see :mod:`monitoring.guard`.
+        guard: conditions; see :mod:`monitoring.rollout.ramp_guard`.
         reason: why, for the record.
     """
 

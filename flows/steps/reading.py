@@ -9,7 +9,7 @@ from bentos.usecase import NO_TIME, UseCase
 from flows.errors import NoData
 from flows.sources.base import EventSource, SourceRead
 from flows.steps.split import days_needed
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 DAY = timedelta(days=1)
 

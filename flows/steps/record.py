@@ -21,9 +21,9 @@ from flows.steps.plots import PlotData, ShapSummary, draw_all, shap_summary
 from flows.steps.snapshot import SnapshotRef
 from flows.steps.split import Split
 from flows.steps.tracking import DatasetFacts, Tracker
-from monitoring.calendar import TimeWindow
-from monitoring.gates import Evidence
-from monitoring.measured import Measured
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.measured import Measured
+from monitoring.core.verdict import Evidence
 
 EVALUATION_FILE = "evaluation.json"
 TWIN_FOLDER = "twin"

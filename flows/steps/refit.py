@@ -31,9 +31,9 @@ from flows.steps.snapshot import SnapshotStore
 from flows.steps.split import back
 from flows.steps.table import Fold, Known, build_fold
 from flows.steps.tracking import Tracker, open_run, tracker_of
-from monitoring.calendar import TimeWindow
-from monitoring.gates import judge
-from monitoring.profile import ReferenceProfile
+from monitoring.core.calendar import TimeWindow
+from monitoring.drift.reference_profile import ReferenceProfile
+from monitoring.performance.gates import judge
 
 if TYPE_CHECKING:
     from flows.sources.base import SourceRead

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from bentos.untimed import LAST
 from bentos.usecase import UseCase
 from flows.steps.split import DAY, retraining_case, split_at
-from monitoring.calendar import TimeWindow
-from monitoring.intervals import newcombe
-from monitoring.measured import Measured
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.measured import Measured
+from monitoring.drift.retraining import DriftDay, RetrainDecision, RetrainInputs, should_retrain, standing_alarm
 from monitoring.policies import DriftPolicy
-from monitoring.triggers import DriftDay, RetrainDecision, RetrainInputs, should_retrain, standing_alarm
+from monitoring.stats.intervals import newcombe
 
 if TYPE_CHECKING:
     from bentos.model import ScoringModel

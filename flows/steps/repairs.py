@@ -21,7 +21,7 @@ from bentos.roles import ROLES, ModelRef, Role
 from bentos.segments import read_segment, segment_path, segments_of, writers_of
 from flows.steps.lineage import content_tags
 from monitoring.store import RoleChange
-from monitoring.store.shipping import WriterState
+from monitoring.store.predictions.spool_ledger import WriterState
 
 if TYPE_CHECKING:
     from flows.house import House

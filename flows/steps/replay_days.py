@@ -20,7 +20,7 @@ from bentos.tables import empty_labels
 from flows.errors import FlowRefused, NoData
 from flows.sources.base import EventSource, SourceRead
 from flows.steps.replay import Replay
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from monitoring.store import Store

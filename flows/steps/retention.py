@@ -8,8 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from flows.errors import FlowRefused
-from monitoring.store.frames import to_us
-from monitoring.store.pruning import TABLES, OldDay, kept_reports, old_days, prune
+from monitoring.store.database.frames import to_us
+from monitoring.store.predictions.retention import TABLES, OldDay, kept_reports, old_days, prune
 
 if TYPE_CHECKING:
     from flows.house import House

@@ -10,11 +10,11 @@ import pandas as pd
 
 from bentos.usecase import UseCase
 from flows.steps.attribution import ROWS
-from monitoring.calendar import TimeWindow
-from monitoring.counting import WindowCounter
-from monitoring.drift import DriftReport, report_of
+from monitoring.core.calendar import TimeWindow
+from monitoring.drift.feature_drift import DriftReport, report_of
+from monitoring.drift.window_counts import WindowCounter
 from monitoring.sampling import RowSample
-from monitoring.store.parts import CHUNK, AnsweredPart, answered_parts
+from monitoring.store.predictions.answered_batches import CHUNK, AnsweredPart, answered_parts
 
 if TYPE_CHECKING:
     from bentos.contract import Matrix

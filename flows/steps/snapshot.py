@@ -26,8 +26,8 @@ from flows.errors import SnapshotCorrupt, SnapshotError, SnapshotMissing
 from flows.sources.base import SourceRead
 from flows.steps import dvc
 from flows.steps.snapshot_format import Frames
-from monitoring.calendar import TimeWindow
-from monitoring.digest import canonical_json, sha256_file, sha256_hex
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.hashing import canonical_json, sha256_file, sha256_hex
 
 log = logging.getLogger("incumbent.flows")
 

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 
 from flows.errors import SnapshotError
 from flows.sources.base import LABEL_COLUMNS
-from monitoring.digest import canonical_json
-from monitoring.selective import WEIGHT
+from monitoring.core.hashing import canonical_json
+from monitoring.stats.label_weights import WEIGHT
 
 FORMAT = "incumbent-snapshot-1"
 _REVISIONS = "label.revisions"

@@ -12,9 +12,9 @@ from bentos.usecase import UseCase
 from flows.steps.blocked import blocked_events
 from flows.steps.split import back
 from flows.steps.watching import with_cost_column
-from monitoring.calendar import TimeWindow
-from monitoring.cost import prices_of
-from monitoring.performance import daily_performance, matured, truth_of
+from monitoring.core.calendar import TimeWindow
+from monitoring.performance.cost import prices_of
+from monitoring.performance.measure import daily_performance, matured, truth_of
 from monitoring.policies import LabelPolicy
 
 if TYPE_CHECKING:

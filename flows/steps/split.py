@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from bentos.untimed import DAYS, LAST
 from bentos.usecase import NO_TIME, SplitPolicy, UseCase
 from flows.errors import EvaluationError, TooFewRows
-from monitoring.calendar import BusinessCalendar, TimeWindow
+from monitoring.core.calendar import BusinessCalendar, TimeWindow
 
 DAY = timedelta(days=1)
 PARTS = SplitPolicy(train=30 * DAY, calibration=10 * DAY, test=10 * DAY, refit_calibration=10 * DAY)

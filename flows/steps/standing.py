@@ -17,7 +17,7 @@ from bentos.routing import RoutingPolicy
 from bentos.usecase import UseCase
 from flows.steps.arms import report_of
 from flows.steps.replicas import acknowledged, replica_line
-from monitoring.store.terms import terms_between
+from monitoring.store.decisions.role_terms import terms_between
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,7 @@ from typing import Any
 
 from flows.errors import StackError
 from flows.home import Home
-from monitoring.catalogue import RETIRED
+from monitoring.exporter.catalogue import RETIRED
 
 
 def note_usecase(reference: str, kind: str, reason: str, paused: Sequence[str] = ()) -> None:
@@ -17,8 +17,8 @@ def note_usecase(reference: str, kind: str, reason: str, paused: Sequence[str] =
 
     Args:
         reference: name or file of the use case.
-        kind: :data:`~monitoring.catalogue.ADDED` or :data:`~monitoring.catalogue.RETIRED`; the exporter tells
-            nothing more of one that is retired.
+        kind: :data:`~monitoring.exporter.catalogue.ADDED` or :data:`~monitoring.exporter.catalogue.RETIRED`; the
+            exporter tells nothing more of one that is retired.
         reason: as given.
         paused: names of the deployments that were paused.
     """

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from bentos.features import FeaturePlan
 from bentos.usecase import UseCase
 from flows.errors import EvaluationError
-from monitoring.calendar import TimeWindow
-from monitoring.cost import Prices, prices_of
+from monitoring.core.calendar import TimeWindow
+from monitoring.performance.cost import Prices, prices_of
+from monitoring.performance.profit import Offer, offer_of
 from monitoring.policies import ProfitPolicy
-from monitoring.profit import Offer, offer_of
-from monitoring.selective import WEIGHT
+from monitoring.stats.label_weights import WEIGHT
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int8]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bentos.usecase import UseCase
 from flows.steps.replay import Tally
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from monitoring.store import Decision, Store

@@ -33,8 +33,8 @@ from flows.steps.snapshot import SnapshotRef, SnapshotStore
 from flows.steps.split import Split, plan_split
 from flows.steps.table import Known, build_fold
 from flows.steps.tracking import Tracker, open_run, tracker_of
-from monitoring.calendar import TimeWindow
-from monitoring.gates import Evidence, Verdict
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.verdict import Evidence, Verdict
 
 Progress = Callable[[str, int, int], None]
 """Called with (what starts now, steps done, steps in all)."""

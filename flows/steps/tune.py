@@ -35,8 +35,8 @@ from flows.steps.tracking import Tracker, tracker_of
 from flows.steps.train import Progress, TrainingOutcome, history_start, train_model
 from flows.steps.trialruns import PARENT, TrialRuns
 from flows.steps.tunefolds import TuningFold, TuningFolds, tuning_folds
-from monitoring.digest import canonical_json, sha256_hex
-from monitoring.ranking import auc_roc, average_precision
+from monitoring.core.hashing import canonical_json, sha256_hex
+from monitoring.stats.ranking import auc_roc, average_precision
 
 _FIGURES: dict[str, Callable[..., float | None]] = {"average_precision": average_precision, "auc_roc": auc_roc}
 

@@ -20,7 +20,7 @@ from flows.errors import TooFewRows
 from flows.steps.crossfit import part, places
 from flows.steps.split import DAY, back, context_end, plan_split
 from flows.steps.table import Fold, Known, build_fold
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 
 @dataclass(frozen=True, eq=False)

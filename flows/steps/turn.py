@@ -12,7 +12,7 @@ from bentos.routing import RoutingPolicy, parse_arms
 from bentos.routing_desk import RoutingDesk
 from flows.steps.arms import ArmReport, matured_by_arm, report_of
 from flows.steps.ramp import Look, RampState, look, parse_steps, ramp_state, start_ramp, stay
-from monitoring.durations import format_duration, parse_duration
+from monitoring.core.durations import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from flows.house import House

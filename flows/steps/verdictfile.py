@@ -16,9 +16,9 @@ from bentos.usecase import UseCase
 from flows.errors import FlowRefused
 from flows.steps.fileflags import done_of, flags_of, optional_roles, weighed
 from flows.steps.filevalues import labels, numbers, separated, times
-from monitoring.comparison import Judged, judge_plan
-from monitoring.durations import format_duration
-from monitoring.plan import ComparisonPlan
+from monitoring.comparison.judge import Judged, judge_plan
+from monitoring.comparison.plan import ComparisonPlan
+from monitoring.core.durations import format_duration
 
 DEFAULTS: dict[str, tuple[str, ...]] = {
     "event_id": ("event_id", "id"),
@@ -36,7 +36,7 @@ class Reading:
     """What a file held.
 
     Attributes:
-        rows: matured rows in the form of :func:`monitoring.paired.compare_paired`.
+        rows: matured rows in the form of :func:`monitoring.comparison.paired.compare_paired`.
         columns: role to the column that plays it.
         as_of: business time of the verdict.
         counts: rows read, immature, unscored, without a label, judged.
@@ -291,7 +291,7 @@ def _tied(rows: pd.DataFrame, cuts: tuple[float, float], rate: float, asked: Ask
 
 def _cut(score: np.ndarray[Any, Any], rate: float) -> float:
     """The lowest score that flags at most that share."""
-    from monitoring.thresholds import capacity_cut
+    from monitoring.performance.thresholds import capacity_cut
 
     return float(capacity_cut(score, int(rate * len(score)))) if len(score) else float("inf")
 

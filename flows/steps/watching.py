@@ -16,17 +16,17 @@ from flows.steps.attribution import mean_contributions
 from flows.steps.blocked import blocked_events
 from flows.steps.served import Looked, by_event, look_at
 from flows.steps.split import back
-from monitoring.calendar import TimeWindow
-from monitoring.cost import prices_of
-from monitoring.distances import ndcg
-from monitoring.drift import DriftAlarm, DriftReport, combine
-from monitoring.fairness import FairnessReport, assess
-from monitoring.measured import to_plain
-from monitoring.performance import Performance, matured, measure
-from monitoring.quality import QualityReport, data_quality
-from monitoring.selective import label_weights
-from monitoring.skew import SkewReport, feature_skew
-from monitoring.store.parts import newest_champion
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.measured import to_plain
+from monitoring.drift.data_quality import QualityReport, data_quality
+from monitoring.drift.feature_drift import DriftAlarm, DriftReport, combine
+from monitoring.drift.feature_skew import SkewReport, feature_skew
+from monitoring.performance.cost import prices_of
+from monitoring.performance.fairness import FairnessReport, assess
+from monitoring.performance.measure import Performance, matured, measure
+from monitoring.stats.distances import ndcg
+from monitoring.stats.label_weights import label_weights
+from monitoring.store.predictions.answered_batches import newest_champion
 
 if TYPE_CHECKING:
     from bentos.model import ScoringModel

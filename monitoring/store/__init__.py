@@ -8,21 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitoring.store.actions import Actions, _SqlActions
-from monitoring.store.alerts import Alerts, OpenAlert, _SqlAlerts
-from monitoring.store.arms import Arms, _SqlArms
-from monitoring.store.comparisons import Comparisons, StoredComparison, _SqlComparisons
-from monitoring.store.decisions import Decision, Decisions, RoleChange, _SqlDecisions
-from monitoring.store.engine import MEMORY_URL, Database
-from monitoring.store.heartbeats import Heartbeats, _SqlHeartbeats
-from monitoring.store.journal import Journal, Lease, Operation, _SqlJournal
-from monitoring.store.labels import Labels, _SqlLabels
-from monitoring.store.log import PredictionLog, _SqlLog
-from monitoring.store.migrate import upgrade
-from monitoring.store.notices import NoticeEntry, Notices, StandingCondition, WaitingNotice, _SqlNotices
-from monitoring.store.orders import Orders, Pin, Standing, ThresholdOrder, _SqlOrders
-from monitoring.store.pairs import PairedCounts
-from monitoring.store.records import (
+from monitoring.store.database.engine import MEMORY_URL, Database
+from monitoring.store.database.migrate import upgrade
+from monitoring.store.database.records import (
     ActionRecord,
     AppendResult,
     LabelRecord,
@@ -36,11 +24,23 @@ from monitoring.store.records import (
     model_label,
     split_label,
 )
-from monitoring.store.reports import Report, ReportKind, Reports, _SqlReports
-from monitoring.store.runs import Run, Runs, _SqlRuns
-from monitoring.store.serving import Replica, Serving, _SqlServing
-from monitoring.store.shadowlog import ShadowLog, ShadowProgress, _SqlShadowLog
-from monitoring.store.shipping import Accounting, SpoolLedger, _SqlLedger
+from monitoring.store.decisions.comparisons import Comparisons, StoredComparison, _SqlComparisons
+from monitoring.store.decisions.decisions import Decision, Decisions, RoleChange, _SqlDecisions
+from monitoring.store.decisions.journal import Journal, Lease, Operation, _SqlJournal
+from monitoring.store.decisions.overrides import Orders, Pin, Standing, ThresholdOrder, _SqlOrders
+from monitoring.store.operations.heartbeats import Heartbeats, _SqlHeartbeats
+from monitoring.store.operations.notices import NoticeEntry, Notices, StandingCondition, WaitingNotice, _SqlNotices
+from monitoring.store.operations.open_alerts import Alerts, OpenAlert, _SqlAlerts
+from monitoring.store.operations.replicas import Replica, Serving, _SqlServing
+from monitoring.store.operations.reports import Report, ReportKind, Reports, _SqlReports
+from monitoring.store.operations.runs import Run, Runs, _SqlRuns
+from monitoring.store.predictions.actions import Actions, _SqlActions
+from monitoring.store.predictions.arm_counts import Arms, _SqlArms
+from monitoring.store.predictions.labels import Labels, _SqlLabels
+from monitoring.store.predictions.log import PredictionLog, _SqlLog
+from monitoring.store.predictions.paired import PairedCounts
+from monitoring.store.predictions.shadow_scores import ShadowLog, ShadowProgress, _SqlShadowLog
+from monitoring.store.predictions.spool_ledger import Accounting, SpoolLedger, _SqlLedger
 
 
 @dataclass(frozen=True)

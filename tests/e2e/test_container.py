@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from bentos.roles import ModelRef
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.containers import Container, Image, build_bento, install
 from tests.servers import MODELS, House, event, free_port
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from monitoring.dashboards import FOLDER, dashboards, render, write
+from monitoring.grafana.__main__ import FOLDER, dashboards, render, write
 from tests.observed import Observed, get, observed, path_of_programs
 from tests.servers import PROJECT
 from tests.system import system_program

@@ -23,7 +23,7 @@ from flows.processes import Child, Command, free_port
 from flows.stack import program
 from flows.steps.backups import back_up
 from flows.steps.drill_log import Victims, compare_answers, drained, endless
-from monitoring.gates import Verdict
+from monitoring.core.verdict import Verdict
 from tests.postgresql import programs
 from tests.releases import promote
 from tests.servers import event

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from monitoring.store import Store, open_store
-from monitoring.store.tables import metadata_of
+from monitoring.store.database.tables import metadata_of
 from tests.postgresql import Cluster, cluster
 
 _POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.needs_postgresql)

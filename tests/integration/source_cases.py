@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from bentos.usecase import Shift, load_usecase
 from flows.sources import EventSource, SourceRead, open_source
 from flows.steps.history import load_history
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.store import memory_store
 
 FRAUD = load_usecase("fraud")

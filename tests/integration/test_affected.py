@@ -14,7 +14,7 @@ import pytest
 from bentos.affected import columns_of, list_affected, note_affected
 from bentos.model import ScoringModel
 from bentos.options import ExternalIncumbent
-from monitoring.digest import sha256_file
+from monitoring.core.hashing import sha256_file
 from monitoring.store import PlanRecord, RoleChange, Store, memory_store
 from tests.builders import fraud, tiny_model
 from tests.logged import scored, shadowed

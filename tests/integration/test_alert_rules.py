@@ -12,8 +12,8 @@ import httpx
 import pytest
 import yaml
 
-from monitoring.catalogue import CATALOGUE
-from monitoring.dashboards import dashboards
+from monitoring.exporter.catalogue import CATALOGUE
+from monitoring.grafana.__main__ import dashboards
 from tests.observed import until
 from tests.servers import free_port
 from tests.system import system_program
@@ -219,7 +219,8 @@ def test_rules_ask_only_for_metrics_that_somebody_exports() -> None:
 
 
 def _of_the_service() -> set[str]:
-    from monitoring import metrics, processload
+    from monitoring.metrics import process as processload
+    from monitoring.metrics import serving as metrics
 
     found = set()
     for instrument in [*vars(metrics).values(), *vars(processload).values()]:

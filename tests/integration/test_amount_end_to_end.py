@@ -21,9 +21,9 @@ from bentos.calibration import Threshold
 from bentos.registry import MlflowRegistry
 from bentos.schema import EventSchema
 from flows.sources import open_source
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 from tests.integration.test_cli import said
 from tests.integration.test_service_canary import scribing, until
 from tests.servers import House, serving

@@ -19,7 +19,7 @@ from bentos.roles import ModelRef
 from flows.home import open_home
 from flows.processes import stop_all
 from flows.stack import Ports, Stack, running
-from monitoring.gates import Verdict
+from monitoring.core.verdict import Verdict
 from monitoring.store import Report
 from tests.builders import tiny_model
 from tests.prefect_api import prefect_api

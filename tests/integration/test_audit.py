@@ -21,8 +21,8 @@ from bentos.roles import ModelRef
 from flows.cli import main
 from flows.steps.complaint import EventPage, event_page, write_event_page
 from monitoring.store import Decision, Operation, PlanRecord, RoleChange, Store, memory_store, open_store
-from monitoring.store.journal import State
-from monitoring.store.terms import terms_between
+from monitoring.store.decisions.journal import State
+from monitoring.store.decisions.role_terms import terms_between
 from tests.builders import case, fraud, tiny_model
 from tests.logged import label, scored
 from tests.servers import House

@@ -27,8 +27,8 @@ from flows.steps.backups import back_up, read_set, restore
 from flows.steps.databases import Place, places, restore_database
 from flows.steps.repairs import journalled, repair
 from monitoring.store import RoleChange, Store, open_store
-from monitoring.store.engine import Database
-from monitoring.store.migrate import HEAD
+from monitoring.store.database.engine import Database
+from monitoring.store.database.migrate import HEAD
 from tests.builders import tiny_model
 from tests.logged import label, labels_policy, scored
 from tests.postgresql import Cluster

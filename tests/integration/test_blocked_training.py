@@ -23,10 +23,10 @@ from flows.steps.material import plan_of
 from flows.steps.snapshot import SnapshotStore
 from flows.steps.split import Split
 from flows.steps.table import Fold, Known, build_fold
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.store import Store, memory_store
-from monitoring.store.frames import encode_bodies, to_us
-from monitoring.store.records import ActionRecord, LabelRecord, ScoreRecord
+from monitoring.store.database.frames import encode_bodies, to_us
+from monitoring.store.database.records import ActionRecord, LabelRecord, ScoreRecord
 from tests.builders import card_event, card_frame, case, case_data
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

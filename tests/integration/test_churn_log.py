@@ -16,7 +16,7 @@ from flows.steps.reading import read_history
 from flows.steps.snapshot import SnapshotStore
 from flows.steps.split import days_needed
 from flows.steps.train import TrainingOutcome, train_model
-from monitoring.gates import judge
+from monitoring.performance.gates import judge
 from monitoring.store import memory_store
 from tests.registries import mlflow_registry
 

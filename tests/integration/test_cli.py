@@ -20,11 +20,11 @@ from bentos.roles import ModelRef
 from flows.cli import main
 from flows.sources import open_source
 from flows.steps.answering import Arrived, Seated, log_answers
-from monitoring.calendar import TimeWindow
-from monitoring.curve import CostCurve
-from monitoring.gates import Verdict
-from monitoring.store.frames import to_us
-from monitoring.store.records import ActionRecord
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.verdict import Verdict
+from monitoring.performance.cost_curve import CostCurve
+from monitoring.store.database.frames import to_us
+from monitoring.store.database.records import ActionRecord
 from tests.releases import promote
 from tests.worlds import World, small_world
 

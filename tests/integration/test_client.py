@@ -28,7 +28,7 @@ from bentos.client import (
     Unreachable,
 )
 from bentos.roles import ModelRef
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.servers import MODELS, House, Server, event, free_port
 
 FALLBACK = Fallback(True, "ask the customer")

@@ -29,9 +29,9 @@ from flows.steps.duel import (
     retire,
 )
 from flows.steps.snapshot import SnapshotStore
-from monitoring.comparison import judge_plan
+from monitoring.comparison.judge import judge_plan
+from monitoring.comparison.plan import ComparisonPlan
 from monitoring.errors import JournalConflict, MonitoringError
-from monitoring.plan import ComparisonPlan
 from monitoring.policies import CostModel
 from monitoring.store import Report, Store
 from tests.builders import fraud

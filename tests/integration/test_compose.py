@@ -15,8 +15,8 @@ import yaml
 
 from bentos.settings import Settings
 from flows.stack import Ports
-from monitoring.exporter import ExporterSettings
-from monitoring.hosts import AllowedHosts
+from monitoring.core.hosts import AllowedHosts
+from monitoring.exporter.__main__ import ExporterSettings
 
 PROJECT = Path(__file__).resolve().parents[2]
 DEPLOY = PROJECT / "deploy"

@@ -20,7 +20,7 @@ from flows.health.look import Finding
 from flows.health.status import deep_status, open_place
 from flows.stackfile import PartState, StackState, SupervisorState, write_state
 from monitoring.store import NoticeEntry, RoleChange, Run, ScoreRecord, Store, open_store
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 from tests.registries import mlflow_registry
 from tests.releases import MODEL, NOW
 

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitoring.bothgroups import both_groups
-from monitoring.capacity import capacity_curve
-from monitoring.comparison import judge_comparison
-from monitoring.cost import Prices
-from monitoring.curve import CostCurve
-from monitoring.dossier import Dossier, ModelFacts, write_dossier
-from monitoring.gates import Check
-from monitoring.measured import Measured
-from monitoring.paired import compare_paired
+from monitoring.comparison.group_effects import both_groups
+from monitoring.comparison.judge import judge_comparison
+from monitoring.comparison.paired import compare_paired
+from monitoring.core.measured import Measured
+from monitoring.core.verdict import Check
+from monitoring.performance.capacity import capacity_curve
+from monitoring.performance.cost import Prices
+from monitoring.performance.cost_curve import CostCurve
 from monitoring.policies import CostModel, FairnessPolicy
-from monitoring.promotion_policy import PromotionPolicy
+from monitoring.policies.promotion import PromotionPolicy
+from monitoring.reports.dossier import Dossier, ModelFacts, write_dossier
 from tests.system import system_program
 from tests.unit.monitoring.test_paired import AS_OF, table_of
 from tests.unit.monitoring.vectors import DAYS

@@ -14,8 +14,8 @@ import pytest
 from bentos.roles import ModelRef
 from flows.steps.answering import Arrived, Seated, log_answers
 from flows.steps.served import Looked, by_event, look_at, sampled
-from monitoring.calendar import TimeWindow
-from monitoring.drift import compare_profile
+from monitoring.core.calendar import TimeWindow
+from monitoring.drift.feature_drift import compare_profile
 from monitoring.store import Store, open_store
 from tests.builders import fraud, tiny_model
 

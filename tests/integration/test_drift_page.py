@@ -18,9 +18,9 @@ from flows.steps.levels import levels_of, named_levels
 from flows.steps.pages import drift_page
 from flows.steps.snapshot import SnapshotStore
 from flows.steps.watching import check_drift
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
+from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
-from monitoring.profile import ReferenceProfile
 from monitoring.store import memory_store
 from tests.builders import NOON, card_event, card_frame, case, label_frame, tiny_model
 

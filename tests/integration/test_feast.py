@@ -20,7 +20,7 @@ from bentos.lookups import Lookups
 from flows.cli import main
 from flows.errors import FlowRefused
 from flows.steps.feastrepo import _YAML, TIMESTAMP, views_of, windows_only, write_online
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.builders import fraud
 from tests.environments import program
 from tests.lookups import CHANGES, profiles

@@ -31,7 +31,7 @@ from flows.steps.spending import daily_money
 from flows.steps.standing import present, standing
 from flows.steps.tracking import tracker_of
 from flows.training import training
-from monitoring.gates import Verdict
+from monitoring.core.verdict import Verdict
 from tests.postgresql import programs
 from tests.worlds import DAY, World, small_world
 
@@ -94,7 +94,7 @@ def table(world: World, **changes: object) -> pd.DataFrame:
     from flows.sources.labels import as_table
 
     source = open_source(world.house.usecase, "simulator")
-    from monitoring.calendar import TimeWindow
+    from monitoring.core.calendar import TimeWindow
 
     read = source.read(TimeWindow(world.live_from - 30 * DAY, world.live_from))
     return as_table(read, world.house.usecase).assign(**changes)
@@ -149,7 +149,7 @@ def test_a_version_is_judged_again_without_changing_a_role(world: World) -> None
 def test_events_are_scored_in_bulk_as_they_were_online(world: World) -> None:
     outcome = call(scoring, usecase=world.reference, end=world.day(2))
     listed = pd.read_parquet(outcome.data["files"][0]).set_index("transaction_id")["score"]
-    from monitoring.calendar import TimeWindow
+    from monitoring.core.calendar import TimeWindow
 
     answers = world.house.store.log.answers("fraud", TimeWindow(world.day(1), world.day(2))).set_index("event_id")
     assert listed.sort_index().tolist() == answers["score"].sort_index().tolist()

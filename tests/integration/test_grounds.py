@@ -19,9 +19,9 @@ from bentos.plans import freeze_plan
 from bentos.release import appoint, promote, rollback
 from bentos.release_run import Request, carry_out, desk_of
 from bentos.usecase import UseCase
-from monitoring.gates import Verdict
+from monitoring.core.verdict import Verdict
 from monitoring.store import Store
-from monitoring.store.tables import operations
+from monitoring.store.database.tables import operations
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
 from tests.releases import MODEL, NOW, challenged, compared, enter, harmless, passed, ref

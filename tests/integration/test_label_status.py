@@ -19,7 +19,7 @@ from flows.steps.monthly import month_report
 from flows.steps.spending import daily_money
 from flows.steps.watching import matured_fairness
 from monitoring.store import ActionRecord, Store
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 from tests.integration.test_comparison_plan import Arena
 from tests.logged import at, days, label, scored, shadowed
 from tests.releases import harmless, promote

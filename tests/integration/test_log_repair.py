@@ -29,13 +29,13 @@ from flows.cli import main
 from flows.errors import FlowRefused
 from flows.house import House, open_house
 from flows.steps.futurerows import ANEW, RESTART, repair_log
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 from monitoring.store import Store
-from monitoring.store.days import DAY_US, days_with_tables
-from monitoring.store.frames import to_us
-from monitoring.store.futurerows import find_future_rows, move_future_rows
-from monitoring.store.records import ActionRecord, LabelRecord, RefusedRecord, ScoreRecord
-from monitoring.store.tables import labels, predictions, quarantine
+from monitoring.store.database.day_partitions import DAY_US, days_with_tables
+from monitoring.store.database.frames import to_us
+from monitoring.store.database.records import ActionRecord, LabelRecord, RefusedRecord, ScoreRecord
+from monitoring.store.database.tables import labels, predictions, quarantine
+from monitoring.store.predictions.future_rows import find_future_rows, move_future_rows
 from tests.builders import fraud
 from tests.logged import at, label, labels_policy, scored, shadowed, unscored
 from tests.redis_server import RedisServer, redis_server

@@ -32,9 +32,9 @@ from flows.notify.notifier import Notifier
 from flows.notify.outbox import deliver, put
 from flows.notify.watches import WATCHES
 from flows.steps.ramp import look, parse_steps, start_ramp
-from monitoring.guard import DEFAULT_GUARD
+from monitoring.policies.watch import WatchPolicy
+from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 from monitoring.store import NoticeEntry, Run, StandingCondition, Store, memory_store
-from monitoring.watchpolicy import WatchPolicy
 from tests.builders import fraud
 from tests.hooks import webhook
 from tests.releases import MODEL, NOW, challenged, compared, harmless, promoted_once, ref

@@ -12,7 +12,7 @@ import pytest
 
 from bentos.roles import ModelRef
 from flows.sources import open_source
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.old_houses import COMMITS, OldHouse, as_times, unpack
 from tests.servers import Server
 

@@ -21,9 +21,9 @@ from flows.routing_views import canary_view
 from flows.steps.ramp import Look, look, parse_steps, ramp_state, start_ramp
 from flows.steps.turn import Turn, take_turn
 from monitoring.errors import StoreUnavailable
-from monitoring.guard import DEFAULT_GUARD
+from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 from monitoring.store import ScoreRecord, ShadowRecord, Store, memory_store
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 from tests.builders import fraud
 from tests.releases import MODEL, NOW, registry_of
 

@@ -14,9 +14,9 @@ from bentos.errors import ModelCorrupt, NothingToRollBack, PromotionHeld, Releas
 from bentos.held import why_held_now
 from bentos.release import Outcome, appoint, dismiss, install_first, lift_bar, reconcile, recover, rollback, take_turn
 from bentos.usecase import ExternalIncumbent, UseCase
-from monitoring.gates import Verdict
+from monitoring.core.verdict import Verdict
 from monitoring.store import Store, memory_store
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
 from tests.logged import scored

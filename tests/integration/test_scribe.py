@@ -18,9 +18,9 @@ from bentos.scribe import Scribe, accounting
 from bentos.segments import segment_path, segments_of, writer_path
 from bentos.spool import SpoolWriter
 from monitoring.errors import LeaseHeld, StoreUnavailable
-from monitoring.processload import oldest_seconds
+from monitoring.metrics.process import oldest_seconds
 from monitoring.store import Store, memory_store, open_store
-from monitoring.store.tables import predictions, quarantine
+from monitoring.store.database.tables import predictions, quarantine
 from tests.logged import PLAN, days, label, labels_policy, numbers, scored
 from tests.postgresql import Cluster
 from tests.spooling import FlakyLedger, die, sizes

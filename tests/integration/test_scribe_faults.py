@@ -23,8 +23,8 @@ from bentos.spool import SpoolWriter
 from flows.bench.cluster import Postgres, temporary_postgresql
 from monitoring.errors import StoreUnavailable
 from monitoring.store import Store, open_store
-from monitoring.store.shipping import Accounting
-from monitoring.store.tables import predictions
+from monitoring.store.database.tables import predictions
+from monitoring.store.predictions.spool_ledger import Accounting
 from tests.logged import label, labels_policy, scored, unscored
 from tests.postgresql import programs
 

@@ -18,7 +18,7 @@ from bentos.scribe import accounting
 from bentos.settings import Settings, read_settings
 from bentos.spool import SpoolWriter
 from monitoring.store import Store, open_store
-from monitoring.store.tables import predictions
+from monitoring.store.database.tables import predictions
 from tests.logged import label, scored
 
 ROOT = Path(__file__).parents[2]

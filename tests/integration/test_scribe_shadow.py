@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from bentos.shadow import ShadowScorer
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.store import PlanRecord, ScoreRecord, Store, memory_store
-from monitoring.store.frames import to_us
-from monitoring.store.tables import shadow
+from monitoring.store.database.frames import to_us
+from monitoring.store.database.tables import shadow
 from tests.builders import fraud, tiny_model
 from tests.fakes import FakeRegistry
 from tests.logged import CHALLENGER, CHAMPION, PLAN, at, days, scored

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bentos.roles import ModelRef
-from monitoring.ramp import sticky_share
+from monitoring.rollout.sample_ratio import sticky_share
 from tests.builders import tiny_model
 from tests.servers import House, Server, event, serving
 

@@ -22,7 +22,7 @@ from bentos.roles import ModelRef
 from bentos.routing import Router, RoutingPolicy, parse_arms
 from bentos.routing_desk import RoutingDesk
 from flows.cli import main
-from monitoring.calendar import BusinessCalendar, TimeWindow
+from monitoring.core.calendar import BusinessCalendar, TimeWindow
 from tests.builders import fraud, tiny_model
 from tests.servers import PROJECT, House, Server, event, serving
 

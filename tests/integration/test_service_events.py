@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bentos.windows import MemoryWindows
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.builders import tiny_model
 from tests.servers import SCHEMA, House, Server, Shared, event, serving
 

@@ -21,8 +21,8 @@ from bentos.roles import ModelRef
 from bentos.routing import Router
 from bentos.routing_desk import RoutingDesk
 from bentos.usecase import UseCase, builtin_usecases, load_usecase
-from monitoring.calendar import BusinessCalendar, TimeWindow
-from monitoring.gates import Verdict
+from monitoring.core.calendar import BusinessCalendar, TimeWindow
+from monitoring.core.verdict import Verdict
 from tests.builders import tiny_model
 from tests.integration.test_service_canary import scribing, until
 from tests.releases import promote

@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import func, select
 
 from bentos.shipper import accounting
-from monitoring.calendar import TimeWindow
-from monitoring.store.tables import quarantine
+from monitoring.core.calendar import TimeWindow
+from monitoring.store.database.tables import quarantine
 from tests.builders import tiny_model
 from tests.redis_server import redis_server
 from tests.servers import House, Server, event, serving

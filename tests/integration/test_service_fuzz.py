@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bentos.limits import EARLIEST, LATEST
 from bentos.roles import ModelRef
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.integration.test_service_canary import scribing
 from tests.openapi_bodies import bodies, telling
 from tests.servers import MODELS, House, Server, event, serving

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bentos.windows import MemoryWindows
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.builders import tiny_model
 from tests.servers import SCHEMA, Server, Shared, event, whole_answer
 

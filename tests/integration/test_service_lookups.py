@@ -25,7 +25,7 @@ from flows.steps.bulkworker import Worker
 from flows.steps.history import load_history
 from flows.steps.lookuptables import load
 from flows.steps.replay import event_bodies
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.builders import tiny_model
 from tests.lookups import CHANGES, fraud_with_lookup, profiles
 from tests.servers import PATIENCE, PROJECT, House, Server, event, serving

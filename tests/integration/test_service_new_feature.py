@@ -21,8 +21,8 @@ from bentos.model import ScoringModel
 from bentos.release import rollback
 from bentos.roles import ModelRef
 from bentos.routing_desk import RoutingDesk
-from monitoring.calendar import TimeWindow
-from monitoring.gates import Verdict
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.verdict import Verdict
 from tests.builders import fraud, label_frame, tiny_model
 from tests.integration.test_service_canary import scribing, until
 from tests.releases import promote

@@ -14,7 +14,7 @@ import pytest
 
 from bentos.roles import ModelRef
 from bentos.usecase import load_usecase
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.builders import tiny_model
 from tests.servers import PROJECT, House, Server, event, serving
 

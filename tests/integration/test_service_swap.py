@@ -18,7 +18,7 @@ import pytest
 from bentos.model import MODEL_FILE, ScoringModel
 from bentos.roles import ModelRef
 from bentos.windows import MemoryWindows
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.builders import tiny_model
 from tests.servers import MODELS, SCHEMA, House, Server, Shared, event, serving, unreadable
 

@@ -19,7 +19,7 @@ from bentos.features import FeaturePlan
 from bentos.model import ScoringModel
 from bentos.roles import ModelRef
 from flows.cli import main
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord
 from tests.builders import tiny_model
 from tests.redis_server import RedisServer, redis_server

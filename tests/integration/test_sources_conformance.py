@@ -11,7 +11,7 @@ import pytest
 
 from flows.errors import NoData, SchemaProblem
 from flows.sources import EventSource
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.integration.source_cases import (
     EVERY,
     FOREIGN,

@@ -15,7 +15,7 @@ import pytest
 
 from flows.errors import NoData, SchemaProblem, SourceError, SourceOptionsError, SourceUnavailable
 from flows.sources import SourceRead, open_source
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.integration.source_cases import FRAUD, WINDOW, foreign, truth
 
 HEADER = "TRANSACTION_ID,TX_DATETIME,CUSTOMER_ID,TERMINAL_ID,TX_AMOUNT,TX_FRAUD"

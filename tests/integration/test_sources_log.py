@@ -18,11 +18,11 @@ from flows.errors import FlowRefused, NoData, SourceUnavailable
 from flows.sources import SourceRead, open_source
 from flows.steps.history import load_history
 from flows.steps.snapshot import SnapshotStore
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.errors import StoreUnavailable
 from monitoring.store import Store, memory_store
-from monitoring.store.frames import to_us
-from monitoring.store.records import LabelRecord
+from monitoring.store.database.frames import to_us
+from monitoring.store.database.records import LabelRecord
 from tests.builders import card_event, case, case_data
 from tests.integration.source_cases import FRAUD, START, WINDOW, WORLD, csv_file, foreign, truth
 

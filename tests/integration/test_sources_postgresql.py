@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from flows.sources import open_source
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.integration.source_cases import FRAUD, START, WINDOW, foreign, truth
 from tests.postgresql import cluster
 

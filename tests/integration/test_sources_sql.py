@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from flows.errors import SchemaProblem, SourceError, SourceOptionsError, SourceUnavailable
 from flows.sources import EventSource, open_source
 from flows.sources.sql import SqlSource
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.integration.source_cases import FRAUD, WINDOW, foreign, sql_table, truth
 
 PASSWORD = "c0rrect-h0rse"

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from monitoring.store import ActionRecord, ScoreRecord, Store
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 from tests.logged import at, label, labels_policy, scored
 
 

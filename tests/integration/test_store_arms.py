@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monitoring.store import Store
-from monitoring.store.arms import ArmCount
+from monitoring.store.predictions.arm_counts import ArmCount
 from tests.logged import CHAMPION, days, scored, shadowed
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from monitoring.errors import JournalConflict, LeaseHeld
 from monitoring.store import Lease, Operation, RoleChange, Store
-from monitoring.store.journal import operation_id
+from monitoring.store.decisions.journal import operation_id
 from tests.logged import at
 
 MODEL = "dev-fraud"

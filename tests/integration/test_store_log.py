@@ -7,7 +7,7 @@ import pytest
 from bentos.schema import EventSchema
 from monitoring.errors import RowRefused, StoreError
 from monitoring.store import AppendResult, PlanRecord, Store
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 from tests.builders import card_event, card_frame, case
 from tests.logged import PLAN, at, days, numbers, scored, unscored
 

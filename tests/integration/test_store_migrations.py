@@ -16,10 +16,10 @@ from sqlalchemy import text
 import monitoring.store
 from monitoring.errors import StoreError, StoreUnavailable
 from monitoring.store import Store, memory_store, open_store
-from monitoring.store.days import days_with_tables
-from monitoring.store.engine import Database
-from monitoring.store.migrate import HEAD, look
-from monitoring.store.tables import metadata_of
+from monitoring.store.database.day_partitions import days_with_tables
+from monitoring.store.database.engine import Database
+from monitoring.store.database.migrate import HEAD, look
+from monitoring.store.database.tables import metadata_of
 from tests.logged import at, days, labels_policy, numbers, scored, unscored
 from tests.postgresql import Cluster
 
@@ -198,7 +198,7 @@ def test_a_full_database_is_unavailable_and_keeps_what_it_had(tmp_path: Path) ->
 
 @pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:9/log", "sqlite:////proc/nowhere/log.db"])
 def test_a_database_that_cannot_be_reached_is_unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitoring.store.migrate._PATIENCE", 0.0)
+    monkeypatch.setattr("monitoring.store.database.migrate._PATIENCE", 0.0)
     with pytest.raises(StoreUnavailable):
         open_store(url)
 

@@ -9,7 +9,7 @@ import pytest
 
 from monitoring.errors import JournalConflict
 from monitoring.store import RoleChange, Store
-from monitoring.store.journal import Operation
+from monitoring.store.decisions.journal import Operation
 
 AT = datetime(2026, 3, 2, 12, tzinfo=UTC)
 M = "dev-fraud"

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from monitoring.calendar import BusinessCalendar
+from monitoring.core.calendar import BusinessCalendar
 from monitoring.store import PairedCounts, Store
 from tests.logged import (
     CHALLENGER,

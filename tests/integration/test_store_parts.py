@@ -7,7 +7,7 @@ import pytest
 
 from monitoring.errors import StoreError
 from monitoring.store import PlanRecord, Store
-from monitoring.store.parts import answered_parts, newest_champion
+from monitoring.store.predictions.answered_batches import answered_parts, newest_champion
 from tests.logged import PLAN, at, days, numbers, scored, unscored
 
 WINDOW = days(0, 2)

@@ -4,9 +4,9 @@ import pytest
 from sqlalchemy import func, select
 
 from monitoring.store import Report, Store
-from monitoring.store.days import DAY_US, days_with_tables
-from monitoring.store.frames import to_us
-from monitoring.store.pruning import TABLES, kept_reports, old_days, prune
+from monitoring.store.database.day_partitions import DAY_US, days_with_tables
+from monitoring.store.database.frames import to_us
+from monitoring.store.predictions.retention import TABLES, kept_reports, old_days, prune
 from tests.logged import at, days, label, labels_policy, numbers, scored, shadowed, unscored
 
 BEFORE = to_us(at(2))
@@ -76,7 +76,7 @@ def test_reports_that_a_decision_names_stay(store: Store) -> None:
 
 
 def test_many_rows_go_in_several_transactions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitoring.store.pruning._CHUNK", 7)
+    monkeypatch.setattr("monitoring.store.predictions.retention._CHUNK", 7)
     store.log.append([scored(n, -20_700, usecase="fraud") for n in range(40)])
     store.shadow.append([shadowed(n) for n in range(40)])
     assert prune(store.database, "fraud", "predictions", BEFORE) == 40

@@ -4,7 +4,7 @@ import pytest
 
 from monitoring.errors import RowRefused
 from monitoring.store import RoleChange, Store
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 from tests.logged import CHALLENGER, CHAMPION, START, at, numbers, scored, shadowed, unscored
 
 

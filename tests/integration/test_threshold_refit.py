@@ -13,7 +13,7 @@ from bentos.usecase import UseCase
 from flows.errors import TooFewRows
 from flows.steps.gate import seat
 from flows.steps.refit import Refit, refit_threshold
-from monitoring.gates import Verdict
+from monitoring.core.verdict import Verdict
 from monitoring.policies import CapacityPolicy
 from monitoring.store import memory_store
 from tests.integration.test_training import AS_OF, Workshop, history, small

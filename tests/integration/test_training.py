@@ -29,7 +29,7 @@ from flows.steps.split import days_needed
 from flows.steps.table import Known, build_fold
 from flows.steps.tracking import MlflowTracker, Tracker
 from flows.steps.train import STEPS, TrainingOutcome, evaluate_version, train_model
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests import registries
 from tests.builders import fraud, tiny_model
 from tests.fakes import FakeRegistry, FakeTracker

@@ -17,7 +17,7 @@ from bentos.settings import Settings, read_settings
 from bentos.unlisted import ACTOR, GRACE, LOOK_BACK, list_left, unlisted
 from bentos.usecase import UseCase
 from monitoring.store import PlanRecord, Store, memory_store
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
 from tests.logged import scored, shadowed

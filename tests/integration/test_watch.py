@@ -15,10 +15,10 @@ from bentos.release import appoint, rollback
 from bentos.usecase import ExternalIncumbent, InterventionPolicy, UseCase
 from bentos.watch import KIND, Watch, watched
 from flows.steps.turns import Watched
-from monitoring.gates import Check
+from monitoring.core.verdict import Check
+from monitoring.rollout.post_promotion_watch import WatchPolicy
 from monitoring.store import LabelRecord, ScoreRecord, ShadowRecord, Store, memory_store
-from monitoring.store.frames import to_us
-from monitoring.watch import WatchPolicy
+from monitoring.store.database.frames import to_us
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
 from tests.releases import MODEL, NOW, compared, harmless, promote, promoted_once, ref, registry_of

@@ -8,7 +8,7 @@ import pytest
 
 from flows.steps.standing import standing
 from monitoring.store import RoleChange, Store, memory_store
-from monitoring.store.terms import holder_at, terms_between
+from monitoring.store.decisions.role_terms import holder_at, terms_between
 from tests.builders import fraud
 from tests.fakes import FakeRegistry
 from tests.logged import at, days, scored

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from monitoring.store.tables import metadata
+from monitoring.store.database.tables import metadata
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
 context.run_migrations()

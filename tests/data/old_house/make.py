@@ -151,7 +151,7 @@ def report_labels(url: str, first: int, last: int) -> int:
     from bentos.usecase import load_usecase
     from flows.sources import open_source
     from flows.steps.replay import label_bodies
-    from monitoring.calendar import TimeWindow
+    from monitoring.core.calendar import TimeWindow
 
     since, until = LIVE_FROM + first * DAY, LIVE_FROM + last * DAY
     read = open_source(load_usecase(str(USECASE)), "simulator").read(TimeWindow(START, until))

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, time, timedelta
 import pandas as pd
 from sqlalchemy import insert
 
-from monitoring.calendar import BusinessCalendar
-from monitoring.quality import data_quality
+from monitoring.core.calendar import BusinessCalendar
+from monitoring.drift.data_quality import data_quality
 from monitoring.store import Store, open_store
-from monitoring.store.tables import quarantine
+from monitoring.store.database.tables import quarantine
 
 AS_OF = datetime(2026, 3, 11, 0, 30, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import monitoring.reports
-from monitoring.drift import combine, compare_profile
+import monitoring.reports.evidently_report
+from monitoring.drift.feature_drift import combine, compare_profile
+from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.errors import ReportFailed
 from monitoring.policies import DriftPolicy
-from monitoring.profile import ReferenceProfile
-from monitoring.reports import write_drift_report
+from monitoring.reports.evidently_report import write_drift_report
 
 POLICY = DriftPolicy()
 NUMBERS = ["amount", "count"]
@@ -92,7 +92,7 @@ def test_one_class_leaves_the_quality_part_out(tmp_path: Path) -> None:
 
 
 def test_the_sample_is_seeded() -> None:
-    one, other = (monitoring.reports._sample(REFERENCE, 100, 3) for _ in range(2))
+    one, other = (monitoring.reports.evidently_report._sample(REFERENCE, 100, 3) for _ in range(2))
     assert one.equals(other)
     assert len(one) == 100
 
@@ -101,7 +101,7 @@ def test_what_evidently_refuses_is_an_error_of_ours(tmp_path: Path, monkeypatch:
     def broken(*args: object) -> None:
         raise ValueError("bad column")
 
-    monkeypatch.setattr(monitoring.reports, "_run_evidently", broken)
+    monkeypatch.setattr(monitoring.reports.evidently_report, "_run_evidently", broken)
     with pytest.raises(ReportFailed, match="bad column"):
         write_drift_report(tmp_path / "drift.html", REFERENCE, CURRENT, numerical=NUMBERS)
     assert not (tmp_path / "drift.html").exists()

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.drift import FeatureDrift, compare_profile
+from monitoring.drift.feature_drift import FeatureDrift, compare_profile
+from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
-from monitoring.profile import ReferenceProfile
-from monitoring.reports import evidently_psi
+from monitoring.reports.evidently_report import evidently_psi
 
 POLICY = DriftPolicy()
 ROWS = 5000

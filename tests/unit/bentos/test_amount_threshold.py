@@ -21,9 +21,9 @@ from bentos.shadow_child import _score
 from bentos.shadow_link import Score
 from bentos.usecase import UseCase, amount_feature, parse_usecase
 from bentos.windows import MemoryWindows
-from monitoring.cost import Prices, expected_gain
+from monitoring.performance.cost import Prices, expected_gain
+from monitoring.performance.thresholds import choose_least_saving
 from monitoring.policies import CapacityPolicy, CostModel
-from monitoring.thresholds import choose_least_saving
 from tests.builders import fraud, tiny_model
 from tests.unit.bentos.test_scoring import NOW, Desk, Paper, Scorer, event
 

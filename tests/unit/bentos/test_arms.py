@@ -18,7 +18,7 @@ from bentos.roles import ModelRef
 from bentos.routing import Router, RoutingPolicy, canary
 from bentos.usecase import ExternalIncumbent
 from bentos.windows import MemoryWindows
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 from tests.builders import fraud, tiny_model
 from tests.unit.bentos.test_scoring import SCHEMA, Desk
 

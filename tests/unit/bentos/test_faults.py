@@ -14,7 +14,7 @@ from bentos.event import Event
 from bentos.fastpath import refuse
 from bentos.schema import EventSchema
 from bentos.scoring import row_answers
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 from tests.builders import fraud
 
 

@@ -30,8 +30,8 @@ from bentos.segments import Record
 from bentos.settings import Settings, read_settings
 from bentos.window_state import WindowState
 from bentos.windows import MemoryWindows
-from monitoring import metrics
-from monitoring.store.records import ActionRecord, PlanRecord, RefusedRecord, ScoreRecord
+from monitoring.metrics import serving as metrics
+from monitoring.store.database.records import ActionRecord, PlanRecord, RefusedRecord, ScoreRecord
 from tests.builders import fraud, tiny_model
 from tests.redis_server import RedisServer, redis_server
 from tests.servers import SCHEMA

@@ -25,7 +25,7 @@ from bentos.spool import SpoolWriter
 from bentos.windows import MemoryWindows, WindowState
 from monitoring.errors import StoreUnavailable
 from monitoring.store import Store, memory_store
-from monitoring.store.records import LabelRecord, StoredLabel
+from monitoring.store.database.records import LabelRecord, StoredLabel
 from tests.builders import fraud, tiny_model
 
 USECASE = fraud()

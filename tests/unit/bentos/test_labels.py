@@ -16,7 +16,7 @@ from bentos.labels import Contradictions, LabelDesk
 from bentos.recent import RecentTimes
 from bentos.segments import Record
 from bentos.settings import Settings
-from monitoring.store.records import LabelRecord, PlanRecord, RefusedRecord
+from monitoring.store.database.records import LabelRecord, PlanRecord, RefusedRecord
 from tests.builders import fraud
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

@@ -14,7 +14,7 @@ from bentos.future import Receipt, Refusals
 from bentos.http import UNPROCESSABLE, problem
 from bentos.intake import Taken
 from bentos.late import REASONS, LateDesk
-from monitoring import metrics
+from monitoring.metrics import serving as metrics
 from tests.servers import SCHEMA, event
 
 

@@ -16,8 +16,8 @@ from bentos.calibration import Calibrator
 from bentos.errors import ContractMismatch, ModelCorrupt
 from bentos.model import CONTRACT_FILE, DIGESTS_FILE, MODEL_FILE, MODEL_FILES, ScoringModel
 from bentos.schema import EventSchema
-from monitoring.curve import CostCurve
-from monitoring.digest import canonical_json, sha256_file, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_file, sha256_hex
+from monitoring.performance.cost_curve import CostCurve
 from tests.builders import fraud, tiny_model
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bentos.errors import RoutingError
 from bentos.routing import Arm, Router, RoutingPolicy, canary, parse_arms, unit_of
 from bentos.schema import EventSchema
-from monitoring.ramp import sticky_share
+from monitoring.rollout.sample_ratio import sticky_share
 from tests.builders import card_event, case
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)

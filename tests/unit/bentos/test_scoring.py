@@ -19,7 +19,7 @@ from bentos.schema import EventSchema
 from bentos.scoring import Scorer, row_answers
 from bentos.usecase import ExternalIncumbent
 from bentos.windows import MemoryWindows
-from monitoring.store.records import LabelRecord, PlanRecord, ScoreRecord
+from monitoring.store.database.records import LabelRecord, PlanRecord, ScoreRecord
 from tests.builders import fraud, tiny_model
 
 SCHEMA = EventSchema.of(fraud())

@@ -20,7 +20,7 @@ from bentos.slot import Slot
 from bentos.usecase import ExternalIncumbent
 from bentos.verifier import Verifier
 from bentos.windows import MemoryWindows, WindowState
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.errors import StoreUnavailable
 from monitoring.store import RoleChange, Store, memory_store
 from tests.builders import fraud, tiny_model

@@ -14,7 +14,7 @@ from bentos.errors import ContractMismatch, ModelCorrupt
 from bentos.model import CONTRACT_FILE, DIGESTS_FILE, MODEL_FILE
 from bentos.schema import EventSchema
 from bentos.verifier import Verifier, inspect_in_fork
-from monitoring.digest import canonical_json, sha256_hex
+from monitoring.core.hashing import canonical_json, sha256_hex
 from tests.builders import fraud, tiny_model
 
 SCHEMA = EventSchema.of(fraud()).fingerprint

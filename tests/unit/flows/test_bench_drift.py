@@ -9,9 +9,9 @@ import pytest
 
 from flows.bench.drift import made_features
 from flows.cli import main
-from monitoring.drift import compare_profile
+from monitoring.drift.feature_drift import compare_profile
+from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
-from monitoring.profile import ReferenceProfile
 
 POLICY = DriftPolicy()
 

@@ -17,7 +17,7 @@ from flows.console.app import Console
 from flows.console.reports import find_report, list_reports
 from flows.console.session import LASTS_SECONDS, Sessions, local_path
 from flows.processes import free_port
-from monitoring.hosts import AllowedHosts
+from monitoring.core.hosts import AllowedHosts
 
 TOKEN = "a-token-of-a-test-home"
 

@@ -9,8 +9,8 @@ import pytest
 
 from flows.errors import FlowRefused
 from flows.house import business_time, declared_bound, machine_now, open_house
-from monitoring.store.frames import to_us
-from monitoring.store.records import ScoreRecord
+from monitoring.store.database.frames import to_us
+from monitoring.store.database.records import ScoreRecord
 
 FAR = datetime(2099, 1, 1, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ import pytest
 from bentos.usecase import load_usecase
 from flows.errors import NoData, SchemaProblem, SourceOptionsError
 from flows.steps.labelfile import label_files, read_label_file
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 
 FRAUD = load_usecase("fraud")
 NOW = datetime(2026, 6, 1, tzinfo=UTC)

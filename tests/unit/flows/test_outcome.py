@@ -13,7 +13,7 @@ from flows.commands.common import people
 from flows.links import report_link, report_place
 from flows.outcome import Outcome
 from flows.progress import progress, told
-from monitoring.gates import Check
+from monitoring.core.verdict import Check
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 CHECK = Check("recall", 0.8, 0.5, 0.3, "PASS", "on the test window")

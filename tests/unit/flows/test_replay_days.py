@@ -11,7 +11,7 @@ from flows.errors import FlowRefused, NoData
 from flows.sources.base import SourceRead
 from flows.steps.replay import Tally
 from flows.steps.replay_days import replay_days
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord, memory_store
 
 FRAUD = load_usecase("fraud")

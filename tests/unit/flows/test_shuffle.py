@@ -21,7 +21,7 @@ from flows.engines.groups import read_frame, read_key, write_frame
 from flows.engines.shuffle import Shuffle, buckets_of
 from flows.engines.slices import cut, require_distinct
 from flows.errors import SchemaProblem
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.builders import NOON, card_event, card_frame, case, empty_labels, label_frame
 from tests.unit.bentos.test_features_agree import AS_OF, PLAN, SCHEMA, histories
 

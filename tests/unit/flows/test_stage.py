@@ -19,7 +19,7 @@ from flows.home import open_home
 from flows.stage import LABELS_BY_FILE
 from flows.steps.demoplan import plan_demo
 from monitoring.store import LabelRecord, Store, memory_store
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 
 FRAUD = load_usecase("fraud")
 

@@ -8,7 +8,7 @@ from bentos.usecase import load_usecase
 from flows.steps.replay import Tally
 from flows.steps.tale import summarise, swaps
 from monitoring.store import Report, RoleChange, Store, memory_store
-from monitoring.store.frames import to_us
+from monitoring.store.database.frames import to_us
 from tests.logged import at, days, scored
 
 FRAUD = load_usecase("fraud")

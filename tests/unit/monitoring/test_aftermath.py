@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.aftermath import against_truth, by_group, concept_drift, day_names, estimate, estimate_days
-from monitoring.detectors import MAX_ROWS, detect_changes
+from monitoring.drift.data_quality import freshness, volume
+from monitoring.performance.over_time import against_truth, by_group, concept_drift, day_names, estimate, estimate_days
 from monitoring.policies import CostModel
-from monitoring.quality import freshness, volume
+from monitoring.stats.change_detection import MAX_ROWS, detect_changes
 
 COST = CostModel(false_negative=100.0, false_positive=1.0)
 AS_OF = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -10,11 +10,11 @@ import pytest
 from scipy import stats
 
 from monitoring.alarms import CELLS, RULES, DailyRows, days_until
-from monitoring.calendar import TimeWindow
-from monitoring.distances import psi_critical
-from monitoring.drift import combine, compare_profile
+from monitoring.core.calendar import TimeWindow
+from monitoring.drift.feature_drift import combine, compare_profile
+from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
-from monitoring.profile import ReferenceProfile
+from monitoring.stats.distances import psi_critical
 
 POLICY = DriftPolicy()
 START = datetime(2026, 3, 2, tzinfo=UTC)

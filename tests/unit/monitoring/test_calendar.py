@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.calendar import BusinessCalendar, TimeWindow
+from monitoring.core.calendar import BusinessCalendar, TimeWindow
 
 PARIS = BusinessCalendar("Europe/Paris")
 SPRING, AUTUMN = date(2026, 3, 29), date(2026, 10, 25)

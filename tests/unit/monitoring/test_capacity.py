@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.capacity import CapacityCurve, capacity_curve
-from monitoring.cost import Prices, merit_of
+from monitoring.performance.capacity import CapacityCurve, capacity_curve
+from monitoring.performance.cost import Prices, merit_of
 
 
 def rows(seed: int, days: int, size: int) -> pd.DataFrame:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from flows.figures import appendix_of
-from monitoring.comparison import comparison_checks, expected_days, judge_comparison
-from monitoring.gates import Check, Verdict
-from monitoring.pages import comparison_body
-from monitoring.paired import PairedResult, compare_paired
+from monitoring.comparison.judge import comparison_checks, expected_days, judge_comparison
+from monitoring.comparison.paired import PairedResult, compare_paired
+from monitoring.core.verdict import Check, Verdict
 from monitoring.policies import CostModel
-from monitoring.promotion_policy import PromotionPolicy
+from monitoring.policies.promotion import PromotionPolicy
+from monitoring.reports.html import comparison_body
 from tests.unit.monitoring.test_paired import AS_OF, table_of
 
 POLICY = PromotionPolicy()

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.cost import Prices, expected_gain, prices_of, total_cost, undersampling_correction
-from monitoring.curve import CostCurve
-from monitoring.policies import CapacityPolicy, CostModel
-from monitoring.thresholds import (
+from monitoring.performance.cost import Prices, expected_gain, prices_of, total_cost, undersampling_correction
+from monitoring.performance.cost_curve import CostCurve
+from monitoring.performance.thresholds import (
     amount_thresholds,
     calibrated_threshold,
     capacity_cut,
@@ -17,6 +16,7 @@ from monitoring.thresholds import (
     choose_threshold,
     cost_curve,
 )
+from monitoring.policies import CapacityPolicy, CostModel
 from tests.unit.monitoring.vectors import digits
 
 FREE = CapacityPolicy()

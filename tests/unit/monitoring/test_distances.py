@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from monitoring.distances import benjamini_hochberg, ks_distance, ks_p, ndcg, psi_critical, psi_of_shares, psi_test
+from monitoring.stats.distances import (
+    benjamini_hochberg,
+    ks_distance,
+    ks_p,
+    ndcg,
+    psi_critical,
+    psi_of_shares,
+    psi_test,
+)
 from tests.unit.monitoring.vectors import digits
 
 

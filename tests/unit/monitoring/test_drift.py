@@ -7,12 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.calendar import TimeWindow
-from monitoring.counting import WindowCounter
-from monitoring.drift import DriftReport, black_box_prior, combine, compare_profile, prior_shift, report_of
+from monitoring.core.calendar import TimeWindow
+from monitoring.drift.feature_drift import (
+    DriftReport,
+    black_box_prior,
+    combine,
+    compare_profile,
+    prior_shift,
+    report_of,
+)
+from monitoring.drift.reference_profile import ReferenceProfile
+from monitoring.drift.window_counts import WindowCounter
 from monitoring.errors import ProfileMismatch
 from monitoring.policies import DriftPolicy
-from monitoring.profile import ReferenceProfile
 from tests.unit.monitoring.test_profile import fitted, frame
 from tests.unit.monitoring.vectors import digits
 

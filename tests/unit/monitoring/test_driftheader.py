@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from monitoring.drift import DriftReport, compare_profile
-from monitoring.driftheader import bands_differ, header_of
+from monitoring.drift.feature_drift import DriftReport, compare_profile
+from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
-from monitoring.profile import ReferenceProfile
+from monitoring.reports.drift_header import bands_differ, header_of
 
 STRICT, LAX = DriftPolicy(), DriftPolicy(psi_warning=0.5, psi_severe=0.8, ks_warning=0.9)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from monitoring.durations import Duration, format_duration, microseconds, parse_duration
+from monitoring.core.durations import Duration, format_duration, microseconds, parse_duration
 
 
 class Waits(BaseModel):

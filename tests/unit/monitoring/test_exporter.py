@@ -15,10 +15,10 @@ import pytest
 
 from bentos.errors import SettingsError
 from bentos.settings import read_settings
-from monitoring.catalogue import ADDED, BY_NAME, CATALOGUE, RETIRED
-from monitoring.exporter import Exporter, ExporterSettings, StoreCollector, build_registry, read_all
+from monitoring.exporter.__main__ import Exporter, ExporterSettings, StoreCollector, build_registry, read_all
+from monitoring.exporter.catalogue import ADDED, BY_NAME, CATALOGUE, RETIRED
 from monitoring.store import Report, RoleChange, Run, Store, memory_store, open_store
-from monitoring.store.shipping import Cargo, Shipment, WriterState
+from monitoring.store.predictions.spool_ledger import Cargo, Shipment, WriterState
 from tests.logged import CHALLENGER, CHAMPION, at, label, labels_policy, scored, shadowed
 
 NOW = datetime(2026, 3, 20, tzinfo=UTC)

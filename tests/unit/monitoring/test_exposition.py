@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families as families
 
-from monitoring.exposition import LabelledCollector, label_text, scope_labels
+from monitoring.metrics.exposition import LabelledCollector, label_text, scope_labels
 
 
 def registry() -> CollectorRegistry:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.fairness import MISSING, OTHER, Comparison, FairnessReport, assess, group_names
+from monitoring.performance.fairness import MISSING, OTHER, Comparison, FairnessReport, assess, group_names
 from monitoring.policies import FairnessPolicy
 
 

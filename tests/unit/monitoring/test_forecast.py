@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.forecast import forecast_alerts
+from monitoring.exporter.usecase_metrics import forecast_alerts
 
 MONDAY = date(2026, 3, 16)
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.measured import Measured
+from monitoring.core.verdict import Check, Evidence, Verdict, combine_checks
 from monitoring.errors import UnfairWindow
-from monitoring.gates import Check, Evidence, Verdict, combine_checks, judge
-from monitoring.measured import Measured
+from monitoring.performance.gates import judge
 from monitoring.policies import GatePolicy
 
 POLICY = GatePolicy()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monitoring.groupsequential import (
+from monitoring.stats.group_sequential import (
     boundaries,
     decision_look,
     lan_demets_mean,
@@ -33,7 +33,7 @@ def test_the_whole_level_is_spent_at_the_end_and_almost_nothing_early() -> None:
 
 
 def test_one_decision_day_is_the_ordinary_t_interval() -> None:
-    from monitoring.intervals import mean_interval
+    from monitoring.stats.intervals import mean_interval
 
     values = [3, -1, 4, 1, 5, -2, 2, 6, 0, 3, 1, 4, 2, -1]
     test, plain = lan_demets_mean(values, 0.05, (14,)), mean_interval(values)

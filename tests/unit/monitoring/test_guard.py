@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.errors import GuardError
-from monitoring.guard import (
+from monitoring.rollout.ramp_guard import (
     DEFAULT_GUARD,
     ArmFigures,
     Condition,
@@ -20,7 +20,7 @@ from monitoring.guard import (
     sample_ratio_of,
     verdict_of,
 )
-from monitoring.ramp import sample_ratio
+from monitoring.rollout.sample_ratio import sample_ratio
 
 
 def arms(

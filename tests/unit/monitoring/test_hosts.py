@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from monitoring.hosts import AllowedHosts, HostCheck
+from monitoring.core.hosts import AllowedHosts, HostCheck
 
 HERE = AllowedHosts.of("127.0.0.1", "score.example, desk.example:8443")
 EVERYWHERE = AllowedHosts.of("0.0.0.0")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from monitoring import intervals
+from monitoring.stats import intervals
 from tests.unit.monitoring.vectors import FP_A, FP_B, TP_A, TP_B, P, digits
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from monitoring.calendar import BusinessCalendar
-from monitoring.cost import Prices
-from monitoring.maturity import arrival_curve, exponential_point, ledger, revised_events, spent
+from monitoring.core.calendar import BusinessCalendar
+from monitoring.performance.cost import Prices
+from monitoring.performance.label_maturity import arrival_curve, exponential_point, ledger, revised_events, spent
 from monitoring.policies import LabelPolicy
 from tests.unit.monitoring.vectors import digits
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from monitoring.cost import Prices
-from monitoring.monthly import MonthFigures, month_figures
+from monitoring.performance.cost import Prices
+from monitoring.reports.month import MonthFigures, month_figures
 
 ROWS = pd.DataFrame(
     {

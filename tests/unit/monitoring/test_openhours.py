@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from monitoring.openhours import next_opening, open_at, why_held
-from monitoring.promotion_policy import PromotionPolicy
+from monitoring.policies.change_windows import next_opening, open_at, why_held
+from monitoring.policies.promotion import PromotionPolicy
 
 PARIS = ZoneInfo("Europe/Paris")
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)  # a Monday, 13:00 in Paris

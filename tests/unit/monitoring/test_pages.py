@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitoring.charts import Line, chart, ticks
-from monitoring.comparison import judge_comparison
-from monitoring.pages import comparison_body, number, table, write_comparison_report
-from monitoring.paired import PairedResult, compare_paired
+from monitoring.comparison.judge import judge_comparison
+from monitoring.comparison.paired import PairedResult, compare_paired
 from monitoring.policies import CostModel
-from monitoring.promotion_policy import PromotionPolicy
+from monitoring.policies.promotion import PromotionPolicy
+from monitoring.reports.html import comparison_body, number, table, write_comparison_report
+from monitoring.reports.svg_charts import Line, chart, ticks
 from tests.unit.monitoring.test_paired import AS_OF, table_of
 from tests.unit.monitoring.vectors import DAYS
 

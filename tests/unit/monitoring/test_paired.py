@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from monitoring.appendix import _cut
-from monitoring.paired import PairedResult, compare_paired
+from monitoring.comparison.paired import PairedResult, compare_paired
+from monitoring.comparison.secondary_figures import _cut
+from monitoring.performance.thresholds import capacity_cut
 from monitoring.policies import CostModel
-from monitoring.promotion_policy import PromotionPolicy
-from monitoring.ranking import Ranking
-from monitoring.thresholds import capacity_cut
+from monitoring.policies.promotion import PromotionPolicy
+from monitoring.stats.ranking import Ranking
 from tests.unit.monitoring.vectors import DAYS, digits
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)

@@ -8,12 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.calendar import BusinessCalendar
-from monitoring.calibration import brier, calibration_error, log_loss, observed_over_expected, spiegelhalter_z
-from monitoring.cost import Prices
-from monitoring.entities import card_precision
-from monitoring.performance import Counts, Performance, daily_performance, f1_score, matthews, matured, measure
+from monitoring.core.calendar import BusinessCalendar
+from monitoring.performance.card_precision import card_precision
+from monitoring.performance.cost import Prices
+from monitoring.performance.measure import Counts, Performance, daily_performance, f1_score, matthews, matured, measure
 from monitoring.policies import LabelPolicy
+from monitoring.stats.calibration_error import (
+    brier,
+    calibration_error,
+    log_loss,
+    observed_over_expected,
+    spiegelhalter_z,
+)
 from tests.unit.monitoring.vectors import digits
 
 P = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 0.9, 0.95]

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from monitoring.estimate import confidence_based, expected_auc
-from monitoring.planning import plan_comparison, positives_needed
-from monitoring.ramp import harm_z, sample_ratio, sticky_hash, sticky_share
+from monitoring.comparison.sample_size import plan_comparison, positives_needed
+from monitoring.performance.cbpe import confidence_based, expected_auc
+from monitoring.rollout.sample_ratio import harm_z, sample_ratio, sticky_hash, sticky_share
 from monitoring.streams import adwin_cut, ddm_levels, page_hinkley
 from tests.unit.monitoring.vectors import digits
 

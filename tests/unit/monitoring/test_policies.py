@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from monitoring.policies import CapacityPolicy, CostModel, DriftPolicy, GatePolicy, LabelPolicy, Policy, RetrainPolicy
-from monitoring.promotion_policy import PromotionPolicy
+from monitoring.policies.promotion import PromotionPolicy
 
 POLICIES: list[type[Policy]] = [CostModel, CapacityPolicy, GatePolicy, PromotionPolicy, DriftPolicy, RetrainPolicy]
 

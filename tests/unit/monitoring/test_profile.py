@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.counting import FeatureCounts, histograms
-from monitoring.distances import ks_distance
+from monitoring.drift.reference_profile import FeatureProfile, ReferenceProfile, fit_feature
+from monitoring.drift.window_counts import FeatureCounts, histograms
 from monitoring.policies import DriftPolicy
-from monitoring.profile import FeatureProfile, ReferenceProfile, fit_feature
+from monitoring.stats.distances import ks_distance
 
 POLICY = DriftPolicy()
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.gates import Evidence, above_limit, judge
-from monitoring.measured import Measured
+from monitoring.core.measured import Measured
+from monitoring.core.verdict import Evidence, above_limit
+from monitoring.performance.gates import judge
+from monitoring.performance.profit import measure_profit, offer_of
 from monitoring.policies import GatePolicy, ProfitPolicy
-from monitoring.profit import measure_profit, offer_of
 from tests.unit.monitoring.test_gates import GOOD
 
 CAMPAIGN = ProfitPolicy(offer_cost=10.0, saved_value=100.0, acceptance_rate=0.3, contact_cost=1.0)

@@ -6,9 +6,7 @@ Tolerances are a few standard errors of both simulations, ours and the published
 import numpy as np
 import pytest
 
-from monitoring.intervals import unpaired_factor
-from monitoring.promotion_policy import PromotionPolicy
-from monitoring.simulation import (
+from monitoring.comparison.simulation import (
     Traffic,
     daily_bounds,
     legacy_t,
@@ -16,6 +14,8 @@ from monitoring.simulation import (
     naive_t,
     running_autocorrelation,
 )
+from monitoring.policies.promotion import PromotionPolicy
+from monitoring.stats.intervals import unpaired_factor
 from tests.unit.monitoring.vectors import digits
 
 RECALL, DISCORDANCE, TRIALS = 0.85, 0.06, 20_000
@@ -85,6 +85,6 @@ def test_days_that_resemble_their_neighbours_err_more_until_they_are_blocked(mon
     series = noise[:, 60:]
     assert np.nanmean(running_autocorrelation(series)[:, -1]) == pytest.approx(0.17, abs=0.02)
     blocked = wrong(series)
-    monkeypatch.setattr("monitoring.simulation.BLOCK_ABOVE", np.inf)
+    monkeypatch.setattr("monitoring.comparison.simulation.BLOCK_ABOVE", np.inf)
     assert wrong(series) == pytest.approx(0.070, abs=0.02)
     assert blocked < wrong(series)

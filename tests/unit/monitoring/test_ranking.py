@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from monitoring.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap, units_of
-from monitoring.ranking import (
+from monitoring.stats.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap, units_of
+from monitoring.stats.ranking import (
     RankTable,
     auc_roc,
     average_precision,
@@ -117,7 +117,7 @@ def test_a_table_in_several_chunks_gives_the_same_samples(monkeypatch: pytest.Mo
     units, resamples = Units(rng.integers(0, 7, 500), 7, False), Resamples.draw(7, 50, 2)
     table = RankTable.of(y, s, units)
     whole = table.average_precision(resamples), table.auc(resamples)
-    monkeypatch.setattr("monitoring.ranking._CHUNK_CELLS", 300)
+    monkeypatch.setattr("monitoring.stats.ranking._CHUNK_CELLS", 300)
     parts = table.average_precision(resamples), table.auc(resamples)
     np.testing.assert_allclose(parts, whole)
 

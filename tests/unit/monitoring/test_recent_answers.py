@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitoring.metrics import RecentAnswers, RequestTally
+from monitoring.metrics.serving import RecentAnswers, RequestTally
 
 
 class Clock:

@@ -10,15 +10,15 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.comparison import judge_plan
-from monitoring.cost import Prices
-from monitoring.gates import Check
-from monitoring.performance import measure
-from monitoring.plan import ComparisonPlan, planned_options
+from monitoring.comparison.daily_series import PairedDay, Unseen
+from monitoring.comparison.judge import CORNERS, agreed_checks, bounded_day, judge_plan
+from monitoring.comparison.plan import ComparisonPlan, planned_options
+from monitoring.core.verdict import Check
+from monitoring.performance.cost import Prices
+from monitoring.performance.measure import measure
 from monitoring.policies import CostModel, LabelPolicy
-from monitoring.promotion_policy import PromotionPolicy
-from monitoring.selective import CORNERS, NOT_IDENTIFIED, agreed_checks, bounded_day, label_weights
-from monitoring.series import PairedDay, Unseen
+from monitoring.policies.promotion import PromotionPolicy
+from monitoring.stats.label_weights import NOT_IDENTIFIED, label_weights
 from tests.unit.monitoring.vectors import digits
 
 FIRST = date(2026, 3, 2)

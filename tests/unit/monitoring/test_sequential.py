@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.intervals import mean_interval
-from monitoring.sequential import (
+from monitoring.stats.anytime import (
     anytime_path,
     anytime_ratio,
     anytime_t,
@@ -20,6 +19,7 @@ from monitoring.sequential import (
     log_e_value,
     mixture_scale,
 )
+from monitoring.stats.intervals import mean_interval
 from tests.unit.monitoring.vectors import DAYS, digits
 
 Z = [3, -1, 4, 1, 5, -2, 2, 6, 0, 3, 1, 4, 2, -1]

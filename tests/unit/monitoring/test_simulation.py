@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from monitoring.groupsequential import lan_demets_mean
-from monitoring.planning import plan_under_rule
-from monitoring.promotion_policy import PromotionPolicy
-from monitoring.sequential import anytime_t, lag1_autocorrelation, running_log_e
-from monitoring.simulation import Traffic, daily_bounds, first_day, promoting_days, running_autocorrelation
+from monitoring.comparison.sample_size import plan_under_rule
+from monitoring.comparison.simulation import Traffic, daily_bounds, first_day, promoting_days, running_autocorrelation
+from monitoring.policies.promotion import PromotionPolicy
+from monitoring.stats.anytime import anytime_t, lag1_autocorrelation, running_log_e
+from monitoring.stats.group_sequential import lan_demets_mean
 
 POLICY = PromotionPolicy()
 DECIDING = PromotionPolicy(method="lan_demets", decision_days=(14, 28, 42), max_shadow_days=60)

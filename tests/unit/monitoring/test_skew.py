@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.skew import SkewReport, feature_skew
+from monitoring.drift.feature_skew import SkewReport, feature_skew
 
 
 def table(rows: int = 50, seed: int = 0) -> pd.DataFrame:

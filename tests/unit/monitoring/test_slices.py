@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.comparison import judge_plan
-from monitoring.promotion_policy import PromotionPolicy
-from monitoring.slices import slice_check, slice_gains
+from monitoring.comparison.judge import judge_plan
+from monitoring.comparison.segment_guardrail import slice_check, slice_gains
+from monitoring.policies.promotion import PromotionPolicy
 from tests.unit.monitoring.test_selective import plan, traffic
 
 POLICY = PromotionPolicy(min_matured_days=3, min_matured_positives=200)

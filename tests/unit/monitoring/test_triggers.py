@@ -7,9 +7,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.measured import Measured
+from monitoring.core.measured import Measured
+from monitoring.drift.retraining import DriftDay, RetrainDecision, RetrainInputs, should_retrain, standing_alarm
 from monitoring.policies import RetrainPolicy
-from monitoring.triggers import DriftDay, RetrainDecision, RetrainInputs, should_retrain, standing_alarm
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 POLICY = RetrainPolicy()

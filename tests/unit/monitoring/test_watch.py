@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from monitoring.sequential import anytime_t
-from monitoring.watch import (
+from monitoring.rollout.post_promotion_watch import (
     Alerts,
     Answers,
     Scores,
@@ -21,6 +20,7 @@ from monitoring.watch import (
     judge_scores,
     rate_ratio,
 )
+from monitoring.stats.anytime import anytime_t
 
 POLICY = WatchPolicy()
 

@@ -10,7 +10,7 @@ from bentos.usecase import Shift, load_usecase
 from flows.errors import SchemaProblem, SourceOptionsError
 from flows.sources import KINDS, open_source
 from flows.sources.simulator import SimulatorSource
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 
 FRAUD = load_usecase("fraud")
 

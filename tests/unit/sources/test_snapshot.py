@@ -15,8 +15,8 @@ from flows.errors import SnapshotCorrupt, SnapshotError, SnapshotMissing
 from flows.sources import open_source
 from flows.sources.base import SourceRead
 from flows.steps.snapshot import SnapshotRef, SnapshotStore, content_digest
-from monitoring.calendar import TimeWindow
-from monitoring.digest import canonical_json, sha256_file, sha256_hex
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.hashing import canonical_json, sha256_file, sha256_hex
 
 FRAUD = load_usecase("fraud")
 OPTIONS = SimulatorOptions(customers=50, terminals=100, days=12)

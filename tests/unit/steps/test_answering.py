@@ -12,7 +12,7 @@ from bentos.calibration import Threshold
 from bentos.roles import ModelRef
 from flows.steps.answering import Arrived, Seated, log_answers, log_shadow
 from flows.steps.record import cut_figures
-from monitoring.calendar import BusinessCalendar
+from monitoring.core.calendar import BusinessCalendar
 from monitoring.store import memory_store
 from tests.builders import fraud, tiny_model
 from tests.logged import at, days

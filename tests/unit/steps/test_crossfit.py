@@ -9,7 +9,7 @@ import numpy as np
 from bentos.usecase import TrainingPolicy, UseCase
 from flows.steps.crossfit import crossed_evidence
 from flows.steps.table import Fold
-from monitoring.gates import Evidence
+from monitoring.core.verdict import Evidence
 from tests.builders import case, tiny_model
 from tests.folds import fold_of, noise
 

@@ -15,7 +15,7 @@ from flows.sources import open_source
 from flows.steps import dataversions, dvc
 from flows.steps.dataversions import LabelChanges, columns_of, compare, find_one, write_table
 from flows.steps.snapshot import Snapshot, SnapshotStore
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.builders import case, label_frame
 
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)

@@ -18,8 +18,8 @@ from flows.errors import EvaluationError, OneClass
 from flows.steps.build import Recipe, build_model, choose_cut, reference_window
 from flows.steps.evaluate import candidate_evidence, constant_features, single_event_p99_ms
 from flows.steps.table import Fold, Known, build_fold
-from monitoring.calendar import TimeWindow
-from monitoring.gates import judge
+from monitoring.core.calendar import TimeWindow
+from monitoring.performance.gates import judge
 from tests.builders import NOON, card_event, card_frame, case, fraud, label, label_frame, tiny_model
 from tests.folds import START, fold_of
 

@@ -9,8 +9,8 @@ from bentos.usecase import TrainingPolicy
 from flows.errors import OneClass, TooFewRows
 from flows.steps.baseline import baseline_scores
 from flows.steps.fit import booster_parameters, fit_booster, raw_scores
-from monitoring.digest import sha256_hex
-from monitoring.ranking import auc_roc
+from monitoring.core.hashing import sha256_hex
+from monitoring.stats.ranking import auc_roc
 from tests.folds import fold_of, noise
 
 NAMES = ("a", "b", "c")

@@ -16,7 +16,7 @@ from bentos.settings import Settings, read_settings
 from bentos.usecase import ExternalIncumbent, UseCase
 from flows.errors import FlowRefused
 from flows.steps.gate import Seat, seat
-from monitoring.gates import Verdict
+from monitoring.core.verdict import Verdict
 from monitoring.store import Store, memory_store
 from tests.builders import fraud, tiny_model
 from tests.fakes import FakeRegistry

@@ -11,8 +11,9 @@ import pytest
 from bentos.options import InterventionPolicy
 from bentos.usecase import UseCase
 from flows.steps.groups import groups_of_both
-from monitoring.bothgroups import both_groups, groups_section
+from monitoring.comparison.group_effects import both_groups
 from monitoring.policies import FairnessPolicy
+from monitoring.reports.dossier import groups_section
 from monitoring.store import Store, memory_store
 from tests.builders import fraud
 from tests.logged import CHALLENGER, CHAMPION, at, label, scored, shadowed

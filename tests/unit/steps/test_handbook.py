@@ -10,7 +10,7 @@ import pandas as pd
 from bentos.features import FeaturePlan
 from flows.steps import handbook
 from flows.steps.table import Fold
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.builders import fraud
 
 START = datetime(2018, 7, 25, tzinfo=UTC)

@@ -17,7 +17,7 @@ from flows.steps.lineage import (
     parameters_digest,
     parent_label,
 )
-from monitoring.digest import sha256_file
+from monitoring.core.hashing import sha256_file
 
 KIN = Kinship("schema", "plan", "parameters")
 

@@ -12,7 +12,7 @@ from bentos.untimed import LAST
 from bentos.usecase import load_usecase
 from flows.errors import EvaluationError, TooFewRows
 from flows.steps.split import Split, back, context_end, days_needed, plan_split, retraining_case, split_at
-from monitoring.calendar import BusinessCalendar, TimeWindow
+from monitoring.core.calendar import BusinessCalendar, TimeWindow
 
 FRAUD = load_usecase("fraud")
 DAY = timedelta(days=1)

@@ -12,7 +12,7 @@ from bentos.features import FeaturePlan
 from flows.errors import EvaluationError
 from flows.sources.base import ABSENT
 from flows.steps.table import Known, build_fold
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.policies import CostModel
 from tests.builders import fraud
 from tests.folds import START, fold_of, noise

@@ -12,7 +12,7 @@ from flows.errors import TooFewRows
 from flows.steps.crossfit import places
 from flows.steps.split import context_end, plan_split
 from flows.steps.tunefolds import days_before, prequential_windows
-from monitoring.calendar import TimeWindow
+from monitoring.core.calendar import TimeWindow
 from tests.builders import fraud
 
 DAY = timedelta(days=1)

@@ -4,8 +4,8 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.store.frames import times
-from monitoring.store.labels import resolve
+from monitoring.store.database.frames import times
+from monitoring.store.predictions.labels import resolve
 from tests.logged import labels_policy
 
 POLICY = labels_policy(sources=("court", "chargeback", "analyst"))

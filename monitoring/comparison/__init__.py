@@ -1,0 +1,1 @@
+"""Champion and challenger on the same matured events: paired test, guards, verdict."""

@@ -1,0 +1,268 @@
+"""Champion and challenger on the same matured events: daily series, deciding bounds, money.
+
+Both models score the same events, so everything is paired, and the unit is the matured day. The
+bounds that decide are anytime-valid (:mod:`monitoring.stats.anytime`), because people look every day.
+All other figures are an :class:`~monitoring.comparison.secondary_figures.Appendix` that no decision reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from monitoring.comparison.daily_series import FrozenDay, LateLabels, PairedDay, Unseen, late_labels
+from monitoring.comparison.discordance import discordant_groups
+from monitoring.comparison.paired_rows import PairedRows
+from monitoring.comparison.secondary_figures import Appendix, build_appendix
+from monitoring.core.measured import Measured, Stored
+from monitoring.performance.cost import Prices, prices_of
+from monitoring.policies import CostModel
+from monitoring.policies.promotion import PromotionPolicy
+from monitoring.stats.anytime import AnytimeT, anytime_ratio, anytime_t
+from monitoring.stats.group_sequential import lan_demets_mean, lan_demets_ratio
+from monitoring.stats.intervals import clustered_ratio, mean_interval
+
+BESIDE_THE_DECISION = (
+    "result.appendix",
+    "result.recall_champion",
+    "result.recall_challenger",
+    "result.cost_champion",
+    "result.cost_challenger",
+    "result.late",
+)
+"""Parts of a comparison in JSON that are not used in the decision."""
+
+
+@dataclass(frozen=True)
+class PairedResult(Stored):
+    """What a comparison found; :func:`monitoring.comparison.judge.judge_comparison` makes a verdict of it.
+
+    Attributes:
+        champion, challenger: labels of the versions.
+        as_of: business time of the comparison.
+        days, rows, positives: matured evidence.
+        saving: money saved a day by the challenger, anytime-valid. Decides.
+        recall_gain: difference of pooled recalls, anytime-valid. Decides.
+        false_positive_rate_rise: difference of pooled false-positive rates, anytime-valid. Decides.
+        recall_champion, recall_challenger: pooled recalls with day-clustered intervals.
+        cost_champion, cost_challenger: total cost over the days, with an interval from the daily costs.
+        currency: of every cost.
+        cost_cap: largest amount that entered a cost, or none.
+        unscored: answered events that lack the challenger's score.
+        challenger_errors: those of them at which the challenger failed.
+        series: the days, oldest first.
+        appendix: figures that are not used in the decision; none when not asked for.
+        late: what became known of frozen days since they were frozen; it changes nothing above.
+        method: the rule behind the bounds, ``anytime`` or ``lan_demets``.
+        unseen: blocked events whose labels nobody will learn and no draw stands for.
+    """
+
+    champion: str
+    challenger: str
+    as_of: datetime
+    days: int
+    rows: int
+    positives: int
+    saving: AnytimeT
+    recall_gain: AnytimeT
+    false_positive_rate_rise: AnytimeT
+    recall_champion: Measured
+    recall_challenger: Measured
+    cost_champion: Measured
+    cost_challenger: Measured
+    currency: str
+    cost_cap: float | None
+    unscored: int
+    challenger_errors: int
+    series: tuple[PairedDay, ...]
+    appendix: Appendix | None = None
+    late: LateLabels = field(default_factory=LateLabels)
+    method: str = "anytime"
+    unseen: float = 0.0
+
+    def column(self, name: str) -> np.ndarray:
+        """One figure of all days, for example ``saving`` or ``tp_b``."""
+        return np.array([getattr(day, name) for day in self.series], dtype=float)
+
+
+def compare_paired(
+    paired: pd.DataFrame,
+    cost: CostModel,
+    policy: PromotionPolicy,
+    *,
+    champion: str,
+    challenger: str,
+    as_of: datetime,
+    entity: str | None = None,
+    top_k: int = 100,
+    cost_cap: float | None = None,
+    appendix: bool = True,
+    repetitions: int = 2000,
+    seed: int = 7,
+    frozen: Sequence[FrozenDay] = (),
+    alert_rate: float | None = None,
+    segments: Sequence[str] = (),
+    amount: str | None = None,
+) -> PairedResult:
+    """Compare two models that scored the same events.
+
+    No row at all gives a result of zero days, which no verdict promotes.
+
+    Args:
+        paired: matured rows only, one per event: ``day`` (business day), ``score_a``, ``flag_a``,
+            ``score_b``, ``flag_b``, ``y`` (0/1), plus the cost column and the entity column where they are
+            used. ``a`` is the champion, ``b`` the challenger. ``attrs["counts"]`` of the prediction log,
+            where present, tells how many events the challenger did not score.
+        cost: what mistakes cost; a column name reads that column.
+        policy: level, margins, minimum evidence.
+        champion, challenger: labels of the versions.
+        as_of: business time of the comparison.
+        entity: column that recurs (a card), for entity clustering and card precision.
+        top_k: entities a day of card precision.
+        cost_cap: largest amount that enters a cost; infinity caps nothing. Declare it beforehand (from
+            the reference); without one, ``policy.cost_cap_quantile`` of these rows is taken.
+        appendix: whether to compute the figures that decide nothing.
+        repetitions, seed: of their bootstrap.
+        frozen: days that were judged before; they enter as they were, and no day up to the last of them
+            is read from ``paired`` again.
+        alert_rate: share of events that both flag when they are compared at equal alerts; none takes
+            the champion's own alerts.
+        segments, amount: columns by which discordant pairs are counted in the appendix.
+    """
+    prices, cap = _prices(paired, cost, policy, cost_cap)
+    rows = PairedRows.of(paired, prices, entity)
+    series = _continued(frozen, _series(rows))
+    saving = np.array([d.saving for d in series])
+    gained = np.array([d.tp_b - d.tp_a for d in series])
+    raised = np.array([d.fp_b - d.fp_a for d in series])
+    positives = np.array([d.positives for d in series])
+    negatives = np.array([d.rows - d.positives for d in series])
+    counts = paired.attrs.get("counts")
+    return PairedResult(
+        champion=champion,
+        challenger=challenger,
+        as_of=as_of,
+        days=len(series),
+        rows=round(sum(d.rows for d in series)),
+        positives=round(sum(d.positives if d.seen is None else d.seen for d in series)),
+        saving=bounded_mean(saving, policy),
+        recall_gain=bounded_ratio(gained, positives, policy),
+        false_positive_rate_rise=bounded_ratio(raised, negatives, policy),
+        recall_champion=_share(clustered_ratio([d.tp_a for d in series], positives)),
+        recall_challenger=_share(clustered_ratio([d.tp_b for d in series], positives)),
+        cost_champion=_total([d.cost_a for d in series]),
+        cost_challenger=_total([d.cost_b for d in series]),
+        currency=cost.currency,
+        cost_cap=cap if cap is not None and math.isfinite(cap) else None,
+        unscored=int(getattr(counts, "unscored_b", 0)),
+        challenger_errors=int(getattr(counts, "errors_b", 0)),
+        series=series,
+        appendix=build_appendix(
+            rows, saving, policy, top_k, repetitions, seed,
+            alert_rate=alert_rate, groups=discordant_groups(paired, rows, segments, amount),
+        ) if appendix and len(paired) and "weight" not in paired else None,
+        late=late_labels(paired, frozen),
+        method=policy.method,
+        unseen=float(sum(d.unseen.total for d in series if d.unseen is not None)),
+    )  # fmt: skip
+
+
+def with_series(result: PairedResult, series: Sequence[PairedDay], policy: PromotionPolicy) -> PairedResult:
+    """The same comparison on other daily totals: everything that decides is worked out again."""
+    positives = np.array([d.positives for d in series])
+    gained = np.array([d.tp_b - d.tp_a for d in series])
+    raised = np.array([d.fp_b - d.fp_a for d in series])
+    negatives = np.array([d.rows - d.positives for d in series])
+    return replace(
+        result,
+        series=tuple(series),
+        saving=bounded_mean(np.array([d.saving for d in series]), policy),
+        recall_gain=bounded_ratio(gained, positives, policy),
+        false_positive_rate_rise=bounded_ratio(raised, negatives, policy),
+        recall_champion=_share(clustered_ratio([d.tp_a for d in series], positives)),
+        recall_challenger=_share(clustered_ratio([d.tp_b for d in series], positives)),
+        cost_champion=_total([d.cost_a for d in series]),
+        cost_challenger=_total([d.cost_b for d in series]),
+    )
+
+
+def bounded_mean(values: np.ndarray, policy: PromotionPolicy) -> AnytimeT:
+    """The mean of a daily series with bounds by the rule of the policy."""
+    level, planned = policy.alpha, float(policy.planned_days)
+    if policy.method == "lan_demets":
+        return lan_demets_mean(values, level, policy.decision_days, planned)
+    return anytime_t(values, level, planned)
+
+
+def bounded_ratio(x: np.ndarray, y: np.ndarray, policy: PromotionPolicy) -> AnytimeT:
+    """The d where sum(x) = d sum(y), with bounds by the rule of the policy."""
+    level, planned = policy.alpha, float(policy.planned_days)
+    if policy.method == "lan_demets":
+        return lan_demets_ratio(x, y, level, policy.decision_days, planned)
+    return anytime_ratio(x, y, level, planned)
+
+
+def _continued(frozen: Sequence[FrozenDay], fresh: tuple[PairedDay, ...]) -> tuple[PairedDay, ...]:
+    """The frozen days as they are, then what is later than the last of them."""
+    last = max((one.day.day for one in frozen), default=None)
+    return (*(one.day for one in frozen), *(day for day in fresh if last is None or day.day > last))
+
+
+def _prices(
+    paired: pd.DataFrame, cost: CostModel, policy: PromotionPolicy, cap: float | None
+) -> tuple[Prices, float | None]:
+    """Prices of the rows, amounts capped so that one huge loss does not decide alone."""
+    if not isinstance(cost.false_negative, str):
+        return prices_of(cost), None
+    if cap is None and len(paired):
+        cap = float(paired[cost.false_negative].quantile(policy.cost_cap_quantile))
+    return prices_of(cost, paired, cap), cap
+
+
+def _series(rows: PairedRows) -> tuple[PairedDay, ...]:
+    """Daily totals, oldest day first."""
+    masks = ("all", "y", "hit_a", "hit_b", "alarm_a", "alarm_b")
+    counts = np.array([rows.daily(name) for name in masks]).T.tolist()
+    money = np.array([rows.by_day(rows.cost_a), rows.by_day(rows.cost_b)]).T.tolist()
+    days = [pd.Timestamp(day).date() for day in rows.days]
+    selection = _selection(rows) if rows.weight is not None else [(None, None)] * len(days)
+    return tuple(
+        PairedDay(day, n, p, tp_a, tp_b, fp_a, fp_b, cost_a, cost_b, seen, unseen)
+        for day, (n, p, tp_a, tp_b, fp_a, fp_b), (cost_a, cost_b), (seen, unseen) in zip(
+            days, counts, money, selection, strict=True
+        )
+    )
+
+
+def _selection(rows: PairedRows) -> list[tuple[int | None, Unseen | None]]:
+    """Positives that were seen on each day, and what has no label."""
+    assert rows.weight is not None
+    assert rows.unseen is not None
+    assert rows.missed is not None
+    size = len(rows.days)
+    seen = np.bincount(rows.day, weights=rows.y & (rows.weight > 0.0), minlength=size).astype(int).tolist()
+    flags = rows.kind & 6
+    parts = [np.bincount(rows.day, weights=rows.unseen * (flags == side), minlength=size) for side in (2, 4, 6)]
+    money = [np.bincount(rows.day, weights=rows.unseen * rows.missed * (flags == k), minlength=size) for k in (2, 4)]
+    lost = np.array([*parts, *money]).T.tolist()
+    return [(s, Unseen(*one) if sum(one[:3]) else None) for s, one in zip(seen, lost, strict=True)]
+
+
+def _share(figure: Measured) -> Measured:
+    """A linearised interval ends where shares do."""
+    if figure.low is None or figure.high is None:
+        return figure
+    return Measured(figure.value, max(0.0, figure.low), min(1.0, figure.high))
+
+
+def _total(daily: list[float]) -> Measured:
+    """Sum over the days; its interval is that of the daily mean, times the number of days."""
+    test, n = mean_interval(daily), len(daily)
+    if test.mean is None or test.low is None or test.high is None:
+        return Measured(None if test.mean is None else test.mean * n)
+    return Measured(test.mean * n, test.low * n, test.high * n)

@@ -1,0 +1,293 @@
+"""Figures of a comparison that are shown and not used in the decision.
+
+Fixed-sample intervals and tests err one time in four when people look every day; they are here for
+readers who expect them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from monitoring.comparison.discordance import DiscordantGroup
+from monitoring.comparison.paired_rows import PairedRows
+from monitoring.core.measured import Measured
+from monitoring.performance.card_precision import ranked_precision
+from monitoring.policies.promotion import PromotionPolicy
+from monitoring.stats.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap
+from monitoring.stats.intervals import (
+    McNemar,
+    MeanTest,
+    RatioDifference,
+    bonett_price,
+    clustered_ratio_difference,
+    mcnemar,
+    mean_interval,
+    sign_flip_p,
+    tango_interval,
+    tango_t,
+    unpaired_factor,
+    unpaired_t_p,
+)
+from monitoring.stats.ranking import (
+    DeLong,
+    Ranking,
+    RankTable,
+    auc_of,
+    average_precision,
+    delong,
+    precision_at_recall,
+    recall_at_false_positive_rate,
+)
+
+NOT_USED = "not used in the decision"
+LEGACY_NOTE = (
+    "The customary unpaired t-test on daily recalls ignores that both models saw the same events. "
+    "It needs about {factor:.3g} times the data{where}, and a day without positives leaves it undefined."
+)
+_CUSTOMARY_FACTOR = 4.25
+
+
+RECALL_FLOOR, ALARM_LIMIT = 0.8, 0.2
+"""The operating points at which rankings are customarily compared, whatever the promoted thresholds are."""
+LOWER_THRESHOLD = "At equal alerts the challenger catches no more: its gain is a lower threshold."
+
+
+@dataclass(frozen=True)
+class PairedFigure:
+    """One figure of both models with the interval of the difference b - a."""
+
+    a: float | None
+    b: float | None
+    difference: Measured
+
+
+@dataclass(frozen=True)
+class Appendix:
+    """Secondary figures.
+
+    Attributes:
+        recall, precision, false_positive_rate: pooled ratios, linearised and clustered by day, or by
+            entity where that is wider.
+        saving: one-sample t of the daily saving. ``saving_sign_flip_p`` and ``saving_bootstrap`` are its
+            distribution-free companions.
+        legacy_p: unpaired t-test of daily recalls; see ``LEGACY_NOTE``.
+        legacy_factor: how many times the data that test needs at these recalls and this discordance.
+        mcnemar, bonett_price, tango: on positives caught by one model only. ``tango_p`` is the one-sided
+            non-inferiority p at the policy's recall margin (0 without one).
+        delong: AUC with DeLong's interval. ``auc``, ``average_precision``, ``card_precision``: days are
+            resampled, from 20 days on.
+        matched: recall of both at ``matched_alerts`` alerts; a lower threshold alone gains nothing here.
+        discordant_false_alarms: false alarms of the challenger only, of the champion only.
+        precision_at_recall: the best precision of both where at least ``RECALL_FLOOR`` is caught.
+        recall_at_alarms: the best recall of both where at most ``ALARM_LIMIT`` of negatives are flagged.
+        groups: where the models disagree, by segment and by amount.
+        note: says that none of this is used in the decision.
+        clustered_by: ``entity`` where entities recur and gave a wider interval of the recall, else ``day``.
+    """
+
+    recall: RatioDifference
+    precision: RatioDifference
+    false_positive_rate: RatioDifference
+    saving: MeanTest
+    saving_sign_flip_p: float | None
+    saving_bootstrap: Measured
+    legacy_p: float | None
+    mcnemar: McNemar
+    bonett_price: Measured
+    tango: Measured
+    tango_p: float | None
+    delong: DeLong | None
+    average_precision: PairedFigure
+    card_precision: PairedFigure | None
+    matched: RatioDifference
+    matched_alerts: int
+    discordant_false_alarms: tuple[int, int]
+    auc: PairedFigure = PairedFigure(None, None, Measured(None))
+    groups: tuple[DiscordantGroup, ...] = ()
+    clustered_by: str = "day"
+    note: str = NOT_USED
+    precision_at_recall: PairedFigure = PairedFigure(None, None, Measured(None))
+    recall_at_alarms: PairedFigure = PairedFigure(None, None, Measured(None))
+    legacy_factor: float | None = None
+
+    @property
+    def legacy_note(self) -> str:
+        """What is wrong with the unpaired test, with its price here where that is known."""
+        if self.legacy_factor is None:
+            return LEGACY_NOTE.format(factor=_CUSTOMARY_FACTOR, where="")
+        return LEGACY_NOTE.format(factor=self.legacy_factor, where=" here")
+
+    @property
+    def gains_by_threshold_alone(self) -> bool:
+        """Whether the challenger catches more at its own threshold, and no more at equal alerts."""
+        matched = self.matched.difference
+        return matched is not None and matched <= 0.0 < (self.recall.difference or 0.0)
+
+
+def build_appendix(
+    rows: PairedRows,
+    saving: np.ndarray,
+    policy: PromotionPolicy,
+    top_k: int,
+    repetitions: int,
+    seed: int,
+    *,
+    alert_rate: float | None = None,
+    groups: tuple[DiscordantGroup, ...] = (),
+) -> Appendix:
+    """All secondary figures; ``saving`` is the daily series."""
+    only_b, only_a = rows.total(5), rows.total(3)
+    positives = int(rows.y.sum())
+    rankings = (Ranking.of(rows.score_a), Ranking.of(rows.score_b))
+    alerts, flags = matched_flags(rows, rankings, alert_rate)
+    at_equal = rows.matched(flags)
+    margin = policy.recall_non_inferiority_margin or 0.0
+    tango_p = float(special.ndtr(-tango_t(only_b, only_a, positives, -margin))) if positives else None
+    recall = ratio_of(rows, "hit_a", "y", "hit_b", "y")
+    areas = delong(rows.y, rows.score_a, rows.score_b, rankings=rankings)
+    ranked = _ranked(rows, rankings, areas, repetitions, seed)
+    at_recall, at_alarms = _operating(rows, rankings)
+    return Appendix(
+        recall=recall,
+        precision=ratio_of(rows, "hit_a", "flag_a", "hit_b", "flag_b"),
+        false_positive_rate=ratio_of(rows, "alarm_a", "miss", "alarm_b", "miss"),
+        saving=mean_interval(saving),
+        saving_sign_flip_p=sign_flip_p(saving, seed),
+        saving_bootstrap=mean_bootstrap(saving, repetitions, seed),
+        legacy_p=legacy_p(rows),
+        legacy_factor=_legacy_factor(recall, only_b + only_a, positives),
+        mcnemar=mcnemar(only_b, only_a),
+        bonett_price=bonett_price(only_b, only_a, positives),
+        tango=tango_interval(only_b, only_a, positives),
+        tango_p=tango_p,
+        delong=areas,
+        card_precision=_card_precision(rows, rankings, top_k, repetitions, seed),
+        matched=ratio_of(at_equal, "hit_matched_a", "y", "hit_matched_b", "y"),
+        matched_alerts=alerts,
+        discordant_false_alarms=(rows.total(4), rows.total(2)),
+        groups=groups,
+        clustered_by="day" if recall.clusters == len(rows.days) else "entity",
+        average_precision=ranked["average_precision"],
+        auc=ranked["auc"],
+        precision_at_recall=at_recall,
+        recall_at_alarms=at_alarms,
+    )
+
+
+def ratio_of(rows: PairedRows, x_a: str, y_a: str, x_b: str, y_b: str) -> RatioDifference:
+    """Difference of two pooled ratios, clustered by day, or by entity where they recur and that is wider."""
+    by_day = clustered_ratio_difference(rows.daily(x_a), rows.daily(y_a), rows.daily(x_b), rows.daily(y_b))
+    if rows.entity is None or rows.entities is None or len(rows.entities) == len(rows.entity):
+        return by_day
+    totals = [rows.of_entities(name) for name in (x_a, y_a, x_b, y_b)]
+    by_entity = clustered_ratio_difference(totals[0], totals[1], totals[2], totals[3])
+    return by_entity if by_entity.low is not None and by_entity.width > by_day.width else by_day
+
+
+def legacy_p(rows: PairedRows) -> float | None:
+    """The unpaired t-test on daily recalls, ``None`` when a day has no positive."""
+    positives = rows.daily("y")
+    if len(positives) < 2 or not positives.all():
+        return None
+    recalls = [rows.daily(name) / positives for name in ("hit_a", "hit_b")]
+    return unpaired_t_p(recalls[1], recalls[0])
+
+
+def matched_flags(
+    rows: PairedRows, rankings: tuple[Ranking, Ranking], alert_rate: float | None = None
+) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
+    """What each flags with no more alerts than the champion raised, or than the declared share allows.
+
+    Without a declared share the champion's flags stay its own. A model whose threshold goes by the amount ranks
+    by what an alert is expected to save, as its own decisions do.
+    """
+    merits = ((rows.score_a, rows.merit_a, rankings[0]), (rows.score_b, rows.merit_b, rankings[1]))
+    ranked = [(score, one) if merit is None else (merit, Ranking.of(merit)) for score, merit, one in merits]
+    if alert_rate is None:
+        alerts, own = rows.total(2, 3, 6, 7), rows.kind & 2 == 2
+        return alerts, (own, ranked[1][0] >= _cut(ranked[1][1], alerts))
+    alerts = int(alert_rate * len(rows.y))
+    flags = [values >= _cut(one, alerts) for values, one in ranked]
+    return alerts, (flags[0], flags[1])
+
+
+def _cut(ranking: Ranking, budget: int) -> float:
+    """The lowest score that flags no more than ``budget`` rows; equal scores are flagged together."""
+    fits = int(np.searchsorted(ranking.ends, budget - 1, side="right"))
+    return float(ranking.score[ranking.ends[fits - 1]]) if fits else np.inf
+
+
+def _legacy_factor(recall: RatioDifference, discordant: int, positives: int) -> float | None:
+    """How many times the data the unpaired test needs at the recalls and the discordance that were seen."""
+    if not positives or recall.a is None or recall.b is None:
+        return None
+    return unpaired_factor(recall.a, recall.b, discordant / positives)
+
+
+def _operating(rows: PairedRows, rankings: tuple[Ranking, Ranking]) -> tuple[PairedFigure, PairedFigure]:
+    """Both models at the customary operating points of a ranking."""
+    scored = tuple(zip((rows.score_a, rows.score_b), rankings, strict=True))
+    precision = [precision_at_recall(rows.y, score, RECALL_FLOOR, one) for score, one in scored]
+    recall = [recall_at_false_positive_rate(rows.y, score, ALARM_LIMIT, one) for score, one in scored]
+    return _both(*precision), _both(*recall)
+
+
+def _both(a: float | None, b: float | None) -> PairedFigure:
+    """A figure of both models without an interval."""
+    return PairedFigure(a, b, Measured(None if a is None or b is None else b - a))
+
+
+def _ranked(
+    rows: PairedRows, rankings: tuple[Ranking, Ranking], areas: DeLong | None, repetitions: int, seed: int
+) -> dict[str, PairedFigure]:
+    """AUC and average precision of both, with day-block intervals of the difference."""
+    known = {
+        "average_precision": [average_precision(rows.y, rows.score_a, one) for one in rankings],
+        "auc": [auc_of(rows.y, one) for one in rankings] if areas is None else [areas.a, areas.b],
+    }
+    drawn = len(rows.days) >= MIN_DAYS
+    units = Units(rows.day, len(rows.days), True)
+    tables = [RankTable.of(rows.y, rows.score_a, units, one) for one in rankings] if drawn else []
+    figures = {}
+    for name, (a, b) in known.items():
+
+        def samples(resamples: Resamples, figure: str = name) -> np.ndarray:
+            return np.asarray(getattr(tables[1], figure)(resamples) - getattr(tables[0], figure)(resamples))
+
+        figures[name] = PairedFigure(a, b, _difference(a, b, len(rows.days), samples, repetitions, seed))
+    return figures
+
+
+def _card_precision(
+    rows: PairedRows, rankings: tuple[Ranking, Ranking], top_k: int, repetitions: int, seed: int
+) -> PairedFigure | None:
+    if rows.entity is None or rows.entities is None:
+        return None
+    a, b = (ranked_precision(rows.entity, rows.entities, rows.day, rows.y, one, top_k) for one in rankings)
+    daily = np.array(b.daily) - np.array(a.daily)
+
+    def samples(resamples: Resamples) -> np.ndarray:
+        return np.asarray(resamples.sums(daily) / len(daily))
+
+    return PairedFigure(a.value, b.value, _difference(a.value, b.value, len(rows.days), samples, repetitions, seed))
+
+
+def _difference(
+    a: float | None,
+    b: float | None,
+    days: int,
+    samples: Callable[[Resamples], np.ndarray],
+    repetitions: int,
+    seed: int,
+) -> Measured:
+    """b - a with its day-block interval; fewer than 20 days are too few to resample."""
+    if a is None or b is None:
+        return Measured(None)
+    if days < MIN_DAYS:
+        return Measured(b - a)
+    resamples = Resamples.draw(days, repetitions, seed)
+    return resamples.interval(b - a, samples(resamples))

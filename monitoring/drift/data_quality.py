@@ -1,0 +1,124 @@
+"""Whether the data behind the figures are all there: freshness, volume, duplicates, quarantine.
+
+Silence is not good news: where no event has come for a while the state is ``unknown``, never fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+
+from monitoring.core.calendar import BusinessCalendar, TimeWindow
+from monitoring.core.measured import Stored
+from monitoring.store.predictions.recent_pairs import newest_event
+from monitoring.store.predictions.spool_ledger import quarantined
+
+if TYPE_CHECKING:
+    from monitoring.store import Store
+
+WEEKS: Final = 4
+"""Weeks whose same weekday a day's volume is held against."""
+LOW, HIGH = 0.5, 2.0
+"""Ratio to the usual volume below and above which a day is ``low`` or ``high``."""
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """Age of the newest event at the time of the check; ``unknown`` past the limit or without any event."""
+
+    status: Literal["fresh", "unknown"]
+    newest: datetime | None
+    age_s: float | None
+    limit_s: float
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Events of the last whole day against the median of the same weekday in the weeks before.
+
+    ``status`` is ``unknown`` while no earlier week holds an event.
+    """
+
+    status: Literal["usual", "low", "high", "unknown"]
+    day: str
+    rows: int
+    usual: float | None
+    ratio: float | None
+
+
+@dataclass(frozen=True)
+class QualityReport(Stored):
+    """Data quality at one check.
+
+    Attributes:
+        freshness, volume: see there.
+        duplicates: events that arrived again, by the ledger of the spool, since the log began.
+        new_duplicates: since the check before; none without one.
+        quarantine: records in quarantine by reason, since the log began.
+        new_quarantine: since the check before, reasons without any left out.
+    """
+
+    freshness: Freshness
+    volume: Volume
+    duplicates: int
+    new_duplicates: int | None
+    quarantine: Mapping[str, int]
+    new_quarantine: Mapping[str, int]
+
+
+def freshness(newest: datetime | None, as_of: datetime, limit: timedelta) -> Freshness:
+    """Judge the newest event; one that lies after ``as_of`` has no age."""
+    if newest is None:
+        return Freshness("unknown", None, None, limit.total_seconds())
+    age = max(0.0, (as_of - newest).total_seconds())
+    return Freshness("fresh" if age <= limit.total_seconds() else "unknown", newest, age, limit.total_seconds())
+
+
+def volume(day: str, rows: int, before: Sequence[int]) -> Volume:
+    """Judge a day's number of events against earlier ones of the same weekday; days without any say nothing."""
+    known = [count for count in before if count]
+    if not known:
+        return Volume("unknown", day, rows, None, None)
+    usual = float(np.median(known))
+    ratio = rows / usual
+    return Volume("low" if ratio < LOW else "high" if ratio > HIGH else "usual", day, rows, usual, ratio)
+
+
+def data_quality(
+    store: Store,
+    usecase: str,
+    calendar: BusinessCalendar,
+    as_of: datetime,
+    stale_after: timedelta,
+    before: Mapping[str, Any] | None = None,
+) -> QualityReport:
+    """Look at one use case.
+
+    Args:
+        store: log and ledger.
+        usecase, calendar: whose events, in which days.
+        as_of: business time of the check; later events are not looked at.
+        stale_after: age of the newest event from which it is unknown whether all is well.
+        before: what this function found at the check before, as JSON.
+    """
+    end = calendar.start_of(calendar.day_of(as_of))
+    last = calendar.day_of(end - timedelta(hours=1))
+    days = [last - timedelta(weeks=n) for n in range(WEEKS + 1)]
+    counts = [store.log.count(usecase, TimeWindow(calendar.start_of(d), calendar.end_of(d))) for d in days]
+    reasons = quarantined(store.database, usecase)
+    duplicates = store.ledger.accounting(usecase).duplicates
+    known = None if before is None else QualityReport.from_json(before)
+    past = {} if known is None else known.quarantine
+    grown = {name: count - past.get(name, 0) for name, count in reasons.items()}
+    return QualityReport(
+        freshness(newest_event(store.database, usecase, as_of), as_of, stale_after),
+        volume(str(last), counts[0], counts[1:]),
+        duplicates,
+        None if known is None else duplicates - known.duplicates,
+        reasons,
+        {name: count for name, count in grown.items() if count > 0},
+    )

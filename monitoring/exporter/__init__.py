@@ -1,0 +1,1 @@
+"""Slow figures from the database as Prometheus metrics: ``python -m monitoring.exporter``."""

@@ -1,0 +1,1 @@
+"""Dashboards: ``python -m monitoring.grafana`` writes them from ``boards.toml``."""

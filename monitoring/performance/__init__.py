@@ -1,0 +1,1 @@
+"""Matured performance, money, fairness, capacity, maturity of labels."""

@@ -1,0 +1,111 @@
+"""Judge a candidate by the gates of its use case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from monitoring.core.measured import UNKNOWN, digest_of, finite
+from monitoring.core.verdict import Check, Evidence, Verdict, above_limit, at_least, at_most, combine_checks, enough
+from monitoring.errors import UnfairWindow
+from monitoring.policies import GatePolicy, ProfitPolicy
+
+
+def judge(
+    candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy, *, as_of: datetime | None = None
+) -> Verdict:
+    """Judge a new model on its test window; the incumbent's figures must come from the same rows.
+
+    ``as_of`` defaults to the end of the candidate's window.
+
+    Raises:
+        UnfairWindow: when the test window does not lie after the training data, or the incumbent was
+            measured on other rows.
+        ValueError: without a window and without ``as_of``.
+    """
+    _refuse_unfair_windows(candidate, incumbent)
+    when = as_of or (candidate.window.end if candidate.window else None)
+    if when is None:
+        raise ValueError("judge needs the candidate's window or as_of")
+    checks = tuple(_gate_checks(candidate, incumbent, policy))
+    reasons = tuple(_sentence(check) for check in checks if check.status != "PASS")
+    return Verdict(
+        kind="gate",
+        outcome=combine_checks(checks),
+        checks=checks,
+        challenger=candidate.model,
+        champion=incumbent.model if incumbent else None,
+        as_of=when,
+        reasons=reasons or ("every gate is passed",),
+        evidence_digest=digest_of((candidate, incumbent)),
+    )
+
+
+def _gate_checks(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
+    precision = candidate.value("average_precision")
+    yield enough("matured_rows", candidate.rows, policy.min_matured_rows, "rows with matured labels")
+    yield _floor(candidate, "average_precision", policy.min_average_precision)
+    if policy.min_auc_roc is not None:
+        yield _floor(candidate, "auc_roc", policy.min_auc_roc)
+    yield _floor(candidate, "recall", policy.min_recall)
+    error = candidate.value("calibration_error")
+    yield at_most("calibration_error", error, policy.max_calibration_error, _interval(candidate, "calibration_error"))
+    yield at_most("single_event_p99_ms", candidate.latency_p99_ms, policy.max_single_event_p99_ms, "one event")
+    yield at_most("model_mb", candidate.model_mb, policy.max_model_mb, "stored model")
+    baseline = candidate.baseline.get("average_precision", UNKNOWN).value
+    yield at_least(
+        "baseline_gain", _difference(precision, baseline), policy.min_baseline_gain,
+        "average precision above the simple baseline on the same rows", strict=True,
+    )  # fmt: skip
+    if incumbent is not None:
+        yield at_least(
+            "champion_gain", _difference(precision, incumbent.value("average_precision")), -policy.max_champion_loss,
+            "average precision above the champion's on the same rows",
+        )  # fmt: skip
+    if policy.profit is not None:
+        yield from _profit(candidate, policy.profit)
+    yield from candidate.fairness
+
+
+def _profit(candidate: Evidence, policy: ProfitPolicy) -> Iterator[Check]:
+    """An offer to the flagged must earn more than one to nobody, which earns 0, and more than one to everybody."""
+    metrics = candidate.metrics
+    yield above_limit("profit_per_customer", metrics.get("profit_per_customer", UNKNOWN), policy.min_per_customer)
+    if policy.min_above_everybody is not None:
+        beyond = metrics.get("profit_above_everybody", UNKNOWN)
+        yield above_limit("profit_above_everybody", beyond, policy.min_above_everybody)
+
+
+def _floor(evidence: Evidence, name: str, limit: float) -> Check:
+    return at_least(name, evidence.value(name), limit, _interval(evidence, name))
+
+
+def _interval(evidence: Evidence, name: str) -> str:
+    found = evidence.metrics.get(name, UNKNOWN)
+    if found.low is None or found.high is None:
+        return ""
+    return f"interval {found.low:.4f} to {found.high:.4f}"
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    a, b = finite(a), finite(b)
+    return None if a is None or b is None else a - b
+
+
+def _sentence(check: Check) -> str:
+    if check.value is None:
+        return f"{check.name} could not be computed"
+    return f"{check.name} is {check.value:.4g}, the limit is {check.threshold:.4g} ({check.status.lower()})"
+
+
+def _refuse_unfair_windows(candidate: Evidence, incumbent: Evidence | None) -> None:
+    window, trained = candidate.window, candidate.trained_until
+    if window is not None and trained is not None and window.start < trained:
+        raise UnfairWindow(
+            f"the test window of {candidate.model} starts at {window.start}, "
+            f"before its training data end at {trained}; test on later rows"
+        )
+    if incumbent is not None and incumbent.window != window:
+        raise UnfairWindow(
+            f"{candidate.model} and {incumbent.model} were measured on different windows; measure both on the same rows"
+        )

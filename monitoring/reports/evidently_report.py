@@ -1,0 +1,235 @@
+"""Drift reports for people: Evidently's HTML under a header that states our own verdict.
+
+The only module that imports Evidently, and only inside functions: its import takes seconds. Nothing
+is decided from its figures; :mod:`monitoring.drift.feature_drift` decides.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from monitoring.drift.feature_drift import DriftAlarm, DriftReport
+from monitoring.errors import ReportFailed
+from monitoring.policies import DriftPolicy
+from monitoring.reports.drift_header import DEFAULT, bands_differ, features_of, header_of
+from monitoring.reports.html import STYLE, write_comparison_report, write_page, write_text
+
+__all__ = ["DriftReportInfo", "evidently_default", "evidently_psi", "write_comparison_report", "write_drift_report"]
+
+MAX_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class DriftReportInfo:
+    """What was written.
+
+    Attributes:
+        path: the page.
+        rows: rows of reference and current in Evidently's part.
+        left_out: columns without any value in one of the two, which Evidently cannot take.
+        disagree: features whose band differs between Evidently's PSI and ours.
+        tests: Evidently's own tests by outcome, for example ``{"SUCCESS": 9, "FAIL": 2}``.
+    """
+
+    path: Path
+    rows: tuple[int, int]
+    left_out: tuple[str, ...]
+    disagree: tuple[str, ...]
+    tests: Mapping[str, int]
+
+
+def write_drift_report(
+    path: Path,
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    *,
+    numerical: Sequence[str],
+    categorical: Sequence[str] = (),
+    report: DriftReport | None = None,
+    alarm: DriftAlarm | None = None,
+    target: str | None = None,
+    prediction: str | None = None,
+    score: str | None = None,
+    title: str = "Drift report",
+    max_rows: int = MAX_ROWS,
+    seed: int = 7,
+    sections: Sequence[str] = (),
+    matured: pd.DataFrame | None = None,
+    policy: DriftPolicy = DEFAULT,
+) -> DriftReportInfo:
+    """Write one self-contained page on a bounded, seeded sample.
+
+    Args:
+        path: the HTML file.
+        reference, current: rows of the reference period and of the window.
+        numerical, categorical: feature columns of both tables.
+        report, alarm: our own findings for the header.
+        target, prediction, score: columns with 0/1 label, 0/1 decision and score, for the part on
+            classification quality; it is left out unless both tables hold both classes.
+        title: of the page.
+        max_rows: rows of each table that Evidently sees.
+        seed: of the sample.
+        sections: further parts of the header, as HTML.
+        matured: rows of which the truth is known (``y decision score``), for a part on classification
+            quality of its own: the rows of the window are mostly too young to have labels. Left out
+            where they hold one class.
+        policy: its bands are what Evidently's PSI is held against.
+
+    Raises:
+        ReportFailed: when Evidently cannot make the report; the cause is attached.
+    """
+    samples = [_sample(frame, max_rows, seed) for frame in (reference, current)]
+    usable, left_out = _usable(samples, [*numerical, *categorical])
+    rows = (len(samples[0]), len(samples[1]))
+    if not usable:
+        body = header_of(title, report, alarm, {}, left_out, rows, sections, policy)
+        return DriftReportInfo(write_page(path, title, body), rows, left_out, (), {})
+    quality = _quality_columns(samples, target, prediction, score)
+    try:
+        html, values, tests = _run_evidently(
+            samples, [c for c in numerical if c in usable], [c for c in categorical if c in usable], quality
+        )
+        judged = _matured_quality(matured, max_rows, seed)
+    except Exception as exc:
+        raise ReportFailed(f"Evidently could not make {path.name}: {type(exc).__name__}: {exc}") from exc
+    header = header_of(title, report, alarm, values, left_out, rows, sections, policy)
+    page = html.replace("<body>", f"<body><style>{STYLE}</style>{header}", 1)
+    head, end, rest = page.rpartition("</body>")
+    written = write_text(path, f"{head}{judged}{end}{rest}")
+    compared = [f for f in features_of(report) if f.name in values]
+    disagree = tuple(f.name for f in compared if bands_differ(f, values[f.name], policy))
+    return DriftReportInfo(written, rows, left_out, disagree, tests)
+
+
+def evidently_psi(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
+    """PSI of each number column as Evidently's data-drift preset finds it: the other side of a benchmark.
+
+    Raises:
+        ReportFailed: when Evidently cannot.
+    """
+    return _column_drift(reference, current, num_method="psi")
+
+
+def evidently_default(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
+    """The drift of each number column by the test that Evidently chooses by itself.
+
+    With more than 1,000 reference rows that is the Wasserstein distance in standard deviations.
+
+    Raises:
+        ReportFailed: when Evidently cannot.
+    """
+    return _column_drift(reference, current)
+
+
+def _column_drift(reference: pd.DataFrame, current: pd.DataFrame, **settings: Any) -> dict[str, float]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from evidently import DataDefinition, Dataset, Report
+            from evidently.presets import DataDriftPreset
+
+            definition = DataDefinition(numerical_columns=list(reference.columns))
+            both = [Dataset.from_pandas(frame, definition) for frame in (current, reference)]
+            return _values(Report([DataDriftPreset(**settings)]).run(*both).dict())
+    except Exception as exc:
+        raise ReportFailed(f"Evidently could not compare the tables: {type(exc).__name__}: {exc}") from exc
+
+
+def _sample(frame: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
+    """At most ``rows`` rows, in their own order."""
+    if len(frame) <= rows:
+        return frame.reset_index(drop=True)
+    chosen = np.sort(np.random.default_rng(seed).choice(len(frame), rows, replace=False))
+    return frame.iloc[chosen].reset_index(drop=True)
+
+
+def _usable(samples: Sequence[pd.DataFrame], columns: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Columns with a value in both tables, and the rest."""
+    usable = [c for c in columns if all(c in s.columns and bool(s[c].notna().any()) for s in samples)]
+    return usable, tuple(c for c in columns if c not in usable)
+
+
+def _quality_columns(
+    samples: Sequence[pd.DataFrame], target: str | None, prediction: str | None, score: str | None
+) -> dict[str, str]:
+    """Columns of the classification part, empty where it cannot be made."""
+    if target is None or prediction is None or score is None:
+        return {}
+    names = {"target": target, "prediction_labels": prediction, "prediction_probas": score}
+    for sample in samples:
+        if any(n not in sample.columns for n in names.values()) or sample[target].nunique() < 2:
+            return {}
+    return names
+
+
+def _run_evidently(
+    samples: Sequence[pd.DataFrame], numerical: list[str], categorical: list[str], quality: dict[str, str]
+) -> tuple[str, dict[str, float], dict[str, int]]:
+    """Evidently's page, its PSI of each column and its test outcomes."""
+    with warnings.catch_warnings():
+        # Its dependencies warn about their own future and about constant columns; neither is news here.
+        warnings.simplefilter("ignore")
+        from evidently import BinaryClassification, DataDefinition, Dataset, Report
+        from evidently.presets import ClassificationPreset, DataDriftPreset, DataSummaryPreset
+
+        columns = [*numerical, *categorical]
+        definition = DataDefinition(
+            numerical_columns=[*numerical, *(v for k, v in quality.items() if k == "prediction_probas")],
+            categorical_columns=[*categorical, *(v for k, v in quality.items() if k != "prediction_probas")],
+            classification=[BinaryClassification(**quality, pos_label=1)] if quality else None,
+        )
+        presets: list[Any] = [DataDriftPreset(columns=columns, num_method="psi", cat_method="psi")]
+        presets.append(DataSummaryPreset(columns=columns))
+        if quality:
+            presets.append(ClassificationPreset())
+        kept = [*columns, *quality.values()]
+        reference, current = (Dataset.from_pandas(s[kept], definition) for s in samples)
+        snapshot = Report(presets, include_tests=True).run(current, reference)
+        found = snapshot.dict()
+        return snapshot.get_html_str(as_iframe=False), _values(found), _tests(found)
+
+
+def _matured_quality(matured: pd.DataFrame | None, max_rows: int, seed: int) -> str:
+    """Evidently's page on classification quality of matured rows, in a frame; a note where there is none."""
+    if matured is None:
+        return ""
+    if matured.empty or matured["y"].nunique() < 2:
+        return '<p class="incumbent">Classification quality: the matured rows do not hold both classes.</p>'
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from evidently import BinaryClassification, DataDefinition, Dataset, Report
+        from evidently.presets import ClassificationPreset
+
+        names = {"target": "y", "prediction_labels": "decision", "prediction_probas": "score"}
+        rows = _sample(matured[list(names.values())], max_rows, seed)
+        rows = rows.astype({"y": int, "decision": int, "score": float})
+        definition = DataDefinition(
+            numerical_columns=["score"],
+            categorical_columns=["y", "decision"],
+            classification=[BinaryClassification(**names, pos_label=1)],
+        )
+        snapshot = Report([ClassificationPreset()], include_tests=True).run(Dataset.from_pandas(rows, definition), None)
+        frame: str = snapshot.get_html_str(as_iframe=True)
+    title = f"<h2>Classification quality of {len(rows):,} matured rows</h2>"
+    return f'<section class="incumbent">{title}{frame}</section>'
+
+
+def _values(found: Mapping[str, Any]) -> dict[str, float]:
+    """PSI by column from the snapshot's metrics."""
+    return {
+        str(m["config"]["column"]): float(m["value"])
+        for m in found["metrics"]
+        if str(m["config"].get("type", "")).endswith("ValueDrift")
+    }
+
+
+def _tests(found: Mapping[str, Any]) -> dict[str, int]:
+    outcomes = [str(getattr(t["status"], "value", t["status"])) for t in found.get("tests", ())]
+    return {name: outcomes.count(name) for name in sorted(set(outcomes))}

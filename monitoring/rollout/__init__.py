@@ -1,0 +1,1 @@
+"""Guards of a ramp and of the days after a promotion."""

@@ -1,0 +1,1 @@
+"""Pure mathematics: intervals, sequential tests, distances, detectors, ranks."""

@@ -1,0 +1,1 @@
+"""Engine, tables, records, migrations: what all aggregates stand on."""

@@ -1,0 +1,1 @@
+"""Decisions and their chain, the journal, terms of roles, overrides, comparisons."""

@@ -1,0 +1,1 @@
+"""Events, scores, labels, actions: the prediction log."""

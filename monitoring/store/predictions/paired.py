@@ -1,0 +1,188 @@
+"""Champion and challenger on the same matured events, read from the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sqlalchemy import Connection, Select, and_, case, select
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.selectable import FromClause
+
+from monitoring.core.calendar import BusinessCalendar, TimeWindow
+from monitoring.policies import LabelPolicy
+from monitoring.stats.label_weights import label_weights
+from monitoring.store.database.frames import columns_of, decode_bodies, fetch, floats, texts, times, to_us
+from monitoring.store.database.records import split_label
+from monitoring.store.database.tables import predictions, shadow
+from monitoring.store.predictions.actions import latest_between
+from monitoring.store.predictions.labels import known_between
+from monitoring.store.predictions.shadow_scores import NOT_LOGGED
+
+_SCORES = ("score", "threshold", "decision")
+
+
+@dataclass(frozen=True)
+class PairedCounts:
+    """What happened to the answered events of the matured window; ``frame.attrs["counts"]`` holds it.
+
+    Attributes:
+        answered: answered events in the matured part of the window.
+        paired: rows of the frame.
+        unscored_a, unscored_b: events that the champion or the challenger has not scored.
+        errors_a, errors_b: those of them at which it failed: held against it. An event whose log lacks its
+            features, because its windows were still being filled, is unscored and no failure.
+        conflicting: scored by both, but one source says both labels.
+        unknown: scored by both, without a label, where absence is not a negative.
+        behind: days with events that the challenger neither scored nor failed at yet, and how many: its
+            shadow is still behind on them, and what it will say is not known.
+    """
+
+    answered: int
+    paired: int
+    unscored_a: int
+    unscored_b: int
+    errors_a: int
+    errors_b: int
+    conflicting: int
+    unknown: int
+    behind: tuple[tuple[date, int], ...] = ()
+
+
+def paired(
+    connection: Connection,
+    usecase: str,
+    models: tuple[str, str],
+    window: TimeWindow,
+    as_of: datetime,
+    label: LabelPolicy,
+    calendar: BusinessCalendar,
+    columns: Mapping[str, str],
+    selective: bool = False,
+) -> pd.DataFrame:
+    """Events of the window that have matured, that both models scored, with their label at ``as_of``.
+
+    A model has scored an event when it answered it, or scored it in shadow. An event has matured when
+    its whole business day lies at least ``label.matures_after`` before ``as_of``; an early label does
+    not let a younger event in.
+
+    Args:
+        connection: an open read.
+        usecase: name of the use case.
+        models: labels of champion (``a``) and challenger (``b``), for example ``dev-fraud/3``.
+        window: span of event time; its end is cut at the last matured day.
+        as_of: business time of the reader; labels observed later are not seen.
+        label: maturity, meaning of an absent label, ranks of sources.
+        calendar: what a day is.
+        columns: further event columns, name to declared type.
+        selective: whether flagged events are blocked: adds ``weight`` and ``unseen`` behind the threshold and
+            flag columns (:func:`monitoring.stats.label_weights.label_weights`), and keeps blocked events without a
+            label.
+
+    Returns:
+        event_id, event_time, day (midnight without zone), score_a, threshold_a, flag_a, score_b,
+        threshold_b, flag_b, y (int8), observed_at (NaT where absence means negative), then ``columns``;
+        in the order of event time. ``attrs["counts"]`` is a :class:`PairedCounts`.
+    """
+    end = min(window.end, calendar.matured_until(as_of, label.matures_after))
+    bounds = (to_us(window.start), to_us(end))
+    rows = fetch(connection, _query(usecase, models, bounds, bool(columns), selective))
+    frame = _frame(rows, calendar, columns, selective)
+    known = known_between(connection, usecase, to_us(as_of), label, bounds)
+    if selective:
+        done = latest_between(connection, usecase, to_us(as_of), bounds)
+        frame["really"] = frame["event_id"].map(done.set_index("event_id")["action"])
+    return _label(frame, known, label)
+
+
+def _query(
+    usecase: str, models: tuple[str, str], bounds: tuple[int, int], bodies: bool, selective: bool = False
+) -> Select[Any]:
+    p = predictions.c
+    sides = [(split_label(name), shadow.alias(alias)) for name, alias in zip(models, ("a", "b"), strict=True)]
+    wanted: list[ColumnElement[Any]] = [p.event_id, p.event_time]
+    for (name, version), side in sides:
+        answered = and_(p.model == name, p.version == version)
+        wanted += [case((answered, p[column]), else_=side.c[column]) for column in _SCORES]
+        wanted.append(side.c.error)
+    if bodies:
+        wanted.append(p.body)
+    if selective:
+        wanted += [p.action, p.propensity]
+    source: Any = predictions
+    for (name, version), side in sides:
+        source = source.outerjoin(side, _same_event(side, name, version))
+    query = select(*wanted).select_from(source)
+    query = query.where(p.usecase == usecase, p.event_time >= bounds[0], p.event_time < bounds[1], p.origin == "live")
+    return query.order_by(p.event_time, p.row_id)
+
+
+def _same_event(side: FromClause, name: str, version: str) -> ColumnElement[bool]:
+    p = predictions.c
+    same = and_(side.c.usecase == p.usecase, side.c.event_id == p.event_id)
+    return and_(same, side.c.model == name, side.c.version == version)
+
+
+def _frame(
+    rows: list[tuple[Any, ...]], calendar: BusinessCalendar, columns: Mapping[str, str], selective: bool = False
+) -> pd.DataFrame:
+    width = 11 if columns else 10
+    parts = columns_of(rows, width + 2 * selective)
+    at = times(parts[1])
+    frame = pd.DataFrame({"event_id": texts(parts[0]), "event_time": at, "day": calendar.days_of(at)})
+    for side, start in (("a", 2), ("b", 6)):
+        frame[f"score_{side}"] = floats(parts[start])
+        frame[f"threshold_{side}"] = floats(parts[start + 1])
+        frame[f"flag_{side}"] = floats(parts[start + 2]) == 1.0
+        # Before its windows were filled nothing was there to score on: that is nobody's failure.
+        frame[f"told_{side}"] = [text is not None for text in parts[start + 3]]
+        frame[f"error_{side}"] = [text not in (None, NOT_LOGGED) for text in parts[start + 3]]
+    if columns:
+        for name, values in decode_bodies(parts[10], columns).items():
+            frame[name] = values
+    if selective:
+        frame["action"], frame["propensity"] = texts(parts[width]), floats(parts[width + 1])
+    return frame
+
+
+def _label(frame: pd.DataFrame, known: pd.DataFrame, label: LabelPolicy) -> pd.DataFrame:
+    no_a, no_b = frame["score_a"].isna(), frame["score_b"].isna()
+    both = frame[~(no_a | no_b)].drop(columns=["error_a", "error_b", "told_a", "told_b"]).reset_index(drop=True)
+    place = pd.Index(known["event_id"]).get_indexer(pd.Index(both["event_id"]))
+    found = place >= 0
+    conflicting = found & known["conflict"].to_numpy(dtype=bool)[place] if len(known) else found
+    absent_counts = label.absent_after_maturity == "negative"
+    selective = "really" in both
+    keep = ~conflicting & (found | absent_counts)
+    if selective:
+        weight, unseen = label_weights(both["action"], both["propensity"], both["really"], found)
+        # A blocked event without a label is no negative.
+        keep = ~conflicting & (found | (absent_counts & (weight > 0.0)) | (unseen > 0.0))
+        both = both.drop(columns=["action", "propensity", "really"]).assign(weight=weight, unseen=unseen)
+    both.insert(9, "y", np.zeros(len(both), dtype=np.int8))
+    both.insert(10, "observed_at", times([None] * len(both)))
+    if found.any():
+        both.loc[found, "y"] = known["y"].to_numpy()[place[found]]
+        both.loc[found, "observed_at"] = known["observed_at"].array[place[found]]
+    result: pd.DataFrame = both[keep].reset_index(drop=True)
+    result.attrs["counts"] = PairedCounts(
+        answered=len(frame),
+        paired=len(result),
+        unscored_a=int(no_a.sum()),
+        unscored_b=int(no_b.sum()),
+        errors_a=int((no_a & frame["error_a"]).sum()),
+        errors_b=int((no_b & frame["error_b"]).sum()),
+        conflicting=int(conflicting.sum()),
+        unknown=int((~keep & ~conflicting).sum()),
+        behind=_behind(frame[no_b & ~frame["told_b"]]["day"]),
+    )
+    return result
+
+
+def _behind(days: pd.Series) -> tuple[tuple[date, int], ...]:
+    found = days.value_counts().sort_index()
+    return tuple((day.date(), int(count)) for day, count in zip(pd.DatetimeIndex(found.index), found, strict=True))
