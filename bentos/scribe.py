@@ -22,17 +22,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bentos.errors import IncumbentError
-from bentos.idle import Idleness
 from bentos.settings import Settings, read_settings
-from bentos.shadow import ShadowScorer
-from bentos.shipper import BATCH, Scribe, ShipResult, accounting
-from bentos.usecase import UseCase, load_usecase, stakes_of
+from bentos.shadow.scorer import ShadowScorer
+from bentos.spool.shipper import BATCH, Scribe, ShipResult, accounting
+from bentos.spool.throttle import Idleness
+from bentos.usecase.definition import UseCase, stakes_of
+from bentos.usecase.loading import load_usecase
 from monitoring.errors import MonitoringError
 from monitoring.store import Store, open_store
 
 if TYPE_CHECKING:
-    from bentos.release import Outcome
-    from bentos.shadow_external import ExternalShadow
+    from bentos.promotion.promote import Outcome
+    from bentos.shadow.external import ExternalShadow
 
 __all__ = ["Scribe", "ScribeProcess", "ShipResult", "accounting", "main"]
 
@@ -133,7 +134,7 @@ class ScribeProcess:
         self._repeat(round_)
 
     def _score_forever(self, store: Store) -> None:
-        from bentos.registry import open_registry
+        from bentos.registry.mlflow import open_registry
 
         name = self._usecase.name
         cache = self._settings.cache(name) / "shadow"
@@ -158,8 +159,8 @@ class ScribeProcess:
             scorer.close()
 
     def _watch_forever(self, store: Store) -> None:
-        from bentos.registry import open_registry
-        from bentos.watch import Watch
+        from bentos.registry.mlflow import open_registry
+        from bentos.release.watch import Watch
 
         model = self._settings.model_name(self._usecase.name)
         watch = Watch(open_registry(self._settings), store, self._usecase, model)
@@ -177,10 +178,10 @@ class ScribeProcess:
 
         No option turns it off.
         """
-        from bentos.overdue import ACTOR, end_overdue
-        from bentos.reconciling import reconcile_quietly
-        from bentos.registry import open_registry
-        from bentos.unlisted import list_left
+        from bentos.promotion.reconcile import reconcile_quietly
+        from bentos.registry.mlflow import open_registry
+        from bentos.release.expiry import ACTOR, end_overdue
+        from bentos.release.missing_lists import list_left
 
         usecase, model = self._usecase, self._settings.model_name(self._usecase.name)
         registry = open_registry(self._settings)
@@ -211,8 +212,8 @@ class ScribeProcess:
 
     def _list_affected(self, store: Store, done: Outcome, actor: str) -> None:
         """The events that a rollback by itself changes, for those who call customers; the rollback stands anyway."""
-        from bentos.affected import affected_by_rollback
-        from bentos.registry import open_registry
+        from bentos.registry.mlflow import open_registry
+        from bentos.release.affected_events import affected_by_rollback
 
         try:
             found = affected_by_rollback(
@@ -225,7 +226,7 @@ class ScribeProcess:
             log.warning("%s", "nobody is affected" if found is None else found.summary)
 
     def _external(self, store: Store) -> ExternalShadow | None:
-        from bentos.shadow_external import ExternalShadow
+        from bentos.shadow.external import ExternalShadow
 
         incumbent = self._usecase.incumbent
         return None if incumbent is None else ExternalShadow(store, self._usecase.name, incumbent)

@@ -1,7 +1,7 @@
 """The Bento: ``bentoml serve bentos.service:Incumbent`` serves the use case of ``INCUMBENT_USECASE``.
 
 The only module that imports bentoml. Its APIs say what exists; the front door
-(:mod:`bentos.fastpath`), the outermost link of the same chain, answers most of them before the
+(:mod:`bentos.api.front_door`), the outermost link of the same chain, answers most of them before the
 framework's own layers run. ``/score/list`` passes through BentoML's adaptive batching.
 
 Heavy imports wait until the worker needs them: what this module imports, the master process holds too.
@@ -29,12 +29,12 @@ from pydantic import PlainValidator, WithJsonSchema
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bentos.errors import IncumbentError
-from bentos.metricsfolder import enter_folder, forget_dead_workers
+from bentos.serving.metrics_folder import enter_folder, forget_dead_workers
 
 if TYPE_CHECKING:
-    from bentos.compose import Runtime
-    from bentos.event import Event
-    from bentos.tickets import Tickets
+    from bentos.api.list_tickets import Tickets
+    from bentos.schema.event import Event
+    from bentos.serving.runtime import Runtime
     from monitoring.metrics.serving import RequestTally
 
 NAMESPACE = "incumbent"
@@ -57,7 +57,7 @@ yaml.add_representer(ApiPage, yaml.representer.SafeRepresenter.represent_dict)
 @lru_cache(maxsize=1)
 def runtime() -> Runtime:
     """The runtime of this process, made on first use and started by the service."""
-    from bentos.compose import build_runtime
+    from bentos.serving.runtime import build_runtime
     from bentos.settings import read_settings
 
     return build_runtime(read_settings())
@@ -66,7 +66,7 @@ def runtime() -> Runtime:
 @lru_cache(maxsize=1)
 def tickets() -> Tickets:
     """Where rows of lists wait while their numbers pass through BentoML."""
-    from bentos.tickets import Tickets
+    from bentos.api.list_tickets import Tickets
 
     return Tickets()
 
@@ -76,11 +76,11 @@ class FrontedService(Service):  # type: ignore[misc]  # the base has no type inf
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """BentoML's application with one more, outermost, middleware."""
-        from bentos.access import listening_address, make_gate
-        from bentos.apipage import INDEX
-        from bentos.fastpath import FrontDoor
+        from bentos.api.front_door import FrontDoor
+        from bentos.api.key_gate import listening_address, make_gate
+        from bentos.api.openapi import INDEX
+        from bentos.api.uvicorn_shortcut import install
         from bentos.settings import read_settings
-        from bentos.wire import install
 
         gate = make_gate(read_settings(), listening_address())
         app = super().to_asgi(is_main)
@@ -93,8 +93,8 @@ class FrontedService(Service):  # type: ignore[misc]  # the base has no type inf
 
     @property
     def openapi_spec(self) -> ApiPage:
-        """See :func:`bentos.apipage.openapi`."""
-        from bentos.apipage import openapi
+        """See :func:`bentos.api.openapi.openapi`."""
+        from bentos.api.openapi import openapi
 
         version = self.bento.tag.version if self.bento is not None else "unbuilt"
         here = runtime()
@@ -192,14 +192,14 @@ class Incumbent:
         another service uses. The worker checks the keys again, by its socket; a worker that ends is only started
         anew, with the same result.
         """
-        from bentos.access import make_gate
-        from bentos.attendant import name_supervisor
-        from bentos.homelock import hold_service
-        from bentos.lookups import require_lookups
-        from bentos.metricsfolder import VARIABLE, make_folder, places
-        from bentos.privacy import require_hash_key
+        from bentos.api.key_gate import make_gate
+        from bentos.home_lock import hold_service
+        from bentos.schema.id_hashing import require_hash_key
+        from bentos.schema.lookups import require_lookups
+        from bentos.serving.background import name_supervisor
+        from bentos.serving.metrics_folder import VARIABLE, make_folder, places
         from bentos.settings import read_settings
-        from bentos.usecase import load_usecase
+        from bentos.usecase.loading import load_usecase
 
         try:
             settings = read_settings()
@@ -252,14 +252,14 @@ class Incumbent:
     @bentoml.api(route="/score/batch")
     async def score_batch(self, events: EventBodies, /) -> Answers:
         """Score a list of events."""
-        from bentos.scoring import row_answers
+        from bentos.scoring.scorer import row_answers
 
         return row_answers(self.runtime.score, [self.runtime.schema.event(event) for event in events])
 
     @bentoml.api(route="/score/list", batchable=True, max_batch_size=BATCH_ROWS)
     async def score_list(self, events: Rows, /) -> Answers:
         """Score a list through BentoML's adaptive batching; never raises: a batch carries rows of several requests."""
-        from bentos.scoring import row_answers
+        from bentos.scoring.scorer import row_answers
 
         return row_answers(self.runtime.score, events)
 

@@ -116,7 +116,7 @@ class Settings(BaseSettings):
 
     @property
     def hash_key_file(self) -> Path:
-        """File of the secret behind hashed ids; see :mod:`bentos.privacy`."""
+        """File of the secret behind hashed ids; see :mod:`bentos.schema.id_hashing`."""
         return self.root / "hash.key"
 
     @property
@@ -163,11 +163,11 @@ class Settings(BaseSettings):
         return self.root / "cache" / self.env / usecase
 
     def service_lock(self, usecase: str) -> Path:
-        """File that the one service of a use case holds a lock on; see :mod:`bentos.homelock`."""
+        """File that the one service of a use case holds a lock on; see :mod:`bentos.home_lock`."""
         return self.root / "run" / f"service-{self.env}-{usecase}.lock"
 
     def lookups(self, usecase: str) -> Path:
-        """Folder of the tables that fill columns by entity; see :mod:`bentos.lookups`."""
+        """Folder of the tables that fill columns by entity; see :mod:`bentos.schema.lookups`."""
         return self.root / "lookups" / self.env / usecase
 
     def model_name(self, usecase: str) -> str:

@@ -17,8 +17,8 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
-from bentos.approval import ApprovalRequest, approved_by, open_request, redeem, rejected_by
 from bentos.errors import ReleaseError
+from bentos.promotion.approval import ApprovalRequest, approved_by, open_request, redeem, rejected_by
 from flows.errors import FlowRefused
 from flows.house import House, machine_now
 from flows.links import report_place

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from bentos.release import take_turn
+from bentos.promotion.promote import take_turn
 from flows.house import open_house
 from flows.operation import operation
 from flows.outcome import Outcome

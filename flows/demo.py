@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 
-from bentos.usecase import UseCase, load_usecase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.errors import FlowRefused, SchemaProblem, StackError
 from flows.home import Home
 from flows.occupants import orphaned

@@ -177,7 +177,7 @@ class Home:
 
     def known_addresses(self) -> dict[str, str]:
         """Addresses of the stack that is up, by name; empty while none is."""
-        from bentos.homelock import born
+        from bentos.home_lock import born
 
         # A stack that was killed leaves its file behind, and its process ids are used again.
         if not any(born(pid) == birth for pid, birth in self.left_running().values()):
@@ -226,7 +226,7 @@ def deployment_values() -> dict[str, Any]:
     A template like ``{{ $INCUMBENT_ENV }}`` stays empty where the variable is unset; a step can
     fill in the defaults, so that a bare ``prefect deploy --all`` gives the right names.
     """
-    from bentos.usecase import load_usecase
+    from bentos.usecase.loading import load_usecase
 
     home = open_home()
     reference = usecase_reference(home.settings.usecase)

@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from bentos.errors import RoleVacant
-from bentos.future import FutureBound
-from bentos.recent import SAMPLE, RecentTimes
-from bentos.scoring import machine_time_us
+from bentos.scoring.future_bound import FutureBound
+from bentos.scoring.recent_times import SAMPLE, RecentTimes
+from bentos.scoring.scorer import machine_time_us
 from bentos.settings import Environment, Settings, read_settings
-from bentos.usecase import UseCase, load_usecase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.errors import FlowRefused
 from monitoring.core.calendar import TimeWindow
 from monitoring.store.database.frames import to_us
 from monitoring.store.predictions.recent_pairs import latest_times
 
 if TYPE_CHECKING:
-    from bentos.model import ScoringModel
-    from bentos.roles import ModelRef, ModelRegistry, Role
+    from bentos.model.scoring_model import ScoringModel
+    from bentos.registry.ports import ModelRef, ModelRegistry, Role
     from flows.steps.duel import Comparison
     from flows.steps.snapshot import SnapshotStore
     from flows.steps.watching import DriftFinding
@@ -56,7 +57,7 @@ class House:
     @cached_property
     def registry(self) -> ModelRegistry:
         """Versions and their roles."""
-        from bentos.registry import open_registry
+        from bentos.registry.mlflow import open_registry
 
         return open_registry(self.settings)
 
@@ -82,7 +83,7 @@ class House:
     @property
     def actor(self) -> str:
         """Who is acting, for records: ``INCUMBENT_ACTOR``, else the user of this process and machine."""
-        from bentos.release import default_actor
+        from bentos.promotion.promote import default_actor
 
         return os.environ.get("INCUMBENT_ACTOR") or default_actor()
 
@@ -92,7 +93,7 @@ class House:
         Raises:
             RoleVacant: none of the roles is taken.
         """
-        from bentos.roles import ModelRef
+        from bentos.registry.ports import ModelRef
 
         if number is not None:
             return ModelRef(self.model, number)
@@ -109,17 +110,17 @@ class House:
 
     def load(self, ref: ModelRef) -> ScoringModel:
         """A version, verified by its digests and loaded; a copy is kept."""
-        from bentos.cache import ModelCache
-        from bentos.model import ScoringModel
+        from bentos.model.scoring_model import ScoringModel
+        from bentos.registry.cache import ModelCache
 
         cache = ModelCache(self.settings.cache(self.usecase.name) / "flows")
         return ScoringModel.load(cache.fetch(self.registry, ref)[0])
 
     def load_content(self, ref: ModelRef, contract: str | None) -> ScoringModel:
         """A version with exactly that content, also without a registry where the service keeps a copy."""
-        from bentos.cache import ModelCache
         from bentos.errors import RegistryUnavailable
-        from bentos.model import ScoringModel
+        from bentos.model.scoring_model import ScoringModel
+        from bentos.registry.cache import ModelCache
 
         folder = self.settings.cache(self.usecase.name)
         try:
@@ -129,7 +130,7 @@ class House:
 
     def verified_copy(self, ref: ModelRef, contract: str) -> Path | None:
         """The folder of a copy with exactly that content on this machine; none where no process has kept one."""
-        from bentos.cache import ModelCache
+        from bentos.registry.cache import ModelCache
 
         folder = self.settings.cache(self.usecase.name)
         found = (ModelCache(place).kept(ref, contract) for place in (folder, folder / "flows", folder / "shadow"))

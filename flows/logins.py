@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from bentos.secretfile import make_secret, read_secret
+from bentos.keys.secret_file import make_secret, read_secret
 from flows.errors import StackError
 
 PREFECT_USER = "admin"

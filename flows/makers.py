@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 from prefect.context import FlowRunContext
 
-from bentos.grounds import enter_training
+from bentos.promotion.evidence import enter_training
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from bentos.roles import ModelRef
+    from bentos.registry.ports import ModelRef
     from flows.house import House
     from monitoring.core.verdict import Verdict
     from monitoring.store import Decision

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bentos.errors import HomeTaken
-from bentos.homelock import Holder, HomeLock
+from bentos.home_lock import Holder, HomeLock
 from flows.errors import FlowRefused, PortTaken
 from flows.home import Home
 from flows.parts import Ports

@@ -21,7 +21,7 @@ from types import FrameType
 
 import httpx
 
-from bentos.homelock import born
+from bentos.home_lock import born
 from flows.errors import StackError, StackNotReady
 
 _LOCAL = "127.0.0.1"

@@ -7,7 +7,7 @@ from datetime import datetime
 from prefect.context import FlowRunContext
 
 from bentos.errors import PromotionHeld
-from bentos.release import promote
+from bentos.promotion.promote import promote
 from flows.approval import approved_verdict
 from flows.house import open_house
 from flows.operation import SCHEDULED, is_scheduled, operation, quiet_when_scheduled

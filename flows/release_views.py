@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from bentos.affected import Affected
-from bentos.release import Outcome as Release
+from bentos.promotion.promote import Outcome as Release
+from bentos.release.affected_events import Affected
 from flows.outcome import Outcome
 from flows.views import release_view
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bentos import release
-from bentos.affected import affected_by_rollback
+from bentos.promotion import promote as release
+from bentos.release.affected_events import affected_by_rollback
 from flows.house import open_house
 from flows.operation import operation
 from flows.outcome import Outcome

@@ -97,7 +97,7 @@ def named_usecases(references: Sequence[str]) -> dict[str, str]:
         UseCaseError: a file is missing or wrong.
         FlowRefused: two have one name.
     """
-    from bentos.usecase import load_usecase
+    from bentos.usecase.loading import load_usecase
 
     found: dict[str, str] = {}
     for reference in map(usecase_reference, references):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flows.outcome import Outcome
 
 if TYPE_CHECKING:
-    from bentos.roles import ModelRef
+    from bentos.registry.ports import ModelRef
     from flows.steps.bulkrun import BulkResult
 
 

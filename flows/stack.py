@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from bentos.homelock import Holder, born
+from bentos.home_lock import Holder, born
 from bentos.settings import Settings
 from flows.errors import StackError, StackNotReady
 from flows.following import Follower, remove_targets, write_targets
@@ -85,7 +85,7 @@ class Stack:
     @cached_property
     def usecase(self) -> str:
         """Name of the use case whose parts have the plain names."""
-        from bentos.usecase import load_usecase
+        from bentos.usecase.loading import load_usecase
 
         return load_usecase(self.home.settings.usecase).name
 

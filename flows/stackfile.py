@@ -2,7 +2,7 @@
 
 It is written by whoever supervises the stack (``incumbent up``, its detached supervisor, or a demo) each time
 something changes, and removed when the stack is stopped in order. A process named here lives only if ``pid``
-*and* ``born`` fit (:func:`bentos.homelock.born`): ids are used again.
+*and* ``born`` fit (:func:`bentos.home_lock.born`): ids are used again.
 
     format      1
     host        address that the parts listen on
@@ -32,7 +32,7 @@ from typing import Literal
 
 import msgspec
 
-from bentos.homelock import born
+from bentos.home_lock import born
 
 FORMAT = 1
 State = Literal["waiting", "starting", "running", "done", "given_up"]

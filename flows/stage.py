@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bentos.usecase import WindowFeature
+from bentos.usecase.definition import WindowFeature
 from flows.errors import StackError
 from flows.house import House
 from flows.progress import Bar

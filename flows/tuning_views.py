@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bentos.usecase import TrainingPolicy
+from bentos.usecase.definition import TrainingPolicy
 from flows.outcome import Outcome
 from flows.views import training_report, training_view
 

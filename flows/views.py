@@ -18,8 +18,8 @@ from monitoring.core.verdict import Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bentos.release import Outcome as Release
-    from bentos.roles import ModelRef
+    from bentos.promotion.promote import Outcome as Release
+    from bentos.registry.ports import ModelRef
     from flows.steps.duel import Comparison
     from flows.steps.gate import Seat
     from flows.steps.labelfile import LabelFile

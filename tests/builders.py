@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.calibration import Calibrator, Threshold
-from bentos.features import FeaturePlan
-from bentos.lookup_file import checked_rows, lookup_path, write_rows
-from bentos.model import ModelMetadata, ScoringModel, golden_rows
-from bentos.privacy import Hasher
-from bentos.schema import EventSchema
-from bentos.tables import empty_labels
-from bentos.usecase import UseCase, load_usecase, parse_usecase
+from bentos.features.plan import FeaturePlan
+from bentos.model.calibration import Calibrator, Threshold
+from bentos.model.scoring_model import ModelMetadata, ScoringModel, golden_rows
+from bentos.schema.event_schema import EventSchema
+from bentos.schema.id_hashing import Hasher
+from bentos.schema.lookup_file import checked_rows, lookup_path, write_rows
+from bentos.schema.table_cleaning import empty_labels
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase, parse_usecase
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
 

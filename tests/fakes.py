@@ -10,9 +10,9 @@ from tempfile import mkdtemp
 from typing import Any
 
 from bentos.errors import RegistryUnavailable, RoleVacant, VersionMissing
-from bentos.model import MODEL_FILES, verified_files
-from bentos.roles import ROLES, Look, ModelRef, Role, VersionInfo
-from bentos.routing import RoutingPolicy
+from bentos.model.scoring_model import MODEL_FILES, verified_files
+from bentos.registry.ports import ROLES, Look, ModelRef, Role, VersionInfo
+from bentos.registry.routing_policy import RoutingPolicy
 from flows.steps.tracking import DatasetFacts
 
 

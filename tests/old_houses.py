@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from bentos.settings import read_settings
-from bentos.shipper import accounting
+from bentos.spool.shipper import accounting
 from flows.cli import main
 from flows.home import Home
 from flows.house import House, open_house

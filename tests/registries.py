@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-from bentos.registry import MlflowRegistry
+from bentos.registry.mlflow import MlflowRegistry
 
 
 @cache

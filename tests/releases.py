@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import update
 
-from bentos import release
-from bentos.grounds import enter_training, enter_verdict
-from bentos.release import Outcome, appoint, install_first
-from bentos.roles import ModelRef
+from bentos.promotion import promote as release
+from bentos.promotion.evidence import enter_training, enter_verdict
+from bentos.promotion.promote import Outcome, appoint, install_first
+from bentos.registry.ports import ModelRef
 from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.core.verdict import Verdict
 from monitoring.store import Store, memory_store

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.features import FeaturePlan
+from bentos.features.plan import FeaturePlan
 from bentos.settings import read_settings
-from bentos.shipper import Scribe
-from bentos.usecase import UseCase
+from bentos.spool.shipper import Scribe
+from bentos.usecase.definition import UseCase
 from flows.sources import open_source
 from flows.steps.replay import event_bodies, label_bodies
 from monitoring.core.calendar import TimeWindow

@@ -22,12 +22,12 @@ from typing import Any
 
 import httpx
 
-from bentos.model import ScoringModel
-from bentos.registry import MlflowRegistry, open_registry
-from bentos.roles import ModelRef
-from bentos.schema import EventSchema
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.mlflow import MlflowRegistry, open_registry
+from bentos.registry.ports import ModelRef
+from bentos.schema.event_schema import EventSchema
 from bentos.settings import Settings, read_settings
-from bentos.shipper import Scribe
+from bentos.spool.shipper import Scribe
 from monitoring.store import RoleChange, Store, open_store
 from tests.builders import fraud, tiny_model
 from tests.registries import mlflow_registry

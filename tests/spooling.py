@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bentos.segments import segment_path, segments_of
-from bentos.spool import SpoolWriter
+from bentos.spool.segments import segment_path, segments_of
+from bentos.spool.writer import SpoolWriter
 from monitoring.errors import StoreUnavailable
 from monitoring.store.predictions.spool_ledger import SpoolLedger
 

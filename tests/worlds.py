@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 
-from bentos import release
-from bentos.calibration import Threshold
-from bentos.model import ScoringModel
-from bentos.roles import ModelRef
-from bentos.usecase import builtin_usecases
+from bentos.model.calibration import Threshold
+from bentos.model.scoring_model import ScoringModel
+from bentos.promotion import promote as release
+from bentos.registry.ports import ModelRef
+from bentos.usecase.loading import builtin_usecases
 from flows.house import House, open_house
 from flows.sources import open_source
 from flows.steps.answering import Arrived, Seated, log_answers, log_shadow

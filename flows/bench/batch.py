@@ -19,9 +19,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from bentos.model import ScoringModel
-from bentos.roles import ModelRef
-from bentos.usecase import UseCase, load_usecase
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.ports import ModelRef
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.bench.model import BenchModels, bench_models
 from flows.sources import open_source
 from flows.steps.bulkinput import BulkInput

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
 from flows.sources.base import EventSource, SourceRead
 from flows.steps.split import split_at
@@ -19,7 +19,7 @@ from flows.steps.table import Known
 from monitoring.stats.ranking import auc_roc
 
 if TYPE_CHECKING:
-    from bentos.model import ScoringModel
+    from bentos.model.scoring_model import ScoringModel
 
 _DAY: Final = timedelta(days=1)
 Floats = NDArray[np.float64]

@@ -16,11 +16,12 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import func, select
 
-from bentos.model import ScoringModel
-from bentos.registry import MlflowRegistry, open_registry
-from bentos.roles import ModelRef, Role
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.mlflow import MlflowRegistry, open_registry
+from bentos.registry.ports import ModelRef, Role
 from bentos.settings import read_settings
-from bentos.usecase import UseCase, load_usecase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.home import PROJECT, Home
 from flows.processes import Child, Command
 from flows.stack import SERVICE, program

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bentos.calibration import Calibrator, Threshold
-from bentos.contract import ModelMetadata, golden_rows
 from bentos.errors import ModelError
-from bentos.features import FeaturePlan
-from bentos.model import ScoringModel
-from bentos.schema import EventSchema
-from bentos.usecase import UseCase, load_usecase
+from bentos.features.plan import FeaturePlan
+from bentos.model.calibration import Calibrator, Threshold
+from bentos.model.contract import ModelMetadata, golden_rows
+from bentos.model.scoring_model import ScoringModel
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.sources import open_source
 from flows.steps.fit import fit_booster
 from monitoring.drift.reference_profile import ReferenceProfile

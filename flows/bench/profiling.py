@@ -35,15 +35,19 @@ _WRITING: Final = 10.0
 HTTP: Final = "HTTP, sockets, event loop"
 """Time inside the loop's own C code is noticed in the first function that it calls, which reads a request."""
 STAGES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("read and check JSON", ("bentos/strict_json.py", "bentos/schema.py")),
-    ("windows and features", ("bentos/windows.py", "bentos/series.py", "bentos/online.py", "bentos/features.py",
-                              "bentos/clock.py", "bentos/label_spans.py")),
-    ("trees", ("bentos/predictor.py",)),
-    ("calibration", ("bentos/calibration.py", "bentos/office.py", "bentos/arms.py")),
-    ("log", ("bentos/spool.py", "bentos/segments.py")),
-    ("canonical body and its hash", ("bentos/event.py", "monitoring/core/hashing.py")),
-    ("answers and records", ("bentos/answers.py", "bentos/scoring.py")),
-    (HTTP, ("bentos/wire.py", "bentos/fastpath.py", "bentos/http.py", "bentos/batcher.py", "/uvicorn/")),
+    ("read and check JSON", ("bentos/schema/json_decoder.py", "bentos/schema/event_schema.py")),
+    ("windows and features", (
+        "bentos/windows/memory.py", "bentos/windows/entity_series.py",
+        "bentos/features/online.py", "bentos/features/plan.py",
+        "bentos/usecase/calendar_parts.py", "bentos/windows/label_spans.py")),
+    ("trees", ("bentos/model/fast_predict.py",)),
+    ("calibration", ("bentos/model/calibration.py", "bentos/scoring/active_models.py", "bentos/scoring/arms.py")),
+    ("log", ("bentos/spool/writer.py", "bentos/spool/segments.py")),
+    ("canonical body and its hash", ("bentos/schema/event.py", "monitoring/core/hashing.py")),
+    ("answers and records", ("bentos/scoring/answers.py", "bentos/scoring/scorer.py")),
+    (HTTP, (
+        "bentos/api/uvicorn_shortcut.py", "bentos/api/front_door.py",
+        "bentos/http_errors.py", "bentos/scoring/batcher.py", "/uvicorn/")),
     ("counting", ("monitoring/metrics/serving.py", "/prometheus_client/")),
 )  # fmt: skip
 

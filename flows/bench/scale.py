@@ -15,10 +15,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from bentos.model import ModelMetadata, ScoringModel
-from bentos.options import SimulatorOptions
-from bentos.roles import ModelRef
-from bentos.usecase import UseCase, load_usecase
+from bentos.model.scoring_model import ModelMetadata, ScoringModel
+from bentos.registry.ports import ModelRef
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
+from bentos.usecase.options import SimulatorOptions
 from flows.bench.whole import figures_of, peak_mb
 from flows.engines.cluster import Cluster, connected, require_dask
 from flows.engines.folds import places_of, read_fold

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bentos.model import ModelMetadata
+from bentos.model.scoring_model import ModelMetadata
 from flows.bench.halves import Floats, Stream
 from flows.bench.simulated import Progress, Retraining, first_model, live_through
 from flows.house import House

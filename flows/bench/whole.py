@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bentos.features import FeaturePlan
-from bentos.usecase import load_usecase
+from bentos.features.plan import FeaturePlan
+from bentos.usecase.loading import load_usecase
 from flows.sources import open_source
 from flows.steps.fit import fit_booster, raw_scores
 from flows.steps.split import split_at

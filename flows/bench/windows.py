@@ -19,15 +19,16 @@ import numpy as np
 import pandas as pd
 
 from bentos.errors import WindowsUnavailable
-from bentos.event import Event
-from bentos.features import FeaturePlan
-from bentos.history import LogHistory
-from bentos.keeper import embedded
-from bentos.redis_windows import RedisWindows
-from bentos.replicas import shared
-from bentos.schema import EventSchema
-from bentos.usecase import UseCase, load_usecase
-from bentos.window_state import WindowState
+from bentos.features.plan import FeaturePlan
+from bentos.schema.event import Event
+from bentos.schema.event_schema import EventSchema
+from bentos.serving.shared_windows import shared
+from bentos.serving.window_history import LogHistory
+from bentos.serving.window_keeper import embedded
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
+from bentos.windows.redis import RedisWindows
+from bentos.windows.state import WindowState
 from monitoring.store import Store, open_store
 
 BATCH: Final = 32

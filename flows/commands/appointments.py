@@ -22,8 +22,8 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Reply:
     """Run one command."""
     enter_home(args)
-    from bentos.release import appoint, dismiss, take_turn
-    from bentos.roles import ModelRef
+    from bentos.promotion.promote import appoint, dismiss, take_turn
+    from bentos.registry.ports import ModelRef
     from flows.house import business_time, open_house
 
     if not args.reason.strip():

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> Reply:
 
 
 def _list(house: House) -> Reply:
-    from bentos.approval import requests
+    from bentos.promotion.approval import requests
     from flows.house import machine_now
 
     now = machine_now()
@@ -52,7 +52,7 @@ def _list(house: House) -> Reply:
 
 
 def _code(house: House, args: argparse.Namespace) -> Reply:
-    from bentos.approval import CODE_LIFE, find_request, issue_code
+    from bentos.promotion.approval import CODE_LIFE, find_request, issue_code
     from flows.house import machine_now
 
     request = find_request(house.store, house.usecase.name, house.model, args.request)
@@ -63,7 +63,7 @@ def _code(house: House, args: argparse.Namespace) -> Reply:
 
 
 def _answer(house: House, args: argparse.Namespace) -> Reply:
-    from bentos.approval import answer_directly, find_request
+    from bentos.promotion.approval import answer_directly, find_request
     from flows.house import machine_now
 
     request = find_request(house.store, house.usecase.name, house.model, args.request)
@@ -78,7 +78,7 @@ def _answer(house: House, args: argparse.Namespace) -> Reply:
 
 def _key(house: House, args: argparse.Namespace) -> Key:
     from bentos.keys import KeyRing
-    from bentos.tokens import tokens
+    from bentos.keys.prompt import tokens
     from flows.house import machine_now
 
     return KeyRing.load(house.settings.keys_file).check(tokens(args.key_file, 1)[0], "approve", machine_now())

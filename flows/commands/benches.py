@@ -184,7 +184,7 @@ def _scale(args: argparse.Namespace, home: Home) -> Reply:
 
 def _usecase(args: argparse.Namespace) -> Reply:
     """Needs no home: nothing is kept."""
-    from bentos.usecase import load_usecase
+    from bentos.usecase.loading import load_usecase
     from flows.steps.bench_usecase import bench_usecase
 
     if not args.data.is_file():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bentos.settings import Settings
-    from bentos.usecase import UseCase
+    from bentos.usecase.definition import UseCase
     from flows.home import Home
     from flows.outcome import Outcome
 
@@ -102,8 +102,8 @@ def home_of(args: argparse.Namespace) -> Home:
 def ensure_hash_key(settings: Settings) -> None:
     """Make the key of hashed ids where the use case needs one and there is none; says so on standard error."""
     from bentos.errors import UseCaseError
-    from bentos.privacy import make_hash_key
-    from bentos.usecase import load_usecase
+    from bentos.schema.id_hashing import make_hash_key
+    from bentos.usecase.loading import load_usecase
 
     try:
         needed = load_usecase(settings.usecase).privacy.hashed
@@ -133,7 +133,7 @@ def people(outcome: Outcome) -> str:
 def usecase_of(args: argparse.Namespace) -> UseCase:
     """The use case that is meant: ``--usecase``, else ``INCUMBENT_USECASE``."""
     from bentos.settings import read_settings
-    from bentos.usecase import load_usecase
+    from bentos.usecase.loading import load_usecase
 
     return load_usecase(args.usecase or read_settings().usecase)
 

@@ -63,10 +63,10 @@ def _emergency(args: argparse.Namespace) -> Reply:
     """The challenger takes office without a verdict; two people answer for it."""
     from dataclasses import asdict
 
-    from bentos.break_glass import promote_emergency, review_time, two_people
     from bentos.keys import KeyRing
-    from bentos.release_cli import end_of
-    from bentos.tokens import tokens
+    from bentos.keys.prompt import tokens
+    from bentos.release.__main__ import end_of
+    from bentos.release.emergency import promote_emergency, review_time, two_people
     from flows.house import machine_now, open_house
 
     enter_home(args)

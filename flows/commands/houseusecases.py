@@ -54,8 +54,8 @@ def _list(home: Home, args: argparse.Namespace) -> Reply:
 
 
 def _add(home: Home, args: argparse.Namespace) -> Reply:
-    from bentos.conformance import check_usecase
-    from bentos.usecase import load_usecase
+    from bentos.check.usecase import check_usecase
+    from bentos.usecase.loading import load_usecase
     from flows.errors import FlowRefused
     from flows.home import usecase_reference
     from flows.roster import Member, write_roster
@@ -118,7 +118,7 @@ def _retire(home: Home, args: argparse.Namespace) -> Reply:
 
 
 def _rename(home: Home, args: argparse.Namespace) -> Reply:
-    from bentos.usecase import load_usecase
+    from bentos.usecase.loading import load_usecase
     from flows.errors import FlowRefused
 
     member = _whole_roster(home).usecases.get(args.old)

@@ -95,7 +95,7 @@ def _look(data: Path, target: str | None) -> _Look:
 
 def _text(args: argparse.Namespace, look: _Look, files: dict[str, Path]) -> str:
     """The use-case file, which is known to load: a wrong name must not leave half of it behind."""
-    from bentos.usecase import parse_usecase
+    from bentos.usecase.loading import parse_usecase
     from flows.steps.firsttoml import write_toml
 
     source, original = str(args.data.absolute()), ""

@@ -9,7 +9,7 @@ from flows.commands.common import Reply, common_arguments
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from bentos.keys_cli import configure as add_commands
+    from bentos.keys.__main__ import configure as add_commands
 
     shared = argparse.ArgumentParser(add_help=False)
     common_arguments(shared)
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> Reply:
     """Run the chosen command."""
     from datetime import UTC, datetime
 
-    from bentos import keys_cli
+    from bentos.keys import __main__ as keys_cli
 
     said = keys_cli.run(args, datetime.now(UTC))
     return Reply(said.data, said.text)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, table
 
 if TYPE_CHECKING:
-    from bentos.roles import ModelRef
+    from bentos.registry.ports import ModelRef
     from flows.house import House
     from flows.steps.ancestry import Ancestry
 
@@ -64,7 +64,7 @@ def _of_decision(house: House, name: str) -> Reply:
 
 
 def _ref(house: House, name: str) -> ModelRef:
-    from bentos.roles import ROLES, ModelRef
+    from bentos.registry.ports import ROLES, ModelRef
 
     if name in ROLES:
         return house.registry.resolve(house.model, name)

@@ -21,7 +21,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> Reply:
     """Show the logins of a home to whoever may read its files; ``--json`` names the files alone."""
-    from bentos.secretfile import read_secret
+    from bentos.keys.secret_file import read_secret
     from flows.logins import console_token_file, read_prefect_login
 
     home = home_of(args)

@@ -81,7 +81,7 @@ def _retired_since(house: House) -> datetime | None:
 
 
 def _alerts(house: House, args: argparse.Namespace) -> Reply:
-    from bentos.usecase import stakes_of
+    from bentos.usecase.definition import stakes_of
 
     if args.limit < 1:
         raise UsageRefused(f"--limit is at least 1, not {args.limit}")

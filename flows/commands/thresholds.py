@@ -16,7 +16,7 @@ from flows.commands.common import (
 )
 
 if TYPE_CHECKING:
-    from bentos.model import ScoringModel
+    from bentos.model.scoring_model import ScoringModel
     from flows.house import House
 
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> Reply:
     """Order or lift a threshold; without either, say what is in force."""
     enter_home(args)
     from bentos.keys import KeyRing
-    from bentos.release_cli import threshold_command
+    from bentos.release.__main__ import threshold_command
     from flows.house import machine_now, open_house
 
     house = open_house(args.usecase)

@@ -27,9 +27,9 @@ def run(args: argparse.Namespace) -> Reply:
 
 
 def _check(args: argparse.Namespace) -> Reply:
-    from bentos.conformance import check_usecase
+    from bentos.check.usecase import check_usecase
     from bentos.settings import read_settings
-    from bentos.usecase import load_usecase
+    from bentos.usecase.loading import load_usecase
 
     report = check_usecase(load_usecase(args.file or args.usecase or read_settings().usecase))
     rows = [(finding.status, finding.name, finding.detail) for finding in report.findings]
@@ -42,7 +42,7 @@ def _simulate(args: argparse.Namespace) -> Reply:
     from pathlib import Path
 
     from bentos.settings import read_settings
-    from bentos.usecase import load_usecase
+    from bentos.usecase.loading import load_usecase
     from flows.sources import open_source
     from flows.sources.labels import as_table
 

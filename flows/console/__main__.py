@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from bentos.errors import IncumbentError
-from bentos.secretfile import read_secret
+from bentos.keys.secret_file import read_secret
 from bentos.settings import Settings, read_settings
 from flows.logins import console_token_file, make_logins
 from monitoring.core.hosts import AllowedHosts

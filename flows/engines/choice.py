@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bentos.roles import ModelRef
-from bentos.usecase import UseCase
+from bentos.registry.ports import ModelRef
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
 from flows.forms import EngineChoice, SourceChoice
 from flows.house import House

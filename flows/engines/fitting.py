@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bentos.usecase import TrainingPolicy
+from bentos.usecase.definition import TrainingPolicy
 from flows.engines.cluster import Cluster
 from flows.engines.folds import LABEL, STANDS_FOR, PartRows, column_cuts, training_part
 from flows.errors import OneClass, TooFewRows, TrainingError

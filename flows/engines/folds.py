@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.features import FeaturePlan
-from bentos.usecase import UseCase
+from bentos.features.plan import FeaturePlan
+from bentos.usecase.definition import UseCase
 from flows.engines.groups import read_frame, write_frame
 from flows.engines.shuffle import Shuffle
 from flows.engines.slices import final_labels_of

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bentos.model import ScoringModel
-from bentos.roles import ModelRef
-from bentos.schema import EventSchema
-from bentos.usecase import UseCase
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.ports import ModelRef
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.definition import UseCase
 from flows.engines.cluster import Cluster
 from flows.engines.groups import read_frame, write_frame
 from flows.engines.shuffle import Shuffle, buckets_of

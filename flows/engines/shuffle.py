@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.features import FeaturePlan
-from bentos.frames import completed, window_frame, window_names
-from bentos.tables import empty_labels
+from bentos.features.frame_windows import completed, window_frame, window_names
+from bentos.features.plan import FeaturePlan
+from bentos.schema.table_cleaning import empty_labels
 from flows.engines.groups import read_frame, read_key, write_frame
 
 ROW = "part.row"

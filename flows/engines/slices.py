@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bentos.definitions import ColumnDefinition
-from bentos.features import FeaturePlan
-from bentos.tables import FEW_ROWS
-from bentos.usecase import UseCase
+from bentos.features.definitions import ColumnDefinition
+from bentos.features.plan import FeaturePlan
+from bentos.schema.table_cleaning import FEW_ROWS
+from bentos.usecase.definition import UseCase
 from flows.engines.groups import read_frame, read_key, write_frame
 from flows.engines.shuffle import Shuffle
 from flows.errors import NoData, SchemaProblem

@@ -14,13 +14,13 @@ from typing import ClassVar
 
 import pandas as pd
 
-from bentos.features import FeaturePlan
-from bentos.model import ModelMetadata, ScoringModel
-from bentos.registry import ModelRegistry
-from bentos.schema import EventSchema
+from bentos.features.plan import FeaturePlan
+from bentos.model.scoring_model import ModelMetadata, ScoringModel
+from bentos.registry.mlflow import ModelRegistry
+from bentos.schema.event_schema import EventSchema
+from bentos.schema.table_cleaning import empty_labels
 from bentos.settings import Settings
-from bentos.tables import empty_labels
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.engines import slices
 from flows.engines.cluster import Cluster
 from flows.engines.fitting import fit_on_cluster, require_hist

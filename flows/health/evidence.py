@@ -72,7 +72,7 @@ def releases(place: Place) -> Finding:
 
 def notices(place: Place) -> Finding:
     """People can be told."""
-    from bentos.usecase import load_usecase
+    from bentos.usecase.loading import load_usecase
     from flows.errors import NotifyError
     from flows.notify.targets import all_targets
 

@@ -57,7 +57,7 @@ def _lives(place: Place, part: str, command: str) -> Finding:
 
 def one_service(place: Place) -> Finding:
     """Who holds the home's lock of the service."""
-    from bentos.homelock import HomeLock
+    from bentos.home_lock import HomeLock
 
     path = place.settings.service_lock(place.usecase)
     holder = HomeLock(path).holder() if path.is_file() else None

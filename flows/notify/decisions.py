@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from flows.notify.notice import Notice, identified, readable
 
 if TYPE_CHECKING:
-    from bentos.usecase import UseCase
+    from bentos.usecase.definition import UseCase
     from flows.house import House
     from monitoring.store import Decision
 

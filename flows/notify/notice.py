@@ -15,7 +15,7 @@ class Notice:
     """One message.
 
     Attributes:
-        kind: what happened, for example ``retraining``; :data:`bentos.options.NoticeKind`, or ``test``.
+        kind: what happened, for example ``retraining``; :data:`bentos.usecase.options.NoticeKind`, or ``test``.
         environment, usecase, model: where; the last two are empty for what concerns every use case.
         outcome: one word of it, for example ``begun``, ``lasts`` or ``ended`` for what lasts.
         text: what happened, one or two sentences.

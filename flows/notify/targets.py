@@ -11,9 +11,9 @@ import os
 import tomllib
 from dataclasses import dataclass
 
-from bentos.options import DEFAULT_TARGET
 from bentos.settings import Settings
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.options import DEFAULT_TARGET
 from flows.errors import NotifyError
 
 FILE = "notify.toml"

@@ -45,8 +45,8 @@ class Watch:
 
 def _approvals(house: House, now: datetime) -> Looked:
     """Promotions that wait for a person, from the moment they are asked for."""
-    from bentos.approval import makers, requests
-    from bentos.roles import ModelRef
+    from bentos.promotion.approval import makers, requests
+    from bentos.registry.ports import ModelRef
 
     store, name = house.store, house.usecase.name
     standing, endings = [], {}

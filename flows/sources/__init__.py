@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
-from bentos.usecase import SimulatorOptions, SourceOptions, UseCase
+from bentos.usecase.definition import SimulatorOptions, SourceOptions, UseCase
 from flows.errors import SourceOptionsError
 from flows.sources.base import EventSource, SourceRead
 
@@ -31,8 +31,8 @@ def open_source(
         usecase: its ``[source]`` section holds the defaults.
         kind: ``simulator``, ``csv``, ``parquet``, ``sql`` or ``log``; none takes the use case's.
         store: what ``log`` reads; none opens the database of the settings.
-        overrides: fields of :class:`~bentos.usecase.SourceOptions` (``path``, ``url``, ``table``) or
-            of :class:`~bentos.usecase.SimulatorOptions` (``seed``, ``days``, ``shifts``, ...) that
+        overrides: fields of :class:`~bentos.usecase.definition.SourceOptions` (``path``, ``url``, ``table``) or
+            of :class:`~bentos.usecase.definition.SimulatorOptions` (``seed``, ``days``, ``shifts``, ...) that
             win over the file. ``None`` means not given, so that a command can pass all its options.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
-from bentos.tables import empty_labels
+from bentos.schema.table_cleaning import empty_labels
 from monitoring.core.calendar import TimeWindow
 
 __all__ = ["ABSENT", "LABEL_COLUMNS", "EventSource", "SourceRead", "empty_labels"]

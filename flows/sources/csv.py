@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import NoData, SchemaProblem
 from flows.sources.address import read_address
 from flows.sources.files import list_files, translated

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import SourceUnavailable
 from flows.sources.address import read_address
 from flows.sources.table import TableSource

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import NoData, SchemaProblem, SourceUnavailable
 from flows.sources.labels import final_labels
 from flows.sources.table import STEP, TableSource

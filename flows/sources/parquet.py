@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import SchemaProblem, SourceUnavailable
 from flows.sources.address import read_address
 from flows.sources.files import list_files, translated
@@ -78,7 +78,7 @@ class ParquetSource(TableSource):
 
 
 def frame_of(table: Any, usecase: UseCase) -> pd.DataFrame:
-    """An Arrow table as the frame that :meth:`bentos.schema.EventSchema.read_table` takes."""
+    """An Arrow table as the frame that :meth:`bentos.schema.event_schema.EventSchema.read_table` takes."""
     frame: pd.DataFrame = plain(table, usecase).to_pandas(integer_object_nulls=True)
     return frame
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from bentos.usecase import Column, SimulatorOptions, UseCase
+from bentos.usecase.definition import Column, SimulatorOptions, UseCase
 from flows.errors import SchemaProblem
 from flows.sources.labels import in_words
 from flows.sources.table import TableSource

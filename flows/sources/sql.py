@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import SchemaProblem, SourceOptionsError, SourceUnavailable
 from flows.sources.address import read_address
 from flows.sources.table import TableSource, time_name, wanted

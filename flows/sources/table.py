@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.columns import counted_times, read_times
 from bentos.errors import TableError
-from bentos.schema import EventSchema
-from bentos.untimed import FIRST, LAST, times_of
-from bentos.usecase import Column, UseCase
+from bentos.schema.column_parsing import counted_times, read_times
+from bentos.schema.event_schema import EventSchema
+from bentos.schema.row_times import FIRST, LAST, times_of
+from bentos.usecase.definition import Column, UseCase
 from flows.errors import NoData, SchemaProblem
 from flows.sources.base import SourceRead, empty_labels
 from flows.sources.labels import final_labels, known_at

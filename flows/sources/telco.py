@@ -1,9 +1,9 @@
 """A simulated world of telephone customers: those whom a list of each day asks about, and who of them leaves.
 
-The columns and their values are those of the telco table that `bentos/churn/usecase.toml` reads, and the shares and
-prices are near it. Who leaves is our own rule: a log-odds of contract, connection, time as a customer and price, with
-interactions that a straight line cannot follow. Every day draws from a seed of its own, so any range of days equals
-that part of a longer world.
+The columns and their values are those of the telco table that `bentos/usecases/churn/usecase.toml` reads, and the
+shares and prices are near it. Who leaves is our own rule: a log-odds of contract, connection, time as a customer and
+price, with interactions that a straight line cannot follow. Every day draws from a seed of its own, so any range of
+days equals that part of a longer world.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
-from bentos.usecase import Shift, SimulatorOptions
+from bentos.usecase.definition import Shift, SimulatorOptions
 
 _STREAM = 100
 """Apart from the streams of the card world, which share the seed."""

@@ -29,7 +29,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import DTypeLike, NDArray
 from scipy.spatial import cKDTree
 
-from bentos.usecase import Shift, SimulatorOptions
+from bentos.usecase.definition import Shift, SimulatorOptions
 
 SIDE = 100.0
 DAY_SECONDS = 86_400

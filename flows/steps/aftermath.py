@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 import pandas as pd
 
-from bentos.plans import segments_of
-from bentos.roles import ModelRef
-from bentos.usecase import UseCase
+from bentos.promotion.comparison_plans import segments_of
+from bentos.registry.ports import ModelRef
+from bentos.usecase.definition import UseCase
 from flows.steps.blocked import blocked_events
 from flows.steps.split import back
 from monitoring.core.calendar import TimeWindow
@@ -35,7 +35,7 @@ from monitoring.performance.over_time import (
 from monitoring.stats.change_detection import Detection, detect_changes
 
 if TYPE_CHECKING:
-    from bentos.model import ScoringModel
+    from bentos.model.scoring_model import ScoringModel
     from monitoring.store import Store
 
 CURRENT: Final = timedelta(days=7)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bentos.errors import VersionMissing
-from bentos.grounds import TRAINING
-from bentos.roles import ModelRef, ModelRegistry, VersionInfo
+from bentos.promotion.evidence import TRAINING
+from bentos.registry.ports import ModelRef, ModelRegistry, VersionInfo
 from flows.errors import FlowRefused, SnapshotMissing
 from flows.steps.lineage import SEMANTIC_VERSION
 from flows.steps.snapshot import SnapshotRef, SnapshotStore

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bentos.roles import ModelRef
-from bentos.usecase import UseCase
+from bentos.registry.ports import ModelRef
+from bentos.usecase.definition import UseCase
 from flows.steps.history import as_declared
 from monitoring.store.database.frames import encode_bodies, to_us
 from monitoring.store.database.records import PlanRecord, ScoreRecord, ShadowRecord
 
 if TYPE_CHECKING:
-    from bentos.model import ScoringModel
+    from bentos.model.scoring_model import ScoringModel
     from monitoring.store import Store
 
 Features = NDArray[np.float32]

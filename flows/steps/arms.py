@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from bentos.routing import CHALLENGER, EXTERNAL, RoutingPolicy
-from bentos.usecase import UseCase
+from bentos.registry.routing_policy import CHALLENGER, EXTERNAL, RoutingPolicy
+from bentos.usecase.definition import UseCase
 from flows.steps.blocked import blocked_events
 from flows.steps.spending import labelled_so_far
 from monitoring.core.calendar import TimeWindow

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bentos.predictor import fast_contributions
+from bentos.model.fast_predict import fast_contributions
 
 if TYPE_CHECKING:
     from xgboost import Booster
 
-    from bentos.contract import Matrix
+    from bentos.model.contract import Matrix
 
 ROWS: Final = 1000
 """Rows that are explained: TreeSHAP takes about a millisecond for each."""

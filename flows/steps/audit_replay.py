@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bentos.grounds import VERDICT, enter_verdict
-from bentos.usecase import UseCase
+from bentos.promotion.evidence import VERDICT, enter_verdict
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused, SnapshotMissing
 from flows.steps.duel import LATENCY
 from flows.steps.madewith import MadeWith, made_with

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.steps.verdictfile import Asked, judge_reading, plan_of, read_pairs, read_table
 from monitoring.comparison.simulation import (
     Traffic,

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.features import FeaturePlan
-from bentos.schema import EventSchema
-from bentos.usecase import UseCase, load_usecase
+from bentos.features.plan import FeaturePlan
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.progress import told
 
 DAYS = (1, 7, 30)

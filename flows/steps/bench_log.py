@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from bentos.shipper import Scribe, accounting
-from bentos.spool import SpoolWriter
-from bentos.usecase import load_usecase
+from bentos.spool.shipper import Scribe, accounting
+from bentos.spool.writer import SpoolWriter
+from bentos.usecase.loading import load_usecase
 from flows.bench.cluster import find_programs, temporary_postgresql
 from monitoring.store import PlanRecord, ScoreRecord, ShadowRecord, Store, open_store
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from bentos.features import FeaturePlan
-from bentos.usecase import TrainingPolicy, load_usecase
+from bentos.features.plan import FeaturePlan
+from bentos.usecase.definition import TrainingPolicy
+from bentos.usecase.loading import load_usecase
 from flows.steps.handbook import CHAPTER_3, PREQUENTIAL_WEEKS, WEEK, Progress, cut_week, read_transactions, run_week
 from flows.steps.search import Trial, best, search
 from flows.steps.searchlog import search_log

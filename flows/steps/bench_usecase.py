@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from bentos.features import FeaturePlan
-from bentos.usecase import UseCase
+from bentos.features.plan import FeaturePlan
+from bentos.usecase.definition import UseCase
 from flows.errors import SourceOptionsError
 from flows.sources import EventSource, open_source
 from flows.steps.crossfit import cross_fit, part

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from monitoring.core.calendar import TimeWindow
 from monitoring.stats.label_weights import WEIGHT, label_weights
 

@@ -1,4 +1,6 @@
-"""From folds to a :class:`~bentos.model.ScoringModel`: fit, calibrate, choose the threshold, freeze the reference."""
+"""From folds to a :class:`~bentos.model.scoring_model.ScoringModel`: fit, calibrate, choose the threshold, freeze the
+reference.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bentos.calibration import Floats, Threshold
-from bentos.features import FeaturePlan
-from bentos.model import ModelMetadata, ScoringModel, golden_rows
-from bentos.schema import EventSchema
-from bentos.usecase import CalendarFeature, ColumnFeature, UseCase, amount_feature
+from bentos.features.plan import FeaturePlan
+from bentos.model.calibration import Floats, Threshold
+from bentos.model.scoring_model import ModelMetadata, ScoringModel, golden_rows
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.definition import CalendarFeature, ColumnFeature, UseCase, amount_feature
 from flows.steps.attribution import mean_contributions
 from flows.steps.calibrate import fit_by_policy
 from flows.steps.fit import fit_booster, raw_scores, require_both_classes

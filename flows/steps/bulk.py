@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.sources.base import EventSource
 from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from bentos.model import ScoringModel
+    from bentos.model.scoring_model import ScoringModel
 
 
 def scored_window(

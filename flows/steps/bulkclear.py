@@ -1,7 +1,7 @@
 """Rows of a Parquet table that are clean to see: checked column by column, their ids never made into Python objects.
 
 Whatever is not plain to see (a refused value, an id of another kind, a repeated one) is left to
-:meth:`bentos.schema.EventSchema.read_table`, which says what is wrong with which row.
+:meth:`bentos.schema.event_schema.EventSchema.read_table`, which says what is wrong with which row.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bentos.columns import read_column
-from bentos.tables import time_order
-from bentos.usecase import Column, UseCase
+from bentos.schema.column_parsing import read_column
+from bentos.schema.table_cleaning import time_order
+from bentos.usecase.definition import Column, UseCase
 from flows.sources.table import column_in
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class ClearRows:
-    """Rows of which none is refused, in the order of :class:`bentos.tables.TableRead`.
+    """Rows of which none is refused, in the order of :class:`bentos.schema.table_cleaning.TableRead`.
 
     Attributes:
         ids: their ids, text.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import SchemaProblem, SourceOptionsError
 from flows.sources.address import Address, read_address
 from flows.sources.csv import SUFFIXES as CSV_SUFFIXES

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pandas as pd
 import pyarrow as pa
 
-from bentos.schema import EventSchema
-from bentos.usecase import UseCase
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused, NoData
 from flows.steps.bulkinput import BulkInput, Rows
 from flows.steps.bulkoutput import BulkOutput
@@ -31,8 +31,8 @@ from flows.steps.bulkworker import Worker
 from monitoring.core.hashing import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
-    from bentos.model import ScoringModel
-    from bentos.roles import ModelRef
+    from bentos.model.scoring_model import ScoringModel
+    from bentos.registry.ports import ModelRef
 
 T = TypeVar("T")
 Made = TypeVar("Made")

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from bentos.errors import TableError
-from bentos.lookups import Lookups
-from bentos.offline import microseconds_of
-from bentos.schema import EventSchema
+from bentos.features.offline import microseconds_of
+from bentos.schema.event_schema import EventSchema
+from bentos.schema.lookups import Lookups
+from bentos.schema.table_cleaning import empty_labels
 from bentos.settings import read_settings
-from bentos.tables import empty_labels
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import SchemaProblem
 from flows.house import machine_now
 from flows.sources.parquet import frame_of, plain
@@ -29,8 +29,8 @@ from monitoring.store.database.frames import to_us
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from bentos.model import ScoringModel
-    from bentos.roles import ModelRef
+    from bentos.model.scoring_model import ScoringModel
+    from bentos.registry.ports import ModelRef
 
 UNORDERED = (
     "the rows to score are not in the order of their event times, which this model's windows need; "
@@ -160,8 +160,8 @@ class Worker:
         return pa.table(columns)
 
     def _reasons(self, features: Any) -> list[str]:
-        from bentos.predictor import fast_contributions
-        from bentos.reasons import explain
+        from bentos.model.fast_predict import fast_contributions
+        from bentos.scoring.explanations import explain
 
         contributions = fast_contributions(self.model.booster, self.model.golden.features[:4])
         if not len(features):

@@ -1,12 +1,12 @@
-"""Fit what turns a raw score into a probability; :mod:`bentos.calibration` applies it."""
+"""Fit what turns a raw score into a probability; :mod:`bentos.model.calibration` applies it."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bentos.calibration import Calibrator, Floats, logit, sigmoid
-from bentos.usecase import TrainingPolicy
+from bentos.model.calibration import Calibrator, Floats, logit, sigmoid
+from bentos.usecase.definition import TrainingPolicy
 
 ISOTONIC_POSITIVES = 1_000
 """Below so many positives isotonic steps follow noise and Platt's two numbers are safer."""

@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from bentos.errors import IncumbentError
-from bentos.model import ScoringModel
-from bentos.office import ModelHolder
-from bentos.predictor import fast_contributions
-from bentos.reasons import explain
-from bentos.returning import RETURN
-from bentos.roles import ModelRef
-from bentos.routing import EXTERNAL
-from bentos.usecase import UseCase
+from bentos.model.fast_predict import fast_contributions
+from bentos.model.scoring_model import ScoringModel
+from bentos.promotion.external_return import RETURN
+from bentos.registry.ports import ModelRef
+from bentos.registry.routing_policy import EXTERNAL
+from bentos.scoring.active_models import ModelHolder
+from bentos.scoring.explanations import explain
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
 from flows.steps.levels import UNLISTED, levels_of
 from monitoring.reports.html import write_page

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bentos.calibration import Floats
-from bentos.model import ScoringModel
-from bentos.usecase import TrainingPolicy, UseCase
+from bentos.model.calibration import Floats
+from bentos.model.scoring_model import ScoringModel
+from bentos.usecase.definition import TrainingPolicy, UseCase
 from flows.errors import TooFewRows
 from flows.steps.baseline import baseline_scores
 from flows.steps.build import choose_cut

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.event import NUMBER_TYPES
-from bentos.usecase import UseCase
+from bentos.schema.column_types import NUMBER_TYPES
+from bentos.usecase.definition import UseCase
 from flows.errors import SnapshotError, SnapshotMissing
 from flows.sources.base import ABSENT, SourceRead
 from flows.sources.labels import as_table

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from bentos.homelock import born
+from bentos.home_lock import born
 from monitoring.errors import MonitoringError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from bentos.options import Shift
-from bentos.usecase import NO_TIME, UseCase
+from bentos.usecase.definition import NO_TIME, UseCase
+from bentos.usecase.options import Shift
 from flows.steps.split import PARTS, days_needed
 from monitoring.core.calendar import TimeWindow
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.formula import Formula
-from bentos.snapshots import Measure, SnapshotPolicy
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.formula import Formula
+from bentos.usecase.snapshots import Measure, SnapshotPolicy
 from flows.errors import SchemaProblem
 
 DAY = timedelta(days=1)

@@ -12,9 +12,9 @@ from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING, Any
 
-from bentos.approval import approved_by, rejected_by
 from bentos.errors import IncumbentError
-from bentos.roles import ModelRef
+from bentos.promotion.approval import approved_by, rejected_by
+from bentos.registry.ports import ModelRef
 from flows.steps.ancestry import Ancestry, ancestry
 from flows.steps.audit_replay import KIND
 from flows.steps.groups import groups_of_both

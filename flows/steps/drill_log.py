@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
-from bentos.shipper import accounting
-from bentos.usecase import load_usecase
+from bentos.spool.shipper import accounting
+from bentos.usecase.loading import load_usecase
 from flows.bench.bodies import BodySpec
 from flows.bench.homes import BenchHome
 from flows.bench.load import Load

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bentos.registry import MlflowRegistry
-from bentos.usecase import load_usecase
+from bentos.registry.mlflow import MlflowRegistry
+from bentos.usecase.loading import load_usecase
 from flows.steps.drill_town import (
     MODEL,
     REFUSALS,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bentos.roles import ModelRef
-from bentos.watch import ACTOR, KIND
+from bentos.registry.ports import ModelRef
+from bentos.release.watch import ACTOR, KIND
 from flows.bench.bodies import BodySpec
 from flows.bench.homes import BenchHome
 from flows.bench.load import Load, Measured

@@ -17,15 +17,15 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from bentos.appointing import appoint, lift_bar
-from bentos.grounds import enter_verdict
-from bentos.model import ScoringModel
-from bentos.registry import MlflowRegistry
-from bentos.release import install_first, promote, rollback
-from bentos.roles import ModelRef, ModelRegistry
-from bentos.schema import EventSchema
-from bentos.usecase import load_usecase
-from bentos.verifier import Verifier
+from bentos.model.isolated_check import Verifier
+from bentos.model.scoring_model import ScoringModel
+from bentos.promotion.appointments import appoint, lift_bar
+from bentos.promotion.evidence import enter_verdict
+from bentos.promotion.promote import install_first, promote, rollback
+from bentos.registry.mlflow import MlflowRegistry
+from bentos.registry.ports import ModelRef, ModelRegistry
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.loading import load_usecase
 from flows.bench.bodies import BodySpec
 from flows.bench.homes import BenchHome
 from flows.bench.load import Load
@@ -56,7 +56,7 @@ class WatchedRegistry:
         self._real = real
 
     def point(self, name: str, alias: str, version: str) -> None:
-        """See :class:`bentos.roles.ModelRegistry`."""
+        """See :class:`bentos.registry.ports.ModelRegistry`."""
         self._real.point(name, alias, version)
         if alias == "champion":
             self.moves.append((time.time(), str(version)))
@@ -67,7 +67,7 @@ class WatchedRegistry:
 
 @dataclass
 class Changes:
-    """Everything that moves roles in the drill; see :mod:`bentos.release` for the errors.
+    """Everything that moves roles in the drill; see :mod:`bentos.promotion.promote` for the errors.
 
     Attributes:
         home: whose roles.

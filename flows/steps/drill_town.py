@@ -16,14 +16,14 @@ from typing import Any, Final
 
 from sqlalchemy import update
 
-from bentos.break_glass import TwoKeys, emergencies, promote_emergency
 from bentos.errors import IncumbentError, RegistryUnavailable, RoleVacant, VersionMissing
-from bentos.grounds import enter_verdict
 from bentos.keys import Key
-from bentos.overdue import ACTOR, end_overdue
-from bentos.release import appoint, install_first, promote, reconcile, recover, rollback
-from bentos.roles import ROLES, ModelRef, Role, VersionInfo
-from bentos.usecase import UseCase
+from bentos.promotion.evidence import enter_verdict
+from bentos.promotion.promote import appoint, install_first, promote, reconcile, recover, rollback
+from bentos.registry.ports import ROLES, ModelRef, Role, VersionInfo
+from bentos.release.emergency import TwoKeys, emergencies, promote_emergency
+from bentos.release.expiry import ACTOR, end_overdue
+from bentos.usecase.definition import UseCase
 from flows.steps.turns import Before, Watched
 from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.core.verdict import Verdict
@@ -58,38 +58,38 @@ class SketchRegistry:
         self._aliases: dict[str, str] = {}
 
     def resolve(self, name: str, alias: str) -> ModelRef:
-        """See :class:`~bentos.roles.ModelRegistry`."""
+        """See :class:`~bentos.registry.ports.ModelRegistry`."""
         if alias not in self._aliases:
             raise RoleVacant(f"{name} has no @{alias}")
         return ModelRef(name, self._aliases[alias])
 
     def roles(self, name: str) -> dict[Role, ModelRef]:
-        """See :class:`~bentos.roles.ModelRegistry`."""
+        """See :class:`~bentos.registry.ports.ModelRegistry`."""
         return {role: ModelRef(name, self._aliases[role]) for role in ROLES if role in self._aliases}
 
     def point(self, name: str, alias: str, version: str) -> None:
-        """See :class:`~bentos.roles.ModelRegistry`."""
+        """See :class:`~bentos.registry.ports.ModelRegistry`."""
         if version not in self._folders:
             raise VersionMissing(f"{name}/{version} does not exist")
         self._aliases[alias] = version
 
     def clear(self, name: str, alias: str) -> None:
-        """See :class:`~bentos.roles.ModelRegistry`."""
+        """See :class:`~bentos.registry.ports.ModelRegistry`."""
         self._aliases.pop(alias, None)
 
     def fetch(self, ref: ModelRef, into: Path) -> Path:
-        """See :class:`~bentos.roles.ModelRegistry`."""
+        """See :class:`~bentos.registry.ports.ModelRegistry`."""
         into.mkdir(parents=True, exist_ok=True)
         for file in self._folders[ref.version].iterdir():
             shutil.copyfile(file, into / file.name)
         return into
 
     def describe(self, ref: ModelRef) -> VersionInfo:
-        """See :class:`~bentos.roles.ModelRegistry`."""
+        """See :class:`~bentos.registry.ports.ModelRegistry`."""
         return VersionInfo(ref, {}, NOW)
 
     def versions(self, name: str) -> list[VersionInfo]:
-        """See :class:`~bentos.roles.ModelRegistry`."""
+        """See :class:`~bentos.registry.ports.ModelRegistry`."""
         return [self.describe(ModelRef(name, version)) for version in self._folders]
 
     def register(self, *_: object, **__: object) -> ModelRef:

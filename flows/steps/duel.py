@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from bentos.errors import RoleVacant
-from bentos.plans import draft_plan, freeze_plan
-from bentos.roles import ModelRef, ModelRegistry, Role
-from bentos.usecase import UseCase
+from bentos.promotion.comparison_plans import draft_plan, freeze_plan
+from bentos.registry.ports import ModelRef, ModelRegistry, Role
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused, NothingToDo
 from flows.house import machine_now
 from flows.sources.base import empty_labels
@@ -29,7 +29,7 @@ from monitoring.performance.capacity import CapacityCurve, capacity_curve
 from monitoring.performance.cost import prices_of
 
 if TYPE_CHECKING:
-    from bentos.release_steps import Check
+    from bentos.promotion.state_machine import Check
     from monitoring.store import Store, StoredComparison
 
 _DAY = timedelta(days=1)
@@ -282,7 +282,7 @@ def retire(
     """
     if found.verdict.outcome != "keep" or not found.current:
         return False
-    from bentos.release import dismiss, take_turn
+    from bentos.promotion.promote import dismiss, take_turn
 
     model = ModelRef.parse(found.verdict.challenger).name
     reason = f"keep: {(found.verdict.reasons or ('no reason was given',))[0]}"

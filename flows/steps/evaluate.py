@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bentos.calibration import Floats
-from bentos.features import FeaturePlan
-from bentos.model import ScoringModel
-from bentos.schema import EventSchema
-from bentos.usecase import UseCase
-from bentos.windows import MemoryWindows
+from bentos.features.plan import FeaturePlan
+from bentos.model.calibration import Floats
+from bentos.model.scoring_model import ScoringModel
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.definition import UseCase
+from bentos.windows.memory import MemoryWindows
 from flows.errors import EvaluationError
 from flows.steps.baseline import baseline_scores
 from flows.steps.fit import require_both_classes

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bentos.definitions import WindowDefinition
-from bentos.features import FeaturePlan
-from bentos.usecase import UseCase
+from bentos.features.definitions import WindowDefinition
+from bentos.features.plan import FeaturePlan
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused, SnapshotError
 from monitoring.core.calendar import TimeWindow
 

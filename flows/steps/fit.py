@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bentos.usecase import TrainingPolicy
+from bentos.usecase.definition import TrainingPolicy
 from flows.errors import OneClass, TooFewRows, TrainingError
 
 if TYPE_CHECKING:

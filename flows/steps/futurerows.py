@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bentos.future import FutureBound, iso_text
-from bentos.limits import LATEST_US
-from bentos.replicas import begin_anew, require_redis, shared_name
-from bentos.scoring import machine_time_us
-from bentos.segments import spooled_records
+from bentos.scoring.future_bound import FutureBound, iso_text
+from bentos.scoring.scorer import machine_time_us
+from bentos.serving.shared_windows import begin_anew, require_redis, shared_name
+from bentos.spool.segments import spooled_records
+from bentos.usecase.limits import LATEST_US
 from flows.errors import FlowRefused
 from flows.house import machine_now
 from monitoring.store.database.frames import from_us, to_us

@@ -7,14 +7,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from bentos.errors import PromotionHeld, StaleDecision
-from bentos.registry import ModelRef, ModelRegistry
+from bentos.registry.mlflow import ModelRef, ModelRegistry
 from bentos.settings import Settings
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
 from monitoring.core.verdict import Verdict
 
 if TYPE_CHECKING:
-    from bentos.release_steps import Check
+    from bentos.promotion.state_machine import Check
     from monitoring.store import Store
 
 _SEATS: Final[tuple[Literal["champion", "challenger", "candidate"], ...]] = ("champion", "challenger", "candidate")
@@ -55,7 +55,7 @@ def seat(
 ) -> Seat:
     """Give a version the role that its verdict earns; repeating it changes nothing.
 
-    The first model that passes takes office through :func:`bentos.release.install_first` unless the
+    The first model that passes takes office through :func:`bentos.promotion.promote.install_first` unless the
     use case declares an external incumbent. A later one becomes ``@challenger``, or ``@candidate``
     while a comparison is under way: a challenger is never replaced before its own verdict. Where the use
     case says ``takes_office = "after_gates"`` a challenger takes office at once, if its gates measured the
@@ -106,7 +106,7 @@ class _Request:
 
     def install(self, ref: ModelRef, verdict: Verdict) -> Seat:
         """The first model takes office; when another was quicker, this one challenges it."""
-        from bentos.release import install_first
+        from bentos.promotion.promote import install_first
 
         try:
             install_first(
@@ -119,7 +119,7 @@ class _Request:
 
     def promote(self, verdict: Verdict, seated: Seat) -> Seat:
         """Put a challenger in office on the strength of its gates, or leave it under comparison."""
-        from bentos.release import promote
+        from bentos.promotion.promote import promote
 
         if verdict.champion is None:
             return replace(seated, reason="its gates could not measure the champion, so it is compared in shadow")
@@ -135,7 +135,7 @@ class _Request:
 
     def appoint(self, ref: ModelRef, role: Literal["challenger", "candidate"], reason: str) -> Seat:
         """Name a challenger or a candidate, in the journal too."""
-        from bentos.release import appoint
+        from bentos.promotion.promote import appoint
 
         appoint(
             self.registry, self.store, ref, role,
@@ -146,7 +146,7 @@ class _Request:
 
     def next_in_turn(self, model: str) -> None:
         """The candidate that waits becomes the challenger."""
-        from bentos.release import take_turn
+        from bentos.promotion.promote import take_turn
 
         take_turn(
             self.registry, self.store, model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.steps.split import back
 from monitoring.comparison.group_effects import BothGroups, both_groups
 from monitoring.core.calendar import TimeWindow

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.features import FeaturePlan
-from bentos.usecase import TrainingPolicy, load_usecase
+from bentos.features.plan import FeaturePlan
+from bentos.usecase.definition import TrainingPolicy
+from bentos.usecase.loading import load_usecase
 from flows.sources import open_source
 from flows.steps.crossfit import part
 from flows.steps.fit import fit_booster, raw_scores

@@ -14,10 +14,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bentos.calibration import Threshold
-from bentos.contract import golden_rows
-from bentos.model import ScoringModel
-from bentos.usecase import UseCase, load_usecase
+from bentos.model.calibration import Threshold
+from bentos.model.contract import golden_rows
+from bentos.model.scoring_model import ScoringModel
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.bench.model import fit_model, training_rows
 from flows.steps.drill_log import SMALL_WORLD
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bentos.future import FutureBound
-from bentos.recent import SAMPLE
-from bentos.usecase import UseCase
+from bentos.scoring.future_bound import FutureBound
+from bentos.scoring.recent_times import SAMPLE
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused, NoData
 from flows.sources.base import EventSource, SourceRead
 from monitoring.core.calendar import TimeWindow

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from bentos.errors import ContractMismatch
-from bentos.features import FeaturePlan
-from bentos.model import ScoringModel
-from bentos.registry import ModelRef, ModelRegistry
-from bentos.schema import EventSchema
-from bentos.usecase import UseCase
+from bentos.features.plan import FeaturePlan
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.mlflow import ModelRef, ModelRegistry
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.definition import UseCase
 from flows.steps.crossfit import crossed_evidence
 from flows.steps.evaluate import (
     candidate_evidence,

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bentos.columns import REASONS, read_booleans, read_column, read_times
-from bentos.limits import LATEST_US
-from bentos.usecase import Column, UseCase
+from bentos.schema.column_parsing import REASONS, read_booleans, read_column, read_times
+from bentos.usecase.definition import Column, UseCase
+from bentos.usecase.limits import LATEST_US
 from flows.errors import NoData, SchemaProblem, SourceOptionsError
 from monitoring.store.database.records import IN_FUTURE, LabelRecord
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bentos.plans import amount_of
+from bentos.promotion.comparison_plans import amount_of
 from flows.steps.blocked import blocked_events
 from monitoring.core.calendar import TimeWindow
 from monitoring.performance.cost import prices_of
 from monitoring.performance.label_maturity import ArrivalCurve, LedgerDay, Spent, arrival_curve, ledger, spent
 
 if TYPE_CHECKING:
-    from bentos.usecase import UseCase
+    from bentos.usecase.definition import UseCase
     from monitoring.store import Store
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bentos.definitions import ColumnDefinition
+from bentos.features.definitions import ColumnDefinition
 
 if TYPE_CHECKING:
-    from bentos.model import ScoringModel
+    from bentos.model.scoring_model import ScoringModel
 
 UNLISTED = "(unlisted)"
 """A level that the model does not know."""

@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bentos.model import ScoringModel
-from bentos.registry import ModelRegistry, VersionInfo
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.mlflow import ModelRegistry, VersionInfo
 from monitoring.core.hashing import canonical_json, sha256_file, sha256_hex
 from monitoring.core.verdict import Evidence, Verdict
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from bentos.errors import LookupProblem
-from bentos.lookup_file import checked_rows, lookup_path, write_rows
-from bentos.lookup_problems import VALID_FROM
-from bentos.lookups import LookupTable, read_lookup
-from bentos.usecase import UseCase
+from bentos.schema.lookup_file import checked_rows, lookup_path, write_rows
+from bentos.schema.lookups import LookupTable, read_lookup
+from bentos.usecase.definition import UseCase
+from bentos.usecase.lookup_problems import VALID_FROM
 from flows.errors import FlowRefused
 
 _TAIL = 1_500
@@ -111,7 +111,8 @@ def load(usecase: UseCase, name: str, file: Path, folder: Path) -> LookupFacts:
     Args:
         usecase: declares the lookup.
         name: of the lookup.
-        file: holds the entity, ``valid_from`` and the filled columns; see :func:`bentos.lookup_file.checked_rows`.
+        file: holds the entity, ``valid_from`` and the filled columns; see
+            :func:`bentos.schema.lookup_file.checked_rows`.
         folder: of the installation's tables.
 
     Raises:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from bentos.features import FeaturePlan
-from bentos.model import ModelMetadata, ScoringModel
-from bentos.usecase import UseCase
+from bentos.features.plan import FeaturePlan
+from bentos.model.scoring_model import ModelMetadata, ScoringModel
+from bentos.usecase.definition import UseCase
 from flows.steps.build import Recipe, build_model, reference_window
 from flows.steps.judge import Folds
 from flows.steps.snapshot import SnapshotRef

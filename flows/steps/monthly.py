@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bentos.plans import amount_of
-from bentos.usecase import UseCase
+from bentos.promotion.comparison_plans import amount_of
+from bentos.usecase.definition import UseCase
 from flows.errors import NoData
 from flows.steps.blocked import blocked_events
 from flows.steps.spending import labelled_so_far

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
 from monitoring.core.calendar import TimeWindow
 

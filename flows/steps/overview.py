@@ -10,7 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from bentos.slot import REPAIR
+from bentos.serving.role_watcher import REPAIR
 from flows.stackfile import PartState, read_state
 from flows.steps.standing import Standing, standing
 from flows.steps.surroundings import firing_alerts
@@ -56,7 +56,7 @@ class Overview:
 
 def overview(house: House, as_of: datetime) -> Overview:
     """Look everything up; nothing is computed and nothing changed but the price of a miss for the view."""
-    from bentos.usecase import stakes_of
+    from bentos.usecase.definition import stakes_of
 
     store, usecase = house.store, house.usecase
     found = standing(store, house.registry, usecase, house.model, as_of)

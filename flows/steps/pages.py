@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import SnapshotError
 from flows.steps.levels import levels_of, named_levels
 from flows.steps.served import sampled
@@ -20,7 +20,7 @@ from monitoring.errors import ReportFailed
 from monitoring.reports import drift_sections as pages
 
 if TYPE_CHECKING:
-    from bentos.model import ScoringModel
+    from bentos.model.scoring_model import ScoringModel
     from monitoring.store import Store
 
 REFERENCE_ROWS = 20_000

@@ -16,9 +16,9 @@ from itertools import pairwise
 from typing import Any, Final, Literal
 
 from bentos.errors import RegistryUnavailable, RoutingError
-from bentos.held import why_held_now
-from bentos.routing import EXTERNAL, RoutingPolicy
-from bentos.routing_desk import RoutingDesk
+from bentos.promotion.change_freeze import why_held_now
+from bentos.registry.routing_policy import EXTERNAL, RoutingPolicy
+from bentos.release.routing_changes import RoutingDesk
 from flows.steps.arms import ArmReport, report_of
 from monitoring.core.hashing import canonical_json
 from monitoring.core.verdict import Check

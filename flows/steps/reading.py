@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from bentos.usecase import NO_TIME, UseCase
+from bentos.usecase.definition import NO_TIME, UseCase
 from flows.errors import NoData
 from flows.sources.base import EventSource, SourceRead
 from flows.steps.split import days_needed

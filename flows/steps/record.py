@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bentos.calibration import Threshold
-from bentos.model import ScoringModel, requirement
-from bentos.usecase import UseCase
+from bentos.model.calibration import Threshold
+from bentos.model.scoring_model import ScoringModel, requirement
+from bentos.usecase.definition import UseCase
 from flows.errors import EvaluationError
 from flows.steps.evaluate import scored
 from flows.steps.judge import Folds, Judgement

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bentos.contract import golden_rows
-from bentos.model import ScoringModel
-from bentos.registry import ModelRef, ModelRegistry, VersionInfo
-from bentos.usecase import UseCase
+from bentos.model.contract import golden_rows
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.mlflow import ModelRef, ModelRegistry, VersionInfo
+from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
 from flows.steps import lineage
 from flows.steps.build import choose_cut, curve_of

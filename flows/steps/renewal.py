@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bentos.untimed import LAST
-from bentos.usecase import UseCase
+from bentos.schema.row_times import LAST
+from bentos.usecase.definition import UseCase
 from flows.steps.split import DAY, retraining_case, split_at
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.measured import Measured
@@ -16,7 +16,7 @@ from monitoring.policies import DriftPolicy
 from monitoring.stats.intervals import newcombe
 
 if TYPE_CHECKING:
-    from bentos.model import ScoringModel
+    from bentos.model.scoring_model import ScoringModel
     from monitoring.store import Report, Store
 
 

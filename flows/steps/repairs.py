@@ -15,10 +15,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bentos.errors import ModelError, RegistryUnavailable
-from bentos.model import ScoringModel
-from bentos.release import reconcile
-from bentos.roles import ROLES, ModelRef, Role
-from bentos.segments import read_segment, segment_path, segments_of, writers_of
+from bentos.model.scoring_model import ScoringModel
+from bentos.promotion.promote import reconcile
+from bentos.registry.ports import ROLES, ModelRef, Role
+from bentos.spool.segments import read_segment, segment_path, segments_of, writers_of
 from flows.steps.lineage import content_tags
 from monitoring.store import RoleChange
 from monitoring.store.predictions.spool_ledger import WriterState

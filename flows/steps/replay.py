@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 
 BATCH = 100
 """Events of one ``/score/batch`` request."""

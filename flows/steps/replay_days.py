@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bentos.tables import empty_labels
+from bentos.schema.table_cleaning import empty_labels
 from flows.errors import FlowRefused, NoData
 from flows.sources.base import EventSource, SourceRead
 from flows.steps.replay import Replay

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from bentos.roles import ModelRef, Role
-from bentos.routing import EXTERNAL, RoutingPolicy
+from bentos.registry.ports import ModelRef, Role
+from bentos.registry.routing_policy import EXTERNAL, RoutingPolicy
 from monitoring.store import Replica, Store
 
 _REMEMBERED_SECONDS: Final = 600.0

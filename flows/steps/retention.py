@@ -107,7 +107,7 @@ def needs(house: House) -> list[Need]:
 
 
 def _reach(house: House) -> timedelta:
-    from bentos.features import FeaturePlan
+    from bentos.features.plan import FeaturePlan
 
     plans = [FeaturePlan.of(house.usecase)]
     plans += [house.load(ref).plan for ref in house.registry.roles(house.model).values()]

@@ -23,8 +23,8 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from bentos.tuning import Methods, Span, TuningPolicy
-from bentos.usecase import TrainingPolicy
+from bentos.usecase.definition import TrainingPolicy
+from bentos.usecase.tuning import Methods, Span, TuningPolicy
 from flows.steps.searchlog import SearchLog
 
 RANDOM = 6

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.steps.attribution import ROWS
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.feature_drift import DriftReport, report_of
@@ -17,8 +17,8 @@ from monitoring.sampling import RowSample
 from monitoring.store.predictions.answered_batches import CHUNK, AnsweredPart, answered_parts
 
 if TYPE_CHECKING:
-    from bentos.contract import Matrix
-    from bentos.model import ScoringModel
+    from bentos.model.contract import Matrix
+    from bentos.model.scoring_model import ScoringModel
     from monitoring.store import Store
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import SnapshotCorrupt, SnapshotError, SnapshotMissing
 from flows.sources.base import SourceRead
 from flows.steps import dvc

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.steps.blocked import blocked_events
 from flows.steps.split import back
 from flows.steps.watching import with_cost_column

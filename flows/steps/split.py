@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bentos.untimed import DAYS, LAST
-from bentos.usecase import NO_TIME, SplitPolicy, UseCase
+from bentos.schema.row_times import DAYS, LAST
+from bentos.usecase.definition import NO_TIME, SplitPolicy, UseCase
 from flows.errors import EvaluationError, TooFewRows
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
 

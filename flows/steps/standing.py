@@ -12,9 +12,9 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from bentos.errors import RoutingError
-from bentos.roles import ROLES, ModelRef, ModelRegistry, Role
-from bentos.routing import RoutingPolicy
-from bentos.usecase import UseCase
+from bentos.registry.ports import ROLES, ModelRef, ModelRegistry, Role
+from bentos.registry.routing_policy import RoutingPolicy
+from bentos.usecase.definition import UseCase
 from flows.steps.arms import report_of
 from flows.steps.replicas import acknowledged, replica_line
 from monitoring.store.decisions.role_terms import terms_between

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bentos.features import FeaturePlan
-from bentos.usecase import UseCase
+from bentos.features.plan import FeaturePlan
+from bentos.usecase.definition import UseCase
 from flows.errors import EvaluationError
 from monitoring.core.calendar import TimeWindow
 from monitoring.performance.cost import Prices, prices_of

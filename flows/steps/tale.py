@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.steps.replay import Tally
 from monitoring.core.calendar import TimeWindow
 

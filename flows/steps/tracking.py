@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bentos.errors import RegistryUnavailable, VersionMissing
-from bentos.registry import MlflowRegistry, ModelRegistry, translated
+from bentos.registry.mlflow import MlflowRegistry, ModelRegistry, translated
 
 _DIGEST_LENGTH = 36  # MLflow's column; the whole digest is a parameter beside it
 _TEXT_LENGTH = 5_000
@@ -80,7 +80,7 @@ class Tracker(Protocol):
 
 
 class MlflowTracker:
-    """The tracker of an :class:`~bentos.registry.MlflowRegistry`; both use one client."""
+    """The tracker of an :class:`~bentos.registry.mlflow.MlflowRegistry`; both use one client."""
 
     def __init__(self, registry: MlflowRegistry) -> None:
         self.registry = registry

@@ -17,11 +17,11 @@ from datetime import datetime
 from pathlib import Path
 
 from bentos.errors import RegistryUnavailable
-from bentos.model import ModelMetadata, ScoringModel
-from bentos.registry import ModelRef, ModelRegistry, VersionInfo
-from bentos.schema import EventSchema
+from bentos.model.scoring_model import ModelMetadata, ScoringModel
+from bentos.registry.mlflow import ModelRef, ModelRegistry, VersionInfo
+from bentos.schema.event_schema import EventSchema
 from bentos.settings import Settings
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import EvaluationError, TooFewRows
 from flows.sources.base import SourceRead
 from flows.steps import lineage, record

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from bentos.errors import RegistryUnavailable, UseCaseError
-from bentos.model import requirement
-from bentos.registry import ModelRegistry
+from bentos.model.scoring_model import requirement
+from bentos.registry.mlflow import ModelRegistry
 from bentos.settings import Settings
-from bentos.tuning import TuningPolicy
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.tuning import TuningPolicy
 from flows.errors import NothingToDo
 from flows.sources.base import SourceRead
 from flows.steps.fit import fit_booster, raw_scores

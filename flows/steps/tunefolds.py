@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bentos.features import FeaturePlan
-from bentos.tuning import TuningPolicy
-from bentos.usecase import NO_TIME, UseCase
+from bentos.features.plan import FeaturePlan
+from bentos.usecase.definition import NO_TIME, UseCase
+from bentos.usecase.tuning import TuningPolicy
 from flows.errors import TooFewRows
 from flows.steps.crossfit import part, places
 from flows.steps.split import DAY, back, context_end, plan_split

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bentos.errors import RoutingError
-from bentos.held import why_held_now
-from bentos.routing import RoutingPolicy, parse_arms
-from bentos.routing_desk import RoutingDesk
+from bentos.promotion.change_freeze import why_held_now
+from bentos.registry.routing_policy import RoutingPolicy, parse_arms
+from bentos.release.routing_changes import RoutingDesk
 from flows.steps.arms import ArmReport, matured_by_arm, report_of
 from flows.steps.ramp import Look, RampState, look, parse_steps, ramp_state, start_ramp, stay
 from monitoring.core.durations import format_duration, parse_duration

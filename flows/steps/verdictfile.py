@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.plans import amount_of, draft_plan, segments_of
-from bentos.usecase import UseCase
+from bentos.promotion.comparison_plans import amount_of, draft_plan, segments_of
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
 from flows.steps.fileflags import done_of, flags_of, optional_roles, weighed
 from flows.steps.filevalues import labels, numbers, separated, times

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bentos.roles import ModelRef, ModelRegistry
-from bentos.usecase import UseCase
+from bentos.registry.ports import ModelRef, ModelRegistry
+from bentos.usecase.definition import UseCase
 from flows.steps.aftermath import Aftermath, look_back
 from flows.steps.attribution import mean_contributions
 from flows.steps.blocked import blocked_events
@@ -29,7 +29,7 @@ from monitoring.stats.label_weights import label_weights
 from monitoring.store.predictions.answered_batches import newest_champion
 
 if TYPE_CHECKING:
-    from bentos.model import ScoringModel
+    from bentos.model.scoring_model import ScoringModel
     from monitoring.store import Store
 
 

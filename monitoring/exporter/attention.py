@@ -19,7 +19,9 @@ _RETIRED: Final = timedelta(days=7)
 """A part that has been silent for so long is no part any more: the use case was retired, or moved."""
 _ROLLBACKS: Final = ("rollback.champion_set", "rollback.pinned", "rollback.external")
 _ACTORS: Final = {"watch": "rollback", "expiry": "emergency_end"}
-"""Who rolls back by itself, and what that is: written by ``bentos.watch`` and ``bentos.overdue``; a test compares."""
+"""Who rolls back by itself, and what that is: written by ``bentos.release.watch`` and ``bentos.release.expiry``; a test
+compares.
+"""
 
 
 def attention(store: Store, usecase: str, now: datetime) -> Iterator[Sample]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
 from monitoring.core.calendar import TimeWindow
 from tests.containers import Container, Image, build_bento, install
 from tests.servers import MODELS, House, event, free_port

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
 from tests.servers import MODELS, House, Server, event
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bentos.roles import Role
+from bentos.registry.ports import Role
 from flows.drift import drift
 from flows.forms import LOG
 from flows.home import open_home

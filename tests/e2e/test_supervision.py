@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
 from flows.home import Home, open_home
 from flows.stackfile import PartState, StackState, read_state
 from tests.servers import MODELS, House, event

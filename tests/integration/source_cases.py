@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import sqlalchemy as sa
 
-from bentos.usecase import Shift, load_usecase
+from bentos.usecase.definition import Shift
+from bentos.usecase.loading import load_usecase
 from flows.sources import EventSource, SourceRead, open_source
 from flows.steps.history import load_history
 from monitoring.core.calendar import TimeWindow

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bentos.affected import columns_of, list_affected, note_affected
-from bentos.model import ScoringModel
-from bentos.options import ExternalIncumbent
+from bentos.model.scoring_model import ScoringModel
+from bentos.release.affected_events import columns_of, list_affected, note_affected
+from bentos.usecase.options import ExternalIncumbent
 from monitoring.core.hashing import sha256_file
 from monitoring.store import PlanRecord, RoleChange, Store, memory_store
 from tests.builders import fraud, tiny_model

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos import release
-from bentos.calibration import Threshold
-from bentos.registry import MlflowRegistry
-from bentos.schema import EventSchema
+from bentos.model.calibration import Threshold
+from bentos.promotion import promote as release
+from bentos.registry.mlflow import MlflowRegistry
+from bentos.schema.event_schema import EventSchema
 from flows.sources import open_source
 from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord

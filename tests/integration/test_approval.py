@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from bentos.approval import (
+from bentos.errors import ReleaseError
+from bentos.keys import Key, KeyRing, add_key
+from bentos.promotion.approval import (
     CODE_LIFE,
     ApprovalRequest,
     answer_directly,
@@ -22,9 +24,7 @@ from bentos.approval import (
     rejected_by,
     requests,
 )
-from bentos.errors import ReleaseError
-from bentos.grounds import enter_training
-from bentos.keys import Key, KeyRing, add_key
+from bentos.promotion.evidence import enter_training
 from flows.approval import require_guarded_server
 from flows.errors import FlowRefused
 from monitoring.store import Store

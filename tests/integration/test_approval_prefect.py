@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bentos.approval import find_request, issue_code, requests
 from bentos.keys import KeyRing, add_key
-from bentos.roles import ModelRef
+from bentos.promotion.approval import find_request, issue_code, requests
+from bentos.registry.ports import ModelRef
 from flows.home import open_home
 from flows.processes import stop_all
 from flows.stack import Ports, Stack, running
@@ -106,7 +106,7 @@ MODELS = {str(n): tiny_model(seed=n) for n in (1, 2, 3)}
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     folder = tmp_path_factory.mktemp("approval")
-    text = (PROJECT / "bentos" / "fraud" / "usecase.toml").read_text()
+    text = (PROJECT / "bentos" / "usecases" / "fraud" / "usecase.toml").read_text()
     assert "[promotion]\n" in text
     usecases = {}
     for road in ("automatic", "required"):

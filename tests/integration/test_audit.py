@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bentos.break_glass import TwoKeys, order_threshold
 from bentos.keys import Key
-from bentos.model import ScoringModel
-from bentos.office import ModelHolder
-from bentos.options import ExternalIncumbent
-from bentos.roles import ModelRef
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.ports import ModelRef
+from bentos.release.emergency import TwoKeys, order_threshold
+from bentos.scoring.active_models import ModelHolder
+from bentos.usecase.options import ExternalIncumbent
 from flows.cli import main
 from flows.steps.complaint import EventPage, event_page, write_event_page
 from monitoring.store import Decision, Operation, PlanRecord, RoleChange, Store, memory_store, open_store

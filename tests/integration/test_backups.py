@@ -16,9 +16,9 @@ from alembic.config import Config
 from sqlalchemy import make_url, text
 
 import monitoring.store
-from bentos.model import ScoringModel
+from bentos.model.scoring_model import ScoringModel
 from bentos.scribe import Scribe, accounting
-from bentos.spool import SpoolWriter
+from bentos.spool.writer import SpoolWriter
 from flows.bench.homes import BenchHome
 from flows.cli import main
 from flows.errors import FlowRefused

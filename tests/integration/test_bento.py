@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
 from tests.containers import Alone, build_bento, export, install, isolated, variables
 from tests.observed import until
 from tests.servers import MODELS, House, event
@@ -39,7 +39,7 @@ def test_the_bento_holds_the_two_rooms_of_the_image_and_nothing_else(bento: Path
     assert {path.name for path in source.iterdir()} == {"bentos", "monitoring", "bentofile.yaml"}
     kinds = {path.suffix for path in source.rglob("*") if path.is_file()}
     assert kinds <= {".py", ".toml", ".txt", ".in", ".typed", ".mako", ".json", ".html", ".css", ".yaml", ".yml"} | {""}
-    assert (source / "bentos" / "fraud" / "usecase.toml").is_file()
+    assert (source / "bentos" / "usecases" / "fraud" / "usecase.toml").is_file()
     assert list((source / "monitoring" / "store" / "migrations" / "versions").glob("0*.py"))
 
 

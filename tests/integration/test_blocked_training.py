@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.calibration import Floats
-from bentos.model import ModelMetadata, ScoringModel
-from bentos.usecase import UseCase
+from bentos.model.calibration import Floats
+from bentos.model.scoring_model import ModelMetadata, ScoringModel
+from bentos.usecase.definition import UseCase
 from flows.sources import SourceRead, open_source
 from flows.steps.build import Recipe, build_model
 from flows.steps.evaluate import Judged, scored

@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
-from bentos.break_glass import (
+from bentos.errors import KeyInvalid, KeyMissing, ReleaseError, ScopeMissing
+from bentos.keys import KeyRing, add_key
+from bentos.keys.prompt import tokens
+from bentos.promotion.promote import appoint, rollback
+from bentos.registry.ports import ModelRef
+from bentos.release.emergency import (
     emergencies,
     lift_threshold,
     order_threshold,
@@ -18,13 +23,8 @@ from bentos.break_glass import (
     review_emergency,
     two_people,
 )
-from bentos.errors import KeyInvalid, KeyMissing, ReleaseError, ScopeMissing
-from bentos.keys import KeyRing, add_key
-from bentos.office import ModelHolder
-from bentos.orders import StandingOrders
-from bentos.release import appoint, rollback
-from bentos.roles import ModelRef
-from bentos.tokens import tokens
+from bentos.scoring.active_models import ModelHolder
+from bentos.serving.overrides import StandingOrders
 from monitoring.store import Store
 from tests.builders import fraud, tiny_model
 from tests.fakes import FakeRegistry

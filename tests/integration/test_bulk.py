@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.model import ScoringModel
-from bentos.roles import ModelRef
-from bentos.schema import EventSchema
-from bentos.usecase import UseCase
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.ports import ModelRef
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused, SchemaProblem
 from flows.home import PROJECT
 from flows.steps.bulkinput import BulkInput

@@ -9,7 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from bentos.settings import read_settings
-from bentos.usecase import load_usecase
+from bentos.usecase.loading import load_usecase
 from flows.sources import open_source
 from flows.steps.history import load_history
 from flows.steps.reading import read_history

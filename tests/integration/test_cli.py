@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
 from flows.cli import main
 from flows.sources import open_source
 from flows.steps.answering import Arrived, Seated, log_answers

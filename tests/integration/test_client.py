@@ -27,7 +27,7 @@ from bentos.client import (
     RowError,
     Unreachable,
 )
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
 from monitoring.core.calendar import TimeWindow
 from tests.servers import MODELS, House, Server, event, free_port
 

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.features import FeaturePlan
-from bentos.model import ScoringModel
-from bentos.roles import ModelRef
+from bentos.features.plan import FeaturePlan
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.ports import ModelRef
 from bentos.settings import read_settings
-from bentos.usecase import SplitPolicy, UseCase, load_usecase
+from bentos.usecase.definition import SplitPolicy, UseCase
+from bentos.usecase.loading import load_usecase
 from flows.engines import cluster as clusters
 from flows.engines.cluster import Cluster, connected
 from flows.engines.scoring import score_on_cluster

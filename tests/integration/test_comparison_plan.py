@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
-from bentos.release import appoint, install_first
-from bentos.usecase import UseCase
+from bentos.promotion.promote import appoint, install_first
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
 from flows.steps.audit_replay import record_verdict, replay
 from flows.steps.duel import (

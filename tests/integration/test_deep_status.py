@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from bentos.homelock import Holder, HomeLock, born
+from bentos.home_lock import Holder, HomeLock, born
 from flows.cli import main
 from flows.health.checks import CHECKS, look_deep
 from flows.health.look import Finding

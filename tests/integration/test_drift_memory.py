@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
 from flows.steps.answering import Arrived, Seated, log_answers
 from flows.steps.served import Looked, by_event, look_at, sampled
 from monitoring.core.calendar import TimeWindow

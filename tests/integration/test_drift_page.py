@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bentos.model import ScoringModel
-from bentos.roles import ModelRef
-from bentos.usecase import UseCase
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.ports import ModelRef
+from bentos.usecase.definition import UseCase
 from flows.sources.base import SourceRead
 from flows.steps.answering import Arrived, Seated, log_answers
 from flows.steps.levels import levels_of, named_levels

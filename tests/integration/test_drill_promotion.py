@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bentos.release_steps import Work
-from bentos.roles import Role
+from bentos.promotion.state_machine import Work
+from bentos.registry.ports import Role
 from flows.steps.drill_promotion import Findings, drill_promotion, interleave, kill_once, memory_world
 from flows.steps.drill_town import MODEL, NOW, Town, always
 from flows.steps.turns import Turns

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.lookups import Lookups
+from bentos.schema.lookups import Lookups
 from flows.cli import main
 from flows.errors import FlowRefused
 from flows.steps.feastrepo import _YAML, TIMESTAMP, views_of, windows_only, write_online

@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
-from bentos.secretfile import read_secret
+from bentos.keys.secret_file import read_secret
 from flows.deploymentfile import Declaration, read_declarations
 from flows.deployments import deploy, deploy_one
 from flows.errors import PortTaken

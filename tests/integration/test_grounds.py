@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from sqlalchemy import delete
 
-from bentos.break_glass import TwoKeys, promote_emergency
 from bentos.errors import PromotionUnproven, ReleaseError
-from bentos.grounds import enter_verdict
 from bentos.keys import Key
-from bentos.plans import freeze_plan
-from bentos.release import appoint, promote, rollback
-from bentos.release_run import Request, carry_out, desk_of
-from bentos.usecase import UseCase
+from bentos.promotion.carry_out import carry_out
+from bentos.promotion.comparison_plans import freeze_plan
+from bentos.promotion.evidence import enter_verdict
+from bentos.promotion.promote import appoint, promote, rollback
+from bentos.promotion.request import Request, desk_of
+from bentos.release.emergency import TwoKeys, promote_emergency
+from bentos.usecase.definition import UseCase
 from monitoring.core.verdict import Verdict
 from monitoring.store import Store
 from monitoring.store.database.tables import operations

@@ -14,8 +14,8 @@ from typing import IO
 import pytest
 
 from bentos.errors import HomeTaken
-from bentos.homelock import Holder, HomeLock, hold_service
-from bentos.metricsfolder import make_folder, sweep
+from bentos.home_lock import Holder, HomeLock, hold_service
+from bentos.serving.metrics_folder import make_folder, sweep
 from bentos.settings import read_settings
 from flows.errors import FlowRefused
 from flows.home import open_home
@@ -24,7 +24,7 @@ from flows.occupants import require_quiet, services_in
 HOLD = """
     import os, sys, time
     from pathlib import Path
-    from bentos.homelock import Holder, HomeLock
+    from bentos.home_lock import Holder, HomeLock
     HomeLock(Path(sys.argv[1])).take(Holder.this_process("a service", "http://127.0.0.1:3000"), inherit=True)
     if sys.argv[2] == "parent" and os.fork() == 0:
         os.write(1, b"%d\\n" % os.getpid())
@@ -119,7 +119,7 @@ def test_files_of_metrics_lie_in_a_folder_for_each_start_and_go_with_its_owner(t
     code = f"""
         import signal, os, sys
         from pathlib import Path
-        from bentos.metricsfolder import make_folder
+        from bentos.serving.metrics_folder import make_folder
         print(make_folder([Path({str(tmp_path)!r})]), flush=True)
         if sys.argv[1] == "killed": os.kill(os.getpid(), signal.SIGKILL)
     """

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.conformance import check_usecase
-from bentos.usecase import load_usecase
+from bentos.check.usecase import check_usecase
+from bentos.usecase.loading import load_usecase
 from flows.cli import main
 from flows.sources import open_source
 from flows.steps.firstfile import guess

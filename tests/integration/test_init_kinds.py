@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.conformance import check_usecase
-from bentos.schema import EventSchema
-from bentos.usecase import UseCase, load_usecase
+from bentos.check.usecase import check_usecase
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.cli import main
 from flows.commands.common import UsageRefused
 from flows.commands.service import require_free

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bentos.options import InterventionPolicy
-from bentos.plans import end_comparisons
+from bentos.promotion.comparison_plans import end_comparisons
+from bentos.usecase.options import InterventionPolicy
 from flows.cli import main
 from flows.sources.log import LogSource
 from flows.steps.audit_replay import find_verdict, record_verdict, replay

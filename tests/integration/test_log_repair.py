@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from bentos.event import Event
-from bentos.features import FeaturePlan
-from bentos.future import FutureBound
-from bentos.history import LogHistory
-from bentos.redis_windows import RedisWindows
-from bentos.replicas import shared, shared_name
-from bentos.schema import EventSchema
-from bentos.scoring import machine_time_us
+from bentos.features.plan import FeaturePlan
+from bentos.schema.event import Event
+from bentos.schema.event_schema import EventSchema
+from bentos.scoring.future_bound import FutureBound
+from bentos.scoring.scorer import machine_time_us
+from bentos.serving.shared_windows import shared, shared_name
+from bentos.serving.window_history import LogHistory
 from bentos.settings import read_settings
-from bentos.shipper import Scribe, accounting
-from bentos.spool import SpoolWriter
-from bentos.window_state import WindowState
-from bentos.windows import MemoryWindows
+from bentos.spool.shipper import Scribe, accounting
+from bentos.spool.writer import SpoolWriter
+from bentos.windows.memory import MemoryWindows
+from bentos.windows.redis import RedisWindows
+from bentos.windows.state import WindowState
 from flows.cli import main
 from flows.errors import FlowRefused
 from flows.house import House, open_house

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from bentos.cache import ModelCache
 from bentos.errors import ExperimentDeleted
-from bentos.examiner import Examiner, Permission
-from bentos.orders import StandingOrders
-from bentos.registry import open_registry
-from bentos.roles import ModelRef, Role
-from bentos.slot import Slot
+from bentos.registry.cache import ModelCache
+from bentos.registry.mlflow import open_registry
+from bentos.registry.ports import ModelRef, Role
+from bentos.serving.overrides import StandingOrders
+from bentos.serving.role_watcher import Slot
+from bentos.serving.version_check import Examiner, Permission
 from flows.cli import main
 from monitoring.store import RoleChange, Store, open_store
 from tests.builders import tiny_model

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-import bentos.overdue
-import bentos.routing_desk
-import bentos.watch
-from bentos.approval import answer_directly, open_request
-from bentos.break_glass import TwoKeys, order_threshold, promote_emergency
+import bentos.release.expiry
+import bentos.release.routing_changes
+import bentos.release.watch
 from bentos.keys import Key
-from bentos.overdue import end_overdue
-from bentos.release import rollback
-from bentos.routing_desk import RoutingDesk
+from bentos.promotion.approval import answer_directly, open_request
+from bentos.promotion.promote import rollback
+from bentos.release.emergency import TwoKeys, order_threshold, promote_emergency
+from bentos.release.expiry import end_overdue
+from bentos.release.routing_changes import RoutingDesk
+from bentos.release.watch import Watch
 from bentos.settings import read_settings
-from bentos.usecase import UseCase
-from bentos.watch import Watch
+from bentos.usecase.definition import UseCase
 from flows.house import House
 from flows.notify import decisions as told_decisions
 from flows.notify.conditions import Condition, Looked, take_turn
@@ -127,11 +127,11 @@ def test_signs_of_life_have_an_age(store: Store) -> None:
 
 
 def test_the_words_for_actors_and_kinds_are_those_of_the_modules_that_write_them() -> None:
-    assert bentos.watch.ACTOR == told_decisions.WATCH
-    assert bentos.watch.KIND == told_decisions.BREACHED
-    assert bentos.overdue.ACTOR == told_decisions.EXPIRY
-    assert bentos.overdue.EXPIRED == told_decisions.EXPIRED
-    assert bentos.routing_desk.ROUTING == told_decisions.ROUTING
+    assert bentos.release.watch.ACTOR == told_decisions.WATCH
+    assert bentos.release.watch.KIND == told_decisions.BREACHED
+    assert bentos.release.expiry.ACTOR == told_decisions.EXPIRY
+    assert bentos.release.expiry.EXPIRED == told_decisions.EXPIRED
+    assert bentos.release.routing_changes.ROUTING == told_decisions.ROUTING
 
 
 def breach(store: Store, registry: Any, usecase: UseCase) -> None:

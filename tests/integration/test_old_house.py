@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
 from flows.sources import open_source
 from monitoring.core.calendar import TimeWindow
 from tests.old_houses import COMMITS, OldHouse, as_times, unpack

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from bentos.break_glass import TwoKeys, emergencies, order_threshold, promote_emergency, review_emergency
 from bentos.errors import ReleaseError
 from bentos.keys import Key
-from bentos.orders import StandingOrders
-from bentos.overdue import ACTOR, end_overdue
-from bentos.reconciling import reconcile_quietly
-from bentos.release import appoint, install_first, reconcile, rollback
-from bentos.usecase import ExternalIncumbent, UseCase
+from bentos.promotion.promote import appoint, install_first, reconcile, rollback
+from bentos.promotion.reconcile import reconcile_quietly
+from bentos.release.emergency import TwoKeys, emergencies, order_threshold, promote_emergency, review_emergency
+from bentos.release.expiry import ACTOR, end_overdue
+from bentos.serving.overrides import StandingOrders
+from bentos.usecase.definition import ExternalIncumbent, UseCase
 from flows.steps.turns import Turns, Watched
 from monitoring.store import Store, memory_store
 from tests.builders import fraud

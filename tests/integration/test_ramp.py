@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from bentos.errors import RoutingError
-from bentos.routing import Router, RoutingPolicy, canary
-from bentos.routing_desk import RoutingDesk
-from bentos.usecase import ExternalIncumbent
+from bentos.registry.routing_policy import Router, RoutingPolicy, canary
+from bentos.release.routing_changes import RoutingDesk
+from bentos.usecase.definition import ExternalIncumbent
 from flows.routing_views import canary_view
 from flows.steps.ramp import Look, look, parse_steps, ramp_state, start_ramp
 from flows.steps.turn import Turn, take_turn

@@ -19,9 +19,9 @@ import httpx
 import pytest
 
 from bentos.errors import IncumbentError, ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
-from bentos.model import MODEL_FILE, MODEL_FILES, ScoringModel
-from bentos.registry import MlflowRegistry, ModelRef, ModelRegistry
-from bentos.routing import Arm, RoutingPolicy
+from bentos.model.scoring_model import MODEL_FILE, MODEL_FILES, ScoringModel
+from bentos.registry.mlflow import MlflowRegistry, ModelRef, ModelRegistry
+from bentos.registry.routing_policy import Arm, RoutingPolicy
 from flows.steps.tracking import MlflowTracker
 from tests import registries
 from tests.builders import tiny_model
@@ -309,7 +309,7 @@ def test_several_processes_may_open_a_new_registry_at_once(tmp_path: Path):
     uri = f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}"
     script = (
         "import sys, mlflow.tracking\n"
-        "from bentos.registry import MlflowRegistry\n"
+        "from bentos.registry.mlflow import MlflowRegistry\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "assert MlflowRegistry(sys.argv[1]).roles('dev-fraud') == {}"
     )

@@ -9,11 +9,21 @@ from typing import Any
 
 import pytest
 
-from bentos import release
 from bentos.errors import ModelCorrupt, NothingToRollBack, PromotionHeld, ReleaseError, StaleDecision
-from bentos.held import why_held_now
-from bentos.release import Outcome, appoint, dismiss, install_first, lift_bar, reconcile, recover, rollback, take_turn
-from bentos.usecase import ExternalIncumbent, UseCase
+from bentos.promotion import promote as release
+from bentos.promotion.change_freeze import why_held_now
+from bentos.promotion.promote import (
+    Outcome,
+    appoint,
+    dismiss,
+    install_first,
+    lift_bar,
+    reconcile,
+    recover,
+    rollback,
+    take_turn,
+)
+from bentos.usecase.definition import ExternalIncumbent, UseCase
 from monitoring.core.verdict import Verdict
 from monitoring.store import Store, memory_store
 from monitoring.store.database.frames import to_us

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bentos.release import appoint, install_first
-from bentos.release_cli import main
+from bentos.promotion.promote import appoint, install_first
+from bentos.release.__main__ import main
 from bentos.settings import read_settings
 from monitoring.store import Report, Store, open_store
 from tests.builders import fraud
@@ -27,8 +27,8 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
     """Version 1 in office, version 2 compared with it; no model is really loaded."""
     made = registry_of(tmp_path)
     monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
-    monkeypatch.setattr("bentos.registry.open_registry", lambda settings: made)
-    monkeypatch.setattr("bentos.release_run.verified_apart", lambda usecase: harmless)
+    monkeypatch.setattr("bentos.registry.mlflow.open_registry", lambda settings: made)
+    monkeypatch.setattr("bentos.promotion.request.verified_apart", lambda usecase: harmless)
     return made
 
 

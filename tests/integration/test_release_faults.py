@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bentos.errors import ReleaseError
-from bentos.release import recover, rollback
+from bentos.promotion.promote import recover, rollback
 from flows.steps.turns import Turns
 from monitoring.store import Store
 from tests.builders import fraud

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bentos.release import appoint, install_first
-from bentos.usecase import UseCase
+from bentos.promotion.promote import appoint, install_first
+from bentos.usecase.definition import UseCase
 from flows.steps.duel import compare, contestants, retire
 from flows.steps.renewal import retraining_due
 from flows.steps.snapshot import SnapshotStore

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bentos.routing import RoutingPolicy, canary
+from bentos.registry.routing_policy import RoutingPolicy, canary
 from flows.steps.replicas import acknowledged, replica_line
 from monitoring.store import Store
 from tests.fakes import FakeRegistry

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.usecase import load_usecase
+from bentos.usecase.loading import load_usecase
 from flows.cli import main
 from flows.errors import SchemaProblem
 from flows.sources import open_source

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from bentos.scribe import Scribe, accounting
-from bentos.segments import segment_path, segments_of, writer_path
-from bentos.spool import SpoolWriter
+from bentos.spool.segments import segment_path, segments_of, writer_path
+from bentos.spool.writer import SpoolWriter
 from monitoring.errors import LeaseHeld, StoreUnavailable
 from monitoring.metrics.process import oldest_seconds
 from monitoring.store import Store, memory_store, open_store
@@ -125,7 +125,7 @@ def test_poison_is_found_by_halving_and_the_rest_is_stored(log: Store, tmp_path:
 
 
 def test_bytes_that_are_no_record_are_quarantined_with_their_payload(log: Store, tmp_path: Path) -> None:
-    from bentos.segments import HEADER, MAGIC, SCORE, _checksum
+    from bentos.spool.segments import HEADER, MAGIC, SCORE, _checksum
 
     payload = b"\x93\x01\x02\x03"
     (tmp_path / "w.00000001.seg").write_bytes(

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from bentos.scribe import Scribe, accounting
-from bentos.spool import SpoolWriter
+from bentos.spool.writer import SpoolWriter
 from flows.bench.cluster import Postgres, temporary_postgresql
 from monitoring.errors import StoreUnavailable
 from monitoring.store import Store, open_store

@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 
 from bentos.scribe import accounting
 from bentos.settings import Settings, read_settings
-from bentos.spool import SpoolWriter
+from bentos.spool.writer import SpoolWriter
 from monitoring.store import Store, open_store
 from monitoring.store.database.tables import predictions
 from tests.logged import label, scored

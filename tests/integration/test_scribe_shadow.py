@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import select
 
-from bentos.shadow import ShadowScorer
+from bentos.shadow.scorer import ShadowScorer
 from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.store import PlanRecord, ScoreRecord, Store, memory_store
 from monitoring.store.database.frames import to_us
@@ -128,7 +128,7 @@ def test_a_nan_is_held_against_its_row_alone(log: Store, registry: FakeRegistry,
 def test_after_a_crash_a_new_process_goes_on_with_what_is_left(
     log: Store, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bentos.shadow._FIRST_BACKOFF", 0.01)
+    monkeypatch.setattr("bentos.shadow.scorer._FIRST_BACKOFF", 0.01)
     work = scorer(log, registry, tmp_path, "crashes", chunk=2)
     log.log.append(answered(1, 2, 3))
     assert (work.run_once().failures, log.shadow.progress("fraud", CHALLENGER).pending) == (1, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
 from monitoring.rollout.sample_ratio import sticky_share
 from tests.builders import tiny_model
 from tests.servers import House, Server, event, serving
@@ -27,7 +27,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
 
 @pytest.fixture(scope="module")
 def usecase(tmp_path_factory: pytest.TempPathFactory) -> str:
-    source = (Path(__file__).parents[2] / "bentos" / "fraud" / "usecase.toml").read_text()
+    source = (Path(__file__).parents[2] / "bentos" / "usecases" / "fraud" / "usecase.toml").read_text()
     file = tmp_path_factory.mktemp("case") / "blocking.toml"
     section = f'\n[intervention]\nblocks_flagged = true\nexploration_share = {SHARE}\nsalt = "{SALT}"\n'
     file.write_text(source + section)

@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.roles import ModelRef
-from bentos.routing import Router, RoutingPolicy, parse_arms
-from bentos.routing_desk import RoutingDesk
+from bentos.registry.ports import ModelRef
+from bentos.registry.routing_policy import Router, RoutingPolicy, parse_arms
+from bentos.release.routing_changes import RoutingDesk
 from flows.cli import main
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
 from tests.builders import fraud, tiny_model

@@ -15,15 +15,15 @@ import httpx
 import jsonschema
 import pytest
 
-from bentos import http
-from bentos.access import Gate
-from bentos.apipage import ERRORS, openapi
+from bentos import http_errors
+from bentos.api.front_door import FrontDoor
+from bentos.api.key_gate import Gate
+from bentos.api.list_tickets import Tickets
+from bentos.api.openapi import ERRORS, openapi
 from bentos.errors import AnswerPending, WindowsUnavailable
-from bentos.fastpath import FrontDoor
 from bentos.keys import Scope, add_key
-from bentos.roles import ModelRef
-from bentos.tickets import Tickets
-from monitoring.hosts import AllowedHosts
+from bentos.registry.ports import ModelRef
+from monitoring.core.hosts import AllowedHosts
 from tests.builders import fraud
 from tests.servers import MODELS, SCHEMA, House, Server, event, whole_answer
 
@@ -36,11 +36,11 @@ SHOWN = [
     for status, response in sorted(operation["responses"].items())
     for code, example in response.get("content", {}).get("application/json", {}).get("examples", {}).items()
 ]
-FAULTS = {http.INTERNAL.code, http.TIMEOUT.code, http.NO_WINDOWS.code, http.PENDING.code}
+FAULTS = {http_errors.INTERNAL.code, http_errors.TIMEOUT.code, http_errors.NO_WINDOWS.code, http_errors.PENDING.code}
 """Errors that no request can cause: something behind the front door has to fail."""
 FORGED: dict[str, dict[str, str]] = {
-    http.HOST.code: {"host": "evil.example"},
-    http.ORIGIN.code: {"origin": "https://evil.example"},
+    http_errors.HOST.code: {"host": "evil.example"},
+    http_errors.ORIGIN.code: {"origin": "https://evil.example"},
 }
 """Errors of a service without keys, and the header that causes each."""
 BESIDE = {*FAULTS, *FORGED}
@@ -178,7 +178,9 @@ def test_the_document_shows_every_error_of_every_path() -> None:
     assert {(path, code) for path, _, code, _ in SHOWN} == {
         (p, kind.code) for p, kinds in ERRORS.items() for kind in kinds
     }
-    assert {code for _, _, code, _ in SHOWN} == {kind.code for kind in http.ERRORS} - {http.NOT_FOUND.code}
+    assert {code for _, _, code, _ in SHOWN} == {kind.code for kind in http_errors.ERRORS} - {
+        http_errors.NOT_FOUND.code
+    }
 
 
 @pytest.mark.parametrize(("path", "status", "code", "example"), [row for row in SHOWN if row[2] not in BESIDE])

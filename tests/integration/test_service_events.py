@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bentos.windows import MemoryWindows
+from bentos.windows.memory import MemoryWindows
 from monitoring.core.calendar import TimeWindow
 from tests.builders import tiny_model
 from tests.servers import SCHEMA, House, Server, Shared, event, serving

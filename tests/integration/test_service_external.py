@@ -16,11 +16,12 @@ import pandas as pd
 import pytest
 
 from bentos.errors import NothingToRollBack
-from bentos.release import rollback
-from bentos.roles import ModelRef
-from bentos.routing import Router
-from bentos.routing_desk import RoutingDesk
-from bentos.usecase import UseCase, builtin_usecases, load_usecase
+from bentos.promotion.promote import rollback
+from bentos.registry.ports import ModelRef
+from bentos.registry.routing_policy import Router
+from bentos.release.routing_changes import RoutingDesk
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import builtin_usecases, load_usecase
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
 from monitoring.core.verdict import Verdict
 from tests.builders import tiny_model

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from bentos.shipper import accounting
+from bentos.spool.shipper import accounting
 from monitoring.core.calendar import TimeWindow
 from monitoring.store.database.tables import quarantine
 from tests.builders import tiny_model

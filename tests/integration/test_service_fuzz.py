@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bentos.limits import EARLIEST, LATEST
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
+from bentos.usecase.limits import EARLIEST, LATEST
 from monitoring.core.calendar import TimeWindow
 from tests.integration.test_service_canary import scribing
 from tests.openapi_bodies import bodies, telling

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bentos.windows import MemoryWindows
+from bentos.windows.memory import MemoryWindows
 from monitoring.core.calendar import TimeWindow
 from tests.builders import tiny_model
 from tests.servers import SCHEMA, Server, Shared, event, whole_answer

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from bentos.keys import Scope, add_key, revoke_key
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
 from tests.servers import MODELS, House, Server, event, serving
 
 EVERYWHERE = "0.0.0.0"  # the point of these tests
@@ -54,7 +54,7 @@ def said(answer: httpx.Response) -> tuple[int, str]:
 def test_a_service_that_needs_keys_and_has_none_says_so_and_ends(tmp_path: Path, host: str) -> None:
     changes: dict[str, Any] = {} if host == EVERYWHERE else {"INCUMBENT_HASH_KEY": "too short"}
     usecase = tmp_path / "private.toml"
-    source = (Path(__file__).parents[2] / "bentos" / "fraud" / "usecase.toml").read_text()
+    source = (Path(__file__).parents[2] / "bentos" / "usecases" / "fraud" / "usecase.toml").read_text()
     usecase.write_text(source + '\n[privacy]\nhashed = ["customer_id"]\n')
     server = Server(House(tmp_path), host, INCUMBENT_USECASE=str(usecase) if changes else "fraud", **changes)
     try:

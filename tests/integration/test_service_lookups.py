@@ -16,9 +16,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bentos.roles import ModelRef
+from bentos.registry.ports import ModelRef
 from bentos.scribe import Scribe
-from bentos.usecase import UseCase, load_usecase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.cli import main
 from flows.sources import open_source
 from flows.steps.bulkworker import Worker
@@ -76,7 +77,7 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("lookups")
     file = folder / "limits.toml"
-    file.write_text(fraud_with_lookup((PROJECT / "bentos" / "fraud" / "usecase.toml").read_text()))
+    file.write_text(fraud_with_lookup((PROJECT / "bentos" / "usecases" / "fraud" / "usecase.toml").read_text()))
     usecase = load_usecase(file)
     house = House(folder / "home")
     model = tiny_model(usecase, threshold=0.1)

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.model import ScoringModel
-from bentos.release import rollback
-from bentos.roles import ModelRef
-from bentos.routing_desk import RoutingDesk
+from bentos.model.scoring_model import ScoringModel
+from bentos.promotion.promote import rollback
+from bentos.registry.ports import ModelRef
+from bentos.release.routing_changes import RoutingDesk
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Verdict
 from tests.builders import fraud, label_frame, tiny_model

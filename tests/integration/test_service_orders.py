@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from bentos.break_glass import order_threshold, two_people
 from bentos.keys import KeyRing, add_key
-from bentos.reconciling import reconcile_quietly
-from bentos.release_cli import main
-from bentos.roles import ModelRef
+from bentos.promotion.reconcile import reconcile_quietly
+from bentos.registry.ports import ModelRef
+from bentos.release.__main__ import main
+from bentos.release.emergency import order_threshold, two_people
 from monitoring.store import RoleChange
 from tests.builders import fraud
 from tests.servers import MODELS, House, Server, Shared, event, unreadable

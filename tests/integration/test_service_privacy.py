@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bentos.roles import ModelRef
-from bentos.usecase import load_usecase
+from bentos.registry.ports import ModelRef
+from bentos.usecase.loading import load_usecase
 from monitoring.core.calendar import TimeWindow
 from tests.builders import tiny_model
 from tests.servers import PROJECT, House, Server, event, serving
@@ -46,7 +46,7 @@ def command(house: House, usecase: Path, *words: str) -> subprocess.CompletedPro
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("private")
-    text = (PROJECT / "bentos" / "fraud" / "usecase.toml").read_text(encoding="utf-8")
+    text = (PROJECT / "bentos" / "usecases" / "fraud" / "usecase.toml").read_text(encoding="utf-8")
     note = '[[columns]]\nname = "note"\ntype = "string"\nnullable = true\npan_guard = true\n\n'
     usecase = folder / "private.toml"
     usecase.write_text(

@@ -15,9 +15,9 @@ import httpx
 import numpy as np
 import pytest
 
-from bentos.model import MODEL_FILE, ScoringModel
-from bentos.roles import ModelRef
-from bentos.windows import MemoryWindows
+from bentos.model.scoring_model import MODEL_FILE, ScoringModel
+from bentos.registry.ports import ModelRef
+from bentos.windows.memory import MemoryWindows
 from monitoring.core.calendar import TimeWindow
 from tests.builders import tiny_model
 from tests.servers import MODELS, SCHEMA, House, Server, Shared, event, serving, unreadable

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.features import FeaturePlan
-from bentos.model import ScoringModel
-from bentos.roles import ModelRef
+from bentos.features.plan import FeaturePlan
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.ports import ModelRef
 from flows.cli import main
 from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord

@@ -9,11 +9,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bentos.future import FutureBound
-from bentos.recent import RecentTimes
-from bentos.schema import EventSchema
+from bentos.schema.event_schema import EventSchema
+from bentos.scoring.future_bound import FutureBound
+from bentos.scoring.recent_times import RecentTimes
 from bentos.settings import Settings
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused, NoData, SourceUnavailable
 from flows.sources import SourceRead, open_source
 from flows.steps.history import load_history

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bentos.features import FeaturePlan
-from bentos.usecase import load_usecase
+from bentos.features.plan import FeaturePlan
+from bentos.usecase.loading import load_usecase
 from flows.sources import open_source
 from flows.sources.labels import as_table
 from tests.integration.source_cases import FRAUD, WINDOW, truth

@@ -9,8 +9,8 @@ import pytest
 import xgboost
 from numpy.typing import NDArray
 
-from bentos.features import FeaturePlan
-from bentos.usecase import Shift
+from bentos.features.plan import FeaturePlan
+from bentos.usecase.definition import Shift
 from flows.sources import open_source
 from flows.sources.simulator import SimulatorSource
 from tests.integration.source_cases import FRAUD

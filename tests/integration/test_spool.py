@@ -15,7 +15,8 @@ from typing import Literal
 import pytest
 
 from bentos.errors import SpoolFull
-from bentos.segments import (
+from bentos.settings import read_settings
+from bentos.spool.segments import (
     is_alive,
     read_segment,
     read_state,
@@ -25,8 +26,7 @@ from bentos.segments import (
     spooled_records,
     writers_of,
 )
-from bentos.settings import read_settings
-from bentos.spool import ROOM_BYTES, SpoolWriter
+from bentos.spool.writer import ROOM_BYTES, SpoolWriter
 from monitoring.store import ScoreRecord
 from tests.logged import PLAN, label, scored
 
@@ -154,7 +154,7 @@ def test_a_full_disk_keeps_whole_records_and_cuts_the_half_one(
     writer.append([scored(1)])
     size = spool_bytes(tmp_path)
     real = os.write
-    monkeypatch.setattr("bentos.spool.os.write", lambda fd, data: real(fd, data[: size + size // 2]))
+    monkeypatch.setattr("bentos.spool.writer.os.write", lambda fd, data: real(fd, data[: size + size // 2]))
     if mode == "strict":
         with pytest.raises(SpoolFull, match="full"):
             writer.append([scored(2), scored(3), scored(4)])
@@ -174,7 +174,7 @@ def test_a_disk_that_refuses_every_write_only_costs_drops(tmp_path: Path, monkey
     def refuse(fd: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("bentos.spool.os.write", refuse)
+    monkeypatch.setattr("bentos.spool.writer.os.write", refuse)
     writer.append([scored(1), scored(2)])
     monkeypatch.undo()
     writer.append([scored(3)])
@@ -187,7 +187,7 @@ def test_a_failed_fsync_is_counted_and_nothing_stops(tmp_path: Path, monkeypatch
     def fail(fd: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("bentos.spool._FLUSH", fail)
+    monkeypatch.setattr("bentos.spool.writer._FLUSH", fail)
     writer = SpoolWriter(tmp_path, sync_seconds=0.01)
     writer.append([scored(1)])
     wait_until(lambda: writer.stats.sync_errors > 0)
@@ -207,7 +207,7 @@ def test_what_lies_in_the_open_segment_is_flushed_within_the_interval(
         os.fdatasync(fd)
         flushed.append((state.st_ino, state.st_size))
 
-    monkeypatch.setattr("bentos.spool._FLUSH", flush)
+    monkeypatch.setattr("bentos.spool.writer._FLUSH", flush)
     writer = SpoolWriter(tmp_path, sync_seconds=0.01, rotate_seconds=3600.0)
     for number in (1, 2):
         writer.append([scored(number)])
@@ -289,7 +289,7 @@ def test_a_writer_lives_until_its_process_ends(tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-from bentos.spool import ROOM_BYTES, SpoolWriter
+from bentos.spool.writer import ROOM_BYTES, SpoolWriter
 from pathlib import Path
 from tests.logged import scored
 writer = SpoolWriter(Path(sys.argv[1]), rotate_bytes=40_000)

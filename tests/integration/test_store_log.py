@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.schema import EventSchema
+from bentos.schema.event_schema import EventSchema
 from monitoring.errors import RowRefused, StoreError
 from monitoring.store import AppendResult, PlanRecord, Store
 from monitoring.store.database.frames import to_us

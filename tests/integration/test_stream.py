@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.usecase import builtin_usecases
+from bentos.usecase.loading import builtin_usecases
 from flows.bench.stream import bench_stream
 from flows.cli import main
 from flows.home import open_home

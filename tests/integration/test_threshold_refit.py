@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bentos.model import ScoringModel
-from bentos.release import rollback
-from bentos.usecase import UseCase
+from bentos.model.scoring_model import ScoringModel
+from bentos.promotion.promote import rollback
+from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
 from flows.steps.gate import seat
 from flows.steps.refit import Refit, refit_threshold

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from bentos.errors import RegistryUnavailable, VersionMissing
-from bentos.features import FeaturePlan
-from bentos.model import ScoringModel
-from bentos.registry import MlflowRegistry, ModelRef
+from bentos.features.plan import FeaturePlan
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.mlflow import MlflowRegistry, ModelRef
 from bentos.settings import Settings, read_settings
-from bentos.usecase import ExternalIncumbent, SplitPolicy, UseCase
+from bentos.usecase.definition import ExternalIncumbent, SplitPolicy, UseCase
 from flows.errors import EvaluationError, OneClass, SnapshotMissing, TooFewRows
 from flows.sources import open_source
 from flows.sources.base import SourceRead

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from bentos.affected import NOTED, affected_by_rollback
-from bentos.options import ExternalIncumbent
-from bentos.release import Outcome, appoint, rollback
+from bentos.promotion.promote import Outcome, appoint, rollback
+from bentos.release.affected_events import NOTED, affected_by_rollback
+from bentos.release.missing_lists import ACTOR, GRACE, LOOK_BACK, list_left, unlisted
 from bentos.settings import Settings, read_settings
-from bentos.unlisted import ACTOR, GRACE, LOOK_BACK, list_left, unlisted
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.options import ExternalIncumbent
 from monitoring.store import PlanRecord, Store, memory_store
 from monitoring.store.database.frames import to_us
 from tests.builders import fraud

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from bentos.errors import NothingToRollBack, StaleDecision
-from bentos.release import appoint, rollback
-from bentos.usecase import ExternalIncumbent, InterventionPolicy, UseCase
-from bentos.watch import KIND, Watch, watched
+from bentos.promotion.promote import appoint, rollback
+from bentos.release.watch import KIND, Watch, watched
+from bentos.usecase.definition import ExternalIncumbent, InterventionPolicy, UseCase
 from flows.steps.turns import Watched
 from monitoring.core.verdict import Check
 from monitoring.rollout.post_promotion_watch import WatchPolicy

@@ -67,7 +67,7 @@ SECOND = {"trees = 100": "trees = 12", "false_negative = 100": "false_negative =
 
 def write_usecase(training: dict[str, str]) -> None:
     """The card case, small, with the settings of one training."""
-    from bentos.usecase import builtin_usecases
+    from bentos.usecase.loading import builtin_usecases
 
     text = builtin_usecases()["fraud"].read_text(encoding="utf-8")
     for old, new in (SMALLER | training).items():
@@ -148,7 +148,7 @@ def free_port() -> int:
 
 def report_labels(url: str, first: int, last: int) -> int:
     """Post the labels that become known in a span of live days; nobody waits for the scribe."""
-    from bentos.usecase import load_usecase
+    from bentos.usecase.loading import load_usecase
     from flows.sources import open_source
     from flows.steps.replay import label_bodies
     from monitoring.core.calendar import TimeWindow

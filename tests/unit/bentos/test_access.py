@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bentos.access import NEEDS, OPEN, Gate, is_loopback, keys_needed, listening_address, make_gate, token_of
+from bentos.api.key_gate import NEEDS, OPEN, Gate, is_loopback, keys_needed, listening_address, make_gate, token_of
 from bentos.errors import (
     AccessError,
     HostRefused,
@@ -18,7 +18,7 @@ from bentos.errors import (
     OriginRefused,
     ScopeMissing,
 )
-from bentos.http import refusal
+from bentos.http_errors import refusal
 from bentos.keys import KeyRing, Scope, add_key
 from bentos.settings import read_settings
 

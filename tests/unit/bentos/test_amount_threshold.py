@@ -12,15 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bentos.calibration import Threshold
 from bentos.errors import UseCaseError
-from bentos.model import ScoringModel
-from bentos.office import ModelHolder, Office
-from bentos.roles import ModelRef
-from bentos.shadow_child import _score
-from bentos.shadow_link import Score
-from bentos.usecase import UseCase, amount_feature, parse_usecase
-from bentos.windows import MemoryWindows
+from bentos.model.calibration import Threshold
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.ports import ModelRef
+from bentos.scoring.active_models import ModelHolder, Office
+from bentos.shadow.channel import Score
+from bentos.shadow.worker import _score
+from bentos.usecase.definition import UseCase, amount_feature
+from bentos.usecase.loading import parse_usecase
+from bentos.windows.memory import MemoryWindows
 from monitoring.performance.cost import Prices, expected_gain
 from monitoring.performance.thresholds import choose_least_saving
 from monitoring.policies import CapacityPolicy, CostModel

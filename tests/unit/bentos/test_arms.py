@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from bentos.errors import EventError
-from bentos.event import Event
-from bentos.features import FeaturePlan
-from bentos.office import ExternalHolder, Fork, Holder, ModelHolder, Office
-from bentos.roles import ModelRef
-from bentos.routing import Router, RoutingPolicy, canary
-from bentos.usecase import ExternalIncumbent
-from bentos.windows import MemoryWindows
+from bentos.features.plan import FeaturePlan
+from bentos.registry.ports import ModelRef
+from bentos.registry.routing_policy import Router, RoutingPolicy, canary
+from bentos.schema.event import Event
+from bentos.scoring.active_models import ExternalHolder, Fork, Holder, ModelHolder, Office
+from bentos.usecase.definition import ExternalIncumbent
+from bentos.windows.memory import MemoryWindows
 from monitoring.metrics import serving as metrics
 from tests.builders import fraud, tiny_model
 from tests.unit.bentos.test_scoring import SCHEMA, Desk

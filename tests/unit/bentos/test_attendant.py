@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from bentos.attendant import Attendant
-from bentos.labels import Contradictions
-from bentos.roles import ModelRef
-from bentos.slot import View
+from bentos.api.labels import Contradictions
+from bentos.registry.ports import ModelRef
+from bentos.serving.background import Attendant
+from bentos.serving.role_watcher import View
 from monitoring.errors import StoreUnavailable
 from monitoring.store import LabelRecord, Store, StoredLabel, memory_store
 from tests.builders import fraud

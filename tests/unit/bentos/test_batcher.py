@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bentos.batcher import MicroBatcher
+from bentos.scoring.batcher import MicroBatcher
 
 
 class Recorder:

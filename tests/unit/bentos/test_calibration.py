@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bentos.calibration import Calibrator, Threshold, logit, sigmoid
+from bentos.model.calibration import Calibrator, Threshold, logit, sigmoid
 
 CALIBRATORS = [
     Calibrator(),

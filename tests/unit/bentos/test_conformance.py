@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bentos import conformance_sample
-from bentos.conformance import ConformanceReport, check_usecase
-from bentos.features import FeaturePlan
-from bentos.schema import EventSchema
-from bentos.usecase import builtin_usecases, load_usecase
+from bentos.check import sample
+from bentos.check.usecase import ConformanceReport, check_usecase
+from bentos.features.plan import FeaturePlan
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.loading import builtin_usecases, load_usecase
 from tests.builders import case, case_data, window
 
 OFFER = {"offer_cost": 10, "acceptance_rate": 0.3}
@@ -123,7 +123,7 @@ def test_the_sample_keeps_declared_limits_of_every_kind() -> None:
     ]
     features = [*case_data()["features"], {"name": "kind", "kind": "column", "column": "kind"}]
     usecase = case(columns=columns, features=features, timezone="America/New_York")
-    assert list(conformance_sample.sample_problems(usecase)) == []
+    assert list(sample.sample_problems(usecase)) == []
 
 
 def test_a_short_calibration_fold_is_fine_where_there_is_no_calibrator() -> None:

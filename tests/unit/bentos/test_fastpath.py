@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from bentos import fastpath
-from bentos.batcher import Waiter
+from bentos.api import front_door
+from bentos.api.events import Taken
+from bentos.api.front_door import FrontDoor
+from bentos.api.list_tickets import Tickets
 from bentos.errors import DuplicateEvent
-from bentos.fastpath import FrontDoor
-from bentos.future import Refusals
-from bentos.http import UNPROCESSABLE, ASGIApp, Message, Receive, Scope, Send, problem
-from bentos.intake import Taken
-from bentos.schema import Event, EventSchema
-from bentos.tickets import Tickets
+from bentos.http_errors import UNPROCESSABLE, ASGIApp, Message, Receive, Scope, Send, problem
+from bentos.schema.event_schema import Event, EventSchema
+from bentos.scoring.batcher import Waiter
+from bentos.scoring.future_bound import Refusals
 from tests.builders import fraud
 
 SCHEMA = EventSchema.of(fraud())
@@ -262,7 +262,7 @@ def test_the_lists_of_the_framework_count_as_waiting_too() -> None:
 def test_a_list_that_takes_too_long_ends_with_504_and_a_client_that_left_is_not_worked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fastpath, "AT_ONCE", 1)
+    monkeypatch.setattr(front_door, "AT_ONCE", 1)
 
     async def steps(house: House) -> None:
         assert house.desk is not None
@@ -366,7 +366,7 @@ def _list(*names: str) -> bytes:
 
 
 def test_a_list_is_answered_in_parts_and_single_events_come_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fastpath, "AT_ONCE", 2)
+    monkeypatch.setattr(front_door, "AT_ONCE", 2)
 
     async def steps(house: House) -> None:
         assert house.desk is not None
@@ -399,7 +399,7 @@ def test_an_answer_is_explained_where_the_query_asks_for_it() -> None:
 
 
 def test_events_are_taken_one_or_many_and_conflicts_are_named_by_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fastpath, "AT_ONCE", 2)
+    monkeypatch.setattr(front_door, "AT_ONCE", 2)
 
     async def steps(house: House) -> None:
         assert (await house.ask("/events"))[:2] == (200, {"accepted": 1, "conflicts": []})
@@ -460,6 +460,6 @@ def test_tickets_are_void_when_the_framework_fails_and_the_error_is_ours() -> No
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:
-    from bentos.apipage import INDEX
+    from bentos.api.openapi import INDEX
 
     assert b"http" not in INDEX

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bentos.answers import rows
+from bentos.api.front_door import refuse
 from bentos.errors import DuplicateEvent, ModelCorrupt
-from bentos.event import Event
-from bentos.fastpath import refuse
-from bentos.schema import EventSchema
-from bentos.scoring import row_answers
+from bentos.schema.event import Event
+from bentos.schema.event_schema import EventSchema
+from bentos.scoring.answers import rows
+from bentos.scoring.scorer import row_answers
 from monitoring.metrics import serving as metrics
 from tests.builders import fraud
 

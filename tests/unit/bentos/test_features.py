@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.clock import local_seconds, part_of
 from bentos.errors import FeatureError
-from bentos.features import FeaturePlan
-from bentos.schema import EventSchema
-from bentos.windows import MemoryWindows
+from bentos.features.plan import FeaturePlan
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.calendar_parts import local_seconds, part_of
+from bentos.windows.memory import MemoryWindows
 from tests.builders import NOON, card_event, card_frame, case, case_data, fraud, label, label_frame, window
 
 PLAN = FeaturePlan.of(case())

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bentos import windows
-from bentos.event import Event
-from bentos.features import FeaturePlan
-from bentos.schema import EventSchema
-from bentos.windows import MemoryWindows
+from bentos.features.plan import FeaturePlan
+from bentos.schema.event import Event
+from bentos.schema.event_schema import EventSchema
+from bentos.windows import memory as windows
+from bentos.windows.memory import MemoryWindows
 from tests.builders import NOON, card_event, case, label, label_frame, window
 
 FEATURES = [
@@ -276,6 +276,6 @@ def test_keys_that_do_not_fit_64_bits_are_cut_into_parts(history: tuple[list[Eve
     events, labels = history
     features = built(events, labels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bentos.offline._KEY_SPACE", 2)
+        patch.setattr("bentos.features.offline._KEY_SPACE", 2)
         parts = built(events, labels)
     assert all(same(parts[i], features[i]) for i in features)

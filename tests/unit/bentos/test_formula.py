@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from bentos.errors import UseCaseError
-from bentos.features import FeaturePlan
-from bentos.formula import Formula, FormulaError
-from bentos.schema import EventSchema
-from bentos.windows import MemoryWindows
+from bentos.features.plan import FeaturePlan
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.formula import Formula, FormulaError
+from bentos.windows.memory import MemoryWindows
 from tests.builders import card_event, case, case_data
 
 

@@ -13,23 +13,23 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bentos.actions import ActionDesk
+from bentos.api.actions import ActionDesk
+from bentos.api.events import EventDesk
 from bentos.errors import EventError, SpoolFull
-from bentos.event import Event
-from bentos.features import FeaturePlan
-from bentos.future import FutureBound, FutureGuard
-from bentos.http import HttpProblem
-from bentos.intake import EventDesk
-from bentos.limits import LATEST_US
-from bentos.office import ModelHolder, Office
-from bentos.recent import RecentTimes
-from bentos.redis_windows import RedisWindows
-from bentos.roles import ModelRef
-from bentos.scoring import Scorer
-from bentos.segments import Record
+from bentos.features.plan import FeaturePlan
+from bentos.http_errors import HttpProblem
+from bentos.registry.ports import ModelRef
+from bentos.schema.event import Event
+from bentos.scoring.active_models import ModelHolder, Office
+from bentos.scoring.future_bound import FutureBound, FutureGuard
+from bentos.scoring.recent_times import RecentTimes
+from bentos.scoring.scorer import Scorer
 from bentos.settings import Settings, read_settings
-from bentos.window_state import WindowState
-from bentos.windows import MemoryWindows
+from bentos.spool.segments import Record
+from bentos.usecase.limits import LATEST_US
+from bentos.windows.memory import MemoryWindows
+from bentos.windows.redis import RedisWindows
+from bentos.windows.state import WindowState
 from monitoring.metrics import serving as metrics
 from monitoring.store.database.records import ActionRecord, PlanRecord, RefusedRecord, ScoreRecord
 from tests.builders import fraud, tiny_model

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from bentos import http
+from bentos import http_errors
 from bentos.errors import DuplicateEvent, EventError, ModelNotReady, SpoolFull
-from bentos.http import HttpProblem, Message, Receive
+from bentos.http_errors import HttpProblem, Message, Receive
 
 
 def arriving(*parts: bytes, length: bool = False) -> Receive:
@@ -27,7 +27,7 @@ def arriving(*parts: bytes, length: bool = False) -> Receive:
 
 def status_of(headers: Iterable[tuple[bytes, bytes]], limit: int = 100) -> int:
     try:
-        http.check_headers(headers, limit)
+        http_errors.check_headers(headers, limit)
     except HttpProblem as exc:
         return exc.status
     return 200
@@ -72,7 +72,7 @@ def test_a_declared_length_above_the_limit_is_refused_before_the_body_is_read() 
 
 
 def test_a_chunked_body_is_put_together() -> None:
-    assert asyncio.run(http.read_body(arriving(b"[1,", b"2", b"]"), 10)) == b"[1,2]"
+    assert asyncio.run(http_errors.read_body(arriving(b"[1,", b"2", b"]"), 10)) == b"[1,2]"
 
 
 def test_a_chunked_body_is_given_up_as_soon_as_it_passes_the_limit() -> None:
@@ -84,7 +84,7 @@ def test_a_chunked_body_is_given_up_as_soon_as_it_passes_the_limit() -> None:
         return {"type": "http.request", "body": b"x" * 60, "more_body": True}
 
     with pytest.raises(HttpProblem) as found:
-        asyncio.run(http.read_body(receive, 100))
+        asyncio.run(http_errors.read_body(receive, 100))
     assert found.value.status == 413
     assert read == 2
 
@@ -94,7 +94,7 @@ def test_a_client_who_goes_away_ends_the_reading() -> None:
         return {"type": "http.disconnect"}
 
     with pytest.raises(HttpProblem):
-        asyncio.run(http.read_body(receive, 100))
+        asyncio.run(http_errors.read_body(receive, 100))
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_a_client_who_goes_away_ends_the_reading() -> None:
     ],
 )
 def test_an_error_becomes_a_status_and_a_word(error: Exception, status: int, code: str) -> None:
-    found = http.refusal(error)
+    found = http_errors.refusal(error)
     assert (found.status, json.loads(found.body)["error"]["code"]) == (status, code)
 
 
 def test_the_text_of_a_foreign_error_is_not_told_to_clients() -> None:
-    assert b"57.16" not in http.refusal(RuntimeError("amount is 57.16")).body
+    assert b"57.16" not in http_errors.refusal(RuntimeError("amount is 57.16")).body

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bentos.idle import Idleness, Ticks, read_ticks
+from bentos.spool.throttle import Idleness, Ticks, read_ticks
 
 
 def idleness(*ticks: Ticks | None) -> Idleness:

@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.event import Event
-from bentos.features import FeaturePlan
-from bentos.history import LogHistory
-from bentos.keeper import WindowKeeper
-from bentos.office import ModelHolder, Office
-from bentos.roles import ModelRef
-from bentos.schema import EventSchema
-from bentos.scoring import Scorer
-from bentos.segments import spooled_records
-from bentos.shipper import Scribe
-from bentos.spool import SpoolWriter
-from bentos.windows import MemoryWindows, WindowState
+from bentos.features.plan import FeaturePlan
+from bentos.registry.ports import ModelRef
+from bentos.schema.event import Event
+from bentos.schema.event_schema import EventSchema
+from bentos.scoring.active_models import ModelHolder, Office
+from bentos.scoring.scorer import Scorer
+from bentos.serving.window_history import LogHistory
+from bentos.serving.window_keeper import WindowKeeper
+from bentos.spool.segments import spooled_records
+from bentos.spool.shipper import Scribe
+from bentos.spool.writer import SpoolWriter
+from bentos.windows.memory import MemoryWindows, WindowState
 from monitoring.errors import StoreUnavailable
 from monitoring.store import Store, memory_store
 from monitoring.store.database.records import LabelRecord, StoredLabel
@@ -236,7 +236,7 @@ def test_label_sources_are_ranked_as_the_use_case_says_whatever_a_plan_was_train
 
 
 def test_while_the_database_is_away_the_state_waits_for_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bentos.keeper._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("bentos.serving.window_keeper._RETRY_SECONDS", 0.01)
     place.away = True
     keeper = place.keeper()
     keeper.want(PLAN)

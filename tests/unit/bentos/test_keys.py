@@ -14,7 +14,7 @@ import pytest
 
 from bentos.errors import KeyFileError, KeyInvalid, KeyMissing, ScopeMissing
 from bentos.keys import KeyRing, add_key, read_keys, revoke_key
-from bentos.keys_cli import main
+from bentos.keys.__main__ import main
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

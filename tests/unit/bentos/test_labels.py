@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from bentos.api.labels import Contradictions, LabelDesk
 from bentos.errors import EventError
-from bentos.future import FutureBound, FutureGuard
-from bentos.http import HttpProblem
-from bentos.labels import Contradictions, LabelDesk
-from bentos.recent import RecentTimes
-from bentos.segments import Record
+from bentos.http_errors import HttpProblem
+from bentos.scoring.future_bound import FutureBound, FutureGuard
+from bentos.scoring.recent_times import RecentTimes
 from bentos.settings import Settings
+from bentos.spool.segments import Record
 from monitoring.store.database.records import LabelRecord, PlanRecord, RefusedRecord
 from tests.builders import fraud
 

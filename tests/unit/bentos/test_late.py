@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from bentos.api.events import Taken
+from bentos.api.late_decisions import REASONS, LateDesk
 from bentos.errors import EventError
-from bentos.event import Event
-from bentos.future import Receipt, Refusals
-from bentos.http import UNPROCESSABLE, problem
-from bentos.intake import Taken
-from bentos.late import REASONS, LateDesk
+from bentos.http_errors import UNPROCESSABLE, problem
+from bentos.schema.event import Event
+from bentos.scoring.future_bound import Receipt, Refusals
 from monitoring.metrics import serving as metrics
 from tests.servers import SCHEMA, event
 

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bentos.conformance import check_usecase
+from bentos.check.usecase import check_usecase
 from bentos.errors import EventError, LookupProblem, ModelNotReady, UseCaseError
-from bentos.features import FeaturePlan
-from bentos.lookup_file import checked_rows, lookup_path, write_rows
-from bentos.lookup_keeper import FillingSchema, LookupKeeper
-from bentos.lookups import LookupIndex, Lookups, LookupTable, read_lookup, require_lookups
-from bentos.privacy import Hasher
-from bentos.schema import EventSchema
-from bentos.tables import empty_labels
-from bentos.usecase import UseCase
-from bentos.windows import MemoryWindows
+from bentos.features.plan import FeaturePlan
+from bentos.schema.event_schema import EventSchema
+from bentos.schema.id_hashing import Hasher
+from bentos.schema.lookup_file import checked_rows, lookup_path, write_rows
+from bentos.schema.lookup_refresh import FillingSchema, LookupKeeper
+from bentos.schema.lookups import LookupIndex, Lookups, LookupTable, read_lookup, require_lookups
+from bentos.schema.table_cleaning import empty_labels
+from bentos.usecase.definition import UseCase
+from bentos.windows.memory import MemoryWindows
 from tests.builders import (
     NOON,
     PROFILE,

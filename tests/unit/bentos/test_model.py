@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bentos.calibration import Calibrator
 from bentos.errors import ContractMismatch, ModelCorrupt
-from bentos.model import CONTRACT_FILE, DIGESTS_FILE, MODEL_FILE, MODEL_FILES, ScoringModel
-from bentos.schema import EventSchema
+from bentos.model.calibration import Calibrator
+from bentos.model.scoring_model import CONTRACT_FILE, DIGESTS_FILE, MODEL_FILE, MODEL_FILES, ScoringModel
+from bentos.schema.event_schema import EventSchema
 from monitoring.core.hashing import canonical_json, sha256_file, sha256_hex
 from monitoring.performance.cost_curve import CostCurve
 from tests.builders import fraud, tiny_model
@@ -214,7 +214,8 @@ def test_warming_up_changes_nothing():
 
 def test_importing_the_model_needs_neither_xgboost_nor_mlflow():
     code = (
-        "import bentos.model, bentos.registry, sys; print(sorted({'xgboost', 'mlflow', 'pandas'} & set(sys.modules)))"
+        "import bentos.model.scoring_model, bentos.registry.mlflow, sys; "
+        "print(sorted({'xgboost', 'mlflow', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -15,16 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bentos.conformance import check_usecase
+from bentos.api.labels import label_columns
+from bentos.check.usecase import check_usecase
 from bentos.errors import EventError, HashKeyMissing, UseCaseError
-from bentos.features import FeaturePlan
-from bentos.labels import label_columns
-from bentos.privacy import HASH_LENGTH, ForeignHash, Hasher, holds_card_number, make_hash_key, read_hash_key
-from bentos.schema import EventSchema
+from bentos.features.plan import FeaturePlan
+from bentos.schema.event_schema import EventSchema
+from bentos.schema.id_hashing import ForeignHash, Hasher, holds_card_number, make_hash_key, read_hash_key
+from bentos.schema.json_decoder import StrictDecoder
 from bentos.settings import read_settings
-from bentos.strict_json import StrictDecoder
-from bentos.usecase import UseCase
-from bentos.windows import MemoryWindows
+from bentos.usecase.definition import UseCase
+from bentos.usecase.limits import HASH_LENGTH
+from bentos.windows.memory import MemoryWindows
 from tests.builders import NOON, card_event, case, case_data, label, label_frame
 
 KEY = b"0123456789abcdef0123456789abcdef"

@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bentos.errors import DuplicateEvent, ModelNotReady
-from bentos.event import Event
-from bentos.features import FeaturePlan
-from bentos.office import ModelHolder, Office
-from bentos.predictor import fast_contributions
-from bentos.reasons import Explainer, explain
-from bentos.roles import ModelRef
-from bentos.schema import EventSchema
-from bentos.scoring import Scorer
-from bentos.windows import MemoryWindows
+from bentos.features.plan import FeaturePlan
+from bentos.model.fast_predict import fast_contributions
+from bentos.registry.ports import ModelRef
+from bentos.schema.event import Event
+from bentos.schema.event_schema import EventSchema
+from bentos.scoring.active_models import ModelHolder, Office
+from bentos.scoring.explanations import Explainer, explain
+from bentos.scoring.scorer import Scorer
+from bentos.windows.memory import MemoryWindows
 from tests.builders import fraud, tiny_model
 
 SCHEMA = EventSchema.of(fraud())

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bentos.limits import LATEST_US
-from bentos.recent import SAMPLE, RecentTimes
+from bentos.scoring.recent_times import SAMPLE, RecentTimes
+from bentos.usecase.limits import LATEST_US
 
 
 def of(times: list[int]) -> RecentTimes:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from bentos import redis_link, redis_windows
 from bentos.errors import AnswerPending, SettingsError, WindowsUnavailable
-from bentos.redis_link import Link
-from bentos.redis_windows import RedisWindows
-from bentos.window_state import WindowInput, WindowSpec
-from bentos.windows import MemoryWindows
+from bentos.windows import redis, redis_connection
+from bentos.windows.memory import MemoryWindows
+from bentos.windows.redis import RedisWindows
+from bentos.windows.redis_connection import Link
+from bentos.windows.state import WindowInput, WindowSpec
 from tests.redis_server import RedisServer, redis_server
 from tests.unit.bentos.test_window_states import COUNT, DAY, HOUR, RISK, SUM, at, redis_state
 
@@ -60,7 +60,7 @@ def test_one_id_is_answered_by_one_replica(server: RedisServer) -> None:
 
 
 def test_a_claim_whose_owner_died_is_free_after_its_lease(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_windows, "LEASE_MS", 50)
+    monkeypatch.setattr(redis, "LEASE_MS", 50)
     a, b = replica(server), replica(server)
     a.claim([event(1, "x")])
     assert isinstance(b.claim([event(1, "x")])[0], AnswerPending)
@@ -163,7 +163,7 @@ def test_while_redis_is_away_nothing_is_answered_and_a_restart_needs_a_rebuild(s
 
 
 def test_a_frozen_redis_costs_one_timeout(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_link, "_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(redis_connection, "_TIMEOUT_SECONDS", 0.1)
     state = replica(server)
     server.freeze()
     try:
@@ -209,7 +209,7 @@ def test_what_stands_long_in_the_order_is_dropped(server: RedisServer, monkeypat
     state = replica(server)
     for n in range(300):
         state.read_add([event(n / 100, f"e{n}")])
-    monkeypatch.setattr(redis_windows, "RETAINED_MS", -1000)
+    monkeypatch.setattr(redis, "RETAINED_MS", -1000)
     state.follow()
     state.follow()
     assert server.client().xlen("incumbent:{shop}:order") < 300

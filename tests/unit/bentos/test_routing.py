@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bentos.errors import RoutingError
-from bentos.routing import Arm, Router, RoutingPolicy, canary, parse_arms, unit_of
-from bentos.schema import EventSchema
+from bentos.registry.routing_policy import Arm, Router, RoutingPolicy, canary, parse_arms, unit_of
+from bentos.schema.event_schema import EventSchema
 from monitoring.rollout.sample_ratio import sticky_share
 from tests.builders import card_event, case
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bentos.errors import EventError
-from bentos.schema import EventSchema
+from bentos.schema.event_schema import EventSchema
 from tests.builders import NOON, card_event, case, case_data, fraud
 
 SCHEMA = EventSchema.of(case())

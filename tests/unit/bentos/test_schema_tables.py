@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bentos.errors import EventError, TableError, UseCaseError
-from bentos.schema import EventSchema
-from bentos.usecase import parse_usecase
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.loading import parse_usecase
 from tests.builders import NOON, card_event, case, case_data
 
 SCHEMA = EventSchema.of(case())

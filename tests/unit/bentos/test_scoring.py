@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from bentos.errors import DuplicateEvent, EventError, ModelCorrupt, ModelNotReady, SpoolFull
-from bentos.event import Event
-from bentos.features import FeaturePlan
-from bentos.office import ExternalHolder, ModelHolder, Office
-from bentos.predictor import fast_predict
-from bentos.roles import ModelRef
-from bentos.schema import EventSchema
-from bentos.scoring import Scorer, row_answers
-from bentos.usecase import ExternalIncumbent
-from bentos.windows import MemoryWindows
+from bentos.features.plan import FeaturePlan
+from bentos.model.fast_predict import fast_predict
+from bentos.registry.ports import ModelRef
+from bentos.schema.event import Event
+from bentos.schema.event_schema import EventSchema
+from bentos.scoring.active_models import ExternalHolder, ModelHolder, Office
+from bentos.scoring.scorer import Scorer, row_answers
+from bentos.usecase.definition import ExternalIncumbent
+from bentos.windows.memory import MemoryWindows
 from monitoring.store.database.records import LabelRecord, PlanRecord, ScoreRecord
 from tests.builders import fraud, tiny_model
 
@@ -270,6 +270,8 @@ def test_the_quick_way_refuses_rows_that_it_would_misread() -> None:
 
 def test_where_the_quick_way_differs_the_long_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
-    monkeypatch.setattr("bentos.predictor._direct", lambda booster: lambda rows: np.zeros(len(rows), dtype=np.float32))
+    monkeypatch.setattr(
+        "bentos.model.fast_predict._direct", lambda booster: lambda rows: np.zeros(len(rows), dtype=np.float32)
+    )
     predict = fast_predict(model.booster, model.golden.features)
     assert np.array_equal(predict(model.golden.features), model.golden.raw)

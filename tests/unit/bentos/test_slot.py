@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from bentos.cache import ModelCache
 from bentos.errors import ModelCorrupt, NotPermitted
-from bentos.examiner import Examiner, Permission
-from bentos.features import FeaturePlan
-from bentos.model import CONTRACT_FILE, DIGESTS_FILE, MODEL_FILE, ScoringModel
-from bentos.office import ExternalHolder
-from bentos.roles import ModelRef
-from bentos.schema import EventSchema
-from bentos.slot import Slot
-from bentos.usecase import ExternalIncumbent
-from bentos.verifier import Verifier
-from bentos.windows import MemoryWindows, WindowState
+from bentos.features.plan import FeaturePlan
+from bentos.model.isolated_check import Verifier
+from bentos.model.scoring_model import CONTRACT_FILE, DIGESTS_FILE, MODEL_FILE, ScoringModel
+from bentos.registry.cache import ModelCache
+from bentos.registry.ports import ModelRef
+from bentos.schema.event_schema import EventSchema
+from bentos.scoring.active_models import ExternalHolder
+from bentos.serving.role_watcher import Slot
+from bentos.serving.version_check import Examiner, Permission
+from bentos.usecase.definition import ExternalIncumbent
+from bentos.windows.memory import MemoryWindows, WindowState
 from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.errors import StoreUnavailable
 from monitoring.store import RoleChange, Store, memory_store

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bentos.features import FeaturePlan
-from bentos.office import ExternalHolder
-from bentos.routing import EXTERNAL, ROUTING_TAG, Arm, RoutingPolicy, canary
-from bentos.usecase import ExternalIncumbent
-from bentos.windows import MemoryWindows
+from bentos.features.plan import FeaturePlan
+from bentos.registry.routing_policy import EXTERNAL, ROUTING_TAG, Arm, RoutingPolicy, canary
+from bentos.scoring.active_models import ExternalHolder
+from bentos.usecase.definition import ExternalIncumbent
+from bentos.windows.memory import MemoryWindows
 from tests.builders import fraud, tiny_model
 from tests.unit.bentos.test_slot import NAME, World
 
@@ -85,7 +85,7 @@ def test_a_refused_challenger_gets_nothing_and_is_named(world: World) -> None:
 
 def test_a_version_that_the_journal_does_not_hold_gets_no_traffic_as_challenger(world: World, tmp_path: Path) -> None:
     from bentos.errors import NotPermitted
-    from bentos.roles import ModelRef
+    from bentos.registry.ports import ModelRef
 
     def permit(ref: ModelRef, digest: str) -> None:
         if ref.version == "2":

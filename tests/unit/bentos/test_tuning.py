@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bentos.errors import UseCaseError
-from bentos.usecase import UseCase, builtin_usecases, load_usecase, parse_usecase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import builtin_usecases, load_usecase, parse_usecase
 from tests.builders import case_data
 
 DEPTH = {"max_depth": {"low": 2, "high": 6}}

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from bentos.errors import UseCaseError
-from bentos.usecase import UseCase, WindowFeature, builtin_usecases, load_usecase, parse_usecase
+from bentos.usecase.definition import UseCase, WindowFeature
+from bentos.usecase.loading import builtin_usecases, load_usecase, parse_usecase
 from tests.builders import case, case_data, fraud, window
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bentos.errors import ContractMismatch, ModelCorrupt
-from bentos.model import CONTRACT_FILE, DIGESTS_FILE, MODEL_FILE
-from bentos.schema import EventSchema
-from bentos.verifier import Verifier, inspect_in_fork
+from bentos.model.isolated_check import Verifier, inspect_in_fork
+from bentos.model.scoring_model import CONTRACT_FILE, DIGESTS_FILE, MODEL_FILE
+from bentos.schema.event_schema import EventSchema
 from monitoring.core.hashing import canonical_json, sha256_hex
 from tests.builders import fraud, tiny_model
 
@@ -95,6 +95,6 @@ def test_a_crash_of_the_fork_is_told_by_its_signal(tmp_path: Path, monkeypatch: 
         os.kill(os.getpid(), signal.SIGSEGV)
         return {}
 
-    monkeypatch.setattr(sys.modules["bentos.verifier"], "inspect", crash)
+    monkeypatch.setattr(sys.modules["bentos.model.isolated_check"], "inspect", crash)
     answer = inspect_in_fork(tmp_path, SCHEMA)
     assert answer == {"refused": "corrupt", "reason": "the model crashed the process that read it (SIGSEGV)"}

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bentos import windows
-from bentos.redis_windows import RedisWindows
-from bentos.window_state import WindowInput, WindowSpec, WindowState
-from bentos.windows import MemoryWindows
+from bentos.windows import memory as windows
+from bentos.windows.memory import MemoryWindows
+from bentos.windows.redis import RedisWindows
+from bentos.windows.state import WindowInput, WindowSpec, WindowState
 from tests.redis_server import RedisServer, redis_server
 
 HOUR = 3_600_000_000

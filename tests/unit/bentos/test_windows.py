@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from bentos import windows
-from bentos.label_spans import FOREVER, positive_spans
-from bentos.windows import MemoryWindows, WindowInput, WindowSpec
+from bentos.windows import memory as windows
+from bentos.windows.label_spans import FOREVER, positive_spans
+from bentos.windows.memory import MemoryWindows, WindowInput, WindowSpec
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR

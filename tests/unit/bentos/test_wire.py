@@ -12,13 +12,13 @@ import pytest
 import uvicorn
 from uvicorn import config as uvicorn_config
 
-from bentos import wire
-from bentos.batcher import Waiter
+from bentos.api import ports, uvicorn_shortcut
+from bentos.api.front_door import FrontDoor
+from bentos.api.list_tickets import Tickets
 from bentos.errors import DuplicateEvent
-from bentos.fastpath import FrontDoor
-from bentos.http import Receive, Scope, Send
-from bentos.schema import Event, EventSchema
-from bentos.tickets import Tickets
+from bentos.http_errors import Receive, Scope, Send
+from bentos.schema.event_schema import Event, EventSchema
+from bentos.scoring.batcher import Waiter
 from tests.builders import fraud
 
 BODY = (
@@ -86,9 +86,9 @@ class House:
         self.counted = Counted()
         self.door = FrontDoor(
             self._inner, lambda: self.desk, lambda app: self.counted, Tickets(),  # type: ignore[arg-type, return-value]  # a part of a desk is enough
-            {"/livez"}.__contains__, shortcut=wire.SHORTCUT,
+            {"/livez"}.__contains__, shortcut=ports.SHORTCUT,
         )  # fmt: skip
-        settings: dict[str, Any] = {"timeout_keep_alive": keep_alive, "http": wire.Wire, "loop": "uvloop"}
+        settings: dict[str, Any] = {"timeout_keep_alive": keep_alive, "http": uvicorn_shortcut.Wire, "loop": "uvloop"}
         self.server = uvicorn.Server(uvicorn.Config(self.door, lifespan="off", log_config=None, port=0, **settings))
 
     async def _inner(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,7 +150,7 @@ def long_road(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     monkeypatch.setattr(FrontDoor, "__call__", noted)
     yield seen
-    wire.SHORTCUT.door = None
+    ports.SHORTCUT.door = None
 
 
 def play(steps: Callable[[House], Awaitable[None]], keep_alive: float = 5) -> House:
@@ -340,10 +340,10 @@ def test_what_is_under_way_at_a_shutdown_is_answered(long_road: list[str]) -> No
 
 def test_where_uvicorn_has_other_parts_it_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uvicorn_config, "HTTP_PROTOCOLS", {"auto": "theirs"})
-    monkeypatch.setattr(wire, "_PARTS", ("on_message_begin", "a_part_that_is_gone"))
-    assert wire.install() is None
+    monkeypatch.setattr(uvicorn_shortcut, "_PARTS", ("on_message_begin", "a_part_that_is_gone"))
+    assert uvicorn_shortcut.install() is None
     assert uvicorn_config.HTTP_PROTOCOLS == {"auto": "theirs"}
     monkeypatch.undo()
     monkeypatch.setattr(uvicorn_config, "HTTP_PROTOCOLS", {"auto": "theirs"})
-    assert wire.install() is wire.SHORTCUT
-    assert uvicorn_config.HTTP_PROTOCOLS == {"auto": "bentos.wire:Wire"}
+    assert uvicorn_shortcut.install() is ports.SHORTCUT
+    assert uvicorn_config.HTTP_PROTOCOLS == {"auto": "bentos.api.uvicorn_shortcut:Wire"}

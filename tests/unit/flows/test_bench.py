@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bentos.schema import EventSchema
+from bentos.schema.event_schema import EventSchema
 from flows.bench.bodies import BATCH, BodySpec, make_bodies
 from flows.bench.figures import HEADERS, Round, notes_for_people, ratios, relative_cost, rows_for_people, summaries
 from flows.bench.load import Load, Measured
@@ -169,8 +169,10 @@ def test_the_search_stops_when_the_time_is_over() -> None:
 
 def test_a_profile_counts_for_the_innermost_function_that_belongs_to_a_stage() -> None:
     lines = [
-        "30 numpy/core.py:clip|/x/bentos/calibration.py:logit|/x/bentos/office.py:scores|/x/bentos/scoring.py:_score",
-        "50 /x/bentos/series.py:read|/x/bentos/windows.py:read_add|/x/bentos/scoring.py:_score",
+        "30 numpy/core.py:clip|/x/bentos/model/calibration.py:logit|"
+        "/x/bentos/scoring/active_models.py:scores|/x/bentos/scoring/scorer.py:_score",
+        "50 /x/bentos/windows/entity_series.py:read|"
+        "/x/bentos/windows/memory.py:read_add|/x/bentos/scoring/scorer.py:_score",
         "20 /lib/asyncio/runners.py:run",
     ]
     assert shares(lines) == {"windows and features": 0.5, "calibration": 0.3, HTTP: 0.2}

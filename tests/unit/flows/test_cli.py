@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bentos.usecase import load_usecase
+from bentos.usecase.loading import load_usecase
 from flows.cli import COMMANDS, main
 from flows.commands.common import Reply, UsageRefused, instant, show, table
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.usecase import builtin_usecases
+from bentos.usecase.loading import builtin_usecases
 from flows.cli import main
 from tests.unit.steps.test_verdictfile import blocked, table, write
 

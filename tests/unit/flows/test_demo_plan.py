@@ -4,7 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from bentos.usecase import UseCase, load_usecase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.steps.demoplan import days_until_retraining, days_until_verdict, plan_demo
 from flows.steps.split import days_needed, split_at
 

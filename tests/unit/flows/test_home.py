@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bentos.errors import SecretFileError
-from bentos.homelock import born
-from bentos.usecase import builtin_usecases
+from bentos.home_lock import born
+from bentos.usecase.loading import builtin_usecases
 from flows.commands.stacks import mlflow_command
 from flows.errors import FlowRefused, StackError
 from flows.home import Home, deployment_values, foreign_settings, open_home, usecase_reference

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bentos.usecase import load_usecase
+from bentos.usecase.loading import load_usecase
 from flows.errors import NoData, SchemaProblem, SourceOptionsError
 from flows.steps.labelfile import label_files, read_label_file
 from monitoring.store.database.frames import to_us

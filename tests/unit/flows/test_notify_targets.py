@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bentos.errors import UseCaseError
-from bentos.options import NotifyPolicy, NotifyRoute
 from bentos.settings import read_settings
-from bentos.usecase import load_usecase
+from bentos.usecase.loading import load_usecase
+from bentos.usecase.options import NotifyPolicy, NotifyRoute
 from flows.errors import NotifyError
 from flows.house import House, open_house
 from flows.notify.port import tell
@@ -71,9 +71,9 @@ def test_a_kind_goes_along_its_routes_and_others_to_the_default() -> None:
 
 
 def test_a_route_for_a_kind_that_is_none_is_refused_with_the_kinds_there_are(tmp_path: Path) -> None:
-    import bentos.fraud
+    import bentos.usecases.fraud
 
-    text = (Path(str(bentos.fraud.__file__)).parent / "usecase.toml").read_text()
+    text = (Path(str(bentos.usecases.fraud.__file__)).parent / "usecase.toml").read_text()
     file = tmp_path / "mine.toml"
     file.write_text(text + '\n[notify]\nroutes = [{kinds = ["rolback"], to = "oncall"}]\n')
     with pytest.raises(UseCaseError, match="rollback"):

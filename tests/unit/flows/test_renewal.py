@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from bentos.untimed import LAST
-from bentos.usecase import UseCase, load_usecase
+from bentos.schema.row_times import LAST
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.steps.renewal import Renewal, is_news, retraining_due, training_runs
 from monitoring.store import Report, RoleChange, Run, Store, memory_store
 from tests.logged import at, scored

@@ -7,7 +7,7 @@ import httpx
 import pandas as pd
 import pytest
 
-from bentos.usecase import load_usecase
+from bentos.usecase.loading import load_usecase
 from flows.steps.replay import Replay, Traffic, event_bodies, label_bodies
 
 FRAUD = load_usecase("fraud")

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bentos.usecase import load_usecase
+from bentos.usecase.loading import load_usecase
 from flows.errors import FlowRefused, NoData
 from flows.sources.base import SourceRead
 from flows.steps.replay import Tally

@@ -64,7 +64,7 @@ def test_a_use_case_that_retired_stays_known_when_others_are_named(home: Home) -
 
 def test_a_name_is_refused_twice(home: Home, tmp_path: Path) -> None:
     copy = tmp_path / "mine.toml"
-    copy.write_text(Path("bentos/fraud/usecase.toml").read_text())
+    copy.write_text(Path("bentos/usecases/fraud/usecase.toml").read_text())
     with pytest.raises(FlowRefused, match="both the use case fraud"):
         settle_roster(home, ["fraud", str(copy)])
     assert not roster_file(home).exists()

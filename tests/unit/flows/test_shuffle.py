@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bentos.event import Event
-from bentos.features import FeaturePlan
+from bentos.features.plan import FeaturePlan
+from bentos.schema.event import Event
 from flows.engines.groups import read_frame, read_key, write_frame
 from flows.engines.shuffle import Shuffle, buckets_of
 from flows.engines.slices import cut, require_distinct

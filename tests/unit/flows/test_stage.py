@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bentos.usecase import load_usecase
+from bentos.usecase.loading import load_usecase
 from flows.demo import Story, refuse_table, require_world, run_demo
 from flows.errors import FlowRefused, StackError
 from flows.home import open_home

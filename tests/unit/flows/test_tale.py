@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bentos.usecase import load_usecase
+from bentos.usecase.loading import load_usecase
 from flows.steps.replay import Tally
 from flows.steps.tale import summarise, swaps
 from monitoring.store import Report, RoleChange, Store, memory_store

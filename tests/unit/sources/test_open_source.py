@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bentos.usecase import Shift, load_usecase
+from bentos.usecase.definition import Shift
+from bentos.usecase.loading import load_usecase
 from flows.errors import SchemaProblem, SourceOptionsError
 from flows.sources import KINDS, open_source
 from flows.sources.simulator import SimulatorSource
@@ -93,7 +94,7 @@ def test_a_column_that_the_world_lacks_is_named() -> None:
 
 def test_opening_a_source_imports_no_heavy_library() -> None:
     code = (
-        "import sys; from bentos.usecase import load_usecase; from flows.sources import open_source;"
+        "import sys; from bentos.usecase.loading import load_usecase; from flows.sources import open_source;"
         "open_source(load_usecase('fraud'), 'csv', path='x.csv');"
         "heavy = {'xgboost', 'mlflow', 'evidently', 'sklearn', 'prefect', 'matplotlib', 'sqlalchemy', 'scipy'};"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"

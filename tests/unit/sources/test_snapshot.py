@@ -10,7 +10,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from bentos.usecase import SimulatorOptions, load_usecase
+from bentos.usecase.definition import SimulatorOptions
+from bentos.usecase.loading import load_usecase
 from flows.errors import SnapshotCorrupt, SnapshotError, SnapshotMissing
 from flows.sources import open_source
 from flows.sources.base import SourceRead

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bentos.usecase import Shift, SimulatorOptions, load_usecase
+from bentos.usecase.definition import Shift, SimulatorOptions
+from bentos.usecase.loading import load_usecase
 from flows.sources import open_source
 from flows.sources.labels import as_table
 from flows.sources.telco import COLUMNS, simulate_customers

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bentos.usecase import Shift, SimulatorOptions
+from bentos.usecase.definition import Shift, SimulatorOptions
 from flows.sources import world as w
 from flows.sources.world import make_world, simulate
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.calibration import Threshold
-from bentos.roles import ModelRef
+from bentos.model.calibration import Threshold
+from bentos.registry.ports import ModelRef
 from flows.steps.answering import Arrived, Seated, log_answers, log_shadow
 from flows.steps.record import cut_figures
 from monitoring.core.calendar import BusinessCalendar

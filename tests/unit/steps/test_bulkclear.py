@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bentos.schema import EventSchema
-from bentos.usecase import UseCase
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.definition import UseCase
 from flows.sources.parquet import frame_of, plain
 from flows.steps.bulkclear import ClearRows, clear_rows
 from flows.steps.bulkworker import lenient

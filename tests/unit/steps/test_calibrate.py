@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bentos.calibration import sigmoid
+from bentos.model.calibration import sigmoid
 from flows.steps.calibrate import ISOTONIC_POSITIVES, fit_calibrator, fit_isotonic, fit_platt
 
 

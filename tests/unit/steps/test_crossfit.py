@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bentos.usecase import TrainingPolicy, UseCase
+from bentos.usecase.definition import TrainingPolicy, UseCase
 from flows.steps.crossfit import crossed_evidence
 from flows.steps.table import Fold
 from monitoring.core.verdict import Evidence

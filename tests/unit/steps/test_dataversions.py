@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import SnapshotError, SnapshotMissing
 from flows.sources import open_source
 from flows.steps import dataversions, dvc

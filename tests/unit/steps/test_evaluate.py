@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.features import FeaturePlan
-from bentos.usecase import UseCase, builtin_usecases, parse_usecase
+from bentos.features.plan import FeaturePlan
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import builtin_usecases, parse_usecase
 from flows.errors import EvaluationError, OneClass
 from flows.steps.build import Recipe, build_model, choose_cut, reference_window
 from flows.steps.evaluate import candidate_evidence, constant_features, single_event_p99_ms

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bentos.usecase import TrainingPolicy
+from bentos.usecase.definition import TrainingPolicy
 from flows.errors import OneClass, TooFewRows
 from flows.steps.baseline import baseline_scores
 from flows.steps.fit import booster_parameters, fit_booster, raw_scores

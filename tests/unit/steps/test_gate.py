@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bentos.errors import PromotionUnproven
-from bentos.grounds import enter_training
-from bentos.registry import ModelRef
+from bentos.promotion.evidence import enter_training
+from bentos.registry.mlflow import ModelRef
 from bentos.settings import Settings, read_settings
-from bentos.usecase import ExternalIncumbent, UseCase
+from bentos.usecase.definition import ExternalIncumbent, UseCase
 from flows.errors import FlowRefused
 from flows.steps.gate import Seat, seat
 from monitoring.core.verdict import Verdict

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 
-from bentos.options import InterventionPolicy
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.options import InterventionPolicy
 from flows.steps.groups import groups_of_both
 from monitoring.comparison.group_effects import both_groups
 from monitoring.policies import FairnessPolicy

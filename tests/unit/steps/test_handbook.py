@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from bentos.features import FeaturePlan
+from bentos.features.plan import FeaturePlan
 from flows.steps import handbook
 from flows.steps.table import Fold
 from monitoring.core.calendar import TimeWindow

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bentos.registry import ModelRef, VersionInfo
+from bentos.registry.mlflow import ModelRef, VersionInfo
 from flows.steps.lineage import (
     Kinship,
     environment_digest,

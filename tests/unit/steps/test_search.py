@@ -16,8 +16,8 @@ from typing import Any
 import optuna
 import pytest
 
-from bentos.tuning import SearchSpace, TuningPolicy
-from bentos.usecase import TrainingPolicy
+from bentos.usecase.definition import TrainingPolicy
+from bentos.usecase.tuning import SearchSpace, TuningPolicy
 from flows.errors import FlowRefused, TrainingError
 from flows.steps.search import JUDGING, Attempt, Trial, Work, best, in_threads, search
 from flows.steps.searchlog import search_log

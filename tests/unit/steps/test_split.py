@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bentos.untimed import LAST
-from bentos.usecase import load_usecase
+from bentos.schema.row_times import LAST
+from bentos.usecase.loading import load_usecase
 from flows.errors import EvaluationError, TooFewRows
 from flows.steps.split import Split, back, context_end, days_needed, plan_split, retraining_case, split_at
 from monitoring.core.calendar import BusinessCalendar, TimeWindow

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.features import FeaturePlan
+from bentos.features.plan import FeaturePlan
 from flows.errors import EvaluationError
 from flows.sources.base import ABSENT
 from flows.steps.table import Known, build_fold

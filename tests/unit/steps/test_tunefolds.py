@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
 from flows.steps.crossfit import places
 from flows.steps.split import context_end, plan_split

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bentos.options import InterventionPolicy
-from bentos.usecase import UseCase
+from bentos.usecase.definition import UseCase
+from bentos.usecase.options import InterventionPolicy
 from flows.errors import FlowRefused
 from flows.steps.verdictfile import Asked, judge_file, read_pairs
 from monitoring.policies import CapacityPolicy, CostModel

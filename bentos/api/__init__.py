@@ -1,0 +1,1 @@
+"""The HTTP interface: front door, shortcut, bodies, keys of callers, OpenAPI."""

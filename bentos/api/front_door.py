@@ -1,0 +1,318 @@
+"""The front door: the outermost link of the Bento's middleware chain.
+
+It answers what is asked often (``/score``, ``/score/batch``, ``/events``, ``/labels``, ``/model``)
+without passing through the framework's metrics, tracing, timeout and concurrency layers, which cost
+more than the model does; it does their work itself, counted in bulk. Everything else passes through
+to the Bento, except
+
+* an unknown path: answered here, because BentoML counts requests by raw path and would keep a time
+  series for each,
+* ``/score/list``: decoded strictly here, then handed on as tickets (:class:`Tickets`), so that
+  BentoML's adaptive batching carries rows that are already known to be good,
+* an error made by the framework: its body is replaced by one of ours.
+
+Where uvicorn allows it, a plain ``POST /score`` does not even become an ASGI request: see
+:mod:`bentos.api.uvicorn_shortcut`, which asks :meth:`FrontDoor.admit` like every other road.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from bentos import http_errors
+from bentos.api.events import Taken
+from bentos.api.key_gate import Gate
+from bentos.api.list_scheduler import Turns
+from bentos.api.list_tickets import Tickets, own_errors, replay, with_json_body
+from bentos.api.ports import Desk, Tally
+from bentos.errors import AccessError, ModelNotReady
+from bentos.http_errors import ASGIApp, Receive, Reply, Scope, Send, log_fault, problem
+from bentos.scoring.future_bound import Receipt, Refusals
+from monitoring.metrics import serving as metrics
+
+if TYPE_CHECKING:
+    from bentos.api.ports import Shortcut
+
+
+SCORE: Final = "/score"
+BATCH: Final = "/score/batch"
+LIST: Final = "/score/list"
+EVENTS: Final = "/events"
+LATE: Final = "/late"
+ACTIONS: Final = "/actions"
+LABELS: Final = "/labels"
+MODEL: Final = "/model"
+METRICS: Final = "/metrics"
+_SWEEP_SECONDS: Final = 0.1  # often, so that what was counted since is moved in less than a millisecond
+AT_ONCE: Final = 128
+"""Events of a list that are worked on in one go, some 4 ms."""
+EXPLAINED_AT_ONCE: Final = 4
+"""The same for events that are explained, which takes ten times as long."""
+
+
+class FrontDoor:
+    """ASGI middleware; see the module's text.
+
+    Args:
+        app: the rest of the chain.
+        desk: gives the runtime, or none while it is being built.
+        tally: makes the request counter once the chain below is complete.
+        tickets: where rows of ``/score/list`` wait.
+        known: whether a path leads anywhere.
+        index: HTML behind ``/``.
+        shortcut: the road past ASGI, which is told whom to ask.
+        gate: checks API keys; none lets everybody in.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        desk: Callable[[], Desk | None],
+        tally: Callable[[ASGIApp], Tally],
+        tickets: Tickets,
+        known: Callable[[str], bool],
+        index: bytes = b"",
+        shortcut: Shortcut | None = None,
+        gate: Gate | None = None,
+    ) -> None:
+        self._gate = gate or Gate(None)
+        self._app = app
+        self._desk = desk
+        self._tally = tally(app)
+        self._tickets = tickets
+        self._known = known
+        self._index = index
+        self._in_flight = 0
+        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+        self._turns = Turns()
+        self._answers: dict[str, Callable[[Desk, Scope, Receive], Coroutine[Any, Any, Reply]]] = {
+            SCORE: self._score,
+            BATCH: self._batch,
+            EVENTS: self._events,
+            LATE: self._late,
+            LABELS: self._labels,
+            ACTIONS: self._actions,
+            MODEL: self._model,
+        }
+        if shortcut is not None:
+            shortcut.door = self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection, or pass it on."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._app(scope, receive, send)
+        elif kind == "http":
+            await self._http(scope, receive, send)
+        else:  # there is no websocket here, and its path would become a time series
+            await send({"type": "websocket.close", "code": 1000})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if path in self._answers:
+            await self._timed(self._answers[path], path, scope, receive, send)
+        elif path == LIST:
+            await self._list(scope, receive, send)
+        else:
+            try:
+                self._gate.admit(path, scope["headers"])
+            except AccessError as exc:
+                await http_errors.reply(send, *refuse(exc, path if self._known(path) else "other"))
+            else:
+                await self._elsewhere(path, scope, receive, send)
+
+    async def _elsewhere(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """The page, what the Bento answers itself, and paths that lead nowhere."""
+        if path == "/":
+            await http_errors.page(send, self._index)
+        elif self._known(path):
+            if path == METRICS:
+                self._tally.flush()
+                self._observe()
+            await self._app(scope, receive, send)
+        else:
+            metrics.REFUSED.labels("other", http_errors.NOT_FOUND.code).inc()
+            await http_errors.reply(send, *http_errors.refusal(problem(http_errors.NOT_FOUND)))
+
+    async def _timed(
+        self,
+        answer: Callable[[Desk, Scope, Receive], Coroutine[Any, Any, Reply]],
+        path: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer here: count, limit, translate errors."""
+        started = time.perf_counter()
+        try:
+            found = await answer(self.admit(path, scope["headers"]), scope, receive)
+        except Exception as exc:
+            found = refuse(exc, path)
+        finally:
+            self.leave()
+        await http_errors.reply(send, *found)
+        self._tally.add(path, found.status, time.perf_counter() - started)
+
+    def _observe(self) -> None:
+        if (desk := self._desk()) is not None:
+            desk.observe()
+
+    def admit(self, path: str, headers: http_errors.RawHeaders) -> Desk:
+        """The desk for one request. Every road into the product asks here, and calls :meth:`leave` afterwards.
+
+        Raises:
+            AccessError: the request's API key does not open the path.
+            HttpProblem: 429 beyond capacity.
+            ModelNotReady: there is no desk yet.
+        """
+        # Counted even when refused, so that the caller can always count down.
+        self._in_flight += 1
+        self._gate.admit(path, headers)
+        desk = self._desk()
+        if desk is None:
+            raise ModelNotReady("the service is starting; ask /readyz")
+        if self._in_flight > desk.capacity:
+            raise problem(http_errors.BUSY, headers=((b"retry-after", b"1"),))
+        return desk
+
+    def leave(self) -> None:
+        """A request that was admitted, or refused by :meth:`admit`, is over."""
+        self._in_flight -= 1
+
+    def count(self, path: str, status: int, seconds: float) -> None:
+        """Count a request that was answered past ASGI."""
+        self._tally.add(path, status, seconds)
+
+    def refuse(self, error: Exception, path: str) -> Reply:
+        """See :func:`refuse`."""
+        return refuse(error, path)
+
+    async def _score(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        explain = http_errors.flag(scope, "explain")
+        body = await self._ready_body(desk, scope, receive)
+        event = desk.schema.decode(body)
+        if not explain:
+            return Reply(200, await desk.submit(event))
+        (said,) = await self._turns.run(desk, [event], 1, lambda part: desk.explained(part[0]), receive)
+        return Reply(200, said)
+
+    async def _batch(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        explain = http_errors.flag(scope, "explain")
+        body = await self._ready_body(desk, scope, receive)
+        events = desk.schema.decode_many(body, desk.max_batch)
+        size = EXPLAINED_AT_ONCE if explain else AT_ONCE
+        said = await self._turns.run(desk, events, size, lambda part: desk.rows(part, explain), receive)
+        return Reply(200, b"[%b]" % b",".join(chain.from_iterable(said)))
+
+    async def _events(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        body = await self._ready_body(desk, scope, receive)
+        many = body.lstrip(b" \t\r\n")[:1] == b"["
+        events = desk.schema.decode_many(body, desk.max_batch) if many else [desk.schema.decode(body)]
+        found = await self._turns.run(desk, events, AT_ONCE, desk.take_events, receive)
+        return _taken(receipt(found, len(events), many))
+
+    async def _late(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        return _taken(desk.take_late(await self._ready_body(desk, scope, receive)))
+
+    async def _labels(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        return Reply(200, desk.take_labels(await self._body(desk, scope, receive)))
+
+    async def _actions(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        return Reply(200, desk.take_actions(await self._body(desk, scope, receive)))
+
+    async def _model(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+        _only(scope, "GET")
+        return Reply(200, desk.model_card())
+
+    async def _list(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        with contextlib.ExitStack() as after:
+            after.callback(self.leave)
+            try:
+                desk = self.admit(LIST, scope["headers"])
+                body = await self._ready_body(desk, scope, receive)
+                events = desk.schema.decode_many(body, desk.max_batch)
+                after.enter_context(self._turns.hold(len(events), desk))
+            except Exception as exc:
+                found = refuse(exc, LIST)
+                await http_errors.reply(send, *found)
+                self._tally.add(LIST, found.status, time.perf_counter() - started)
+                return
+            numbers = self._tickets.issue(events)
+            after.callback(self._tickets.void, numbers)
+            # BentoML counts this one: it passes through all its layers.
+            await self._app(with_json_body(scope), replay(msgspec.json.encode(numbers)), own_errors(send, LIST))
+
+    async def _ready_body(self, desk: Desk, scope: Scope, receive: Receive) -> bytes:
+        body = await self._body(desk, scope, receive)
+        if not desk.ready():
+            raise problem(http_errors.NOT_READY)
+        return body
+
+    async def _body(self, desk: Desk, scope: Scope, receive: Receive) -> bytes:
+        """The request's body, within its limits of type, size and time."""
+        _only(scope, "POST")
+        http_errors.check_headers(scope["headers"], desk.body_limit)
+        task = asyncio.current_task()
+        assert task is not None
+        self._reading[task] = time.monotonic() + desk.body_timeout_s
+        self._watch()
+        try:
+            return await http_errors.read_body(receive, desk.body_limit)
+        except asyncio.CancelledError:
+            if task in self._reading or task.uncancel():
+                raise
+            raise problem(http_errors.SLOW_BODY) from None
+        finally:
+            self._reading.pop(task, None)
+
+    def _watch(self) -> None:
+        # One sweeper for all bodies: a timer of its own would cost each request more than reading does.
+        if self._sweeper is None or self._sweeper.done():
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            self._tally.flush()
+            self._observe()
+            now = time.monotonic()
+            for task in [task for task, deadline in self._reading.items() if deadline < now]:
+                del self._reading[task]
+                task.cancel()
+
+
+def refuse(error: Exception, path: str) -> Reply:
+    """The reply to a request that failed; it is counted, and logged without any value."""
+    found = http_errors.refusal(error)
+    log_fault(path, error)
+    metrics.REFUSED.labels(path, http_errors.translate(error).code).inc()
+    return found
+
+
+def receipt(parts: Sequence[Taken], events: int, many: bool) -> Receipt:
+    """What became of a list of ``events`` that was taken in parts of :data:`AT_ONCE`."""
+    conflicts = [number * AT_ONCE + at for number, part in enumerate(parts) for at in part.conflicts]
+    refused = Refusals()
+    for number, part in enumerate(parts):
+        refused |= part.refused.shifted(number * AT_ONCE)
+    return Receipt(events - len(conflicts) - len(refused), conflicts, refused, many)
+
+
+def _taken(found: Receipt) -> Reply:
+    if found.conflicts and not found.many:
+        raise problem(http_errors.CONFLICT, "this event id was sent before, with another body")
+    return Reply(200, found.body())
+
+
+def _only(scope: Scope, method: str) -> None:
+    if scope["method"] != method:
+        raise problem(http_errors.METHOD, f"{scope['path']} answers {method}", ((b"allow", method.encode()),))

@@ -1,0 +1,1 @@
+"""``incumbent check``: does a use-case file keep what its words promise."""

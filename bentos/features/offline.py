@@ -1,0 +1,280 @@
+"""Windows over a whole frame, vectorised: the offline execution of :mod:`bentos.windows.memory`.
+
+Rows are sorted by (entity, time) and each gets one whole number as its key, so that the edge of every
+window is one binary search. Sums are differences of a running sum of scaled integers: exact, and the
+same integers that the online state adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bentos.errors import FeatureError
+from bentos.features.definitions import ColumnDefinition, category_codes
+from bentos.schema.column_types import hash_of
+from bentos.usecase.limits import LARGEST_SCALED
+from bentos.windows.label_spans import FOREVER, positive_spans
+from bentos.windows.state import TEXT, WindowSpec
+from bentos.windows.statistics import ABSENT, values_of
+
+Ints = Any
+"""int64 array."""
+_KEY_SPACE = 2**62
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Spans ``[start, end)`` in which the event at position ``row`` is a known positive (microseconds)."""
+
+    row: Ints
+    start: Ints
+    end: Ints
+
+
+class EntityRows:
+    """Events sorted by (entity, time), cut into parts whose keys fit 64 bits.
+
+    Args:
+        keys: entity of each event, ``None`` where it has none (such an event is alone).
+        times: event times in microseconds.
+        reach: longest delay + over of any window that will be asked for.
+    """
+
+    def __init__(self, keys: pd.Series[Any], times: Ints, reach: int) -> None:
+        codes, uniques = pd.factorize(keys.to_numpy(dtype=object))
+        alone = np.flatnonzero(codes < 0)
+        codes[alone] = np.arange(len(uniques), len(uniques) + len(alone))
+        self._start = int(times.min()) if len(times) else 0
+        self._step = (int(times.max()) if len(times) else 0) - self._start + reach + 2
+        self.codes, self.times = codes, times
+        self.order = _sorted_order(codes, times)
+        self._part_codes = max(1, _KEY_SPACE // self._step)
+        sorted_codes = codes[self.order]
+        entities = len(uniques) + len(alone)
+        firsts = np.arange(0, max(entities, 1), self._part_codes)
+        self._bounds = [*np.searchsorted(sorted_codes, firsts).tolist(), len(codes)]
+        self._keys = self._key(sorted_codes, times[self.order])
+        self._edges: dict[int, Ints] = {}
+        self._ties: Ints | None = None
+
+    def lower(self, spec: WindowSpec) -> Ints:
+        """Sorted position of the first event inside each event's window."""
+        return self._edge(spec.over + spec.delay)
+
+    def upper(self, spec: WindowSpec) -> Ints:
+        """Sorted position behind the last event inside each event's window, without the event itself."""
+        return self._edge(spec.delay) if spec.delay else self._first_of_tie()
+
+    def running(self, values: Ints) -> Ints:
+        """Running sum of a value per event in sorted order, starting with 0."""
+        total = np.zeros(len(values) + 1, dtype=np.int64)
+        np.cumsum(values[self.order], out=total[1:])
+        return total
+
+    def known_positives(self, spec: WindowSpec, spans: Spans) -> Ints:
+        """How many events of each event's window are known positives, in sorted order.
+
+        Each span adds one from max(event time + delay, its start) and takes it back when the span
+        ends or the event leaves the window; with no delay the event enters just after its own time.
+        """
+        at = self.times[spans.row]
+        enter = np.maximum(at + max(spec.delay, 1), spans.start)
+        leave = np.minimum(at + spec.delay + spec.over, spans.end)
+        real = enter < leave
+        codes = self.codes[spans.row[real]]
+        moments = np.concatenate([enter[real], leave[real]])
+        codes = np.concatenate([codes, codes])
+        steps = np.repeat(np.array([1, -1], dtype=np.int64), int(real.sum()))
+        counts = np.zeros(len(self.codes), dtype=np.int64)
+        for first_code, rows in self._parts():
+            inside = (codes >= first_code) & (codes < first_code + self._part_codes)
+            keys = self._key(codes[inside], moments[inside])
+            order = np.argsort(keys, kind="stable")
+            running = np.concatenate([[0], np.cumsum(steps[inside][order])])
+            counts[rows] = running[np.searchsorted(keys[order], self._keys[rows], side="right")]
+        return counts
+
+    def _edge(self, back: int) -> Ints:
+        """For each event the number of sorted events up to ``back`` before it (that moment included)."""
+        if back not in self._edges:
+            edge = np.empty(len(self.codes), dtype=np.int64)
+            for _, rows in self._parts():
+                keys = self._keys[rows]
+                edge[rows] = np.searchsorted(keys, keys - back, side="right") + rows.start
+            self._edges[back] = edge
+        return self._edges[back]
+
+    def _first_of_tie(self) -> Ints:
+        if self._ties is None:
+            positions = np.arange(len(self.codes), dtype=np.int64)
+            fresh = np.empty(len(self.codes), dtype=np.bool_)
+            fresh[:1] = True
+            np.not_equal(self._keys[1:], self._keys[:-1], out=fresh[1:])
+            # Two parts may use equal keys, but a new part is a new entity.
+            fresh[[b for b in self._bounds if b < len(fresh)]] = True
+            self._ties = np.maximum.accumulate(np.where(fresh, positions, 0))
+        return self._ties
+
+    def _parts(self) -> Iterator[tuple[int, slice]]:
+        for part, (start, end) in enumerate(zip(self._bounds[:-1], self._bounds[1:], strict=True)):
+            yield part * self._part_codes, slice(start, end)
+
+    def _key(self, codes: Ints, times: Ints) -> Ints:
+        key: Ints = (codes % self._part_codes) * self._step + (times - self._start)
+        return key
+
+
+def scaled(values: Any, decimals: int) -> tuple[Ints, Any]:
+    """Numbers as whole multiples of 10**-decimals, 0 where missing, and which are not missing.
+
+    Raises:
+        FeatureError: for a number too large for a 64-bit sum.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    known = ~np.isnan(numbers)
+    products = np.where(known, numbers, 0.0) * float(10**decimals)
+    if len(products) and np.abs(products).max() > LARGEST_SCALED:
+        raise FeatureError(f"a summed number exceeds 2**62 / 10**{decimals}; declare fewer decimals or a max")
+    return np.rint(products).astype(np.int64), known
+
+
+def amounts_of(series: pd.Series[Any], decimals: int) -> tuple[Ints, Any]:
+    """A column as the whole numbers that windows keep, 0 where missing, and which are not missing.
+
+    Raises:
+        FeatureError: as :func:`scaled`.
+    """
+    if decimals != TEXT:
+        return scaled(series, decimals)
+    places, texts = pd.factorize(series.to_numpy(dtype=object))
+    # A missing text has the place -1, which leads to the last one here.
+    hashes = np.array([*map(hash_of, texts), 0], dtype=np.int64)
+    return hashes[places], places >= 0
+
+
+def label_spans(ids: pd.Series[Any], labels: pd.DataFrame, sources: Sequence[str], as_of_us: int) -> Spans:
+    """When each event is a known positive, from the labels observed up to ``as_of_us``.
+
+    Raises:
+        FeatureError: for a label source that is not ranked.
+    """
+    ranks = label_ranks(labels, sources)
+    observed = microseconds_of(labels["observed_at"])
+    y = labels["y"].to_numpy(dtype=np.int64)
+    about = labels["event_id"].to_numpy(dtype=object)
+    names = ids.to_numpy(dtype=object)
+    if len(about) == len(names) and (about == names).all():
+        # One label an event, in the order of the events: nothing has to be looked up.
+        rows = np.flatnonzero((y == 1) & (observed <= as_of_us))
+        return Spans(rows, observed[rows], np.full(len(rows), FOREVER, dtype=np.int64))
+    known = np.flatnonzero(observed <= as_of_us)
+    # Few events are ever positive; only their labels matter.
+    positive = about[known][y[known] == 1]
+    known = known[pd.Series(about[known], dtype=object).isin(positive).to_numpy()]
+    candidates = np.flatnonzero(ids.isin(positive).to_numpy())
+    places = pd.Index(names[candidates], dtype=object).get_indexer(pd.Index(about[known], dtype=object))
+    known, rows = known[places >= 0], candidates[places[places >= 0]]
+    return _spans(rows, observed[known], ranks[known], y[known])
+
+
+def label_ranks(labels: pd.DataFrame, sources: Sequence[str]) -> Ints:
+    """The rank of each label's source, 0 for the strongest.
+
+    Raises:
+        FeatureError: for a source that is not ranked.
+    """
+    places, names = pd.factorize(labels["source"])
+    strangers = [name for name in names if name not in sources]
+    if strangers or (places < 0).any():
+        named = repr(str(strangers[0])) if strangers else "nothing"
+        raise FeatureError(f"label source {named} is not ranked; allowed: {', '.join(sources)}")
+    return np.array([sources.index(name) for name in names], dtype=np.int64)[places]
+
+
+def microseconds_of(times: pd.Series[Any]) -> Ints:
+    """UTC times as microseconds since 1970."""
+    stamps: Ints = times.dt.as_unit("us").to_numpy("M8[us]").view(np.int64)
+    return stamps
+
+
+def _spans(rows: Ints, observed: Ints, ranks: Ints, y: Ints) -> Spans:
+    order = np.argsort(rows, kind="stable")
+    rows, observed, ranks, y = rows[order], observed[order], ranks[order], y[order]
+    _, first, counts = np.unique(rows, return_index=True, return_counts=True)
+    single = first[counts == 1]
+    found = [(int(rows[i]), int(observed[i]), FOREVER) for i in single.tolist()]
+    for i, n in zip(first[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True):
+        part = slice(i, i + n)
+        said = zip(observed[part].tolist(), ranks[part].tolist(), y[part].tolist(), strict=True)
+        found += [(int(rows[i]), start, end) for start, end in positive_spans(said)]
+    table = np.array(found, dtype=np.int64).reshape(-1, 3)
+    return Spans(table[:, 0], table[:, 1], table[:, 2])
+
+
+def _sorted_order(codes: Ints, times: Ints) -> Ints:
+    """Positions sorted by (code, time)."""
+    # numpy sorts 16-bit integers by radix, which is many times faster.
+    small = codes.astype(np.uint16) if len(codes) and int(codes.max()) < 2**16 else codes
+    if (np.diff(times) >= 0).all():
+        return np.argsort(small, kind="stable")
+    by_time = np.argsort(times, kind="stable")
+    return by_time[np.argsort(small[by_time], kind="stable")]
+
+
+def column_values(series: pd.Series[Any], definition: ColumnDefinition) -> Any:
+    """A feature that is a column of the event, float64."""
+    if definition.type != "category":
+        return filled(series.to_numpy(dtype=np.float64), definition.fill)
+    codes = series.map(category_codes(definition)).to_numpy(dtype=np.float64, copy=True)
+    if definition.unseen:
+        codes[np.isnan(codes) & series.notna().to_numpy()] = len(definition.categories)
+    return codes
+
+
+def filled(values: Any, fill: float | None) -> Any:
+    """Numbers with ``fill`` in the place of missing ones."""
+    return values if fill is None else np.where(np.isnan(values), fill, values)
+
+
+def operand_values(series: pd.Series[Any], kind: str, fill: float | None) -> Any:
+    """A column as formulas take it: float64, times as microseconds; texts as objects."""
+    if kind in ("identifier", "string", "category"):
+        return series.to_numpy(dtype=object)
+    if kind == "datetime":
+        return np.where(series.notna().to_numpy(), microseconds_of(series).astype(np.float64), np.nan)
+    return filled(series.to_numpy(dtype=np.float64), fill)
+
+
+def window_values(
+    spec: WindowSpec, rows: EntityRows, events: pd.DataFrame, spans: Spans | None, amounts: dict[Any, Any]
+) -> Any:
+    """One window's values in the sorted order of ``rows``, float64."""
+    low, high = rows.lower(spec), rows.upper(spec)
+    if spec.agg == "count":
+        return high - low + spec.own
+    if spec.agg == "label_rate":
+        assert spans is not None
+        count = high - low
+        return rows.known_positives(spec, spans) / np.maximum(count, 1)
+    if spec.agg == "time_since_last":
+        last = rows.times[rows.order][np.maximum(high - 1, 0)]
+        return np.where(high > low, (rows.times[rows.order] - last) / 1e6, np.nan)
+    key = (str(spec.column), spec.decimals)
+    if key not in amounts:
+        values, known = amounts_of(events[spec.column], spec.decimals)
+        amounts[key] = (values, known, rows.running(values), rows.running(known))
+    values, known, totals, counts = amounts[key]
+    if spec.agg not in ("sum", "mean"):
+        kept = np.where(known, values, ABSENT)[rows.order]
+        return values_of(spec.agg, kept, low, high, spec.own, 10 ** max(spec.decimals, 0))
+    total, count = totals[high] - totals[low], counts[high] - counts[low]
+    if spec.own:
+        total, count = total + values[rows.order], count + known[rows.order]
+    scale = 10**spec.decimals
+    whole = scale * np.maximum(count, 1) if spec.agg == "mean" else np.int64(scale)
+    return total.astype(np.float64) / whole.astype(np.float64)

@@ -1,0 +1,1 @@
+"""From a verdict to the alias: state machine, evidence, approval, appointments, recovery."""

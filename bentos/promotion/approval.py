@@ -1,0 +1,201 @@
+"""Human approval: who agreed to which verdict, by whose key. No Prefect needed.
+
+A promotion asks (``approval.requested``), a person answers (``approval.granted`` or ``.rejected``) with
+a personal key of scope ``approve``, and its owner enters the chain. Whoever trained, appointed or
+proposed the version cannot approve it.
+
+A key is never typed into a form: Prefect stores what forms are told, as it is. ``incumbent approve ID
+--code`` checks the key on the person's own terminal and gives a code for that one request, good once
+and for a quarter of an hour; the chain holds its SHA-256 only.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+from bentos.errors import ReleaseError
+from bentos.keys import Key
+from bentos.promotion.evidence import TRAINING
+from bentos.registry.ports import ModelRef
+from monitoring.core.hashing import sha256_hex
+from monitoring.core.verdict import Verdict
+from monitoring.store import Decision, Store
+
+Answer = Literal["approve", "reject"]
+CODE_LIFE: Final = timedelta(minutes=15)
+_ANSWERED: Final = ("approval.granted", "approval.rejected")
+
+
+@dataclass(frozen=True)
+class ApprovalRequest:
+    """A promotion that waits for a person.
+
+    Attributes:
+        id: short name of the request.
+        decision: seq of its line in the chain.
+        verdict: what is to be approved.
+        run_id: of the run that waits, or empty.
+        proposer: who asked.
+        due: machine time until which it can be answered.
+        answer: ``granted`` or ``rejected``, once it was answered.
+    """
+
+    id: str
+    decision: int
+    model: str
+    verdict: Verdict
+    run_id: str
+    proposer: str
+    due: datetime
+    answer: str | None = None
+
+    def state(self, now: datetime) -> str:
+        """``open``, ``expired``, ``granted`` or ``rejected``."""
+        return self.answer or ("open" if now < self.due else "expired")
+
+
+def open_request(
+    store: Store, usecase: str, model: str, verdict: Verdict, run_id: str, proposer: str, now: datetime, due: datetime
+) -> ApprovalRequest:
+    """Ask for approval; a run that asked before gets its request back. Times are machine time."""
+    for known in requests(store, usecase, model):
+        if run_id and known.run_id == run_id:
+            return known
+        if not run_id and known.verdict.digest == verdict.digest and known.state(now) == "open":
+            return known
+    payload: dict[str, Any] = {"model": model, "verdict": verdict.to_json(), "digest": verdict.digest, "run_id": run_id}
+    payload |= {"due": due.isoformat(), "challenger": verdict.challenger, "champion": verdict.champion}
+    return _request(store.decisions.append(usecase, "approval.requested", payload, proposer, now), None)
+
+
+def requests(store: Store, usecase: str, model: str) -> list[ApprovalRequest]:
+    """Every request for a model, oldest first."""
+    answers = {int(d.payload["request"]): d.kind.removeprefix("approval.") for d in _answers(store, usecase)}
+    asked = store.decisions.list(usecase, ("approval.requested",), limit=None)
+    return [_request(d, answers.get(d.seq)) for d in asked if d.payload["model"] == model]
+
+
+def find_request(store: Store, usecase: str, model: str, name: str) -> ApprovalRequest:
+    """The request of that id, or its beginning; an empty name takes the newest. ``ReleaseError`` without one."""
+    for known in reversed(requests(store, usecase, model)):
+        if known.id.startswith(name):
+            return known
+    raise ReleaseError(f"no promotion of {model} waits for approval under the name {name!r}")
+
+
+def issue_code(store: Store, usecase: str, request: ApprovalRequest, key: Key, now: datetime) -> str:
+    """A one-time code that stands for a key in the form of one request.
+
+    Raises:
+        ReleaseError: the request is not open, or the key's owner made or proposed what is to be approved.
+    """
+    _may_answer(store, usecase, request, key.owner, now)
+    code = secrets.token_hex(8)
+    payload = {"model": request.model, "request": request.decision, "owner": key.owner, "key": key.id}
+    payload |= {"code_sha256": sha256_hex(code.encode()), "expires": (now + CODE_LIFE).isoformat()}
+    store.decisions.append(usecase, "approval.code", payload, key.owner, now)
+    return code
+
+
+def redeem(
+    store: Store, usecase: str, request: ApprovalRequest, answer: Answer, name: str, note: str, code: str, now: datetime
+) -> Decision:
+    """Take the answer of a form.
+
+    Raises:
+        ReleaseError: the code is unknown, used, expired or for another request, or the name is not its owner's.
+    """
+    given = sha256_hex(code.strip().encode())
+    used = {int(d.payload["code"]) for d in _answers(store, usecase) if d.payload.get("code") is not None}
+    for issued in store.decisions.list(usecase, ("approval.code",), limit=None):
+        said = issued.payload
+        if int(said["request"]) != request.decision or not hmac.compare_digest(str(said["code_sha256"]), given):
+            continue
+        if issued.seq in used or now >= datetime.fromisoformat(str(said["expires"])):
+            break
+        if _person(name) != _person(str(said["owner"])):
+            raise ReleaseError("the name in the form is not that of the key's owner; ask again")
+        return _answer(
+            store, usecase, request, answer, str(said["owner"]), str(said["key"]), note, now, code=issued.seq
+        )
+    raise ReleaseError("the approval code is unknown, used, expired or for another request; make a new one")
+
+
+def answer_directly(
+    store: Store, usecase: str, request: ApprovalRequest, answer: Answer, key: Key, note: str, now: datetime
+) -> Decision:
+    """Answer with the key itself, on a terminal; the next run of the promotion finds the answer."""
+    return _answer(store, usecase, request, answer, key.owner, key.id, note, now)
+
+
+def approved_by(store: Store, usecase: str, verdict: Verdict) -> str | None:
+    """Who approved a verdict; ``None`` when nobody did, or somebody rejected it since."""
+    found = None
+    for line in _answers(store, usecase):
+        if line.payload["digest"] == verdict.digest:
+            found = str(line.payload["owner"]) if line.kind == "approval.granted" else None
+    return found
+
+
+def rejected_by(store: Store, usecase: str, verdict: Verdict) -> str | None:
+    """Who rejected a verdict; ``None`` when nobody did, or somebody approved it since."""
+    found = None
+    for line in _answers(store, usecase):
+        if line.payload["digest"] == verdict.digest:
+            found = str(line.payload["owner"]) if line.kind == "approval.rejected" else None
+    return found
+
+
+def makers(store: Store, usecase: str, model: str, version: str) -> frozenset[str]:
+    """Who brought a version up: trained, appointed or registered it, by the chain. Lower case."""
+    found = set()
+    for line in store.decisions.list(usecase, ("appointment", TRAINING, "registration"), limit=None):
+        if line.payload.get("model") == model and str(line.payload.get("version")) == version:
+            found |= {_person(line.actor), *(_person(str(name)) for name in line.payload.get("owners", ()))}
+    return frozenset(found)
+
+
+def _may_answer(store: Store, usecase: str, request: ApprovalRequest, owner: str, now: datetime) -> None:
+    here = [known for known in requests(store, usecase, request.model) if known.decision == request.decision]
+    state = here[0].state(now) if here else "unknown"
+    if state != "open":
+        raise ReleaseError(f"request {request.id} is {state}; the next run of the promotion asks again")
+    version = ModelRef.parse(request.verdict.challenger).version
+    if _person(owner) in makers(store, usecase, request.model, version) | {_person(request.proposer)}:
+        raise ReleaseError(f"{owner} trained or proposed version {version}; somebody else must check it")
+
+
+def _answer(
+    store: Store,
+    usecase: str,
+    request: ApprovalRequest,
+    answer: Answer,
+    owner: str,
+    key: str,
+    note: str,
+    now: datetime,
+    code: int | None = None,
+) -> Decision:
+    _may_answer(store, usecase, request, owner, now)
+    payload: dict[str, Any] = {"model": request.model, "request": request.decision, "digest": request.verdict.digest}
+    payload |= {"owner": owner, "key": key, "note": note, "challenger": request.verdict.challenger, "code": code}
+    kind = "approval.granted" if answer == "approve" else "approval.rejected"
+    return store.decisions.append(usecase, kind, payload, owner, now)
+
+
+def _answers(store: Store, usecase: str) -> list[Decision]:
+    return store.decisions.list(usecase, _ANSWERED, limit=None)
+
+
+def _request(line: Decision, answer: str | None) -> ApprovalRequest:
+    said = line.payload
+    verdict, due = Verdict.from_json(said["verdict"]), datetime.fromisoformat(str(said["due"]))
+    return ApprovalRequest(line.id, line.seq, str(said["model"]), verdict, str(said["run_id"]), line.actor, due, answer)
+
+
+def _person(owner: str) -> str:
+    return owner.strip().casefold()

@@ -1,0 +1,146 @@
+"""The plan of a comparison is frozen when its challenger enters shadow."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from bentos.usecase.definition import UseCase
+from bentos.usecase.limits import bounds
+from monitoring.comparison.plan import ComparisonPlan, planned_options
+from monitoring.core.calendar import TimeWindow
+
+if TYPE_CHECKING:
+    from monitoring.store import Store, StoredComparison
+
+REFERENCE_DAYS = 7
+"""Days before the comparison whose events say what a large amount is, and how many are flagged."""
+_DAY = timedelta(days=1)
+
+
+def draft_plan(
+    usecase: UseCase,
+    model: str,
+    champion: str,
+    challenger: str,
+    first_day: date,
+    *,
+    cost_cap: float | None = None,
+    alert_rate: float | None = None,
+) -> ComparisonPlan:
+    """The plan that the use-case file asks for today."""
+    return ComparisonPlan(
+        usecase=usecase.name,
+        model=model,
+        champion=champion,
+        challenger=challenger,
+        first_day=first_day,
+        promotion=planned_options(usecase.promotion),
+        # How a threshold is chosen belongs to a version; a comparison takes each version's own.
+        cost=usecase.cost.model_dump(mode="json", exclude={"threshold"}),
+        cost_cap=cost_cap,
+        alert_rate=alert_rate,
+        label=usecase.label.model_dump(mode="json"),
+        timezone=usecase.calendar.timezone,
+        day_starts_at=usecase.calendar.day_starts_at.isoformat(),
+        entity=usecase.evaluation.entity,
+        top_k=usecase.evaluation.top_k,
+        segments=segments_of(usecase),
+        amount=amount_of(usecase),
+        blocks_flagged=usecase.intervention.blocks_flagged,
+    )
+
+
+def freeze_plan(
+    store: Store,
+    usecase: UseCase,
+    model: str,
+    champion: str,
+    challenger: str,
+    *,
+    since: datetime,
+    actor: str,
+    reason: str,
+) -> StoredComparison:
+    """Open a comparison from the first whole day after ``since`` on.
+
+    The cap of amounts and the alert rate come from the last 7 days of the log before it; without any
+    event the cap is the column's declared maximum, and equal alerts are the champion's own.
+
+    Args:
+        store: where the comparison is kept.
+        usecase: the policies of today.
+        model: name in the registry.
+        champion, challenger: labels of the versions.
+        since: business time at which the challenger entered shadow.
+        actor, reason: for the chain of decisions.
+    """
+    calendar = usecase.calendar
+    today = calendar.day_of(since)
+    first_day = today if calendar.start_of(today) == since else today + _DAY
+    window = TimeWindow(since - REFERENCE_DAYS * _DAY, since)
+    plan = draft_plan(
+        usecase, model, champion, challenger, first_day,
+        cost_cap=_cap(store, usecase, window), alert_rate=_alert_rate(store, usecase, champion, window),
+    )  # fmt: skip
+    return store.comparisons.open(plan, since, actor, reason)
+
+
+def end_comparisons(store: Store, usecase: str, took_office: str, digest: str | None, at: datetime, actor: str) -> int:
+    """After a promotion no comparison of the model goes on; how many ended.
+
+    That of the version that took office on a verdict ends as ``promote``, any other as ``replaced``: its
+    champion has gone, or nobody judged it.
+
+    Args:
+        store: where comparisons are kept.
+        usecase: name of the use case.
+        took_office: label of the new champion.
+        digest: of the verdict; none for a promotion without one.
+        at, actor: for the chain of decisions.
+    """
+    model, ended = took_office.rpartition("/")[0], 0
+    for one in store.comparisons.list(usecase):
+        if one.plan.model == model and one.closed_at is None:
+            won = digest is not None and one.plan.challenger == took_office
+            ended += store.comparisons.close(
+                one.id, "promote" if won else "replaced", digest if won else None, at, actor
+            )
+    return ended
+
+
+def champion_label(usecase: UseCase, model: str, version: str | None) -> str | None:
+    """Label of the champion: a version, the external incumbent, or nobody."""
+    if version is not None:
+        return f"{model}/{version}"
+    return None if usecase.incumbent is None else f"{usecase.incumbent.column}/0"
+
+
+def segments_of(usecase: UseCase) -> tuple[str, ...]:
+    """Declared segments, else the first three categories and booleans of the event."""
+    if usecase.evaluation.segments:
+        return usecase.evaluation.segments
+    return tuple(c.name for c in usecase.columns if c.type in ("category", "boolean"))[:3]
+
+
+def amount_of(usecase: UseCase) -> str | None:
+    """The column of money: the declared one, else the cost of a miss where that is a column."""
+    money = usecase.cost.false_negative
+    return usecase.evaluation.amount or (money if isinstance(money, str) else None)
+
+
+def _cap(store: Store, usecase: UseCase, window: TimeWindow) -> float | None:
+    money = usecase.cost.false_negative
+    if not isinstance(money, str):
+        return None
+    column = usecase.column(money)
+    amounts = store.log.events(usecase.name, window, {money: column.type})[money].dropna()
+    if len(amounts):
+        return float(amounts.quantile(usecase.promotion.cost_cap_quantile))
+    return float(bounds(column)[1]) if column.max is not None else None
+
+
+def _alert_rate(store: Store, usecase: UseCase, champion: str, window: TimeWindow) -> float | None:
+    answers = store.log.answers(usecase.name, window)
+    own = answers[answers["model"] == champion]
+    return float(own["decision"].mean()) if len(own) else None

@@ -1,0 +1,294 @@
+"""How an operation of release moves: one registry write, then its line in the journal, state by state.
+
+    promotion     PLANNED  VERIFIED  PREVIOUS_SET  CHAMPION_SET  CONFIRMED  DONE
+    rollback      PLANNED  VERIFIED                CHAMPION_SET  CONFIRMED  DONE
+    installation  PLANNED  VERIFIED                CHAMPION_SET  CONFIRMED  DONE
+
+The registry knows neither compare-and-swap nor a write of two aliases, so one write is the commit:
+``@champion``. Before it everything can be left or taken back; after it everything goes forward. Each
+step may be done again, so a process that dies between a write and its line is made good by
+:func:`resume`, which asks the registry what is true before it believes the journal.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from bentos.errors import ModelCorrupt, ModelError, ReleaseError, RoleVacant, VersionMissing
+from bentos.model.scoring_model import DIGESTS_FILE, verified_files
+from bentos.registry.ports import ModelRef, ModelRegistry, Role
+from monitoring.core.hashing import sha256_hex
+from monitoring.policies.promotion import PromotionPolicy
+from monitoring.store import Lease, Operation, RoleChange, Store
+from monitoring.store.decisions.journal import State
+
+log = logging.getLogger("incumbent.release")
+
+LEASE_SECONDS: Final = 90.0
+"""Longer than the longest step, the look at a version in a process apart."""
+FRESH: Final = timedelta(hours=1)
+"""An operation that was planned this long ago (business time) is resumed; an older one is taken back."""
+_ASK_SECONDS: Final = 0.1
+
+Check = Callable[[Path], None]
+"""Loads the model in a folder where it can do no harm; raises ``ModelError`` when it must not serve."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a release works with.
+
+    Attributes:
+        registry, store: where roles and journal are.
+        usecase, model: names in the log and in the registry.
+        check: looks at a version's files.
+        wait_seconds: longest wait for the replicas to serve the new champion; 0 does not wait.
+        checked: contract digests of content that passed the check: the same bytes need no second look.
+        hand_edits: whether an alias that was moved by hand counts as a decision.
+        rules: when a verdict carries a promotion.
+    """
+
+    registry: ModelRegistry
+    store: Store
+    usecase: str
+    model: str
+    check: Check
+    wait_seconds: float = 0.0
+    checked: set[str] = field(default_factory=set)
+    hand_edits: bool = False
+    rules: PromotionPolicy = field(default_factory=PromotionPolicy)
+
+    def holder(self, role: Role) -> str | None:
+        """The version that holds a role now, by the registry's word."""
+        try:
+            return self.registry.resolve(self.model, role).version
+        except (RoleVacant, VersionMissing):
+            return None
+
+    def journalled(self, role: Role) -> str | None:
+        """The version that holds a role, by the journal's word."""
+        terms = self.store.decisions.terms(self.model, role)
+        return terms[-1][0] if terms else None
+
+    def contract_of(self, version: str, expected: str | None = None) -> str:
+        """Fetch a version, compare its digests, look at it, and return its contract digest.
+
+        Raises:
+            ModelError: it must not serve, or its content is not the ``expected`` one.
+        """
+        ref = ModelRef(self.model, version)
+        with tempfile.TemporaryDirectory(prefix="incumbent-release-") as scratch:
+            folder = self.registry.fetch(ref, Path(scratch) / version)
+            digest = sha256_hex(verified_files(folder)[DIGESTS_FILE])
+            if expected not in (None, digest):
+                raise ModelCorrupt("its content is not the one that was planned")
+            if digest not in self.checked:
+                self.check(folder)
+                self.checked.add(digest)
+        return digest
+
+    @property
+    def lease_name(self) -> str:
+        """Name of the lease that keeps releases of one model apart."""
+        return f"release:{self.model}"
+
+
+class Aborted(ReleaseError):
+    """The operation was taken back; the text says why."""
+
+
+@dataclass
+class Work:
+    """One operation in the hands of one lease holder.
+
+    Attributes:
+        desk: what to work with.
+        lease: renewed before every write.
+        operation: as far as it has come.
+        acknowledged: whether every live replica serves the new champion; none when nobody was asked.
+        changes: roles that changed hands so far.
+    """
+
+    desk: Desk
+    lease: Lease
+    operation: Operation
+    acknowledged: bool | None = None
+    changes: list[RoleChange] = field(default_factory=list)
+
+    def run(self) -> Operation:
+        """Go on to the end.
+
+        Raises:
+            Aborted: a check failed before the commit; what was written has been taken back.
+            LeaseHeld: another took the lease over; the operation can be resumed.
+        """
+        steps: Mapping[str, Callable[[], None]] = {
+            "PLANNED": self._verify,
+            "VERIFIED": self._set_previous,
+            "PREVIOUS_SET": self._set_champion,
+            "CHAMPION_SET": self._settle,
+            "CONFIRMED": lambda: self._move("DONE", self.operation.note),
+        }
+        while not self.operation.finished:
+            self._hold()
+            steps[self.operation.state]()
+        return self.operation
+
+    def _verify(self) -> None:
+        try:
+            self.desk.contract_of(self.operation.to_version, self.operation.contract)
+        except (ModelError, VersionMissing) as exc:
+            self.abort(f"version {self.operation.to_version} must not serve: {exc}")
+        self._move("VERIFIED", "digests, input schema and golden rows agree")
+
+    def _set_previous(self) -> None:
+        """Only a promotion keeps a way back; a rollback is on it already, an installation has none."""
+        old = self.operation.from_version
+        if self.operation.kind != "promotion" or old is None:
+            self._set_champion()
+            return
+        self._point("previous", old)
+        self._move("PREVIOUS_SET", changes=[self._change("previous", old)])
+
+    def _set_champion(self) -> None:
+        """The commit. Both the lease and the champion are looked at again just before it."""
+        operation = self.operation
+        here = self.desk.holder("champion")
+        if here not in (operation.from_version, operation.to_version):
+            self.abort(f"@champion is {_name(here)}, expected {_name(operation.from_version)}: somebody moved it")
+        self._point("champion", operation.to_version)
+        self.committed()
+
+    def committed(self) -> None:
+        """Note that the new champion is in office."""
+        operation = self.operation
+        change = RoleChange(operation.model, "champion", operation.to_version, operation.contract)
+        self._move("CHAMPION_SET", changes=[change])
+
+    def _settle(self) -> None:
+        changes = [self._vacate(role) for role in self._roles_to_vacate()]
+        here = self.desk.holder("champion")
+        if here != self.operation.to_version:
+            self.abandon(f"@champion reads back as {_name(here)}: somebody moved it")
+            return
+        self.acknowledged = self._wait()
+        said = {None: "no replica to ask", True: "every replica serves it", False: "not every replica serves it yet"}
+        self._move("CONFIRMED", said[self.acknowledged], changes)
+
+    def _roles_to_vacate(self) -> list[Role]:
+        """Roles that the new champion leaves; a rollback also uses up ``@previous``.
+
+        The journal is asked too: a process may have died between clearing a role and its line.
+        """
+        roles: list[Role] = ["challenger", "candidate"]
+        if self.operation.kind == "rollback":
+            roles.append("previous")
+        new = self.operation.to_version
+        return [role for role in roles if new in (self.desk.holder(role), self.desk.journalled(role))]
+
+    def _vacate(self, role: Role) -> RoleChange:
+        self._hold()
+        if self.desk.holder(role) is not None:
+            self.desk.registry.clear(self.desk.model, role)
+        return self._change(role, None)
+
+    def _wait(self) -> bool | None:
+        return wait_served(self.desk, self.operation.to_version, self._hold)
+
+    def abort(self, reason: str) -> None:
+        """Take back what was written before the commit, note why, and raise :class:`Aborted`."""
+        operation, before = self.operation, self.operation.previous_version
+        changes = []
+        moved = {self.desk.holder("previous"), self.desk.journalled("previous")} != {before}
+        if operation.kind == "promotion" and moved:
+            if before is None:
+                changes.append(self._vacate("previous"))
+            else:
+                self._point("previous", before)
+                changes.append(self._change("previous", before))
+        self._move("ABORTED", reason, changes)
+        log.warning("%s of %s aborted: %s", operation.kind, operation.model, reason)
+        raise Aborted(f"the {operation.kind} was taken back: {reason}")
+
+    def abandon(self, reason: str) -> None:
+        """End an operation whose result somebody else has changed: touch nothing, say so loudly."""
+        operation, here = self.operation, self.desk.holder("champion")
+        log.error("%s of %s ended by another hand: %s", operation.kind, operation.model, reason)
+        # What no decision explains is not served, so it is no term of office either.
+        self._move("ABORTED", reason, [self._change("champion", here)] if self.desk.hand_edits else [])
+
+    def drop(self, reason: str) -> None:
+        """End an operation that a later decision has overtaken; roles stay as that decision left them."""
+        self._move("ABORTED", reason)
+
+    def _point(self, role: Role, version: str) -> None:
+        self._hold()
+        self.desk.registry.point(self.desk.model, role, version)
+
+    def _hold(self) -> None:
+        self.lease = self.desk.store.journal.renew(self.lease, LEASE_SECONDS)
+
+    def _change(self, role: Role, version: str | None) -> RoleChange:
+        return RoleChange(self.operation.model, role, version)
+
+    def _move(self, state: State, note: str = "", changes: Sequence[RoleChange] = ()) -> None:
+        self.operation = self.desk.store.journal.move(self.operation, state, self.lease, note, changes)
+        self.changes += changes
+
+
+def wait_served(desk: Desk, version: str, hold: Callable[[], None] = lambda: None) -> bool | None:
+    """Whether all live replicas serve a version, asked until they do or the desk's time is up; none without any.
+
+    ``hold`` is called between two questions.
+    """
+    deadline = time.monotonic() + desk.wait_seconds
+    while True:
+        serving = [replica.version for replica in desk.store.serving.live(desk.usecase)]
+        if not serving:
+            return None
+        if all(served == version for served in serving):
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_ASK_SECONDS)
+        hold()
+
+
+def resume(desk: Desk, lease: Lease, operation: Operation, fresh: bool) -> Operation:
+    """Bring an operation that its process left behind to an end.
+
+    The registry's word counts: with the new champion in office it goes forward, with the old one it
+    goes on while its evidence is ``fresh`` and is taken back otherwise, and with a third one it is
+    ended without touching anything.
+    """
+    work = Work(desk, lease, operation)
+    here = desk.holder("champion")
+    if here == operation.to_version and here != operation.from_version:
+        if operation.state not in ("CHAMPION_SET", "CONFIRMED"):
+            work.committed()
+        return work.run()
+    if here != operation.from_version or operation.state in ("CHAMPION_SET", "CONFIRMED"):
+        work.abandon(f"@champion is {_name(here)}, which this {operation.kind} did not leave there")
+    elif fresh:
+        return work.run()
+    else:
+        _aborted_quietly(work, "it was left behind and its evidence is no longer fresh")
+    return work.operation
+
+
+def _aborted_quietly(work: Work, reason: str) -> None:
+    try:
+        work.abort(reason)
+    except Aborted:
+        return
+
+
+def _name(version: str | None) -> str:
+    return "vacant" if version is None else f"version {version}"

@@ -1,0 +1,127 @@
+"""What ends by itself: emergencies whose time is up, and threshold orders. Nobody has to come.
+
+The scribe's process looks every few seconds, as many of them as there are. Each ending is done under the lease of
+releases and looked at again there, so it happens once; one that a process left behind half done is finished by the
+next look. An emergency goes back on the journalled road of every rollback, also without a registry. A threshold
+order has ended by then: each serving process stops applying it at its very time, and what is done here is the line
+in the chain that says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from bentos.errors import StaleDecision
+from bentos.promotion.promote import recover, rollback
+from bentos.promotion.request import Outcome, desk_of, held_lease
+from bentos.promotion.state_machine import LEASE_SECONDS, Check
+from bentos.registry.ports import ModelRegistry
+from bentos.release.emergency import Emergency, emergencies
+from bentos.usecase.definition import UseCase
+from monitoring.store import Store
+
+log = logging.getLogger("incumbent.overdue")
+
+ACTOR: Final = "expiry"
+EXPIRED: Final = "threshold.expired"
+
+
+def end_overdue(
+    registry: ModelRegistry,
+    store: Store,
+    model: str,
+    *,
+    usecase: UseCase,
+    now: datetime,
+    wait_seconds: float = 0.0,
+    patience: float = LEASE_SECONDS + 5,
+    check: Check | None = None,
+) -> Outcome | None:
+    """End what has come to its time at machine time ``now``; the rollback of an emergency, if one was due.
+
+    Args:
+        registry, store: where roles and journal are.
+        model: name in the registry.
+        usecase: whose emergencies.
+        now: machine time.
+        wait_seconds: longest wait for the replicas to serve who comes back.
+        patience: longest wait for a release that is under way, or whose process died.
+        check: looks at a version's files; none loads it in a process apart.
+
+    Raises:
+        ReleaseError: nothing was changed, or what was begun is finished by the next look.
+        RegistryUnavailable, StoreUnavailable: as above.
+    """
+    note_expired_order(registry, store, usecase, model, now)
+    if any(left.actor == ACTOR for left in store.journal.unfinished(model)):
+        recover(registry, store, model, usecase=usecase, actor=ACTOR, now=now, check=check)
+    for one in _due(store, usecase, model, now):
+        reason = (
+            f"the emergency promotion of version {one.version} (decision {one.decision}) ended at "
+            f"{one.review_by.isoformat()}: no third person had reviewed it"
+        )
+        log.warning("%s; it is rolled back", reason)
+        done = rollback(
+            registry, store, model, usecase, ACTOR, reason, now, wait_seconds=wait_seconds, patience=patience,
+            check=check, still=_still(store, usecase, model, one, now),
+        )  # fmt: skip
+        # Another process was quicker: what follows from the rollback is its to do.
+        return None if done.repeated else done
+    return None
+
+
+def note_expired_order(registry: ModelRegistry, store: Store, usecase: UseCase, model: str, now: datetime) -> bool:
+    """Say once in the chain that a threshold order came to its end; whether it was said now.
+
+    Raises:
+        ReleaseError: a release is under way; ask again.
+    """
+    order = store.orders.standing(model).threshold
+    if order is None or now < order.until or _noted(store, usecase, order.decision):
+        return False
+    with held_lease(desk_of(registry, store, usecase, model, None, 0.0), ACTOR, 0.0) as lease:
+        if _noted(store, usecase, order.decision):
+            return False
+        store.journal.check(lease)
+        said = {"model": model, "version": order.version, "order": order.decision, "until": order.until.isoformat()}
+        said["reason"] = "its time is up; the promoted threshold holds again"
+        store.decisions.append(usecase.name, EXPIRED, said, ACTOR, order.until)
+    return True
+
+
+def _noted(store: Store, usecase: UseCase, order: int) -> bool:
+    lines = store.decisions.list(usecase.name, (EXPIRED,), after=order, limit=None)
+    return any(line.payload["order"] == order for line in lines)
+
+
+def _due(store: Store, usecase: UseCase, model: str, now: datetime) -> list[Emergency]:
+    """Emergencies that must end now: overdue in office, or cut off on their way there with their time up."""
+    cut_off = {left.op_id for left in store.journal.unfinished(model)}
+    return [
+        one
+        for one in emergencies(store, usecase.name, model, now)
+        if (one.state == "overdue" or (one.op_id in cut_off and one.reviewed_by is None and now >= one.review_by))
+        and _holds_on(store, model, one)
+    ]
+
+
+def _still(store: Store, usecase: UseCase, model: str, one: Emergency, now: datetime) -> Callable[[], None]:
+    """Asked under the lease: somebody else may have ended it, reviewed it, or put another version into office."""
+
+    def still() -> None:
+        if all(known.op_id != one.op_id for known in _due(store, usecase, model, now)):
+            raise StaleDecision(f"the emergency promotion of version {one.version} is over already")
+
+    return still
+
+
+def _holds_on(store: Store, model: str, one: Emergency) -> bool:
+    """Whether ``@champion`` did not change hands since, except to the version of the emergency.
+
+    Where it did, and the version came back later, that was another decision, whose way back is used up.
+    """
+    since = [version for version, _, seq in store.decisions.terms(model, "champion") if seq > one.decision]
+    return since in ([], [one.version])

@@ -1,0 +1,1 @@
+"""The hot core: who answers, traffic split, micro-batches, explanations."""

@@ -1,0 +1,222 @@
+"""Who answers: one model version, or an external score, with the windows that feed it.
+
+An :class:`Office` is replaced as a whole by assigning one reference, so every answer names exactly
+one version, and a batch never sees half of a change.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bentos.errors import EventError, IncumbentError, ModelCorrupt
+from bentos.features.plan import FeaturePlan
+from bentos.model.contract import Matrix
+from bentos.model.fast_predict import Predict, fast_predict
+from bentos.model.scoring_model import Scores, ScoringModel
+from bentos.registry.ports import ModelRef
+from bentos.registry.routing_policy import CHALLENGER, EXTERNAL, Router
+from bentos.schema.event import Event
+from bentos.usecase.definition import ExternalIncumbent
+from bentos.windows.memory import WindowState
+
+
+class Holder(Protocol):
+    """Whoever holds office: scores events, given the features of the union plan."""
+
+    @property
+    def ref(self) -> ModelRef:
+        """What each answer names."""
+        ...
+
+    @property
+    def alias(self) -> str:
+        """The role that it answers under."""
+        ...
+
+    @property
+    def threshold(self) -> float:
+        """Calibrated scores at or above it are flagged; by amount, the least saving that is worth an alert."""
+        ...
+
+    @property
+    def digest(self) -> str | None:
+        """Contract digest, or none for an external score."""
+        ...
+
+    @property
+    def plan(self) -> FeaturePlan:
+        """Features it needs, or that are logged beside an external score."""
+        ...
+
+    def unscorable(self) -> IncumbentError:
+        """What to tell about an event that got no score between 0 and 1."""
+        ...
+
+    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
+        """One score for each event; ``features`` has the union's columns, ``positions`` picks its own."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ModelHolder:
+    """A verified model version."""
+
+    ref: ModelRef
+    model: ScoringModel
+    digest: str | None
+    alias: str = "champion"
+
+    @cached_property
+    def threshold(self) -> float:
+        """See :class:`Holder`."""
+        return float(self.model.threshold.value)
+
+    @property
+    def plan(self) -> FeaturePlan:
+        """See :class:`Holder`."""
+        return self.model.plan
+
+    @cached_property
+    def predict(self) -> Predict:
+        """The booster's quickest way from features to raw scores."""
+        return fast_predict(self.model.booster, self.model.golden.features)
+
+    def warm_up(self) -> None:
+        """Prove the quick way and score golden rows, so that the first request pays for nothing."""
+        for _ in range(3):
+            self.predict(self.model.golden.features)
+            self.predict(self.model.golden.features[:1])
+        self.model.warm_up()
+
+    def as_challenger(self) -> ModelHolder:
+        """The same loaded version, answering under its role as challenger."""
+        other = replace(self, alias=CHALLENGER)
+        other.__dict__["predict"] = self.predict
+        return other
+
+    def unscorable(self) -> IncumbentError:
+        """See :class:`Holder`."""
+        return ModelCorrupt("the model gave no score between 0 and 1")
+
+    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
+        """See :class:`Holder`."""
+        # Taking columns gives Fortran order, which the predictor would have to copy again.
+        own = np.ascontiguousarray(features[:, positions])
+        raw = self.predict(own)
+        return Scores(raw, self.model.calibrator.apply(raw), self.model.cuts(own))
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalHolder:
+    """A score column of the event, while no model of ours holds office."""
+
+    incumbent: ExternalIncumbent
+    plan: FeaturePlan
+    alias: str = EXTERNAL
+    digest: str | None = None
+
+    @property
+    def ref(self) -> ModelRef:
+        """See :class:`Holder`."""
+        return ModelRef(self.incumbent.column, "0")
+
+    def lacking(self, events: Sequence[Event]) -> list[int]:
+        """Places of events whose column holds no score from 0 to 1."""
+        column = self.incumbent.column
+        given = [event.value(column) for event in events]
+        return [at for at, score in enumerate(given) if score is None or not 0.0 <= score <= 1.0]
+
+    @property
+    def threshold(self) -> float:
+        """See :class:`Holder`."""
+        return self.incumbent.threshold
+
+    def unscorable(self) -> IncumbentError:
+        """See :class:`Holder`."""
+        return EventError(f"column {self.incumbent.column!r}: allowed is a score from 0 to 1")
+
+    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
+        """See :class:`Holder`; raw and calibrated score are the column."""
+        given = np.array([event.value(self.incumbent.column) for event in events], dtype=np.float64)
+        return Scores(given.astype(np.float32), given)
+
+
+@dataclass(frozen=True, eq=False)
+class Fork:
+    """The other arm, while a routing policy is in effect.
+
+    Attributes:
+        router: says which arm an event is in.
+        challenger: who answers the challenger's arms.
+        positions: its columns in the union.
+        seconds: how long it took for the latest batches, for the guard of a ramp.
+    """
+
+    router: Router
+    challenger: ModelHolder
+    positions: NDArray[np.intp]
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
+
+    def same(self, other: Fork | None) -> bool:
+        """Whether another one routes alike: by the same policy, to the same loaded version."""
+        if other is None or other.challenger is not self.challenger:
+            return False
+        return other.router.policy == self.router.policy
+
+    def p99_ms(self) -> float | None:
+        """99th percentile of those times; none before the first."""
+        taken = list(self.seconds)
+        return float(np.quantile(taken, 0.99)) * 1e3 if taken else None
+
+
+@dataclass(frozen=True, eq=False)
+class Office:
+    """What answers from one moment on.
+
+    Attributes:
+        holder: who answers.
+        plan: union of the features of every model in a role: what is computed and logged.
+        windows: the state that the features are read from.
+        positions: the holder's columns in the union.
+        since: machine time at which this holder took office here.
+        fork: the other arm; none while the holder answers all.
+    """
+
+    holder: Holder
+    plan: FeaturePlan
+    windows: WindowState
+    positions: NDArray[np.intp]
+    since: datetime
+    fork: Fork | None = None
+
+    def unscorable(self, events: Sequence[Event]) -> Sequence[int]:
+        """Places of events that will have no score, as far as the events themselves tell.
+
+        They are refused before the windows hear of them: what is not logged must not be counted.
+        """
+        if not isinstance(self.holder, ExternalHolder) or not (lacking := self.holder.lacking(events)):
+            return ()
+        if self.fork is None:
+            return lacking
+        router = self.fork.router
+        places = router.places([events[at] for at in lacking])
+        return [at for at, place in zip(lacking, places, strict=True) if not router.is_challenger[place]]
+
+    @classmethod
+    def of(
+        cls, holder: Holder, plan: FeaturePlan, windows: WindowState, since: datetime, fork: Fork | None = None
+    ) -> Office:
+        """Seat a holder on a union plan that holds its features, and those of the fork's challenger."""
+        positions = np.asarray(holder.plan.positions_in(plan), dtype=np.intp)
+        if fork is not None:
+            own = np.asarray(fork.challenger.plan.positions_in(plan), dtype=np.intp)
+            fork = replace(fork, positions=own)
+        return cls(holder, plan, windows, positions, since, fork)

@@ -1,0 +1,279 @@
+"""The scoring core: events in, answers out, and the log written before anybody is answered.
+
+One batch runs to its end on the event loop's thread: windows read and add event by event, the
+champion predicts once, the spool gets one write. So the order of the log is the order of the
+windows, and no lock is needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+import numpy as np
+
+from bentos.errors import AnswerPending, DuplicateEvent, ModelNotReady, SpoolFull
+from bentos.http_errors import note_faults, translate
+from bentos.schema.event import Event
+from bentos.scoring.active_models import Holder, Office
+from bentos.scoring.answers import NO_ANSWER, answer, ending
+from bentos.scoring.arms import Share, shares
+from bentos.scoring.exploration import Explorer
+from bentos.scoring.future_bound import FutureGuard
+from bentos.scoring.ports import Spool
+from bentos.scoring.recent_times import RecentTimes
+from bentos.usecase.limits import LATEST_US
+from monitoring.metrics import serving as metrics
+from monitoring.store.database.records import PlanRecord, ScoreRecord
+
+Answer = bytes | Exception
+_UNANSWERED: Final = ModelNotReady("no model answered this event")
+
+
+class Tap(Protocol):
+    """Hears of every event that was added to the windows, while a new state is being built."""
+
+    def heard(self, events: Sequence[Event], answers: Sequence[Answer], now_us: int) -> None:
+        """Called after each batch with what was scored and answered."""
+        ...
+
+
+def machine_time_us() -> int:
+    """Machine time in microseconds since 1970, UTC."""
+    return time.time_ns() // 1000
+
+
+class Scorer:
+    """Scores batches of events for one use case.
+
+    Args:
+        usecase: name written to the log.
+        office: who answers now, or none.
+        spool: the durable log's first stop.
+        tap: hears of scored events.
+        clock: machine time in microseconds.
+        ordered: the threshold that people ordered for a holder at a machine time, or none for its own.
+        explorer: says what is to be done; none where the use case declares no intervention.
+        recent: is told the event times.
+        guard: refuses events of the future; none lets every time pass.
+    """
+
+    def __init__(
+        self,
+        usecase: str,
+        office: Callable[[], Office | None],
+        spool: Spool,
+        tap: Tap | None = None,
+        clock: Callable[[], int] = machine_time_us,
+        ordered: Callable[[Holder, int], float | None] = lambda holder, _: None,
+        explorer: Explorer | None = None,
+        recent: RecentTimes | None = None,
+        guard: FutureGuard | None = None,
+    ) -> None:
+        self._guard = guard
+        self._recent = RecentTimes() if recent is None else recent
+        self._usecase = usecase
+        self._office = office
+        self._spool = spool
+        self._tap = tap
+        self._clock = clock
+        self._ordered = ordered
+        self._explorer = explorer
+        self._logged_plan = ""
+        self._owed: list[ScoreRecord] = []
+        self._tally = metrics.ScoreTally()
+
+    def run(self, events: Sequence[Event]) -> list[Answer]:
+        """One answer for each event, in order; an exception is the answer to its own event only.
+
+        An id that was answered before gets its first answer if the body is the same.
+
+        Raises:
+            ModelNotReady: nobody is in office.
+            SpoolFull: nothing was answered; the same events may be sent again.
+        """
+        office = self._office()
+        if office is None:
+            raise ModelNotReady("no verified model is in office yet")
+        latest = LATEST_US if self._guard is None else self._guard.latest_us()
+        if future := [at for at, event in enumerate(events) if event.time_us > latest]:
+            return self._around(office, events, future, self._refuse_future)
+        return self._answer_now(office, events)
+
+    def flush(self) -> None:
+        """Move what was counted into the instruments behind ``/metrics``."""
+        self._tally.flush()
+
+    def _answer_now(self, office: Office, events: Sequence[Event]) -> list[Answer]:
+        """Answer a batch without events of the future."""
+        if refused := office.unscorable(events):
+            return self._around(office, events, refused, lambda office, _: office.holder.unscorable())
+        return self._answer(office, events)
+
+    def _around(
+        self,
+        office: Office,
+        events: Sequence[Event],
+        refused: Sequence[int],
+        refuse: Callable[[Office, Event], Exception],
+    ) -> list[Answer]:
+        """Answer a batch that has events nobody may score: those get their first answer, if any, or are refused."""
+        there = set(refused)
+        rest = [event for at, event in enumerate(events) if at not in there]
+        said = iter(self._answer_now(office, rest) if rest else ())
+        return [self._refused(office, event, refuse) if at in there else next(said) for at, event in enumerate(events)]
+
+    def _refused(self, office: Office, event: Event, refuse: Callable[[Office, Event], Exception]) -> Answer:
+        known = office.windows.answered(event.event_id)
+        if known is not None and (known[1] or known[0] != event.body_hash):
+            return _repeat(event, *known)
+        return refuse(office, event)
+
+    def _refuse_future(self, _: Office, event: Event) -> Exception:
+        assert self._guard is not None
+        return self._guard.refuse("event", event.schema.event_time, [(event.time_us, event.as_json())])[0]
+
+    def _answer(self, office: Office, events: Sequence[Event]) -> list[Answer]:
+        if office.windows.shared:
+            # To claim an id in a shared state is to count its event there.
+            self._spool.require_room(len(events))
+        answers: list[Answer | None] = [None] * len(events)
+        fresh: dict[str, int] = {}
+        repeats: list[tuple[int, int]] = []
+        for at, (event, known) in enumerate(zip(events, office.plan.known(events, office.windows), strict=True)):
+            if isinstance(known, AnswerPending):
+                answers[at] = known
+                continue
+            # An id that was only sent (POST /events) has no answer yet, but its body stands.
+            if known is not None and (known[1] or known[0] != event.body_hash):
+                answers[at] = _repeat(event, *known)
+            elif (first := fresh.setdefault(event.event_id, at)) != at:
+                repeats.append((at, first))
+        if fresh:
+            places = list(fresh.values())
+            for at, said in zip(places, self._score(office, [events[at] for at in places]), strict=True):
+                answers[at] = said
+        for at, first in repeats:
+            earlier = answers[first]
+            answers[at] = (
+                _repeat(events[at], events[first].body_hash, earlier) if isinstance(earlier, bytes) else earlier
+            )
+        return [found for found in answers if found is not None]
+
+    def _score(self, office: Office, events: list[Event]) -> list[Answer]:
+        now = self._clock()
+        # First: an event that is refused must not be counted in the windows of later ones.
+        self._spool.require_room(len(events))
+        features = office.plan.rows(events, office.windows)
+        arms: list[str] | None = None
+        routing: str | None = None
+        if office.fork is None:
+            scores = office.holder.scores(events, features, office.positions)
+            parts = [Share(office.holder, range(len(events)), scores)]
+        else:
+            parts, arms = shares(office, office.fork, events, features)
+            routing = office.fork.router.policy.digest
+        answers: list[Answer] = [_UNANSWERED] * len(events)
+        records: list[ScoreRecord | None] = [None] * len(events)
+        tallies: list[tuple[Holder, list[bool], list[float]]] = []
+        action, chance, explorer = None, None, self._explorer
+        blob, width = np.ascontiguousarray(features, dtype="<f4").tobytes(), 4 * features.shape[1]
+        for part in parts:
+            holder = part.holder
+            order = self._ordered(holder, now)
+            threshold = holder.threshold if order is None else order
+            by_event = part.scores.cuts if order is None else None
+            flags = part.scores.calibrated >= (threshold if by_event is None else by_event)
+            cuts = None if by_event is None else by_event.tolist()
+            end = ending(threshold, holder.ref.name, holder.ref.version, holder.alias)
+            raw, score, flagged = part.scores.raw.tolist(), part.scores.calibrated.tolist(), flags.tolist()
+            for place, i in enumerate(part.rows):
+                event = events[i]
+                if not 0.0 <= score[place] <= 1.0:  # NaN is not between them either
+                    # The windows have counted it, so the log holds it; sent again, it may be scored.
+                    records[i] = ScoreRecord(
+                        self._usecase, event.event_id, event.time_us, now, "event", event.as_json()
+                    )
+                    answers[i] = holder.unscorable()
+                    continue
+                if cuts is not None:
+                    threshold = cuts[place]
+                    end = ending(threshold, holder.ref.name, holder.ref.version, holder.alias)
+                if explorer is not None:
+                    action, chance = explorer.action(event.event_id, flagged[place])
+                records[i] = ScoreRecord(
+                    self._usecase, event.event_id, event.time_us, now, "live", event.as_json(),
+                    office.plan.fingerprint, blob[i * width : (i + 1) * width],
+                    holder.ref.name, holder.ref.version, holder.alias, holder.digest,
+                    raw[place], score[place], threshold, flagged[place],
+                    chance, None if arms is None else arms[i], routing, action,
+                )  # fmt: skip
+                answers[i] = answer(event.event_id, score[place], flagged[place], end, action)
+            tallies.append((holder, flagged, score))
+        # In the order of the windows, whoever answered.
+        self._log(office, [record for record in records if record is not None])
+        self._settle(office, events, answers, now)
+        for holder, flagged, score in tallies:
+            self._tally.add(holder.ref.version, holder.alias, flagged, score)
+        return answers
+
+    def _log(self, office: Office, records: list[ScoreRecord]) -> None:
+        if self._logged_plan != office.plan.fingerprint:
+            # The log can read the feature blobs only when it knows the plan's columns.
+            self._spool.declare(PlanRecord(office.plan.fingerprint, office.plan.names))
+            self._logged_plan = office.plan.fingerprint
+        owed, self._owed = self._owed, []
+        try:
+            self._spool.append([*owed, *records])
+        except SpoolFull:
+            # The windows hold these events already, so the log has to hold them before anything else.
+            held = {one.event_id: one for one in [*owed, *map(_unanswered, records)]}
+            self._owed = list(held.values())
+            raise
+
+    def _settle(self, office: Office, events: list[Event], answers: list[Answer], now: int) -> None:
+        """After the log holds them: remember the answers, tell the tap."""
+        for event, said in zip(events, answers, strict=True):
+            kept = said if isinstance(said, bytes) else NO_ANSWER
+            office.windows.remember(event.event_id, event.body_hash, kept, now)
+        office.windows.settle()
+        self._recent.add(event.time_us for event in events)
+        if self._tap is not None:
+            self._tap.heard(events, answers, now)
+
+
+def _unanswered(record: ScoreRecord) -> ScoreRecord:
+    """The same event as one that was not scored: its client got no answer."""
+    return ScoreRecord(record.usecase, record.event_id, record.event_time, record.received_at, "event", record.body)
+
+
+def _repeat(event: Event, body_hash: str, said: bytes) -> Answer:
+    if event.body_hash != body_hash:
+        return DuplicateEvent("this event id was answered before, with another body")
+    metrics.REPLAYED.inc()
+    return said
+
+
+def row_answers(score: Callable[[list[Event]], list[Answer]], events: Sequence[Event]) -> list[dict[str, Any]]:
+    """Answers of a list as JSON objects; an event that fails says so in its own place.
+
+    Args:
+        score: scores a batch, and may fail as a whole.
+        events: checked events.
+    """
+    try:
+        answers: Sequence[Answer] = score(list(events))
+    except Exception as exc:  # rows of several requests share a batch: each is told, none is lost
+        answers = [exc] * len(events)
+    note_faults("/score/list", answers)
+    return [_row(event, said) for event, said in zip(events, answers, strict=True)]
+
+
+def _row(event: Event, said: Answer) -> dict[str, Any]:
+    if isinstance(said, bytes):
+        found: dict[str, Any] = msgspec.json.decode(said)
+        return found
+    refused = translate(said)
+    return {"event_id": event.event_id, "error": {"code": refused.code, "message": str(refused)}}

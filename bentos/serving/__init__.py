@@ -1,0 +1,1 @@
+"""The running service: composition, role watcher, version check, overrides, windows."""

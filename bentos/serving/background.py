@@ -1,0 +1,212 @@
+"""The errands of a serving process that need the database, on one thread: labels in, heartbeats out.
+
+Nothing that is answered waits for it, and a database that is away only delays it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from bentos.api.labels import Contradictions
+from bentos.scoring.active_models import Office
+from bentos.serving.role_watcher import Slot, View
+from bentos.serving.window_history import batches
+from bentos.serving.window_keeper import WindowKeeper
+from monitoring.errors import MonitoringError
+from monitoring.metrics import serving as metrics
+from monitoring.store import Store
+
+log = logging.getLogger("incumbent.attendant")
+
+_PERIOD: Final = 1.0
+_HEARTBEAT_SECONDS: Final = 3.0
+_QUIET_SECONDS: Final = 60.0
+_LABELS_AT_ONCE: Final = 500
+Post = Callable[[Callable[[], None]], None]
+
+
+_SUPERVISOR: Final = "INCUMBENT_SERVICE_SUPERVISOR"
+
+
+def name_supervisor() -> None:
+    """Tell the workers that this process will start who their supervisor is."""
+    os.environ[_SUPERVISOR] = str(os.getpid())
+
+
+def supervisor() -> int:
+    """Process id of who started this worker, as it was named: it may have died before anybody here asked."""
+    return int(os.environ.get(_SUPERVISOR) or os.getppid())
+
+
+class Attendant:
+    """Follows the labels table, says what is served, forgets old answers.
+
+    Args:
+        usecase: name in the log.
+        model: registered model.
+        replica: name of this process among the replicas.
+        store: gives the database, or raises while it is away.
+        slot: what is in office here.
+        keeper: whose windows the labels feed.
+        said: remembers who said what.
+        post: runs a function on the scoring thread.
+        answered_since_us: answers given before this machine time are forgotten.
+    """
+
+    def __init__(
+        self,
+        usecase: str,
+        model: str,
+        replica: str,
+        store: Callable[[], Store],
+        slot: Slot,
+        keeper: WindowKeeper,
+        said: Contradictions,
+        post: Post,
+        answered_since_us: Callable[[], int],
+    ) -> None:
+        self._usecase = usecase
+        self._model = model
+        self._replica = replica
+        self._store = store
+        self._slot = slot
+        self._keeper = keeper
+        self._said = said
+        self._post = post
+        self._answered_since = answered_since_us
+        self._parent = supervisor()
+        self._complaint_due = 0.0
+        self._cursor: int | None = None
+        self._beat_due = 0.0
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Run until :meth:`stop`."""
+        self._thread = threading.Thread(target=self._run, name="attendant", daemon=True)
+        self._thread.start()
+
+    def announce(self) -> None:
+        """The office changed: tell the database now."""
+        self._beat_due = 0.0
+        self._wake.set()
+
+    @property
+    def label_cursor(self) -> int:
+        """Place in the labels table up to which the windows know the labels; 0 before the first."""
+        return self._keeper.label_cursor if self._cursor is None else self._cursor
+
+    def stop(self) -> None:
+        """Sign off and end."""
+        self._stop.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=3.0)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._wake.clear()
+            self._mind_orphanhood()
+            for errand in (self._beat, self._slot.heed, self._follow_labels, self._forget):
+                try:
+                    errand()
+                except MonitoringError as exc:
+                    metrics.HEARTBEAT_FAILURES.inc()
+                    self._complain(exc)
+                    break
+                except Exception as exc:  # the thread must outlive any fault
+                    log.error("an errand failed: %s", type(exc).__name__)
+            self._wake.wait(_PERIOD)
+        self._sign_off()
+
+    def _complain(self, exc: MonitoringError) -> None:
+        """Say that the database is away, once a minute: it is asked every second, and may be away for hours."""
+        if time.monotonic() >= self._complaint_due:
+            self._complaint_due = time.monotonic() + _QUIET_SECONDS
+            log.warning("the database is away (%s)", type(exc).__name__)
+
+    def _mind_orphanhood(self) -> None:
+        """End when the supervisor is gone: an orphan keeps the port and would score beside its successor."""
+        if os.getppid() != self._parent:
+            log.error("the supervisor of this process is gone; it ends")
+            self._parent = os.getppid()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _beat(self) -> None:
+        if time.monotonic() < self._beat_due:
+            return
+        self._beat_due = time.monotonic() + _HEARTBEAT_SECONDS
+        office, view = self._slot.office, self._slot.view
+        seen = view.roles.get("champion") if view.reachable else None
+        self._store().serving.heartbeat(
+            self._usecase,
+            self._replica,
+            self._model,
+            _version(office),
+            None if seen is None else seen.version,
+            acknowledgement(office, view) | {"answers": metrics.ANSWERS.told(_version(office))},
+        )
+
+    def _follow_labels(self) -> None:
+        if self._keeper.state is None:
+            return
+        if self._cursor is None:
+            # Who said what before this process began: a contradiction of it is one too.
+            self._recall(self._keeper.label_cursor)
+            self._cursor = self._keeper.label_cursor
+        while not self._stop.is_set():
+            rows, cursor = self._store().labels.tail(self._usecase, self._cursor)
+            if not rows:
+                return
+            for row in rows:
+                self._said.add(row.event_id, row.source, row.y)
+            for part in batches(rows, _LABELS_AT_ONCE):
+                self._post(lambda part=part: self._keeper.label(part))  # type: ignore[misc]  # binds this round's part
+            self._cursor = cursor
+
+    def _recall(self, until: int) -> None:
+        labels = self._store().labels
+        cursor = labels.before_latest(self._usecase, self._said.limit)
+        while cursor < until and not self._stop.is_set():
+            rows, cursor = labels.tail(self._usecase, cursor)
+            if not rows:
+                return
+            for row in rows:
+                self._said.add(row.event_id, row.source, row.y)
+
+    def _forget(self) -> None:
+        before = self._answered_since()
+        self._post(lambda: self._keeper.forget_answers(before))
+
+    def _sign_off(self) -> None:
+        try:
+            self._store().serving.leave(self._usecase, self._replica)
+        except MonitoringError:
+            log.info("the database is away; the heartbeat will run out by itself")
+
+
+def _version(office: Office | None) -> str | None:
+    return None if office is None else office.holder.ref.version
+
+
+def acknowledgement(office: Office | None, view: View) -> dict[str, Any]:
+    """What a heartbeat says beside the version: content, role, routing and the age of what was seen."""
+    said: dict[str, Any] = {"reachable": view.reachable, "routing": view.routing.to_json()}
+    if office is not None:
+        said |= {"alias": office.holder.alias, "contract": office.holder.digest}
+        if office.fork is not None:
+            said["challenger_p99_ms"] = office.fork.p99_ms()
+    for name, at in (("polled_at", view.polled_at), ("champion_since", view.champion_since)):
+        if at is not None:
+            said[name] = at.isoformat()
+    if view.lost:
+        said["lost"] = {role: ref.version for role, ref in view.lost.items()}
+    refused = {ref.version: f"{r.reason}: {r.message}" for ref, r in view.refused.items()}
+    return said | ({"refused": refused} if refused else {})

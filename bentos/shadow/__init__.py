@@ -1,0 +1,1 @@
+"""The challenger's scores, made in a process of their own."""

@@ -1,0 +1,278 @@
+"""Score models in shadow on the logged features, each in a process of its own.
+
+Challenger, ``@previous`` and champion are all due to score every event that another version answered
+since they took their role, so pairs are complete whoever answers. What a model does wrong (an error,
+a NaN, a crash, no answer in time) is stored as its answer to those events and held against it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bentos.errors import IncumbentError, RegistryUnavailable
+from bentos.registry.cache import ModelCache
+from bentos.registry.ports import ModelRef, ModelRegistry, Role
+from bentos.shadow.channel import ChildFailed, Failed, ModelChild, Scored
+from monitoring.errors import StoreError, StoreUnavailable
+from monitoring.store import ShadowRecord, Store
+from monitoring.store.predictions.log import unpack_features
+from monitoring.store.predictions.shadow_scores import NOT_LOGGED, PendingRow
+
+log = logging.getLogger("incumbent.shadow")
+
+WATCHED: Final[tuple[Role, ...]] = ("challenger", "previous", "champion")
+_ROLE_SECONDS: Final = 1.0
+_ADVANCE_SECONDS: Final = 10.0
+_FIRST_BACKOFF: Final = 1.0
+_LONGEST_BACKOFF: Final = 60.0
+
+
+@dataclass
+class _Seat:
+    """One model in shadow and its process, if that runs."""
+
+    ref: ModelRef
+    role: Role
+    child: ModelChild | None = None
+    failures: int = 0
+    not_before: float = 0.0
+    advance_at: float = 0.0
+    after: int = 0  # rows up to here were looked at; the watch's own place moves every 10 s only
+    positions: dict[str, NDArray[np.intp] | None] = field(default_factory=dict)
+
+    def give_up(self) -> None:
+        """End the process and wait longer each time before the next one."""
+        if self.child is not None:
+            self.child.close()
+        self.child = None
+        self.failures += 1
+        self.not_before = time.monotonic() + min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** (self.failures - 1))
+
+
+@dataclass(frozen=True)
+class ShadowResult:
+    """What one round did: rows scored, rows at which a model failed, processes lost; ``full`` if more is waiting."""
+
+    scored: int = 0
+    errors: int = 0
+    failures: int = 0
+    full: bool = False
+
+    def __add__(self, other: ShadowResult) -> ShadowResult:
+        return ShadowResult(
+            self.scored + other.scored,
+            self.errors + other.errors,
+            self.failures + other.failures,
+            self.full or other.full,
+        )
+
+
+class ShadowScorer:
+    """Scores what is pending for every watched role. Not thread-safe; close it when done.
+
+    Args:
+        store: the log.
+        registry: who holds which role.
+        usecase: name in the log.
+        model: name in the registry.
+        cache: folder for copies of model files.
+        loader: ``module:function`` that loads a model in the child.
+        chunk: rows of one request.
+        score_seconds: longest time for one request.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: ModelRegistry,
+        usecase: str,
+        model: str,
+        cache: Path,
+        *,
+        loader: str = "bentos.shadow.worker:load_model",
+        chunk: int = 1000,
+        score_seconds: float = 5.0,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._usecase = usecase
+        self._model = model
+        self._cache = ModelCache(cache)
+        self._loader = loader
+        self._chunk = chunk
+        self._score_seconds = score_seconds
+        self._seats: dict[ModelRef, _Seat] = {}
+        self._looked = -_ROLE_SECONDS
+        self._names: dict[str, tuple[str, ...]] = {}
+
+    def run_once(self) -> ShadowResult:
+        """Score one chunk for every model that is due.
+
+        Raises:
+            StoreUnavailable: what was not stored is scored again.
+        """
+        self._look_at_roles()
+        return sum((self._serve(seat) for seat in list(self._seats.values())), ShadowResult())
+
+    def close(self) -> None:
+        """End every process."""
+        for seat in self._seats.values():
+            if seat.child is not None:
+                seat.child.close()
+        self._seats.clear()
+
+    def _look_at_roles(self) -> None:
+        if time.monotonic() - self._looked < _ROLE_SECONDS:
+            return
+        self._looked = time.monotonic()
+        try:
+            held = self._registry.roles(self._model)
+        except RegistryUnavailable as exc:
+            log.warning("the registry cannot be asked for roles: %s", exc)
+            return
+        wanted: dict[ModelRef, Role] = {held[role]: role for role in reversed(WATCHED) if role in held}
+        for ref in self._seats.keys() - wanted.keys():
+            seat = self._seats.pop(ref)
+            if seat.child is not None:
+                seat.child.close()
+        for ref, role in wanted.items():
+            if ref not in self._seats:
+                self._store.shadow.watch(self._usecase, ref.label)
+                self._seats[ref] = _Seat(ref, role)
+            self._seats[ref].role = role
+
+    def _serve(self, seat: _Seat) -> ShadowResult:
+        if time.monotonic() < seat.not_before:
+            return ShadowResult()
+        if time.monotonic() >= seat.advance_at:
+            # Now and then from the start: a row may become visible after a later one.
+            seat.advance_at, seat.after = time.monotonic() + _ADVANCE_SECONDS, 0
+            self._store.shadow.advance(self._usecase, seat.ref.label)
+        newest = self._store.shadow.newest_row()
+        rows = self._store.shadow.pending(self._usecase, seat.ref.label, self._chunk, seat.after)
+        after = rows[-1].row_id if len(rows) == self._chunk else newest
+        if not rows:
+            seat.after = after
+            return ShadowResult()
+        child = self._child(seat)
+        if child is None:
+            return ShadowResult(failures=1)
+        records, failures = self._score(seat, child, rows)
+        self._store.shadow.append(records)
+        seat.after = after if len(records) == len(rows) else seat.after
+        errors = sum(record.error is not None for record in records)
+        return ShadowResult(len(records) - errors, errors, failures, full=len(rows) == self._chunk)
+
+    def _child(self, seat: _Seat) -> ModelChild | None:
+        """The seat's process; none when it cannot be had now (its rows stay pending)."""
+        if seat.child is not None:
+            return seat.child
+        try:
+            folder, digest = self._cache.fetch(self._registry, seat.ref)
+            seat.child = ModelChild(folder, digest, self._loader, score_seconds=self._score_seconds)
+        except (ChildFailed, IncumbentError, OSError) as exc:
+            log.error("%s cannot be loaded for its shadow: %s", seat.ref.label, type(exc).__name__)
+            seat.give_up()
+            return None
+        seat.positions.clear()
+        return seat.child
+
+    def _score(self, seat: _Seat, child: ModelChild, rows: Sequence[PendingRow]) -> tuple[list[ShadowRecord], int]:
+        """Records for the rows that could be answered, and how many processes were lost on the way."""
+        records: list[ShadowRecord] = []
+        failures = 0
+        for plan_id in dict.fromkeys(row.plan_id for row in rows):
+            same = [row for row in rows if row.plan_id == plan_id]
+            features = self._features(seat, child, plan_id, same)
+            if features is None:
+                records += self._failed(seat, same, NOT_LOGGED)
+                continue
+            try:
+                reply = child.score(features)
+            except ChildFailed as exc:
+                log.error("%s in shadow: the process %s", seat.ref.label, exc.kind)
+                failures += 1
+                seat.give_up()
+                records += self._failed(seat, same, exc.kind)
+                break  # the rest stays pending for the next process
+            if isinstance(reply, Failed):
+                records += self._failed(seat, same, f"raised_{reply.kind}")
+            else:
+                seat.failures = 0
+                records += self._answered(seat, child.threshold, same, reply)
+        return records, failures
+
+    def _features(
+        self, seat: _Seat, child: ModelChild, plan_id: str, rows: Sequence[PendingRow]
+    ) -> NDArray[np.float32] | None:
+        """The model's own columns, by name, out of the logged union; none when one was not logged."""
+        try:
+            if plan_id not in self._names:
+                self._names[plan_id] = self._store.log.plan_names(plan_id)
+            if plan_id not in seat.positions:
+                seat.positions[plan_id] = _positions(child.names, self._names[plan_id])
+            table = unpack_features([row.features for row in rows], len(self._names[plan_id]))
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            return None
+        positions = seat.positions[plan_id]
+        return None if positions is None else np.ascontiguousarray(table[:, positions])
+
+    def _answered(
+        self, seat: _Seat, threshold: float, rows: Sequence[PendingRow], reply: Scored
+    ) -> Iterable[ShadowRecord]:
+        raw = np.frombuffer(reply.raw, dtype=np.float32).astype(np.float64)
+        calibrated = np.frombuffer(reply.calibrated, dtype=np.float64)
+        flags = np.frombuffer(reply.flags, dtype=np.bool_)
+        cuts = np.frombuffer(reply.cuts, dtype=np.float64) if reply.cuts else np.full(len(rows), threshold)
+        if not len(raw) == len(calibrated) == len(flags) == len(cuts) == len(rows):
+            return self._failed(seat, rows, "wrong_length")
+        fit = (raw >= 0) & (raw <= 1) & (calibrated >= 0) & (calibrated <= 1)  # NaN is neither
+        values = zip(rows, *(part.tolist() for part in (raw, calibrated, cuts, flags, fit)), strict=True)
+        now = _now_us()
+        return [
+            self._record(seat, row, now, r, c, cut, flag)
+            if good
+            else self._record(seat, row, now, error="not_a_probability")
+            for row, r, c, cut, flag, good in values
+        ]
+
+    def _failed(self, seat: _Seat, rows: Sequence[PendingRow], error: str) -> list[ShadowRecord]:
+        now = _now_us()
+        return [self._record(seat, row, now, error=error) for row in rows]
+
+    def _record(
+        self,
+        seat: _Seat,
+        row: PendingRow,
+        now: int,
+        raw: float | None = None,
+        score: float | None = None,
+        threshold: float | None = None,
+        decision: bool | None = None,
+        error: str | None = None,
+    ) -> ShadowRecord:
+        name, version, role = seat.ref.name, seat.ref.version, seat.role
+        return ShadowRecord(
+            self._usecase, row.event_id, name, version, role, raw, score, threshold, decision, error, now
+        )
+
+
+def _positions(wanted: Sequence[str], logged: Sequence[str]) -> NDArray[np.intp] | None:
+    place = {name: index for index, name in enumerate(logged)}
+    if any(name not in place for name in wanted):
+        return None
+    return np.array([place[name] for name in wanted], dtype=np.intp)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

@@ -1,0 +1,1 @@
+"""The use cases that come with the product: one TOML file each."""

@@ -1,0 +1,1 @@
+"""Window state: in memory, in Redis, over a series."""
