@@ -50,18 +50,18 @@ test-slow: $(STAMP) ## the longer suite: published results on real data, the dem
 # The tables go to standard error, the JSON to files beside them.
 bench: $(STAMP) ## performance claims, measured side by side; JSON in .incumbent/bench/
 	mkdir -p .incumbent/bench
-	$(BIN)/incumbent bench features --json > .incumbent/bench/features.json
+	$(BIN)/python -m tests.bench features --json > .incumbent/bench/features.json
 	cat .incumbent/bench/features.json
-	$(BIN)/incumbent bench serving --quick --json > .incumbent/bench/serving.json
+	$(BIN)/python -m tests.bench serving --quick --json > .incumbent/bench/serving.json
 
 bench-full: $(STAMP) ## all of them: four closed loops, open loops, ten minutes of soak, the profile
 	mkdir -p .incumbent/bench
-	$(BIN)/incumbent bench features --json > .incumbent/bench/features.json
+	$(BIN)/python -m tests.bench features --json > .incumbent/bench/features.json
 	cat .incumbent/bench/features.json
-	$(BIN)/incumbent bench serving --profile --json > .incumbent/bench/serving.json
+	$(BIN)/python -m tests.bench serving --profile --json > .incumbent/bench/serving.json
 
 decisions: $(STAMP) ## simulate false promotions and power, and write them to docs/statistics.md
-	$(BIN)/incumbent bench decisions --write docs/statistics.md
+	$(BIN)/python -m tests.bench decisions --write docs/statistics.md
 
 # Not $(STAMP): it checks the installed set against pyproject.toml, which may already name what is to be locked.
 $(BIN)/uv:

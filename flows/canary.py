@@ -7,12 +7,12 @@ from datetime import datetime
 from prefect.context import FlowRunContext
 
 from flows.errors import NothingToDo
-from flows.house import open_house
-from flows.operation import operation
-from flows.outcome import Outcome
-from flows.recording import recorded
-from flows.routing_views import canary_view
-from flows.steps.turn import Turn, take_turn
+from flows.runs.operation import operation
+from flows.runs.run_record import recorded
+from flows.steps.comparison.routing_change import Turn, take_turn
+from flows.views.release import canary_view
+from flows.workspace.outcome import Outcome
+from flows.workspace.workspace import open_house
 from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 
 

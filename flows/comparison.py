@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Literal
 
 from bentos.promotion.promote import take_turn
-from flows.house import open_house
-from flows.operation import operation
-from flows.outcome import Outcome
-from flows.recording import recorded
-from flows.steps.audit_replay import record_verdict
-from flows.steps.duel import compare, contestants, retire
-from flows.views import comparison_view
+from flows.runs.operation import operation
+from flows.runs.run_record import recorded
+from flows.steps.comparison.compare import compare, contestants, retire
+from flows.steps.comparison.replay_verdict import record_verdict
+from flows.steps.reports.dossier import comparison_page
+from flows.views.reports import comparison_view
+from flows.workspace.outcome import Outcome
+from flows.workspace.workspace import open_house
 
 Pages = Literal["on_change", "always", "never"]
 
@@ -41,7 +42,7 @@ def comparison(
         found = compare(house.store, house.usecase, house.evidence, duel, run.as_of, house.actor)
         outcome = found.verdict.outcome
         changed = found.result.days > 0 and (before is None or before.outcome != outcome)
-        page = house.comparison_page(found) if page_wanted(html, outcome, changed) else None
+        page = comparison_page(house, found) if page_wanted(html, outcome, changed) else None
         run.keep("comparison", outcome, found.to_json(), model=duel.champion, challenger=duel.challenger, html=page)
         record_verdict(house.store, house.usecase, found, run.as_of, house.actor)
         retired = retire(house.store, house.registry, house.usecase, found, run.as_of, house.actor)

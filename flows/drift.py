@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from flows.artifacts import emit
-from flows.home import DRIFT_EVENT
-from flows.house import open_house
 from flows.notify.port import tell
-from flows.operation import operation
-from flows.outcome import Outcome
-from flows.recording import recorded
-from flows.steps.spending import daily_money
-from flows.steps.watching import check_drift, in_office
-from flows.views import drift_event, drift_view
+from flows.runs.artifacts import emit
+from flows.runs.operation import operation
+from flows.runs.run_record import recorded
+from flows.steps.drift.check import check_drift, in_office
+from flows.steps.drift.recent_cost import daily_money
+from flows.steps.reports.drift_pages import drift_page
+from flows.views.reports import drift_event, drift_view
+from flows.workspace.installation import DRIFT_EVENT
+from flows.workspace.outcome import Outcome
+from flows.workspace.workspace import open_house
 
 
 @operation(name="drift", description="Compare the latest days with the champion's reference.")
@@ -42,7 +43,11 @@ def drift(
         finding = check_drift(house.store, house.usecase, ref, model, run.as_of, skew=skew, aftermath=aftermath)
         changed = finding.known and (before is None or before.outcome != finding.outcome)
         wanted = html == "always" or (html == "on_change" and changed)
-        page = house.drift_page(model, finding) if wanted else None
+        page = (
+            drift_page(house.store, house.snapshots, house.settings.reports, house.usecase, model, finding)
+            if wanted
+            else None
+        )
         found = finding.to_json() | {"money": daily_money(house.store, house.usecase, run.as_of)}
         run.keep("drift", finding.outcome, found, model=ref.label, html=page)
         if changed and finding.raised:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from flows.house import open_house
-from flows.operation import operation
-from flows.outcome import Outcome
-from flows.progress import told
-from flows.recording import recorded
-from flows.steps.train import evaluate_version
-from flows.views import evaluation_view
+from flows.runs.operation import operation
+from flows.runs.run_record import recorded
+from flows.steps.training.train import evaluate_version
+from flows.views.reports import evaluation_view
+from flows.workspace.outcome import Outcome
+from flows.workspace.progress import told
+from flows.workspace.workspace import open_house
 
 
 @operation(name="evaluation", description="Judge a registered version on the same rows as the champion.")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flows.house import declared_bound, machine_now, open_house
-from flows.operation import operation
-from flows.outcome import Outcome
-from flows.recording import recorded
-from flows.steps.labelfile import label_files, read_label_file
-from flows.views import labels_view
+from flows.runs.operation import operation
+from flows.runs.run_record import recorded
+from flows.steps.data.label_files import label_files, read_label_file
+from flows.views.reports import labels_view
+from flows.workspace.clock import machine_now
+from flows.workspace.outcome import Outcome
+from flows.workspace.workspace import declared_bound, open_house
 
 
 @operation(name="labels", description="Import late labels from files.")

@@ -8,13 +8,14 @@ from prefect.context import FlowRunContext
 
 from bentos.errors import PromotionHeld
 from bentos.promotion.promote import promote
-from flows.approval import approved_verdict
-from flows.house import open_house
-from flows.operation import SCHEDULED, is_scheduled, operation, quiet_when_scheduled
-from flows.outcome import Outcome
-from flows.recording import recorded
-from flows.steps.duel import close_promoted, latest_verdict, require_promotable, require_reason
-from flows.views import release_view
+from flows.runs.approval_form import approved_verdict
+from flows.runs.operation import SCHEDULED, is_scheduled, operation, quiet_when_scheduled
+from flows.runs.run_record import recorded
+from flows.steps.comparison.compare import close_promoted, latest_verdict, require_promotable, require_reason
+from flows.steps.reports.dossier import promoted_page
+from flows.views.reports import release_view
+from flows.workspace.outcome import Outcome
+from flows.workspace.workspace import open_house
 
 
 @operation(name="promotion", description="Put the challenger in office, if the stored verdict says so.")
@@ -49,5 +50,5 @@ def promotion(
         page = None
         if not preview:
             close_promoted(house.store, verdict, run.as_of, house.actor)
-            page = house.promoted_page(verdict, run.as_of)
+            page = promoted_page(house, verdict, run.as_of)
         return run.conclude(release_view(done, run.as_of, verdict, page))

@@ -5,15 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from flows.forms import LOG
-from flows.house import machine_now, open_house
 from flows.notify.port import tell, telling_of_failure
-from flows.operation import operation
-from flows.outcome import Outcome
-from flows.recording import call, recorded
-from flows.steps.renewal import is_news, retraining_due, training_runs
+from flows.runs.operation import operation
+from flows.runs.parameters import LOG
+from flows.runs.run_record import call, recorded
+from flows.steps.drift.retraining_due import is_news, retraining_due, training_runs
 from flows.training import training
-from flows.views import retraining_view
+from flows.views.reports import retraining_view
+from flows.workspace.clock import machine_now
+from flows.workspace.outcome import Outcome
+from flows.workspace.workspace import open_house
 
 
 @operation(name="retraining", description="Train again where drift, loss, age or new rows call for it.")

@@ -6,12 +6,12 @@ from datetime import datetime
 
 from bentos.promotion import promote as release
 from bentos.release.affected_events import affected_by_rollback
-from flows.house import open_house
-from flows.operation import operation
-from flows.outcome import Outcome
-from flows.recording import recorded
-from flows.release_views import rollback_view
-from flows.steps.duel import require_reason
+from flows.runs.operation import operation
+from flows.runs.run_record import recorded
+from flows.steps.comparison.compare import require_reason
+from flows.views.release import rollback_view
+from flows.workspace.outcome import Outcome
+from flows.workspace.workspace import open_house
 
 
 @operation(name="rollback", description="Bring the previous champion back.")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from flows.engines.choice import score_anywhere
+from flows.distributed.select_engine import score_anywhere
 from flows.errors import FlowRefused, NoData
-from flows.forms import AS_SET, LOG, EngineChoice, SourceChoice
-from flows.house import open_house
-from flows.operation import operation, quiet_when_scheduled
-from flows.outcome import Outcome
-from flows.recording import recorded
-from flows.scoring_views import bulk_view
-from flows.steps.bulk import scored_window, write_list
-from flows.views import scoring_view
+from flows.runs.operation import operation, quiet_when_scheduled
+from flows.runs.parameters import AS_SET, LOG, EngineChoice, SourceChoice
+from flows.runs.run_record import recorded
+from flows.steps.bulk.scored_window import scored_window, write_list
+from flows.views.models import bulk_view
+from flows.views.reports import scoring_view
+from flows.workspace.outcome import Outcome
+from flows.workspace.workspace import open_house
 from monitoring.core.calendar import TimeWindow
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from flows.engines.choice import prepared_training
-from flows.forms import AS_SET, DECLARED, EngineChoice, SourceChoice
-from flows.house import open_house
-from flows.makers import note_maker
-from flows.operation import operation
-from flows.outcome import Outcome
-from flows.recording import recorded
-from flows.steps.gate import seat
-from flows.steps.split import retraining_case
-from flows.views import training_report, training_view
+from flows.distributed.select_engine import prepared_training
+from flows.runs.operation import operation
+from flows.runs.parameters import AS_SET, DECLARED, EngineChoice, SourceChoice
+from flows.runs.provenance import note_maker
+from flows.runs.run_record import recorded
+from flows.steps.data.split import retraining_case
+from flows.steps.training.role_assignment import seat
+from flows.views.reports import training_report, training_view
+from flows.workspace.outcome import Outcome
+from flows.workspace.workspace import open_house
 
 
 @operation(name="training", description="Train a model, judge it, and give it the role it has earned.")

@@ -11,20 +11,20 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from pydantic import Field
 
-from flows.forms import DECLARED, SourceChoice
-from flows.house import open_house
-from flows.makers import note_maker
-from flows.operation import is_scheduled, operation
-from flows.outcome import Outcome
-from flows.progress import told
-from flows.recording import recorded
-from flows.steps.gate import seat
-from flows.steps.reading import read_history
-from flows.steps.search import Attempt, Work, in_threads
-from flows.steps.split import retraining_case
-from flows.steps.tune import train_winner, tune_model, tuning_policy
-from flows.steps.tunefolds import days_before
-from flows.tuning_views import tuning_report, tuning_view
+from flows.runs.operation import is_scheduled, operation
+from flows.runs.parameters import DECLARED, SourceChoice
+from flows.runs.provenance import note_maker
+from flows.runs.run_record import recorded
+from flows.steps.data.read_history import read_history
+from flows.steps.data.split import retraining_case
+from flows.steps.training.role_assignment import seat
+from flows.steps.tuning.folds import days_before
+from flows.steps.tuning.search import Attempt, Work, in_threads
+from flows.steps.tuning.tune import train_winner, tune_model, tuning_policy
+from flows.views.models import tuning_report, tuning_view
+from flows.workspace.outcome import Outcome
+from flows.workspace.progress import told
+from flows.workspace.workspace import open_house
 
 
 @operation(name="tuning", description="Search for training settings, then train and judge a model with the best.")

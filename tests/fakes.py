@@ -13,7 +13,7 @@ from bentos.errors import RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.model.scoring_model import MODEL_FILES, verified_files
 from bentos.registry.ports import ROLES, Look, ModelRef, Role, VersionInfo
 from bentos.registry.routing_policy import RoutingPolicy
-from flows.steps.tracking import DatasetFacts
+from flows.steps.tracking.mlflow_run import DatasetFacts
 
 
 class FakeRegistry:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from flows.steps.table import Fold
+from flows.steps.data.folds import Fold
 from monitoring.core.calendar import TimeWindow
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

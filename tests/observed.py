@@ -79,8 +79,8 @@ def live_a_week(world: World, folder: Path) -> None:
     """A champion, a challenger, seven answered days with labels, one check of drift and one comparison."""
     from flows.comparison import comparison
     from flows.drift import drift
-    from flows.forms import LOG
-    from flows.recording import call
+    from flows.runs.parameters import LOG
+    from flows.runs.run_record import call
     from flows.training import training
 
     call(training, usecase=world.reference, source=LOG, until=world.live_from, reason="a test")

@@ -24,10 +24,10 @@ import pandas as pd
 from bentos.settings import read_settings
 from bentos.spool.shipper import accounting
 from flows.cli import main
-from flows.home import Home
-from flows.house import House, open_house
-from flows.steps.backups import relocate
-from flows.steps.databases import places
+from flows.steps.operations.backups import relocate
+from flows.steps.operations.databases import places
+from flows.workspace.installation import Home
+from flows.workspace.workspace import House, open_house
 from tests.servers import PATIENCE, PROJECT
 
 FOLDER = Path(__file__).parent / "data" / "old_house"

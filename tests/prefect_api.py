@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 
-from flows.logins import read_prefect_login
-from flows.stack import Stack
+from flows.stack.local_stack import Stack
+from flows.workspace.logins import read_prefect_login
 
 PATIENCE = 180.0
 

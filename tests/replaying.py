@@ -17,7 +17,7 @@ from bentos.settings import read_settings
 from bentos.spool.shipper import Scribe
 from bentos.usecase.definition import UseCase
 from flows.sources import open_source
-from flows.steps.replay import event_bodies, label_bodies
+from flows.steps.operations.replay_events import event_bodies, label_bodies
 from monitoring.core.calendar import TimeWindow
 from tests.builders import fraud
 from tests.servers import House, Server

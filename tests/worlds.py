@@ -15,11 +15,11 @@ from bentos.model.scoring_model import ScoringModel
 from bentos.promotion import promote as release
 from bentos.registry.ports import ModelRef
 from bentos.usecase.loading import builtin_usecases
-from flows.house import House, open_house
 from flows.sources import open_source
-from flows.steps.answering import Arrived, Seated, log_answers, log_shadow
-from flows.steps.history import load_history
-from flows.steps.split import days_needed
+from flows.steps.comparison.simulate_answers import Arrived, Seated, log_answers, log_shadow
+from flows.steps.data.import_history import load_history
+from flows.steps.data.split import days_needed
+from flows.workspace.workspace import House, open_house
 from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord
 from monitoring.store.database.frames import to_us

@@ -1,6 +1,6 @@
 """From a booster's raw score to a probability, and the cut at which a probability becomes an alert.
 
-Calibrators and thresholds are fitted in ``flows.steps.calibrate`` and applied here, so that the
+Calibrators and thresholds are fitted in ``flows.steps.fitting.calibrate`` and applied here, so that the
 image needs numpy only. Both are plain numbers and travel as JSON.
 """
 

@@ -45,7 +45,7 @@ class VersionInfo:
 
     Attributes:
         ref: the version.
-        tags: text to text; ours are listed in ``flows.steps.tracking``.
+        tags: text to text; ours are listed in ``flows.steps.tracking.mlflow_run``.
         created_at: machine time, UTC.
         run_id: the run that trained it, or none.
         description: free text.

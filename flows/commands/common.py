@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bentos.settings import Settings
     from bentos.usecase.definition import UseCase
-    from flows.home import Home
-    from flows.outcome import Outcome
+    from flows.workspace.installation import Home
+    from flows.workspace.outcome import Outcome
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def run_flow(args: argparse.Namespace, module: str, title: str, **parameters: ob
     import importlib
 
     enter_home(args)
-    from flows.progress import progress
-    from flows.recording import call
+    from flows.runs.run_record import call
+    from flows.workspace.progress import progress
 
     flow = getattr(importlib.import_module(f"flows.{module}"), module)
     with progress(title):
@@ -77,7 +77,7 @@ def run_flow(args: argparse.Namespace, module: str, title: str, **parameters: ob
 
 def enter_home(args: argparse.Namespace) -> Home:
     """Move this process into ``INCUMBENT_HOME`` before any library looks for its own home."""
-    from flows.home import open_home, usecase_reference
+    from flows.workspace.installation import open_home, usecase_reference
 
     if args.usecase:
         args.usecase = usecase_reference(args.usecase)
@@ -89,8 +89,8 @@ def enter_home(args: argparse.Namespace) -> Home:
 
 def home_of(args: argparse.Namespace) -> Home:
     """The home that a command is about, entered: one's own, or the demo's."""
-    from flows.home import open_home
-    from flows.stack import demo_home
+    from flows.stack.local_stack import demo_home
+    from flows.workspace.installation import open_home
 
     if not args.demo:
         return enter_home(args)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bentos.errors import IncumbentError
 from bentos.keys.secret_file import read_secret
 from bentos.settings import Settings, read_settings
-from flows.logins import console_token_file, make_logins
+from flows.workspace.logins import console_token_file, make_logins
 from monitoring.core.hosts import AllowedHosts
 
 _SHORTEST_TOKEN = 16

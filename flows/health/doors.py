@@ -8,7 +8,7 @@ import httpx
 
 from flows.health.look import Finding, Place, not_looked, ok, wrong
 from flows.health.parts import NO_STACK
-from flows.health.prefect_server import PrefectServer, PrefectUnreachable
+from flows.workspace.prefect_answers import PrefectServer, PrefectUnreachable
 
 _FOREIGN: Final = "rebound.example.net"
 _UPGRADE: Final = "Start the stack again: incumbent down, then incumbent up."
@@ -75,7 +75,7 @@ def reports(place: Place) -> Finding:
 
 def work_pool(place: Place) -> Finding:
     """A run cannot say which command the worker runs, nor with which variables."""
-    from flows.parts import POOL
+    from flows.stack.parts import POOL
 
     url = place.environ.get("PREFECT_API_URL", "")
     if not url:

@@ -8,11 +8,11 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from flows.home import Home
+from flows.workspace.installation import Home
 
 if TYPE_CHECKING:
     from bentos.settings import Settings
-    from flows.stackfile import StackState
+    from flows.stack.state_file import StackState
     from monitoring.exporter.dependencies import Dependency
     from monitoring.store import Store
 
@@ -94,7 +94,7 @@ class Place:
     @cached_property
     def stack(self) -> StackState | None:
         """What the stack of this home says of itself; none where none is up."""
-        from flows.stackfile import read_state
+        from flows.stack.state_file import read_state
 
         return read_state(self.home.addresses)
 

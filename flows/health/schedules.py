@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Final
 
 from flows.health.look import Finding, Place, not_looked, ok, wrong
-from flows.health.prefect_server import SETTLING, PrefectServer, PrefectUnreachable, ScheduledDeployment
 from flows.notify.notice import readable
+from flows.workspace.prefect_answers import SETTLING, PrefectServer, PrefectUnreachable, ScheduledDeployment
 
 LATE: Final = timedelta(minutes=10)
 
@@ -65,7 +65,7 @@ def promotion(place: Place) -> Finding:
 
 def worker(place: Place) -> Finding:
     """A worker serves the pool."""
-    from flows.parts import POOL
+    from flows.stack.parts import POOL
 
     def look(server: PrefectServer, on: list[ScheduledDeployment], count: int) -> Finding:
         workers = server.workers(POOL)

@@ -43,7 +43,7 @@ def deep_status(reference: str | None = None) -> dict[str, Finding]:
 def open_place(reference: str | None = None) -> Place:
     """What is looked at: the home, its services' first answers, and the database where it can be read."""
     from bentos.usecase.loading import load_usecase
-    from flows.home import open_home, usecase_reference
+    from flows.workspace.installation import open_home, usecase_reference
 
     home = open_home(**({"usecase": usecase_reference(reference)} if reference else {}))
     try:

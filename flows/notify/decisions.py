@@ -12,7 +12,7 @@ from flows.notify.notice import Notice, identified, readable
 
 if TYPE_CHECKING:
     from bentos.usecase.definition import UseCase
-    from flows.house import House
+    from flows.workspace.workspace import House
     from monitoring.store import Decision
 
 MARK: Final = "decisions"

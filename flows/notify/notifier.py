@@ -14,19 +14,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from flows.errors import NotifyError
-from flows.house import machine_now
 from flows.notify.conditions import take_turn
 from flows.notify.decisions import new_decisions
 from flows.notify.notice import Notice
 from flows.notify.outage import Outage
 from flows.notify.outbox import Delivery, deliver, entries_of, put
 from flows.notify.watches import Watch, dependency_notice, due_watches
+from flows.workspace.clock import machine_now
 from monitoring.errors import MonitoringError, StoreUnavailable
 from monitoring.exporter.dependencies import Dependency
 from monitoring.store.operations.notices import KEPT
 
 if TYPE_CHECKING:
-    from flows.house import House
+    from flows.workspace.workspace import House
 
 _LOG = logging.getLogger("incumbent.notify")
 PART: Final = "notifier"

@@ -16,7 +16,7 @@ from flows.notify.outbox import targets_of
 from flows.notify.senders import send
 
 if TYPE_CHECKING:
-    from flows.house import House
+    from flows.workspace.workspace import House
 
 _LOG = logging.getLogger("incumbent.notify")
 GRACE: Final = timedelta(minutes=2)

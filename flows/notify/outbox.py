@@ -18,7 +18,7 @@ from monitoring.store import NoticeEntry
 
 if TYPE_CHECKING:
     from bentos.settings import Settings
-    from flows.house import House
+    from flows.workspace.workspace import House
     from monitoring.store import Store
 
 _LOG = logging.getLogger("incumbent.notify")

@@ -12,14 +12,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from flows.errors import NotifyError
-from flows.house import machine_now
 from flows.notify.notice import Notice, identified
 from flows.notify.outbox import deliver, put, targets_of
 from flows.notify.senders import send
+from flows.workspace.clock import machine_now
 from monitoring.errors import MonitoringError
 
 if TYPE_CHECKING:
-    from flows.house import House
+    from flows.workspace.workspace import House
 
 _LOG = logging.getLogger("incumbent.notify")
 

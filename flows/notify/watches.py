@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 from flows.errors import FlowError
-from flows.health.prefect_server import SETTLING, PrefectServer, PrefectUnreachable
 from flows.notify.conditions import Condition, Looked
 from flows.notify.notice import Notice, readable, span
-from flows.steps.deadruns import close_dead_runs
+from flows.steps.operations.dead_runs import close_dead_runs
+from flows.workspace.prefect_answers import SETTLING, PrefectServer, PrefectUnreachable
 
 if TYPE_CHECKING:
-    from flows.house import House
+    from flows.workspace.workspace import House
     from monitoring.exporter.dependencies import Dependency
     from monitoring.store import Run
 
@@ -200,7 +200,7 @@ def _missed(server: PrefectServer, deployment: str, changed_at: datetime, now: d
 
 def _worker(house: House, now: datetime) -> Looked | None:
     """A work pool whose workers have all gone quiet."""
-    from flows.parts import POOL
+    from flows.stack.parts import POOL
 
     server = PrefectServer.from_environment()
     if server is None:
@@ -246,8 +246,8 @@ def _scribe(house: House, now: datetime) -> Looked | None:
 
 def _parts(house: House, now: datetime) -> Looked | None:
     """Parts of the stack on this machine that are not up, and a stack whose supervisor is gone."""
-    from flows.home import Home
-    from flows.stackfile import read_state
+    from flows.stack.state_file import read_state
+    from flows.workspace.installation import Home
 
     state = read_state(Home(house.settings).addresses)
     if state is None:
@@ -326,7 +326,7 @@ def _notice(
     house: House, kind: str, title: str, text: str, todo: str, link: str = "", *, everywhere: bool = False
 ) -> Notice:
     where = (house.settings.env, "", "") if everywhere else (house.settings.env, house.usecase.name, house.model)
-    from flows.house import machine_now
+    from flows.workspace.clock import machine_now
 
     return Notice(kind, *where, "", text, machine_now().isoformat(), title=title, todo=todo, link=link)
 

@@ -15,10 +15,9 @@ import pandas as pd
 
 from bentos.usecase.definition import UseCase
 from flows.errors import NoData, SchemaProblem
-from flows.sources.address import read_address
-from flows.sources.files import list_files, translated
+from flows.sources.foreign_table import header_names, separator_of
+from flows.sources.locations import list_files, read_address, translated
 from flows.sources.table import TableSource, time_name, wanted
-from flows.steps.foreign import header_names, separator_of
 from monitoring.core.calendar import TimeWindow
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".tsv", ".tsv.gz")

@@ -11,9 +11,8 @@ import pandas as pd
 
 from bentos.usecase.definition import UseCase
 from flows.errors import NoData, SchemaProblem, SourceUnavailable
-from flows.sources.labels import final_labels
+from flows.sources.labels import NOTHING, blocked_events, final_labels, weighted_labels
 from flows.sources.table import STEP, TableSource
-from flows.steps.blocked import NOTHING, blocked_events, weighted_labels
 from monitoring.core.calendar import TimeWindow
 from monitoring.errors import StoreError, StoreUnavailable
 from monitoring.store.predictions.labels import resolve

@@ -10,8 +10,7 @@ import pandas as pd
 
 from bentos.usecase.definition import UseCase
 from flows.errors import SchemaProblem, SourceUnavailable
-from flows.sources.address import read_address
-from flows.sources.files import list_files, translated
+from flows.sources.locations import list_files, read_address, translated
 from flows.sources.table import TableSource, column_in, time_name, wanted
 from monitoring.core.calendar import TimeWindow
 

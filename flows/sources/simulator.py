@@ -12,8 +12,8 @@ from bentos.usecase.definition import Column, SimulatorOptions, UseCase
 from flows.errors import SchemaProblem
 from flows.sources.labels import in_words
 from flows.sources.table import TableSource
-from flows.sources.telco import COLUMNS, simulate_customers
-from flows.sources.world import World, make_world, simulate
+from flows.sources.worlds.card_transactions import World, make_world, simulate
+from flows.sources.worlds.telco_customers import COLUMNS, simulate_customers
 from monitoring.core.calendar import TimeWindow
 
 DAY = timedelta(days=1)

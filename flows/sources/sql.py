@@ -11,7 +11,7 @@ import pandas as pd
 
 from bentos.usecase.definition import UseCase
 from flows.errors import SchemaProblem, SourceOptionsError, SourceUnavailable
-from flows.sources.address import read_address
+from flows.sources.locations import read_address
 from flows.sources.table import TableSource, time_name, wanted
 from monitoring.core.calendar import TimeWindow
 

@@ -8,17 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 
-from monitoring.core.calendar import BusinessCalendar, TimeWindow
 from monitoring.core.measured import Stored
-from monitoring.store.predictions.recent_pairs import newest_event
-from monitoring.store.predictions.spool_ledger import quarantined
-
-if TYPE_CHECKING:
-    from monitoring.store import Store
 
 WEEKS: Final = 4
 """Weeks whose same weekday a day's volume is held against."""
@@ -86,39 +80,3 @@ def volume(day: str, rows: int, before: Sequence[int]) -> Volume:
     usual = float(np.median(known))
     ratio = rows / usual
     return Volume("low" if ratio < LOW else "high" if ratio > HIGH else "usual", day, rows, usual, ratio)
-
-
-def data_quality(
-    store: Store,
-    usecase: str,
-    calendar: BusinessCalendar,
-    as_of: datetime,
-    stale_after: timedelta,
-    before: Mapping[str, Any] | None = None,
-) -> QualityReport:
-    """Look at one use case.
-
-    Args:
-        store: log and ledger.
-        usecase, calendar: whose events, in which days.
-        as_of: business time of the check; later events are not looked at.
-        stale_after: age of the newest event from which it is unknown whether all is well.
-        before: what this function found at the check before, as JSON.
-    """
-    end = calendar.start_of(calendar.day_of(as_of))
-    last = calendar.day_of(end - timedelta(hours=1))
-    days = [last - timedelta(weeks=n) for n in range(WEEKS + 1)]
-    counts = [store.log.count(usecase, TimeWindow(calendar.start_of(d), calendar.end_of(d))) for d in days]
-    reasons = quarantined(store.database, usecase)
-    duplicates = store.ledger.accounting(usecase).duplicates
-    known = None if before is None else QualityReport.from_json(before)
-    past = {} if known is None else known.quarantine
-    grown = {name: count - past.get(name, 0) for name, count in reasons.items()}
-    return QualityReport(
-        freshness(newest_event(store.database, usecase, as_of), as_of, stale_after),
-        volume(str(last), counts[0], counts[1:]),
-        duplicates,
-        None if known is None else duplicates - known.duplicates,
-        reasons,
-        {name: count for name, count in grown.items() if count > 0},
-    )

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from flows.bench.cluster import temporary_postgresql
-from flows.commands.drills import WATCHED
-from flows.steps.drill_log import drill_log
-from flows.steps.drill_outage import drill_outage
-from flows.steps.drill_rollback import drill_rollback
-from flows.steps.drill_swap import drill_swap
-from flows.steps.harmful import HARMS
+from flows.commands.platform.drill import WATCHED
+from flows.drills.harmful_models import HARMS
+from flows.drills.load.temporary_postgresql import temporary_postgresql
+from flows.drills.outage import drill_outage
+from flows.drills.prediction_log import drill_log
+from flows.drills.rollback import drill_rollback
+from flows.drills.swap import drill_swap
 from tests.postgresql import programs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

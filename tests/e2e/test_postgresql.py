@@ -14,15 +14,15 @@ import httpx
 import psycopg
 import pytest
 
-from flows.bench.cluster import Postgres, temporary_postgresql
-from flows.bench.homes import BenchHome
-from flows.bench.loading import RunningLoad, recorded
-from flows.bench.model import fit_model, training_rows
-from flows.home import PROJECT
-from flows.processes import Child, Command, free_port
-from flows.stack import program
-from flows.steps.backups import back_up
-from flows.steps.drill_log import Victims, compare_answers, drained, endless
+from flows.drills.load.homes import BenchHome
+from flows.drills.load.models import fit_model, training_rows
+from flows.drills.load.run_load import RunningLoad, recorded
+from flows.drills.load.temporary_postgresql import Postgres, temporary_postgresql
+from flows.drills.prediction_log import Victims, compare_answers, drained, endless
+from flows.stack.local_stack import program
+from flows.steps.operations.backups import back_up
+from flows.workspace.installation import PROJECT
+from flows.workspace.processes import Child, Command, free_port
 from monitoring.core.verdict import Verdict
 from tests.postgresql import programs
 from tests.releases import promote

@@ -14,12 +14,12 @@ import pytest
 
 from bentos.registry.ports import Role
 from flows.drift import drift
-from flows.forms import LOG
-from flows.home import open_home
-from flows.recording import call
 from flows.retraining import retraining
-from flows.stack import Ports, Stack, running, start_all
+from flows.runs.parameters import LOG
+from flows.runs.run_record import call
+from flows.stack.local_stack import Ports, Stack, running, start_all
 from flows.training import training
+from flows.workspace.installation import open_home
 from tests.hooks import Hook, webhook
 from tests.prefect_api import PATIENCE, Desk, prefect_api
 from tests.worlds import World, small_world

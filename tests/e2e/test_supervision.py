@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from bentos.registry.ports import ModelRef
-from flows.home import Home, open_home
-from flows.stackfile import PartState, StackState, read_state
+from flows.stack.state_file import PartState, StackState, read_state
+from flows.workspace.installation import Home, open_home
 from tests.servers import MODELS, House, event
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from bentos.usecase.definition import Shift
 from bentos.usecase.loading import load_usecase
 from flows.sources import EventSource, SourceRead, open_source
-from flows.steps.history import load_history
+from flows.steps.data.import_history import load_history
 from monitoring.core.calendar import TimeWindow
 from monitoring.store import memory_store
 

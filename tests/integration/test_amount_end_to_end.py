@@ -61,7 +61,9 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     before, folder = dict(os.environ), tmp_path_factory.mktemp("amount")
     with small_world(folder, changes=BY_AMOUNT) as world, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flows.steps.record.draw_all", lambda *_: [])  # pictures take longer than all the rest
+        patch.setattr(
+            "flows.steps.tracking.training_record.draw_all", lambda *_: []
+        )  # pictures take longer than all the rest
         assert said(world, "train", "--source", "log", "--until", world.live_from.isoformat())["role"] == "champion"
         challenge(world, folder / "challenger")
         house, named = House(world.house.settings.root), {"INCUMBENT_USECASE": world.reference}

@@ -25,8 +25,8 @@ from bentos.promotion.approval import (
     requests,
 )
 from bentos.promotion.evidence import enter_training
-from flows.approval import require_guarded_server
 from flows.errors import FlowRefused
+from flows.workspace.prefect_server import require_guarded_server
 from monitoring.store import Store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry

@@ -16,9 +16,9 @@ import pytest
 from bentos.keys import KeyRing, add_key
 from bentos.promotion.approval import find_request, issue_code, requests
 from bentos.registry.ports import ModelRef
-from flows.home import open_home
-from flows.processes import stop_all
-from flows.stack import Ports, Stack, running
+from flows.stack.local_stack import Ports, Stack, running
+from flows.workspace.installation import open_home
+from flows.workspace.processes import stop_all
 from monitoring.core.verdict import Verdict
 from monitoring.store import Report
 from tests.builders import tiny_model

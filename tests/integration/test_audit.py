@@ -19,7 +19,7 @@ from bentos.release.emergency import TwoKeys, order_threshold
 from bentos.scoring.active_models import ModelHolder
 from bentos.usecase.options import ExternalIncumbent
 from flows.cli import main
-from flows.steps.complaint import EventPage, event_page, write_event_page
+from flows.steps.reports.complaint_page import EventPage, event_page, write_event_page
 from monitoring.store import Decision, Operation, PlanRecord, RoleChange, Store, memory_store, open_store
 from monitoring.store.decisions.journal import State
 from monitoring.store.decisions.role_terms import terms_between
@@ -85,7 +85,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 def audit(archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     monkeypatch.setenv("INCUMBENT_HOME", str(archive.house.home))
     monkeypatch.delenv("INCUMBENT_USECASE", raising=False)
-    monkeypatch.setattr("flows.home.Home.enter", lambda self: None)  # the test's own environment stays as it is
+    monkeypatch.setattr(
+        "flows.workspace.installation.Home.enter", lambda self: None
+    )  # the test's own environment stays as it is
 
     def run(*words: str, as_json: bool = True) -> tuple[int, Any]:
         code = main(["audit", *words, *(["--json"] if as_json else [])])

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import text
 
-from flows.commands.audits import what
+from flows.commands.release.audit import what
 from flows.errors import FlowRefused, SnapshotCorrupt, SnapshotMissing
-from flows.steps.audit_replay import find_verdict, record_verdict, replay
-from flows.steps.madewith import code_digest, made_with
-from flows.steps.snapshot import SnapshotStore
+from flows.snapshots.store import SnapshotStore
+from flows.steps.comparison.replay_verdict import find_verdict, record_verdict, replay
+from flows.steps.tracking.code_version import code_digest, made_with
 from monitoring.errors import JournalConflict
 from monitoring.store import memory_store
 from tests.integration.test_comparison_plan import Arena

@@ -19,13 +19,13 @@ import monitoring.store
 from bentos.model.scoring_model import ScoringModel
 from bentos.scribe import Scribe, accounting
 from bentos.spool.writer import SpoolWriter
-from flows.bench.homes import BenchHome
 from flows.cli import main
+from flows.drills.load.homes import BenchHome
 from flows.errors import FlowRefused
-from flows.house import House
-from flows.steps.backups import back_up, read_set, restore
-from flows.steps.databases import Place, places, restore_database
-from flows.steps.repairs import journalled, repair
+from flows.steps.operations.backups import back_up, read_set, restore
+from flows.steps.operations.databases import Place, places, restore_database
+from flows.steps.operations.repairs import journalled, repair
+from flows.workspace.workspace import House
 from monitoring.store import RoleChange, Store, open_store
 from monitoring.store.database.engine import Database
 from monitoring.store.database.migrate import HEAD
@@ -65,7 +65,7 @@ def old(seated: BenchHome, tmp_path: Path) -> BenchHome:
 
 
 def relocated(home: BenchHome, source: Path) -> None:
-    from flows.steps.backups import relocate
+    from flows.steps.operations.backups import relocate
 
     relocate({place.name: place for place in places(home.home)}["mlflow"], str(source), str(home.root))
 
@@ -392,14 +392,14 @@ def test_a_postgresql_database_in_use_is_refused_before_anything_is_copied(
 def test_without_the_client_programs_an_upgrade_is_refused_with_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.steps.databases.find_programs", lambda: None)
-    monkeypatch.setattr("flows.steps.databases.shutil.which", lambda _: None)
+    monkeypatch.setattr("flows.steps.operations.databases.find_programs", lambda: None)
+    monkeypatch.setattr("flows.steps.operations.databases.shutil.which", lambda _: None)
     home = BenchHome(tmp_path, database_url="postgresql://somebody@127.0.0.1:9/log")
     with pytest.raises(FlowRefused, match=r"postgresql-client.*--no-backup"):
         back_up_log(home, tmp_path)
 
 
 def back_up_log(home: BenchHome, folder: Path) -> None:
-    from flows.steps.databases import copy_database
+    from flows.steps.operations.databases import copy_database
 
     copy_database(places(home.home)[0], folder)

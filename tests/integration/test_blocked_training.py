@@ -15,14 +15,14 @@ import pytest
 from bentos.model.calibration import Floats
 from bentos.model.scoring_model import ModelMetadata, ScoringModel
 from bentos.usecase.definition import UseCase
+from flows.snapshots.store import SnapshotStore
 from flows.sources import SourceRead, open_source
-from flows.steps.build import Recipe, build_model
-from flows.steps.evaluate import Judged, scored
-from flows.steps.judge import weight_notes
-from flows.steps.material import plan_of
-from flows.steps.snapshot import SnapshotStore
-from flows.steps.split import Split
-from flows.steps.table import Fold, Known, build_fold
+from flows.steps.data.folds import Fold, Known, build_fold
+from flows.steps.data.split import Split
+from flows.steps.evaluation.evaluate import Judged, scored
+from flows.steps.evaluation.judge import weight_notes
+from flows.steps.fitting.build import Recipe, build_model
+from flows.steps.training.training_data import plan_of
 from monitoring.core.calendar import TimeWindow
 from monitoring.store import Store, memory_store
 from monitoring.store.database.frames import encode_bodies, to_us

@@ -21,11 +21,11 @@ from bentos.registry.ports import ModelRef
 from bentos.schema.event_schema import EventSchema
 from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused, SchemaProblem
-from flows.home import PROJECT
-from flows.steps.bulkinput import BulkInput
-from flows.steps.bulkoutput import BulkOutput
-from flows.steps.bulkparts import Parts
-from flows.steps.bulkrun import BulkResult, score_table
+from flows.steps.bulk.input import BulkInput
+from flows.steps.bulk.output import BulkOutput
+from flows.steps.bulk.parts import Parts
+from flows.steps.bulk.score_table import BulkResult, score_table
+from flows.workspace.installation import PROJECT
 from tests.builders import card_event, case, tiny_model
 
 REF = ModelRef("dev-card", "7")

@@ -13,12 +13,12 @@ import pytest
 
 from bentos.schema.event_schema import EventSchema
 from bentos.usecase.loading import load_usecase
-from flows.cli import main
 from flows.errors import SchemaProblem
 from flows.sources import open_source
-from flows.steps.crossfit import places
-from flows.steps.table import Known
-from flows.steps.tunefolds import tuning_folds
+from flows.steps.data.folds import Known
+from flows.steps.evaluation.crossfit import places
+from flows.steps.tuning.folds import tuning_folds
+from tests.bench.__main__ import main as bench
 
 USECASE = load_usecase("churn")
 CUSTOMER: dict[str, Any] = {
@@ -97,7 +97,7 @@ def test_a_search_over_a_table_without_a_time_measures_every_row_once(tmp_path: 
 
 
 def test_telco_churn_reaches_its_published_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "usecase", "churn", "--data", str(telco()), "--json"]) == 0
+    assert bench(["usecase", "churn", "--data", str(telco()), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"auc_roc", "average_precision", "baseline_auc_roc"}
     assert found["auc_roc"] >= 0.845

@@ -10,12 +10,12 @@ from mlflow.tracking import MlflowClient
 
 from bentos.settings import read_settings
 from bentos.usecase.loading import load_usecase
+from flows.snapshots.store import SnapshotStore
 from flows.sources import open_source
-from flows.steps.history import load_history
-from flows.steps.reading import read_history
-from flows.steps.snapshot import SnapshotStore
-from flows.steps.split import days_needed
-from flows.steps.train import TrainingOutcome, train_model
+from flows.steps.data.import_history import load_history
+from flows.steps.data.read_history import read_history
+from flows.steps.data.split import days_needed
+from flows.steps.training.train import TrainingOutcome, train_model
 from monitoring.performance.gates import judge
 from monitoring.store import memory_store
 from tests.registries import mlflow_registry

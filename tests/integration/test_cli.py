@@ -19,12 +19,13 @@ import pytest
 from bentos.registry.ports import ModelRef
 from flows.cli import main
 from flows.sources import open_source
-from flows.steps.answering import Arrived, Seated, log_answers
+from flows.steps.comparison.simulate_answers import Arrived, Seated, log_answers
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Verdict
 from monitoring.performance.cost_curve import CostCurve
 from monitoring.store.database.frames import to_us
 from monitoring.store.database.records import ActionRecord
+from tests.bench.__main__ import main as bench
 from tests.releases import promote
 from tests.worlds import World, small_world
 
@@ -155,7 +156,7 @@ def test_a_bench_prints_one_object_or_says_what_it_needs(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("INCUMBENT_BENCH_DATA", raising=False)
-    assert main(["bench", "handbook", "--json"]) == 2
+    assert bench(["handbook", "--json"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "--data FILE" in captured.err

@@ -22,23 +22,23 @@ from bentos.registry.ports import ModelRef
 from bentos.settings import read_settings
 from bentos.usecase.definition import SplitPolicy, UseCase
 from bentos.usecase.loading import load_usecase
-from flows.engines import cluster as clusters
-from flows.engines.cluster import Cluster, connected
-from flows.engines.scoring import score_on_cluster
-from flows.engines.slices import SourceCall
-from flows.engines.training import prepare, train_on_cluster
+from flows.distributed import dask_cluster as clusters
+from flows.distributed.dask_cluster import Cluster, connected
+from flows.distributed.scoring import score_on_cluster
+from flows.distributed.slices import SourceCall
+from flows.distributed.training import prepare, train_on_cluster
 from flows.errors import ClusterFailed, ClusterUnreachable, EngineMissing, FlowRefused, SchemaProblem, TrainingError
-from flows.forms import EngineChoice
-from flows.home import PROJECT
+from flows.runs.parameters import EngineChoice
 from flows.sources import open_source
-from flows.steps import record
-from flows.steps.bulkinput import BulkInput
-from flows.steps.bulkoutput import BulkOutput
-from flows.steps.bulkrun import BulkResult, score_table
-from flows.steps.judge import fetch_model
-from flows.steps.material import every
-from flows.steps.reading import history_window
-from flows.steps.table import Known, build_fold
+from flows.steps.bulk.input import BulkInput
+from flows.steps.bulk.output import BulkOutput
+from flows.steps.bulk.score_table import BulkResult, score_table
+from flows.steps.data.folds import Known, build_fold
+from flows.steps.data.read_history import history_window
+from flows.steps.evaluation.judge import fetch_model
+from flows.steps.tracking import training_record
+from flows.steps.training.training_data import every
+from flows.workspace.installation import PROJECT
 from monitoring.store import open_store
 from tests.builders import tiny_model
 from tests.integration import test_blocked_training as blocked
@@ -67,7 +67,7 @@ def workers(scheduler: str, tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    monkeypatch.setattr(record, "draw_all", lambda *_: [])
+    monkeypatch.setattr(training_record, "draw_all", lambda *_: [])
     return Workshop(tmp_path)
 
 
@@ -123,7 +123,7 @@ def test_a_training_on_a_cluster_is_judged_and_registered_as_any_other(
     # Where nothing follows the gates the next one is compared with it on rows that it knows; a stored version is judged
     # again from its parts.
     shop.registry.point("dev-fraud", "champion", "1")
-    monkeypatch.setattr("flows.engines.training.BASELINE_ROWS", 5_000)
+    monkeypatch.setattr("flows.distributed.training.BASELINE_ROWS", 5_000)
     rules = small().promotion.model_copy(update={"takes_office": "after_gates"})
     second = trained(workers, shop, small().model_copy(update={"promotion": rules}))
     assert second.incumbent is not None
@@ -241,7 +241,7 @@ def test_a_broken_run_goes_on_after_its_whole_parts(
     def broken(*_: object) -> BulkResult:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("flows.engines.scoring.conclude", broken)
+    monkeypatch.setattr("flows.distributed.scoring.conclude", broken)
     with pytest.raises(OSError, match="full"):
         score(workers, usecase, model, tmp_path / "in.parquet", tmp_path / "two.parquet")
     monkeypatch.undo()
@@ -328,7 +328,7 @@ def test_the_settings_choose_the_engine_and_a_parameter_wins(tmp_path: Path) -> 
 
 def test_dask_is_imported_only_when_it_is_asked_for() -> None:
     script = (
-        "import sys, flows.training, flows.scoring, flows.retraining, flows.commands.models\n"
+        "import sys, flows.training, flows.scoring, flows.retraining, flows.commands.models.train\n"
         "assert not {'dask', 'distributed'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True, timeout=120)

@@ -13,14 +13,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from flows.bench.scale import bench_scale, simulated
 from flows.errors import ClusterUnreachable
-from flows.forms import LOG, EngineChoice
-from flows.home import PROJECT
-from flows.recording import call
+from flows.runs.parameters import LOG, EngineChoice
+from flows.runs.run_record import call
 from flows.scoring import scoring
 from flows.sources import open_source
 from flows.training import training
+from flows.workspace.installation import PROJECT
+from tests.bench.speed.scale import bench_scale, simulated
 from tests.integration.test_cluster import LOCAL
 from tests.worlds import World, small_world
 

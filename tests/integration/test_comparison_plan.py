@@ -16,8 +16,8 @@ from sqlalchemy import text
 from bentos.promotion.promote import appoint, install_first
 from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
-from flows.steps.audit_replay import record_verdict, replay
-from flows.steps.duel import (
+from flows.snapshots.store import SnapshotStore
+from flows.steps.comparison.compare import (
     LATENCY,
     Comparison,
     Duel,
@@ -28,7 +28,7 @@ from flows.steps.duel import (
     renew_plan,
     retire,
 )
-from flows.steps.snapshot import SnapshotStore
+from flows.steps.comparison.replay_verdict import record_verdict, replay
 from monitoring.comparison.judge import judge_plan
 from monitoring.comparison.plan import ComparisonPlan
 from monitoring.errors import JournalConflict, MonitoringError

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from bentos.settings import Settings
-from flows.stack import Ports
+from flows.stack.local_stack import Ports
 from monitoring.core.hosts import AllowedHosts
 from monitoring.exporter.__main__ import ExporterSettings
 
@@ -25,7 +25,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {"incumbent", "incumbent-flows"}
 READ_ELSEWHERE = {"INCUMBENT_REPORTS_URL", "INCUMBENT_PORT"}
-"""Read by flows.stack, and by the compose file alone."""
+"""Read by flows.stack.local_stack, and by the compose file alone."""
 
 
 def scraped(**environment: str) -> list[dict[str, Any]]:
@@ -177,7 +177,7 @@ def test_no_secret_stands_on_a_command_line() -> None:
 def test_a_server_without_a_login_is_published_nowhere_and_prefect_is_never_open() -> None:
     for name in ("postgres", "redis", "exporter", "alertmanager"):
         assert "ports" not in SERVICES[name], name
-    assert SERVICES["prefect-server"]["command"][:3] == ["python", "-m", "flows.prefect_server"]
+    assert SERVICES["prefect-server"]["command"][:3] == ["python", "-m", "flows.workspace.prefect_server"]
     assert SERVICES["reports"]["command"][:3] == ["python", "-m", "flows.console"]
     for name, variable in (
         ("prefect-server", "PREFECT_SERVER_API_AUTH_STRING"),

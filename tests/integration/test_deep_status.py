@@ -18,7 +18,7 @@ from flows.cli import main
 from flows.health.checks import CHECKS, look_deep
 from flows.health.look import Finding
 from flows.health.status import deep_status, open_place
-from flows.stackfile import PartState, StackState, SupervisorState, write_state
+from flows.stack.state_file import PartState, StackState, SupervisorState, write_state
 from monitoring.store import NoticeEntry, RoleChange, Run, ScoreRecord, Store, open_store
 from monitoring.store.database.frames import to_us
 from tests.registries import mlflow_registry

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from bentos.registry.ports import ModelRef
-from flows.steps.answering import Arrived, Seated, log_answers
-from flows.steps.served import Looked, by_event, look_at, sampled
+from flows.steps.comparison.simulate_answers import Arrived, Seated, log_answers
+from flows.steps.drift.served_windows import Looked, by_event, look_at, sampled
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.feature_drift import compare_profile
 from monitoring.store import Store, open_store

@@ -12,12 +12,12 @@ import pandas as pd
 from bentos.model.scoring_model import ScoringModel
 from bentos.registry.ports import ModelRef
 from bentos.usecase.definition import UseCase
+from flows.snapshots.store import SnapshotStore
 from flows.sources.base import SourceRead
-from flows.steps.answering import Arrived, Seated, log_answers
-from flows.steps.levels import levels_of, named_levels
-from flows.steps.pages import drift_page
-from flows.steps.snapshot import SnapshotStore
-from flows.steps.watching import check_drift
+from flows.steps.comparison.simulate_answers import Arrived, Seated, log_answers
+from flows.steps.drift.check import check_drift
+from flows.steps.evaluation.level_names import levels_of, named_levels
+from flows.steps.reports.drift_pages import drift_page
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy

@@ -8,9 +8,9 @@ import pytest
 
 from bentos.promotion.state_machine import Work
 from bentos.registry.ports import Role
-from flows.steps.drill_promotion import Findings, drill_promotion, interleave, kill_once, memory_world
-from flows.steps.drill_town import MODEL, NOW, Town, always
-from flows.steps.turns import Turns
+from flows.drills.fake_registry import MODEL, NOW, Town, always
+from flows.drills.interleaving import Turns
+from flows.drills.promotion import Findings, drill_promotion, interleave, kill_once, memory_world
 from monitoring.store import RoleChange
 
 

@@ -19,7 +19,7 @@ import pytest
 from bentos.schema.lookups import Lookups
 from flows.cli import main
 from flows.errors import FlowRefused
-from flows.steps.feastrepo import _YAML, TIMESTAMP, views_of, windows_only, write_online
+from flows.steps.data.feast_repository import _YAML, TIMESTAMP, views_of, windows_only, write_online
 from monitoring.core.calendar import TimeWindow
 from tests.builders import fraud
 from tests.environments import program

@@ -12,24 +12,24 @@ import pandas as pd
 import pytest
 
 from bentos.errors import NothingToRollBack, ReleaseError
-from flows.bench.cluster import temporary_postgresql
 from flows.comparison import comparison
 from flows.drift import drift
+from flows.drills.load.temporary_postgresql import temporary_postgresql
 from flows.errors import FlowRefused, NoData, OneClass, SchemaProblem
 from flows.evaluation import evaluation
-from flows.forms import LOG, SourceChoice
 from flows.labels import labels
 from flows.promotion import promotion
-from flows.recording import call
 from flows.retraining import retraining
 from flows.rollback import rollback
+from flows.runs.parameters import LOG, SourceChoice
+from flows.runs.run_record import call
 from flows.scoring import scoring
-from flows.steps import dossier
-from flows.steps.monthly import month_report
-from flows.steps.overview import overview, text_of, write_overview
-from flows.steps.spending import daily_money
-from flows.steps.standing import present, standing
-from flows.steps.tracking import tracker_of
+from flows.steps.drift.recent_cost import daily_money
+from flows.steps.reports import dossier
+from flows.steps.reports.month import month_report
+from flows.steps.reports.overview import overview, text_of, write_overview
+from flows.steps.reports.status import present, standing
+from flows.steps.tracking.mlflow_run import tracker_of
 from flows.training import training
 from monitoring.core.verdict import Verdict
 from tests.postgresql import programs
@@ -231,10 +231,10 @@ def test_the_page_of_a_verdict_is_a_dossier_and_can_be_made_again_from_what_is_s
     assert "@champion since" in html
     assert outcome.data["capacity"]["days"] == 6
     verdict = Verdict.from_json(outcome.data["verdict"])
-    stored = world.house.promoted_page(verdict, world.day(8))
+    stored = dossier.promoted_page(world.house, verdict, world.day(8))
     assert stored == outcome.report
     assert stored.read_text(encoding="utf-8") == html, "nothing was decided since"
-    assert world.house.promoted_page(replace(verdict, reasons=("another",)), world.day(8)) is None
+    assert dossier.promoted_page(world.house, replace(verdict, reasons=("another",)), world.day(8)) is None
 
 
 def test_a_dossier_lies_beside_the_run_that_trained_the_challenger(world: World, tmp_path: Path) -> None:

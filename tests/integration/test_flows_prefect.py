@@ -27,13 +27,13 @@ from websockets.sync.client import connect
 from websockets.typing import Origin, Subprotocol
 
 from bentos.keys.secret_file import read_secret
-from flows.deploymentfile import Declaration, read_declarations
-from flows.deployments import deploy, deploy_one
 from flows.errors import PortTaken
-from flows.home import PROJECT, deployment_values, open_home
-from flows.links import stack_pages
-from flows.logins import console_token_file, prefect_login_file, read_prefect_login
-from flows.stack import Ports, Stack, program, running, start_all
+from flows.runs.links import stack_pages
+from flows.stack.deployment_file import Declaration, read_declarations
+from flows.stack.deployments import deploy, deploy_one
+from flows.stack.local_stack import Ports, Stack, program, running, start_all
+from flows.workspace.installation import PROJECT, deployment_values, open_home
+from flows.workspace.logins import console_token_file, prefect_login_file, read_prefect_login
 from tests.builders import tiny_model
 from tests.prefect_api import PATIENCE, Desk, prefect_api
 from tests.servers import House

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.steps.handbook import bench_handbook
+from tests.bench.quality.handbook import bench_handbook
 from tests.published import published
 
 CARDS = published("card_transactions.parquet")

@@ -18,8 +18,8 @@ from bentos.home_lock import Holder, HomeLock, hold_service
 from bentos.serving.metrics_folder import make_folder, sweep
 from bentos.settings import read_settings
 from flows.errors import FlowRefused
-from flows.home import open_home
-from flows.occupants import require_quiet, services_in
+from flows.stack.occupants import require_quiet, services_in
+from flows.workspace.installation import open_home
 
 HOLD = """
     import os, sys, time

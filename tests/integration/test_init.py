@@ -13,7 +13,7 @@ from bentos.check.usecase import check_usecase
 from bentos.usecase.loading import load_usecase
 from flows.cli import main
 from flows.sources import open_source
-from flows.steps.firstfile import guess
+from flows.steps.onboarding.profile_table import guess
 
 
 def loans(rows: int = 3000) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
 from flows.cli import main
 from flows.commands.common import UsageRefused
-from flows.commands.service import require_free
+from flows.commands.platform.serve import require_free
 from flows.sources import SourceRead, open_source
 
 ROWS = 600

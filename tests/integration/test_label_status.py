@@ -12,12 +12,12 @@ from bentos.promotion.comparison_plans import end_comparisons
 from bentos.usecase.options import InterventionPolicy
 from flows.cli import main
 from flows.sources.log import LogSource
-from flows.steps.audit_replay import find_verdict, record_verdict, replay
-from flows.steps.duel import compare, renew_plan
-from flows.steps.labelstatus import label_status
-from flows.steps.monthly import month_report
-from flows.steps.spending import daily_money
-from flows.steps.watching import matured_fairness
+from flows.steps.comparison.compare import compare, renew_plan
+from flows.steps.comparison.replay_verdict import find_verdict, record_verdict, replay
+from flows.steps.drift.check import matured_fairness
+from flows.steps.drift.recent_cost import daily_money
+from flows.steps.reports.label_status import label_status
+from flows.steps.reports.month import month_report
 from monitoring.store import ActionRecord, Store
 from monitoring.store.database.frames import to_us
 from tests.integration.test_comparison_plan import Arena

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flows.cli import main
-from flows.steps.dvc import track
+from flows.snapshots.dvc import track
 from tests.worlds import DAY, World, small_world
 
 

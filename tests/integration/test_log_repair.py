@@ -27,8 +27,8 @@ from bentos.windows.redis import RedisWindows
 from bentos.windows.state import WindowState
 from flows.cli import main
 from flows.errors import FlowRefused
-from flows.house import House, open_house
-from flows.steps.futurerows import ANEW, RESTART, repair_log
+from flows.steps.operations.future_rows import ANEW, RESTART, repair_log
+from flows.workspace.workspace import House, open_house
 from monitoring.metrics import serving as metrics
 from monitoring.store import Store
 from monitoring.store.database.day_partitions import DAY_US, days_with_tables

@@ -23,7 +23,6 @@ from bentos.release.routing_changes import RoutingDesk
 from bentos.release.watch import Watch
 from bentos.settings import read_settings
 from bentos.usecase.definition import UseCase
-from flows.house import House
 from flows.notify import decisions as told_decisions
 from flows.notify.conditions import Condition, Looked, take_turn
 from flows.notify.decisions import new_decisions
@@ -31,7 +30,8 @@ from flows.notify.notice import Notice
 from flows.notify.notifier import Notifier
 from flows.notify.outbox import deliver, put
 from flows.notify.watches import WATCHES
-from flows.steps.ramp import look, parse_steps, start_ramp
+from flows.steps.comparison.ramp import look, parse_steps, start_ramp
+from flows.workspace.workspace import House
 from monitoring.policies.watch import WatchPolicy
 from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 from monitoring.store import NoticeEntry, Run, StandingCondition, Store, memory_store

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from flows.home import PROJECT
+from flows.workspace.installation import PROJECT
 from monitoring.store import Store, open_store
 from tests.hooks import Hook, Receiver
 from tests.releases import MODEL, NOW

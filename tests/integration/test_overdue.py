@@ -18,7 +18,7 @@ from bentos.release.emergency import TwoKeys, emergencies, order_threshold, prom
 from bentos.release.expiry import ACTOR, end_overdue
 from bentos.serving.overrides import StandingOrders
 from bentos.usecase.definition import ExternalIncumbent, UseCase
-from flows.steps.turns import Turns, Watched
+from flows.drills.interleaving import Turns, Watched
 from monitoring.store import Store, memory_store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry

@@ -17,9 +17,9 @@ from bentos.errors import RoutingError
 from bentos.registry.routing_policy import Router, RoutingPolicy, canary
 from bentos.release.routing_changes import RoutingDesk
 from bentos.usecase.definition import ExternalIncumbent
-from flows.routing_views import canary_view
-from flows.steps.ramp import Look, look, parse_steps, ramp_state, start_ramp
-from flows.steps.turn import Turn, take_turn
+from flows.steps.comparison.ramp import Look, look, parse_steps, ramp_state, start_ramp
+from flows.steps.comparison.routing_change import Turn, take_turn
+from flows.views.release import canary_view
 from monitoring.errors import StoreUnavailable
 from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 from monitoring.store import ScoreRecord, ShadowRecord, Store, memory_store

@@ -22,7 +22,7 @@ from bentos.errors import IncumbentError, ModelCorrupt, RegistryUnavailable, Rol
 from bentos.model.scoring_model import MODEL_FILE, MODEL_FILES, ScoringModel
 from bentos.registry.mlflow import MlflowRegistry, ModelRef, ModelRegistry
 from bentos.registry.routing_policy import Arm, RoutingPolicy
-from flows.steps.tracking import MlflowTracker
+from flows.steps.tracking.mlflow_run import MlflowTracker
 from tests import registries
 from tests.builders import tiny_model
 from tests.fakes import FakeRegistry

@@ -12,7 +12,7 @@ import pytest
 
 from bentos.errors import ReleaseError
 from bentos.promotion.promote import recover, rollback
-from flows.steps.turns import Turns
+from flows.drills.interleaving import Turns
 from monitoring.store import Store
 from tests.builders import fraud
 from tests.fakes import FakeRegistry

@@ -15,9 +15,9 @@ import pytest
 
 from bentos.promotion.promote import appoint, install_first
 from bentos.usecase.definition import UseCase
-from flows.steps.duel import compare, contestants, retire
-from flows.steps.renewal import retraining_due
-from flows.steps.snapshot import SnapshotStore
+from flows.snapshots.store import SnapshotStore
+from flows.steps.comparison.compare import compare, contestants, retire
+from flows.steps.drift.retraining_due import retraining_due
 from monitoring.store import Report, Store, memory_store
 from tests.integration.test_comparison_plan import case
 from tests.logged import START, at, label, scored, shadowed

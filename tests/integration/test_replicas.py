@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bentos.registry.routing_policy import RoutingPolicy, canary
-from flows.steps.replicas import acknowledged, replica_line
+from flows.steps.reports.replica_status import acknowledged, replica_line
 from monitoring.store import Store
 from tests.fakes import FakeRegistry
 from tests.releases import MODEL, promoted_once

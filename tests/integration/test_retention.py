@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 
 from bentos.usecase.loading import load_usecase
-from flows.cli import main
 from flows.errors import SchemaProblem
 from flows.sources import open_source
-from flows.steps.bench_usecase import snapshot_days
-from flows.steps.derive import derive
+from flows.sources.derived import derive
+from tests.bench.__main__ import main as bench
+from tests.bench.quality.usecase import snapshot_days
 
 USECASE = load_usecase("retention")
 SHIPPED = Path(__file__).parents[3] / "shared" / "data"
@@ -75,7 +75,7 @@ def test_retention_beats_recency_on_the_newest_matured_snapshot(capsys: pytest.C
     if not file.is_file():
         pytest.skip("online_retail.parquet is not here; put it into the folder INCUMBENT_BENCH_DATA")
     assert snapshot_days(USECASE, file) == ([date(2011, 2, 1), date(2011, 3, 1)], date(2011, 6, 1))
-    assert main(["bench", "usecase", "retention", "--data", str(file), "--json"]) == 0
+    assert bench(["usecase", "retention", "--data", str(file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"auc_roc", "average_precision", "baseline_auc_roc"}
     assert found["auc_roc"] >= 0.73

@@ -20,7 +20,7 @@ from sqlalchemy import func, select, text
 
 from bentos.scribe import Scribe, accounting
 from bentos.spool.writer import SpoolWriter
-from flows.bench.cluster import Postgres, temporary_postgresql
+from flows.drills.load.temporary_postgresql import Postgres, temporary_postgresql
 from monitoring.errors import StoreUnavailable
 from monitoring.store import Store, open_store
 from monitoring.store.database.tables import predictions

@@ -22,10 +22,10 @@ from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
 from flows.cli import main
 from flows.sources import open_source
-from flows.steps.bulkworker import Worker
-from flows.steps.history import load_history
-from flows.steps.lookuptables import load
-from flows.steps.replay import event_bodies
+from flows.steps.bulk.chunk_worker import Worker
+from flows.steps.data.import_history import load_history
+from flows.steps.data.lookup_tables import load
+from flows.steps.operations.replay_events import event_bodies
 from monitoring.core.calendar import TimeWindow
 from tests.builders import tiny_model
 from tests.lookups import CHANGES, fraud_with_lookup, profiles

@@ -15,9 +15,9 @@ from bentos.scoring.recent_times import RecentTimes
 from bentos.settings import Settings
 from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused, NoData, SourceUnavailable
+from flows.snapshots.store import SnapshotStore
 from flows.sources import SourceRead, open_source
-from flows.steps.history import load_history
-from flows.steps.snapshot import SnapshotStore
+from flows.steps.data.import_history import load_history
 from monitoring.core.calendar import TimeWindow
 from monitoring.errors import StoreUnavailable
 from monitoring.store import Store, memory_store
@@ -229,7 +229,7 @@ def test_parts_without_events_are_passed_over_and_an_empty_window_is_refused(sto
 
 
 def test_progress_counts_to_the_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.steps.history.BATCH_ROWS", 250)
+    monkeypatch.setattr("flows.steps.data.import_history.BATCH_ROWS", 250)
     told: list[tuple[int, int]] = []
     load_history(
         open_source(FRAUD, "simulator", **WORLD),

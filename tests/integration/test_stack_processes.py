@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from flows import logfiles
 from flows.errors import PortTaken, StackError, StackNotReady
-from flows.home import open_home
-from flows.parts import NEVER_GIVEN_UP, Part, Restarts
-from flows.processes import Child, Command, _end_with_parent, free_port, last_lines, stop_all
-from flows.stack import Ports, Stack, running, stop_left_running
-from flows.stackfile import read_state
+from flows.stack import log_files
+from flows.stack.local_stack import Ports, Stack, running, stop_left_running
+from flows.stack.parts import NEVER_GIVEN_UP, Part, Restarts
+from flows.stack.state_file import read_state
+from flows.workspace.installation import open_home
+from flows.workspace.processes import Child, Command, _end_with_parent, free_port, last_lines, stop_all
 
 
 def command(tmp_path: Path, code: str, **options: object) -> Command:
@@ -102,7 +102,7 @@ def test_nothing_is_left_behind_when_the_owner_is_stopped(tmp_path: Path, number
     owner = f"""
         import os, signal, sys, time
         from pathlib import Path
-        from flows.processes import Child, Command, ending_by_exception, stop_all
+        from flows.workspace.processes import Child, Command, ending_by_exception, stop_all
         # A job in the background of a script is born deaf to it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         argv = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -223,7 +223,7 @@ def test_a_needed_part_that_ends_while_all_start_is_an_error_with_its_last_words
 
 
 def test_a_side_part_that_is_slow_to_start_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.stack.PATIENCE", 0.5)
+    monkeypatch.setattr("flows.stack.local_stack.PATIENCE", 0.5)
     said: list[str] = []
     with running(open_home(home=tmp_path), Ports.find()) as stack:
         stack.say = said.append
@@ -249,9 +249,9 @@ def test_parts_of_a_killed_supervisor_are_adopted_with_their_ports_and_stopped_i
     home = open_home(home=tmp_path)
     starter = f"""
         import os, signal, sys
-        from flows.home import open_home
-        from flows.parts import Part
-        from flows.stack import Ports, running
+        from flows.workspace.installation import open_home
+        from flows.stack.parts import Part
+        from flows.stack.local_stack import Ports, running
         with running(open_home(home={str(tmp_path)!r}), Ports.find(), outlive=True) as stack:
             stack.add(Part("scribe", [sys.executable, "-c", "import time; time.sleep(60)"]))
             stack.wait_ready()
@@ -304,13 +304,13 @@ def test_a_long_log_gives_its_beginning_away_and_loses_no_line_of_its_living_wri
     tmp_path: Path, collapsing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not collapsing:
-        monkeypatch.setattr(logfiles, "_collapse", lambda *_: False)
+        monkeypatch.setattr(log_files, "_collapse", lambda *_: False)
     log = tmp_path / "part.log"
     with log.open("ab", buffering=0) as out:
         for number in range(400_000):
             out.write(b"line %08d\n" % number)
             if number % 20_000 == 0:
-                logfiles.rotate(tmp_path, longest=2 << 20, kept=9)
+                log_files.rotate(tmp_path, longest=2 << 20, kept=9)
     files = [tmp_path / f"part.log.{n}" for n in range(9, 0, -1)]
     text = b"".join(file.read_bytes() for file in [*files, log] if file.exists())
     assert text.splitlines() == [b"line %08d" % number for number in range(400_000)]
@@ -323,7 +323,7 @@ def test_logs_beyond_the_kept_ones_are_removed(tmp_path: Path) -> None:
     for _ in range(5):
         with log.open("ab") as out:
             out.write(b"x" * (3 << 20))
-        logfiles.rotate(tmp_path, longest=2 << 20, kept=2)
+        log_files.rotate(tmp_path, longest=2 << 20, kept=2)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["part.log", "part.log.1", "part.log.2"]
 
 

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 
 from bentos.usecase.loading import builtin_usecases
-from flows.bench.stream import bench_stream
-from flows.cli import main
-from flows.home import open_home
-from flows.house import open_house
 from flows.sources import open_source
+from flows.workspace.installation import open_home
+from flows.workspace.workspace import open_house
+from tests.bench.__main__ import main as bench
+from tests.bench.quality.stream import bench_stream
 from tests.published import published
 from tests.registries import mlflow_registry
 
@@ -106,7 +106,7 @@ PRICES = published("elec2.parquet")
 @pytest.mark.timeout(3000)
 @pytest.mark.skipif(PRICES is None, reason="set INCUMBENT_BENCH_DATA to the folder of elec2.parquet")
 def test_real_drift_pays(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "stream", "--data", str(PRICES), "--json"]) == 0
+    assert bench(["stream", "--data", str(PRICES), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["drift_noticed"]
     assert found["auc_static"] == pytest.approx(0.785, abs=0.01)
@@ -116,5 +116,5 @@ def test_real_drift_pays(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "stream", "--data", "nowhere.parquet", "--json"]) == 2
+    assert bench(["stream", "--data", "nowhere.parquet", "--json"]) == 2
     assert "nowhere.parquet: no such file" in capsys.readouterr().err

@@ -11,8 +11,8 @@ from bentos.model.scoring_model import ScoringModel
 from bentos.promotion.promote import rollback
 from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
-from flows.steps.gate import seat
-from flows.steps.refit import Refit, refit_threshold
+from flows.steps.training.refit_threshold import Refit, refit_threshold
+from flows.steps.training.role_assignment import seat
 from monitoring.core.verdict import Verdict
 from monitoring.policies import CapacityPolicy
 from monitoring.store import memory_store

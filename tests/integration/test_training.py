@@ -19,16 +19,16 @@ from bentos.registry.mlflow import MlflowRegistry, ModelRef
 from bentos.settings import Settings, read_settings
 from bentos.usecase.definition import ExternalIncumbent, SplitPolicy, UseCase
 from flows.errors import EvaluationError, OneClass, SnapshotMissing, TooFewRows
+from flows.snapshots.store import SnapshotStore
 from flows.sources import open_source
 from flows.sources.base import SourceRead
-from flows.steps import record
-from flows.steps.judge import fetch_model, measure_incumbent
-from flows.steps.reading import read_history
-from flows.steps.snapshot import SnapshotStore
-from flows.steps.split import days_needed
-from flows.steps.table import Known, build_fold
-from flows.steps.tracking import MlflowTracker, Tracker
-from flows.steps.train import STEPS, TrainingOutcome, evaluate_version, train_model
+from flows.steps.data.folds import Known, build_fold
+from flows.steps.data.read_history import read_history
+from flows.steps.data.split import days_needed
+from flows.steps.evaluation.judge import fetch_model, measure_incumbent
+from flows.steps.tracking import training_record
+from flows.steps.tracking.mlflow_run import MlflowTracker, Tracker
+from flows.steps.training.train import STEPS, TrainingOutcome, evaluate_version, train_model
 from monitoring.core.calendar import TimeWindow
 from tests import registries
 from tests.builders import fraud, tiny_model
@@ -127,7 +127,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> First:
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     """A fresh workshop that draws no pictures, which take longer than all the rest."""
-    monkeypatch.setattr(record, "draw_all", lambda *_: [])
+    monkeypatch.setattr(training_record, "draw_all", lambda *_: [])
     return Workshop(tmp_path)
 
 

@@ -20,11 +20,12 @@ import pytest
 from bentos.errors import UseCaseError
 from flows.cli import main
 from flows.evaluation import evaluation
-from flows.house import open_house
-from flows.outcome import Outcome
-from flows.recording import call
-from flows.steps.trialruns import PARENT
+from flows.runs.run_record import call
+from flows.steps.tuning.mlflow_trials import PARENT
 from flows.tuning import tuning
+from flows.workspace.outcome import Outcome
+from flows.workspace.workspace import open_house
+from tests.bench.__main__ import main as bench
 from tests.published import published
 from tests.worlds import DAY, World, small_world
 
@@ -119,7 +120,7 @@ def test_the_command_prints_what_was_found_and_the_lines_that_keep_it(searched: 
     assert searched.text.endswith(f"put them into the file:\n\n{lines}\n")
     assert lines.startswith("[training]\ntrees = ")
     assert main(["tune", "--trials", "0"]) == main(["tune", "--minutes", "0"]) == 2
-    assert main(["bench", "tuning", "--trials", "0"]) == 2
+    assert bench(["tuning", "--trials", "0"]) == 2
 
 
 def test_no_candidate_is_measured_on_the_test_fold(searched: Searched) -> None:
@@ -208,7 +209,7 @@ def test_attempts_are_tasks_of_prefects_task_runner_and_find_the_same(searched: 
 def test_settings_chosen_before_the_test_weeks_are_no_worse_than_untuned_ones(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["bench", "tuning", "--data", str(CARDS), "--json"]) == 0
+    assert bench(["tuning", "--data", str(CARDS), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["trials"] == 18
     assert found["average_precision"] >= found["untuned_average_precision"]

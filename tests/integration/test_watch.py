@@ -14,7 +14,7 @@ from bentos.errors import NothingToRollBack, StaleDecision
 from bentos.promotion.promote import appoint, rollback
 from bentos.release.watch import KIND, Watch, watched
 from bentos.usecase.definition import ExternalIncumbent, InterventionPolicy, UseCase
-from flows.steps.turns import Watched
+from flows.drills.interleaving import Watched
 from monitoring.core.verdict import Check
 from monitoring.rollout.post_promotion_watch import WatchPolicy
 from monitoring.store import LabelRecord, ScoreRecord, ShadowRecord, Store, memory_store

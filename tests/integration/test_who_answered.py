@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from flows.steps.standing import standing
+from flows.steps.reports.status import standing
 from monitoring.store import RoleChange, Store, memory_store
 from monitoring.store.decisions.role_terms import holder_at, terms_between
 from tests.builders import fraud

@@ -150,7 +150,7 @@ def report_labels(url: str, first: int, last: int) -> int:
     """Post the labels that become known in a span of live days; nobody waits for the scribe."""
     from bentos.usecase.loading import load_usecase
     from flows.sources import open_source
-    from flows.steps.replay import label_bodies
+    from flows.steps.operations.replay_events import label_bodies
     from monitoring.core.calendar import TimeWindow
 
     since, until = LIVE_FROM + first * DAY, LIVE_FROM + last * DAY

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, time, timedelta
 import pandas as pd
 from sqlalchemy import insert
 
+from flows.steps.drift.data_quality import data_quality
 from monitoring.core.calendar import BusinessCalendar
-from monitoring.drift.data_quality import data_quality
 from monitoring.store import Store, open_store
 from monitoring.store.database.tables import quarantine
 

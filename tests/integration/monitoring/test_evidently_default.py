@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.steps.bench_alarms import evidently_checks
+from tests.bench.quality.drift_alarms import evidently_checks
 
 
 def test_evidently_s_own_distance_is_that_of_its_formula() -> None:

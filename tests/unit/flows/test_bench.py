@@ -13,13 +13,21 @@ import numpy as np
 import pytest
 
 from bentos.schema.event_schema import EventSchema
-from flows.bench.bodies import BATCH, BodySpec, make_bodies
-from flows.bench.figures import HEADERS, Round, notes_for_people, ratios, relative_cost, rows_for_people, summaries
-from flows.bench.load import Load, Measured
-from flows.bench.loading import RunningLoad, recorded, run_load
-from flows.bench.profiling import HTTP, STAGES, shares
-from flows.bench.serving import bracketed
-from flows.home import PROJECT
+from flows.drills.load.bodies import BATCH, BodySpec, make_bodies
+from flows.drills.load.load_generator import Load, Measured
+from flows.drills.load.run_load import RunningLoad, recorded, run_load
+from flows.workspace.installation import PROJECT
+from tests.bench.serving.compare import bracketed
+from tests.bench.serving.profiling import HTTP, STAGES, shares
+from tests.bench.serving.rounds import (
+    HEADERS,
+    Round,
+    notes_for_people,
+    ratios,
+    relative_cost,
+    rows_for_people,
+    summaries,
+)
 from tests.builders import fraud
 
 

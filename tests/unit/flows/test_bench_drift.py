@@ -7,22 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.bench.drift import made_features
-from flows.cli import main
 from monitoring.drift.feature_drift import compare_profile
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
+from tests.bench.__main__ import main as bench
+from tests.bench.speed.drift import made_features
 
 POLICY = DriftPolicy()
 
 
 def test_the_bench_of_drift_speaks_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "drift", "--rows", "3000", "--columns", "4", "--reference", "1000", "--json"]) == 0
+    assert bench(["drift", "--rows", "3000", "--columns", "4", "--reference", "1000", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {"rows", "columns", "ours_s", "evidently_s", "ratio", "peak_mb"}
     assert (found["rows"], found["columns"]) == (3000, 4)
     assert found["evidently_s"] > 0
-    assert main(["bench", "drift", "--rows", "0", "--json"]) == 2
+    assert bench(["drift", "--rows", "0", "--json"]) == 2
 
 
 def peak(frame: pd.DataFrame, profile: ReferenceProfile, scores: np.ndarray, days: pd.Series) -> int:

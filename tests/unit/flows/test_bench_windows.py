@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.bench.windows import bench_windows
-from flows.cli import main
+from tests.bench.__main__ import main as bench
+from tests.bench.speed.windows import bench_windows
 
 
 def test_the_bench_of_windows_counts_what_it_made(tmp_path: Path) -> None:
@@ -23,8 +23,8 @@ def test_the_bench_of_windows_speaks_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
-    assert main(["bench", "windows", "--events", "500", "--customers", "10", "--json"]) == 0
+    assert bench(["windows", "--events", "500", "--customers", "10", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     wanted = {"events", "entities", "rebuild_s", "events_per_s", "bytes_per_entity", "bytes_per_million_entities"}
     assert wanted | {"redis_batch_ms"} <= set(found)
-    assert main(["bench", "windows", "--events", "0", "--json"]) == 2
+    assert bench(["windows", "--events", "0", "--json"]) == 2

@@ -16,7 +16,7 @@ import uvicorn
 from flows.console.app import Console
 from flows.console.reports import find_report, list_reports
 from flows.console.session import LASTS_SECONDS, Sessions, local_path
-from flows.processes import free_port
+from flows.workspace.processes import free_port
 from monitoring.core.hosts import AllowedHosts
 
 TOKEN = "a-token-of-a-test-home"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.steps.deadruns import close_dead_runs, death_of, this_process
-from flows.steps.renewal import training_runs
+from flows.steps.drift.retraining_due import training_runs
+from flows.steps.operations.dead_runs import close_dead_runs, death_of, this_process
 from monitoring.store import Run, open_store
 
 NOW = datetime(2026, 3, 9, 12, tzinfo=UTC)
@@ -31,7 +31,7 @@ def test_a_training_that_is_killed_blocks_nobody_and_says_so(tmp_path: Path) -> 
     script = textwrap.dedent(f"""
         import sys, time
         from datetime import UTC, datetime
-        from flows.steps.deadruns import this_process
+        from flows.steps.operations.dead_runs import this_process
         from monitoring.store import Run, open_store
         now = datetime.now(UTC)
         run = Run("one", "fraud", "training", "running", now, payload=this_process(now))

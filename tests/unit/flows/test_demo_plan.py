@@ -6,8 +6,8 @@ import pytest
 
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
-from flows.steps.demoplan import days_until_retraining, days_until_verdict, plan_demo
-from flows.steps.split import days_needed, split_at
+from flows.demo.plan import days_until_retraining, days_until_verdict, plan_demo
+from flows.steps.data.split import days_needed, split_at
 
 FRAUD, CHURN = load_usecase("fraud"), load_usecase("churn")
 DAY = timedelta(days=1)

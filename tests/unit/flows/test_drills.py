@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from flows.bench.loading import Answer
-from flows.commands.drills import shortfalls
+from flows.commands.platform.drill import shortfalls
+from flows.drills.load.run_load import Answer
+from flows.drills.swap import FLIPS, VERSIONS, itinerary, waits_of
 from flows.errors import StackError
-from flows.steps.drill_swap import FLIPS, VERSIONS, itinerary, waits_of
 
 
 def said(at: float, version: str) -> Answer:

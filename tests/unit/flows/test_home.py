@@ -11,12 +11,12 @@ import pytest
 from bentos.errors import SecretFileError
 from bentos.home_lock import born
 from bentos.usecase.loading import builtin_usecases
-from flows.commands.stacks import mlflow_command
+from flows.commands.platform.stack import mlflow_command
 from flows.errors import FlowRefused, StackError
-from flows.home import Home, deployment_values, foreign_settings, open_home, usecase_reference
-from flows.house import require_own_environment
-from flows.logins import make_logins, prefect_login_file, read_prefect_login, require_closed_server
-from flows.stack import Ports
+from flows.stack.local_stack import Ports
+from flows.workspace.installation import Home, deployment_values, foreign_settings, open_home, usecase_reference
+from flows.workspace.logins import make_logins, prefect_login_file, read_prefect_login, require_closed_server
+from flows.workspace.workspace import require_own_environment
 
 
 @pytest.fixture

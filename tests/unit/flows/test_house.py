@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.errors import FlowRefused
-from flows.house import business_time, declared_bound, machine_now, open_house
+from flows.workspace.clock import business_time, machine_now
+from flows.workspace.workspace import declared_bound, open_house
 from monitoring.store.database.frames import to_us
 from monitoring.store.database.records import ScoreRecord
 

@@ -15,11 +15,11 @@ from prefect.client.orchestration import PrefectClient
 from prefect.utilities.templating import apply_values
 from prefect.workers.process import ProcessJobConfiguration
 
-from flows.home import PROJECT
+from flows.workspace.installation import PROJECT
 
 FILES = {
     "kubernetes": PROJECT / "deploy" / "prefect-kubernetes-job.json",
-    "process": PROJECT / "flows" / "prefect-pool.json",
+    "process": PROJECT / "flows" / "stack" / "prefect-pool.json",
 }
 TEMPLATES: dict[str, dict[str, Any]] = {kind: json.loads(file.read_text()) for kind, file in FILES.items()}
 DOCKERFILE = (PROJECT / "deploy" / "flows.Dockerfile").read_text().replace("\\\n    ", "")

@@ -8,7 +8,7 @@ import pytest
 
 from bentos.usecase.loading import load_usecase
 from flows.errors import NoData, SchemaProblem, SourceOptionsError
-from flows.steps.labelfile import label_files, read_label_file
+from flows.steps.data.label_files import label_files, read_label_file
 from monitoring.store.database.frames import to_us
 
 FRAUD = load_usecase("fraud")

@@ -13,9 +13,9 @@ from bentos.settings import read_settings
 from bentos.usecase.loading import load_usecase
 from bentos.usecase.options import NotifyPolicy, NotifyRoute
 from flows.errors import NotifyError
-from flows.house import House, open_house
 from flows.notify.port import tell
 from flows.notify.targets import all_targets, find_target
+from flows.workspace.workspace import House, open_house
 from monitoring.store import memory_store
 from tests.builders import fraud
 from tests.hooks import webhook

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from bentos.settings import read_settings
-from flows.artifacts import emit, publish, summary_of
 from flows.commands.common import people
-from flows.links import report_link, report_place
-from flows.outcome import Outcome
-from flows.progress import progress, told
+from flows.runs.artifacts import emit, publish, summary_of
+from flows.runs.links import report_link, report_place
+from flows.workspace.outcome import Outcome
+from flows.workspace.progress import progress, told
 from monitoring.core.verdict import Check
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
@@ -60,13 +60,13 @@ def test_what_decides_comes_first_and_the_appendix_is_marked_everywhere() -> Non
 
 
 def test_nothing_is_published_outside_a_prefect_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.artifacts.create_markdown_artifact", lambda *_, **__: pytest.fail("published"))
+    monkeypatch.setattr("flows.runs.artifacts.create_markdown_artifact", lambda *_, **__: pytest.fail("published"))
     publish(outcome(), read_settings(), "fraud")
 
 
 def test_no_event_is_sent_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    monkeypatch.setattr("flows.artifacts.emit_event", lambda **_: pytest.fail("sent"))
+    monkeypatch.setattr("flows.runs.artifacts.emit_event", lambda **_: pytest.fail("sent"))
     assert emit("dev.model.drift.detected", "model.dev-fraud", {}) is False
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.home import PURPOSES
+from flows.workspace.installation import PURPOSES
 
 FILE = Path(__file__).resolve().parents[3] / "prefect.yaml"
 FLOWS = {

@@ -11,7 +11,7 @@ import pytest
 from bentos.schema.row_times import LAST
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
-from flows.steps.renewal import Renewal, is_news, retraining_due, training_runs
+from flows.steps.drift.retraining_due import Renewal, is_news, retraining_due, training_runs
 from monitoring.store import Report, RoleChange, Run, Store, memory_store
 from tests.logged import at, scored
 

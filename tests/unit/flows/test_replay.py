@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bentos.usecase.loading import load_usecase
-from flows.steps.replay import Replay, Traffic, event_bodies, label_bodies
+from flows.steps.operations.replay_events import Replay, Traffic, event_bodies, label_bodies
 
 FRAUD = load_usecase("fraud")
 

@@ -9,8 +9,8 @@ import pytest
 from bentos.usecase.loading import load_usecase
 from flows.errors import FlowRefused, NoData
 from flows.sources.base import SourceRead
-from flows.steps.replay import Tally
-from flows.steps.replay_days import replay_days
+from flows.steps.operations.replay_days import replay_days
+from flows.steps.operations.replay_events import Tally
 from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord, memory_store
 

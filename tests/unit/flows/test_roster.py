@@ -11,11 +11,11 @@ import pytest
 
 from bentos.settings import read_settings
 from flows.errors import FlowRefused
-from flows.following import Follower, write_targets
-from flows.home import Home
-from flows.parts import Part, Ports
-from flows.roster import Member, Roster, read_roster, roster_file, settle_roster, write_roster
-from flows.stack import Stack
+from flows.stack.follower import Follower, write_targets
+from flows.stack.local_stack import Stack
+from flows.stack.parts import Part, Ports
+from flows.workspace.installation import Home
+from flows.workspace.roster import Member, Roster, read_roster, roster_file, settle_roster, write_roster
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from bentos.features.plan import FeaturePlan
 from bentos.schema.event import Event
-from flows.engines.groups import read_frame, read_key, write_frame
-from flows.engines.shuffle import Shuffle, buckets_of
-from flows.engines.slices import cut, require_distinct
+from flows.distributed.row_groups import read_frame, read_key, write_frame
+from flows.distributed.shuffle import Shuffle, buckets_of
+from flows.distributed.slices import cut, require_distinct
 from flows.errors import SchemaProblem
 from monitoring.core.calendar import TimeWindow
 from tests.builders import NOON, card_event, card_frame, case, empty_labels, label_frame

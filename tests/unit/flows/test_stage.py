@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from bentos.usecase.loading import load_usecase
-from flows.demo import Story, refuse_table, require_world, run_demo
+from flows.demo.plan import plan_demo
+from flows.demo.stage import LABELS_BY_FILE
+from flows.demo.story import Story, refuse_table, require_world, run_demo
 from flows.errors import FlowRefused, StackError
-from flows.home import open_home
-from flows.stage import LABELS_BY_FILE
-from flows.steps.demoplan import plan_demo
+from flows.workspace.installation import open_home
 from monitoring.store import LabelRecord, Store, memory_store
 from monitoring.store.database.frames import to_us
 
@@ -136,7 +136,7 @@ def test_a_story_that_does_not_come_true_is_given_up(story: Story) -> None:
 
 
 def test_waiting_names_the_logs_when_time_is_up(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.stage.PATIENCE", 0.1)
+    monkeypatch.setattr("flows.demo.stage.PATIENCE", 0.1)
     with pytest.raises(StackError, match=r"the log did not catch up"):
         story.wait_for("the log", lambda: False)
 

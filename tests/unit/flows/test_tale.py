@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from bentos.usecase.loading import load_usecase
-from flows.steps.replay import Tally
-from flows.steps.tale import summarise, swaps
+from flows.demo.summary import summarise, swaps
+from flows.steps.operations.replay_events import Tally
 from monitoring.store import Report, RoleChange, Store, memory_store
 from monitoring.store.database.frames import to_us
 from tests.logged import at, days, scored

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from monitoring.alarms import CELLS, RULES, DailyRows, days_until
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.feature_drift import combine, compare_profile
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
 from monitoring.stats.distances import psi_critical
+from tests.bench.quality.alarm_simulation import CELLS, RULES, DailyRows, days_until
 
 POLICY = DriftPolicy()
 START = datetime(2026, 3, 2, tzinfo=UTC)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.figures import appendix_of
+from flows.views.comparison import appendix_of
 from monitoring.comparison.judge import comparison_checks, expected_days, judge_comparison
 from monitoring.comparison.paired import PairedResult, compare_paired
 from monitoring.core.verdict import Check, Verdict

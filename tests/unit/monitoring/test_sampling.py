@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monitoring.sampling import RowSample
+from flows.steps.drift.served_windows import RowSample
 
 ROWS = np.arange(10_000, dtype=np.float32).reshape(-1, 1)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from flows.errors import SourceOptionsError
-from flows.sources.address import read_address
+from flows.sources.locations import read_address
 
 
 def test_variables_are_filled_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

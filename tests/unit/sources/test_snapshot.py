@@ -13,9 +13,9 @@ import pytest
 from bentos.usecase.definition import SimulatorOptions
 from bentos.usecase.loading import load_usecase
 from flows.errors import SnapshotCorrupt, SnapshotError, SnapshotMissing
+from flows.snapshots.store import SnapshotRef, SnapshotStore, content_digest
 from flows.sources import open_source
 from flows.sources.base import SourceRead
-from flows.steps.snapshot import SnapshotRef, SnapshotStore, content_digest
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.hashing import canonical_json, sha256_file, sha256_hex
 

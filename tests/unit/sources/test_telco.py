@@ -16,7 +16,7 @@ from bentos.usecase.definition import Shift, SimulatorOptions
 from bentos.usecase.loading import load_usecase
 from flows.sources import open_source
 from flows.sources.labels import as_table
-from flows.sources.telco import COLUMNS, simulate_customers
+from flows.sources.worlds.telco_customers import COLUMNS, simulate_customers
 
 CHURN = load_usecase("churn")
 SMALL = SimulatorOptions(world="telco", customers_a_day=60, days=12, seed=3)

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bentos.usecase.definition import Shift, SimulatorOptions
-from flows.sources import world as w
-from flows.sources.world import make_world, simulate
+from flows.sources.worlds import card_transactions as w
+from flows.sources.worlds.card_transactions import make_world, simulate
 
 SMALL = SimulatorOptions(customers=120, terminals=240, days=40, seed=3)
 WORLD = make_world(SMALL)

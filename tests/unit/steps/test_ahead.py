@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.steps.bulkrun import ahead, in_order
+from flows.steps.bulk.score_table import ahead, in_order
 
 
 def counted(last: int, seen: list[str], broken: int | None = None) -> Iterator[int]:

@@ -10,8 +10,8 @@ import pytest
 
 from bentos.model.calibration import Threshold
 from bentos.registry.ports import ModelRef
-from flows.steps.answering import Arrived, Seated, log_answers, log_shadow
-from flows.steps.record import cut_figures
+from flows.steps.comparison.simulate_answers import Arrived, Seated, log_answers, log_shadow
+from flows.steps.tracking.training_record import cut_figures
 from monitoring.core.calendar import BusinessCalendar
 from monitoring.store import memory_store
 from tests.builders import fraud, tiny_model

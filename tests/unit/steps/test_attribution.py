@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flows.steps.attribution import mean_contributions
+from flows.steps.fitting.contributions import mean_contributions
 from tests.builders import tiny_model
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import main
-from flows.steps.bench_alarms import BEGIN, END, write_table
+from tests.bench.__main__ import main as bench
+from tests.bench.quality.drift_alarms import BEGIN, END, write_table
 
 
 def test_the_command_prints_the_published_keys_and_writes_the_page(
@@ -15,7 +15,7 @@ def test_the_command_prints_the_published_keys_and_writes_the_page(
     page = tmp_path / "statistics.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
     few = ["--years", "1", "--trials", "2", "--checks", "0"]
-    assert main(["bench", "alarms", *few, "--write", str(page), "--json"]) == 0
+    assert bench(["alarms", *few, "--write", str(page), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     for rule in ("bare", "evidently", "evidently_dataset", "ours"):
         assert set(found[rule]) == {"200", "1000", "10000"}
@@ -35,4 +35,4 @@ def test_the_command_prints_the_published_keys_and_writes_the_page(
 
 
 def test_the_bench_of_alarms_needs_something_to_simulate() -> None:
-    assert main(["bench", "alarms", "--years", "0"]) == 2
+    assert bench(["alarms", "--years", "0"]) == 2

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import main
-from flows.steps.bench_decisions import BEGIN, END, bench_decisions, error_rates, power_table, write_tables
+from tests.bench.__main__ import main as bench
+from tests.bench.quality.decisions import BEGIN, END, bench_decisions, error_rates, power_table, write_tables
 from tests.builders import fraud
 
 
@@ -39,8 +39,8 @@ def test_power_grows_with_effect_and_days() -> None:
 def test_the_command_prints_the_keys_that_are_published(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     page = tmp_path / "statistics.md"
     page.write_text(f"# Statistics\n\nwords\n{BEGIN}\nold\n{END}\nmore words\n", encoding="utf-8")
-    words = ["bench", "decisions", "--json", "--trials", "40", "--rows", "3000", "--usecase", "fraud"]
-    assert main([*words, "--write", str(page)]) == 0
+    words = ["decisions", "--json", "--trials", "40", "--rows", "3000", "--usecase", "fraud"]
+    assert bench([*words, "--write", str(page)]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) >= {"false_promotion", "power", "paired_rows", "paired_s", "read_s", "paired_over_read"}
     for rule in ("naive", "anytime"):

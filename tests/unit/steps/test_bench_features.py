@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from flows.steps import bench_features as bench
-from flows.steps.bench_features import bench_features
+from tests.bench.speed import features as bench
+from tests.bench.speed.features import bench_features
 
 
 def transactions(rows: int = 1500) -> pd.DataFrame:

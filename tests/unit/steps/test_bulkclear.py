@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from bentos.schema.event_schema import EventSchema
 from bentos.usecase.definition import UseCase
 from flows.sources.parquet import frame_of, plain
-from flows.steps.bulkclear import ClearRows, clear_rows
-from flows.steps.bulkworker import lenient
+from flows.steps.bulk.chunk_worker import lenient
+from flows.steps.bulk.clean_rows import ClearRows, clear_rows
 from tests.builders import NOON, card_event, case, case_data
 
 USECASE = lenient(case())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bentos.model.calibration import sigmoid
-from flows.steps.calibrate import ISOTONIC_POSITIVES, fit_calibrator, fit_isotonic, fit_platt
+from flows.steps.fitting.calibrate import ISOTONIC_POSITIVES, fit_calibrator, fit_isotonic, fit_platt
 
 
 def skewed(rows: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from bentos.usecase.definition import TrainingPolicy, UseCase
-from flows.steps.crossfit import crossed_evidence
-from flows.steps.table import Fold
+from flows.steps.data.folds import Fold
+from flows.steps.evaluation.crossfit import crossed_evidence
 from monitoring.core.verdict import Evidence
 from tests.builders import case, tiny_model
 from tests.folds import fold_of, noise

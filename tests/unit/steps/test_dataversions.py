@@ -11,10 +11,10 @@ import pytest
 
 from bentos.usecase.definition import UseCase
 from flows.errors import SnapshotError, SnapshotMissing
+from flows.snapshots import dvc, versions
+from flows.snapshots.store import Snapshot, SnapshotStore
+from flows.snapshots.versions import LabelChanges, columns_of, compare, find_one, write_table
 from flows.sources import open_source
-from flows.steps import dataversions, dvc
-from flows.steps.dataversions import LabelChanges, columns_of, compare, find_one, write_table
-from flows.steps.snapshot import Snapshot, SnapshotStore
 from monitoring.core.calendar import TimeWindow
 from tests.builders import case, label_frame
 
@@ -167,7 +167,7 @@ def test_a_restored_table_reads_back_to_the_same_events_and_labels(tmp_path: Pat
 def test_a_table_of_another_kind_is_refused(tmp_path: Path, usecase: UseCase) -> None:
     snapshot = kept(SnapshotStore(tmp_path), usecase, events_of(usecase), label_frame())
     with pytest.raises(SnapshotError, match="write a"):
-        dataversions.write_table(snapshot, usecase, tmp_path / "table.xlsx")
+        versions.write_table(snapshot, usecase, tmp_path / "table.xlsx")
 
 
 def test_a_dvc_file_stands_beside_each_snapshot_where_dvc_is_installed(

@@ -16,9 +16,9 @@ from bentos.features.plan import FeaturePlan
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import builtin_usecases, parse_usecase
 from flows.errors import EvaluationError, OneClass
-from flows.steps.build import Recipe, build_model, choose_cut, reference_window
-from flows.steps.evaluate import candidate_evidence, constant_features, single_event_p99_ms
-from flows.steps.table import Fold, Known, build_fold
+from flows.steps.data.folds import Fold, Known, build_fold
+from flows.steps.evaluation.evaluate import candidate_evidence, constant_features, single_event_p99_ms
+from flows.steps.fitting.build import Recipe, build_model, choose_cut, reference_window
 from monitoring.core.calendar import TimeWindow
 from monitoring.performance.gates import judge
 from tests.builders import NOON, card_event, card_frame, case, fraud, label, label_frame, tiny_model

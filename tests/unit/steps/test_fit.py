@@ -7,8 +7,8 @@ import pytest
 
 from bentos.usecase.definition import TrainingPolicy
 from flows.errors import OneClass, TooFewRows
-from flows.steps.baseline import baseline_scores
-from flows.steps.fit import booster_parameters, fit_booster, raw_scores
+from flows.steps.fitting.baseline import baseline_scores
+from flows.steps.fitting.fit import booster_parameters, fit_booster, raw_scores
 from monitoring.core.hashing import sha256_hex
 from monitoring.stats.ranking import auc_roc
 from tests.folds import fold_of, noise

@@ -15,7 +15,7 @@ from bentos.registry.mlflow import ModelRef
 from bentos.settings import Settings, read_settings
 from bentos.usecase.definition import ExternalIncumbent, UseCase
 from flows.errors import FlowRefused
-from flows.steps.gate import Seat, seat
+from flows.steps.training.role_assignment import Seat, seat
 from monitoring.core.verdict import Verdict
 from monitoring.store import Store, memory_store
 from tests.builders import fraud, tiny_model

@@ -10,7 +10,7 @@ import pytest
 
 from bentos.usecase.definition import UseCase
 from bentos.usecase.options import InterventionPolicy
-from flows.steps.groups import groups_of_both
+from flows.steps.reports.dossier import groups_of_both
 from monitoring.comparison.group_effects import both_groups
 from monitoring.policies import FairnessPolicy
 from monitoring.reports.dossier import groups_section

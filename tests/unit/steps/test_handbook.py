@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from bentos.features.plan import FeaturePlan
-from flows.steps import handbook
-from flows.steps.table import Fold
+from flows.steps.data.folds import Fold
 from monitoring.core.calendar import TimeWindow
+from tests.bench.quality import handbook
 from tests.builders import fraud
 
 START = datetime(2018, 7, 25, tzinfo=UTC)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bentos.registry.mlflow import ModelRef, VersionInfo
-from flows.steps.lineage import (
+from flows.steps.tracking.version_tags import (
     Kinship,
     environment_digest,
     git_commit,

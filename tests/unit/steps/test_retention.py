@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from flows.errors import FlowRefused
-from flows.steps.retention import Need, day_text, refuse_what_is_needed
+from flows.steps.operations.retention import Need, day_text, refuse_what_is_needed
 from tests.logged import at
 
 COMPARISON = Need(at(5), ("predictions", "shadow"), "the comparison abc")

@@ -19,10 +19,10 @@ import pytest
 from bentos.usecase.definition import TrainingPolicy
 from bentos.usecase.tuning import SearchSpace, TuningPolicy
 from flows.errors import FlowRefused, TrainingError
-from flows.steps.search import JUDGING, Attempt, Trial, Work, best, in_threads, search
-from flows.steps.searchlog import search_log
-from flows.steps.tune import measuring
-from flows.steps.tunefolds import TuningFold, TuningFolds
+from flows.steps.tuning.folds import TuningFold, TuningFolds
+from flows.steps.tuning.search import JUDGING, Attempt, Trial, Work, best, in_threads, search
+from flows.steps.tuning.trial_journal import search_log
+from flows.steps.tuning.tune import measuring
 from tests.folds import fold_of, noise
 
 SPACE = SearchSpace.model_validate_json(

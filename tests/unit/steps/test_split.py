@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bentos.schema.row_times import LAST
 from bentos.usecase.loading import load_usecase
 from flows.errors import EvaluationError, TooFewRows
-from flows.steps.split import Split, back, context_end, days_needed, plan_split, retraining_case, split_at
+from flows.steps.data.split import Split, back, context_end, days_needed, plan_split, retraining_case, split_at
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
 
 FRAUD = load_usecase("fraud")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bentos.settings import read_settings
-from flows.steps.surroundings import firing_alerts
+from flows.steps.reports.overview import firing_alerts
 
 
 def alert(name: str, state: str = "firing") -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from bentos.features.plan import FeaturePlan
 from flows.errors import EvaluationError
 from flows.sources.base import ABSENT
-from flows.steps.table import Known, build_fold
+from flows.steps.data.folds import Known, build_fold
 from monitoring.core.calendar import TimeWindow
 from monitoring.policies import CostModel
 from tests.builders import fraud

@@ -9,9 +9,9 @@ import pytest
 
 from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
-from flows.steps.crossfit import places
-from flows.steps.split import context_end, plan_split
-from flows.steps.tunefolds import days_before, prequential_windows
+from flows.steps.data.split import context_end, plan_split
+from flows.steps.evaluation.crossfit import places
+from flows.steps.tuning.folds import days_before, prequential_windows
 from monitoring.core.calendar import TimeWindow
 from tests.builders import fraud
 

@@ -14,7 +14,7 @@ import pytest
 from bentos.usecase.definition import UseCase
 from bentos.usecase.options import InterventionPolicy
 from flows.errors import FlowRefused
-from flows.steps.verdictfile import Asked, judge_file, read_pairs
+from flows.steps.comparison.judge_file import Asked, judge_file, read_pairs
 from monitoring.policies import CapacityPolicy, CostModel
 from tests.builders import fraud
 

@@ -1,0 +1,1 @@
+"""Commands for data: windows, log, labels, look-up tables, versions, replay."""

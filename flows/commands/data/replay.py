@@ -1,0 +1,53 @@
+"""``replay``: send a window of a source through a running service, in event-time order."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, source_arguments
+
+
+def configure(_: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    common_arguments(parser, as_of=True)
+    source_arguments(parser)
+    parser.add_argument("--window", metavar="SPAN", help="how much to replay, for example 30d; counts from --start")
+    parser.add_argument("--start", metavar="TIME", help="first event time; the start of the source by default")
+    parser.add_argument("--end", metavar="TIME", help="event time to stop before; the end of the source by default")
+    parser.add_argument("--service", metavar="URL", default="http://127.0.0.1:3000", help="where the service answers")
+    parser.add_argument("--batch", type=int, default=100, metavar="N", help="events of one request (100)")
+    parser.add_argument("--without-labels", action="store_true", help="send events only")
+
+
+def run(args: argparse.Namespace) -> Reply:
+    """Replay; exit code 1 when an event was not answered."""
+    if args.window and args.end:
+        raise UsageRefused("give --window or --end, not both")
+    if args.batch < 1:
+        raise UsageRefused("--batch: at least 1 event")
+    enter_home(args)
+    from flows.sources import open_source
+    from flows.steps.operations.replay_days import replay_days
+    from flows.steps.operations.replay_events import Replay
+    from flows.workspace.progress import progress
+    from flows.workspace.workspace import open_house
+    from monitoring.core.calendar import TimeWindow
+    from monitoring.core.durations import parse_duration
+
+    house = open_house(args.usecase)
+    usecase = house.usecase
+    source = open_source(usecase, args.source, store=house.store, path=args.path, url=args.url, table=args.table)
+    extent = source.extent()
+    start = instant(args.start, usecase) or extent.start
+    span: timedelta | None = parse_duration(args.window) if args.window else None
+    end = start + span if span is not None else instant(args.end, usecase) or extent.end
+    with Replay(args.service, usecase) as client, progress("replay") as bar:
+        done = replay_days(
+            client, source, TimeWindow(start, end), house.store, instant(args.as_of, usecase),
+            batch=args.batch, labels=not args.without_labels, progress=bar,
+        )  # fmt: skip
+    text = f"{done.answered} of {done.events} events were answered, {done.labels} labels reported"
+    if done.reasons:
+        text += "; failures: " + ", ".join(f"{why} ({count})" for why, count in done.reasons.items())
+    return Reply(done.to_json(), text, 0 if done.answered == done.events and not done.refused_labels else 1)

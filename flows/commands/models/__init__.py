@@ -1,0 +1,1 @@
+"""Commands for models: init, check, train, tune, evaluate, plan, verdict."""

@@ -1,0 +1,101 @@
+"""``plan``: what a comparison will need, before anyone waits for it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, table, usecase_of
+
+if TYPE_CHECKING:
+    from flows.steps.comparison.traffic_estimate import Outlook
+    from monitoring.comparison.sample_size import PlannedComparison
+
+
+def configure(_: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--effect", type=float, required=True, metavar="GAIN", help="recall points to be found, 0.02")
+    parser.add_argument("--power", type=float, default=0.8, metavar="SHARE", help="chance to find it; 0.8")
+    parser.add_argument("--prevalence", type=float, metavar="SHARE", help="positives among events; from the log")
+    parser.add_argument(
+        "--discordance",
+        type=float,
+        metavar="SHARE",
+        help="positives that only one model catches; from the log",
+    )
+    parser.add_argument("--events-per-day", type=float, metavar="N", help="traffic; from the log")
+    common_arguments(parser, as_of=True)
+
+
+def run(args: argparse.Namespace) -> Reply:
+    """Plan a comparison under the rule in force."""
+    from datetime import timedelta
+
+    from flows.steps.comparison.traffic_estimate import chosen, discordance_for
+    from monitoring.comparison.sample_size import plan_under_rule
+
+    usecase = usecase_of(args)
+    seen = _seen(args)
+    try:
+        plan = plan_under_rule(
+            args.effect,
+            discordance_for(args.effect, args.discordance, seen.discordance)[0],
+            chosen("prevalence", args.prevalence, seen.prevalence),
+            chosen("events_per_day", args.events_per_day, seen.events_per_day),
+            usecase.promotion,
+            maturity_days=usecase.label.matures_after / timedelta(days=1),
+            power=args.power,
+        )
+    except ValueError as exc:
+        raise UsageRefused(str(exc)) from exc
+    return Reply(_data(plan, seen, args), _text(plan, usecase.promotion.max_shadow_days, seen, args))
+
+
+def _seen(args: argparse.Namespace) -> Outlook:
+    """The log is opened only where an option is missing."""
+    from flows.steps.comparison.traffic_estimate import Outlook, outlook
+
+    if None not in (args.prevalence, args.discordance, args.events_per_day):
+        return Outlook(None, None, None)
+    from flows.workspace.clock import business_time
+    from flows.workspace.workspace import open_house
+
+    enter_home(args)
+    house = open_house(args.usecase)
+    return outlook(house.store, house.usecase, business_time(instant(args.as_of, house.usecase)))
+
+
+def _data(plan: PlannedComparison, seen: Outlook, args: argparse.Namespace) -> dict[str, Any]:
+    from monitoring.core.measured import to_plain
+
+    return {**to_plain(plan), "sources": _sources(seen, args)}
+
+
+def _sources(seen: Outlook, args: argparse.Namespace) -> dict[str, str]:
+    from flows.steps.comparison.traffic_estimate import discordance_for
+
+    named = {"discordance": discordance_for(args.effect, args.discordance, seen.discordance)[1]}
+    for name in ("prevalence", "events_per_day"):
+        named[name] = "given" if getattr(args, name) is not None else seen.sources[name]
+    return named
+
+
+def _text(plan: PlannedComparison, limit: int, seen: Outlook, args: argparse.Namespace) -> str:
+    sources = _sources(seen, args)
+    rows: list[tuple[str, object, str]] = [
+        ("prevalence", plan.prevalence, sources["prevalence"]),
+        ("discordance", plan.discordance, sources["discordance"]),
+        ("events a day", plan.events_per_day, sources["events_per_day"]),
+        ("positives needed", plan.positives, f"rule {plan.rule}; one look at the end: {plan.fixed.positives}"),
+        ("events needed", plan.events, f"one look at the end: {plan.fixed.events}"),
+        ("days in shadow", plan.exposure_days, f"half of such comparisons end by day {plan.median_days}"),
+        ("calendar days", plan.calendar_days, f"with {plan.maturity_days:g} days until labels are mature"),
+        ("power at the limit", plan.power_at_limit, f"after {limit} days a comparison ends by itself"),
+    ]
+    if plan.exposure_days is None:
+        head = f"a gain of {plan.effect:g} cannot be found with power {plan.power:g} at this traffic"
+    else:
+        head = f"a gain of {plan.effect:g} is found with power {plan.power:g} after {plan.calendar_days} calendar days"
+    if plan.calendar_days is None or plan.calendar_days > limit:
+        head += f"; that is longer than max_shadow_days ({limit}), so plan for a larger effect or a longer shadow"
+    return f"{head}\n\n{table([(name, value, note) for name, value, note in rows])}"

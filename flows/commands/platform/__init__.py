@@ -1,0 +1,1 @@
+"""Commands for the platform: stack, service, keys, databases, drills."""

@@ -1,0 +1,124 @@
+"""``drill``: faults on purpose, in a home of their own; exit code 1 when anything was lost, doubled or mixed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from typing import Any
+
+from flows.commands.common import Reply, common_arguments, enter_home, table
+
+_FAULTS = {
+    "promotion": ("violations",),
+    "log": ("lost", "duplicated", "wrong"),
+    "outage": ("lost", "duplicated", "wrong", "failed"),
+    "swap": ("failed", "mixed"),
+    "rollback": ("failed_otherwise",),
+}
+
+WATCHED = ("alert_rate", "errors", "latency", "score_distribution")
+"""Guards of the watch that a drill breaks; those of the answers, which must act within a minute."""
+SLOWEST_ROLLBACK = 60.0
+"""Seconds from a promotion to the first answer by the restored version."""
+SLOWEST_SWAP = 2.0
+"""Seconds from a change of the alias to the first answer by the new version."""
+MANY_FLIPS, UNSEEN_SWAPS = 100, 20
+"""From so many changes on, so many must be to versions that the worker has never served."""
+
+
+def configure(_: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of each drill."""
+    names = parser.add_subparsers(dest="name", metavar="NAME", required=True)
+    log = names.add_parser("log", help="kill worker and scribe under load; every answered event must be stored once")
+    log.add_argument(
+        "--database",
+        metavar="KIND|URL",
+        help="sqlite (default), postgresql for a new server of its own, or the URL of an empty database",
+    )
+    outage = names.add_parser(
+        "outage", help="take the database away under load; answers must go on and nothing be lost"
+    )
+    outage.add_argument(
+        "--database", choices=("sqlite", "postgresql"), default="sqlite", help="locked (default), or a server stopped"
+    )
+    outage.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long it is away (default 60)")
+    swap = names.add_parser("swap", help="change the office under load; every answer must be by the version it names")
+    swap.add_argument("--flips", type=int, default=100, metavar="N", help="role changes (default 100)")
+    release = names.add_parser("promotion", help="kill releases after every write, let them meet in every order")
+    release.add_argument("--interleavings", type=int, default=1000, metavar="N", help="orders to try (default 1000)")
+    release.add_argument("--memory-only", action="store_true", help="leave the MLflow registry out")
+    back = names.add_parser("rollback", help="promote a version that harms; the watch must roll it back by itself")
+    back.add_argument(
+        "--guard",
+        choices=(*WATCHED, "all"),
+        default=WATCHED[0],
+        help=f"what the version breaks: {', '.join(WATCHED)}, or all in turn (default {WATCHED[0]})",
+    )
+    for one in (log, outage, swap, release, back):
+        common_arguments(one)
+
+
+def run(args: argparse.Namespace) -> Reply:
+    """Run one drill; progress goes to standard error."""
+    from flows.workspace.processes import ending_by_exception
+    from flows.workspace.progress import progress
+
+    root = enter_home(args).root / "drills" / args.name
+    with contextlib.redirect_stdout(sys.stderr), ending_by_exception(), progress(f"drill {args.name}") as bar:
+        found = _drill(args, root, bar.tell)
+    faults, short = sum(found[name] for name in _FAULTS[args.name]), shortfalls(args.name, found)
+    plain = [(name, value) for name, value in found.items() if not isinstance(value, dict)]
+    return Reply(found, "\n".join([table(plain), *_by_guard(found), *short]), 1 if faults or short else 0)
+
+
+def _by_guard(found: dict[str, Any]) -> list[str]:
+    """A line for each guard that was drilled."""
+    if "guards" not in found:
+        return []
+    keys = ("seconds", "seconds_from_harm", "requests", "harmed", "failed_requests", "failed_otherwise")
+    rows = [(name, ", ".join(one["fired"]), *(one[key] for key in keys)) for name, one in found["guards"].items()]
+    heads = ("guard", "acted on", "s from promotion", "s from harm", "requests", "harmed", "failed", "otherwise")
+    return ["", table(rows, heads)]
+
+
+def shortfalls(name: str, found: dict[str, Any]) -> list[str]:
+    """What a drill without a lost or mixed answer still fell short of, in sentences."""
+    if name == "rollback":
+        return [
+            f"{guard}: {one['seconds']} s to the restored version, over {SLOWEST_ROLLBACK:g} s"
+            for guard, one in found["guards"].items()
+            if one["seconds"] > SLOWEST_ROLLBACK
+        ]
+    if name != "swap":
+        return []
+    said = []
+    if found["slowest_s"] > SLOWEST_SWAP:
+        said.append(f"the slowest change took {found['slowest_s']} s, over the {SLOWEST_SWAP} s of the default poll")
+    if found["flips"] >= MANY_FLIPS and found["unseen"] < UNSEEN_SWAPS:
+        said.append(f"only {found['unseen']} changes were to versions that the worker had never served")
+    return said
+
+
+def _drill(args: argparse.Namespace, root: Any, tell: Any) -> dict[str, Any]:
+    if args.name == "promotion":
+        from flows.drills.promotion import drill_promotion
+
+        return drill_promotion(root, tell, interleavings=args.interleavings, mlflow=not args.memory_only)
+    if args.name == "rollback":
+        from flows.drills.rollback import drill_rollback
+
+        return drill_rollback(root, tell, guards=WATCHED if args.guard == "all" else (args.guard,))
+    if args.name == "log":
+        from flows.drills.load.temporary_postgresql import database
+        from flows.drills.prediction_log import drill_log
+
+        with database(args.database) as url:
+            return drill_log(root, tell, database_url=url)
+    if args.name == "outage":
+        from flows.drills.outage import drill_outage
+
+        return drill_outage(root, tell, seconds=args.seconds, postgresql=args.database == "postgresql")
+    from flows.drills.swap import drill_swap
+
+    return drill_swap(root, tell, flips=args.flips)

@@ -1,0 +1,210 @@
+"""``up``, ``down`` and ``demo``: what starts processes and stops them again."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from functools import partial
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from flows.commands.common import Reply, common_arguments, home_of, table
+
+if TYPE_CHECKING:
+    from flows.stack.local_stack import Stack
+    from flows.workspace.installation import Home
+
+
+def configure(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of one command."""
+    common_arguments(parser, several=name == "up")
+    if name == "up":
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 127.0.0.1 by default")
+        parser.add_argument("--detach", action="store_true", help="return once all is up; stop it with: incumbent down")
+    if name in ("up", "down"):
+        parser.add_argument("--demo", action="store_true", help="the demo's home instead of your own")
+    if name == "demo":
+        parser.add_argument("--keep", action="store_true", help="leave the stack up at the end (also KEEP=1)")
+        parser.add_argument("--data", metavar="FILE", help="refused, with what to run on a table of your own instead")
+
+
+def run(args: argparse.Namespace) -> Reply:
+    """Run the chosen command."""
+    return {"up": _up, "down": _down, "demo": _demo}[args.command](args)
+
+
+def _up(args: argparse.Namespace) -> Reply:
+    from flows.stack.local_stack import Ports, running, start_all, to_stderr
+    from flows.workspace.installation import foreign_settings
+    from flows.workspace.progress import progress
+    from flows.workspace.roster import settle_roster
+
+    ignored = foreign_settings(os.environ)
+    references = _references(args)
+    home = home_of(args)
+    settle = partial(settle_roster, home, references)  # not before the home is ours: a running stack follows the file
+    with running(home, Ports.find(settled=True, host=args.host), outlive=args.detach, prepare=settle) as stack:
+        with progress("stack") as bar:
+            ready: list[str] = []
+
+            def notice(name: str) -> None:
+                ready.append(name)
+                bar.say(name)
+                bar(len(ready), len(stack.keepers))
+
+            stack.say = bar.tell
+            start_all(stack, notice)
+        stack.say = to_stderr
+        data = _addresses(stack) | ({"not_followed": ignored} if ignored else {})
+        if args.detach:
+            stack.leave()
+            words = "incumbent down --demo" if args.demo else "incumbent down"
+            return Reply(data, f"{_shown(data, args)}\n\nstop it with: {words}")
+        _show_and_wait(stack, data, args)
+    return Reply({"stopped": True}, "stopped")
+
+
+def _references(args: argparse.Namespace) -> list[str]:
+    """The use cases that are named; ``args.usecase`` becomes the one whose parts have the plain names.
+
+    Where none is named, those of the house's roster run, and first among them the one of the settings.
+    """
+    from flows.stack.local_stack import demo_home
+    from flows.workspace.installation import open_home, usecase_reference
+    from flows.workspace.roster import named_usecases, read_roster
+
+    named = [usecase_reference(reference) for reference in args.usecase or ()]
+    args.usecase = named[0] if named else None
+    home = open_home()
+    active = {} if named else read_roster(demo_home(home) if args.demo else home).active
+    if active:
+        (name,) = named_usecases([home.settings.usecase])
+        args.usecase = active.get(name) or next(iter(active.values()))
+    return named
+
+
+def _show_and_wait(stack: Stack, data: dict[str, Any], args: argparse.Namespace) -> None:
+    from flows.commands.common import show
+    from flows.stack.supervisor import supervise
+
+    show(Reply(data, f"{_shown(data, args)}\n\nCtrl-C stops it"), as_json=args.json)
+    try:
+        supervise(stack)
+    except KeyboardInterrupt:
+        return
+
+
+def _down(args: argparse.Namespace) -> Reply:
+    from flows.stack.local_stack import stop_left_running
+
+    stopped = stop_left_running(home_of(args))
+    return Reply({"stopped": stopped}, f"stopped {', '.join(stopped)}" if stopped else "nothing was up")
+
+
+def _demo(args: argparse.Namespace) -> Reply:
+    from flows.demo.story import refuse_table, run_demo
+    from flows.stack.local_stack import demo_home
+    from flows.workspace.installation import open_home
+
+    home = open_home(**({"usecase": args.usecase} if args.usecase else {}))
+    if args.data:
+        refuse_table(home.settings.usecase, args.data)
+    keep = args.keep or os.environ.get("KEEP", "") not in ("", "0")
+    started = time.monotonic()
+    summary = run_demo(home, keep=keep)
+    return Reply(summary, _closing(summary, demo_home(home), keep, time.monotonic() - started, args.usecase))
+
+
+def _addresses(stack: Stack) -> dict[str, Any]:
+    from flows.commands.platform.login import where
+    from flows.runs.links import stack_pages
+
+    further = {name: url for name, url in stack.urls.items() if name.startswith("service-")}
+    files = {"scrape_targets": str(stack.home.run / "targets"), "logs": str(stack.home.logs)}
+    return stack_pages(stack.urls) | further | files | where(stack.home) | {"mlflow_ui": mlflow_command(stack.home)}
+
+
+def _shown(data: dict[str, Any], args: argparse.Namespace) -> str:
+    from monitoring.core.hosts import is_loopback
+
+    lines = [table(list(data.items())), "", f"passwords and links with them: incumbent login{' --demo' * args.demo}"]
+    if not is_loopback(args.host):
+        lines.append(
+            f"{args.host}: other machines reach Prefect (its password), the reports (their token) and the service "
+            "(API keys), over plain HTTP; put a proxy with TLS before them. The exporter stays on this machine."
+        )
+    if "not_followed" in data:
+        lines.append("Prefect's own settings in this environment that a stack does not follow: see not_followed")
+    return "\n".join(lines)
+
+
+def mlflow_command(home: Home) -> str:
+    """The command that opens the MLflow UI on this home's store, to be pasted into a shell.
+
+    A path of our own making is shown; an address from the setting may hold a password, and is named by its variable.
+    """
+    from flows.stack.local_stack import program
+
+    uri = '"$INCUMBENT_MLFLOW_URI"' if home.settings.mlflow_uri else quote(home.settings.registry_uri)
+    # MLflow's own list of hosts holds patterns like 10.*, which a name such as 10.evil.example fits.
+    closed = "--host 127.0.0.1 --port 5000 --allowed-hosts localhost:5000,127.0.0.1:5000"
+    return f"{quote(program('mlflow'))} ui --workers 1 {closed} --backend-store-uri {uri}"
+
+
+def _closing(summary: dict[str, Any], home: Home, keep: bool, seconds: float, usecase: str | None) -> str:
+    rows = [
+        ("live days", summary["days"]),
+        ("events answered", summary["rows_scored"]),
+        ("events in the log", summary["rows_logged"]),
+        ("failed requests", summary["failed_requests"]),
+        ("the world changed on day", summary["shift_day"]),
+        ("it was noticed on day", summary["noticed_day"]),
+    ]
+    for who in ("champion", "challenger"):
+        rows += [(f"{who} {summary[who]['version']}: recall", _interval(summary[who]["recall"]))]
+        rows += [(f"{who} {summary[who]['version']}: cost, {summary['currency']}", _interval(summary[who]["cost"]))]
+        rows += _at_the_gates(who, summary)
+    for what in ("promotion", "rollback"):
+        rows.append((f"{what}: seconds to the first answer", summary[f"{what}_seconds"]))
+    rows.append(("minutes", round(seconds / 60, 1)))
+    return f"{table(rows)}\n\n{_where_to_look(home, keep, usecase)}"
+
+
+def _at_the_gates(who: str, summary: dict[str, Any]) -> list[tuple[str, str]]:
+    """What an offer to the flagged earned on the rows of the gates, where one is declared."""
+    label = summary[who]["version"]
+    found = summary["gates"].get(label, {})
+    if "profit_per_customer" not in found:
+        return []
+    profit = f"{who} {label}: profit a customer at the gates, {summary['currency']}"
+    return [(f"{who} {label}: AUC at the gates", _interval(found["auc_roc"])),
+            (profit, _interval(found["profit_per_customer"]))]  # fmt: skip
+
+
+def _interval(figure: dict[str, Any] | None) -> str:
+    if not figure or figure["value"] is None:
+        return "unknown"
+    low, high = figure["low"], figure["high"]
+    form = "{:,.0f}" if abs(figure["value"]) >= 10 else "{:.3f}"
+    return form.format(figure["value"]) + (f" ({form.format(low)} to {form.format(high)})" if low is not None else "")
+
+
+def _where_to_look(home: Home, keep: bool, usecase: str | None) -> str:
+    from flows.runs.links import stack_pages
+    from flows.stack.local_stack import program
+
+    lines = [f"summary   {home.root / 'summary.json'}"]
+    lines += [f"report    {page}" for page in sorted(home.settings.reports.rglob("*.html"))]
+    lines.append(f"mlflow    {mlflow_command(home)}")
+    if keep:
+        lines += [f"{name:<10} {url}" for name, url in stack_pages(home.known_addresses()).items()]
+        lines.append(f"login      {program('incumbent')} login --demo")
+        lines.append(f"stop it   {program('incumbent')} down --demo")
+    else:
+        which = f" --usecase {usecase}" if usecase else ""
+        lines.append(
+            f"prefect   {program('incumbent')} up --demo{which}   (and the service, and the reports over HTTP)"
+        )
+    lines.append(f"logs      {home.logs}")
+    return "\n".join(lines)

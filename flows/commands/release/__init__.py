@@ -1,0 +1,1 @@
+"""Commands for releases: appoint, promote, approve, canary, status, audit."""

@@ -1,0 +1,84 @@
+"""``approve`` and ``threshold``: what needs a person's key. Keys come from files, the environment or a prompt."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, table
+
+if TYPE_CHECKING:
+    from bentos.keys import Key
+    from flows.workspace.workspace import House
+
+
+def configure(name: str, parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of one command."""
+    common_arguments(parser)
+    parser.add_argument("--key-file", action="append", default=[], metavar="FILE", help="a file with one person's key")
+    if name == "approve":
+        parser.add_argument("request", nargs="?", default="", help="id of the request; the newest by default")
+        parser.add_argument("--answer", choices=("approve", "reject"), help="answer here and now, without the form")
+        parser.add_argument("--code", action="store_true", help="give a one-time code for the form in the Prefect UI")
+        parser.add_argument("--note", default="", help="why, in a few words; it is kept")
+
+
+def run(args: argparse.Namespace) -> Reply:
+    """Run the chosen command."""
+    enter_home(args)
+    from flows.workspace.workspace import open_house
+
+    house = open_house(args.usecase)
+    if not (args.code or args.answer):
+        return _list(house)
+    if args.code and args.answer:
+        raise UsageRefused("--code is for the form, --answer answers without it; say one of them")
+    return _code(house, args) if args.code else _answer(house, args)
+
+
+def _list(house: House) -> Reply:
+    from bentos.promotion.approval import requests
+    from flows.workspace.clock import machine_now
+
+    now = machine_now()
+    found = [
+        {"id": r.id, "state": r.state(now), "challenger": r.verdict.challenger, "champion": r.verdict.champion,
+         "proposer": r.proposer, "due": r.due.isoformat(), "verdict": r.verdict.digest}
+        for r in requests(house.store, house.usecase.name, house.model)
+    ]  # fmt: skip
+    rows = [(r["id"], r["state"], r["challenger"], r["proposer"], r["due"]) for r in found]
+    text = table(rows, ("request", "state", "challenger", "proposed by", "due"))
+    return Reply({"requests": found}, text or "nothing waits for approval")
+
+
+def _code(house: House, args: argparse.Namespace) -> Reply:
+    from bentos.promotion.approval import CODE_LIFE, find_request, issue_code
+    from flows.workspace.clock import machine_now
+
+    request = find_request(house.store, house.usecase.name, house.model, args.request)
+    now = machine_now()
+    code = issue_code(house.store, house.usecase.name, request, _key(house, args), now)
+    data = {"request": request.id, "code": code, "expires": (now + CODE_LIFE).isoformat()}
+    return Reply(data, f"{code}\n\ngood once, for request {request.id}, until {data['expires']}")
+
+
+def _answer(house: House, args: argparse.Namespace) -> Reply:
+    from bentos.promotion.approval import answer_directly, find_request
+    from flows.workspace.clock import machine_now
+
+    request = find_request(house.store, house.usecase.name, house.model, args.request)
+    key = _key(house, args)
+    made = answer_directly(house.store, house.usecase.name, request, args.answer, key, args.note, machine_now())
+    word = made.kind.removeprefix("approval.")
+    return Reply(
+        {"request": request.id, "answer": word, "owner": key.owner, "decision": made.id},
+        f"{request.verdict.challenger}: {word} by {key.owner}; decision {made.id}",
+    )
+
+
+def _key(house: House, args: argparse.Namespace) -> Key:
+    from bentos.keys import KeyRing
+    from bentos.keys.prompt import tokens
+    from flows.workspace.clock import machine_now
+
+    return KeyRing.load(house.settings.keys_file).check(tokens(args.key_file, 1)[0], "approve", machine_now())

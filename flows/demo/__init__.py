@@ -1,0 +1,1 @@
+"""The whole story, end to end, on simulated data."""

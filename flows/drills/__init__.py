@@ -1,0 +1,1 @@
+"""Faults caused on purpose, and what they cost."""

@@ -1,0 +1,163 @@
+"""Homes for services of ours that nobody else uses: a registry, a database, models in their roles."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sqlalchemy import func, select
+
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.mlflow import MlflowRegistry, open_registry
+from bentos.registry.ports import ModelRef, Role
+from bentos.settings import read_settings
+from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
+from flows.stack.local_stack import SERVICE, program
+from flows.workspace.installation import PROJECT, Home
+from flows.workspace.processes import Child, Command
+from monitoring.store import RoleChange, Store, open_store
+from monitoring.store.database.tables import predictions
+
+_FOREIGN = ("INCUMBENT_", "BENTOML_", "MLFLOW_", "PROMETHEUS_MULTIPROC_DIR")
+
+
+@dataclass(frozen=True)
+class BenchHome:
+    """A home and the use case that is served in it."""
+
+    root: Path
+    reference: str = "fraud"
+    database_url: str = ""
+    mlflow_uri: str = ""
+    prefect_database_url: str = ""
+
+    @cached_property
+    def home(self) -> Home:
+        """Its folders; nothing of the user's own environment leaks in."""
+        settings = read_settings(
+            home=self.root,
+            env="dev",
+            usecase=self.reference,
+            database_url=self.database_url,
+            mlflow_uri=self.mlflow_uri,
+            prefect_database_url=self.prefect_database_url,
+        )
+        return Home(settings)
+
+    @cached_property
+    def usecase(self) -> UseCase:
+        """What is served."""
+        return load_usecase(self.reference)
+
+    @cached_property
+    def registry(self) -> MlflowRegistry:
+        """Versions and their roles."""
+        return open_registry(self.home.settings)
+
+    @property
+    def model(self) -> str:
+        """Name in the registry."""
+        return self.home.settings.model_name(self.usecase.name)
+
+    def add(self, model: ScoringModel) -> ModelRef:
+        """Register a version; it holds no role."""
+        with TemporaryDirectory(prefix="incumbent-bench-") as scratch:
+            model.save(Path(scratch))
+            return self.registry.register(Path(scratch), self.model)
+
+    def appoint(self, ref: ModelRef, digest: str, role: Role) -> None:
+        """Give a role, with its line in the journal: a service accepts no version without."""
+        with self.store() as store:
+            change = RoleChange(ref.name, role, ref.version, digest)
+            store.decisions.append(self.usecase.name, "installation", {}, "bench", datetime.now(UTC), [change])
+        self.registry.point(ref.name, role, ref.version)
+
+    def seat(self, models: Sequence[ScoringModel]) -> list[ModelRef]:
+        """Register models; the first becomes champion, the second challenger."""
+        roles: tuple[Role, ...] = ("champion", "challenger")
+        refs = [self.add(model) for model in models]
+        for ref, model, role in zip(refs, models, roles, strict=False):
+            self.appoint(ref, model.contract_digest, role)
+        return refs
+
+    def copy(self, root: Path, reference: str | None = None) -> BenchHome:
+        """A second home with the same registry and an equal journal; model files are shared."""
+        root.mkdir(parents=True)
+        for file in self.root.glob("*.db*"):
+            shutil.copyfile(file, root / file.name)
+        return BenchHome(root, reference or self.reference)
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """Its database, opened for the block."""
+        opened = open_store(self.home.settings.log_url)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    def environment(self, changes: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of its processes."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
+        return self.home.environment(base=kept) | dict(changes or {})
+
+    def service(self, port: int, changes: Mapping[str, str] | None = None) -> Child:
+        """Start the Bento, with one worker as in production."""
+        argv = [program("bentoml"), "serve", SERVICE, "--host", "127.0.0.1", "--port", str(port)]
+        return self._start(
+            "service", [*argv, "--working-dir", str(PROJECT)], changes, f"http://127.0.0.1:{port}/readyz"
+        )
+
+    def scribe(self, shadow: bool = True, changes: Mapping[str, str] | None = None) -> Child:
+        """Start what ships the spool and scores the shadow."""
+        argv = [sys.executable, "-m", "bentos.scribe", *([] if shadow else ["--no-shadow"])]
+        return self._start("scribe", argv, changes)
+
+    def _start(self, name: str, argv: list[str], changes: Mapping[str, str] | None, health: str | None = None) -> Child:
+        self.home.make()
+        found = self.environment(changes)
+        # What a profile wants to be imported first stands before the project.
+        first = [found["PYTHONPATH"]] if changes and "PYTHONPATH" in changes else []
+        environment = found | {"PYTHONPATH": os.pathsep.join([*first, str(PROJECT)])}
+        return Child(Command(f"{self.root.name}-{name}", argv, environment, self.home.logs / f"{name}.log", health))
+
+
+class LagWatch:
+    """How far the database is behind the service."""
+
+    def __init__(self, home: BenchHome) -> None:
+        self._home = home
+
+    def stored(self) -> int:
+        """Events in the log."""
+        with self._home.store() as store, store.database.read() as connection:
+            return int(connection.execute(select(func.count()).select_from(predictions)).scalar_one())
+
+    def lag(self) -> float:
+        """Age in seconds of the oldest record that is not in the database: what has arrived since the newest that is.
+
+        A spool is shipped in order, so everything older than the newest stored record is stored.
+        """
+        now = time.time()
+        query = select(predictions.c.received_at).order_by(predictions.c.row_id.desc()).limit(1)
+        with self._home.store() as store, store.database.read() as connection:
+            newest = connection.execute(query).scalar()
+        return 0.0 if newest is None else max(0.0, now - int(newest) / 1e6)
+
+    def shadow_pending(self) -> int:
+        """Answered events that the challenger has still to score."""
+        held = self._home.registry.roles(self._home.model).get("challenger")
+        if held is None:
+            return 0
+        with self._home.store() as store:
+            return store.shadow.progress(self._home.usecase.name, held.label).pending

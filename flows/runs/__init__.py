@@ -1,0 +1,1 @@
+"""What a flow run is given, records and shows."""

@@ -1,0 +1,53 @@
+"""Who made a version: one line of the chain right after its registration, before it gets any role.
+
+Approval reads it: whoever started a training cannot approve what came of it, whoever appointed the version.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from prefect.context import FlowRunContext
+
+from bentos.promotion.evidence import enter_training
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from bentos.registry.ports import ModelRef
+    from flows.workspace.workspace import House
+    from monitoring.core.verdict import Verdict
+    from monitoring.store import Decision
+
+Work = Literal["training", "tuning", "refit"]
+
+
+def note_maker(
+    house: House, work: Work, ref: ModelRef | None, verdict: Verdict, run_id: str, data: str, at: datetime, reason: str
+) -> Decision | None:
+    """Write who started the work that made a version; none where nothing was registered.
+
+    Args:
+        house: whose chain, and who is acting.
+        work: what made the version.
+        ref: the registered version.
+        verdict: of its gates.
+        run_id: of the tracking server.
+        data: digest of the snapshot that it was made of.
+        at: business time of the work.
+        reason: why it was started, as the person wrote it.
+    """
+    if ref is None:
+        return None
+    more = {"work": work, "run_id": run_id, "data_digest": data, "reason": reason, "owners": list(_asked_by())}
+    return enter_training(house.store, house.usecase.name, ref.label, verdict, house.actor, at, **more)
+
+
+def _asked_by() -> tuple[str, ...]:
+    """The person behind a Prefect run, where the server knows people; the actor is then whoever runs the worker."""
+    context = FlowRunContext.get()
+    run = None if context is None else context.flow_run
+    creator = None if run is None else run.created_by
+    if creator is None or str(creator.type).upper() != "USER" or not creator.display_value:
+        return ()
+    return (str(creator.display_value),)

@@ -1,0 +1,172 @@
+"""What is kept of each run of a flow: one row in the runs table, whatever becomes of it, and its reports."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from prefect import Flow
+from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
+from prefect.states import Completed, State
+
+from bentos.errors import RoleVacant
+from flows.errors import NothingToDo
+from flows.runs.artifacts import publish
+from flows.workspace.clock import business_time, machine_now
+from flows.workspace.outcome import Outcome
+from flows.workspace.workspace import House
+from monitoring.errors import MonitoringError
+
+if TYPE_CHECKING:
+    from monitoring.store import Report, ReportKind
+    from monitoring.store.operations.runs import RunState
+
+log = logging.getLogger("incumbent.flows")
+
+
+@dataclass
+class FlowRun:
+    """One run of one flow.
+
+    Attributes:
+        house: what it works with.
+        flow: name of the flow.
+        as_of: business time; a flow that works it out sets it.
+        run_id: that of the Prefect run, else a new one.
+        started: machine time.
+        outcome: what it concluded, once it has.
+    """
+
+    house: House
+    flow: str
+    as_of: datetime
+    run_id: str
+    started: datetime
+    outcome: Outcome | None = None
+
+    def keep(
+        self,
+        kind: ReportKind,
+        outcome: str,
+        payload: Mapping[str, Any],
+        *,
+        model: str | None = None,
+        challenger: str | None = None,
+        html: Path | None = None,
+    ) -> Report:
+        """Store a finding of this run for its business time."""
+        from monitoring.store import Report
+
+        page = None if html is None else str(html)
+        report = Report(
+            self.house.usecase.name, kind, self.as_of, outcome, payload, model, challenger, page, self.run_id
+        )
+        return self.house.store.reports.add(report)
+
+    def conclude(self, outcome: Outcome) -> Outcome:
+        """Publish what was found and return it.
+
+        In a Prefect run too little data gives a completed state of that name; Prefect takes a returned
+        state in the place of a result.
+        """
+        self.outcome = outcome
+        log.info("%s: %s", self.flow, outcome.summary)
+        publish(outcome, self.house.settings, self.house.usecase.name)
+        if outcome.status == "insufficient_data" and FlowRunContext.get() is not None:
+            return cast(Outcome, Completed(message=f"insufficient_data: {outcome.summary}", data=outcome))
+        return outcome
+
+
+@contextmanager
+def recorded(house: House, flow: str, as_of: datetime | None, *, each_minute: bool = False) -> Iterator[FlowRun]:
+    """Record a run: its start, its end, its outcome, or the error that ended it.
+
+    With ``each_minute`` a run leaves a row only where it did something or failed.
+    """
+    context = FlowRunContext.get()
+    run_id = str(context.flow_run.id) if context is not None and context.flow_run is not None else uuid.uuid4().hex
+    run = FlowRun(house, flow, business_time(as_of), run_id, machine_now())
+    _tidy(house, run.started)
+    if not each_minute:
+        _write(run, "running", "")
+    try:
+        with _vacancy_as_nothing_to_do(house), _alive(run, each_minute):
+            yield run
+    except NothingToDo as exc:
+        if not each_minute:
+            _write(run, "completed", str(exc))
+        raise
+    except Pause:
+        _write(run, "running", "suspended: waits for a person", process=False)
+        raise
+    except BaseException as exc:
+        # What went wrong matters more than that it could not be written down.
+        with suppress(MonitoringError):
+            _write(run, "failed", str(exc) or type(exc).__name__)
+        raise
+    done = run.outcome
+    _write(run, "completed", "" if done is None else f"{done.status}: {done.summary}")
+
+
+def _tidy(house: House, now: datetime) -> None:
+    """Close what died and drop what is old. A database that is away says so at the first write of the run itself."""
+    from flows.steps.operations.dead_runs import close_dead_runs
+
+    with suppress(MonitoringError):
+        for dead in close_dead_runs(house.store, house.usecase.name, now):
+            log.warning("%s of %s: %s", dead.flow, dead.started_at.isoformat(), dead.message)
+        house.store.runs.prune(house.usecase.name, now - timedelta(days=house.settings.run_days))
+
+
+@contextmanager
+def _alive(run: FlowRun, each_minute: bool) -> Iterator[None]:
+    """The row says each minute that its process lives."""
+    from flows.steps.operations.dead_runs import touched
+
+    if each_minute:
+        yield
+        return
+    with touched(lambda: _write(run, "running", "")):
+        yield
+
+
+@contextmanager
+def _vacancy_as_nothing_to_do(house: House) -> Iterator[None]:
+    """A role that nobody ever held is no fault; one that somebody held and that is gone is one."""
+    try:
+        yield
+    except RoleVacant as exc:
+        if house.store.decisions.terms(house.model, "champion"):
+            raise
+        raise NothingToDo(str(exc)) from exc
+
+
+def call(flow: Flow[..., Any], **parameters: object) -> Outcome:
+    """Run a flow from inside another flow or from the command line.
+
+    Inside a Prefect run it becomes a run of its own below it. Elsewhere the plain function is called:
+    Prefect would start a server for one run.
+    """
+    result = flow(**parameters) if FlowRunContext.get() is not None else flow.fn(**parameters)
+    return cast(Outcome, result.data if isinstance(result, State) else result)
+
+
+def _write(run: FlowRun, state: RunState, message: str, *, process: bool = True) -> None:
+    from flows.steps.operations.dead_runs import this_process
+    from monitoring.store import Run
+
+    now = machine_now()
+    payload: dict[str, Any] = this_process(now) if state == "running" and process else {}
+    if run.outcome is not None:
+        payload |= {name: value for name, value in run.outcome.figures if isinstance(value, int | float)}
+    ended = None if state == "running" else now
+    run.house.store.runs.put(
+        Run(run.run_id, run.house.usecase.name, run.flow, state, run.started, ended, run.as_of, message, payload)
+    )

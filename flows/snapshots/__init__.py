@@ -1,0 +1,1 @@
+"""Snapshots of training data, and their versions."""

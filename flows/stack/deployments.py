@@ -1,0 +1,321 @@
+"""Deployments on a Prefect server: made from ``prefect.yaml``, and what a person changed there stays.
+
+What the file said at the last deploy is kept beside each deployment, in a variable of the server. A field that
+differs from it was changed by a person and is left alone; the others follow the file. Where nothing differs,
+nothing is sent, so runs that are already planned stay planned.
+
+``python -m flows.stack.deployments`` makes the work pool, deploys and ends: a job of the stack, so that a deployment
+that fails is said and tried again beside a service that goes on answering.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+import httpx
+
+from flows.errors import FlowRefused
+from flows.stack.deployment_file import Declaration, read_declarations
+from flows.stack.parts import POOL, program
+from flows.workspace.installation import deployment_values
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from prefect.client.orchestration import SyncPrefectClient
+
+TEMPLATE = Path(__file__).with_name("prefect-pool.json")
+"""What a run may ask of the worker: nothing. Prefect's own template lets it name a command and an environment."""
+
+Change = Literal["new", "changed", "as it was"]
+
+_ABSENT: Final = object()
+_LONG: Final = 64
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the server remembers of the file.
+
+    Attributes:
+        declared: marks of the kept fields at the last deploy; None where the server knows none.
+        before: marks of the deploy before, while the last one may have been cut short; else None.
+        triggers: mark of the automations.
+    """
+
+    declared: dict[str, Any] | None
+    before: dict[str, Any] | None
+    triggers: str | None
+
+
+def deploy() -> dict[str, Change]:
+    """Make or update every deployment of the file for one use case in one environment.
+
+    Returns:
+        What became of each deployment, by name.
+
+    Raises:
+        FlowRefused: no Prefect server is known or answers, the work pool is not there, or promotions need approval
+            and the server would let anybody approve.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import PrefectHTTPStatusError
+    from prefect.settings import PREFECT_API_URL
+
+    if not (address := PREFECT_API_URL.value()):
+        raise FlowRefused("no Prefect server is known; set PREFECT_API_URL, or run: incumbent up")
+    declarations = read_declarations(deployment_values())
+    try:
+        with get_client(sync_client=True) as client:
+            return {one.name: deploy_one(client, one) for one in declarations}
+    except PrefectHTTPStatusError as exc:
+        raise FlowRefused(f"the Prefect server at {address} refused: {exc.response.text[:300]}") from exc
+    except httpx.HTTPError as exc:
+        raise FlowRefused(f"the Prefect server at {address} does not answer: {exc}") from exc
+
+
+def deploy_one(client: SyncPrefectClient, declaration: Declaration) -> Change:
+    """Make one deployment, or bring it up to the file where no person changed it."""
+    memory = _Memory(client, declaration.name)
+    found = _read(client, declaration)
+    if found is None:
+        _put_triggers(client, _create(client, declaration), declaration, None)
+        memory.end(declaration)
+        return "new"
+    return _update(client, declaration, memory, found)
+
+
+def _update(client: SyncPrefectClient, declaration: Declaration, memory: _Memory, found: dict[str, Any]) -> Change:
+    kept = memory.read()
+    adopt = kept.declared is None
+    present = _present(found, declaration, adopt)
+    wanted = merged_fields(kept, declaration, present)
+    fixed = declaration.fixed() if found["version"] != declaration.version else {}
+    fields = {name: value for name, value in wanted.items() if name != "schedules" and present.get(name) != value}
+    timing = _schedule_changes(found, wanted["schedules"], adopt)
+    unknown = kept.declared is None or kept.before is not None or kept.triggers != _digest(declaration.triggers)
+    if not (fields or fixed or timing or unknown or kept.declared != marks_of(declaration.kept)):
+        return "as it was"
+    memory.begin(declaration, kept)
+    if fields or fixed:
+        client.request("PATCH", "/deployments/{id}", path_params={"id": found["id"]}, json=fields | fixed)
+    for change in timing:
+        change(client, found["id"])
+    if kept.triggers != _digest(declaration.triggers):
+        _put_triggers(client, found["id"], declaration, kept.triggers)
+    memory.end(declaration)
+    return "changed" if fields or fixed or timing else "as it was"
+
+
+def merged_fields(kept: Kept, declaration: Declaration, present: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a deployment should have: the file's, and a person's where a person changed them.
+
+    Args:
+        kept: what the server remembers of the file.
+        declaration: the file of now.
+        present: the fields as the server has them.
+    """
+    if kept.declared is None:
+        bases = [marks_of(_guessed(declaration, present))]
+    else:
+        bases = [kept.declared] if kept.before is None else [kept.before, kept.declared]
+    schedules = {
+        # Prefect forgets the parameters of a schedule that is switched on or off: none were taken away on purpose.
+        slug: one
+        | {"parameters": one["parameters"] or declaration.kept["schedules"].get(slug, {}).get("parameters", {})}
+        for slug, one in present["schedules"].items()
+    }
+    under_way = kept.before is not None
+    return cast("dict[str, Any]", _merge(bases, {**present, "schedules": schedules}, declaration.kept, under_way))
+
+
+def _guessed(declaration: Declaration, present: Mapping[str, Any]) -> dict[str, Any]:
+    former = declaration.former
+    ours = {name: present[name] for name in ("job_variables", "description", "tags")}
+    return former | ours
+
+
+def _merge(bases: list[Any], ours: Any, theirs: Any, under_way: bool) -> Any:
+    """A value of the server, or the file's where the server's is one that the file had before."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        parts = {
+            key: _merge(
+                [base.get(key, _ABSENT) if isinstance(base, dict) else _ABSENT for base in bases],
+                ours.get(key, _ABSENT), theirs.get(key, _ABSENT), under_way,
+            )
+            for key in [*ours, *(key for key in theirs if key not in ours)]
+        }  # fmt: skip
+        return {key: value for key, value in parts.items() if value is not _ABSENT}
+    mark = marks_of(ours)
+    if not under_way and marks_of(theirs) == bases[-1]:
+        return ours  # the file says what it said before: whatever the server has now, somebody chose
+    return theirs if any(mark is base or mark == base for base in bases) else ours
+
+
+def marks_of(value: Any) -> Any:
+    """A value with long texts and lists replaced by digests, so that it can be remembered and compared."""
+    if isinstance(value, dict):
+        return {key: marks_of(one) for key, one in value.items()}
+    if isinstance(value, list) or (isinstance(value, str) and len(value) > _LONG):
+        return _digest(value)
+    return value
+
+
+def _digest(value: Any) -> str:
+    return "sha256:" + hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
+
+
+class _Memory:
+    """The variable of the server that remembers what the file said of one deployment."""
+
+    def __init__(self, client: SyncPrefectClient, deployment: str) -> None:
+        self._client = client
+        self._name = f"deployed_{''.join(c if c.isalnum() else '_' for c in deployment.lower())}"
+
+    def read(self) -> Kept:
+        found = self._client.read_variable_by_name(self._name)
+        value = found.value if found is not None and isinstance(found.value, dict) else {}
+        return Kept(value.get("declared"), value.get("before"), value.get("triggers"))
+
+    def begin(self, declaration: Declaration, kept: Kept) -> None:
+        """Before the deployment is touched: both states may be found after a crash."""
+        before = kept.before or kept.declared
+        if before is not None:
+            self._write(declaration, before, kept.triggers)
+
+    def end(self, declaration: Declaration) -> None:
+        self._write(declaration, None, _digest(declaration.triggers))
+
+    def _write(self, declaration: Declaration, before: dict[str, Any] | None, triggers: str | None) -> None:
+        value = {"declared": marks_of(declaration.kept), "before": before, "triggers": triggers}
+        body = {"name": self._name, "value": value, "tags": ["incumbent"]}
+        if self._client.read_variable_by_name(self._name) is None:
+            self._client.request("POST", "/variables/", json=body)
+        else:
+            self._client.request("PATCH", "/variables/name/{name}", path_params={"name": self._name}, json=body)
+
+
+def _present(found: Mapping[str, Any], declaration: Declaration, adopt: bool) -> dict[str, Any]:
+    limit = found.get("global_concurrency_limit") or {}
+    options = found.get("concurrency_options") or {}
+    present = {
+        name: found.get(name) for name in ("description", "tags", "parameters", "work_pool_name", "job_variables")
+    }
+    present["concurrency_limit"] = limit.get("limit")
+    present["concurrency_options"] = {name: options[name] for name in ("collision_strategy",) if name in options}
+    present["schedules"] = {
+        slug: {name: one[name] for name in ("schedule", "active", "parameters")}
+        for slug, one in _by_slug(found, declaration.kept["schedules"], adopt).items()
+    }
+    return present
+
+
+def _by_slug(found: Mapping[str, Any], declared: Mapping[str, Any], adopt: bool) -> dict[str, Any]:
+    """The schedules of the file on the server; ``adopt`` takes over one without a slug, from an earlier version."""
+    listed = found["schedules"]
+    named = {one["slug"]: one for one in listed if one["slug"] in declared}
+    free = [one for one in listed if one["slug"] is None]
+    missing = [slug for slug in declared if slug not in named]
+    if adopt and len(free) == 1 and len(missing) == 1:
+        named[missing[0]] = free[0]
+    return named
+
+
+_ScheduleChange = Callable[["SyncPrefectClient", str], None]
+
+
+def _schedule_changes(found: Mapping[str, Any], wanted: Mapping[str, Any], adopt: bool) -> list[_ScheduleChange]:
+    named = _by_slug(found, wanted, adopt)
+    changes: list[_ScheduleChange] = []
+    for slug, one in wanted.items():
+        present = named.get(slug)
+        if present is None:
+            changes.append(_creation(slug, one))
+        elif present["slug"] != slug or any(present[name] != one[name] for name in one):
+            changes.append(_alteration(str(present["id"]), {"slug": slug, **one}))
+    return changes
+
+
+def _creation(slug: str, one: Mapping[str, Any]) -> _ScheduleChange:
+    def create(client: SyncPrefectClient, deployment: str) -> None:
+        client.request(
+            "POST", "/deployments/{id}/schedules", path_params={"id": deployment}, json=[{"slug": slug, **one}]
+        )
+
+    return create
+
+
+def _alteration(schedule: str, fields: Mapping[str, Any]) -> _ScheduleChange:
+    def alter(client: SyncPrefectClient, deployment: str) -> None:
+        path = {"id": deployment, "schedule_id": schedule}
+        client.request("PATCH", "/deployments/{id}/schedules/{schedule_id}", path_params=path, json=dict(fields))
+
+    return alter
+
+
+def _read(client: SyncPrefectClient, declaration: Declaration) -> dict[str, Any] | None:
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    path = {"flow_name": declaration.flow, "deployment_name": declaration.name}
+    try:
+        answer = client.request("GET", "/deployments/name/{flow_name}/{deployment_name}", path_params=path)
+    except PrefectHTTPStatusError as exc:
+        if exc.response.status_code == 404:
+            return None
+        raise
+    return dict(answer.json())
+
+
+def _create(client: SyncPrefectClient, declaration: Declaration) -> str:
+    kept = dict(declaration.kept)
+    schedules = [{"slug": slug, **one} for slug, one in kept.pop("schedules").items()]
+    flow: UUID = client.create_flow_from_name(declaration.flow)
+    body = {"flow_id": str(flow), "name": declaration.name, "schedules": schedules, **kept, **declaration.fixed()}
+    return str(client.request("POST", "/deployments/", json=body).json()["id"])
+
+
+def _put_triggers(client: SyncPrefectClient, deployment: str, declaration: Declaration, known: str | None) -> None:
+    """Make the automations that are missing and bring the others up to the file; whether they are on stays."""
+    from uuid import UUID
+
+    from prefect.events import DeploymentTriggerTypes
+    from pydantic import TypeAdapter
+
+    for raw in declaration.triggers:
+        trigger = TypeAdapter(DeploymentTriggerTypes).validate_python(raw)
+        trigger.set_deployment_id(UUID(deployment))
+        core = trigger.as_automation()
+        there = client.request(
+            "POST", "/automations/filter", json={"automations": {"name": {"any_": [core.name]}}}
+        ).json()  # fmt: skip
+        if not there and known is None:
+            client.create_automation(core)
+        for one in there if known is not None else ():
+            body = core.model_dump(mode="json") | {"enabled": one["enabled"]}
+            client.request("PUT", "/automations/{id}", path_params={"id": one["id"]}, json=body)
+
+
+def main() -> int:
+    """Make the work pool and deploy; 1, with a sentence, where that is refused."""
+    words = ["work-pool", "create", POOL, "--type", "process", "--base-job-template", str(TEMPLATE), "--overwrite"]
+    done = subprocess.run([program("prefect"), *words], stdin=subprocess.DEVNULL, check=False, timeout=600)
+    if done.returncode != 0:
+        return done.returncode
+    try:
+        for name, change in deploy().items():
+            sys.stdout.write(f"{name}: {change}\n")
+    except FlowRefused as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Rows for training: histories, labels, look-up tables, splits."""

@@ -1,0 +1,1 @@
+"""Judge a version: cross-fitted scores, figures, plots."""

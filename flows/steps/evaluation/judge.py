@@ -1,0 +1,187 @@
+"""The evaluated twin against its gates, the baseline and whoever is in office."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from bentos.errors import ContractMismatch
+from bentos.features.plan import FeaturePlan
+from bentos.model.scoring_model import ScoringModel
+from bentos.registry.mlflow import ModelRef, ModelRegistry
+from bentos.schema.event_schema import EventSchema
+from bentos.usecase.definition import UseCase
+from flows.steps.data.folds import Fold, Known, build_fold
+from flows.steps.data.split import Split
+from flows.steps.evaluation.crossfit import crossed_evidence
+from flows.steps.evaluation.evaluate import (
+    candidate_evidence,
+    external_judged,
+    incumbent_evidence,
+    scored,
+    single_event_p99_ms,
+)
+from monitoring.core.calendar import TimeWindow
+from monitoring.core.verdict import Evidence, Verdict
+from monitoring.performance.gates import judge
+
+RowsOf = Callable[[FeaturePlan], Fold]
+"""The test rows with the features of a plan."""
+
+
+@dataclass(frozen=True, eq=False)
+class Folds:
+    """The rows of a split, with the features of one plan; ``every`` holds all of them.
+
+    A cluster keeps the long folds: ``train`` is then a sample for the baseline, ``every`` and ``refit`` hold late rows
+    only, and ``train_rows`` says how many rows the booster was fitted on.
+    """
+
+    every: Fold
+    train: Fold
+    calibration: Fold
+    test: Fold
+    refit: Fold
+    refit_calibration: Fold
+    train_rows: int | None = None
+
+    @classmethod
+    def cut(cls, every: Fold, split: Split) -> Folds:
+        """Cut every matured row of the split into its folds."""
+        cut = {name: every.between(name, getattr(split, name)) for name in Split.__dataclass_fields__}
+        return cls(every, cut["train"], cut["calibration"], cut["test"], cut["refit"], cut["refit_calibration"])
+
+    @property
+    def matured_rows(self) -> int:
+        """Rows that the twin and its test look at."""
+        train = len(self.train) if self.train_rows is None else self.train_rows
+        return train + len(self.calibration) + len(self.test)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict with the evidence that it rests on.
+
+    Attributes:
+        notes: plain sentences on what a reader of the figures should know.
+    """
+
+    verdict: Verdict
+    evidence: Evidence
+    incumbent: Evidence | None
+    notes: tuple[str, ...] = ()
+
+    def of(self, label: str, usecase: UseCase) -> Judgement:
+        """The same judgement about the version that the twin became."""
+        evidence = replace(self.evidence, model=label)
+        verdict = judge(evidence, self.incumbent, usecase.gates, as_of=self.verdict.as_of)
+        return replace(self, evidence=evidence, verdict=verdict)
+
+
+def judge_twin(
+    usecase: UseCase,
+    twin: ScoringModel,
+    label: str,
+    folds: Folds,
+    known: Known,
+    registry: ModelRegistry,
+    name: str,
+    as_of: datetime,
+    rows_of: RowsOf | None = None,
+) -> Judgement:
+    """Measure the twin on the test fold, the incumbent on the same rows, and judge.
+
+    Args:
+        usecase: policies.
+        twin: the model that the gates look at.
+        label: how the evidence names it.
+        folds: rows with the twin's features.
+        known: events and labels, for an incumbent with other features.
+        registry, name: where the champion is.
+        as_of: business time of the judgement.
+        rows_of: makes the test rows with an incumbent's features; by default out of ``known``.
+    """
+    latency = single_event_p99_ms(usecase, twin, known.events)
+    if usecase.untimed:
+        # The champion was fitted on these very rows: a comparison with it needs live traffic.
+        evidence = crossed_evidence(usecase, twin, label, folds.every, latency)
+        note = f"figures of {usecase.evaluation.folds}-fold cross-validation over {len(folds.every)} rows"
+        notes = (note, *weight_notes(usecase, folds.every))
+        return Judgement(judge(evidence, None, usecase.gates, as_of=as_of), evidence, None, notes)
+    evidence = candidate_evidence(usecase, twin, label, folds.train, folds.test, folds.matured_rows, latency)
+    incumbent, notes = measure_incumbent(usecase, registry, name, label, known, folds.test, rows_of)
+    notes += weight_notes(usecase, folds.calibration, folds.test)
+    return Judgement(judge(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)
+
+
+def measure_incumbent(
+    usecase: UseCase,
+    registry: ModelRegistry,
+    name: str,
+    own: str,
+    known: Known,
+    test: Fold,
+    rows_of: RowsOf | None = None,
+) -> tuple[Evidence | None, tuple[str, ...]]:
+    """The figures of the champion, or of an external incumbent, on the rows of ``test``.
+
+    A champion that was fitted on these rows would win on them by memory. It is not measured then: the comparison on
+    live traffic is between the two. Where models take office after their gates nothing follows, so it is measured.
+
+    Returns:
+        The evidence, or none when nobody else is in office or can be measured, and notes on its fairness.
+    """
+    ref = registry.roles(name).get("champion")
+    if ref is None and usecase.incumbent is not None:
+        label = f"external/{usecase.incumbent.column}"
+        judged = external_judged(usecase, test)
+        return incumbent_evidence(usecase, label, judged, test.window, usecase.training.seed), ()
+    if ref is None or ref.label == own:
+        return None, ()
+    champion = fetch_model(registry, ref)
+    try:
+        champion.check_schema(EventSchema.of(usecase).fingerprint)
+    except ContractMismatch:
+        return None, (f"{ref.label} is in office with another input schema and cannot be measured on these rows",)
+    seen = _seen(ref, champion, test.window)
+    if seen and usecase.promotion.takes_office == "after_comparison":
+        return None, (f"{seen}: it is not measured on them; the comparison in shadow decides",)
+    rows = rows_of(champion.plan) if rows_of else build_fold(usecase, champion.plan, known, test.window)
+    found = incumbent_evidence(usecase, ref.label, scored(champion, rows), test.window, usecase.training.seed)
+    return found, ((f"{seen}: its figures flatter it",) if seen else ())
+
+
+def weight_notes(usecase: UseCase, *folds: Fold) -> tuple[str, ...]:
+    """How many rows stand for blocked events, and how many of them are held at the cap; nothing where none do."""
+    weights = [fold.weight for fold in folds]
+    if any(weight is None for weight in weights):
+        return ()
+    every = np.concatenate([weight for weight in weights if weight is not None])
+    drawn, cap = every[every > 1.0], usecase.intervention.max_weight
+    if not len(drawn):
+        return (
+            "flagged events are blocked and none that was let through has a label: what was flagged is missing from "
+            "these figures; declare an exploration_share",
+        )
+    held = int(np.count_nonzero(drawn >= cap))
+    text = f"{len(drawn)} explored events stand for {drawn.sum():.0f} flagged ones"
+    return (f"{text}; {held} of them are held at [intervention] max_weight = {cap:g}" if held else text,)
+
+
+def fetch_model(registry: ModelRegistry, ref: ModelRef) -> ScoringModel:
+    """Load a registered version into memory."""
+    with tempfile.TemporaryDirectory(prefix="incumbent-model-") as folder:
+        return ScoringModel.load(registry.fetch(ref, Path(folder)))
+
+
+def _seen(ref: ModelRef, champion: ScoringModel, test: TimeWindow) -> str:
+    """That the champion was fitted on rows of the test window, in words; empty where it was not."""
+    until = champion.metadata.calibration_end
+    if until and datetime.fromisoformat(until) > test.start:
+        return f"{ref.label} was fitted on rows up to {until}, inside the test window"
+    return ""

@@ -1,0 +1,1 @@
+"""A first use-case file from a table."""

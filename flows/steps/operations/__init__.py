@@ -1,0 +1,1 @@
+"""Databases, backups, retention, repair, replay."""

@@ -1,0 +1,159 @@
+"""Replay a source through a running service, day by day in event-time order, with its labels.
+
+Before a day begins, the labels that become known on it are reported, and the windows of the service
+have learnt them; each counts from its own time on. So the features that the service logs are those that
+the offline build gives for the same events and labels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bentos.schema.table_cleaning import empty_labels
+from flows.errors import FlowRefused, NoData
+from flows.sources.base import EventSource, SourceRead
+from flows.steps.operations.replay_events import Replay
+from monitoring.core.calendar import TimeWindow
+
+if TYPE_CHECKING:
+    from monitoring.store import Store
+
+_DAY = timedelta(days=1)
+PATIENCE = 120.0
+"""Seconds that labels may take on their road to the windows."""
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class ReplayResult:
+    """What a replay did.
+
+    Attributes:
+        window: what was replayed.
+        events: events sent.
+        answered: events that got an answer.
+        labels: label statements reported.
+        refused_labels: statements in requests that the service refused.
+        quarantined: rows of the source that are no events.
+        versions: answers by model version.
+        reasons: requests that failed, by reason.
+    """
+
+    window: TimeWindow
+    events: int = 0
+    answered: int = 0
+    labels: int = 0
+    refused_labels: int = 0
+    quarantined: int = 0
+    versions: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as JSON values."""
+        return {
+            "start": self.window.start,
+            "end": self.window.end,
+            "events": self.events,
+            "answered": self.answered,
+            "labels": self.labels,
+            "failed_requests": sum(self.reasons.values()),
+            "refused_labels": self.refused_labels,
+            "quarantined": self.quarantined,
+            "versions": dict(self.versions),
+            "reasons": dict(self.reasons),
+        }
+
+
+def replay_days(
+    client: Replay,
+    source: EventSource,
+    window: TimeWindow,
+    store: Store,
+    as_of: datetime | None = None,
+    *,
+    batch: int = 100,
+    labels: bool = True,
+    progress: Progress = lambda done, total: None,
+    patience: float = PATIENCE,
+) -> ReplayResult:
+    """Send a window of a source through a service; one day is held in memory, and the labels still to come.
+
+    Args:
+        client: where the events go.
+        source: any source.
+        window: event times.
+        store: the service's database, to see labels arrive.
+        as_of: events and labels of later times are left out.
+        batch: events of one request.
+        labels: whether labels are reported too.
+        progress: told of each day.
+        patience: seconds to wait for the labels of a day.
+
+    Raises:
+        SourceError: a day cannot be read.
+        FlowRefused: the labels of a day did not reach the windows; is the scribe running?
+    """
+    done, waiting = ReplayResult(window), empty_labels()
+    days = list(_days(window))
+    for number, day in enumerate(days):
+        read = _read(source, day, as_of)
+        if read is not None:
+            done.quarantined += len(read.quarantine)
+            waiting = pd.concat([waiting, read.revisions], ignore_index=True) if len(waiting) else read.revisions
+        if labels:
+            due = (waiting["observed_at"] < day.end).to_numpy()
+            _report(client, store, waiting[due], done, patience)
+            waiting = waiting[~due]
+        if read is not None:
+            tally = client.send(read.events, batch)
+            done.events += tally.sent
+            done.answered += tally.answered
+            done.versions += tally.versions
+            done.reasons += tally.reasons
+        progress(number + 1, len(days))
+    return done
+
+
+def _days(window: TimeWindow) -> Iterator[TimeWindow]:
+    start = window.start
+    while start < window.end:
+        yield TimeWindow(start, min(start + _DAY, window.end))
+        start += _DAY
+
+
+def _read(source: EventSource, day: TimeWindow, as_of: datetime | None) -> SourceRead | None:
+    """A day of the source, or nothing: a day without events is no fault."""
+    try:
+        return source.read(day, as_of)
+    except NoData:
+        return None
+
+
+def _report(client: Replay, store: Store, labels: pd.DataFrame, done: ReplayResult, patience: float) -> None:
+    """Post labels in the order in which they became known, and wait until the windows know them."""
+    if not len(labels):
+        return
+    labels = labels.sort_values("observed_at", kind="stable")
+    done.labels += len(labels)
+    refused = client.send_labels(labels)
+    done.refused_labels += refused
+    if refused:
+        return
+    name, wanted = client.usecase.name, set(zip(labels["event_id"], labels["observed_at"], strict=True))
+    ids = list(dict.fromkeys(labels["event_id"]))
+    deadline, last = time.monotonic() + patience, 0
+    while not last or client.model()["labels_known_up_to"] < last:
+        if not last:
+            said = store.labels.of_events(name, ids)
+            known = {(s.event_id, pd.Timestamp(s.observed_at, unit="us", tz="UTC")) for s in said}
+            last = max(s.label_id for s in said) if said and known >= wanted else 0
+        if time.monotonic() > deadline:
+            raise FlowRefused("labels do not reach the windows of the service; does its scribe run on this database?")
+        time.sleep(0.05)

@@ -1,0 +1,84 @@
+"""Adding a use case to a house and retiring it: the line in the chain of decisions, and its deployments in Prefect."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from flows.errors import StackError
+from flows.workspace.installation import Home
+from monitoring.exporter.catalogue import RETIRED
+
+
+def note_usecase(reference: str, kind: str, reason: str, paused: Sequence[str] = ()) -> None:
+    """Append to the chain that a use case was added to this house, or retired.
+
+    Args:
+        reference: name or file of the use case.
+        kind: :data:`~monitoring.exporter.catalogue.ADDED` or :data:`~monitoring.exporter.catalogue.RETIRED`; the
+            exporter tells nothing more of one that is retired.
+        reason: as given.
+        paused: names of the deployments that were paused.
+    """
+    from flows.workspace.workspace import open_house
+
+    house = open_house(reference)
+    payload = {"reason": reason, "reference": reference, "model": house.model, "paused": list(paused)}
+    with closing(house.store) as store:
+        store.decisions.append(house.usecase.name, kind, payload, house.actor, datetime.now(UTC))
+
+
+def paused_at_retirement(reference: str) -> frozenset[str]:
+    """Return the names of the deployments that were paused when the use case retired last."""
+    from flows.workspace.workspace import open_house
+
+    house = open_house(reference)
+    with closing(house.store) as store:
+        last = store.decisions.last(house.usecase.name, (RETIRED,))
+    return frozenset(last.payload["paused"]) if last is not None else frozenset()
+
+
+def pause_deployments(home: Home, usecase: str) -> list[str]:
+    """Pause the deployments of a use case that are not paused; return their names. Their schedules stay as they are.
+
+    Raises:
+        StackError: the Prefect server does not answer.
+    """
+    with _deployments(home, usecase) as (client, found):
+        running = [one for one in found if not one.paused]
+        for one in running:
+            client.pause_deployment(one.id)
+    return [one.name for one in running]
+
+
+def resume_deployments(home: Home, usecase: str, names: Collection[str]) -> None:
+    """Let the named deployments of a use case go on.
+
+    Raises:
+        StackError: the Prefect server does not answer.
+    """
+    with _deployments(home, usecase) as (client, found):
+        for one in found:
+            if one.name in names:
+                client.resume_deployment(one.id)
+
+
+@contextmanager
+def _deployments(home: Home, usecase: str) -> Iterator[tuple[Any, list[Any]]]:
+    """A client of the Prefect server, and the deployments of a use case there."""
+    import httpx
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    prefix, whose = home.settings.deployment_name(usecase, ""), {usecase, home.settings.env}
+    wanted = DeploymentFilter(name=DeploymentFilterName(like_=prefix))
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_deployments(deployment_filter=wanted, limit=200)
+            # The server matches any part of a name: fraud-eu-training is none of fraud's.
+            yield client, [one for one in found if one.name.startswith(prefix) and whose <= set(one.tags)]
+    except (httpx.HTTPError, PrefectHTTPStatusError) as exc:
+        raise StackError(f"the Prefect server does not answer ({type(exc).__name__}); try again") from exc

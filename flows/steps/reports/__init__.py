@@ -1,0 +1,1 @@
+"""Pages and overviews for people."""

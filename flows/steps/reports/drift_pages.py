@@ -1,0 +1,112 @@
+"""HTML pages beside the figures of a drift check or a comparison."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bentos.usecase.definition import UseCase
+from flows.errors import SnapshotError
+from flows.snapshots.store import SnapshotStore
+from flows.steps.drift.check import DriftFinding, matured_rows
+from flows.steps.drift.served_windows import sampled
+from flows.steps.evaluation.level_names import levels_of, named_levels
+from monitoring.errors import ReportFailed
+from monitoring.reports import drift_sections as pages
+
+if TYPE_CHECKING:
+    from bentos.model.scoring_model import ScoringModel
+    from monitoring.store import Store
+
+REFERENCE_ROWS = 20_000
+log = logging.getLogger("incumbent.flows")
+
+
+def drift_page(
+    store: Store,
+    snapshots: SnapshotStore,
+    folder: Path,
+    usecase: UseCase,
+    model: ScoringModel,
+    finding: DriftFinding,
+) -> Path | None:
+    """Write the Evidently page of the newest window; none where it cannot be made, for it decides nothing.
+
+    A window with too few rows has a page without Evidently's part, and so has one whose reference rows are gone.
+    """
+    from monitoring.reports.evidently_report import MAX_ROWS, write_drift_report
+
+    window = finding.latest.window
+    if window is None:
+        return None
+    path = folder / "drift" / f"{finding.model.replace('/', '-')}-{finding.as_of:%Y%m%dT%H%M}.html"
+    levels = levels_of(model)
+    reference, note = _reference(snapshots, model)
+    current = sampled(store, usecase, model, window, MAX_ROWS if finding.latest.status == "ok" else 0)
+    try:
+        info = write_drift_report(
+            path,
+            named_levels(reference, levels),
+            named_levels(current, levels),
+            numerical=[name for name in model.plan.names if name not in levels],
+            categorical=list(levels),
+            report=finding.latest,
+            alarm=finding.alarm,
+            title=f"Drift of {finding.model} as of {finding.as_of:%Y-%m-%d %H:%M}",
+            sections=[*note, *sections_of(finding, usecase)],
+            matured=matured_rows(store, usecase, finding.as_of),
+            policy=usecase.drift,
+        )
+    except ReportFailed as exc:
+        log.warning("no drift page: %s", exc)
+        return None
+    return info.path
+
+
+def _reference(snapshots: SnapshotStore, model: ScoringModel) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that the model was fitted on; none, and a part of the page that says so, where they are gone."""
+    try:
+        return training_rows(snapshots, model), []
+    except SnapshotError as exc:
+        log.warning("a drift page without Evidently's part: %s", exc)
+        note = f"Evidently has no part here, for the rows that the model was fitted on are gone: {exc}"
+        return pd.DataFrame(columns=list(model.plan.names), dtype="float32"), [f"<p>{escape(note)}.</p>"]
+
+
+def sections_of(finding: DriftFinding, usecase: UseCase) -> list[str]:
+    """Everything of the check that is not drift of features, as parts of the page."""
+    parts = [pages.quality_section(finding.quality)]
+    if (after := finding.aftermath) is not None:
+        parts += [
+            pages.performance_section(after.daily, after.segments, usecase.cost.currency),
+            pages.concept_section(after.concept, after.prior),
+            pages.estimate_section(after.estimate, after.checked),
+        ]
+    parts.append(pages.fairness_section(finding.fairness))
+    if (leans := finding.attribution) is not None:
+        parts.append(pages.attribution_section(leans.ndcg, leans.rows, leans.moved))
+    parts.append(pages.skew_section(finding.skew))
+    if after is not None:
+        parts.append(pages.streams_section(after.streams))
+    return [part for part in parts if part]
+
+
+def training_rows(snapshots: SnapshotStore, model: ScoringModel, rows: int = REFERENCE_ROWS) -> pd.DataFrame:
+    """Features of the rows that the model was fitted on, at most so many, built again from its snapshot.
+
+    Raises:
+        SnapshotMissing: its data is gone.
+        SnapshotCorrupt: its data was changed.
+    """
+    about = model.metadata
+    data = snapshots.load(about.data_digest)
+    features = model.plan.build(data.events, data.revisions, datetime.fromisoformat(about.as_of))
+    times = data.events[model.plan.event_time]
+    start, end = pd.Timestamp(about.training_start), pd.Timestamp(about.training_end)
+    fitted = features[((times >= start) & (times < end)).to_numpy()]
+    return fitted.sample(min(rows, len(fitted)), random_state=about.seed).sort_index()

@@ -1,0 +1,1 @@
+"""What is recorded about a training: MLflow run, tags, code version, lineage."""

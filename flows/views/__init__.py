@@ -1,0 +1,1 @@
+"""Outcomes of flows in sentences and figures."""

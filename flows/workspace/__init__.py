@@ -1,0 +1,1 @@
+"""One installation: home, settings, clock, store, registry, the local stack."""

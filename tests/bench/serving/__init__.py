@@ -1,0 +1,1 @@
+"""The service beside other ways to serve the same model."""

@@ -1,0 +1,1 @@
+"""Speed of batches, features, windows, log, drift check, cluster."""
