@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from bentos.errors import IncumbentError
 from flows.errors import FlowError
-from flows.stack.parts import part_name, parts_of, usecase_parts
+from flows.stack.part_keeper import Keeper
+from flows.stack.parts import Part, Ports, part_name, parts_of, usecase_parts
 from flows.workspace.installation import Home
 from flows.workspace.processes import free_port, stop_all
 from flows.workspace.roster import Roster, read_roster, roster_file
-
-if TYPE_CHECKING:
-    from flows.stack.local_stack import Stack
 
 FIRST_PORT = 3001
 """Port that the second use case's service prefers; each further one takes the next."""
@@ -22,6 +21,36 @@ KINDS = ("service", "scribe", "deployments", "notifier")
 """Parts that a use case has for itself, in the order in which they are stopped."""
 FIRST = ("service", "scribe", "notifier")
 """Those with the plain names that end when their use case retires; the deployments also made the work pool."""
+
+
+class RunningStack(Protocol):
+    """What is asked of a stack that follows its roster."""
+
+    ports: Ports
+
+    @property
+    def home(self) -> Home:
+        """Where its state is."""
+        ...
+
+    @property
+    def usecase(self) -> str:
+        """Name of the use case whose parts have the plain names."""
+        ...
+
+    @property
+    def keepers(self) -> dict[str, Keeper]:
+        """The parts that are kept alive, by name."""
+        ...
+
+    @property
+    def say(self) -> Callable[[str], None]:
+        """Tells a person a sentence."""
+        ...
+
+    def add(self, part: Part) -> Keeper:
+        """Keep a part alive."""
+        ...
 
 
 class Follower:
@@ -35,7 +64,7 @@ class Follower:
         self._seen: int | None = None
         self._roster = Roster()
 
-    def follow(self, stack: Stack) -> bool:
+    def follow(self, stack: RunningStack) -> bool:
         """Bring the parts in step where the roster changed; whether it did.
 
         What cannot be read, or may not run here, is told and holds up nothing else.
@@ -53,12 +82,12 @@ class Follower:
             stack.say(f"the use cases of this stack are not those of {roster_file(stack.home)}: {exc}")
         return True
 
-    def _leave(self, stack: Stack) -> None:
+    def _leave(self, stack: RunningStack) -> None:
         for name in [name for name in stack.ports.services if name not in self._roster.active]:
             _drop(stack, *(part_name(kind, name) for kind in KINDS))
             stack.ports = replace(stack.ports, services=_without(stack.ports.services, name))
 
-    def _join(self, stack: Stack) -> None:
+    def _join(self, stack: RunningStack) -> None:
         primary = stack.usecase
         for name in [name for name in self._roster.active if name != primary and name not in stack.ports.services]:
             port = free_port(FIRST_PORT + len(stack.ports.services), stack.ports.host)
@@ -67,7 +96,7 @@ class Follower:
             if part.name not in stack.keepers:
                 stack.add(part)
 
-    def _first(self, stack: Stack, before: Roster) -> None:
+    def _first(self, stack: RunningStack, before: Roster) -> None:
         """The use case with the plain names retires, or comes back."""
         if stack.usecase in self._roster.retired:
             _drop(stack, *FIRST)
@@ -77,7 +106,7 @@ class Follower:
                     stack.add(part)
 
 
-def _drop(stack: Stack, *names: str) -> None:
+def _drop(stack: RunningStack, *names: str) -> None:
     """Stop parts in order and forget them."""
     keepers = [stack.keepers.pop(name) for name in names if name in stack.keepers]
     stop_all([keeper.child for keeper in keepers if keeper.child is not None])
@@ -94,7 +123,7 @@ def _changed_at(home: Home) -> int | None:
         return None
 
 
-def write_targets(stack: Stack) -> None:
+def write_targets(stack: RunningStack) -> None:
     """Write what Prometheus scrapes, as files of targets that say whose they are: ``run/targets/*.json``."""
     folder = stack.home.run / "targets"
     folder.mkdir(parents=True, exist_ok=True)
