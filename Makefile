@@ -12,7 +12,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
 
-.PHONY: decisions setup demo test test-slow lint bench bench-full up lock clean help
+.PHONY: decisions docs setup demo test test-slow lint bench bench-full up lock clean help
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ test: $(STAMP) lint ## all checks and the default tests
 test-slow: $(STAMP) ## the longer suite: published results on real data, the demo, drift that retrains by itself
 	$(BIN)/python -m pytest -m slow
 
+docs: $(STAMP) ## build the documents as a site; a warning, a dead link or a dead anchor fails
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
+
 # The tables go to standard error, the JSON to files beside them.
 bench: $(STAMP) ## performance claims, measured side by side; JSON in .incumbent/bench/
 	mkdir -p .incumbent/bench
@@ -60,8 +64,8 @@ bench-full: $(STAMP) ## all of them: four closed loops, open loops, ten minutes 
 	cat .incumbent/bench/features.json
 	$(BIN)/python -m tests.bench serving --profile --json > .incumbent/bench/serving.json
 
-decisions: $(STAMP) ## simulate false promotions and power, and write them to docs/statistics.md
-	$(BIN)/python -m tests.bench decisions --write docs/statistics.md
+decisions: $(STAMP) ## simulate false promotions and power, and write them to docs/explanation/statistics.md
+	$(BIN)/python -m tests.bench decisions --write docs/explanation/statistics.md
 
 # Not $(STAMP): it checks the installed set against pyproject.toml, which may already name what is to be locked.
 $(BIN)/uv:

@@ -169,7 +169,7 @@ NoticeKind = Literal[
     "approval", "champion", "dependency", "drift", "emergency", "labels", "part", "promotion", "ramp", "retraining",
     "rollback", "run", "schedule",
 ]  # fmt: skip
-"""What people are told of; docs/operations.md has a line for each."""
+"""What people are told of; docs/how-to/notices.md has a line for each."""
 
 
 class NotifyRoute(Policy):

@@ -1,1 +1,1 @@
-"""Speed of the service beside other ways to serve the same model; see ``docs/benchmarks.md``."""
+"""Speed of the service beside other ways to serve the same model; see ``docs/reference/benchmarks.md``."""

@@ -19,7 +19,7 @@ from tests.servers import PROJECT
 from tests.system import system_program
 
 pytestmark = pytest.mark.needs_prometheus
-RUNBOOK = (PROJECT / "docs" / "runbook.md").read_text()
+RUNBOOK = (PROJECT / "docs" / "how-to" / "runbook.md").read_text()
 COMMANDS = re.findall(r"^```sh\n(.*?)^```$", RUNBOOK, flags=re.MULTILINE | re.DOTALL)
 QUICK = ("curl", "promtool", "df", "ls")
 """What asks a running part and starts no command of the product; those are checked by the longer suite."""

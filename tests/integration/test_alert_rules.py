@@ -55,8 +55,8 @@ def test_an_alert_has_severity_summary_and_a_section_of_the_runbook(name: str) -
     assert rule["labels"]["severity"] in ({"none"} if name == "Watchdog" else {"page", "ticket"})
     assert len(rule["annotations"]["summary"]) > 20
     page, _, anchor = rule["annotations"]["runbook"].partition("#")
-    assert page == '{{ or $externalLabels.runbook "docs/runbook.md" }}'
-    headings = re.findall(r"^## (\w+)$", (PROJECT / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
+    assert page == '{{ or $externalLabels.runbook "docs/how-to/runbook.md" }}'
+    headings = re.findall(r"^## (\w+)$", (PROJECT / "docs" / "how-to" / "runbook.md").read_text(), flags=re.MULTILINE)
     assert anchor in {heading.lower() for heading in headings}
 
 
@@ -72,7 +72,7 @@ def test_every_alert_has_a_case_that_fires_and_one_that_is_silent() -> None:
 
 def test_receivers_get_an_absolute_address_of_the_runbook_and_no_label_for_it() -> None:
     config = read(FOLDER / "prometheus.yml")
-    assert re.fullmatch(r"https://\S+\.md", config["global"]["external_labels"]["runbook"])
+    assert re.fullmatch(r"https://\S+/how-to/runbook\.html", config["global"]["external_labels"]["runbook"])
     assert {"action": "labeldrop", "regex": "runbook"} in config["alerting"]["alert_relabel_configs"]
 
 

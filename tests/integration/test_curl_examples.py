@@ -12,7 +12,7 @@ import pytest
 
 from tests.servers import PROJECT, Server, Shared
 
-DOCUMENTS = ("README.md", "docs/api.md")
+DOCUMENTS = ("README.md", "docs/reference/api.md")
 _BLOCK = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # A command goes on while a quote is open, or after a backslash.
 _COMMAND = re.compile(

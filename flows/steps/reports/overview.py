@@ -83,7 +83,7 @@ _LEFT_OUT = Line("now", "replicas, routing, runs and open alerts are of today an
 
 def _of_now(house: House, found: Standing, alerts: tuple[OpenAlert, ...]) -> list[Line]:
     """What is known of the present only."""
-    firing = [Line("alert", text, "see docs/runbook.md") for text in firing_alerts(house.settings)]
+    firing = [Line("alert", text, "see docs/how-to/runbook.md") for text in firing_alerts(house.settings)]
     return [_open_alerts(house, alerts), *_runs(found), *firing, *process_lines(house.settings.root)]
 
 

@@ -24,7 +24,7 @@ PHASES: Final = 4
 
 
 def bench_stream(house: House, source: EventSource, tell: Progress = lambda done, total: None) -> dict[str, Any]:
-    """Measure; the keys are those of ``docs/benchmarks.md``.
+    """Measure; the keys are those of ``docs/reference/benchmarks.md``.
 
     Args:
         house: an empty home, which ``INCUMBENT_HOME`` names too.

@@ -152,7 +152,7 @@ class Bench:
 
 
 def bench_serving(root: Path, plan: BenchPlan, notice: Notice) -> dict[str, Any]:
-    """Measure everything and return the JSON of ``docs/benchmarks.md``.
+    """Measure everything and return the JSON of ``docs/reference/benchmarks.md``.
 
     Args:
         root: folder for models, homes and logs of the servers.

@@ -318,6 +318,6 @@ def get(address: str) -> str:
 
 
 def test_the_page_of_metrics_names_every_metric() -> None:
-    page = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs" / "reference" / "metrics.md").read_text()
     names = [metric.full_name + ("_total" if metric.kind == "counter" else "") for metric in CATALOGUE]
     assert [name for name in names if f"| `{name}` |" not in page] == []
