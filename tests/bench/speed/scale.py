@@ -61,7 +61,8 @@ def bench_scale(root: Path, data: Path | None, rows: int, memory_mb: int, told: 
         told: what begins.
 
     Returns:
-        The keys of docs/reference/benchmarks.md. Where one process is stopped for want of memory, what compares with it is null.
+        The keys of docs/reference/benchmarks.md. Where one process is stopped for want of memory, what compares with
+        it is null.
     """
     require_dask()
     shutil.rmtree(root, ignore_errors=True)
