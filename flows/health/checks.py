@@ -7,7 +7,7 @@ nothing holds up nobody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -50,14 +50,32 @@ CHECKS: Final[Mapping[str, Look]] = {
 }
 """Name of each line to what looks; lines are shown in this order."""
 
+COMMON: Final = frozenset({
+    "stack", "database", "mlflow", "prefect", "redis", "disk space", "private files", "worker", "prefect login",
+    "prefect hosts", "work pool", "reports",
+})  # fmt: skip
+"""Checks of what every use case of a home has in common: they are made once."""
 
-def look_deep(place: Place, deadline_s: float = DEADLINE_S) -> dict[str, Finding]:
-    """Run every check at once; what each found, by name, in the order of the table."""
-    seconds = deadline_s * place.patience
-    jobs = {name: partial(_safely, look, place) for name, look in CHECKS.items()}
+
+def look_deep(places: Sequence[Place], deadline_s: float = DEADLINE_S) -> dict[str, Finding]:
+    """Run every check at once and return what each found, by name, in the order of the table.
+
+    Args:
+        places: one for each use case; with several, lines of one use case are called ``service of churn``.
+        deadline_s: seconds that all may take together on a quiet machine.
+    """
+    seconds = deadline_s * max(place.patience for place in places)
+    jobs = dict(_jobs(places))
     found = run_within(jobs, seconds)
     late = wrong(f"no answer within {seconds:g} s", "Look whether what it asks hangs, then ask again.")
-    return {name: found.get(name, late) for name in CHECKS}
+    return {name: found.get(name, late) for name in jobs}
+
+
+def _jobs(places: Sequence[Place]) -> Iterator[tuple[str, partial[Finding]]]:
+    for name, look in CHECKS.items():
+        for place in places[:1] if name in COMMON else places:
+            line = name if name in COMMON or len(places) == 1 else f"{name} of {place.usecase}"
+            yield line, partial(_safely, look, place)
 
 
 def _safely(look: Look, place: Place) -> Finding:

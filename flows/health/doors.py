@@ -37,7 +37,7 @@ def other_hosts(place: Place) -> Finding:
     """Service, exporter and reports refuse foreign names and pages of other sites."""
     if place.stack is None:
         return not_looked(NO_STACK)
-    asked = {"service": "/model", "exporter": "/metrics", "reports": "/"}
+    asked = {place.part("service"): "/model", "exporter": "/metrics", "reports": "/"}
     return _refuses(place, {part: place.url(part) + path for part, path in asked.items() if place.url(part)})
 
 

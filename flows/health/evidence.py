@@ -72,15 +72,18 @@ def releases(place: Place) -> Finding:
 
 def notices(place: Place) -> Finding:
     """People can be told."""
+    from bentos.errors import UseCaseError
     from bentos.usecase.loading import load_usecase
     from flows.errors import NotifyError
     from flows.notify.targets import all_targets
 
     if place.store is None:
         return not_looked(_NO_DATABASE)
-    usecase = load_usecase(place.settings.usecase)
     try:
+        usecase = load_usecase(place.settings.usecase)
         targets = all_targets(place.settings, usecase)
+    except UseCaseError as exc:
+        return wrong(str(exc), "Mend the file; what runs keeps what it has read until it starts again.")
     except NotifyError as exc:
         return wrong(exc.message, "Then: incumbent notify --test.")
     named = {route.to for route in usecase.notify.routes}

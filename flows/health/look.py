@@ -98,9 +98,18 @@ class Place:
 
         return read_state(self.home.addresses)
 
+    def part(self, kind: str) -> str:
+        """Name of this use case's part in the stack, such as ``service-churn``."""
+        return kind if self.stack is None else self.stack.part_of(kind, self.usecase)
+
     def url(self, part: str) -> str:
-        """Address of a part of the stack; empty where none is up."""
+        """Address of a part of the stack, by its name; empty where none is up."""
         return "" if self.stack is None else self.stack.urls.get(part, "")
+
+    @property
+    def service_url(self) -> str:
+        """Address of the service of this use case; empty where none is up."""
+        return self.url(self.part("service"))
 
 
 Look = Callable[[Place], Finding]

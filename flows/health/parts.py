@@ -63,7 +63,7 @@ def one_service(place: Place) -> Finding:
     holder = HomeLock(path).holder() if path.is_file() else None
     if holder is not None:
         return ok(f"held by {holder}")
-    if place.url("service"):
+    if place.service_url:
         text = "the stack is up, and nobody holds the lock that keeps a second service away"
         return wrong(text, "Start the stack again: incumbent down, then incumbent up.")
     return not_looked("no service is up on this home")

@@ -20,13 +20,15 @@ _NO_DATABASE: Final = "the database does not answer"
 
 def service(place: Place) -> Finding:
     """Whether the service is ready."""
-    url = place.url("service")
+    url, part = place.service_url, place.part("service")
     if not url:
+        if place.stack is not None and place.stack.urls:
+            return wrong(f"the stack is up without a part {part}", "Look at logs/supervisor.log; then: incumbent up.")
         return not_looked(NO_STACK)
     try:
         answer = httpx.get(f"{url}/readyz", timeout=place.timeout_s, trust_env=False)
     except httpx.HTTPError as exc:
-        return wrong(f"{url} does not answer ({type(exc).__name__})", "Look at logs/service.log of the home.")
+        return wrong(f"{url} does not answer ({type(exc).__name__})", f"Look at logs/{part}.log of the home.")
     if answer.is_success:
         return ok(f"{url} is ready")
     if place.store is not None and not place.store.decisions.terms(place.model, "champion"):
@@ -74,9 +76,10 @@ def replicas(place: Place) -> Finding:
         return not_looked(_NO_DATABASE)
     living = place.store.serving.live(place.usecase)
     if not living:
-        if place.url("service"):
+        if place.service_url:
             return wrong(
-                "the stack is up, but no replica has given a sign of life for 15 s", "Look at logs/service.log."
+                "the stack is up, but no replica has given a sign of life for 15 s",
+                f"Look at logs/{place.part('service')}.log.",
             )
         return not_looked("none gave a sign of life in the last 15 s, and no stack is up")
     blind = [one.replica for one in living if not json.loads(one.detail).get("reachable", True)]
@@ -90,7 +93,7 @@ def replicas(place: Place) -> Finding:
 def metrics(place: Place) -> Finding:
     """Whether service and exporter tell metrics, with the labels usecase and env."""
     found, bare = [], []
-    for part in ("service", "exporter"):
+    for part in (place.part("service"), "exporter"):
         url = place.url(part)
         if not url:
             return not_looked(NO_STACK)
@@ -116,7 +119,7 @@ def metrics(place: Place) -> Finding:
 def metrics_folder(place: Place) -> Finding:
     """Whether the service counts into files on another disk than the home's: a full one would end it."""
     state = place.stack
-    part = None if state is None else state.parts.get("service")
+    part = None if state is None else state.parts.get(place.part("service"))
     if part is None or part.pid is None:
         return not_looked(NO_STACK)
     folders = {folder for pid in _family(part.pid) for folder in _counted_into(pid)}

@@ -20,6 +20,7 @@ from monitoring.exporter.dependencies import Dependency, probe_all
 
 if TYPE_CHECKING:
     from bentos.settings import Settings
+    from flows.workspace.installation import Home
     from monitoring.store import Store
 
 _ASK_S: Final = 1.0
@@ -29,33 +30,48 @@ _SIGNS: Final = {"ok": "well ", "wrong": "WRONG", "not looked at": "-    "}
 
 
 def deep_status(reference: str | None = None) -> dict[str, Finding]:
-    """What every check finds, by name.
+    """Return what every check finds, by name.
 
     Args:
-        reference: name or file of the use case; none takes ``INCUMBENT_USECASE``.
+        reference: name or file of one use case; none looks at every one that runs in the home.
 
     Raises:
         UseCaseError, SettingsError: the use case or a variable is wrong.
+        FlowRefused: the file that lists the use cases of the home cannot be read.
     """
-    return look_deep(open_place(reference))
+    return look_deep(open_places(reference))
 
 
-def open_place(reference: str | None = None) -> Place:
-    """What is looked at: the home, its services' first answers, and the database where it can be read."""
-    from bentos.usecase.loading import load_usecase
+def open_places(reference: str | None = None) -> list[Place]:
+    """Return what is looked at, one for each use case: home, first answers, and the database where it can be read."""
     from flows.workspace.installation import open_home, usecase_reference
 
     home = open_home(**({"usecase": usecase_reference(reference)} if reference else {}))
+    usecases = _usecases_of(home, reference)
     try:
         home.enter(make=False)
     except (IncumbentError, FlowError):  # a login that cannot be read is a finding, not the end
         os.environ.update({"PREFECT_API_URL": url} if (url := home.known_addresses().get("prefect")) else {})
-    settings = home.settings
-    usecase = load_usecase(settings.usecase)
-    patience = _patience()
+    settings, patience = home.settings, _patience()
     dependencies = _ask(settings, patience)
     store = _open(settings, patience) if dependencies["database"].up else None
-    return Place(settings, usecase.name, store, dependencies, datetime.now(UTC), dict(os.environ), patience)
+    common = (store, dependencies, datetime.now(UTC), dict(os.environ), patience)
+    return [Place(settings.model_copy(update={"usecase": at}), name, *common) for name, at in usecases.items()]
+
+
+def _usecases_of(home: Home, reference: str | None) -> dict[str, str]:
+    """Name and reference of each use case that is looked at: the one that is named, else all that run in the home."""
+    from bentos.usecase.loading import load_usecase
+    from flows.stack.state_file import read_state
+    from flows.workspace.roster import read_roster
+
+    if not reference:
+        if active := read_roster(home).active:
+            return active
+        state = read_state(home.addresses)
+        if state is not None and state.usecase and "INCUMBENT_USECASE" not in os.environ:
+            return {state.usecase: state.reference}
+    return {load_usecase(home.settings.usecase).name: home.settings.usecase}
 
 
 def _patience() -> float:

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+from bentos.errors import UseCaseError
 from bentos.home_lock import Holder, born
 from bentos.settings import Settings
 from flows.errors import StackError, StackNotReady
@@ -27,7 +28,7 @@ from flows.stack.occupants import lock_of, orphaned, ports_of, take_lock
 from flows.stack.part_keeper import Keeper
 from flows.stack.parts import POOL, SERVICE, Part, Ports, parts_of, program, usecase_parts
 from flows.stack.state_file import PartState, StackState, SupervisorState, write_state
-from flows.workspace.installation import Home
+from flows.workspace.installation import Home, usecase_reference
 from flows.workspace.logins import CLIENT_AUTH, SERVER_AUTH, make_logins, read_prefect_login, require_closed_server
 from flows.workspace.processes import (
     Adopted,
@@ -88,6 +89,13 @@ class Stack:
         from bentos.usecase.loading import load_usecase
 
         return load_usecase(self.home.settings.usecase).name
+
+    @cached_property
+    def _first_usecase(self) -> str:
+        try:
+            return self.usecase
+        except UseCaseError:
+            return ""  # its own parts say what is wrong with the file
 
     @property
     def urls(self) -> dict[str, str]:
@@ -287,7 +295,8 @@ class Stack:
     def _write(self) -> None:
         """Bring the file up to date where something changed; a full disk leaves it as it was."""
         parts = {name: keeper.snapshot(str(self._log(keeper.part))) for name, keeper in self.keepers.items()}
-        state = StackState(parts, self._supervisor, self.ports.host, self.ports.numbers, self._published)
+        first = {"usecase": self._first_usecase, "reference": usecase_reference(self.home.settings.usecase)}
+        state = StackState(parts, self._supervisor, self.ports.host, self.ports.numbers, self._published, **first)
         if state != self._written:
             with contextlib.suppress(OSError):
                 write_state(self.home.addresses, state)

@@ -8,6 +8,8 @@ something changes, and removed when the stack is stopped in order. A process nam
     host        address that the parts listen on
     ports       port of each part that listens, by kind: {"prefect": 4200, "service": 3000, ...}
     urls        address of each part by kind; empty until the whole stack was up once
+    usecase     name of the use case whose parts have the plain names; empty in a file of an older version
+    reference   name or file of that use case
     supervisor  {"pid", "born", "since"}: who restarts the parts
     parts       by name, such as "service", "scribe", "prefect-worker":
         state      waiting   for its turn, or for its next start after an end
@@ -78,6 +80,14 @@ class StackState(msgspec.Struct, frozen=True):
     ports: dict[str, int]
     urls: dict[str, str] = {}
     format: int = FORMAT
+    usecase: str = ""
+    reference: str = ""
+
+    def part_of(self, kind: str, usecase: str) -> str:
+        """Return the name of a use case's part: ``service``, or ``service-churn`` for a further use case."""
+        further = f"{kind}-{usecase}"
+        is_first = usecase == self.usecase or not self.usecase
+        return kind if is_first and further not in self.parts else further
 
 
 def read_state(file: Path) -> StackState | None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from monitoring.core.measured import Stored
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Number = int | float
 """A count; a sum of weights where rows stand for others."""
@@ -103,6 +105,8 @@ def late_labels(paired: pd.DataFrame, frozen: Sequence[FrozenDay]) -> LateLabels
         paired: rows as known now: ``day``, ``y`` and ``observed_at`` (NaT where no label came).
         frozen: the frozen days.
     """
+    import pandas as pd
+
     if not frozen:
         return LateLabels()
     since = {pd.Timestamp(one.day.day): pd.Timestamp(one.as_of) for one in frozen}

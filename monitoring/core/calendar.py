@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-import numpy as np
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ class BusinessCalendar:
 
     def days_of(self, times: pd.Series) -> pd.Series:
         """The business day of each UTC time, as timezone-free midnight timestamps (vectorised)."""
+        import numpy as np
+        import pandas as pd
+
         known = times.dropna()
         if known.empty:
             return pd.Series(pd.NaT, index=times.index, name=times.name, dtype="datetime64[ns]")
@@ -95,4 +99,6 @@ class BusinessCalendar:
 
     def day_range(self, first: date, last: date) -> list[date]:
         """All days from ``first`` to ``last``, both included."""
+        import numpy as np
+
         return [first + timedelta(days=int(n)) for n in np.arange((last - first).days + 1)]

@@ -10,10 +10,12 @@ decides only where both agree.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
+
 
 NOT_IDENTIFIED = "NOT_IDENTIFIED"
 WEIGHT = "weight"
@@ -36,6 +38,9 @@ def label_weights(
         really: what was reported to have been done; none where nothing was.
         labelled: whether a label is known.
     """
+    import numpy as np
+    import pandas as pd
+
     asked, done = np.array(list(action), dtype=object), np.array(list(really), dtype=object)
     p = np.nan_to_num(np.asarray(propensity, dtype=float), nan=1.0)
     known = np.asarray(labelled, dtype=bool)
@@ -60,6 +65,8 @@ def effective_counts(hit: ArrayLike, weight: ArrayLike) -> tuple[float, float]:
         hit: true or false for each row.
         weight: how many events each row stands for, 0 or more.
     """
+    import numpy as np
+
     hits, each = np.asarray(hit, dtype=float), np.asarray(weight, dtype=float)
     total = float(each.sum())
     if total <= 0.0:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,10 +17,12 @@ from mlflow import MlflowClient
 
 from bentos.home_lock import Holder, HomeLock, born
 from flows.cli import main
-from flows.health.checks import CHECKS, look_deep
+from flows.health.checks import CHECKS, COMMON, look_deep
 from flows.health.look import Finding
-from flows.health.status import deep_status, open_place
-from flows.stack.state_file import PartState, StackState, SupervisorState, write_state
+from flows.health.status import deep_status, open_places
+from flows.stack.state_file import PartState, StackState, SupervisorState, read_state, write_state
+from flows.workspace.installation import open_home
+from flows.workspace.roster import Member, Roster, write_roster
 from monitoring.store import NoticeEntry, RoleChange, Run, ScoreRecord, Store, open_store
 from monitoring.store.database.frames import to_us
 from tests.registries import mlflow_registry
@@ -50,7 +54,8 @@ class Well:
     def stack(self, urls: dict[str, str], **parts: PartState) -> None:
         me = SupervisorState(os.getpid(), born(os.getpid()), NOW)
         (self.home / "run").mkdir(exist_ok=True)
-        write_state(self.home / "run" / "stack.json", StackState(parts, me, "127.0.0.1", {}, urls))
+        state = StackState(parts, me, "127.0.0.1", {}, urls, usecase="fraud", reference="fraud")
+        write_state(self.home / "run" / "stack.json", state)
 
 
 @pytest.fixture
@@ -175,12 +180,62 @@ def test_servers_that_hang_hold_up_nobody_and_are_named(well: Well) -> None:
         silent.listen(64)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         well.stack({"prefect": f"{url}/api", "service": url, "exporter": url, "reports": url})
-        place = open_place()
+        places = open_places()
         began = time.monotonic()
-        found = look_deep(place)
+        found = look_deep(places)
         assert time.monotonic() - began < 60.0, "a check that waits for its server would wait for ever"
     assert {"service", "metrics", "reports"} <= {name for name, one in found.items() if one.state == "wrong"}
     assert found["champion"].state == "ok"
+
+
+def test_every_use_case_of_the_home_is_looked_at_by_its_own_parts(well: Well) -> None:
+    write_roster(open_home(), Roster({"fraud": Member("fraud"), "churn": Member("churn"), "old": Member("old", NOW)}))
+    well.store.heartbeats.beat("churn", "scribe")
+    assert wrong() == {}
+    well.execute("UPDATE heartbeats SET seen_at = seen_at - 600000000 WHERE usecase = 'churn'")
+    assert set(wrong()) == {"scribe of churn"}
+    well.stack({"service": "http://127.0.0.1:1", "service-churn": "http://127.0.0.1:2"})
+    found = wrong()
+    assert "http://127.0.0.1:1 " in found["service of fraud"].text
+    assert "http://127.0.0.1:2 " in found["service of churn"].text
+    assert "service-churn.log" in found["service of churn"].todo
+    names = set(deep_status())
+    assert names == {*COMMON, *(f"{name} of {one}" for name in set(CHECKS) - COMMON for one in ("fraud", "churn"))}
+    assert set(deep_status("churn")) == set(CHECKS)
+
+
+def test_a_use_case_whose_parts_the_stack_does_not_have_is_wrong(well: Well) -> None:
+    write_roster(open_home(), Roster({"fraud": Member("fraud"), "churn": Member("churn")}))
+    well.stack({"service": "http://127.0.0.1:1"})
+    assert "without a part service-churn" in wrong()["service of churn"].text
+
+
+def test_a_use_case_file_that_is_gone_is_a_line_and_hides_no_other(well: Well, tmp_path: Path) -> None:
+    write_roster(open_home(), Roster({"fraud": Member("fraud"), "mine": Member(str(tmp_path / "mine.toml"))}))
+    found = wrong()
+    assert set(found) == {"notices of mine"}
+    assert "mine.toml" in found["notices of mine"].text
+
+
+def test_the_use_case_of_the_stack_is_looked_at_where_none_is_named(well: Well) -> None:
+    state = read_state(well.home / "run" / "stack.json")
+    assert state is None
+    me = SupervisorState(os.getpid(), born(os.getpid()), NOW)
+    (well.home / "run").mkdir(exist_ok=True)
+    state = StackState({}, me, "127.0.0.1", {}, {"service": "http://127.0.0.1:1"}, usecase="churn", reference="churn")
+    write_state(well.home / "run" / "stack.json", state)
+    assert [place.usecase for place in open_places()] == ["churn"]
+
+
+def test_nothing_that_takes_long_to_import_is_needed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from flows.cli import main; main(['status', '--deep']); "
+        "slow = 'pandas', 'numpy', 'scipy', 'mlflow', 'prefect', 'evidently'; "
+        "print([name for name in slow if name in sys.modules])"
+    )
+    environment = os.environ | {"INCUMBENT_HOME": str(tmp_path / "home")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_deep_looks_at_the_present_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,11 +42,13 @@ def run(args: argparse.Namespace) -> Reply:
 
 
 def _list(home: Home, args: argparse.Namespace) -> Reply:
+    from flows.stack.state_file import read_state
+
     roster = _whole_roster(home)
-    urls = home.known_addresses()
+    urls, state_now = home.known_addresses(), read_state(home.addresses)
     rows, data = [], {}
     for name, member in roster.usecases.items():
-        address = _address(urls, name, home)
+        address = "" if state_now is None else urls.get(state_now.part_of("service", name), "")
         state = f"retired since {member.retired:%Y-%m-%d %H:%M} UTC" if member.retired else _state(address)
         rows.append((name, state, "" if member.retired else address, member.reference))
         data[name] = {"state": state, "service": None if member.retired else address, "reference": member.reference}
@@ -149,10 +151,6 @@ def _whole_roster(home: Home) -> Roster:
     if roster.usecases:
         return roster
     return Roster({name: Member(ref) for name, ref in named_usecases([home.settings.usecase]).items()})
-
-
-def _address(urls: dict[str, str], name: str, home: Home) -> str:
-    return urls.get(f"service-{name}") or urls.get("service", "")
 
 
 def _state(address: str) -> str:

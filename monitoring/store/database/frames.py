@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import numpy as np
-import pandas as pd
 from sqlalchemy import Connection, Select
 
 from monitoring.errors import StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _JSON_TYPES: Final[Mapping[str, Any]] = {"float": float, "integer": int, "boolean": bool}
@@ -47,6 +49,9 @@ def columns_of(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, .
 
 def times(values: Iterable[int | None]) -> pd.Series:
     """``datetime64[us, UTC]`` of microseconds; ``None`` becomes NaT."""
+    import numpy as np
+    import pandas as pd
+
     smallest = np.iinfo(np.int64).min  # numpy's NaT
     numbers = np.array([smallest if v is None else v for v in values], dtype=np.int64)
     return pd.Series(numbers.view("datetime64[us]")).dt.tz_localize("UTC")
@@ -54,11 +59,15 @@ def times(values: Iterable[int | None]) -> pd.Series:
 
 def floats(values: Iterable[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """``float64``; ``None`` becomes NaN."""
+    import numpy as np
+
     return np.array(list(values), dtype=np.float64)
 
 
 def texts(values: Iterable[str | None]) -> pd.Series:
     """Text as ``object``; ``None`` stays."""
+    import pandas as pd
+
     return pd.Series(list(values), dtype=object)
 
 
@@ -87,6 +96,9 @@ def decode_bodies(bodies: Sequence[bytes], columns: Mapping[str, str]) -> dict[s
 
 
 def _column(values: list[Any], kind: str) -> Any:
+    import numpy as np
+    import pandas as pd
+
     if kind == "float":
         return floats(values)
     if kind in ("integer", "boolean"):
@@ -108,6 +120,8 @@ def encode_bodies(frame: pd.DataFrame) -> list[bytes]:
 
 
 def _plain(column: pd.Series) -> list[Any]:
+    import pandas as pd
+
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         text = column.dt.tz_convert("UTC").dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         return [None if pd.isna(v) else v for v in text]

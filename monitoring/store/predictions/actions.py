@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import pandas as pd
 from sqlalchemy import Connection, Select, select
 
 from monitoring.core.calendar import TimeWindow
@@ -15,6 +14,9 @@ from monitoring.store.database.engine import Database
 from monitoring.store.database.frames import columns_of, fetch, floats, texts, times, to_us
 from monitoring.store.database.records import ActionRecord
 from monitoring.store.database.tables import actions, event_ids, predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FIELDS: Final = ActionRecord.__struct_fields__
 _ROW: Final = attrgetter(*_FIELDS)
@@ -72,6 +74,8 @@ class _SqlActions:
         return frozenset((asked - released) | set(done.loc[reported, "event_id"]))
 
     def asked(self, usecase: str, window: TimeWindow) -> pd.DataFrame:
+        import pandas as pd
+
         p = predictions.c
         query = select(p.event_id, p.action, p.propensity).where(p.usecase == usecase)
         query = query.where(p.action.in_(("block", "explore")))
@@ -91,6 +95,8 @@ def insert_actions(database: Database, connection: Connection, records: Sequence
 
 def latest_between(connection: Connection, usecase: str, as_of: int, bounds: tuple[int, int] | None) -> pd.DataFrame:
     """The latest action of each event, as known at ``as_of``; microseconds."""
+    import pandas as pd
+
     c = actions.c
     query: Select[Any] = select(c.event_id, c.action, c.by, c.taken_at)
     if bounds is not None:

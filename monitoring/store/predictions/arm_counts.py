@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-import pandas as pd
 from sqlalchemy import ColumnElement, and_, func, select
 
 from monitoring.core.calendar import TimeWindow
@@ -14,6 +13,9 @@ from monitoring.store.database.engine import Database
 from monitoring.store.database.frames import columns_of, decode_bodies, fetch, texts, times, to_us
 from monitoring.store.database.records import split_label
 from monitoring.store.database.tables import predictions, shadow
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NEWEST: Final = 200_000
 
@@ -83,6 +85,8 @@ class _SqlArms:
         return {arm: len(units) for arm, units in found.items()}
 
     def answers(self, usecase: str, routing: Sequence[str], window: TimeWindow) -> pd.DataFrame:
+        import pandas as pd
+
         p = predictions.c
         query = select(p.event_id, p.event_time, p.arm, p.alias, p.decision).where(
             *_routed(usecase, routing), p.event_time >= to_us(window.start), p.event_time < to_us(window.end)

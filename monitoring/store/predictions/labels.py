@@ -11,10 +11,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import numpy as np
-import pandas as pd
 from sqlalchemy import Connection, Select, distinct, func, select
 
 from monitoring.core.calendar import TimeWindow
@@ -24,6 +22,9 @@ from monitoring.store.database.engine import Database
 from monitoring.store.database.frames import columns_of, fetch, from_us, texts, times, to_us
 from monitoring.store.database.records import LabelRecord, LabelResult, StoredLabel
 from monitoring.store.database.tables import event_ids, labels
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FIELDS: Final = LabelRecord.__struct_fields__
 _COLUMNS: Final = (*_FIELDS, "stored_at")
@@ -206,6 +207,9 @@ def resolve(statements: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
     Returns:
         event_id, y, observed_at, source, conflict (bool); in the order of first appearance.
     """
+    import numpy as np
+    import pandas as pd
+
     codes, events = pd.factorize(statements["event_id"])
     rank = statements["source"].map(policy.sources.index).to_numpy(dtype=np.int64)
     strongest = np.full(len(events), len(policy.sources))
@@ -229,6 +233,9 @@ def resolve(statements: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
 
 
 def _statements(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
     ids, y, observed, source = columns_of(rows, 4)
     data = {"event_id": texts(ids), "y": np.array(y, dtype=np.int8), "observed_at": times(observed)}
     return pd.DataFrame(data | {"source": texts(source)})

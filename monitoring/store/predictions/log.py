@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
-import numpy as np
-import pandas as pd
 from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
@@ -35,6 +33,10 @@ from monitoring.store.database.records import AppendResult, PlanRecord, ScoreRec
 from monitoring.store.database.tables import plans, predictions
 from monitoring.store.predictions import paired as pairs
 from monitoring.store.predictions.insert import insert_plans, insert_scores
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 _STORED_EVENT: Final = [predictions.c[name] for name in StoredEvent.__struct_fields__]
 _ANSWER_TEXTS: Final = ("version", "alias", "plan_id")
@@ -172,11 +174,16 @@ class _SqlLog:
     def events(
         self, usecase: str, window: TimeWindow, columns: Mapping[str, str], as_of: datetime | None = None
     ) -> pd.DataFrame:
+        import pandas as pd
+
         with self._database.read() as connection:
             rows = fetch(connection, _in_window(select(predictions.c.body), usecase, window, as_of))
         return pd.DataFrame(decode_bodies([row[0] for row in rows], columns), columns=list(columns))
 
     def answers(self, usecase: str, window: TimeWindow, as_of: datetime | None = None) -> pd.DataFrame:
+        import numpy as np
+        import pandas as pd
+
         c = predictions.c
         query = select(
             c.event_id, c.event_time, c.received_at, c.origin, c.model + "/" + c.version, c.version, c.alias,
@@ -248,6 +255,8 @@ class _SqlLog:
     def listed(
         self, usecase: str, window: TimeWindow, as_of: datetime, columns: Mapping[str, str] | None = None
     ) -> pd.DataFrame:
+        import pandas as pd
+
         c = predictions.c
         query = select(c.event_id, c.event_time, *([c.body] if columns else []))
         with self._database.read() as connection:
@@ -308,6 +317,9 @@ def _stored_event(row: tuple[Any, ...]) -> StoredEvent:
 def _join_plans(
     rows: Sequence[tuple[Any, ...]], named: Mapping[str, tuple[str, ...]]
 ) -> tuple[tuple[str, ...], pd.DataFrame]:
+    import numpy as np
+    import pandas as pd
+
     names = tuple(dict.fromkeys(name for plan in named.values() for name in plan))
     place = {name: index for index, name in enumerate(names)}
     values = np.full((len(rows), len(names)), np.nan, dtype=np.float32)
@@ -328,6 +340,8 @@ def unpack_features(blobs: Sequence[bytes], width: int) -> np.ndarray[Any, np.dt
     Raises:
         StoreError: a blob has another length than the plan says.
     """
+    import numpy as np
+
     if any(len(blob) != 4 * width for blob in blobs):
         raise StoreError(f"a logged feature row has another length than its plan of {width} columns")
     return np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), width)

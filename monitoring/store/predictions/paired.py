@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 from sqlalchemy import Connection, Select, and_, case, select
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.selectable import FromClause
@@ -22,6 +20,9 @@ from monitoring.store.database.tables import predictions, shadow
 from monitoring.store.predictions.actions import latest_between
 from monitoring.store.predictions.labels import known_between
 from monitoring.store.predictions.shadow_scores import NOT_LOGGED
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SCORES = ("score", "threshold", "decision")
 
@@ -130,6 +131,8 @@ def _same_event(side: FromClause, name: str, version: str) -> ColumnElement[bool
 def _frame(
     rows: list[tuple[Any, ...]], calendar: BusinessCalendar, columns: Mapping[str, str], selective: bool = False
 ) -> pd.DataFrame:
+    import pandas as pd
+
     width = 11 if columns else 10
     parts = columns_of(rows, width + 2 * selective)
     at = times(parts[1])
@@ -150,6 +153,9 @@ def _frame(
 
 
 def _label(frame: pd.DataFrame, known: pd.DataFrame, label: LabelPolicy) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
     no_a, no_b = frame["score_a"].isna(), frame["score_b"].isna()
     both = frame[~(no_a | no_b)].drop(columns=["error_a", "error_b", "told_a", "told_b"]).reset_index(drop=True)
     place = pd.Index(known["event_id"]).get_indexer(pd.Index(both["event_id"]))
@@ -184,5 +190,7 @@ def _label(frame: pd.DataFrame, known: pd.DataFrame, label: LabelPolicy) -> pd.D
 
 
 def _behind(days: pd.Series) -> tuple[tuple[date, int], ...]:
+    import pandas as pd
+
     found = days.value_counts().sort_index()
     return tuple((day.date(), int(count)) for day, count in zip(pd.DatetimeIndex(found.index), found, strict=True))

@@ -14,6 +14,7 @@ from flows.errors import FlowRefused
 from flows.stack.follower import Follower, write_targets
 from flows.stack.local_stack import Stack
 from flows.stack.parts import Part, Ports
+from flows.stack.state_file import read_state
 from flows.workspace.installation import Home
 from flows.workspace.roster import Member, Roster, read_roster, roster_file, settle_roster, write_roster
 
@@ -138,6 +139,19 @@ def test_targets_say_whose_they_are(home: Home) -> None:
     assert [one["labels"] for one in files["service.json"]] == [
         {"usecase": "fraud", "env": "dev"}, {"usecase": "churn", "env": "dev"},
     ]  # fmt: skip
+
+
+def test_the_file_of_the_stack_says_which_part_is_whose(home: Home) -> None:
+    stack, follower = stack_of(home), Follower()
+    changed(home, Roster({"fraud": Member("fraud"), "churn": Member("churn")}))
+    follower.follow(stack)
+    stack.publish()
+    state = read_state(home.addresses)
+    assert state is not None
+    assert (state.usecase, state.reference) == ("fraud", "fraud")
+    assert state.part_of("service", "fraud") == "service"
+    assert state.part_of("service", "churn") == "service-churn"
+    assert state.part_of("service", "retention") == "service-retention", "it is not the first one's"
 
 
 def test_the_addresses_file_gives_the_ports_back() -> None:
