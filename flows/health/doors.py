@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import httpx
 
-from flows.health.look import Finding, Place, not_looked, ok, wrong
+from flows.health.look import Finding, Place, ask, not_looked, ok, wrong
 from flows.health.parts import NO_STACK
 from flows.workspace.prefect_answers import PrefectServer, PrefectUnreachable
 
@@ -101,6 +101,6 @@ def _get(
     place: Place, url: str, headers: dict[str, str] | None = None, login: tuple[str, str] | None = None
 ) -> httpx.Response | None:
     try:
-        return httpx.get(url, headers=headers, auth=login, timeout=place.timeout_s, trust_env=False)
+        return ask(place, url, headers, login)
     except httpx.HTTPError:
         return None

@@ -8,7 +8,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import httpx
+
 from flows.workspace.installation import Home
+from monitoring.core.hosts import is_encrypted
 
 if TYPE_CHECKING:
     from bentos.settings import Settings
@@ -113,3 +116,16 @@ class Place:
 
 
 Look = Callable[[Place], Finding]
+
+
+def ask(
+    place: Place, url: str, headers: dict[str, str] | None = None, login: tuple[str, str] | None = None
+) -> httpx.Response:
+    """Return a server's answer to a GET.
+
+    Raises:
+        httpx.HTTPError: it gave none in time.
+    """
+    return httpx.get(
+        url, headers=headers, auth=login, timeout=place.timeout_s, trust_env=False, verify=is_encrypted(url)
+    )

@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from monitoring.core.hosts import is_encrypted
+
 _DELETED = "Deleted_Internal"
 
 
@@ -47,7 +49,11 @@ def _over_http(uri: str, model: str, timeout_s: float) -> RegistryFacts:
     base = uri.rstrip("/") + "/api/2.0/mlflow"
     try:
         with httpx.Client(
-            timeout=timeout_s, trust_env=False, headers=headers, auth=login if login[0] else None
+            timeout=timeout_s,
+            trust_env=False,
+            verify=is_encrypted(uri),
+            headers=headers,
+            auth=login if login[0] else None,
         ) as client:
             found = client.get(f"{base}/registered-models/get", params={"name": model})
             if found.status_code == 404:

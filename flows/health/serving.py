@@ -10,7 +10,7 @@ from typing import Final
 
 import httpx
 
-from flows.health.look import Finding, Place, not_looked, ok, wrong
+from flows.health.look import Finding, Place, ask, not_looked, ok, wrong
 from flows.health.parts import NO_STACK
 from flows.health.registry_facts import RegistryUnread, read_registry
 
@@ -26,7 +26,7 @@ def service(place: Place) -> Finding:
             return wrong(f"the stack is up without a part {part}", "Look at logs/supervisor.log; then: incumbent up.")
         return not_looked(NO_STACK)
     try:
-        answer = httpx.get(f"{url}/readyz", timeout=place.timeout_s, trust_env=False)
+        answer = ask(place, f"{url}/readyz")
     except httpx.HTTPError as exc:
         return wrong(f"{url} does not answer ({type(exc).__name__})", f"Look at logs/{part}.log of the home.")
     if answer.is_success:
@@ -98,7 +98,7 @@ def metrics(place: Place) -> Finding:
         if not url:
             return not_looked(NO_STACK)
         try:
-            answer = httpx.get(f"{url}/metrics", timeout=place.timeout_s, trust_env=False)
+            answer = ask(place, f"{url}/metrics")
         except httpx.HTTPError as exc:
             return wrong(f"the {part} gives no metrics ({type(exc).__name__})", f"Look at logs/{part}.log.")
         if answer.status_code in (401, 403):

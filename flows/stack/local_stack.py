@@ -295,8 +295,10 @@ class Stack:
     def _write(self) -> None:
         """Bring the file up to date where something changed; a full disk leaves it as it was."""
         parts = {name: keeper.snapshot(str(self._log(keeper.part))) for name, keeper in self.keepers.items()}
-        first = {"usecase": self._first_usecase, "reference": usecase_reference(self.home.settings.usecase)}
-        state = StackState(parts, self._supervisor, self.ports.host, self.ports.numbers, self._published, **first)
+        state = StackState(
+            parts, self._supervisor, self.ports.host, self.ports.numbers, self._published,
+            usecase=self._first_usecase, reference=usecase_reference(self.home.settings.usecase),
+        )  # fmt: skip
         if state != self._written:
             with contextlib.suppress(OSError):
                 write_state(self.home.addresses, state)

@@ -14,6 +14,8 @@ from uuid import uuid4
 
 import httpx
 
+from monitoring.core.hosts import is_encrypted
+
 TIMEOUT_S: Final = 3.0
 _FORGERY_HEADER: Final = "Prefect-Csrf-Token"
 _FORGERY_CLIENT: Final = "Prefect-Csrf-Client"
@@ -78,6 +80,7 @@ class PrefectServer:
             auth=(user, password) if colon else None,
             timeout=timeout_s,
             trust_env=False,
+            verify=is_encrypted(url),
         )
 
     @classmethod

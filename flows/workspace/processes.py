@@ -23,6 +23,7 @@ import httpx
 
 from bentos.home_lock import born
 from flows.errors import StackError, StackNotReady
+from monitoring.core.hosts import is_encrypted
 
 _LOCAL = "127.0.0.1"
 
@@ -201,7 +202,7 @@ def end_process(pid: int, birth: str, grace: float = 60.0) -> None:
 def answers(url: str) -> bool:
     """Whether a GET gives a 2xx answer within two seconds."""
     try:
-        return httpx.get(url, timeout=2.0, trust_env=False).is_success
+        return httpx.get(url, timeout=2.0, trust_env=False, verify=is_encrypted(url)).is_success
     except httpx.HTTPError:
         return False
 
