@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from tests.servers import Shared
+    from tests.support.processes.servers import Shared
 
 # A busy machine is slow, not wrong: no test asserts times, so neither does hypothesis.
 settings.register_profile("no-deadline", deadline=None)
@@ -28,8 +28,8 @@ def environment_as_before() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """One running Bento for every module that asks for it; see :class:`tests.servers.Shared`."""
-    from tests.servers import Shared
+    """One running Bento for every module that asks for it; see :class:`tests.support.processes.servers.Shared`."""
+    from tests.support.processes.servers import Shared
 
     shared = Shared(tmp_path_factory.mktemp("service"))
     yield shared

@@ -1,6 +1,6 @@
 """Model versions, the roles they hold, and the port through which everything asks for them.
 
-The adapter is :mod:`bentos.registry.mlflow`; ``tests.fakes.FakeRegistry`` passes the same contract tests.
+The adapter is :mod:`bentos.registry.mlflow`; ``tests.support.fakes.FakeRegistry`` passes the same contract tests.
 """
 
 from __future__ import annotations

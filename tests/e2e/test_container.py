@@ -16,8 +16,8 @@ import pytest
 
 from bentos.registry.ports import ModelRef
 from monitoring.core.calendar import TimeWindow
-from tests.containers import Container, Image, build_bento, install
-from tests.servers import MODELS, House, event, free_port
+from tests.support.processes.containers import Container, Image, build_bento, install
+from tests.support.processes.servers import MODELS, House, event, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 60.0

@@ -13,7 +13,7 @@ from flows.drills.outage import drill_outage
 from flows.drills.prediction_log import drill_log
 from flows.drills.rollback import drill_rollback
 from flows.drills.swap import drill_swap
-from tests.postgresql import programs
+from tests.support.processes.postgresql import programs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bentos.registry.ports import ModelRef
-from tests.servers import MODELS, House, Server, event
+from tests.support.processes.servers import MODELS, House, Server, event
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -14,9 +14,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from monitoring.grafana.__main__ import FOLDER, dashboards, render, write
-from tests.observed import Observed, get, observed, path_of_programs
-from tests.servers import PROJECT
-from tests.system import system_program
+from tests.support.log.observed import Observed, get, observed, path_of_programs
+from tests.support.processes.servers import PROJECT
+from tests.support.processes.system import system_program
 
 pytestmark = pytest.mark.needs_prometheus
 RUNBOOK = (PROJECT / "docs" / "how-to" / "runbook.md").read_text()

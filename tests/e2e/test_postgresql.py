@@ -24,9 +24,9 @@ from flows.steps.operations.backups import back_up
 from flows.workspace.installation import PROJECT
 from flows.workspace.processes import Child, Command, free_port
 from monitoring.core.verdict import Verdict
-from tests.postgresql import programs
-from tests.releases import promote
-from tests.servers import event
+from tests.support.processes.postgresql import programs
+from tests.support.processes.servers import event
+from tests.support.releases import promote
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs_postgresql, pytest.mark.timeout(600)]
 

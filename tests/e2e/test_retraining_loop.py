@@ -20,9 +20,9 @@ from flows.runs.run_record import call
 from flows.stack.local_stack import Ports, Stack, running, start_all
 from flows.training import training
 from flows.workspace.installation import open_home
-from tests.hooks import Hook, webhook
-from tests.prefect_api import PATIENCE, Desk, prefect_api
-from tests.worlds import World, small_world
+from tests.support.hooks import Hook, webhook
+from tests.support.processes.prefect_api import PATIENCE, Desk, prefect_api
+from tests.support.worlds import World, small_world
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -18,7 +18,7 @@ import pytest
 from bentos.registry.ports import ModelRef
 from flows.stack.state_file import PartState, StackState, read_state
 from flows.workspace.installation import Home, open_home
-from tests.servers import MODELS, House, event
+from tests.support.processes.servers import MODELS, House, event
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 PATIENCE = 900.0

@@ -9,7 +9,7 @@ import pytest
 
 from monitoring.store import Store, open_store
 from monitoring.store.database.tables import metadata_of
-from tests.postgresql import Cluster, cluster
+from tests.support.processes.postgresql import Cluster, cluster
 
 _POSTGRESQL = pytest.param("postgresql", marks=pytest.mark.needs_postgresql)
 

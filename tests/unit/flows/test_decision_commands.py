@@ -12,7 +12,7 @@ import pytest
 
 from bentos.usecase.loading import builtin_usecases
 from flows.cli import main
-from tests.unit.steps.test_verdictfile import blocked, table, write
+from tests.unit.flows.steps.comparison.test_judge_file import blocked, table, write
 
 PLAN = ("plan", "--usecase", "fraud", "--prevalence", "0.005", "--events-per-day", "20000")
 

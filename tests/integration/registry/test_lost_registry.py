@@ -1,0 +1,214 @@
+"""What the registry has lost is served on from verified copies, is told, and comes back by one command."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bentos.errors import ExperimentDeleted
+from bentos.registry.cache import ModelCache
+from bentos.registry.mlflow import open_registry
+from bentos.registry.ports import ModelRef, Role
+from bentos.serving.overrides import StandingOrders
+from bentos.serving.role_watcher import Slot
+from bentos.serving.version_check import Examiner, Permission
+from flows.cli import main
+from monitoring.store import RoleChange, Store, open_store
+from tests.support.builders import tiny_model
+from tests.support.processes.servers import SCHEMA, House, Server, event
+from tests.support.registries import mlflow_registry
+from tests.unit.bentos.serving.test_role_watcher import Apart, Rooms
+
+MODELS = {"1": tiny_model(seed=1, threshold=0.1), "2": tiny_model(seed=2), "3": tiny_model(seed=3)}
+OFFICE: dict[Role, str] = {"previous": "1", "champion": "2", "challenger": "3"}
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    """Three versions that hold three roles, by journal and registry."""
+    made = House(tmp_path / "home")
+    for role, version in OFFICE.items():
+        made.appoint(made.add(MODELS[version]), MODELS[version].contract_digest, role)
+    monkeypatch.setenv("INCUMBENT_HOME", str(made.home))
+    return made
+
+
+def slot_of(house: House, store: Store, required: bool = True) -> Slot:
+    """A slot as after a restart of the service: its folder of copies is what stays."""
+    registry, cache = open_registry(house.settings), ModelCache(house.settings.cache("fraud"))
+    permit = Permission(house.model, lambda: store, cache)
+    examiner = Examiner(house.model, SCHEMA.fingerprint, registry, cache, Apart(), permit)
+    orders = StandingOrders(house.model, lambda: store, required)
+    orders.refresh()
+    return Slot(house.model, registry, examiner, Rooms(), orders=orders)
+
+
+def served(slot: Slot) -> str | None:
+    slot.poll()
+    return None if slot.office is None else slot.office.holder.ref.version
+
+
+@contextmanager
+def served_by(house: House) -> Iterator[Server]:
+    """A service that is ready; a busy machine may take minutes to start it."""
+    server = Server(house, INCUMBENT_POLL_SECONDS="0.1")
+    try:
+        server.wait_for("/readyz", patience=300.0)
+        yield server
+    finally:
+        server.stop()
+
+
+def command(*words: str) -> tuple[int, Any]:
+    out = io.StringIO()
+    with redirect_stdout(out):
+        code = main([*words, "--json"])
+    return code, json.loads(out.getvalue())
+
+
+def lose_version(house: House) -> None:
+    house.registry.client.delete_model_version(house.model, "2")
+
+
+def lose_alias(house: House) -> None:
+    house.registry.clear(house.model, "champion")
+
+
+def lose_model(house: House) -> None:
+    house.registry.client.delete_registered_model(house.model)
+
+
+def lose_everything(house: House) -> None:
+    lose_model(house)
+    client = house.registry.client
+    client.delete_experiment(client.get_experiment_by_name(house.model).experiment_id)
+
+
+def lose_database(house: House) -> None:
+    mlflow_registry(house.home)  # an empty one in its place
+    (house.home / "artifacts").rename(house.home / "artifacts-of-the-old-one")
+
+
+LOSSES = [lose_version, lose_alias, lose_model, lose_everything, lose_database]
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+def test_the_champion_serves_on_also_after_a_restart_and_one_command_gives_the_registry_everything_back(
+    house: House, lose: Callable[[House], None]
+) -> None:
+    with house.store() as store:
+        slot = slot_of(house, store)
+        assert served(slot) == "2"
+        assert slot.view.lost == {}
+        lose(house)
+        assert served(slot) == "2"
+        again = slot_of(house, store)
+        assert served(again) == "2"
+        lost = again.view.lost
+        assert lost["champion"] == ModelRef(house.model, "2")
+        assert set(lost) == ({"champion"} if lose in (lose_version, lose_alias) else set(OFFICE))
+
+        code, told = command("status")
+        assert code == 0
+        assert told["roles"]["champion"]["lost"]
+        assert [line["next"] for line in told["lines"] if line["name"] == "@champion"] == ["incumbent db repair"]
+
+        assert command("db", "repair", "--dry-run")[0] == 0
+        assert served(slot_of(house, store)) == "2"
+        code, said = command("db", "repair")
+        assert code == 0
+        assert all(finding["repaired"] for finding in said["findings"])
+        registry = open_registry(house.settings)
+        assert {role: ref.version for role, ref in registry.roles(house.model).items()} == OFFICE
+        for version in OFFICE.values():
+            folder = registry.fetch(ModelRef(house.model, version), house.home / f"fetched-{version}")
+            assert type(MODELS["1"]).load(folder).contract_digest == MODELS[version].contract_digest
+        last = slot_of(house, store)
+        assert (served(last), last.view.lost) == ("2", {})
+        assert store.decisions.verify() == []
+        assert command("db", "repair")[1]["findings"] == []
+        assert (
+            registry.register(registry.fetch(ModelRef(house.model, "2"), house.home / "next"), house.model).version
+            == "4"
+        )
+
+
+def test_an_office_that_a_decision_vacated_stays_vacant(house: House) -> None:
+    with house.store() as store:
+        assert served(slot_of(house, store)) == "2"
+        change = RoleChange(house.model, "champion", None)
+        store.decisions.append("fraud", "repair", {"model": house.model}, "ann", datetime.now(UTC), [change])
+        house.registry.clear(house.model, "champion")
+        assert served(slot_of(house, store)) is None
+        _, told = command("status")
+        assert "champion" not in told["roles"]
+
+
+def test_a_copy_that_is_not_what_the_journal_holds_is_not_served(house: House) -> None:
+    with house.store() as store:
+        assert served(slot_of(house, store)) == "2"
+        lose_model(house)
+        MODELS["3"].save(house.settings.cache("fraud") / house.model / "2")
+        assert served(slot_of(house, store)) is None
+
+
+def test_another_registry_with_another_model_under_the_number_is_told_and_not_written_to(house: House) -> None:
+    with house.store() as store:
+        assert served(slot_of(house, store)) == "2"
+    lose_database(house)
+    other = House(house.home)
+    for _ in range(2):
+        other.add(MODELS["3"])
+    with house.store() as store:
+        assert served(slot_of(house, store)) == "2"
+    _, said = command("db", "repair")
+    named = {finding["subject"]: finding for finding in said["findings"]}
+    assert named["@champion"]["name"] == "content_differs"
+    assert not named["@champion"]["repaired"]
+    assert "INCUMBENT_MLFLOW_URI" in named["@champion"]["text"]
+
+
+def test_where_hands_move_aliases_a_lost_one_changes_nothing_at_a_restart(house: House) -> None:
+    with house.store() as store:
+        assert served(slot_of(house, store, required=False)) == "2"
+        lose_alias(house)
+        assert served(slot_of(house, store, required=False)) == "2"
+
+
+def test_a_deleted_experiment_is_told_as_such_and_comes_back(house: House) -> None:
+    client = house.registry.client
+    client.delete_experiment(client.get_experiment_by_name(house.model).experiment_id)
+    with pytest.raises(ExperimentDeleted, match=r"experiment 'dev-fraud' was deleted.*incumbent db repair"):
+        house.add(MODELS["1"])
+    _, told = command("status")
+    assert [line["next"] for line in told["lines"] if line["name"] == "MLflow experiment"] == ["incumbent db repair"]
+    (finding,) = command("db", "repair")[1]["findings"]
+    assert (finding["name"], finding["repaired"]) == ("experiment_deleted", True)
+    assert house.add(MODELS["1"]).version == "4"
+
+
+def test_a_running_service_answers_before_and_after_its_restart_without_the_registered_model(house: House) -> None:
+    with served_by(house) as server:
+        before = server.score(event("a")).json()
+        lose_model(house)
+        server.wait_for("/readyz")
+        assert server.score(event("b")).json()["model"]["version"] == "2"
+    with served_by(house) as server:
+        after = server.score(event("c")).json()
+        assert (after["model"], after["threshold"]) == (before["model"], before["threshold"])
+        assert server.card()["registry"]["lost"] == OFFICE
+        lost = {name: value for name, value in server.metrics().items() if "registry_lost_role{" in name}
+        assert {value for name, value in lost.items() if 'role="candidate"' not in name} == {1.0}
+
+
+def test_an_open_store_tells_the_holders_of_all_roles(house: House) -> None:
+    store = open_store(house.settings.log_url)
+    assert store.orders.standing(house.model).holders == OFFICE
+    store.close()
