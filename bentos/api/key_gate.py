@@ -8,6 +8,8 @@ the latter).
 
 Without keys the names decide: a request has to come under a name of this machine, and not from a web page of
 another site (:mod:`monitoring.core.hosts`). With keys any name may lead here; a page that has no key gets nothing.
+
+The listening socket says whether others can connect: no process that answers is told the address otherwise.
 """
 
 from __future__ import annotations

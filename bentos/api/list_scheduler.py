@@ -1,4 +1,8 @@
-"""Lists take turns: with single events, with each other, and within limits of size and time."""
+"""Lists take turns: with single events, with each other, and within limits of size and time.
+
+One part (128 events, or 4 explained ones) of one list goes in each turn of the loop, so nobody waits for the lists of
+others.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The client for programs with an event loop; see :mod:`bentos.client`."""
+"""The client for programs with an event loop; see :mod:`bentos.client`.
+
+The deadline interrupts whatever a call waits for: the timeouts of HTTP libraries bound one read or write.
+"""
 
 from __future__ import annotations
 

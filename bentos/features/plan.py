@@ -4,6 +4,9 @@
 window is the same set of events, and the last step is the same float64 division, rounded once.
 
 The ranking of label sources is part of a plan, because a label rate depends on it.
+
+In a union of plans features that share a name but not a definition all get a suffix from their digest, so a bare name
+never has two meanings.
 """
 
 from __future__ import annotations

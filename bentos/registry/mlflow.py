@@ -2,6 +2,9 @@
 
 It is the only MLflow code that the image runs. A registered version is a native XGBoost model for
 anyone with ``mlflow.xgboost.load_model``, and holds our three files (:mod:`bentos.model.scoring_model`) beside it.
+
+MLflow's fluent functions work on a process-wide tracking URI and create a database in the working directory, so
+everything goes through the client.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Two keys of scope ``approve`` with different owners are needed. A threshold order ends by itself at its
 time, in every serving process. An emergency promotion ends at its time too, unless a third person has
 reviewed it by then: the scribe's process rolls it back (:mod:`bentos.release.expiry`).
+
+Neither has a verdict: a verdict is what evidence says.
 """
 
 from __future__ import annotations

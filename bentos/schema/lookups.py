@@ -4,6 +4,9 @@ What a table says of an entity at an event time is one sentence: the newest row 
 at or before the event time and, where ``max_age`` is declared, not more than ``max_age`` before it; else every
 value is missing. :meth:`LookupTable.places` says it for a frame (an as-of merge), :class:`LookupIndex` for one
 event (a search by key). Both give the same bits. The file of a table is described in :mod:`bentos.schema.lookup_file`.
+
+Filled values are columns of the event, not a store that is asked while scoring: log, retraining, replay and shadow
+need no word about them.
 """
 
 from __future__ import annotations

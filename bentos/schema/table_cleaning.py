@@ -2,6 +2,9 @@
 
 One bad value costs its row, not the table. What makes the whole table suspect (a column that is
 missing, has no usable value, or is missing too often) raises :class:`~bentos.errors.TableError`.
+
+Values are those that a request may hold; the spelling may differ where a table has no better one (numbers as text,
+local times without an offset).
 """
 
 from __future__ import annotations

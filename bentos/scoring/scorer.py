@@ -3,6 +3,8 @@
 One batch runs to its end on the event loop's thread: windows read and add event by event, the
 champion predicts once, the spool gets one write. So the order of the log is the order of the
 windows, and no lock is needed.
+
+What is refused leaves no trace in the windows, and what was counted is logged: windows are rebuilt from the log.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """The errands of a serving process that need the database, on one thread: labels in, heartbeats out.
 
 Nothing that is answered waits for it, and a database that is away only delays it.
+
+It also ends an orphaned worker: BentoML's supervisor starts workers in sessions of their own, so a killed supervisor
+would leave one on the port.
 """
 
 from __future__ import annotations

@@ -4,6 +4,9 @@ At most 2,000 records go into a transaction that also moves the ledger
 (:mod:`monitoring.store.predictions.spool_ledger`), so this may die at any point. A record that the database refuses is
 found by halving its batch and put into quarantine. A segment is deleted when its records are on the
 database's disk.
+
+It rests between rounds that were not full: hundreds of small transactions a second would take the core that the
+service needs.
 """
 
 from __future__ import annotations

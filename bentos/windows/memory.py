@@ -8,6 +8,9 @@ batch, ties in time and replays change nothing.
 Late events are inserted where they belong: later reads are exact. State reaches back the longest
 window plus ``lateness`` from the newest business time; an event older than that is answered from what
 is left and not added, because no exact read could meet it.
+
+The newest business time is the median of the latest added events and never moves back: one event dated 2150 must not
+wipe the state.
 """
 
 from __future__ import annotations

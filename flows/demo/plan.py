@@ -1,4 +1,7 @@
-"""The calendar of the demo's story. Sizes are the story's own; every threshold comes from the use case."""
+"""The calendar of the demo's story. Sizes are the story's own; every threshold comes from the use case.
+
+There is no story of a table: nobody knows the day on which its world changed.
+"""
 
 from __future__ import annotations
 

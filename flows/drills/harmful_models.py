@@ -2,6 +2,9 @@
 
 Every version passes what a version must pass to take office: its digests, its golden rows, the input schema. Their
 thresholds flag nobody unless alerts are the harm, so one guard at a time has something to see.
+
+Answers with 500 of such a version are failed requests and also the harm that is drilled, so a drill counts both and
+fails on those that are left.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 A source is asked for a time window and answers with clean events, their labels and the rows that
 were refused. All sources give the same frames for the same events; one test suite holds them to it.
+
+``labels`` has one final label an event, ``revisions`` every statement: a window feature needs what was known at each
+moment.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The sources read UTF-8, ISO times and decimal points, and are strict about it. What a first table has
 instead (decimal commas, 31/12/2025, milliseconds, Latin-1, no id) is found here once and put right in
 a copy.
+
+A source that guessed between 3 April and 4 March anew for each file would be wrong one day.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A table or view behind any SQLAlchemy URL; the time window is pushed down as a WHERE."""
+"""A table or view behind any SQLAlchemy URL; the time window is pushed down as a WHERE.
+
+The database is asked for a day more on either side, and for rows without a time: SQLite compares times as text, so an
+exact comparison would lose rows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""``prefect.yaml`` as values: one declaration for each deployment, filled in for one use case in one environment."""
+"""``prefect.yaml`` as values: one declaration for each deployment, filled in for one use case in one environment.
+
+Entrypoints are modules of the installed package and nothing is pulled, so deploying works from any folder; names come
+from a function, because Prefect fills an unset variable with the empty text.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,9 @@ Promotion needs every check (an intersection-union test, so the level is not spl
 check whose bound has not got there yet is ``INSUFFICIENT``: the comparison goes on. A check whose
 bound rules the goal out is ``FAIL``: the champion stays, once there is the minimum of evidence. So it
 does after ``max_shadow_days``.
+
+Where labels are missing each check is made at its own extremes: a worst case for the money is not one for the
+false-positive rate.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 A use case names its time zone and the local time at which its day starts. Every daily figure
 (capacity, recall a day, matured days of a comparison) uses these days, so a day has 23 or 25
 hours when the clocks change.
+
+A day holds ``start <= instant < end``; comparing wall times would misplace instants where a clock change skips or
+repeats the boundary.
 """
 
 from __future__ import annotations

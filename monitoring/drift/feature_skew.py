@@ -1,4 +1,8 @@
-"""Feature skew: how far the features that were served differ from the same features computed again."""
+"""Feature skew: how far the features that were served differ from the same features computed again.
+
+It is not read in parts as the rest of a check is: the value at an event needs all earlier events of its entity in the
+longest window, and a row has windows of several entities.
+"""
 
 from __future__ import annotations
 

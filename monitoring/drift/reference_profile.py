@@ -4,6 +4,10 @@ It is stored with the model version and never recomputed from a window under tes
 as float32, the type of every feature; a distribution is kept as the number of rows at or below each
 point of a small grid, from which both the quantile bins of the PSI and the Kolmogorov-Smirnov
 distance are read.
+
+Features are those of the newest matured days (at least seven), not of the whole training window, which may mix two
+worlds; scores come from the calibration fold alone, because scores on fitted rows are too sure. Importance (mean
+absolute TreeSHAP) is frozen with it: measured on a window it would move with the drift that it weighs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Counting a window against a profile, chunk by chunk, so that memory does not grow with the window."""
+"""Counting a window against a profile, chunk by chunk, so that memory does not grow with the window.
+
+A window that lacks a weekday is compared with the same weekdays of the reference: a Saturday against a whole week is
+drift every Saturday.
+"""
 
 from __future__ import annotations
 

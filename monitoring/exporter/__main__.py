@@ -3,6 +3,8 @@
 A process of its own: what it costs to read drift or labels is nobody's latency. It reads the database
 only and changes nothing. ``/metrics`` reads at most once in ``exporter_seconds``; while the database is
 away it tells that, and nothing stale.
+
+Where there are too few rows there is no sample: a zero would say "no drift".
 """
 
 from __future__ import annotations

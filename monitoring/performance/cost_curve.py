@@ -1,4 +1,8 @@
-"""What a fold of events would have cost at falling thresholds: kept with a version, so it is light to import."""
+"""What a fold of events would have cost at falling thresholds: kept with a version, so it is light to import.
+
+It stands in ``contract.json``, because a version is what its digests cover: a curve outside them could be exchanged
+unseen.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 Only matured rows hold truth. What is said of younger days is an estimate, is called one, and is held
 against the truth once it is there.
+
+Concept drift is measured against the first 28 matured days that the version itself answered, not against the test
+window of its training, whose rows were chosen and which a twin answered.
 """
 
 from __future__ import annotations

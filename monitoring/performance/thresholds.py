@@ -1,4 +1,8 @@
-"""The threshold that costs least under the analysts' capacity, and what every other one would cost."""
+"""The threshold that costs least under the analysts' capacity, and what every other one would cost.
+
+A threshold by the amount reads it from the feature vector: service, shadow, lists and audit all have the features,
+only some have the event.
+"""
 
 from __future__ import annotations
 

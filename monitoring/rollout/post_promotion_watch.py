@@ -5,6 +5,9 @@ events (it keeps scoring in reverse shadow). Money is judged on matured days, by
 
 A guard looks every few seconds for days, so it fails only where a 99.99 % interval (Wilson for rates, exact
 for their ratio) lies beyond its limit; until then it passes, or has too little evidence.
+
+A score that fills more than a decile has a bin of its own, else an index of rare events, most of them tied, would be
+0 whatever moved.
 """
 
 from __future__ import annotations

@@ -12,6 +12,9 @@ without a bound while R >= k. n* (``planned``) is the day at which the interval 
 
 Every function takes the whole series and computes from it; nothing is remembered between looks.
 The series must hold frozen, matured days in order; history is never rewritten.
+
+Two models that never differ have no spread; they are bounded by the rate of an event never seen in n trials, +-(1 -
+(alpha/(n+1))^(1/n)), because zero would be false certainty.
 """
 
 from __future__ import annotations

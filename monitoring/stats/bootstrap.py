@@ -2,6 +2,9 @@
 
 A figure that is a function of totals per unit never looks at a row again: each repetition is a
 product of the totals with the number of times that each unit was drawn.
+
+From 20 days on days are resampled, below them at most 500 seeded groups of rows: the interval of resampling rows, at
+the price of one matrix product a repetition.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Distances between distributions with their null: PSI, Kolmogorov-Smirnov, false-discovery control."""
+"""Distances between distributions with their null: PSI, Kolmogorov-Smirnov, false-discovery control.
+
+PSI leaves out bins that are empty on both sides (smoothing would count them as drift) and pools levels with fewer
+than five expected rows; what is pooled never depends on what the window holds.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 The rows are sorted once. A repetition of the bootstrap needs, at each distinct score that holds a
 positive, only how many rows of each unit lie at or above it (:class:`RankTable`).
+
+Comparing commands run linear algebra on one thread: threads that wait for each other on a busy machine cost more than
+they save.
 """
 
 from __future__ import annotations

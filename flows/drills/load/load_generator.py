@@ -4,6 +4,8 @@
 :class:`Measured` to standard output. Closed loop: each connection asks again when it was answered.
 Open loop: requests are due at a constant rate, whatever the server does, and a request's time counts
 from when it was due, so waiting for a free connection is part of it.
+
+Each event has a new id: a repeated one is answered from memory, which would flatter us.
 """
 
 from __future__ import annotations

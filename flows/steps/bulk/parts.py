@@ -1,6 +1,9 @@
 """The parts of a run of bulk scoring: what a killed run leaves behind, and the next one goes on with.
 
 Each chunk of the input becomes one part: its scored rows, its refused rows, and a note with their counts.
+
+Parts that are joined later are Arrow files as memory lies: Parquet cannot be joined byte by byte, and a killed run
+needs the parts.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@
 The folds are counted back from the last day whose labels have all matured, in business days of the
 use case. The gap after training is as long as labels take: in real life that is how old the newest
 label is when a model starts. The first longest-window days of a history only warm the windows.
+
+``[retrain] train`` replaces ``[split] train`` while a champion holds office: in a drifting stream a retraining on all
+history learns the old world.
 """
 
 from __future__ import annotations

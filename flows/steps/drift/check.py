@@ -1,4 +1,8 @@
-"""What one drift check looks at: the log's latest days against the champion's frozen reference."""
+"""What one drift check looks at: the log's latest days against the champion's frozen reference.
+
+Score drift uses scores made again by the reference's own model: for days after a promotion the window holds answers
+of two versions.
+"""
 
 from __future__ import annotations
 

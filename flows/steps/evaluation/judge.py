@@ -1,4 +1,8 @@
-"""The evaluated twin against its gates, the baseline and whoever is in office."""
+"""The evaluated twin against its gates, the baseline and whoever is in office.
+
+An event is timed in three passes and its shortest time counts: a pause of the machine rarely meets one event thrice.
+A champion that was fitted on rows of the test window is not measured on them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Fit the booster: the same rows, settings and seed give the same bytes."""
+"""Fit the booster: the same rows, settings and seed give the same bytes.
+
+One thread: the order of XGBoost's sums depends on the number of threads.
+"""
 
 from __future__ import annotations
 

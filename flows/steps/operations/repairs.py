@@ -3,6 +3,8 @@
 The journal is the truth about roles, the ledger about what was stored, the registry about which versions
 exist. ``spool_already_stored`` and ``log_older_than_spool`` need no repair, only a name: the scribe skips what
 the ledger holds, and numbers that are nowhere count as quarantined, so the accounting stays exact.
+
+Where the champion's files are gone, ``@previous`` takes office as in a rollback; the missing version is not barred.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Lineage: from a model version to data, code, parameters, parent and decisions, and back."""
+"""Lineage: from a model version to data, code, parameters, parent and decisions, and back.
+
+There is no table of edges: tags, runs and decisions already name what they rest on, so old decisions are found as
+well.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Where a model comes from: code, environment, parent, and the next semantic version."""
+"""Where a model comes from: code, environment, parent, and the next semantic version.
+
+The parent is the newest registered version, whatever its role: counting from the champion would give two candidates
+one number.
+"""
 
 from __future__ import annotations
 

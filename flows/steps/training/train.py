@@ -5,6 +5,9 @@
 
 The twin is what the gates look at; the refit is what is registered. When the gates refuse, the run
 is logged with its reasons and nothing is registered. Roles are given by :mod:`flows.steps.training.role_assignment`.
+
+The refit uses the length of the training fold, not all history: years of rows would be another model than the twin
+that passed.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Settings come in rounds of ``[tuning] parallel``. Proposals of a round, and what is given up in it, depend
 on finished rounds and on the seed alone, so a search that was killed and begun again finds what it would
 have found at one go: it repeats the round that it died in. The file's own settings are trial 0.
+
+Optuna's own way to run in parallel proposes by which fit ended first, so it cannot be repeated. The file's own
+settings win a tie, because the best of few trials is partly luck.
 """
 
 from __future__ import annotations

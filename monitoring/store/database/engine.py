@@ -1,4 +1,8 @@
-"""One database: connections, transactions, its clock, and the translation of its errors."""
+"""One database: connections, transactions, its clock, and the translation of its errors.
+
+The store in memory is SQLite in memory: a second implementation would have to repeat constraints and triggers, and
+would drift.
+"""
 
 from __future__ import annotations
 

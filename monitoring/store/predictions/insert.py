@@ -4,6 +4,8 @@ Each event id has one row for each use case. A second arrival is counted and not
 exception: an event that was imported, or sent without being scored, and is answered later. Its row
 then gives way to the answered one, because what was answered must be in the log. The two must say the
 same about the event; an answer about another body is refused and so ends in quarantine, not nowhere.
+
+``ON CONFLICT DO NOTHING``, never ``INSERT OR IGNORE``, which also swallows rows that break a NOT NULL or CHECK rule.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""MLServer in a virtual environment of its own: its requirements do not fit beside ours."""
+"""MLServer in a virtual environment of its own: its requirements do not fit beside ours.
+
+The CPU package of XGBoost, no worker process of its own and adaptive batching make it as quick as we could.
+"""
 
 from __future__ import annotations
 
