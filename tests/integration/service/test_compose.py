@@ -70,7 +70,7 @@ def test_every_image_is_pinned_and_ours_carries_the_version_of_the_project() -> 
     for service in SERVICES.values():
         name, _, tag = service["image"].partition(":")
         assert tag == version if name in OURS else re.fullmatch(r"v?\d+\.\d+(\.\d+)?(-\w+)?", tag), service["image"]
-    guide = (DEPLOY / "README.md").read_text()
+    guide = (PROJECT / "docs" / "how-to" / "containers.md").read_text()
     assert all(f"{name}:{version}" in guide for name in OURS)
 
 
