@@ -77,11 +77,10 @@ def run_flow(args: argparse.Namespace, module: str, title: str, **parameters: ob
 
 def enter_home(args: argparse.Namespace) -> Home:
     """Move this process into ``INCUMBENT_HOME`` before any library looks for its own home."""
-    from flows.workspace.installation import open_home, usecase_reference
+    from flows.workspace.roster import open_named_home
 
-    if args.usecase:
-        args.usecase = usecase_reference(args.usecase)
-    home = open_home(**({"usecase": args.usecase} if args.usecase else {}))
+    home = open_named_home(args.usecase, tell=tell)
+    args.usecase = home.settings.usecase if args.usecase else args.usecase
     home.enter()
     ensure_hash_key(home.settings)
     return home
@@ -97,6 +96,11 @@ def home_of(args: argparse.Namespace) -> Home:
     home = demo_home(open_home(**({"usecase": args.usecase} if args.usecase else {})))
     home.enter()
     return home
+
+
+def tell(sentence: str) -> None:
+    """Write a sentence for people on standard error."""
+    sys.stderr.write(f"{sentence}\n")
 
 
 def ensure_hash_key(settings: Settings) -> None:

@@ -74,7 +74,7 @@ def look_deep(places: Sequence[Place], deadline_s: float = DEADLINE_S) -> dict[s
 def _jobs(places: Sequence[Place]) -> Iterator[tuple[str, partial[Finding]]]:
     for name, look in CHECKS.items():
         for place in places[:1] if name in COMMON else places:
-            line = name if name in COMMON or len(places) == 1 else f"{name} of {place.usecase}"
+            line = name if name in COMMON or len(places) == 1 else f"{name} of {place.name or place.usecase}"
             yield line, partial(_safely, look, place)
 
 

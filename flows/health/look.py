@@ -69,6 +69,7 @@ class Place:
         now: machine time.
         environ: variables.
         patience: how much longer than usual an answer may take, at least 1: more where the machine is busy.
+        name: what people call the use case in this home.
     """
 
     settings: Settings
@@ -78,6 +79,7 @@ class Place:
     now: datetime
     environ: Mapping[str, str] = field(default_factory=dict)
     patience: float = 1.0
+    name: str = ""
 
     @property
     def timeout_s(self) -> float:

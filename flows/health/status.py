@@ -44,9 +44,9 @@ def deep_status(reference: str | None = None) -> dict[str, Finding]:
 
 def open_places(reference: str | None = None) -> list[Place]:
     """Return what is looked at, one for each use case: home, first answers, and the database where it can be read."""
-    from flows.workspace.installation import open_home, usecase_reference
+    from flows.workspace.roster import name_now, open_named_home
 
-    home = open_home(**({"usecase": usecase_reference(reference)} if reference else {}))
+    home = open_named_home(reference)
     usecases = _usecases_of(home, reference)
     try:
         home.enter(make=False)
@@ -56,7 +56,10 @@ def open_places(reference: str | None = None) -> list[Place]:
     dependencies = _ask(settings, patience)
     store = _open(settings, patience) if dependencies["database"].up else None
     common = (store, dependencies, datetime.now(UTC), dict(os.environ), patience)
-    return [Place(settings.model_copy(update={"usecase": at}), name, *common) for name, at in usecases.items()]
+    return [
+        Place(settings.model_copy(update={"usecase": at}), usecase, *common, name=name_now(home, usecase))
+        for usecase, at in usecases.items()
+    ]
 
 
 def _usecases_of(home: Home, reference: str | None) -> dict[str, str]:

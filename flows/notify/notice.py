@@ -25,6 +25,7 @@ class Notice:
         since: machine time at which it began, ISO 8601; empty where it has no length.
         todo: what to do now; empty where nothing is asked.
         link: where to look; empty where there is no page.
+        name: what people call the use case, where that is not its id.
     """
 
     kind: str
@@ -39,6 +40,7 @@ class Notice:
     since: str = ""
     todo: str = ""
     link: str = ""
+    name: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: what a webhook is sent."""
@@ -56,7 +58,7 @@ class Notice:
     @property
     def where(self) -> str:
         """``fraud · prod``, or the environment alone."""
-        return " · ".join(part for part in (self.usecase, self.environment) if part)
+        return " · ".join(part for part in (self.name or self.usecase, self.environment) if part)
 
     @property
     def subject(self) -> str:

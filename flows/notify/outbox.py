@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -49,11 +49,17 @@ def entries_of(house: House, notices: Sequence[Notice]) -> list[NoticeEntry]:
         NotifyError: the file of addresses cannot be read.
     """
     found: list[NoticeEntry] = []
-    for notice in notices:
+    for notice in (named(house, one) for one in notices):
         _LOG.info("%s of %s: %s: %s", notice.kind, notice.model or notice.where, notice.outcome, notice.text)
         about = (notice.usecase, notice.kind, notice.to_text())
         found += [NoticeEntry(notice.id, target.name, *about) for target in targets_of(house, notice.kind)]
     return found
+
+
+def named(house: House, notice: Notice) -> Notice:
+    """Return a notice with what people call its use case, where that was renamed in this house."""
+    is_renamed = notice.usecase == house.usecase.name and house.name != notice.usecase
+    return replace(notice, name=house.name) if is_renamed else notice
 
 
 def targets_of(house: House, kind: str) -> list[Target]:

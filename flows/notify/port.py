@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flows.errors import NotifyError
 from flows.notify.notice import Notice, identified
-from flows.notify.outbox import deliver, put, targets_of
+from flows.notify.outbox import deliver, named, put, targets_of
 from flows.notify.senders import send
 from flows.workspace.clock import machine_now
 from monitoring.errors import MonitoringError
@@ -68,7 +68,7 @@ def _without_store(house: House, notice: Notice) -> bool:
         targets = targets_of(house, notice.kind)
     except NotifyError:
         return False
-    problems = {target.name: send(notice, target) for target in targets}
+    problems = {target.name: send(named(house, notice), target) for target in targets}
     for name, problem in problems.items():
         if problem:
             _LOG.warning("target %s did not take notice %s: %s", name, notice.id, problem)

@@ -3,12 +3,16 @@
 ``incumbent up --usecase A --usecase B`` and ``incumbent usecase`` write it; whoever supervises the stack reads it
 again when it changes, and starts or stops the parts of a use case. Without the file a house has the one use case of
 ``INCUMBENT_USECASE``.
+
+A use case has one id for good, the ``name`` of its file: models, log, chain, deployments and metrics carry it. People
+may call it something else in this house (``incumbent usecase rename``); every name that it ever had leads to it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -17,9 +21,10 @@ import msgspec
 from msgspec.structs import replace
 
 from flows.errors import FlowRefused
-from flows.workspace.installation import Home, usecase_reference
+from flows.workspace.installation import Home, open_home, usecase_reference
 
 FORMAT = 1
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 
 
 class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,10 +39,25 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retired: datetime | None = None
 
 
+class Naming(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What people call a use case in this house.
+
+    Attributes:
+        name: its name now.
+        reference: built-in name, or the absolute path of its file.
+        former: names that it had here before.
+    """
+
+    name: str
+    reference: str
+    former: tuple[str, ...] = ()
+
+
 class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The use cases of a house, by name, in the order in which they came."""
+    """The use cases of a house, by id, in the order in which they came; ``names`` holds those that were renamed."""
 
     usecases: dict[str, Member] = {}
+    names: dict[str, Naming] = {}
     format: int = FORMAT
 
     @property
@@ -53,6 +73,51 @@ class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def put(self, name: str, member: Member) -> Self:
         """Return the roster with this use case in it."""
         return replace(self, usecases={**self.usecases, name: member})
+
+    def name_of(self, usecase: str) -> str:
+        """Return what people call a use case, by its id."""
+        return self.names[usecase].name if usecase in self.names else usecase
+
+    def id_of(self, name: str) -> str | None:
+        """Return the id of the use case that has or had a name; none where it is nobody's."""
+        if name in self.usecases or name in self.names:
+            return name
+        return next((key for key, one in self.names.items() if name in (one.name, *one.former)), None)
+
+    def require_free(self, usecase: str) -> None:
+        """Refuse a use case whose id is a name of another one here.
+
+        Raises:
+            FlowRefused: naming the other one.
+        """
+        owner = self.id_of(usecase)
+        if owner not in (None, usecase):
+            raise FlowRefused(f"{usecase} leads to the use case {owner} in this house; give the file another name")
+
+    def rename(self, usecase: str, name: str, reference: str) -> Self:
+        """Return the roster in which a use case has another name.
+
+        Args:
+            usecase: its id.
+            name: what people shall call it.
+            reference: built-in name or file.
+
+        Raises:
+            FlowRefused: the name is malformed, the present one, or another use case's.
+        """
+        from bentos.usecase.loading import builtin_usecases
+
+        if _NAME.fullmatch(name) is None:
+            raise FlowRefused(f"{name!r} is no name: a-z, then up to 62 of a-z, 0-9, _ and -")
+        if name == self.name_of(usecase):
+            raise FlowRefused(f"{usecase} is already named {name}")
+        owner = self.id_of(name) or (name if name in builtin_usecases() else usecase)
+        if owner != usecase:
+            raise FlowRefused(f"{name} leads to the use case {owner} already; take another name")
+        before = self.names.get(usecase, Naming(usecase, reference))
+        former = dict.fromkeys([*before.former, before.name])
+        naming = Naming(name, reference, tuple(one for one in former if one not in (name, usecase)))
+        return replace(self, names={**self.names, usecase: naming})
 
 
 def roster_file(home: Home) -> Path:
@@ -87,6 +152,50 @@ def write_roster(home: Home, roster: Roster) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def find_reference(roster: Roster, word: str) -> str:
+    """Return the reference of the use case that has or had the name ``word`` in a house; any other word as it is."""
+    usecase = None if word.endswith(".toml") else roster.id_of(word)
+    if usecase is None or usecase not in roster.names:
+        return word
+    return roster.usecases[usecase].reference if usecase in roster.usecases else roster.names[usecase].reference
+
+
+def resolve_usecase(home: Home, word: str) -> str:
+    """Return the reference that a name leads to in a house; a roster that cannot be read changes no word."""
+    try:
+        return find_reference(read_roster(home), word)
+    except FlowRefused:
+        return word
+
+
+def open_named_home(word: str | None, tell: Callable[[str], None] = lambda sentence: None, **overrides: object) -> Home:
+    """Return the home of ``INCUMBENT_HOME`` for the use case that a name leads to there.
+
+    Args:
+        word: a name that the use case has or had there, a built-in name or a file; none takes ``INCUMBENT_USECASE``.
+        tell: is called with a sentence where it has another name now.
+        overrides: of further settings.
+
+    Raises:
+        SettingsError: a variable holds something unusable.
+    """
+    home = open_home(**overrides, **({"usecase": usecase_reference(word)} if word else {}))
+    found = resolve_usecase(home, home.settings.usecase)
+    if word and (now := name_now(home, word)) != word:
+        tell(f"{word} is now named {now}")
+    return home if found == home.settings.usecase else Home(home.settings.model_copy(update={"usecase": found}))
+
+
+def name_now(home: Home, word: str) -> str:
+    """Return the present name of the use case that has or had a name; the word itself where it is nobody's."""
+    try:
+        roster = read_roster(home)
+    except FlowRefused:
+        return word
+    usecase = roster.id_of(word)
+    return word if usecase is None else roster.name_of(usecase)
+
+
 def named_usecases(references: Sequence[str]) -> dict[str, str]:
     """Return the reference of each use case by its name.
 
@@ -117,11 +226,13 @@ def settle_roster(home: Home, references: Sequence[str]) -> Roster:
     """
     if not references:
         return read_roster(home)
-    found = named_usecases(references)
-    if len(found) == 1 and not roster_file(home).exists():
-        return Roster()
-    before = read_roster(home) if roster_file(home).exists() else Roster()
+    before = read_roster(home)
+    found = named_usecases([find_reference(before, reference) for reference in references])
+    for name in found:
+        before.require_free(name)
+    if len(found) == 1 and not before.usecases:
+        return before
     retired = {name: member for name, member in before.usecases.items() if name not in found and member.retired}
-    roster = Roster({**{name: Member(reference) for name, reference in found.items()}, **retired})
+    roster = Roster({**{name: Member(reference) for name, reference in found.items()}, **retired}, before.names)
     write_roster(home, roster)
     return roster

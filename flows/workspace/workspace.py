@@ -76,6 +76,14 @@ class House:
         return self.settings.model_name(self.usecase.name)
 
     @property
+    def name(self) -> str:
+        """What people call the use case in this house; its id is ``usecase.name``."""
+        from flows.workspace.installation import Home
+        from flows.workspace.roster import name_now
+
+        return name_now(Home(self.settings), self.usecase.name)
+
+    @property
     def actor(self) -> str:
         """Who is acting, for records: ``INCUMBENT_ACTOR``, else the user of this process and machine."""
         from bentos.promotion.promote import default_actor
@@ -146,9 +154,12 @@ def open_house(reference: str | None = None, **overrides: object) -> House:
         SettingsError: a variable is wrong.
         FlowRefused: a worker of another environment took the run of a deployment.
     """
+    from flows.workspace.installation import Home
+    from flows.workspace.roster import resolve_usecase
+
     settings = read_settings(**overrides)
     require_own_environment(settings.env, os.environ.get("PREFECT__DEPLOYMENT_NAME", ""))
-    named = reference or settings.usecase
+    named = resolve_usecase(Home(settings), reference or settings.usecase)
     return House(settings, load_usecase(named), named)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, common_arguments, home_of, table
+from flows.commands.common import Reply, common_arguments, home_of, table, tell
 
 if TYPE_CHECKING:
     from flows.stack.local_stack import Stack
@@ -72,14 +72,19 @@ def _references(args: argparse.Namespace) -> list[str]:
     """
     from flows.stack.local_stack import demo_home
     from flows.workspace.installation import open_home, usecase_reference
-    from flows.workspace.roster import named_usecases, read_roster
+    from flows.workspace.roster import name_now, named_usecases, read_roster, resolve_usecase
 
-    named = [usecase_reference(reference) for reference in args.usecase or ()]
-    args.usecase = named[0] if named else None
     home = open_home()
-    active = {} if named else read_roster(demo_home(home) if args.demo else home).active
+    if args.demo:
+        home = demo_home(home)
+    for word in args.usecase or ():
+        if (now := name_now(home, word)) != word:
+            tell(f"{word} is now named {now}")
+    named = [usecase_reference(resolve_usecase(home, word)) for word in args.usecase or ()]
+    args.usecase = named[0] if named else None
+    active = {} if named else read_roster(home).active
     if active:
-        (name,) = named_usecases([home.settings.usecase])
+        (name,) = named_usecases([resolve_usecase(home, home.settings.usecase)])
         args.usecase = active.get(name) or next(iter(active.values()))
     return named
 

@@ -1,4 +1,4 @@
-"""``usecase``: the use cases of a running house: list, add, retire, and what a new name would mean."""
+"""``usecase``: the use cases of a running house: list, add, rename, retire."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     common_arguments(words.add_parser("list", help="the use cases of this house, and where each answers"))
     add = words.add_parser("add", help="check a use case, and run it beside the others from now on")
     add.add_argument("file", help="a use-case file or a built-in name")
-    rename = words.add_parser("rename", help="what carries a use case's name, and what to do for another")
+    rename = words.add_parser("rename", help="give a use case another name; its history and the old name stay good")
     rename.add_argument("old", help="its name")
     rename.add_argument("new", help="the name that is wanted")
     retire = words.add_parser("retire", help="stop a use case: schedules off, service stopped, data kept")
     retire.add_argument("name", help="its name")
-    for parser_ in (add, retire):
+    for parser_ in (add, rename, retire):
         parser_.add_argument("--yes", action="store_true", help="do it; without it only what would be done is shown")
         parser_.add_argument("--reason", default="", help="for the chain of decisions")
-    for parser_ in (add, rename, retire):
         common_arguments(parser_)
 
 
@@ -50,9 +49,11 @@ def _list(home: Home, args: argparse.Namespace) -> Reply:
     for name, member in roster.usecases.items():
         address = "" if state_now is None else urls.get(state_now.part_of("service", name), "")
         state = f"retired since {member.retired:%Y-%m-%d %H:%M} UTC" if member.retired else _state(address)
-        rows.append((name, state, "" if member.retired else address, member.reference))
-        data[name] = {"state": state, "service": None if member.retired else address, "reference": member.reference}
-    return Reply({"usecases": data}, table(rows, ("use case", "state", "service", "file")))
+        shown = roster.name_of(name)
+        rows.append((shown, name, state, "" if member.retired else address, member.reference))
+        data[name] = {"name": shown, "state": state, "service": None if member.retired else address,
+                      "reference": member.reference}  # fmt: skip
+    return Reply({"usecases": data}, table(rows, ("use case", "id", "state", "service", "file")))
 
 
 def _add(home: Home, args: argparse.Namespace) -> Reply:
@@ -70,6 +71,7 @@ def _add(home: Home, args: argparse.Namespace) -> Reply:
     if not report.passed:
         raise FlowRefused(f"{reference} cannot be run yet; `incumbent check {args.file}` says why")
     roster = _whole_roster(home)
+    roster.require_free(usecase.name)
     before = roster.usecases.get(usecase.name)
     if before is not None and before.retired is None:
         raise FlowRefused(f"{usecase.name} already runs in this house, from {before.reference}")
@@ -98,9 +100,10 @@ def _retire(home: Home, args: argparse.Namespace) -> Reply:
     from monitoring.exporter.catalogue import RETIRED
 
     roster = _whole_roster(home)
-    member = roster.usecases.get(args.name)
+    usecase = roster.id_of(args.name) or args.name
+    member = roster.usecases.get(usecase)
     if member is None or member.retired is not None:
-        known = ", ".join(roster.active) or "none"
+        known = ", ".join(map(roster.name_of, roster.active)) or "none"
         raise FlowRefused(f"{args.name} does not run in this house; those that do: {known}")
     if not home.known_addresses():
         raise FlowRefused(NO_STACK)
@@ -112,35 +115,46 @@ def _retire(home: Home, args: argparse.Namespace) -> Reply:
     ]
     if not args.yes:
         return _preview(args.name, what)
-    paused = pause_deployments(home, args.name)
+    paused = pause_deployments(home, usecase)
     note_usecase(member.reference, RETIRED, args.reason, paused)
     now = datetime.now(UTC).replace(microsecond=0)
-    write_roster(home, roster.put(args.name, Member(member.reference, now)))
+    write_roster(home, roster.put(usecase, Member(member.reference, now)))
     return _done(args.name, what, deployments=paused)
 
 
 def _rename(home: Home, args: argparse.Namespace) -> Reply:
-    from bentos.usecase.loading import load_usecase
     from flows.errors import FlowRefused
+    from flows.steps.operations.usecase_changes import note_renaming
+    from flows.workspace.roster import read_roster, write_roster
 
-    member = _whole_roster(home).usecases.get(args.old)
-    if member is None:
-        raise FlowRefused(f"{args.old} is no use case of this house")
-    name, settings = load_usecase(member.reference).name, home.settings
-    carried = [
-        ("model in the registry", settings.model_name(name)),
-        ("deployments", settings.deployment_name(name, "*")),
-        ("spool", str(settings.spool(name))),
-        ("rows of log, labels and reports; lines of the chain", f"usecase = {name}"),
-        ("labels of metrics and alerts", f'usecase="{name}"'),
+    whole = _whole_roster(home)
+    usecase = whole.id_of(args.old)
+    if usecase is None or usecase not in whole.usecases:
+        raise FlowRefused(f"{args.old} is no use case of this house; those that are: {', '.join(whole.usecases)}")
+    reference, before = whole.usecases[usecase].reference, whole.name_of(usecase)
+    whole.rename(usecase, args.new, reference)  # refused here, before anything is written
+    carried = _carried(home, usecase)
+    what = [
+        f"{before} is named {args.new} from now on; {before} still leads to it, and is told so",
+        "status, notices and `usecase list` show the new name; nothing is stopped, started or moved",
+        f"keeps its id {usecase}, under which its history stands: {', '.join(carried.values())}",
     ]
-    text = (
-        f"{args.old} keeps its name: it stands in each line of the chain under a hash, and evidence of {args.old} "
-        f"is none of {args.new}.\n\n{table(carried)}\n\nTo go on as {args.new}: write name = {args.new!r} into a copy "
-        f"of the file, train a first champion with --usecase, `incumbent usecase add FILE`, lead clients to its "
-        f"address, and `incumbent usecase retire {args.old}`."
-    )
-    return Reply({"refused": True, "carried": dict(carried)}, text, 1)
+    if not args.yes:
+        return _preview(before, what)
+    note_renaming(reference, before, args.new, args.reason)
+    write_roster(home, read_roster(home).rename(usecase, args.new, reference))
+    return _done(before, what, id=usecase, renamed=args.new, carried=carried)
+
+
+def _carried(home: Home, usecase: str) -> dict[str, str]:
+    """What carries the id of a use case for good."""
+    settings = home.settings
+    return {
+        "model": f"model {settings.model_name(usecase)}",
+        "deployments": f"deployments {settings.deployment_name(usecase, '*')}",
+        "rows": f"rows and lines of the chain with usecase = {usecase}",
+        "labels": f'metrics with usecase="{usecase}"',
+    }
 
 
 def _whole_roster(home: Home) -> Roster:
@@ -150,7 +164,8 @@ def _whole_roster(home: Home) -> Roster:
     roster = read_roster(home)
     if roster.usecases:
         return roster
-    return Roster({name: Member(ref) for name, ref in named_usecases([home.settings.usecase]).items()})
+    one = {name: Member(ref) for name, ref in named_usecases([home.settings.usecase]).items()}
+    return Roster(one, roster.names)
 
 
 def _state(address: str) -> str:

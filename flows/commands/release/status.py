@@ -53,6 +53,9 @@ def _status(house: House, args: argparse.Namespace) -> Reply:
     if args.html:
         page = write_overview(house.settings.reports / "status.html", found)
         data, text = data | {"html": str(page)}, f"{text}\n\npage: {page}"
+    if house.name != house.usecase.name:
+        data |= {"name": house.name}
+        text = f"{house.name}: models, log, deployments and metrics carry its id, {house.usecase.name}\n\n{text}"
     if (since := _retired_since(house)) is not None:
         data |= {"retired": since.isoformat()}
         text = (

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from flows.errors import StackError
 from flows.workspace.installation import Home
 from monitoring.exporter.catalogue import RETIRED
+
+RENAMED: Final = "usecase.renamed"
 
 
 def note_usecase(reference: str, kind: str, reason: str, paused: Sequence[str] = ()) -> None:
@@ -22,12 +24,27 @@ def note_usecase(reference: str, kind: str, reason: str, paused: Sequence[str] =
         reason: as given.
         paused: names of the deployments that were paused.
     """
+    _append(reference, kind, {"reason": reason, "paused": list(paused)})
+
+
+def note_renaming(reference: str, before: str, after: str, reason: str) -> None:
+    """Append to the chain that people call a use case something else; its id, which the line stands under, stays.
+
+    Args:
+        reference: name or file of the use case.
+        before, after: its name until now, and from now on.
+        reason: as given.
+    """
+    _append(reference, RENAMED, {"reason": reason, "before": before, "after": after})
+
+
+def _append(reference: str, kind: str, payload: dict[str, Any]) -> None:
     from flows.workspace.workspace import open_house
 
     house = open_house(reference)
-    payload = {"reason": reason, "reference": reference, "model": house.model, "paused": list(paused)}
+    whole = {"reference": reference, "model": house.model} | payload
     with closing(house.store) as store:
-        store.decisions.append(house.usecase.name, kind, payload, house.actor, datetime.now(UTC))
+        store.decisions.append(house.usecase.name, kind, whole, house.actor, datetime.now(UTC))
 
 
 def paused_at_retirement(reference: str) -> frozenset[str]:

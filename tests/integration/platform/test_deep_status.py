@@ -20,9 +20,12 @@ from flows.cli import main
 from flows.health.checks import CHECKS, COMMON, look_deep
 from flows.health.look import Finding
 from flows.health.status import deep_status, open_places
+from flows.notify.notice import Notice, identified
+from flows.notify.outbox import named
 from flows.stack.state_file import PartState, StackState, SupervisorState, read_state, write_state
 from flows.workspace.installation import open_home
 from flows.workspace.roster import Member, Roster, write_roster
+from flows.workspace.workspace import open_house
 from monitoring.store import NoticeEntry, RoleChange, Run, ScoreRecord, Store, open_store
 from monitoring.store.database.frames import to_us
 from tests.support.registries import mlflow_registry
@@ -236,6 +239,44 @@ def test_nothing_that_takes_long_to_import_is_needed(tmp_path: Path) -> None:
     environment = os.environ | {"INCUMBENT_HOME": str(tmp_path / "home")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_renamed_use_case_keeps_its_history_and_every_name_leads_to_it(
+    well: Well, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = well.store.decisions.list(limit=None)
+    rename = ["usecase", "rename", "fraud", "card-fraud"]
+    assert main([*rename, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["done"] is False
+    assert not (well.home / "usecases.json").exists()
+    assert main([*rename, "--yes", "--reason", "the team's word"]) == 0
+    *kept, line = well.store.decisions.list(limit=None)
+    assert kept == before
+    assert (line.usecase, line.kind) == ("fraud", "usecase.renamed")
+    assert (line.payload["before"], line.payload["after"]) == ("fraud", "card-fraud")
+    assert well.store.decisions.verify() == []
+    capsys.readouterr()
+    for name, is_told in (("card-fraud", False), ("fraud", True)):
+        assert main(["status", "--json", "--usecase", name]) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)["roles"]["champion"]["version"] == "1"
+        assert json.loads(said.out)["name"] == "card-fraud"
+        assert ("fraud is now named card-fraud" in said.err) is is_told
+    assert main(["usecase", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["usecases"]["fraud"]["name"] == "card-fraud"
+    assert main(["usecase", "rename", "card-fraud", "payments", "--yes"]) == 0
+    assert open_house("fraud").usecase == open_house("payments").usecase
+    assert main(["usecase", "rename", "fraud", "churn", "--yes"]) == 1
+    assert "churn leads to the use case churn already" in capsys.readouterr().err
+
+
+def test_notices_bear_the_new_name_and_keep_their_id(well: Well) -> None:
+    house = open_house("fraud")
+    notice = Notice("run", "dev", "fraud", MODEL, "failed", "The drift failed", NOW.isoformat())
+    assert named(house, notice).where == "fraud · dev"
+    write_roster(open_home(), Roster().rename("fraud", "card-fraud", "fraud"))
+    found = named(house, identified(notice, "x"))
+    assert (found.where, found.usecase, found.id) == ("card-fraud · dev", "fraud", identified(notice, "x").id)
 
 
 def test_deep_looks_at_the_present_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,15 @@ from flows.stack.local_stack import Stack
 from flows.stack.parts import Part, Ports
 from flows.stack.state_file import read_state
 from flows.workspace.installation import Home
-from flows.workspace.roster import Member, Roster, read_roster, roster_file, settle_roster, write_roster
+from flows.workspace.roster import (
+    Member,
+    Roster,
+    find_reference,
+    read_roster,
+    roster_file,
+    settle_roster,
+    write_roster,
+)  # fmt: skip
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -139,6 +147,59 @@ def test_targets_say_whose_they_are(home: Home) -> None:
     assert [one["labels"] for one in files["service.json"]] == [
         {"usecase": "fraud", "env": "dev"}, {"usecase": "churn", "env": "dev"},
     ]  # fmt: skip
+
+
+BOTH = Roster({"fraud": Member("fraud"), "churn": Member("churn")})
+
+
+def test_every_name_that_a_use_case_ever_had_leads_to_it() -> None:
+    roster = BOTH.rename("fraud", "card-fraud", "fraud").rename("fraud", "payments", "fraud")
+    assert [roster.id_of(name) for name in ("fraud", "card-fraud", "payments", "other")] == ["fraud"] * 3 + [None]
+    assert (roster.name_of("fraud"), roster.name_of("churn")) == ("payments", "churn")
+    back = roster.rename("fraud", "fraud", "fraud")
+    assert (back.name_of("fraud"), back.id_of("payments")) == ("fraud", "fraud")
+    assert find_reference(back, "card-fraud") == "fraud"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("churn", "leads to the use case churn"),
+        ("retention", "leads to the use case retention"),
+        ("customers", "leads to the use case churn"),
+        ("fraud", "already named fraud"),
+        ("Card Fraud", "no name"),
+        ("", "no name"),
+        ("../x", "no name"),
+    ],
+)
+def test_a_name_that_would_lead_to_two_use_cases_is_refused(name: str, why: str) -> None:
+    roster = BOTH.rename("churn", "customers", "churn").rename("churn", "clients", "churn")
+    with pytest.raises(FlowRefused, match=why):
+        roster.rename("fraud", name, "fraud")
+
+
+def test_a_house_keeps_its_names_whatever_comes_up(home: Home, tmp_path: Path) -> None:
+    write_roster(home, Roster().rename("fraud", "card_fraud", "fraud"))
+    assert read_roster(home).active == {}, "a house of one use case stays one"
+    assert settle_roster(home, ["card_fraud"]).usecases == {}
+    assert list(settle_roster(home, ["card_fraud", "churn"]).active) == ["fraud", "churn"]
+    settle_roster(home, ["churn", "retention"])
+    assert read_roster(home).id_of("card_fraud") == "fraud"
+    copy = tmp_path / "mine.toml"
+    copy.write_text(Path("bentos/usecases/fraud/usecase.toml").read_text().replace('"fraud"', '"card_fraud"', 1))
+    with pytest.raises(FlowRefused, match="card_fraud leads to the use case fraud"):
+        settle_roster(home, [str(copy)])
+
+
+def test_a_renaming_starts_and_stops_nothing(home: Home) -> None:
+    stack, follower = stack_of(home), Follower()
+    changed(home, BOTH)
+    follower.follow(stack)
+    before = dict(stack.keepers)
+    changed(home, BOTH.rename("churn", "customers", "churn"))
+    follower.follow(stack)
+    assert stack.keepers == before
 
 
 def test_the_file_of_the_stack_says_which_part_is_whose(home: Home) -> None:
