@@ -95,3 +95,26 @@ def test_no_page_leads_to_an_address_of_this_repository_on_one_host() -> None:
         if "/incumbent/" in address
     }
     assert not hosts
+
+
+def test_every_path_of_the_repository_that_a_page_names_exists() -> None:
+    missing = [
+        f"{label(page)}: {name}"
+        for page in PAGES
+        if page.name != "CHANGELOG.md"
+        for name in re.findall(
+            r"`((?:bentos|flows|monitoring|tests|deploy|docs)/[\w./-]*\w)/?`", page.read_text(encoding="utf-8")
+        )
+        if not (ROOT / name).exists() and not list(ROOT.glob(f"{name}*"))
+    ]
+    assert not missing
+
+
+def test_the_two_readmes_lead_to_the_same_pages_and_show_the_same_commands() -> None:
+    english, korean = (ROOT / name for name in ("README.md", "README.ko.md"))
+    texts = [page.read_text(encoding="utf-8") for page in (english, korean)]
+    links = [{link for link in _LINK.findall(text) if not link.startswith("README")} for text in texts]
+    commands = [re.findall(r"^\$ (.+?)(?: +#.*)?$", text, re.MULTILINE) for text in texts]
+    assert links[0] == links[1]
+    assert commands[0] == commands[1]
+    assert max(len(text.splitlines()) for text in texts) <= 150
