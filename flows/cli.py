@@ -57,6 +57,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "usecase": ("platform.usecases", "the use cases of a running house: list, add, rename, retire"),
     "down": ("platform.stack", "stop a stack that was left up"),
     "login": ("platform.login", "what opens the pages of the stack: Prefect's password, a link to the reports"),
+    "mlflow": ("platform.mlflow", "MLflow's own pages on models and runs, behind a login"),
     "demo": ("platform.stack", "the whole story, end to end, on simulated data"),
     "bench": ("platform.bench", "where the benches are: python -m tests.bench"),
     "drill": ("platform.drill", "cause faults on purpose and count what they cost"),

@@ -10,7 +10,7 @@ from flows.health.look import Finding, Place, not_looked, ok, wrong
 
 _LEAST_FREE: Final = 1 << 30
 _LEAST_SHARE: Final = 0.05
-PRIVATE: Final = ("keys.json", "hash.key", "notify.toml", "prefect.login", "console.token")
+PRIVATE: Final = ("keys.json", "hash.key", "notify.toml", "prefect.login", "console.token", "mlflow.login")
 """Files of the home that hold secrets, where they are there."""
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from flows.errors import NotifyError
+from flows.errors import FlowRefused, NotifyError
 from flows.notify.notice import Notice
 from flows.notify.senders import send
 from flows.notify.targets import Target, find_target
@@ -18,6 +19,7 @@ from monitoring.store import NoticeEntry
 
 if TYPE_CHECKING:
     from bentos.settings import Settings
+    from bentos.usecase.definition import UseCase
     from flows.workspace.workspace import House
     from monitoring.store import Store
 
@@ -52,8 +54,34 @@ def entries_of(house: House, notices: Sequence[Notice]) -> list[NoticeEntry]:
     for notice in (named(house, one) for one in notices):
         _LOG.info("%s of %s: %s: %s", notice.kind, notice.model or notice.where, notice.outcome, notice.text)
         about = (notice.usecase, notice.kind, notice.to_text())
-        found += [NoticeEntry(notice.id, target.name, *about) for target in targets_of(house, notice.kind)]
+        targets = targets_of(house, notice.kind) if notice.usecase else _everybodys_targets(house, notice.kind)
+        found += [NoticeEntry(notice.id, target.name, *about) for target in targets]
     return found
+
+
+def _everybodys_targets(house: House, kind: str) -> list[Target]:
+    """Who is told of what concerns every use case of the home: the targets of each; which notifier saw it is chance."""
+    found = {target.name: target for target in targets_of(house, kind)}
+    for usecase in _other_usecases(house):
+        own = targets_of(replace(house, usecase=usecase), kind)
+        found |= {target.name: target for target in own}
+    return list(found.values())
+
+
+def _other_usecases(house: House) -> Iterator[UseCase]:
+    from bentos.errors import UseCaseError
+    from bentos.usecase.loading import load_usecase
+    from flows.workspace.installation import Home
+    from flows.workspace.roster import read_roster
+
+    try:
+        active = read_roster(Home(house.settings)).active
+    except FlowRefused:
+        return  # whoever keeps the stack in step tells that
+    for name, reference in active.items():
+        if name != house.usecase.name:
+            with suppress(UseCaseError):
+                yield load_usecase(reference)
 
 
 def named(house: House, notice: Notice) -> Notice:

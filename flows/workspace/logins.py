@@ -21,6 +21,9 @@ SERVER_AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 CLIENT_AUTH = "PREFECT_API_AUTH_STRING"
 """The login that a client sends to the server of ``PREFECT_API_URL``."""
 
+MLFLOW_LOGIN = "INCUMBENT_MLFLOW_LOGIN"
+"""The login of an MLflow server that is started here."""
+
 _WELL_FORMED = re.compile(r"[^\s:]+:[!-~]{8,}")
 # What would open the server again, or say twice what `up` says: refused in words, never dropped in silence.
 _NAMES = "a name besides this machine's is listed in INCUMBENT_ALLOWED_HOSTS"
@@ -52,10 +55,16 @@ def console_token_file(root: Path) -> Path:
     return root / "console.token"
 
 
+def mlflow_login_file(root: Path) -> Path:
+    """File of the home's login for MLflow's pages and API."""
+    return root / "mlflow.login"
+
+
 def make_logins(root: Path) -> None:
     """Make the logins of a home that are not there yet; those that are stay."""
     make_secret(prefect_login_file(root), f"{PREFECT_USER}:{secrets.token_urlsafe(24)}")
     make_secret(console_token_file(root), secrets.token_urlsafe(32))
+    make_secret(mlflow_login_file(root), f"{PREFECT_USER}:{secrets.token_urlsafe(24)}")
 
 
 def read_prefect_login(root: Path, environ: Mapping[str, str] = os.environ) -> str:
@@ -73,6 +82,25 @@ def read_prefect_login(root: Path, environ: Mapping[str, str] = os.environ) -> s
     login = given or read_secret(prefect_login_file(root))
     if _WELL_FORMED.fullmatch(login) is None:
         where = SERVER_AUTH if given else prefect_login_file(root)
+        raise StackError(f"{where} must be user:password, with 8 characters or more after the colon and no white space")
+    return login
+
+
+def read_mlflow_login(root: Path, environ: Mapping[str, str] = os.environ) -> str:
+    """The login of the MLflow server that this home starts, ``user:password``.
+
+    Args:
+        root: the home.
+        environ: a person's own ``INCUMBENT_MLFLOW_LOGIN`` wins over the home's file.
+
+    Raises:
+        SecretFileError: there is none yet, or the file cannot be used.
+        StackError: it is not of the form ``user:password``.
+    """
+    given = environ.get(MLFLOW_LOGIN, "")
+    login = given or read_secret(mlflow_login_file(root))
+    if _WELL_FORMED.fullmatch(login) is None:
+        where = MLFLOW_LOGIN if given else mlflow_login_file(root)
         raise StackError(f"{where} must be user:password, with 8 characters or more after the colon and no white space")
     return login
 

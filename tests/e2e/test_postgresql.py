@@ -19,9 +19,9 @@ from flows.drills.load.models import fit_model, training_rows
 from flows.drills.load.run_load import RunningLoad, recorded
 from flows.drills.load.temporary_postgresql import Postgres, temporary_postgresql
 from flows.drills.prediction_log import Victims, compare_answers, drained, endless
-from flows.stack.local_stack import program
 from flows.steps.operations.backups import back_up
 from flows.workspace.installation import PROJECT
+from flows.workspace.logins import make_logins
 from flows.workspace.processes import Child, Command, free_port
 from monitoring.core.verdict import Verdict
 from tests.support.processes.postgresql import programs
@@ -117,11 +117,13 @@ def test_the_prefect_server_keeps_its_state_there_and_all_three_databases_are_ba
     home: BenchHome, server: Postgres, tmp_path: Path
 ) -> None:
     port = free_port()
-    argv = [program("prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    make_logins(home.root)
+    argv = [sys.executable, "-m", "flows.workspace.prefect_server", "--host", "127.0.0.1", "--port", str(port)]
     health = f"http://127.0.0.1:{port}/api/health"
     child = Child(Command("prefect-server", argv, home.environment(), tmp_path / "prefect.log", health))
     try:
         child.wait_ready()
+        assert httpx.get(f"http://127.0.0.1:{port}/api/admin/version").status_code == 401
     finally:
         child.ask_to_stop()
         child.wait_gone()

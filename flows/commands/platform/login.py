@@ -22,9 +22,10 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> Reply:
     """Show the logins of a home to whoever may read its files; ``--json`` names the files alone."""
     from bentos.keys.secret_file import read_secret
-    from flows.workspace.logins import console_token_file, read_prefect_login
+    from flows.workspace.logins import console_token_file, make_logins, read_mlflow_login, read_prefect_login
 
     home = home_of(args)
+    make_logins(home.root)
     addresses = home.known_addresses()
     prefect = addresses.get("prefect", "").removesuffix("/api")
     reports = addresses.get("reports", "")
@@ -33,16 +34,24 @@ def run(args: argparse.Namespace) -> Reply:
         ("Prefect", prefect or "not up"),
         ("  type into its one field", read_prefect_login(home.root)),
         ("reports", f"{reports or 'not up: '}/login?{token}"),
+        (f"MLflow (incumbent mlflow{' --demo' * args.demo})", read_mlflow_login(home.root)),
     ]
     return Reply(where(home), f"{table(rows)}\n\nWhoever has Prefect's password can run code as its worker.")
 
 
 def where(home: Home) -> dict[str, Any]:
     """Where the logins are, without what they are."""
-    from flows.workspace.logins import SERVER_AUTH, console_token_file, prefect_login_file
+    from flows.workspace.logins import (
+        MLFLOW_LOGIN,
+        SERVER_AUTH,
+        console_token_file,
+        mlflow_login_file,
+        prefect_login_file,
+    )
 
-    own = os.environ.get(SERVER_AUTH)
+    own, own_mlflow = os.environ.get(SERVER_AUTH), os.environ.get(MLFLOW_LOGIN)
     return {
         "prefect_login": f"variable {SERVER_AUTH}" if own else str(prefect_login_file(home.root)),
         "reports_token": str(console_token_file(home.root)),
+        "mlflow_login": f"variable {MLFLOW_LOGIN}" if own_mlflow else str(mlflow_login_file(home.root)),
     }

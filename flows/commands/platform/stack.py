@@ -6,7 +6,6 @@ import argparse
 import os
 import time
 from functools import partial
-from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from flows.commands.common import Reply, common_arguments, home_of, table, tell
@@ -127,7 +126,13 @@ def _addresses(stack: Stack) -> dict[str, Any]:
 
     further = {name: url for name, url in stack.urls.items() if name.startswith("service-")}
     files = {"scrape_targets": str(stack.home.run / "targets"), "logs": str(stack.home.logs)}
-    return stack_pages(stack.urls) | further | files | where(stack.home) | {"mlflow_ui": mlflow_command(stack.home)}
+    return (
+        stack_pages(stack.urls)
+        | further
+        | files
+        | where(stack.home)
+        | {"mlflow_ui": mlflow_command(demo=stack.home.root.name == "demo")}
+    )
 
 
 def _shown(data: dict[str, Any], args: argparse.Namespace) -> str:
@@ -144,17 +149,9 @@ def _shown(data: dict[str, Any], args: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def mlflow_command(home: Home) -> str:
-    """The command that opens the MLflow UI on this home's store, to be pasted into a shell.
-
-    A path of our own making is shown; an address from the setting may hold a password, and is named by its variable.
-    """
-    from flows.stack.local_stack import program
-
-    uri = '"$INCUMBENT_MLFLOW_URI"' if home.settings.mlflow_uri else quote(home.settings.registry_uri)
-    # MLflow's own list of hosts holds patterns like 10.*, which a name such as 10.evil.example fits.
-    closed = "--host 127.0.0.1 --port 5000 --allowed-hosts localhost:5000,127.0.0.1:5000"
-    return f"{quote(program('mlflow'))} ui --workers 1 {closed} --backend-store-uri {uri}"
+def mlflow_command(*, demo: bool = False) -> str:
+    """The command that serves MLflow's pages on a home's models and runs."""
+    return f"incumbent mlflow{' --demo' * demo}"
 
 
 def _closing(summary: dict[str, Any], home: Home, keep: bool, seconds: float, usecase: str | None) -> str:
@@ -201,7 +198,7 @@ def _where_to_look(home: Home, keep: bool, usecase: str | None) -> str:
 
     lines = [f"summary   {home.root / 'summary.json'}"]
     lines += [f"report    {page}" for page in sorted(home.settings.reports.rglob("*.html"))]
-    lines.append(f"mlflow    {mlflow_command(home)}")
+    lines.append(f"mlflow    {mlflow_command(demo=True)}")
     if keep:
         lines += [f"{name:<10} {url}" for name, url in stack_pages(home.known_addresses()).items()]
         lines.append(f"login      {program('incumbent')} login --demo")

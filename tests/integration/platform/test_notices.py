@@ -23,14 +23,17 @@ from bentos.release.routing_changes import RoutingDesk
 from bentos.release.watch import Watch
 from bentos.settings import read_settings
 from bentos.usecase.definition import UseCase
+from bentos.usecase.loading import load_usecase
 from flows.notify import decisions as told_decisions
 from flows.notify.conditions import Condition, Looked, take_turn
 from flows.notify.decisions import new_decisions
 from flows.notify.notice import Notice
 from flows.notify.notifier import Notifier
-from flows.notify.outbox import deliver, put
+from flows.notify.outbox import deliver, entries_of, put
 from flows.notify.watches import WATCHES
 from flows.steps.comparison.ramp import look, parse_steps, start_ramp
+from flows.workspace.installation import Home
+from flows.workspace.roster import Member, Roster, write_roster
 from flows.workspace.workspace import House
 from monitoring.policies.watch import WatchPolicy
 from monitoring.rollout.ramp_guard import DEFAULT_GUARD
@@ -333,6 +336,25 @@ def test_services_that_do_not_answer_are_told_without_their_addresses(
     assert [one.title for one in found] == ["MLflow is away", "Prefect is away", "Redis is away"]
     assert all("nobody listens at its address" in one.text for one in found)
     assert "4711" not in "".join(one.to_text() for one in found)
+
+
+def test_what_concerns_all_is_told_along_the_routes_of_every_use_case(plain: Store, tmp_path: Path) -> None:
+    house = house_of(plain, tmp_path)
+    shipped = Path("bentos/usecases/fraud/usecase.toml").read_text()
+    for name in ("fraud", "cards"):
+        route = f'\n[[notify.routes]]\nkinds = ["part", "run"]\nto = "{name}_team"\n'
+        (tmp_path / f"{name}.toml").write_text(shipped.replace('name = "fraud"', f'name = "{name}"', 1) + route)
+    members = {name: Member(str(tmp_path / f"{name}.toml")) for name in ("fraud", "cards")}
+    members["gone"] = Member(str(tmp_path / "gone.toml"))
+    write_roster(Home(house.settings), Roster(members))
+    house = replace(house, usecase=load_usecase(tmp_path / "fraud.toml"))
+    about = ("begun", "The worker is dead", NOW.isoformat())
+    everywhere, own = (
+        Notice("part", "dev", "", "", *about, id="a"),
+        Notice("run", "dev", "fraud", MODEL, *about, id="b"),
+    )
+    found = [(one.notice_id, one.target) for one in entries_of(house, [everywhere, own])]
+    assert found == [("a", "fraud_team"), ("a", "cards_team"), ("b", "fraud_team")]
 
 
 def test_a_target_that_is_away_is_asked_ever_more_rarely_and_given_up_after_days(plain: Store, tmp_path: Path) -> None:

@@ -253,17 +253,21 @@ def test_roles_can_be_polled_from_a_thread_while_they_move(mlflow_registry: Mlfl
     assert seen <= {"1", "2"}
 
 
+LOGIN = "admin:correct-horse"
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """A real MLflow server on a free port."""
+    """MLflow's server as we start it, with its login, on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    program = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", port]
-    stores = ["--backend-store-uri", f"sqlite:///{tmp_path / 'mlflow.db'}", "--artifacts-destination", str(tmp_path)]
+    program = [sys.executable, "-m", "flows.workspace.mlflow_server", "--port", port]
+    stores = {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path / 'mlflow.db'}", "INCUMBENT_MLFLOW_LOGIN": LOGIN,
+              "MLFLOW_ARTIFACTS_DESTINATION": str(tmp_path)}  # fmt: skip
     with (tmp_path / "server.log").open("wb") as log:
-        quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        process = subprocess.Popen(program + stores, env=quiet, stdout=log, stderr=log, start_new_session=True)
+        quiet = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "INCUMBENT_HOME": str(tmp_path)}
+        process = subprocess.Popen(program, env=quiet | stores, stdout=log, stderr=log, start_new_session=True)
         try:
             wait_for(f"http://127.0.0.1:{port}/health")
             yield f"http://127.0.0.1:{port}"
@@ -282,7 +286,19 @@ def wait_for(url: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_registry_behind_a_server_keeps_the_contract_too(server: str, folder: Path, tmp_path: Path):
+def test_a_registry_behind_a_server_keeps_the_contract_too(
+    server: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = f"{server}/api/2.0/mlflow/registered-models/search"
+    user, _, password = LOGIN.partition(":")
+    assert httpx.get(asked).status_code == 401
+    assert httpx.get(server).headers["www-authenticate"].startswith("Basic"), "a browser asks for the login"
+    assert httpx.get(asked, auth=(user, "wrong-password")).status_code == 401
+    assert httpx.get(asked, auth=(user, password)).status_code == 200
+    assert httpx.get(asked, auth=(user, password), headers={"Host": "rebound.example.net"}).status_code == 421
+    assert httpx.get(asked, auth=(user, password), headers={"Origin": "http://127.0.0.1:8900"}).status_code == 403
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
     registry = MlflowRegistry(server, tmp_path / "unused")
     assert registry.roles(NAME) == {}
     ref = registry.register(folder, NAME, {"semantic_version": "1.0.0"}, description="the first")

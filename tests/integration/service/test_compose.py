@@ -24,8 +24,8 @@ FILE = DEPLOY / "compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {"incumbent", "incumbent-flows"}
-READ_ELSEWHERE = {"INCUMBENT_REPORTS_URL", "INCUMBENT_PORT"}
-"""Read by flows.stack.local_stack, and by the compose file alone."""
+READ_ELSEWHERE = {"INCUMBENT_REPORTS_URL", "INCUMBENT_PORT", "INCUMBENT_MLFLOW_LOGIN"}
+"""Read by flows.stack.local_stack, by the compose file alone, and by flows.workspace.logins."""
 
 
 def scraped(**environment: str) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ def test_secrets_come_from_the_env_file_and_the_example_names_every_variable() -
     named = dict(re.findall(r"^([A-Z_]+)=(.*)$", example, flags=re.MULTILINE))
     assert set(named) == asked
     secrets = [name for name in named if name.endswith(("_PASSWORD", "_TOKEN"))]
-    assert len(secrets) == 5
+    assert len(secrets) == 6
     assert all(not named[name] for name in secrets)
     assert all(f"${{{name}:?" in text for name in secrets)
 
@@ -179,6 +179,10 @@ def test_a_server_without_a_login_is_published_nowhere_and_prefect_is_never_open
         assert "ports" not in SERVICES[name], name
     assert SERVICES["prefect-server"]["command"][:3] == ["python", "-m", "flows.workspace.prefect_server"]
     assert SERVICES["reports"]["command"][:3] == ["python", "-m", "flows.console"]
+    assert SERVICES["mlflow"]["command"][:3] == ["python", "-m", "flows.workspace.mlflow_server"]
+    assert SERVICES["mlflow"]["environment"]["INCUMBENT_MLFLOW_LOGIN"].startswith("admin:${MLFLOW_PASSWORD:?")
+    for name in (one for one, service in SERVICES.items() if "INCUMBENT_MLFLOW_URI" in service.get("environment", {})):
+        assert SERVICES[name]["environment"]["MLFLOW_TRACKING_PASSWORD"].startswith("${MLFLOW_PASSWORD:?"), name
     for name, variable in (
         ("prefect-server", "PREFECT_SERVER_API_AUTH_STRING"),
         ("prefect-worker", "PREFECT_API_AUTH_STRING"),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import socket
 from pathlib import Path
 
@@ -16,6 +15,8 @@ from flows.errors import FlowRefused, StackError
 from flows.stack.local_stack import Ports
 from flows.workspace.installation import Home, deployment_values, foreign_settings, open_home, usecase_reference
 from flows.workspace.logins import make_logins, prefect_login_file, read_prefect_login, require_closed_server
+from flows.workspace.mlflow_server import main as serve_mlflow
+from flows.workspace.mlflow_server import server_environment
 from flows.workspace.workspace import require_own_environment
 
 
@@ -219,12 +220,23 @@ def test_no_deployment_that_asks_for_approval_is_made_for_an_open_server(
         deployment_values()
 
 
-def test_the_command_that_opens_mlflow_can_be_pasted_and_shows_no_password(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_mlflow_is_given_its_database_where_no_list_of_processes_shows_a_password(tmp_path: Path) -> None:
+    settings = open_home(home=tmp_path, mlflow_uri="postgresql+psycopg://ml:secret@host/mlflow?host=/tmp").settings
+    given = server_environment(settings.registry_uri, settings)
+    assert settings.mlflow_uri in given.values()
+    assert mlflow_command() == "incumbent mlflow"
+
+
+def test_an_mlflow_elsewhere_is_named_and_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spaced = open_home(home=tmp_path / "a home")
-    assert shlex.split(mlflow_command(spaced))[-1] == spaced.settings.registry_uri
-    monkeypatch.setenv("INCUMBENT_MLFLOW_URI", "postgresql+psycopg://ml:secret@host/mlflow?host=/tmp")
-    shown = mlflow_command(open_home(home=tmp_path / "state"))
-    assert shown.endswith('--backend-store-uri "$INCUMBENT_MLFLOW_URI"')
-    assert "secret" not in shown
+    monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
+    assert serve_mlflow([]) == 2
+    assert "mlflow.login" in capsys.readouterr().err, "there is no login yet"
+    make_logins(tmp_path)
+    monkeypatch.setenv("INCUMBENT_MLFLOW_URI", "http://mlflow.example:5000")
+    assert serve_mlflow([]) == 2
+    assert "open its address in a browser" in capsys.readouterr().err
+    monkeypatch.setenv("INCUMBENT_MLFLOW_LOGIN", "admin:short")
+    assert serve_mlflow([]) == 2
+    assert "INCUMBENT_MLFLOW_LOGIN must be user:password" in capsys.readouterr().err
