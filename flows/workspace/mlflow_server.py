@@ -83,9 +83,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (IncumbentError, StackError) as exc:
         print(f"mlflow server: {exc}", file=sys.stderr)  # noqa: T201  # a command talks to people
         return 2
-    os.environ.update(server_environment(store, settings))
+    environment = server_environment(store, settings)
+    os.environ.update(environment)
+    try:
+        _open_stores(store, environment)
+    except Exception as exc:  # a database's own error; its text may hold the address
+        print(f"mlflow server: its database cannot be used ({type(exc).__name__})", file=sys.stderr)  # noqa: T201
+        return 2
     serve(options.host, options.port, allowed, login)
     return 0
+
+
+def _open_stores(store: str, environment: dict[str, str]) -> None:
+    """Make or upgrade the tables before anybody is answered: it takes seconds, and the first request would wait."""
+    from mlflow.server.constants import ARTIFACT_ROOT_ENV_VAR
+    from mlflow.server.handlers import initialize_backend_stores
+
+    initialize_backend_stores(store, store, environment[ARTIFACT_ROOT_ENV_VAR])
 
 
 def _store(settings: Settings) -> str:
