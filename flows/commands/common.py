@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -161,7 +162,11 @@ def show(reply: Reply, *, as_json: bool) -> None:
         text = json.dumps(reply.data, indent=None if as_json else 2, default=str, ensure_ascii=False, allow_nan=False)
     else:
         text = reply.text
-    sys.stdout.write(text.rstrip("\n") + "\n")
+    try:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has enough (| head): what Python flushes at its end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def instant(text: str | None, usecase: UseCase) -> datetime | None:

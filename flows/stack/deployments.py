@@ -12,27 +12,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import httpx
 
 from flows.errors import FlowRefused
 from flows.stack.deployment_file import Declaration, read_declarations
-from flows.stack.parts import POOL, program
+from flows.stack.parts import POOL
+from flows.stack.work_pool import make_work_pool
 from flows.workspace.installation import deployment_values
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
-
-TEMPLATE = Path(__file__).with_name("prefect-pool.json")
-"""What a run may ask of the worker: nothing. Prefect's own template lets it name a command and an environment."""
 
 Change = Literal["new", "changed", "as it was"]
 
@@ -55,11 +51,14 @@ class Kept:
     triggers: str | None
 
 
-def deploy() -> dict[str, Change]:
+def deploy(make_pool: bool = False) -> dict[str, Change]:
     """Make or update every deployment of the file for one use case in one environment.
 
+    Args:
+        make_pool: whether to make the work pool first, or bring its job template up to date.
+
     Returns:
-        What became of each deployment, by name.
+        What became of the work pool and of each deployment, by name.
 
     Raises:
         FlowRefused: no Prefect server is known or answers, the work pool is not there, or promotions need approval
@@ -74,7 +73,8 @@ def deploy() -> dict[str, Change]:
     declarations = read_declarations(deployment_values())
     try:
         with get_client(sync_client=True) as client:
-            return {one.name: deploy_one(client, one) for one in declarations}
+            pool: dict[str, Change] = {f"work pool {POOL}": make_work_pool(client)} if make_pool else {}
+            return pool | {one.name: deploy_one(client, one) for one in declarations}
     except PrefectHTTPStatusError as exc:
         raise FlowRefused(f"the Prefect server at {address} refused: {exc.response.text[:300]}") from exc
     except httpx.HTTPError as exc:
@@ -304,12 +304,8 @@ def _put_triggers(client: SyncPrefectClient, deployment: str, declaration: Decla
 
 def main() -> int:
     """Make the work pool and deploy; 1, with a sentence, where that is refused."""
-    words = ["work-pool", "create", POOL, "--type", "process", "--base-job-template", str(TEMPLATE), "--overwrite"]
-    done = subprocess.run([program("prefect"), *words], stdin=subprocess.DEVNULL, check=False, timeout=600)
-    if done.returncode != 0:
-        return done.returncode
     try:
-        for name, change in deploy().items():
+        for name, change in deploy(make_pool=True).items():
             sys.stdout.write(f"{name}: {change}\n")
     except FlowRefused as exc:
         sys.stderr.write(f"{exc}\n")

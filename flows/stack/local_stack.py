@@ -27,6 +27,7 @@ from flows.stack.log_files import rotate
 from flows.stack.occupants import lock_of, orphaned, ports_of, take_lock
 from flows.stack.part_keeper import Keeper
 from flows.stack.parts import POOL, SERVICE, Part, Ports, parts_of, program, usecase_parts
+from flows.stack.retry import take_retry
 from flows.stack.state_file import PartState, StackState, SupervisorState, write_state
 from flows.workspace.installation import Home, usecase_reference
 from flows.workspace.logins import CLIENT_AUTH, SERVER_AUTH, make_logins, read_prefect_login, require_closed_server
@@ -55,7 +56,8 @@ PATIENCE = 600.0
 
 def to_stderr(sentence: str) -> None:
     """Write a sentence for whoever watches."""
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {sentence}", file=sys.stderr, flush=True)  # noqa: T201
+    with contextlib.suppress(OSError):  # a terminal that was closed ends no stack
+        print(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {sentence}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 @dataclass
@@ -140,7 +142,10 @@ class Stack:
             write_targets(self)
             if self._published:
                 self.publish()
+        retry = take_retry(self.home)
         for keeper in self.keepers.values():
+            if retry:
+                keeper.retry()
             keeper.look(self._may_start(keeper.part))
         if time.monotonic() >= self._logs_due:
             self._logs_due = time.monotonic() + _LOG_SECONDS

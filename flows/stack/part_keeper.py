@@ -1,4 +1,4 @@
-"""Keeps one part of the stack alive: started when its turn has come, started again when it ended by itself."""
+"""Keeps one part of the stack alive: started when its turn has come, again when it ended by itself or hangs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from flows.stack.liveness import LivenessCheck
 from flows.stack.parts import Part
 from flows.stack.state_file import PartState, State
 from flows.workspace.processes import Child, answers, port_is_free
@@ -48,6 +49,7 @@ class Keeper:
         self._restarts = 0
         self._ends: list[float] = []
         self._due = self._started = 0.0
+        self._check: LivenessCheck | None = None
 
     @property
     def ready(self) -> bool:
@@ -68,6 +70,7 @@ class Keeper:
         """Go on with what another supervisor left: its living process, or none where that has ended meanwhile."""
         self.child, self.state, self.ended = child, before.state, before.ended
         self._since, self._restarts, self._started = before.since, before.restarts, time.monotonic()
+        self._watch()
         if child is None and before.state != "done":
             self.state = "waiting"
             if before.pid is not None:
@@ -88,6 +91,13 @@ class Keeper:
             self._end(_how(self.child.code))
         elif self.state == "starting":
             self._await_ready()
+        elif self._check is not None:
+            self._check_liveness(self._check)
+
+    def retry(self) -> None:
+        """Forget earlier ends: a part that was given up, or waits for its next start, is due now."""
+        if self.state == "given_up" or (self.child is None and self.ended is not None):
+            self.state, self._ends, self._due = "waiting", [], 0.0
 
     def snapshot(self, log: str) -> PartState:
         """The part as it stands, for the file."""
@@ -122,9 +132,26 @@ class Keeper:
         self._since, self._started = _now(), time.monotonic()
         self.state = "starting" if self.part.once or self.part.health is not None else "running"
 
+    def _watch(self) -> None:
+        """Begin to look whether the process that is ready goes on answering."""
+        if self.child is not None and self.part.health is not None and self.state == "running":
+            self._check = LivenessCheck(self.part.health, self.child.pid, self.part.liveness)
+
+    def _check_liveness(self, check: LivenessCheck) -> None:
+        assert self.child is not None
+        if not check.look():
+            return
+        if check.hangs:
+            self.child.kill()
+            self._end(f"answered nothing for {check.silent_seconds:.0f} s and was killed")
+        elif check.spared == self.part.liveness.missed:
+            silent = f"has answered nothing for {check.silent_seconds:.0f} s, and works"
+            self._say(f"{self.part.name} {silent}: it is left alone{self.child.advice()}")
+
     def _await_ready(self) -> None:
         if self.part.health is not None and answers(self.part.health):
             self.state = "running"
+            self._watch()
         elif time.monotonic() > self._started + self._patience:
             assert self.child is not None
             self.child.ask_to_stop()
@@ -132,7 +159,7 @@ class Keeper:
             self._end(f"was not ready after {self._patience:.0f} s")
 
     def _end(self, how: str) -> None:
-        child, self.child = self.child, None
+        child, self.child, self._check = self.child, None, None
         if self.part.once and child is not None and child.code == 0:
             self.state = "done"
             return
@@ -144,7 +171,7 @@ class Keeper:
         if pause is None:
             self.state = "given_up"
             self.ended += f", {len(self._ends)} times in {policy.window / 60:.0f} minutes"
-            self._say(f"{self.part.name} {self.ended}: given up{advice}")
+            self._say(f"{self.part.name} {self.ended}: given up; when mended, start it with: incumbent up{advice}")
         else:
             self.state, self._due = "waiting", now + pause
             self._say(f"{self.part.name} {how}; it is started again in {pause:.0f} s{advice}")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flows.errors import StackError
+from flows.stack.liveness import LivenessLimit
 from flows.workspace.installation import PROJECT, Home
 from flows.workspace.processes import free_port
 
@@ -119,6 +120,11 @@ NEVER_GIVEN_UP = Restarts(longest_pause=30.0, limit=None)
 """Scoring comes first: while nobody answers, every new start is worth a try."""
 
 
+LIVENESS = LivenessLimit()
+SCORING_LIVENESS = LivenessLimit(spare_busy=True)
+"""A service that is merely busy is never ended: that would lose what it is about to answer."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One row of the table.
@@ -133,6 +139,7 @@ class Part:
         environment: variables beside those of the stack.
         prefect_login: whether it gets the password of the Prefect server; who has it can run code as the worker.
         restarts: when it is started again.
+        liveness: how long it may leave its health address unanswered, once it was ready.
     """
 
     name: str
@@ -144,6 +151,7 @@ class Part:
     environment: Mapping[str, str] = field(default_factory=dict)
     prefect_login: bool = False
     restarts: Restarts = Restarts()
+    liveness: LivenessLimit = LIVENESS
 
 
 def parts_of(home: Home, ports: Ports) -> list[Part]:
@@ -193,7 +201,7 @@ def service(ports: Ports, usecase: str = "", port: int | None = None, reference:
     argv = [program("bentoml"), "serve", SERVICE, "--host", ports.host, "--port", str(own)]
     return Part(
         part_name("service", usecase), [*argv, "--working-dir", str(PROJECT)], own, f"{ports.url(own)}/livez",
-        environment=_usecase(reference), restarts=NEVER_GIVEN_UP,
+        environment=_usecase(reference), restarts=NEVER_GIVEN_UP, liveness=SCORING_LIVENESS,
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ something changes, and removed when the stack is stopped in order. A process nam
                    starting  lives, and does not answer its health address yet
                    running   was ready
                    done      a job that ended well
-                   given_up  ended too often; nothing starts it again before the next `incumbent up`
+                   given_up  ended too often; it is started again by the next `incumbent up`
         pid, born  the process, null while there is none
         since      when the present process was started (ISO 8601, UTC), null while there is none
         restarts   new starts since the stack came up, without the first

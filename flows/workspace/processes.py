@@ -23,6 +23,7 @@ import httpx
 
 from bentos.home_lock import born
 from flows.errors import StackError, StackNotReady
+from flows.workspace.process_tree import read_process_tree
 from monitoring.core.hosts import is_encrypted
 
 _LOCAL = "127.0.0.1"
@@ -121,6 +122,14 @@ class Child:
         """Send SIGTERM to its whole group."""
         self._signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """End it at once with all that it started, also what leads a session of its own."""
+        tree = read_process_tree(self.pid)
+        if self.alive and tree is not None:
+            tree.kill()
+        self._signal(signal.SIGKILL)
+        self._wait(None)
+
     def wait_gone(self) -> None:
         """Wait for the end; kill the whole group where asking was not enough."""
         self._wait(self.command.grace)
@@ -199,10 +208,10 @@ def end_process(pid: int, birth: str, grace: float = 60.0) -> None:
             time.sleep(0.05)
 
 
-def answers(url: str) -> bool:
-    """Whether a GET gives a 2xx answer within two seconds."""
+def answers(url: str, timeout: float = 2.0) -> bool:
+    """Whether a GET gives a 2xx answer within some seconds."""
     try:
-        return httpx.get(url, timeout=2.0, trust_env=False, verify=is_encrypted(url)).is_success
+        return httpx.get(url, timeout=timeout, trust_env=False, verify=is_encrypted(url)).is_success
     except httpx.HTTPError:
         return False
 

@@ -110,10 +110,10 @@ class _Lines:
         self.note = text
 
     def tell(self, text: str) -> None:
-        self.out.write(f"{text}\n")
-        self.out.flush()
+        with contextlib.suppress(OSError):  # whoever read along has gone; the work goes on
+            self.out.write(f"{text}\n")
+            self.out.flush()
 
     def write(self, text: str) -> None:
         self.shown = time.monotonic()
-        self.out.write(f"{self.title}: {text}\n")
-        self.out.flush()
+        self.tell(f"{self.title}: {text}")

@@ -52,9 +52,10 @@ def dependencies(**urls: Any) -> Iterator[Sample]:
 def _acted(store: Store, usecase: str) -> Iterator[Sample]:
     """When something last acted by itself."""
     newest: dict[str, datetime] = {}
-    for line in store.decisions.list(usecase, (*_ROLLBACKS, "routing"), limit=_LIMIT):
-        if act := _act(line):
-            newest[act] = line.recorded_at
+    for kinds in (_ROLLBACKS, ("routing",)):  # a ramp of many steps must not push a rollback out
+        for line in store.decisions.list(usecase, kinds, limit=_LIMIT):
+            if act := _act(line):
+                newest[act] = line.recorded_at
     rows = [((act,), at.timestamp()) for act, at in sorted(newest.items())]
     yield from samples("automatic_timestamp_seconds", usecase, rows)
 
@@ -81,10 +82,10 @@ def _approvals(store: Store, usecase: str, now: datetime) -> Iterator[Sample]:
 
 
 def _killed(store: Store, usecase: str) -> Iterator[Sample]:
-    """Whether the last finished run of each flow was killed; what closes such a run says so first in its message."""
-    ended = [run for run in store.runs.recent(usecase, 500) if run.ended_at is not None]
+    """Whether the last finished run of each flow was killed, however long ago it ended."""
+    ended = store.runs.last_ended(usecase)
     newest = {run.flow: run for run in sorted(ended, key=lambda run: run.ended_at or run.started_at)}
-    rows = [((flow,), int(run.state == "failed" and run.message.startswith("killed"))) for flow, run in newest.items()]
+    rows = [((flow,), int(run.state == "killed")) for flow, run in newest.items()]
     yield from samples("flow_killed", usecase, sorted(rows))
 
 

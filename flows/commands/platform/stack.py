@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> Reply:
 
 def _up(args: argparse.Namespace) -> Reply:
     from flows.stack.local_stack import Ports, running, start_all, to_stderr
+    from flows.stack.retry import retry_given_up
     from flows.workspace.installation import foreign_settings
     from flows.workspace.progress import progress
     from flows.workspace.roster import settle_roster
@@ -42,6 +43,8 @@ def _up(args: argparse.Namespace) -> Reply:
     ignored = foreign_settings(os.environ)
     references = _references(args)
     home = home_of(args)
+    if not references and (again := retry_given_up(home)):
+        return Reply({"started_again": again}, f"already up; started again: {', '.join(again)}")
     settle = partial(settle_roster, home, references)  # not before the home is ours: a running stack follows the file
     with running(home, Ports.find(settled=True, host=args.host), outlive=args.detach, prepare=settle) as stack:
         with progress("stack") as bar:

@@ -1,7 +1,9 @@
 """Who held which role when: the one answer to that question, for audits, status and comparisons.
 
 The view ``roles_history`` has the terms as they were decided; SQL tools may read it too (``docs/how-to/audit.md``). A
-decision XX
+decision carries the business time that it was made for, and whoever was in office answers until the replicas have seen
+it: in a replay that is hours of event time. So a champion's term begins after the last event that the version before it
+answered, which the log knows.
 """
 
 from __future__ import annotations

@@ -32,9 +32,11 @@ from flows.notify.notifier import Notifier
 from flows.notify.outbox import deliver, entries_of, put
 from flows.notify.watches import WATCHES
 from flows.steps.comparison.ramp import look, parse_steps, start_ramp
+from flows.steps.operations.dead_runs import this_process
 from flows.workspace.installation import Home
 from flows.workspace.roster import Member, Roster, write_roster
 from flows.workspace.workspace import House
+from monitoring.exporter.attention import attention, everywhere
 from monitoring.policies.watch import WatchPolicy
 from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 from monitoring.store import NoticeEntry, Run, StandingCondition, Store, memory_store
@@ -58,6 +60,21 @@ def news(house: House) -> list[Notice]:
     notices, marks = new_decisions(house)
     put(house, notices, datetime.now(UTC), marks)
     return notices
+
+
+def figures(store: Store) -> dict[tuple[str, ...], float]:
+    """What the exporter says of the same rows, by name and labels: each alert rests on one of them."""
+    found = [*attention(store, "fraud", datetime.now(UTC)), *everywhere(store, datetime.now(UTC))]
+    return {(one.name, *one.labels): one.value for one in found}
+
+
+ACTED = "automatic_timestamp_seconds"
+
+
+def acted(store: Store) -> set[str]:
+    """What the exporter says has acted by itself within the last minutes."""
+    now, found = datetime.now(UTC).timestamp(), figures(store)
+    return {name[1] for name, value in found.items() if name[0] == ACTED and now - 600 < value <= now}
 
 
 @pytest.fixture
@@ -154,6 +171,9 @@ def test_history_is_not_told_and_an_automatic_rollback_is_told_once(plain: Store
     assert "too many requests failed (80 of 1000 requests failed, below 0.01 wanted" in notice.text
     assert notice.text.endswith("Version 1 answers again.")
     assert news(house) == []
+    for share in range(300):
+        plain.decisions.append("fraud", "routing", {"share": share}, "me", datetime.now(UTC))
+    assert acted(plain) == {"rollback"}
 
 
 def test_a_breach_that_is_left_to_people_asks_them(plain: Store, tmp_path: Path) -> None:
@@ -187,6 +207,7 @@ def test_an_emergency_is_told_when_it_begins_and_when_it_ends_by_itself(plain: S
     }
     ended = found["emergency", "ended", "An emergency ended, version 1 answers again"]
     assert "nobody had reviewed it. Version 1 answers again." in ended.text
+    assert acted(store) == {"emergency_end"}
     store.close()
 
 
@@ -197,6 +218,7 @@ def test_a_rollback_by_hand_names_who_did_it_and_why(plain: Store, tmp_path: Pat
     rollback(registry, plain, MODEL, house.usecase, "carl", "complaints", NOW, check=harmless)
     (notice,) = news(house)
     assert (notice.outcome, "by carl: complaints" in notice.text) == ("by_hand", True)
+    assert acted(plain) == set()
 
 
 def test_a_ramp_that_its_guard_took_back_is_told(plain: Store, tmp_path: Path) -> None:
@@ -213,6 +235,7 @@ def test_a_ramp_that_its_guard_took_back_is_told(plain: Store, tmp_path: Path) -
     (notice,) = news(house)
     assert (notice.kind, notice.outcome) == ("ramp", "returned")
     assert "taken back to 0" in notice.text
+    assert acted(store) == {"ramp_return"}
     store.close()
 
 
@@ -265,6 +288,7 @@ def test_an_approval_is_told_with_who_may_answer_and_how_and_its_answer_ends_it(
         notifier.run_once()
         notifier.looked.clear()
         notifier.run_once()
+        waits = figures(plain)
         answer_directly(plain, "fraud", asked, "approve", Key("k", "Ann", ("approve",), "", NOW), "seen", now)
         notifier.looked.clear()
         notifier.run_once()
@@ -275,6 +299,12 @@ def test_an_approval_is_told_with_who_may_answer_and_how_and_its_answer_ends_it(
     assert f"incumbent approve {asked.id} --code --key-file FILE" in begun["todo"]
     assert begun["link"] == "https://prefect.example.org/runs/flow-run/run-1"
     assert ended["text"].startswith("It was approved, after ")
+    assert 0 <= waits["approval_waiting_seconds",] < 600
+    assert 0 <= waits["condition_seconds", "approvals", str(asked.id)] < 600
+    assert 0 <= waits["heartbeat_age_seconds", "notifier"] < 600
+    assert (
+        not {("approval_waiting_seconds",), ("condition_seconds", "approvals", str(asked.id))} & figures(plain).keys()
+    )
 
 
 def looked(house: House, name: str) -> list[Notice] | None:
@@ -300,18 +330,28 @@ def run_of(flow: str, state: Any, message: str, minutes: int) -> Run:
     return Run(f"{flow}-{minutes}", "fraud", flow, state, at, at, None, message)
 
 
+GONE = {"process": {**this_process(NOW)["process"], "born": "long ago"}}
+"""What the row of a run says whose process is gone."""
+
+
 def test_a_flow_that_failed_is_told_without_data_until_it_runs_again(plain: Store, tmp_path: Path) -> None:
     house = house_of(plain, tmp_path)
     plain.runs.put(run_of("drift", "failed", "KeyError: 'customer-4711'", 1))
     plain.runs.put(run_of("labels", "failed", "no_data: the file holds no label", 1))
-    plain.runs.put(run_of("training", "failed", "killed: its process 4711 is gone", 1))
+    plain.runs.put(replace(run_of("training", "running", "", 1), ended_at=None, payload=GONE))
     found = {one.title: one for one in looked(house, "runs") or []}
     assert set(found) == {"The drift failed", "The labels failed", "The training was killed"}
     assert "4711" not in found["The drift failed"].text
     assert "no_data: the file holds no label" in found["The labels failed"].text
+    assert "ended from outside" in found["The training was killed"].text
+    for minutes in range(2, 602):
+        plain.runs.put(run_of("canary", "completed", "", minutes))
+    killed = {name[1]: value for name, value in figures(plain).items() if name[0] == "flow_killed"}
+    assert killed == {"drift": 0, "labels": 0, "training": 1, "canary": 0}
     for flow in ("drift", "labels", "training"):
-        plain.runs.put(run_of(flow, "completed", "", 2))
+        plain.runs.put(replace(run_of(flow, "completed", "", 2), ended_at=datetime.now(UTC)))
     assert looked(house, "runs") == []
+    assert figures(plain)["flow_killed", "training"] == 0
 
 
 def test_a_scribe_that_gives_no_sign_of_life_is_told(plain: Store, tmp_path: Path) -> None:
@@ -370,3 +410,6 @@ def test_a_target_that_is_away_is_asked_ever_more_rarely_and_given_up_after_days
     assert max(pauses) <= timedelta(minutes=20)
     assert 3 * DAY <= tried[-1] <= 3 * DAY + timedelta(minutes=20)
     assert [count for _, count, _, _ in plain.notices.problems()] == [1]
+    found = figures(plain)
+    assert found["notices_undelivered", "default"] == 1
+    assert found["notice_undelivered_seconds", "default"] > 0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,10 @@ import pytest
 
 from flows.errors import PortTaken, StackError, StackNotReady
 from flows.stack import log_files
+from flows.stack.liveness import LivenessLimit
 from flows.stack.local_stack import Ports, Stack, running, stop_left_running
-from flows.stack.parts import NEVER_GIVEN_UP, Part, Restarts
+from flows.stack.parts import NEVER_GIVEN_UP, Part, Restarts, parts_of
+from flows.stack.retry import retry_given_up
 from flows.stack.state_file import read_state
 from flows.workspace.installation import open_home
 from flows.workspace.processes import Child, Command, _end_with_parent, free_port, last_lines, stop_all
@@ -190,6 +195,115 @@ def test_a_part_that_ends_too_often_is_given_up_and_the_others_stay(tmp_path: Pa
     assert state.parts["service"].state == "running"
     assert "given up" in said[-1]
     assert "no such port" in said[-1]
+
+
+def answering(name: str, code: str = "", **policy: Any) -> Part:
+    """A part that answers its health address, on a port of its own; ``code`` runs beside the server."""
+    port = free_port()
+    source = f"""
+        import http.server, os, subprocess, sys, threading, time
+
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.end_headers()
+            def log_message(self, *words):
+                pass
+
+        server = http.server.HTTPServer(("127.0.0.1", {port}), Answer)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    """
+    source = textwrap.dedent(source) + textwrap.dedent(code) + "time.sleep(600)\n"
+    return Part(name, [sys.executable, "-c", source], port, f"http://127.0.0.1:{port}/", **policy)
+
+
+IMPATIENT = LivenessLimit(missed=3, period=0.1, timeout=0.3)
+LEAVES_AN_ORPHAN = """
+    code = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
+    print(subprocess.Popen([sys.executable, "-c", code], start_new_session=True).pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("spare_busy", [False, True])
+def test_a_part_that_hangs_is_killed_with_all_that_it_started_and_started_again(
+    tmp_path: Path, spare_busy: bool
+) -> None:
+    home, told = open_home(home=tmp_path), list[str]()
+    limit = replace(IMPATIENT, spare_busy=spare_busy)
+    with running(home, Ports.find()) as stack:
+        stack.say = told.append
+        keeper = stack.add(answering("part", LEAVES_AN_ORPHAN, restarts=QUICK, liveness=limit))
+        stack.wait_ready()
+        assert keeper.child is not None
+        tended(stack, lambda: last_lines(home.logs / "part.log", 1) != "")
+        first, orphan = keeper.child.pid, int(last_lines(home.logs / "part.log", 1))
+        os.kill(first, signal.SIGSTOP)
+        tended(stack, lambda: keeper.ready and keeper.alive and bool(told))
+        state = read_state(home.addresses)
+    assert state is not None
+    assert state.parts["part"].restarts == 1
+    assert state.parts["part"].pid != first
+    assert re.match(r"answered nothing for \d+ s and was killed at ", str(state.parts["part"].ended))
+    assert told[0].startswith("part answered nothing for")
+    assert gone(first)
+    assert gone(orphan)
+
+
+def test_a_service_that_is_merely_busy_is_left_alone_and_said_to_be(tmp_path: Path) -> None:
+    home, told = open_home(home=tmp_path), list[str]()
+    busy = """
+        while not os.path.exists("busy"):
+            time.sleep(0.01)
+        server.shutdown()
+        while True:
+            pass
+    """
+    limit = replace(IMPATIENT, spare_busy=True)
+    with running(home, Ports.find()) as stack:
+        stack.say = told.append
+        part = answering("service", f"os.chdir({str(tmp_path)!r})\n" + textwrap.dedent(busy), liveness=limit)
+        keeper = stack.add(part)
+        stack.wait_ready()
+        assert keeper.child is not None
+        first = keeper.child.pid
+        (tmp_path / "busy").touch()
+        tended(stack, lambda: bool(told))
+        until = time.monotonic() + 10 * (limit.period + limit.timeout)
+        tended(stack, lambda: time.monotonic() > until)
+        assert keeper.child.pid == first
+        assert keeper.state == "running"
+    (sentence,) = told
+    assert re.match(r"service has answered nothing for \d+ s, and works: it is left alone; look at ", sentence)
+
+
+def test_only_scoring_is_spared_while_it_is_busy(tmp_path: Path) -> None:
+    spared = {p.name for p in parts_of(open_home(home=tmp_path), Ports.find()) if p.liveness.spare_busy}
+    assert spared == {"service"}
+
+
+def test_a_second_up_starts_again_what_was_given_up(tmp_path: Path) -> None:
+    home, flag = open_home(home=tmp_path), tmp_path / "mended"
+    code = f"import os, time; os.path.exists({str(flag)!r}) or exit('no such port'); time.sleep(60)"
+    with running(home, Ports.find()) as stack:
+        stack.say = lambda _: None
+        broken, other = stack.add(sleeper("broken", code, restarts=QUICK)), stack.add(sleeper("other"))
+        tended(stack, lambda: broken.state == "given_up")
+        assert other.child is not None
+        pid = other.child.pid
+        with ThreadPoolExecutor(1) as pool:
+            again = pool.submit(retry_given_up, home, 1.5)
+            tended(stack, again.done)
+            with pytest.raises(StackNotReady, match=r"broken was started again and ended with code 1 .*broken\.log"):
+                again.result()
+            tended(stack, lambda: broken.state == "given_up")
+            flag.touch()
+            again = pool.submit(retry_given_up, home, 1.5)
+            tended(stack, again.done)
+            assert again.result() == ["broken"]
+        assert broken.alive
+        assert other.child.pid == pid
+        assert retry_given_up(home) == []
+    assert retry_given_up(home) == []
 
 
 def test_a_service_is_never_given_up() -> None:
