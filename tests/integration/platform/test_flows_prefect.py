@@ -396,7 +396,7 @@ ENDS = {
     "promotion": ("COMPLETED", "Nothing to do", ""),
     "labels": ("COMPLETED", "Completed", ""),
     "tuning": ("COMPLETED", "Nothing to do", ""),
-    "evaluation": ("FAILED", "Failed", ""),
+    "evaluation": ("FAILED", "Failed", r"\w+: "),
 }
 """How a scheduled run of each flow ends in this house: type and name of its state, beginning of its message."""
 
@@ -415,9 +415,10 @@ def test_every_schedule_plans_its_runs_at_its_times_and_one_of_each_starts_and_e
         assert set(starts) & set(wanted)
         assert all(run["parameters"]["usecase"] == "fraud" for run in runs)
         state = start_now(office, runs[0])
-        assert "Traceback" not in state["message"]
-        assert (state["type"], state["name"]) == (kind, name), (flow, state["message"])
-        assert re.match(message, state["message"]), (flow, state["message"])
+        text = state["message"] or ""  # one that did its work has its summary in the run's artifacts
+        assert "Traceback" not in text
+        assert (state["type"], state["name"]) == (kind, name), (flow, text)
+        assert re.match(message, text), (flow, text)
 
 
 @pytest.mark.slow
