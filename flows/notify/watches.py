@@ -176,7 +176,7 @@ def _schedules(house: House, now: datetime) -> Looked | None:
         with server:
             for one in server.deployments(prefix):
                 if one.active and (found := _missed(server, one.id, one.changed_at, now)):
-                    text = f"The {one.flow} is scheduled, but {found}."
+                    text = f"The flow {one.flow} is scheduled, but {found}."
                     todo = "Look whether the worker and the Prefect server live: incumbent status --deep."
                     link = _prefect_page(house, f"deployments/deployment/{one.id}")
                     notice = _notice(house, "schedule", f"The {one.flow} did not run", text, todo, link)

@@ -21,7 +21,8 @@ import pytest
 
 from flows.workspace.installation import PROJECT
 from monitoring.store import Store, open_store
-from tests.support.hooks import Hook, Receiver
+from tests.support.hooks import Hook, Receiver, webhook
+from tests.support.processes.mail import mail_server
 from tests.support.releases import MODEL, NOW
 
 PATIENCE = 60.0
@@ -37,13 +38,25 @@ class Running:
         self.log = folder / "notifier.log"
         self.started = list[subprocess.Popen[bytes]]()
 
-    def follow(self, url: str, **more: str) -> subprocess.Popen[bytes]:
+    def environment(self, url: str, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "INCUMBENT_"))}
-        settings = {"INCUMBENT_HOME": str(self.home), "INCUMBENT_NOTIFY_URL": url, **more}
+        return kept | {"INCUMBENT_HOME": str(self.home), "INCUMBENT_NOTIFY_URL": url, **more}
+
+    def notify(self, *words: str, url: str = "") -> tuple[int, str, Any]:
+        """One ``incumbent notify --json``: exit code, all that it printed, and the object in it."""
+        argv = [sys.executable, "-m", "flows.cli", "notify", *words, "--json"]
+        done = subprocess.run(
+            argv, cwd=PROJECT, env=self.environment(url), capture_output=True, text=True, check=False
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr, json.loads(done.stdout)
+
+    def follow(self, url: str, **more: str) -> subprocess.Popen[bytes]:
         argv = [sys.executable, "-m", "flows.cli", "notify", "--follow", "--every", "0.1"]
         with self.log.open("ab") as log:
             self.started.append(
-                subprocess.Popen(argv, cwd=PROJECT, env=kept | settings, stdout=log, stderr=subprocess.STDOUT)
+                subprocess.Popen(
+                    argv, cwd=PROJECT, env=self.environment(url, **more), stdout=log, stderr=subprocess.STDOUT
+                )
             )
         return self.started[-1]
 
@@ -113,6 +126,38 @@ def test_a_receiver_that_was_down_is_told_when_it_is_back_and_only_once(here: Ru
     (body,) = hook.bodies
     assert body["title"] == "[fraud · dev] Rolled back to version 1"
     assert "4711" not in here.log.read_text()
+
+
+def test_a_test_notice_reaches_a_webhook_and_a_mailbox_and_a_refusal_is_said_without_the_address(here: Running) -> None:
+    with webhook([204, 403]) as hook, mail_server() as post:
+        mail = f"mailto://127.0.0.1:{post.port}?from=house@example.org&to=desk@example.org&mode=insecure&format=text"
+        assert here.notify("--test", url=f"{hook.url} {mail}")[::2] == (
+            0,
+            {"targets": [{"target": "default", "variable": "INCUMBENT_NOTIFY_URL", "problem": ""}], "failed": 0},
+        )
+        code, printed, refused = here.notify("--test", url=hook.url)
+    assert [(body["kind"], body["title"]) for body in hook.bodies] == [("test", "A test notice")] * 2
+    (text,) = post.mails
+    assert "Subject: =?utf-8?" in text or "A test notice" in text
+    assert (code, refused["failed"]) == (1, 1)
+    assert "403" in refused["targets"][0]["problem"]
+    assert "4711" not in printed
+    code, _, nobody = here.notify("--test")
+    assert (code, nobody["targets"]) == (1, [])
+
+
+def test_a_notifier_counts_as_alive_only_while_it_looks(here: Running) -> None:
+    assert here.notify("--alive")[::2] == (1, {"alive": False})
+    process = here.follow("")
+    here.wait(lambda: here.store.heartbeats.seen("fraud").get("notifier"))
+    code, _, found = here.notify("--alive")
+    assert (code, found["alive"]) == (0, True)
+    process.kill()
+    process.wait()
+    with here.store.database.write() as connection:
+        connection.exec_driver_sql("UPDATE heartbeats SET seen_at = seen_at - 61000000")
+    code, _, found = here.notify("--alive")
+    assert (code, found["alive"]) == (1, False)
 
 
 class Deadly(BaseHTTPRequestHandler):

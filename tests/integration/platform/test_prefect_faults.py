@@ -21,10 +21,10 @@ from flows.workspace.installation import open_home
 from flows.workspace.processes import stop_all
 from monitoring.exporter.attention import attention
 from monitoring.store import Run
-from tests.builders import tiny_model
-from tests.hooks import Hook, webhook
-from tests.prefect_api import Desk, prefect_api
-from tests.servers import House
+from tests.support.builders import tiny_model
+from tests.support.hooks import Hook, webhook
+from tests.support.processes.prefect_api import Desk, prefect_api
+from tests.support.processes.servers import House
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 PATIENCE = 900.0
@@ -93,7 +93,7 @@ def test_a_training_that_is_killed_is_told_and_blocks_no_other(office: Office) -
         assert first.run_id == run_id
         os.kill(_process(first), signal.SIGKILL)
         assert office.desk.end_of(run_id)["type"] == "CRASHED"
-        assert training_runs(store, "fraud", datetime.now(UTC)) == []
+        assert not training_runs(store, "fraud", datetime.now(UTC))
         eventually(lambda: office.told("The training was killed"))
         ended = store.runs.latest("fraud", "training")
         assert ended is not None
