@@ -48,7 +48,7 @@ test-slow: $(STAMP) ## the longer suite: published results on real data, the dem
 	$(BIN)/python -m pytest -m slow
 
 docs: $(STAMP) ## build the documents as a site; a warning, a dead link or a dead anchor fails
-	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -b html docs build/docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -b html docs build/docs
 	@echo "build/docs/index.html"
 
 # The tables go to standard error, the JSON to files beside them.

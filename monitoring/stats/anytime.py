@@ -254,7 +254,7 @@ def running_log_e(series: np.ndarray, alpha: float, planned: float) -> np.ndarra
 
 
 def fieller(x: np.ndarray, y: np.ndarray, c: float) -> tuple[float | None, float | None]:
-    """Ends of {d : |mean(x - d y)| <= c sd(x - d y)/sqrt n}, the roots of a quadratic in d.
+    """Ends of ``{d : |mean(x - d y)| <= c sd(x - d y)/sqrt n}``, the roots of a quadratic in d.
 
     Unbounded (``None``, ``None``) while the test rejects nothing or the denominators are too uneven.
     """

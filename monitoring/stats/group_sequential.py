@@ -1,7 +1,7 @@
 """Lan and DeMets' group-sequential bounds with O'Brien-Fleming spending, for fixed decision days.
 
 By information time t in (0, 1] each side has spent 2 - 2 Phi(z_{alpha/4} / sqrt(t)) of its alpha/2, so both
-sides alpha*(t) = 4 - 4 Phi(z_{alpha/4} / sqrt(t)) (Lan and DeMets 1983). The bound c_k of look k solves
+sides alpha*(t) = 4 - 4 Phi(z_{alpha/4} / sqrt(t)) (Lan and DeMets 1983). The bound c_k of look k solves::
 
     P(|Z_1| < c_1, ..., |Z_{k-1}| < c_{k-1}, |Z_k| >= c_k) = alpha*(t_k) - alpha*(t_{k-1})
 
@@ -41,7 +41,7 @@ def spent(share: float, alpha: float = 0.05) -> float:
 
 @lru_cache(maxsize=64)
 def boundaries(decision_days: tuple[int, ...], alpha: float = 0.05) -> tuple[float, ...]:
-    """The bound of |Z| at each decision day, for a two-sided level over all of them together.
+    """The bound of ``|Z|`` at each decision day, for a two-sided level over all of them together.
 
     Days are the information: half of the last decision day is half of the information.
     """
