@@ -198,6 +198,7 @@ class Incumbent:
         from bentos.schema.lookups import require_lookups
         from bentos.serving.background import name_supervisor
         from bentos.serving.metrics_folder import VARIABLE, make_folder, places
+        from bentos.serving.other_homes import name_home, require_only_home
         from bentos.settings import read_settings
         from bentos.usecase.loading import load_usecase
 
@@ -210,7 +211,10 @@ class Incumbent:
             require_lookups(usecase, settings.lookups(usecase.name))
             if (address := _address_to_be()) is not None:
                 make_gate(settings, address[0])
-            hold_service(settings, usecase.name, "http://{}:{}".format(*address) if address else "")
+            listens_at = "http://{}:{}".format(*address) if address else ""
+            hold_service(settings, usecase.name, listens_at)
+            require_only_home(settings, usecase.name)
+            name_home(settings, listens_at)
             os.environ[VARIABLE] = str(make_folder(places(settings.metrics_place)))
             name_supervisor()
         except (IncumbentError, OSError) as exc:

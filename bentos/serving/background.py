@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from bentos.api.labels import Contradictions
 from bentos.scoring.active_models import Office
+from bentos.serving.other_homes import said_of_home
 from bentos.serving.role_watcher import Slot, View
 from bentos.serving.window_history import batches
 from bentos.serving.window_keeper import WindowKeeper
@@ -154,7 +155,7 @@ class Attendant:
             self._model,
             _version(office),
             None if seen is None else seen.version,
-            acknowledgement(office, view) | {"answers": metrics.ANSWERS.told(_version(office))},
+            acknowledgement(office, view) | {"answers": metrics.ANSWERS.told(_version(office)), "home": said_of_home()},
         )
 
     def _follow_labels(self) -> None:

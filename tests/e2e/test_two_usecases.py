@@ -61,7 +61,7 @@ class Operator:
         return state.urls.get(state.part_of("service", usecase), "")
 
     def score(self, usecase: str, name: str) -> Any:
-        return httpx.post(f"{self.url(usecase)}/score", json=event(name), timeout=30).raise_for_status().json()
+        return httpx.post(f"{self.url(usecase)}/score", json=event(name), timeout=120).raise_for_status().json()
 
     def is_ready(self, usecase: str) -> bool:
         try:
@@ -140,13 +140,19 @@ def test_two_use_cases_share_a_stack_and_nothing_else(tmp_path: Path) -> None:
 
 def each_is_measured_under_its_own_name(operator: Operator) -> None:
     for name in NAMES:
-        samples = [line for line in httpx.get(f"{operator.url(name)}/metrics").text.splitlines() if line[:1] != "#"]
+        samples = [
+            line
+            for line in httpx.get(f"{operator.url(name)}/metrics", timeout=120).text.splitlines()
+            if line[:1] != "#"
+        ]
         assert samples
         assert {re.search(r'usecase="(\w+)",env="(\w+)"', line).groups() for line in samples} == {(name, "dev")}  # type: ignore[union-attr]
     exporter = operator.state().urls["exporter"]
 
     def all_are_told() -> bool:
-        return set(re.findall(r'usecase="(\w+)",env="dev"', httpx.get(f"{exporter}/metrics").text)) >= set(NAMES)
+        return set(re.findall(r'usecase="(\w+)",env="dev"', httpx.get(f"{exporter}/metrics", timeout=120).text)) >= set(
+            NAMES
+        )
 
     eventually(all_are_told)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -16,10 +20,12 @@ import pytest
 from bentos.errors import HomeTaken
 from bentos.home_lock import Holder, HomeLock, hold_service
 from bentos.serving.metrics_folder import make_folder, sweep
-from bentos.settings import read_settings
+from bentos.serving.other_homes import name_home, require_only_home, said_of_home
+from bentos.settings import Settings, read_settings
 from flows.errors import FlowRefused
 from flows.stack.occupants import require_quiet, services_in
 from flows.workspace.installation import open_home
+from monitoring.store import open_store
 
 HOLD = """
     import os, sys, time
@@ -159,3 +165,61 @@ def test_nothing_is_restored_under_a_running_service_or_stack(tmp_path: Path) ->
     assert [holder.pid for holder in services_in(home)] == [other.process.pid]
     other.kill()
     require_quiet(home, "a backup is not restored")
+
+
+class TwoHomes:
+    """Two homes on one database; a service of the first gives signs of life there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"sqlite:///{folder / 'shared.db'}"
+        self.folder = folder
+
+    def settings(self, home: str, **more: object) -> Settings:
+        return read_settings(home=self.folder / home, database_url=self.url, **more)
+
+    def beat(self, home: str, **more: object) -> None:
+        settings = self.settings(home, **more)
+        name_home(settings, "http://127.0.0.1:3000")
+        with closing(open_store(settings.log_url)) as store:
+            store.serving.heartbeat(
+                "fraud", f"{home}-1", settings.model_name("fraud"), "1", "1", {"home": said_of_home()}
+            )
+
+
+@pytest.fixture
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TwoHomes:
+    monkeypatch.setenv("INCUMBENT_SERVING_HOME", "{}")
+    return TwoHomes(tmp_path)
+
+
+def test_a_second_home_on_the_same_database_names_the_first_and_ends(two: TwoHomes) -> None:
+    two.beat("a")
+    require_only_home(two.settings("a"), "fraud")
+    place = re.escape(f"{two.folder / 'a'} on {socket.gethostname()}, at http://127.0.0.1:3000")
+    with pytest.raises(HomeTaken, match=rf"a service of fraud \(dev\) in {place} works on the same database"):
+        require_only_home(two.settings("b"), "fraud")
+    require_only_home(two.settings("b", env="prod"), "fraud")
+    require_only_home(two.settings("b"), "churn")
+
+
+def test_a_copy_of_a_home_is_another_home(two: TwoHomes) -> None:
+    two.beat("a")
+    shutil.copytree(two.folder / "a", two.folder / "copy")
+    with pytest.raises(HomeTaken):
+        require_only_home(two.settings("copy"), "fraud")
+
+
+def test_homes_that_share_their_windows_may_share_a_database_if_all_do(two: TwoHomes) -> None:
+    redis = {"redis_url": "redis://127.0.0.1:1/0"}
+    two.beat("a", **redis)
+    require_only_home(two.settings("b", **redis), "fraud")
+    with pytest.raises(HomeTaken, match="INCUMBENT_REDIS_URL"):
+        require_only_home(two.settings("b"), "fraud")
+
+
+def test_a_home_that_stopped_or_a_database_that_is_away_keeps_nobody_out(two: TwoHomes) -> None:
+    two.beat("a")
+    with closing(open_store(two.url)) as store:
+        store.serving.leave("fraud", "a-1")
+    require_only_home(two.settings("b"), "fraud")
+    require_only_home(read_settings(home=two.folder / "b", database_url="postgresql://u:p@127.0.0.1:1/none"), "fraud")
