@@ -42,7 +42,8 @@ lint: $(STAMP) ## ruff, mypy and import-linter
 	$(BIN)/lint-imports
 
 test: $(STAMP) lint ## all checks and the default tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	@# In the order of the folders: what starts servers comes first, and many small files even out the end.
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP) ## the longer suite: published results on real data, the demo, drift that retrains by itself
 	$(BIN)/python -m pytest -m slow

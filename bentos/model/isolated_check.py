@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from bentos.errors import ContractMismatch, ModelCorrupt, ModelError
+from bentos.model.xgboost_import import import_lean_xgboost
 
 _MODULE: Final = "bentos.model.isolated_check"
 
@@ -170,8 +171,8 @@ def inspect_in_fork(folder: Path, schema_fingerprint: str, timeout_s: float = 30
 
 def main() -> None:
     """Serve requests until standard input ends."""
-    import xgboost  # noqa: F401  # the point of this process: the import is paid before a model comes
-
+    # The point of this process: imports are paid before a model comes.
+    import_lean_xgboost()
     import bentos.features.plan
     import bentos.model.scoring_model  # noqa: F401
     import monitoring.drift.reference_profile  # noqa: F401

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bentos.model.xgboost_import import import_lean_xgboost
 from bentos.shadow.channel import Failed, Load, Ready, Reply, Score, Scored, decode_request, encode
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def main() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.nice(5)  # the champion's process comes first
+    import_lean_xgboost()
     module, _, function = sys.argv[2].partition(":")
     loader = getattr(importlib.import_module(module), function)
     serve(Connection(int(sys.argv[1])), loader)

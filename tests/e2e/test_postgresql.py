@@ -69,7 +69,7 @@ def until(came_true: Callable[[], bool], seconds: float = 60.0) -> None:
 def command(home: BenchHome, *words: str) -> tuple[int, dict[str, object]]:
     done = subprocess.run(
         [sys.executable, "-m", "flows.cli", *words, "--json"],
-        cwd=PROJECT, env=home.environment(), capture_output=True, text=True, check=False, timeout=300,
+        cwd=PROJECT, env=home.environment(), capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)

@@ -37,7 +37,7 @@ class Place:
 def command(house: House, usecase: Path, *words: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [str(Path(sys.executable).with_name("incumbent")), *words, "--usecase", str(usecase), "--json"],
-        cwd=PROJECT, env=house.environment(), capture_output=True, text=True, timeout=250,
+        cwd=PROJECT, env=house.environment(), capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done

@@ -70,7 +70,7 @@ def settled(url: str, folder: Path, count: int) -> tuple[Accounting, int]:
     """The accounting when the spool is empty, and the rows of the log."""
     store = open_store(url)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while True:
             found = accounting(store, folder, "fraud")
             assert found.balanced

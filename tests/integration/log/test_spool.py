@@ -43,7 +43,7 @@ def fill(writer: SpoolWriter) -> None:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.01)

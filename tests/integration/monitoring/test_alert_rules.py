@@ -40,7 +40,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 def run(*words: str) -> str:
     program = system_program(words[0], {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}[words[0]])
-    done = subprocess.run([program, *words[1:]], cwd=PROJECT, capture_output=True, text=True, timeout=200)
+    done = subprocess.run([program, *words[1:]], cwd=PROJECT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -59,7 +59,7 @@ def browse(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
     profile = f"--user-data-dir={path.parent / 'profile'}"
     return subprocess.run(
-        [*command, profile, *options, path.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [*command, profile, *options, path.as_uri()], capture_output=True, text=True, timeout=600, check=True
     )
 
 

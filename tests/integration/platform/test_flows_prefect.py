@@ -77,7 +77,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
 def test_a_stack_that_is_well_is_well_in_the_eyes_of_status_deep(office: Office) -> None:
     done = subprocess.run(
         [program("incumbent"), "status", "--deep", "--json"], env=office.stack.environment, capture_output=True,
-        text=True, check=False, timeout=300,
+        text=True, check=False, timeout=600,
     )  # fmt: skip
     found = json.loads(done.stdout)
     assert (done.returncode, found["failed"]) == (0, []), done.stdout

@@ -25,7 +25,7 @@ from tests.support.hooks import Hook, Receiver, webhook
 from tests.support.processes.mail import mail_server
 from tests.support.releases import MODEL, NOW
 
-PATIENCE = 60.0
+PATIENCE = 600.0
 
 
 class Running:

@@ -341,5 +341,5 @@ def test_several_processes_may_open_a_new_registry_at_once(tmp_path: Path):
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in started:
-        process.communicate(timeout=120)
+        process.communicate(timeout=600)
     assert [process.returncode for process in started] == [0, 0, 0]

@@ -120,7 +120,7 @@ def test_without_a_registry_a_rollback_pins_the_previous_champion_and_the_aliase
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if condition():
             return

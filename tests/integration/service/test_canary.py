@@ -69,7 +69,7 @@ def routing(house: House) -> Iterator[RoutingDesk]:
 
 
 def until(condition: Any) -> Any:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if (found := condition()) is not None and found is not False:
             return found

@@ -61,7 +61,7 @@ def test_a_curl_example_does_what_is_said(server: Server, example: Example) -> N
     assert server.url in command
     command = command.replace("curl ", "curl -w '\\n%{http_code}' ", 1)
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, timeout=60, env={**os.environ, "KEY": "x"}
+        ["bash", "-c", command], capture_output=True, text=True, timeout=600, env={**os.environ, "KEY": "x"}
     )
     assert done.returncode == 0, done.stderr
     body, _, status = done.stdout.rpartition("\n")

@@ -55,7 +55,7 @@ class Traffic:
 
     def wait(self, count: int) -> None:
         """Wait for so many more answers."""
-        goal, deadline = len(self.answers) + count, time.monotonic() + 60
+        goal, deadline = len(self.answers) + count, time.monotonic() + 600
         while len(self.answers) < goal and time.monotonic() < deadline:
             time.sleep(0.01)
 
@@ -238,7 +238,7 @@ def _customer(event_id: str) -> str:
 
 
 def _until(condition: Any) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if condition():
             return

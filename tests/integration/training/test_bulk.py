@@ -157,7 +157,7 @@ def _kill_one(parts: int, folder: Path, windows: bool, seed: int = 1) -> None:
     # A forked child would hang on the threads of XGBoost that it does not have.
     call = f"_dies({parts}, Path({str(folder)!r}), {windows}, {seed})"
     program = f"from pathlib import Path; from tests.integration.training.test_bulk import _dies; {call}"
-    ended = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, timeout=600, check=False)
     assert ended.returncode == -9
     assert not (folder / "out.parquet").exists(), "a half list has no name"
 

@@ -331,4 +331,4 @@ def test_dask_is_imported_only_when_it_is_asked_for() -> None:
         "import sys, flows.training, flows.scoring, flows.retraining, flows.commands.models.train\n"
         "assert not {'dask', 'distributed'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", script], cwd=PROJECT, check=True, timeout=600)

@@ -77,7 +77,7 @@ def test_the_command_says_in_one_line_that_no_scheduler_answers(world: World) ->
         cwd=PROJECT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert found.returncode == 1

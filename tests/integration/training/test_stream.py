@@ -81,6 +81,8 @@ def live(folder: Path, turn: int, monkeypatch: pytest.MonkeyPatch) -> tuple[dict
         house.store.close()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
 def test_the_loop_notices_that_the_world_turns_and_follows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found, blocked = live(tmp_path, DAYS // 2 + 2, monkeypatch)
     first, made = pd.Timestamp(found["first_day"]), found["decisions"]

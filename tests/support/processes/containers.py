@@ -55,7 +55,7 @@ class Image:
         """One command in the image, to its end."""
         return subprocess.run(
             [*self.entrypoint, *words], cwd=self.bento, env=self.environment(state, **changes),
-            capture_output=True, text=True, timeout=120,
+            capture_output=True, text=True, timeout=600,
         )  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def build_bento(home: Path) -> Path:
     }
     done = subprocess.run(
         [str(Path(sys.executable).with_name("bentoml")), "build"],
-        cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=200,
+        cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert not (home / "never-made").exists()
@@ -83,7 +83,7 @@ def build_bento(home: Path) -> Path:
 
 def install(bento: Path, where: Path) -> Image:
     """A new virtual environment with what the Bento asks for, and nothing else."""
-    subprocess.run([sys.executable, "-m", "venv", str(where)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", str(where)], check=True, timeout=600)
     wanted = bento / "env" / "python" / "requirements.txt"
     # The set is complete, so nothing is resolved; an incomplete one would fail at the first import.
     subprocess.run(
@@ -100,7 +100,7 @@ def isolated(where: Path) -> Path:
 
     A line of a ``.pth`` file adds a folder without the ``.pth`` files in it, and so without the editable installation.
     """
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(where)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(where)], check=True, timeout=600)
     (packages,) = where.glob("lib/python*/site-packages")
     (packages / "borrowed.pth").write_text(f"{Path(httpx.__file__).parents[1]}\n")
     return where / "bin" / "python"
@@ -140,7 +140,7 @@ class Alone(Server):
         """Output of a command in this environment."""
         done = subprocess.run(
             [str(self.python), *words], cwd=self.folder, env=self.environment | environment,
-            capture_output=True, text=True, timeout=200,
+            capture_output=True, text=True, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -157,7 +157,7 @@ def export(bento: Path, file: Path) -> Path:
     """The Bento as one file, as ``bentoml export`` writes it."""
     environment = os.environ | {"BENTOML_HOME": str(bento.parents[2]), "BENTOML_DO_NOT_TRACK": "True"}
     words = [str(Path(sys.executable).with_name("bentoml")), "export", f"incumbent:{bento.name}", str(file)]
-    subprocess.run(words, env=environment, check=True, timeout=200, capture_output=True)
+    subprocess.run(words, env=environment, check=True, timeout=600, capture_output=True)
     return file
 
 

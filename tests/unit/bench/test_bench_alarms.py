@@ -9,6 +9,7 @@ from tests.bench.__main__ import main as bench
 from tests.bench.quality.drift_alarms import BEGIN, END, write_table
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_published_keys_and_writes_the_page(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from tests.bench.__main__ import main as bench
 from tests.bench.speed.windows import bench_windows
 
 
+@pytest.mark.slow
 def test_the_bench_of_windows_counts_what_it_made(tmp_path: Path) -> None:
     found = bench_windows(tmp_path, events=3000, customers=100)
     assert found.events == 3000
