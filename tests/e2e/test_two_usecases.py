@@ -150,9 +150,8 @@ def each_is_measured_under_its_own_name(operator: Operator) -> None:
     exporter = operator.state().urls["exporter"]
 
     def all_are_told() -> bool:
-        return set(re.findall(r'usecase="(\w+)",env="dev"', httpx.get(f"{exporter}/metrics", timeout=120).text)) >= set(
-            NAMES
-        )
+        text = httpx.get(f"{exporter}/metrics", timeout=120).text
+        return set(re.findall(r'\{[^}]*env="dev"[^}]*usecase="(\w+)"', text)) >= set(NAMES)
 
     eventually(all_are_told)
 
