@@ -251,7 +251,12 @@ class Exporter:
         self.port: int = self._server.server_port
 
     def run(self) -> None:
-        """Answer until :meth:`stop`."""
+        """Answer until :meth:`stop`.
+
+        The database is read once before anybody asks: the first reading imports and opens everything, which takes
+        longer than whoever asks first may wait.
+        """
+        threading.Thread(target=self.collector.collect, daemon=True).start()
         self._server.serve_forever(poll_interval=0.2)
         self._server.server_close()
         self.collector.close()

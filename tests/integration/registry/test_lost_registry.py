@@ -22,6 +22,7 @@ from bentos.serving.version_check import Examiner, Permission
 from flows.cli import main
 from monitoring.store import RoleChange, Store, open_store
 from tests.support.builders import tiny_model
+from tests.support.processes.mlflow_server import LOGIN, mlflow_server
 from tests.support.processes.servers import SCHEMA, House, Server, event
 from tests.support.registries import mlflow_registry
 from tests.unit.bentos.serving.test_role_watcher import Apart, Rooms
@@ -34,10 +35,30 @@ OFFICE: dict[Role, str] = {"previous": "1", "champion": "2", "challenger": "3"}
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     """Three versions that hold three roles, by journal and registry."""
     made = House(tmp_path / "home")
-    for role, version in OFFICE.items():
-        made.appoint(made.add(MODELS[version]), MODELS[version].contract_digest, role)
+    appoint_all(made)
     monkeypatch.setenv("INCUMBENT_HOME", str(made.home))
     return made
+
+
+@pytest.fixture
+def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    """The same, with the registry behind a real MLflow server."""
+    folder = tmp_path / "mlflow"
+    folder.mkdir()
+    with mlflow_server(folder) as url:
+        user, _, password = LOGIN.partition(":")
+        monkeypatch.setenv("INCUMBENT_MLFLOW_URI", url)
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+        monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path / "home"))
+        made = House(tmp_path / "home")
+        appoint_all(made)
+        yield made
+
+
+def appoint_all(house: House) -> None:
+    for role, version in OFFICE.items():
+        house.appoint(house.add(MODELS[version]), MODELS[version].contract_digest, role)
 
 
 def slot_of(house: House, store: Store, required: bool = True) -> Slot:
@@ -103,6 +124,19 @@ LOSSES = [lose_version, lose_alias, lose_model, lose_everything, lose_database]
 def test_the_champion_serves_on_also_after_a_restart_and_one_command_gives_the_registry_everything_back(
     house: House, lose: Callable[[House], None]
 ) -> None:
+    lose_and_repair(house, lose)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("lose", [lose_version, lose_everything])
+def test_a_registry_behind_a_server_gets_everything_back_too(remote: House, lose: Callable[[House], None]) -> None:
+    assert remote.settings.registry_uri.startswith("http://")
+    lose_and_repair(remote, lose)
+
+
+def lose_and_repair(house: House, lose: Callable[[House], None]) -> None:
+    """Serve, lose, serve on after a restart, repair, and find everything back."""
     with house.store() as store:
         slot = slot_of(house, store)
         assert served(slot) == "2"

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
@@ -26,6 +22,7 @@ from flows.steps.tracking.mlflow_run import MlflowTracker
 from tests.support import registries
 from tests.support.builders import tiny_model
 from tests.support.fakes import FakeRegistry
+from tests.support.processes.mlflow_server import LOGIN, mlflow_server
 
 NAME = "dev-fraud"
 
@@ -253,36 +250,10 @@ def test_roles_can_be_polled_from_a_thread_while_they_move(mlflow_registry: Mlfl
     assert seen <= {"1", "2"}
 
 
-LOGIN = "admin:correct-horse"
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """MLflow's server as we start it, with its login, on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    program = [sys.executable, "-m", "flows.workspace.mlflow_server", "--port", port]
-    stores = {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{tmp_path / 'mlflow.db'}", "INCUMBENT_MLFLOW_LOGIN": LOGIN,
-              "MLFLOW_ARTIFACTS_DESTINATION": str(tmp_path)}  # fmt: skip
-    with (tmp_path / "server.log").open("wb") as log:
-        quiet = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "INCUMBENT_HOME": str(tmp_path)}
-        process = subprocess.Popen(program, env=quiet | stores, stdout=log, stderr=log, start_new_session=True)
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(30)
-
-
-def wait_for(url: str) -> None:
-    for _ in range(240):
-        with suppress(httpx.HTTPError):
-            if httpx.get(url).status_code == 200:
-                return
-        time.sleep(0.5)
-    raise AssertionError(f"{url} did not answer")
+    with mlflow_server(tmp_path) as url:
+        yield url
 
 
 @pytest.mark.slow

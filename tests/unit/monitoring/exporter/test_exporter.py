@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -254,6 +255,21 @@ def test_a_report_that_cannot_be_understood_takes_nothing_else_with_it(store: St
     assert readable["drift",] == 0.0
     assert readable["flows",] == 1.0
     assert told(store, "flow_failing") == {("labels",): 0.0}
+
+
+def test_the_database_is_read_before_anybody_asks_so_that_whoever_asks_first_need_not_wait(tmp_path: Path) -> None:
+    settings = ExporterSettings(database_url=f"sqlite:///{tmp_path / 'log.db'}", exporter_port=0, exporter_seconds=3600)
+    page = Exporter(settings)
+    thread = threading.Thread(target=page.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 60
+        while page.collector._read_at == float("-inf"):
+            assert time.monotonic() < deadline, "nobody asked, and nothing was read"
+            time.sleep(0.02)
+    finally:
+        page.stop()
+        thread.join()
 
 
 def test_a_database_that_is_away_is_told_and_nothing_stale(tmp_path: Path) -> None:
