@@ -6,14 +6,18 @@ from datetime import datetime
 
 from flows.runs.operation import operation
 from flows.runs.run_record import recorded
-from flows.steps.training.train import evaluate_version
+from flows.steps.training.evaluate_version import evaluate_version
 from flows.views.reports import evaluation_view
 from flows.workspace.outcome import Outcome
 from flows.workspace.progress import told
 from flows.workspace.workspace import open_house
 
 
-@operation(name="evaluation", description="Judge a registered version on the same rows as the champion.")
+@operation(
+    name="evaluation",
+    description="Judge a registered version on the same rows as the champion.",
+    run_name="evaluate {model} as of {time}",
+)
 def evaluation(usecase: str | None = None, version: str | None = None, as_of: datetime | None = None) -> Outcome:
     """Judge a registered version against the gates and the champion of now. Changes no role.
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from flows.runs.operation import operation
 from flows.runs.run_record import recorded
-from flows.steps.data.label_files import label_files, read_label_file
+from flows.steps.data.label_files import LabelFile, label_files, read_label_file
 from flows.views.reports import labels_view
 from flows.workspace.clock import machine_now
 from flows.workspace.outcome import Outcome
-from flows.workspace.workspace import declared_bound, open_house
+from flows.workspace.step import step
+from flows.workspace.workspace import House, declared_bound, open_house
+from monitoring.store import LabelResult
+
+log = logging.getLogger("incumbent.flows")
 
 
-@operation(name="labels", description="Import late labels from files.")
+@operation(
+    name="labels",
+    description="Import late labels from files.",
+    run_name="import labels of {model} at {time}",
+    time=None,
+)
 def labels(usecase: str | None = None, path: str | None = None) -> Outcome:
     """Import late labels. Repeating an import changes nothing; a contradiction is kept and shown.
 
@@ -25,6 +35,19 @@ def labels(usecase: str | None = None, path: str | None = None) -> Outcome:
     with recorded(house, "labels", None) as run:
         place = Path(path) if path else house.settings.root / "inbox" / "labels"
         latest, now = declared_bound(house).latest_us(), machine_now()
-        found = [read_label_file(file, house.usecase, now, latest) for file in label_files(place, named=bool(path))]
-        stored = [house.store.labels.add(one.records, house.usecase.label) for one in found]
+        files = label_files(place, named=bool(path))
+        found = [read_label_file(file, house.usecase, now, latest) for file in files]
+        stored = [_store(house, file, one) for file, one in zip(files, found, strict=True)]
         return run.conclude(labels_view(place, found, stored, run.as_of))
+
+
+@step(name="store labels", run_name="store the labels of {file.name}", tags=("database",), retried=True)
+def _store(house: House, file: Path, found: LabelFile) -> LabelResult:
+    """Write the good rows of a file into the labels table; the same rows again change nothing."""
+    stored = house.store.labels.add(found.records, house.usecase.label)
+    refused = sum(found.refused.values())
+    log.info(
+        "%s: %d good rows and %d refused; %d labels are new, %d were known, %d contradict, %d wait for their event",
+        file.name, len(found.records), refused, stored.stored, stored.duplicates, stored.conflicts, stored.parked,
+    )  # fmt: skip
+    return stored

@@ -7,6 +7,7 @@ from datetime import datetime
 from prefect.context import FlowRunContext
 
 from bentos.errors import PromotionHeld
+from bentos.promotion.promote import Outcome as Release
 from bentos.promotion.promote import promote
 from flows.runs.approval_form import approved_verdict
 from flows.runs.operation import SCHEDULED, is_scheduled, operation, quiet_when_scheduled
@@ -15,10 +16,16 @@ from flows.steps.comparison.compare import close_promoted, latest_verdict, requi
 from flows.steps.reports.dossier import promoted_page
 from flows.views.reports import release_view
 from flows.workspace.outcome import Outcome
-from flows.workspace.workspace import open_house
+from flows.workspace.step import step
+from flows.workspace.workspace import House, open_house
+from monitoring.core.verdict import Verdict
 
 
-@operation(name="promotion", description="Put the challenger in office, if the stored verdict says so.")
+@operation(
+    name="promotion",
+    description="Put the challenger in office, if the stored verdict says so.",
+    run_name="promotion of {model} as of {time}",
+)
 def promotion(
     usecase: str | None = None, as_of: datetime | None = None, preview: bool = True, reason: str = ""
 ) -> Outcome:
@@ -42,13 +49,19 @@ def promotion(
             require_promotable(house.store, verdict, house.model, house.registry.roles(house.model))
         if not preview:
             verdict = approved_verdict(house, run, verdict)
-        with quiet_when_scheduled(PromotionHeld):  # the next night asks again
-            done = promote(
-                house.registry, house.store, verdict, usecase=house.usecase, actor=house.actor, now=run.as_of,
-                reason=reason, preview=preview, wait_seconds=10.0,
-            )  # fmt: skip
+        done = _change_roles(house, verdict, run.as_of, reason, preview)
         page = None
         if not preview:
             close_promoted(house.store, verdict, run.as_of, house.actor)
             page = promoted_page(house, verdict, run.as_of)
         return run.conclude(release_view(done, run.as_of, verdict, page))
+
+
+@step(name="change the roles", run_name="put {verdict.challenger} in office", tags=("roles",))
+def _change_roles(house: House, verdict: Verdict, as_of: datetime, reason: str, preview: bool) -> Release:
+    """Carry a verdict out, or show what would be written; never repeated by itself."""
+    with quiet_when_scheduled(PromotionHeld):  # the next night asks again
+        return promote(
+            house.registry, house.store, verdict, usecase=house.usecase, actor=house.actor, now=as_of,
+            reason=reason, preview=preview, wait_seconds=10.0,
+        )  # fmt: skip

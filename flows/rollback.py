@@ -5,16 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 
 from bentos.promotion import promote as release
-from bentos.release.affected_events import affected_by_rollback
+from bentos.release.affected_events import Affected, affected_by_rollback
 from flows.runs.operation import operation
 from flows.runs.run_record import recorded
 from flows.steps.comparison.compare import require_reason
 from flows.views.release import rollback_view
 from flows.workspace.outcome import Outcome
-from flows.workspace.workspace import open_house
+from flows.workspace.step import step
+from flows.workspace.workspace import House, open_house
 
 
-@operation(name="rollback", description="Bring the previous champion back.")
+@operation(
+    name="rollback",
+    description="Bring the previous champion back.",
+    run_name="rollback of {model} as of {time}",
+)
 def rollback(
     usecase: str | None = None, as_of: datetime | None = None, preview: bool = True, reason: str = ""
 ) -> Outcome:
@@ -29,14 +34,24 @@ def rollback(
     house = open_house(usecase)
     with recorded(house, "rollback", as_of) as run:
         require_reason(preview, reason)
-        done = release.rollback(
-            house.registry, house.store, house.model, house.usecase, house.actor, reason or "preview", run.as_of,
-            preview=preview, wait_seconds=10.0,
-        )  # fmt: skip
-        listed = None
-        if not preview:
-            listed = affected_by_rollback(
-                house.registry, house.store, house.settings, house.usecase, house.model, done.from_version,
-                done.to_version, done.op_id, house.actor, run.as_of,
-            )  # fmt: skip
+        done = _change_roles(house, run.as_of, reason or "preview", preview)
+        listed = None if preview else _list_affected(house, done, run.as_of)
         return run.conclude(rollback_view(done, run.as_of, listed))
+
+
+@step(name="change the roles", run_name="bring the previous champion of {house.model} back", tags=("roles",))
+def _change_roles(house: House, as_of: datetime, reason: str, preview: bool) -> release.Outcome:
+    """Roll back, or show what would be written; never repeated by itself."""
+    return release.rollback(
+        house.registry, house.store, house.model, house.usecase, house.actor, reason, as_of,
+        preview=preview, wait_seconds=10.0,
+    )  # fmt: skip
+
+
+@step(name="list affected events", run_name="list what {done.model} {done.from_version} answered", tags=("database",))
+def _list_affected(house: House, done: release.Outcome, as_of: datetime) -> Affected | None:
+    """List the events that the version which leaves had answered."""
+    return affected_by_rollback(
+        house.registry, house.store, house.settings, house.usecase, house.model, done.from_version,
+        done.to_version, done.op_id, house.actor, as_of,
+    )  # fmt: skip

@@ -16,7 +16,12 @@ from flows.workspace.outcome import Outcome
 from flows.workspace.workspace import open_house
 
 
-@operation(name="training", description="Train a model, judge it, and give it the role it has earned.")
+@operation(
+    name="training",
+    description="Train a model, judge it, and give it the role it has earned.",
+    run_name="train {model} until {time}",
+    time="until",
+)
 def training(
     usecase: str | None = None,
     until: datetime | None = None,
@@ -38,7 +43,7 @@ def training(
         again = "champion" in house.registry.roles(house.model)
         case = retraining_case(house.usecase) if again else house.usecase
         work = prepared_training(house, case, source, until, engine)
-        run.as_of = as_of = work.as_of
+        as_of = run.set_as_of(work.as_of)
         trained = work.train()
         verdict, data = trained.verdict, trained.snapshot.digest
         note_maker(house, "training", trained.ref, verdict, trained.run_id, data, as_of, reason)

@@ -27,7 +27,12 @@ from flows.workspace.progress import told
 from flows.workspace.workspace import open_house
 
 
-@operation(name="tuning", description="Search for training settings, then train and judge a model with the best.")
+@operation(
+    name="tuning",
+    description="Search for training settings, then train and judge a model with the best.",
+    run_name="tune {model} until {time}",
+    time="until",
+)
 def tuning(
     usecase: str | None = None,
     until: datetime | None = None,
@@ -51,7 +56,8 @@ def tuning(
         policy = tuning_policy(house.usecase, house.reference, trials, minutes, unattended=is_scheduled())
         case = retraining_case(house.usecase) if "champion" in house.registry.roles(house.model) else house.usecase
         history = read_history(source.open(house), case, until, days_before(case, policy))
-        run.as_of, read, settings = history.as_of, history.read, house.settings
+        run.set_as_of(history.as_of)
+        read, settings = history.read, house.settings
         tuned = tune_model(
             case, policy, read, run.as_of, settings=settings, registry=house.registry, batch=in_tasks, progress=told
         )

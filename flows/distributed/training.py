@@ -34,8 +34,9 @@ from flows.steps.evaluation.evaluate import LATENCY_CONTEXT, LATENCY_EVENTS
 from flows.steps.evaluation.judge import Folds, fetch_model
 from flows.steps.fitting.build import Fitted, Recipe, complete_model, reference_window
 from flows.steps.tracking.mlflow_run import Tracker, tracker_of
-from flows.steps.training.train import Job, Progress, TrainingOutcome, first_whole_day, train_on
+from flows.steps.training.train import TrainingOutcome, first_whole_day, train_on
 from flows.steps.training.training_data import every
+from flows.steps.training.training_steps import Job, Progress
 from monitoring.core.calendar import TimeWindow
 
 BASELINE_ROWS = 500_000

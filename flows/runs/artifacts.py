@@ -5,34 +5,57 @@ Outside a Prefect run (the command line, a test) these functions do nothing.
 
 from __future__ import annotations
 
+import base64
+import logging
 import os
 from typing import Any
 
+import httpx
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
 from bentos.settings import Settings
-from flows.runs.links import report_link
-from flows.workspace.outcome import Outcome
+from flows.runs.links import mlflow_link, report_link
+from flows.workspace.outcome import Outcome, Picture
 from monitoring.core.verdict import Check
+
+log = logging.getLogger("incumbent.flows")
 
 
 def publish(outcome: Outcome, settings: Settings, usecase: str) -> None:
     """Make the artifacts of one run; each kind has one key, so the UI shows its history."""
     if FlowRunContext.get() is None:
         return
+    try:
+        _publish(outcome, settings, usecase)
+    except httpx.HTTPError as exc:  # what the run did is done and kept; a server that is away must not undo that
+        log.warning("the Prefect server took no summary: %s", type(exc).__name__)
+
+
+def _publish(outcome: Outcome, settings: Settings, usecase: str) -> None:
     key = settings.deployment_name(usecase, outcome.flow).replace("_", "-").lower()
     link = None if outcome.report is None else report_link(outcome.report, settings)
     text = summary_of(outcome)
     if outcome.report is not None and link is None:  # a browser opens no path of another machine
         text += f"\nReport, on the machine of the worker: `{outcome.report}`\n"
+    if run_id := outcome.data.get("mlflow_run"):
+        text += _publish_mlflow_run(str(run_id), key, settings)
     create_markdown_artifact(text, key=f"{key}-summary", description=outcome.summary)
     if outcome.checks:
         rows = [_row(check) for check in outcome.checks]
         create_table_artifact(rows, key=f"{key}-checks", description=f"Checks of {outcome.flow}")
     if outcome.report is not None and link is not None:
         create_link_artifact(link, link_text=outcome.report.name, key=f"{key}-report", description="HTML report")
+
+
+def _publish_mlflow_run(run_id: str, key: str, settings: Settings) -> str:
+    """Link the MLflow run; where no server shows it, the sentence that says how to open it."""
+    link = mlflow_link(run_id, settings)
+    if link is None:
+        return f"\nMLflow run `{run_id}`: start `incumbent mlflow`, then open `http://127.0.0.1:5000/#/runs/{run_id}`\n"
+    create_link_artifact(link, link_text=f"MLflow run {run_id}", key=f"{key}-mlflow", description="MLflow run")
+    return f"\nMLflow run: [{run_id}]({link})\n"
 
 
 def emit(name: str, resource: str, payload: dict[str, Any]) -> bool:
@@ -49,6 +72,7 @@ def summary_of(outcome: Outcome) -> str:
         "",
         outcome.summary,
         "",
+        *_image(outcome.picture),
         f"Business time: `{outcome.as_of.isoformat()}`",
     ]
     if outcome.figures:
@@ -64,6 +88,16 @@ def summary_of(outcome: Outcome) -> str:
         lines += ["", "## Appendix: not used in the decision", "", "| figure | value |", "|---|---|"]
         lines += [f"| {name} | {_cell(value)} |" for name, value in outcome.appendix]
     return "\n".join(lines) + "\n"
+
+
+def _image(picture: Picture | None) -> list[str]:
+    """A picture as Markdown that needs no file beside it; a legend in HTML behind the drawing would not be shown."""
+    if picture is None or "</svg>" not in picture.svg:
+        return []
+    drawing = picture.svg[: picture.svg.index("</svg>")] + "</svg>"
+    drawing = drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-size="11" ', 1)
+    data = base64.b64encode(drawing.encode()).decode()
+    return [f"![{picture.title}](data:image/svg+xml;base64,{data})", "", f"*{picture.title}*", ""]
 
 
 def _row(check: Check) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from bentos.settings import Settings
 
@@ -37,6 +37,15 @@ def report_link(report: Path, settings: Settings) -> str | None:
     if not (base and report.is_relative_to(settings.reports)):
         return None
     return f"{base}/{quote(report.relative_to(settings.reports).as_posix())}"
+
+
+def mlflow_link(run_id: str, settings: Settings) -> str | None:
+    """Address of a run on the MLflow server; none where the registry is a file, which serves no pages by itself."""
+    parts = urlsplit(settings.registry_uri)
+    if parts.scheme not in ("http", "https"):
+        return None
+    host = parts.netloc.rpartition("@")[2]  # a login may stand before it
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}/#/runs/{quote(run_id)}"
 
 
 def report_place(report: Path, settings: Settings) -> str:

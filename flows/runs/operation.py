@@ -6,34 +6,40 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, ParamSpec, TypeVar, cast
 
 import httpx
-from prefect import Flow, flow
+from prefect import Flow, flow, get_run_logger
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 
 from flows.errors import FlowError, NothingToDo
+from flows.runs.run_name import RunName
+from flows.runs.run_progress import RunProgress
+from flows.workspace.progress import shown_by
+from flows.workspace.step import QUIET, plain_steps
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-QUIET = "Nothing to do"
-"""Name of the state of a run that found nothing to do."""
 SCHEDULED = "scheduled"
 """The reason of what a schedule starts."""
 
-_ENGINE = "prefect.flow_runs"
+_ENGINES = ("prefect.flow_runs", "prefect.task_runs")
 
 log = logging.getLogger("incumbent.flows")
 
 
-def operation(*, name: str, description: str, each_minute: bool = False) -> Callable[[Callable[P, R]], Flow[P, R]]:
+def operation(
+    *, name: str, description: str, run_name: str, time: str | None = "as_of", each_minute: bool = False
+) -> Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a flow of a function; outside a Prefect run the function itself is called, with its errors.
 
     Args:
         name, description: of the flow.
+        run_name: what its runs are called, with ``{model}`` and ``{time}``; see :class:`~flows.runs.run_name.RunName`.
+        time: the parameter with the business time; none where the flow has none.
         each_minute: whether it looks so often that its quiet runs are not worth keeping.
     """
 
@@ -43,23 +49,58 @@ def operation(*, name: str, description: str, each_minute: bool = False) -> Call
             if FlowRunContext.get() is None:
                 return function(*args, **kwargs)
             try:
-                return function(*args, **kwargs)
+                with told_to_prefect(name), plain_steps() if each_minute else nullcontext():
+                    return function(*args, **kwargs)
             except NothingToDo as exc:
-                log.info("%s: %s", name, exc.message)
+                get_run_logger().info("%s: %s", name, exc.message)
                 if each_minute:
                     forget_quiet_runs()
                 # Prefect takes a returned state in the place of a result.
                 return cast(R, Completed(name=QUIET, message=str(exc), data=None))
             except _refusals() as exc:
-                logging.getLogger(_ENGINE).addFilter(_needs_its_traceback)
                 return cast(R, Failed(message=" ".join(str(exc).split()), data=exc))
 
         # Prefect reads types where the function stands, and the names of another module mean nothing there.
         run.__annotations__ = inspect.get_annotations(function, eval_str=True)
         run.__signature__ = inspect.signature(function, eval_str=True)  # type: ignore[attr-defined]  # a function takes one
-        return flow(name=name, description=description)(run)
+        return flow(name=name, description=description, flow_run_name=RunName(run_name, time))(run)
 
     return decorate
+
+
+@contextmanager
+def told_to_prefect(name: str) -> Iterator[None]:
+    """While the block runs its log lines and its progress are those of the Prefect run.
+
+    Prefect's engine logs whatever ends a run or a step a second time, with a traceback; a refusal has its sentence.
+    """
+    for engine in _ENGINES:
+        logging.getLogger(engine).addFilter(_needs_its_traceback)
+    ours, handler = logging.getLogger("incumbent"), RunLog()
+    level, propagates = ours.level, ours.propagate
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False  # Prefect's own logger writes the line to the console too
+    try:
+        with shown_by(RunProgress(name)):
+            yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(level)
+        ours.propagate = propagates
+
+
+class RunLog(logging.Handler):
+    """Hands our log lines to the logger of the Prefect run, or of the task run that is under way."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._run = get_run_logger()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one line; threads of our own have no run context, so theirs go to the flow run."""
+        logger = self._run if FlowRunContext.get() is None else get_run_logger()
+        logger.log(record.levelno, "%s", self.format(record))
 
 
 def is_scheduled(*parameters: str) -> bool:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from prefect import Flow
 from prefect.context import FlowRunContext
-from prefect.exceptions import Pause
+from prefect.exceptions import ExternalSignal, Pause
 from prefect.states import Completed, State
 
 from bentos.errors import RoleVacant
 from flows.errors import NothingToDo
 from flows.runs.artifacts import publish
+from flows.runs.run_name import rename_run
 from flows.workspace.clock import business_time, machine_now
 from flows.workspace.outcome import Outcome
 from flows.workspace.workspace import House
@@ -38,7 +39,7 @@ class FlowRun:
     Attributes:
         house: what it works with.
         flow: name of the flow.
-        as_of: business time; a flow that works it out sets it.
+        as_of: business time; see :meth:`set_as_of`.
         run_id: that of the Prefect run, else a new one.
         started: machine time.
         outcome: what it concluded, once it has.
@@ -50,6 +51,12 @@ class FlowRun:
     run_id: str
     started: datetime
     outcome: Outcome | None = None
+
+    def set_as_of(self, as_of: datetime) -> datetime:
+        """Take the business time that the flow has worked out, and name the Prefect run by it."""
+        self.as_of = as_of
+        rename_run(as_of)
+        return as_of
 
     def keep(
         self,
@@ -95,6 +102,7 @@ def recorded(house: House, flow: str, as_of: datetime | None, *, each_minute: bo
     run = FlowRun(house, flow, business_time(as_of), run_id, machine_now())
     _tidy(house, run.started)
     if not each_minute:
+        _warn_of_last(run)
         _write(run, "running", "")
     try:
         with _vacancy_as_nothing_to_do(house), _alive(run, each_minute):
@@ -109,7 +117,7 @@ def recorded(house: House, flow: str, as_of: datetime | None, *, each_minute: bo
     except BaseException as exc:
         # What went wrong matters more than that it could not be written down.
         with suppress(MonitoringError):
-            _write(run, "failed", str(exc) or type(exc).__name__)
+            _write(run, "failed", _ending(exc))
         raise
     done = run.outcome
     _write(run, "completed", "" if done is None else f"{done.status}: {done.summary}")
@@ -123,6 +131,22 @@ def _tidy(house: House, now: datetime) -> None:
         for dead in close_dead_runs(house.store, house.usecase.name, now):
             log.warning("%s of %s: %s", dead.flow, dead.started_at.isoformat(), dead.message)
         house.store.runs.prune(house.usecase.name, now - timedelta(days=house.settings.run_days))
+
+
+def _warn_of_last(run: FlowRun) -> None:
+    """Say how the run before this one ended, where it did not come to its end."""
+    with suppress(MonitoringError):
+        last = run.house.store.runs.latest(run.house.usecase.name, run.flow)
+        if last is not None and last.state in ("failed", "killed") and last.run_id != run.run_id:
+            begun = f"{last.started_at:%Y-%m-%d %H:%M} UTC"
+            log.warning("the last %s, begun at %s, did not come to its end: %s", run.flow, begun, last.message)
+
+
+def _ending(exc: BaseException) -> str:
+    """What ended a run, for its record."""
+    if isinstance(exc, ExternalSignal | KeyboardInterrupt):
+        return "cancelled: it was stopped before its end"
+    return str(exc) or type(exc).__name__
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from flows.steps.drift.check import DriftFinding, drifted_features
 from flows.views.comparison import appendix_of
 from flows.views.drift import lines_of
+from flows.views.pictures import cost_picture, drift_picture, saving_picture
 from flows.workspace.outcome import Outcome, Status
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.measured import Measured
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from flows.steps.comparison.compare import Comparison
     from flows.steps.data.label_files import LabelFile
     from flows.steps.drift.retraining_due import Renewal
+    from flows.steps.training.evaluate_version import EvaluationOutcome
     from flows.steps.training.role_assignment import Seat
-    from flows.steps.training.train import EvaluationOutcome, TrainingOutcome
+    from flows.steps.training.train import TrainingOutcome
     from monitoring.store import LabelResult
 
 Figures = list[tuple[str, object]]
@@ -41,8 +43,9 @@ def training_view(trained: TrainingOutcome, seated: Seat, as_of: datetime) -> Ou
     figures += [(name, _interval(m)) for name, m in trained.evidence.metrics.items() if name in _SHOWN]
     status: Status = "done" if trained.passed else "refused"
     return Outcome(
-        "training", status, summary, as_of, training_report(trained, seated), trained.verdict.checks, figures
-    )
+        "training", status, summary, as_of, training_report(trained, seated), trained.verdict.checks, figures,
+        picture=cost_picture(trained.model),
+    )  # fmt: skip
 
 
 def training_report(trained: TrainingOutcome, seated: Seat, reason: str = "") -> dict[str, Any]:
@@ -91,7 +94,8 @@ def drift_view(finding: DriftFinding, page: Path | None) -> Outcome:
     figures += [(f"PSI above chance, {name}", size) for name, size in drifted_features(finding).items()]
     figures += lines_of(finding)
     status: Status = "done" if finding.known else "insufficient_data"
-    return Outcome("drift", status, summary, finding.as_of, finding.to_json(), (), figures, page)
+    picture = drift_picture(finding.reports)
+    return Outcome("drift", status, summary, finding.as_of, finding.to_json(), (), figures, page, picture=picture)
 
 
 def drift_event(finding: DriftFinding) -> dict[str, Any]:
@@ -127,6 +131,7 @@ def comparison_view(found: Comparison, as_of: datetime, page: Path | None = None
         figures,
         page,
         [*_early(found), *appendix_of(result)],
+        saving_picture(result),
     )
 
 

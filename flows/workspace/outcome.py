@@ -14,6 +14,14 @@ Status = Literal["done", "preview", "refused", "insufficient_data"]
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A drawing beside a summary: a sentence that says what it shows, and its SVG."""
+
+    title: str
+    svg: str
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a flow found.
 
@@ -28,6 +36,7 @@ class Outcome:
         figures: rows of name and value to show beside the summary.
         report: an HTML page, or none.
         appendix: rows of name and value that are not used in the decision; shown last and marked so.
+        picture: what shows it at a glance, or none.
     """
 
     flow: str
@@ -39,6 +48,7 @@ class Outcome:
     figures: Sequence[tuple[str, object]] = ()
     report: Path | None = None
     appendix: Sequence[tuple[str, object]] = ()
+    picture: Picture | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object."""

@@ -52,12 +52,18 @@ def progress(title: str, total: int | None = None, stream: TextIO | None = None)
     """
     out = stream if stream is not None else sys.stderr
     bar = _terminal_bar if out.isatty() and os.environ.get("TERM") != "dumb" else _plain_bar
-    with bar(title, total, out) as shown:
-        token = _shown.set(shown)
-        try:
-            yield shown
-        finally:
-            _shown.reset(token)
+    with bar(title, total, out) as shown, shown_by(shown):
+        yield shown
+
+
+@contextlib.contextmanager
+def shown_by(bar: Bar) -> Iterator[None]:
+    """Steps that begin while the block runs are told to this bar."""
+    token = _shown.set(bar)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from bentos.settings import Environment, Settings, read_settings
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
 from flows.errors import FlowRefused
+from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
 from monitoring.store.predictions.recent_pairs import latest_times
 
@@ -111,6 +112,7 @@ class House:
         """The version in office; raises :class:`~bentos.errors.RoleVacant` when nobody is."""
         return self.registry.resolve(self.model, "champion")
 
+    @step(name="load the model", run_name="load {ref.label}", tags=("registry",), retried=True)
     def load(self, ref: ModelRef) -> ScoringModel:
         """A version, verified by its digests and loaded; a copy is kept."""
         from bentos.model.scoring_model import ScoringModel

@@ -79,7 +79,7 @@ def comparison_parts(
         "<ul>", *(f"<li>{escape(reason)}</li>" for reason in verdict.reasons), "</ul>",
         *(f'<p class="note">{escape(text)}</p>' for text in warnings),
         "<h2>What decides</h2>", checks_table(verdict.checks),
-        f"<h2>Cost saved a day, and its {_sequence(result)}</h2>", _saving_chart(result),
+        f"<h2>Cost saved a day, and its {_sequence(result)}</h2>", saving_chart(result),
     ]  # fmt: skip
     appendix = [
         f'<section class="appendix"><h2>Appendix: {NOT_USED}</h2>',
@@ -136,7 +136,8 @@ def _sequence(result: PairedResult) -> str:
     return "confidence sequence" if result.method == "anytime" else "bounds on decision days"
 
 
-def _saving_chart(result: PairedResult) -> str:
+def saving_chart(result: PairedResult) -> str:
+    """Draw the mean saving a day so far, with its anytime-valid bounds, as SVG with a legend."""
     saving = result.column("saving")
     path = anytime_path(saving, result.saving.alpha, result.saving.planned, result.saving.block)
     labels = [f"{result.series[n - 1].day:%Y-%m-%d}" for n in path.days]

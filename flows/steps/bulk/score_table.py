@@ -28,6 +28,7 @@ from flows.steps.bulk.chunk_worker import Worker
 from flows.steps.bulk.input import BulkInput, Rows
 from flows.steps.bulk.output import BulkOutput
 from flows.steps.bulk.parts import QUARANTINE, Parts, run_parts
+from flows.workspace.step import step
 from monitoring.core.hashing import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class BulkResult:
     quarantine: Path
 
 
+@step(name="score a table", run_name="score every row of a table with {ref.label}", tags=("files", "compute"))
 def score_table(
     usecase: UseCase,
     model: ScoringModel,

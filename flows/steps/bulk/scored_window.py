@@ -9,6 +9,7 @@ import pandas as pd
 
 from bentos.usecase.definition import UseCase
 from flows.sources.base import EventSource
+from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from bentos.model.scoring_model import ScoringModel
 
 
+@step(
+    name="score a window",
+    run_name="score {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} of {usecase.name}",
+    tags=("database",),
+    retried=True,
+)
 def scored_window(
     usecase: UseCase, source: EventSource, model: ScoringModel, window: TimeWindow, as_of: datetime
 ) -> pd.DataFrame:
@@ -42,6 +49,7 @@ def scored_window(
     return table.sort_values(["score", usecase.event_id], ascending=[False, True]).reset_index(drop=True)
 
 
+@step(name="write the list", run_name="write the list of {name}", tags=("files",))
 def write_list(table: pd.DataFrame, folder: Path, name: str, window: TimeWindow) -> tuple[Path, Path]:
     """Write the list as Parquet and CSV; the files are named by model and window."""
     folder.mkdir(parents=True, exist_ok=True)

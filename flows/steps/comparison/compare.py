@@ -18,6 +18,7 @@ from flows.errors import FlowRefused, NothingToDo
 from flows.snapshots.store import SnapshotStore
 from flows.sources.base import empty_labels
 from flows.workspace.clock import machine_now
+from flows.workspace.step import step
 from monitoring.comparison.daily_series import FrozenDay
 from monitoring.comparison.judge import judge_plan
 from monitoring.comparison.paired import BESIDE_THE_DECISION, PairedResult
@@ -104,6 +105,12 @@ class Comparison:
         }
 
 
+@step(
+    name="find the contestants",
+    run_name="find who is compared for {model}",
+    tags=("database", "registry"),
+    retried=True,
+)
 def contestants(store: Store, registry: ModelRegistry, usecase: UseCase, model: str, as_of: datetime) -> Duel:
     """Who is compared with whom at ``as_of``, and since when.
 
@@ -127,6 +134,7 @@ def contestants(store: Store, registry: ModelRegistry, usecase: UseCase, model: 
     return Duel(held, f"{model}/{challenger}", since)
 
 
+@step(name="compare", run_name="compare {duel.challenger} with {duel.champion}", tags=("database",))
 def compare(
     store: Store, usecase: UseCase, snapshots: SnapshotStore, duel: Duel, as_of: datetime, actor: str = "comparison"
 ) -> Comparison:
@@ -267,6 +275,7 @@ def renew_plan(
     )  # fmt: skip
 
 
+@step(name="retire the challenger", run_name="see whether {found.verdict.challenger} leaves shadow", tags=("roles",))
 def retire(
     store: Store,
     registry: ModelRegistry,
@@ -292,6 +301,7 @@ def retire(
     return closed
 
 
+@step(name="close the comparison", run_name="close the comparison of {verdict.challenger}", tags=("database",))
 def close_promoted(store: Store, verdict: Verdict, as_of: datetime, actor: str) -> bool:
     """The challenger took office: its comparison is closed with ``promote``; whether one was under way."""
     model = ModelRef.parse(verdict.challenger).name
@@ -299,6 +309,7 @@ def close_promoted(store: Store, verdict: Verdict, as_of: datetime, actor: str) 
     return found is not None and store.comparisons.close(found.id, "promote", verdict.digest, as_of, actor)
 
 
+@step(name="read the verdict", run_name="read the newest verdict of {usecase.name}", tags=("database",), retried=True)
 def latest_verdict(store: Store, usecase: UseCase, as_of: datetime) -> Verdict:
     """The verdict of the latest stored comparison.
 

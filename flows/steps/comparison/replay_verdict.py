@@ -20,6 +20,7 @@ from flows.errors import FlowRefused, SnapshotMissing
 from flows.snapshots.store import SnapshotStore
 from flows.steps.comparison.compare import LATENCY
 from flows.steps.tracking.code_version import MadeWith, made_with
+from flows.workspace.step import step
 from monitoring.comparison.daily_series import FrozenDay
 from monitoring.comparison.judge import judge_plan
 from monitoring.comparison.plan import ComparisonPlan
@@ -83,6 +84,7 @@ class Replay:
         return asdict(self) | {"identical": self.identical} | lists
 
 
+@step(name="keep the verdict", run_name="enter the verdict {found.verdict.outcome} into the chain", tags=("database",))
 def record_verdict(store: Store, usecase: UseCase, found: Comparison, as_of: datetime, actor: str) -> Decision | None:
     """Keep a verdict in the chain with everything that a replay needs.
 

@@ -13,6 +13,7 @@ from bentos.schema.column_parsing import REASONS, read_booleans, read_column, re
 from bentos.usecase.definition import Column, UseCase
 from bentos.usecase.limits import LATEST_US
 from flows.errors import NoData, SchemaProblem, SourceOptionsError
+from flows.workspace.step import step
 from monitoring.store.database.records import IN_FUTURE, LabelRecord
 
 SUFFIXES = (".csv", ".parquet")
@@ -50,6 +51,7 @@ def label_files(path: Path, *, named: bool = True) -> list[Path]:
     return [path] if path.exists() else []
 
 
+@step(name="read labels", run_name="read {file.name}", tags=("files",))
 def read_label_file(file: Path, usecase: UseCase, now: datetime, latest_us: int = LATEST_US) -> LabelFile:
     """Read one file of labels.
 

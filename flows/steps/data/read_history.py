@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -9,9 +10,11 @@ from bentos.usecase.definition import NO_TIME, UseCase
 from flows.errors import NoData
 from flows.sources.base import EventSource, SourceRead
 from flows.steps.data.split import days_needed
+from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
 
 DAY = timedelta(days=1)
+log = logging.getLogger("incumbent.flows")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,12 @@ class History:
     as_of: datetime
 
 
+@step(
+    name="read the history",
+    run_name="read the {source.kind} source of {usecase.name}",
+    tags=("database",),
+    retried=True,
+)
 def read_history(
     source: EventSource, usecase: UseCase, until: datetime | None = None, more: timedelta = NO_TIME
 ) -> History:
@@ -37,7 +46,13 @@ def read_history(
         NoData: the source ends before it starts to matter.
     """
     window = history_window(source, usecase, until, more)
-    return History(source.read(window, as_of=window.end), window.end)
+    read = source.read(window, as_of=window.end)
+    log.info(
+        "read %d events and %d labels of %s, from %s to %s; %d rows were refused",
+        len(read.events), len(read.labels), read.origin, f"{window.start:%Y-%m-%d}", f"{window.end:%Y-%m-%d %H:%M}",
+        len(read.quarantine),
+    )  # fmt: skip
+    return History(read, window.end)
 
 
 def history_window(

@@ -21,6 +21,7 @@ from flows.steps.drift.data_quality import data_quality
 from flows.steps.drift.over_time import Aftermath, look_back
 from flows.steps.drift.served_windows import Looked, by_event, look_at
 from flows.steps.fitting.contributions import mean_contributions
+from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.measured import to_plain
 from monitoring.drift.data_quality import QualityReport
@@ -181,12 +182,20 @@ def attribution_drift(model: ScoringModel, seen: Looked, min_rows: int) -> Attri
     return Attribution(ndcg(then, now), len(seen.sample), tuple(moved[:5]))
 
 
+@step(name="check data quality", run_name="check the data quality of {usecase.name}", tags=("database",), retried=True)
 def _quality(store: Store, usecase: UseCase, as_of: datetime) -> QualityReport:
+    """Freshness, volume, duplicates and quarantine against the check before."""
     before = store.reports.latest(usecase.name, "drift", as_of=as_of)
     known = None if before is None else before.payload.get("quality")
     return data_quality(store, usecase.name, usecase.calendar, as_of, usecase.drift.stale_after, known)
 
 
+@step(
+    name="measure the matured week",
+    run_name="measure the matured week of {usecase.name}",
+    tags=("database",),
+    retried=True,
+)
 def matured_performance(
     store: Store, usecase: UseCase, as_of: datetime, days: int = 7, model: str | None = None
 ) -> Performance | None:
@@ -223,6 +232,7 @@ def _weighted_performance(
     return measure(seen["y"], seen["score"], seen["decision"], prices, days=seen["day"], weight=weight[kept])
 
 
+@step(name="compare groups", run_name="compare the groups of {usecase.name}", tags=("database",), retried=True)
 def matured_fairness(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> FairnessReport | None:
     """The decisions of the latest matured ``days`` by sensitive group and slice; none without rows or groups.
 
@@ -276,6 +286,12 @@ def with_cost_column_of(store: Store, usecase: UseCase, rows: pd.DataFrame) -> p
     return with_cost_column(store, usecase, TimeWindow(first, last + timedelta(microseconds=1)), rows)
 
 
+@step(
+    name="recompute features",
+    run_name="recompute the features of {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}",
+    tags=("database",),
+    retried=True,
+)
 def skew_of(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow) -> SkewReport:
     """Build the window's features again from the logged raw events and compare them bit by bit."""
     logged = by_event(store, usecase, model, window)

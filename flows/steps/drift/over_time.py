@@ -14,6 +14,7 @@ from bentos.registry.ports import ModelRef
 from bentos.usecase.definition import UseCase
 from flows.sources.labels import blocked_events
 from flows.steps.data.split import back
+from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.measured import from_plain
 from monitoring.drift.feature_drift import PriorShift, black_box_prior, prior_shift
@@ -66,6 +67,12 @@ class Aftermath:
     streams: tuple[Detection, ...] = ()
 
 
+@step(
+    name="look back on matured days",
+    run_name="look back on the matured days of {ref.label}",
+    tags=("database",),
+    retried=True,
+)
 def look_back(store: Store, usecase: UseCase, ref: ModelRef, model: ScoringModel, as_of: datetime) -> Aftermath:
     """Everything that the labels known at ``as_of`` say, and the estimate of what they do not say yet."""
     calendar = usecase.calendar

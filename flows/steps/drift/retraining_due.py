@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bentos.schema.row_times import LAST
 from bentos.usecase.definition import UseCase
 from flows.steps.data.split import DAY, retraining_case, split_at
+from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.measured import Measured
 from monitoring.drift.retraining import DriftDay, RetrainDecision, RetrainInputs, should_retrain, standing_alarm
@@ -60,6 +61,7 @@ class Renewal:
         return {"model": self.model, "outcome": self.outcome, "change_since": since} | self.decision.to_json()
 
 
+@step(name="ask the policy", run_name="ask whether {name} is due for retraining", tags=("database",), retried=True)
 def retraining_due(
     store: Store,
     usecase: UseCase,

@@ -6,6 +6,7 @@ does not depend on how the rows were cut.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from bentos.usecase.definition import UseCase
 from flows.steps.fitting.contributions import ROWS
+from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.feature_drift import DriftReport, report_of
 from monitoring.drift.window_counts import WindowCounter
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from bentos.model.contract import Matrix
     from bentos.model.scoring_model import ScoringModel
     from monitoring.store import Store
+
+
+log = logging.getLogger("incumbent.flows")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +52,12 @@ def parts_of(
     return answered_parts(store.database, usecase.name, window, model.plan.names, chunk)
 
 
+@step(
+    name="compare a window",
+    run_name="compare {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} of {usecase.name} with the reference",
+    tags=("database",),
+    retried=True,
+)
 def look_at(
     store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow, rows: int = ROWS, chunk: int = CHUNK
 ) -> Looked:
@@ -57,7 +68,10 @@ def look_at(
         # Another version may have answered some of these events: its scores have another distribution.
         counter.add(part.features, model.score(values).calibrated, usecase.calendar.days_of(part.times))
         sample.add(values)
-    return Looked(report_of(counter, usecase.drift, window), sample.rows(len(model.plan.names)))
+    report = report_of(counter, usecase.drift, window)
+    days = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
+    log.info("read %d answers of %s: %s", report.rows, days, report.status)
+    return Looked(report, sample.rows(len(model.plan.names)))
 
 
 def sampled(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow, rows: int) -> pd.DataFrame:

@@ -21,6 +21,7 @@ from flows.steps.data.split import back
 from flows.steps.tracking.code_version import MadeWith, made_with
 from flows.steps.tracking.lineage import Ancestry, ancestry
 from flows.steps.tracking.mlflow_run import tracker_of
+from flows.workspace.step import step
 from monitoring.comparison.group_effects import BothGroups, both_groups
 from monitoring.comparison.paired import PairedResult
 from monitoring.core.calendar import TimeWindow
@@ -66,11 +67,13 @@ class Case:
         )
 
 
+@step(name="write the page", run_name="write the dossier of {found.verdict.challenger}", tags=("files",))
 def comparison_page(house: House, found: Comparison) -> Path:
     """Write the dossier of a comparison into the reports folder and beside the challenger's run; return its path."""
     return write(house, Case.of(found))
 
 
+@step(name="write the page", run_name="write the dossier of {verdict.challenger} again", tags=("files",))
 def promoted_page(house: House, verdict: Verdict, as_of: datetime) -> Path | None:
     """Write the dossier of the comparison that led to a promotion again, with who approved it and what was decided.
 

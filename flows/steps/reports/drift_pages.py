@@ -16,6 +16,7 @@ from flows.snapshots.store import SnapshotStore
 from flows.steps.drift.check import DriftFinding, matured_rows
 from flows.steps.drift.served_windows import sampled
 from flows.steps.evaluation.level_names import levels_of, named_levels
+from flows.workspace.step import step
 from monitoring.errors import ReportFailed
 from monitoring.reports import drift_sections as pages
 
@@ -27,6 +28,7 @@ REFERENCE_ROWS = 20_000
 log = logging.getLogger("incumbent.flows")
 
 
+@step(name="write the page", run_name="write the drift page of {finding.model}", tags=("files",))
 def drift_page(
     store: Store,
     snapshots: SnapshotStore,

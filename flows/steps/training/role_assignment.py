@@ -11,6 +11,7 @@ from bentos.registry.mlflow import ModelRef, ModelRegistry
 from bentos.settings import Settings
 from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
+from flows.workspace.step import step
 from monitoring.core.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Seat:
         return None if self.ref is None else self.ref.label
 
 
+@step(name="assign the role", run_name="give {ref} the role that it has earned", tags=("roles",))
 def seat(
     usecase: UseCase,
     settings: Settings,

@@ -12,37 +12,38 @@ that passed.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
-from bentos.errors import RegistryUnavailable
 from bentos.model.scoring_model import ModelMetadata, ScoringModel
 from bentos.registry.mlflow import ModelRef, ModelRegistry, VersionInfo
 from bentos.schema.event_schema import EventSchema
 from bentos.settings import Settings
 from bentos.usecase.definition import UseCase
-from flows.errors import EvaluationError, TooFewRows
+from flows.errors import TooFewRows
 from flows.snapshots.store import SnapshotRef, SnapshotStore
 from flows.sources.base import SourceRead
-from flows.steps.data.folds import Known, build_fold
+from flows.steps.data.folds import Known
 from flows.steps.data.split import Split, plan_split
-from flows.steps.evaluation.evaluate import constant_features
-from flows.steps.evaluation.judge import Folds, Judgement, judge_twin
+from flows.steps.evaluation.judge import Judgement
 from flows.steps.fitting.build import Recipe
 from flows.steps.tracking import training_record, version_tags
 from flows.steps.tracking.mlflow_run import Tracker, open_run, tracker_of
-from flows.steps.training.training_data import AtHome, Material, every, plan_of
+from flows.steps.training.training_data import AtHome, Material, plan_of
+from flows.steps.training.training_steps import (
+    STEPS,
+    Job,
+    Progress,
+    build_folds,
+    fit_twin,
+    judge_fitted_twin,
+    keep_data,
+    record_fitted_twin,
+    refit_model,
+    register_model,
+)
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Evidence, Verdict
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what starts now, steps done, steps in all)."""
-
-STEPS = ("keep the data", "build features", "fit the twin", "measure and judge", "log", "refit", "register")
 
 
 @dataclass(frozen=True)
@@ -77,17 +78,6 @@ class TrainingOutcome:
         return self.verdict.outcome == "pass"
 
 
-@dataclass(frozen=True)
-class EvaluationOutcome:
-    """What judging a registered version again gave: see :class:`TrainingOutcome`."""
-
-    ref: ModelRef
-    verdict: Verdict
-    evidence: Evidence
-    incumbent: Evidence | None
-    notes: tuple[str, ...] = ()
-
-
 def train_model(
     usecase: UseCase,
     read: SourceRead,
@@ -119,10 +109,9 @@ def train_model(
         RegistryUnavailable: the registry or the disk failed; nothing is registered.
     """
     job = Job(usecase, settings.model_name(usecase.name), as_of, registry, tracker or tracker_of(registry), progress)
-    job.tell(0)
     known = Known.at(usecase, read.events, read.labels, read.revisions, as_of)
     split = plan_split(usecase, history_start(usecase, known, read.window), as_of)
-    snapshot = snapshots.save_read(read, usecase)
+    snapshot = keep_data(job, snapshots, read)
     recipe = Recipe(usecase, plan_of(usecase, known, split), usecase.training.seed if seed is None else seed)
     return train_on(job, AtHome(recipe, split, snapshot, known))
 
@@ -134,42 +123,6 @@ def train_on(job: Job, material: Material) -> TrainingOutcome:
     with open_run(job.tracker, job.name, f"{usecase.name} as of {as_of:%Y-%m-%d %H:%M}", tags) as run_id:
         training_record.record_data(job.tracker, run_id, usecase, material.snapshot, material.split)
         return _fit_and_judge(job, material, run_id)
-
-
-def evaluate_version(
-    usecase: UseCase,
-    ref: ModelRef,
-    as_of: datetime,
-    *,
-    settings: Settings,
-    registry: ModelRegistry,
-    snapshots: SnapshotStore,
-    progress: Progress | None = None,
-    tracker: Tracker | None = None,
-) -> EvaluationOutcome:
-    """Judge a registered version again: its stored twin on its snapshot's test window, against the
-    champion of now on the same rows.
-
-    Raises:
-        VersionMissing: the registry has no such version.
-        SnapshotMissing: its data is gone.
-        EvaluationError: the version was not made by :func:`train_model`.
-    """
-    tell = progress or _silent
-    tell("load the twin", 0, 3)
-    info = registry.describe(ref)
-    if info.run_id is None:
-        raise EvaluationError(f"{ref.label} names no run; only versions made by a training can be judged again")
-    with tempfile.TemporaryDirectory(prefix="incumbent-run-") as scratch:
-        stored, twin = training_record.read_evaluation(tracker or tracker_of(registry), info.run_id, Path(scratch))
-    tell("build features", 1, 3)
-    snapshot = snapshots.load(stored.data_digest)
-    known = Known.at(usecase, snapshot.events, snapshot.labels, snapshot.revisions, stored.as_of)
-    folds = Folds.cut(build_fold(usecase, twin.plan, known, every(stored.split)), stored.split)
-    tell("measure and judge", 2, 3)
-    found = judge_twin(usecase, twin, ref.label, folds, known, registry, ref.name, as_of)
-    tell("done", 3, 3)
-    return EvaluationOutcome(ref, found.verdict, found.evidence, found.incumbent, found.notes)
 
 
 def history_start(usecase: UseCase, known: Known, window: TimeWindow) -> datetime:
@@ -188,60 +141,22 @@ def first_whole_day(usecase: UseCase, first: datetime, window: TimeWindow) -> da
     return max(window.start, usecase.calendar.start_of(usecase.calendar.day_of(first)))
 
 
-@dataclass(frozen=True)
-class Job:
-    """The ports of one training, and what it is called."""
-
-    usecase: UseCase
-    name: str
-    as_of: datetime
-    registry: ModelRegistry
-    tracker: Tracker
-    progress: Progress | None
-
-    def tell(self, step: int) -> None:
-        """Report that a step starts; the last report is ``done``."""
-        text = STEPS[step] if step < len(STEPS) else "done"
-        (self.progress or _silent)(text, step, len(STEPS))
-
-
 def _fit_and_judge(job: Job, material: Material, run_id: str) -> TrainingOutcome:
     usecase, parent, recipe = job.usecase, version_tags.newest(job.registry, job.name), material.recipe
     split, snapshot = material.split, material.snapshot
-    job.tell(1)
-    folds = material.folds()
+    folds = build_folds(job, material)
     about = _about(job, recipe, snapshot, parent)
-    job.tell(2)
-    twin = material.twin(folds, about)
-    job.tell(3)
-    label = f"{job.name}/twin-{twin.booster_digest[:12]}"
-    found = judge_twin(
-        usecase, twin, label, folds, material.known, job.registry, job.name, job.as_of, material.rows_of
-    )  # fmt: skip
-    found = replace(found, notes=found.notes + constant_features(folds.train, recipe.plan))
-    job.tell(4)
+    twin = fit_twin(job, material, folds, about)
+    found = judge_fitted_twin(job, material, folds, twin)
     stored = training_record.StoredEvaluation(split, job.as_of, snapshot.digest)
-    training_record.record_twin(job.tracker, run_id, usecase, twin, found, folds, stored)
+    record_fitted_twin(job, run_id, twin, found, folds, stored)
     if found.verdict.outcome != "pass":
         job.tell(len(STEPS))
         return _outcome(run_id, found, None, twin, split, snapshot)
-    job.tell(5)
-    model = material.refit(folds, replace(about, twin_digest=twin.booster_digest))
-    job.tell(6)
-    ref = _register(job, model, found, parent, run_id)
+    model = refit_model(job, material, folds, replace(about, twin_digest=twin.booster_digest))
+    ref = register_model(job, model, found, parent, run_id)
     job.tell(len(STEPS))
     return _outcome(run_id, found.of(ref.label, usecase), ref, model, split, snapshot)
-
-
-def _register(job: Job, model: ScoringModel, found: Judgement, parent: VersionInfo | None, run_id: str) -> ModelRef:
-    """Store the refit as a new version; nothing after it may fail the training."""
-    tags = version_tags.version_tags(model, parent, found.verdict, found.evidence)
-    with tempfile.TemporaryDirectory(prefix="incumbent-model-") as scratch:
-        model.save(Path(scratch))
-        ref = job.registry.register(Path(scratch), job.name, tags, run_id, _description(job.usecase, model))
-    with suppress(RegistryUnavailable):
-        job.tracker.log(run_id, tags={"version": ref.label, **{f"version.{k}": v for k, v in tags.items()}})
-    return ref
 
 
 def _about(job: Job, recipe: Recipe, snapshot: SnapshotRef, parent: VersionInfo | None) -> ModelMetadata:
@@ -259,21 +174,9 @@ def _about(job: Job, recipe: Recipe, snapshot: SnapshotRef, parent: VersionInfo 
     )
 
 
-def _description(usecase: UseCase, model: ScoringModel) -> str:
-    about = model.metadata
-    return (
-        f"{usecase.description or usecase.name} Version {about.semantic_version}, {about.rows} rows from "
-        f"{about.training_start[:10]} to {about.training_end[:10]}, data {about.data_digest[:12]}."
-    )
-
-
 def _outcome(
     run_id: str, found: Judgement, ref: ModelRef | None, model: ScoringModel, split: Split, snapshot: SnapshotRef
 ) -> TrainingOutcome:
     return TrainingOutcome(
         run_id, found.verdict, found.evidence, found.incumbent, ref, model, split, snapshot, found.notes
     )
-
-
-def _silent(step: str, done: int, steps: int) -> None:
-    """No progress."""

@@ -30,7 +30,8 @@ from flows.steps.fitting.fit import fit_booster, raw_scores
 from flows.steps.tracking.mlflow_run import Tracker, tracker_of
 from flows.steps.tracking.training_record import span
 from flows.steps.tracking.version_tags import git_commit
-from flows.steps.training.train import Progress, TrainingOutcome, history_start, train_model
+from flows.steps.training.train import TrainingOutcome, history_start, train_model
+from flows.steps.training.training_steps import Progress
 from flows.steps.tuning.folds import TuningFold, TuningFolds, tuning_folds
 from flows.steps.tuning.mlflow_trials import PARENT, TrialRuns
 from flows.steps.tuning.search import Attempt, Batch, Trial, best, in_threads, search

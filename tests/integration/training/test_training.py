@@ -28,7 +28,9 @@ from flows.steps.data.split import days_needed
 from flows.steps.evaluation.judge import fetch_model, measure_incumbent
 from flows.steps.tracking import training_record
 from flows.steps.tracking.mlflow_run import MlflowTracker, Tracker
-from flows.steps.training.train import STEPS, TrainingOutcome, evaluate_version, train_model
+from flows.steps.training.evaluate_version import evaluate_version
+from flows.steps.training.train import TrainingOutcome, train_model
+from flows.steps.training.training_steps import STEPS
 from monitoring.core.calendar import TimeWindow
 from tests.support import registries
 from tests.support.builders import fraud, tiny_model

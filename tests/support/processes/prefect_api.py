@@ -15,7 +15,7 @@ import httpx
 from flows.stack.local_stack import Stack
 from flows.workspace.logins import read_prefect_login
 
-PATIENCE = 180.0
+PATIENCE = 900.0
 
 
 class _AskAgain(httpx.BaseTransport):
