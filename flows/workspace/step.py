@@ -61,7 +61,7 @@ def step(
                     return function(*args, **kwargs)
                 except NothingToDo as exc:  # an end of the flow, but no fault of the step
                     quiet.append(exc)
-                    return _nothing_to_do(exc)
+                    return cast(R, _nothing_to_do(exc))
 
             result = cast(R, _task(work, retried, options | {"task_run_name": lambda: text})())
             if quiet:

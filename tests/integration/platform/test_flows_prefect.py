@@ -145,6 +145,13 @@ def test_runs_of_the_worker_end_in_states_that_say_why_and_link_their_page(offic
     said = office.desk.api.post("/logs/filter", json={"logs": {"flow_run_id": {"any_": [failed]}}}).json()
     assert said
     assert not [line for line in said if "Traceback" in line["message"]]
+    names = [office.desk.api.get(f"/flow_runs/{run}").raise_for_status().json()["name"] for run in (calm, failed)]
+    assert names[0] == "check the drift of staging-fraud as of 2026-03-01"
+    assert re.fullmatch(r"import labels of staging-fraud at \d{4}-\d\d-\d\d \d\d:\d\d UTC", names[1])
+    steps = office.desk.api.post("/task_runs/filter", json={"flow_runs": {"id": {"any_": [calm]}}}).json()
+    assert "load staging-fraud/1" in {step["name"] for step in steps}
+    told = office.desk.api.post("/logs/filter", json={"logs": {"flow_run_id": {"any_": [calm]}}}).json()
+    assert any("drift: insufficient data: 0 rows" in line["message"] for line in told)
     artifacts = office.desk.artifacts()
     assert "staging-fraud-drift-summary" in artifacts
     (link,) = re.findall(r"\((http[^)]+)\)", artifacts["staging-fraud-drift-report"]["data"])
