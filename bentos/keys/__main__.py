@@ -13,8 +13,6 @@ from typing import Any
 
 from bentos.errors import IncumbentError, KeyFileError
 from bentos.keys import SCOPES, Key, add_key, read_keys, revoke_key
-from bentos.settings import read_settings
-from monitoring.core.durations import parse_duration
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,8 @@ def run(options: argparse.Namespace, now: datetime) -> Said:
     Raises:
         KeyFileError: refused, with the reason.
     """
+    from bentos.settings import read_settings  # pydantic: help answers without it
+
     path = read_settings().keys_file
     if options.keys_command == "add":
         return _add(path, options, now)
@@ -93,6 +93,8 @@ def _day(moment: datetime | None) -> str:
 def _moment(text: str | None, now: datetime) -> datetime | None:
     if text is None:
         return None
+    from monitoring.core.durations import parse_duration  # pydantic, as above
+
     try:
         return now + parse_duration(text)
     except ValueError:

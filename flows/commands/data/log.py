@@ -6,15 +6,16 @@ import argparse
 
 from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, table
 
+PRUNABLE = ("predictions", "shadow", "labels", "actions", "quarantine", "reports")
+"""Names of the tables; stands here so that help needs no database library."""
+
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of each action."""
-    from monitoring.store.predictions.retention import TABLES
-
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     prune = actions.add_parser("prune", help="remove rows older than an age, whole UTC days, table by table")
     prune.add_argument("--older-than", required=True, metavar="AGE", help="for example 400d")
-    prune.add_argument("--table", choices=(*TABLES, "all"), default="all", help="one table; all of them by default")
+    prune.add_argument("--table", choices=(*PRUNABLE, "all"), default="all", help="one table; all of them by default")
     prune.add_argument("--dry-run", action="store_true", help="show rows and bytes by table and day, remove nothing")
     common_arguments(prune, as_of=True)
     repair = actions.add_parser("repair", help="move rows dated in the future into quarantine; shows them by default")
@@ -49,7 +50,6 @@ def _repair(args: argparse.Namespace) -> Reply:
 
 def _prune(args: argparse.Namespace) -> Reply:
     from monitoring.core.durations import parse_duration
-    from monitoring.store.predictions.retention import TABLES
 
     enter_home(args)
     from flows.steps.operations.retention import prune_log
@@ -61,7 +61,7 @@ def _prune(args: argparse.Namespace) -> Reply:
     except ValueError as exc:
         raise UsageRefused(f"--older-than: {exc}") from exc
     house = open_house(args.usecase)
-    tables = tuple(TABLES) if args.table == "all" else (args.table,)
+    tables = PRUNABLE if args.table == "all" else (args.table,)
     found = prune_log(house, tables, age, business_time(instant(args.as_of, house.usecase)), args.dry_run)
     data = found.to_json()
     rows = [(d["table"], d["day"], d["rows"], d["bytes"]) for d in data["days"]]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import COMMANDS, _parser
+from flows.cli import _parser
+from flows.commands.catalogue import COMMANDS
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
 PAGES = [
@@ -54,7 +55,7 @@ def complaint(line: Line, capsys: pytest.CaptureFixture[str]) -> str:
     """What the parser says against a line; nothing where it takes it."""
     words = line.words()
     try:
-        _parser(words).parse_args(words)
+        _parser(words).parse(words)
     except SystemExit as end:
         return "" if end.code == 0 else capsys.readouterr().err.strip().splitlines()[-1]
     return ""
