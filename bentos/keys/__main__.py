@@ -13,6 +13,7 @@ from typing import Any
 
 from bentos.errors import IncumbentError, KeyFileError
 from bentos.keys import SCOPES, Key, add_key, read_keys, revoke_key
+from monitoring.core.text_table import table
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,8 @@ def run(options: argparse.Namespace, now: datetime) -> Said:
         key = revoke_key(path, options.id, now)
         return Said(_shown(key, now), f"key {key.id} of {key.owner} is revoked; services refuse it within a second")
     keys = read_keys(path) if path.exists() else []
-    lines = [f"{k.id}  {k.state(now):8} {','.join(k.scopes):28} {_day(k.expires):11} {k.owner}" for k in keys]
-    head = f"{'id':13} {'state':8} {'scopes':28} {'expires':11} owner"
-    text = "\n".join([head, *lines]) if lines else f"{path} holds no key"
+    rows = [(k.id, k.state(now), ",".join(k.scopes), _day(k.expires), k.owner) for k in keys]
+    text = table(rows, ("id", "state", "scopes", "expires", "owner")) if rows else f"{path} holds no key"
     return Said({"file": str(path), "keys": [_shown(key, now) for key in keys]}, text)
 
 

@@ -6,10 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
+
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from bentos.settings import Settings
@@ -184,29 +186,3 @@ def instant(text: str | None, usecase: UseCase) -> datetime | None:
     except ValueError as exc:
         raise UsageRefused(f"{text!r} is no ISO date or time, such as 2026-03-01 or 2026-03-01T12:00:00Z") from exc
     return moment if moment.tzinfo else moment.replace(tzinfo=usecase.zone)
-
-
-def table(rows: Sequence[Sequence[object]], headers: Sequence[str] = ()) -> str:
-    """Columns of text, aligned; numbers to the right."""
-    lines = [[_cell(value) for value in row] for row in rows]
-    texts = ([list(headers)] if headers else []) + lines
-    if not texts:
-        return ""
-    widths = [max(len(row[i]) for row in texts) for i in range(len(texts[0]))]
-    numeric = [bool(rows) and all(isinstance(row[i], int | float | None) for row in rows) for i in range(len(widths))]
-    shown = ["  ".join(_pad(c, w, n) for c, w, n in zip(row, widths, numeric, strict=True)).rstrip() for row in texts]
-    if headers:
-        shown.insert(1, "  ".join("-" * w for w in widths))
-    return "\n".join(shown)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
-    return str(value)
-
-
-def _pad(text: str, width: int, right: bool) -> str:
-    return text.rjust(width) if right else text.ljust(width)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, expected_errors, show, table
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, expected_errors, show
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.workspace.installation import Home

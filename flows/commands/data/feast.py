@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.commands.common import Reply, common_arguments, enter_home, table
+from flows.commands.common import Reply, common_arguments, enter_home
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.snapshots.store import SnapshotRef

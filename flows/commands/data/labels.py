@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from flows.commands.common import Reply, common_arguments, enter_home, instant, run_flow, table
+from flows.commands.common import Reply, common_arguments, enter_home, instant, run_flow
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.steps.reports.label_status import LabelStatus

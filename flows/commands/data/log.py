@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, table
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant
+from monitoring.core.text_table import table
 
 PRUNABLE = ("predictions", "shadow", "labels", "actions", "quarantine", "reports")
 """Names of the tables; stands here so that help needs no database library."""

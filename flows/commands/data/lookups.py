@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.commands.common import Reply, common_arguments, enter_home, table
+from flows.commands.common import Reply, common_arguments, enter_home
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.steps.data.lookup_tables import LookupFacts

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, UsageRefused, table
+from flows.commands.common import Reply, UsageRefused
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     import pandas as pd

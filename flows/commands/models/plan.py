@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, table, usecase_of
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, usecase_of
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.steps.comparison.traffic_estimate import Outlook

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from flows.commands.common import Reply, common_arguments, ensure_hash_key, table
+from flows.commands.common import Reply, common_arguments, ensure_hash_key
+from monitoring.core.text_table import table
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:

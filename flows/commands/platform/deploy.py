@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
-from flows.commands.common import Reply, common_arguments, table
+from flows.commands.common import Reply, common_arguments
+from monitoring.core.text_table import table
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:

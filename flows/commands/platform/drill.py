@@ -7,7 +7,8 @@ import contextlib
 import sys
 from typing import Any
 
-from flows.commands.common import Reply, common_arguments, enter_home, table
+from flows.commands.common import Reply, common_arguments, enter_home
+from monitoring.core.text_table import table
 
 _FAULTS = {
     "promotion": ("violations",),

@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from flows.commands.common import Reply, common_arguments, home_of, table
+from flows.commands.common import Reply, common_arguments, home_of
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.workspace.installation import Home

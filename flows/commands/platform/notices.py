@@ -8,7 +8,8 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, table
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.workspace.workspace import House

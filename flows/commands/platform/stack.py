@@ -8,7 +8,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, common_arguments, home_of, table, tell
+from flows.commands.common import Reply, common_arguments, home_of, tell
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.stack.local_stack import Stack
@@ -199,17 +200,14 @@ def _where_to_look(home: Home, keep: bool, usecase: str | None) -> str:
     from flows.runs.links import stack_pages
     from flows.stack.local_stack import program
 
-    lines = [f"summary   {home.root / 'summary.json'}"]
-    lines += [f"report    {page}" for page in sorted(home.settings.reports.rglob("*.html"))]
-    lines.append(f"mlflow    {mlflow_command(demo=True)}")
+    rows = [("summary", str(home.root / "summary.json"))]
+    rows += [("report", str(page)) for page in sorted(home.settings.reports.rglob("*.html"))]
+    rows.append(("mlflow", mlflow_command(demo=True)))
     if keep:
-        lines += [f"{name:<10} {url}" for name, url in stack_pages(home.known_addresses()).items()]
-        lines.append(f"login      {program('incumbent')} login --demo")
-        lines.append(f"stop it   {program('incumbent')} down --demo")
+        rows += stack_pages(home.known_addresses()).items()
+        rows += [("login", f"{program('incumbent')} login --demo"), ("stop it", f"{program('incumbent')} down --demo")]
     else:
         which = f" --usecase {usecase}" if usecase else ""
-        lines.append(
-            f"prefect   {program('incumbent')} up --demo{which}   (and the service, and the reports over HTTP)"
-        )
-    lines.append(f"logs      {home.logs}")
-    return "\n".join(lines)
+        again = f"{program('incumbent')} up --demo{which}"
+        rows.append(("prefect", f"{again}   (and the service, and the reports over HTTP)"))
+    return table([*rows, ("logs", str(home.logs))])

@@ -6,7 +6,8 @@ import argparse
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, common_arguments, table
+from flows.commands.common import Reply, common_arguments
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.workspace.installation import Home

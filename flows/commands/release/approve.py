@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, table
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from bentos.keys import Key

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, table
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.workspace.workspace import House

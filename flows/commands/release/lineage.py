@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, table
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from bentos.registry.ports import ModelRef

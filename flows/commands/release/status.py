@@ -6,7 +6,8 @@ import argparse
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, table
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.workspace.workspace import House

@@ -5,15 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from flows.commands.common import (
-    Reply,
-    UsageRefused,
-    common_arguments,
-    enter_home,
-    instant,
-    source_arguments,
-    table,
-)
+from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, source_arguments
+from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from bentos.model.scoring_model import ScoringModel

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
+import pty
+import re
 import shlex
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -13,9 +18,10 @@ import pytest
 from bentos.usecase.loading import load_usecase
 from flows.cli import _parser, main
 from flows.commands.catalogue import COMMANDS, GROUPS, examples_of
-from flows.commands.common import Reply, UsageRefused, instant, show, table
+from flows.commands.common import Reply, UsageRefused, instant, show
 from flows.commands.data.log import PRUNABLE
 from flows.commands.parser import sub_parser
+from monitoring.core.text_table import table
 from monitoring.store.predictions.retention import TABLES
 
 
@@ -234,3 +240,29 @@ def test_tables_align_numbers_to_the_right() -> None:
         "cost    12,345",
         "none         -",
     ]
+
+
+def test_a_piped_table_is_plain_and_a_row_is_one_whole_line() -> None:
+    text = table([("x" * 300, "[bold]a\nb"), ("한국어", 1)], headers=("name", "value"))
+    lines = text.splitlines()
+    assert lines[1] == "-" * 300 + "  " + "-" * 9
+    assert lines[2] == "x" * 300 + "  [bold]a b"
+    assert lines[3].startswith("한국어" + " " * 296)
+    assert "\x1b" not in text
+
+
+def test_at_a_terminal_a_table_is_folded_to_its_width_and_its_heading_is_bold(tmp_path: Path) -> None:
+    code = "from monitoring.core.text_table import table; print(table([('word ' * 40, 1)], ('name', 'value')))"
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    environment = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS", "LINES")}
+    subprocess.run(
+        [sys.executable, "-c", code], stdout=writer, stdin=writer, check=True, env={**environment, "TERM": "xterm"}
+    )
+    os.close(writer)
+    with os.fdopen(reader, "rb", buffering=0) as out:
+        text = out.read(65536).decode()
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).split("\r\n")
+    assert "\x1b[1m" in text
+    assert max(map(len, lines)) <= 60
+    assert sum(line.count("word") for line in lines) == 40
