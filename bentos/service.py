@@ -57,7 +57,7 @@ yaml.add_representer(ApiPage, yaml.representer.SafeRepresenter.represent_dict)
 @lru_cache(maxsize=1)
 def runtime() -> Runtime:
     """The runtime of this process, made on first use and started by the service."""
-    from bentos.model.xgboost_import import import_lean_xgboost
+    from bentos.model.xgboost_booster import import_lean_xgboost
     from bentos.serving.runtime import build_runtime
     from bentos.settings import read_settings
 

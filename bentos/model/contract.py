@@ -5,17 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bentos.model.booster import Booster, Matrix
 from bentos.model.calibration import Calibrator, Floats
-
-if TYPE_CHECKING:
-    from xgboost import Booster
-
-Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +92,7 @@ def golden_rows(booster: Booster, calibrator: Calibrator, features: Matrix, coun
         features: float32 rows to choose from, in plan order.
         count: how many rows; fewer when there are fewer.
     """
-    booster.set_param({"nthread": 1})
-    raw = np.asarray(booster.inplace_predict(features, validate_features=False), dtype=np.float32)
+    raw = booster.predict(features)
     order = np.argsort(raw, kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
     rows = np.ascontiguousarray(features[chosen], dtype=np.float32)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from bentos.errors import ContractMismatch, ModelCorrupt, ModelError
-from bentos.model.xgboost_import import import_lean_xgboost
+from bentos.model.xgboost_booster import import_lean_xgboost
 
 _MODULE: Final = "bentos.model.isolated_check"
 

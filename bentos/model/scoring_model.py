@@ -2,7 +2,7 @@
 
 On disk a model is a folder of three files, and nothing in it is a pickle:
 
-    model.ubj        the native XGBoost booster
+    model.ubj        the booster as its library stores it (XGBoost: UBJ)
     contract.json    feature plan, fingerprints, calibrator, threshold, profile, golden rows, lineage
     digests.json     SHA-256 of the other two; its own SHA-256 is the model's ``contract_digest``
 
@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bentos.errors import ContractMismatch, FeatureError, ModelCorrupt
+from bentos.model.booster import Booster, Matrix
+from bentos.model.booster_adapters import DEFAULT, load_booster
 from bentos.model.calibration import Calibrator, Floats, Threshold
-from bentos.model.contract import GoldenRows, Matrix, ModelMetadata, golden_rows
+from bentos.model.contract import GoldenRows, ModelMetadata, golden_rows
 from monitoring.core.hashing import canonical_json, sha256_hex
 
 if TYPE_CHECKING:
-    from xgboost import Booster
-
     from bentos.features.plan import FeaturePlan
     from monitoring.drift.reference_profile import ReferenceProfile
     from monitoring.performance.cost_curve import CostCurve
@@ -41,7 +41,6 @@ __all__ = [
     "Scores",
     "ScoringModel",
     "golden_rows",
-    "requirement",
     "verified_files",
 ]
 
@@ -74,7 +73,7 @@ class ScoringModel:
     """A booster with everything that is needed to answer with it.
 
     Attributes:
-        booster: the native booster; it predicts with one thread.
+        booster: what was fitted, behind the port of its library; it predicts with one thread.
         plan: which features, in which order.
         calibrator: raw score to probability.
         threshold: probability to alert, with its interval.
@@ -96,10 +95,6 @@ class ScoringModel:
     metadata: ModelMetadata
     cost_curve: CostCurve | None = None
 
-    def __post_init__(self) -> None:
-        # The serving path scores one row or a small batch: threads only add waiting.
-        self.booster.set_param({"nthread": 1})
-
     def score(self, features: Matrix) -> Scores:
         """Score rows of float32 features, one column a feature, in plan order.
 
@@ -111,7 +106,7 @@ class ScoringModel:
             raise ContractMismatch(f"features of shape {rows.shape}; the plan has {len(self.plan.names)} columns")
         if not len(rows):
             return Scores(np.empty(0, dtype=np.float32), np.empty(0, dtype=np.float64))
-        raw = np.asarray(self.booster.inplace_predict(rows, validate_features=False), dtype=np.float32)
+        raw = self.booster.predict(rows)
         return Scores(raw, self.calibrator.apply(raw), self.cuts(rows))
 
     def cuts(self, features: Matrix) -> Floats | None:
@@ -156,7 +151,7 @@ class ScoringModel:
     def files(self) -> Mapping[str, bytes]:
         """The stored form: file name to content. The same model gives the same bytes."""
         contents = {
-            MODEL_FILE: bytes(self.booster.save_raw(raw_format="ubj")),
+            MODEL_FILE: self.booster.save(),
             CONTRACT_FILE: canonical_json(self._contract()),
         }
         digests = {name: sha256_hex(data) for name, data in contents.items()}
@@ -206,7 +201,8 @@ class ScoringModel:
             "profile": self.profile.to_json(),
             "golden": self.golden.to_json(),
             "metadata": self.metadata.to_json(),
-            # Left out where there is none: a version without a curve keeps its bytes and its digest.
+            # Left out where they say nothing new: an older version keeps its bytes and its digest.
+            **({} if self.booster.kind == DEFAULT.kind else {"booster": self.booster.kind}),
             **({} if self.cost_curve is None else {"cost_curve": self.cost_curve.to_json()}),
         }
 
@@ -230,13 +226,6 @@ def verified_files(folder: Path, contract_digest: str | None = None) -> dict[str
         if sha256_hex(contents[name]) != digest:
             raise ModelCorrupt(f"{folder}: {name} differs from its digest; fetch the version again")
     return contents
-
-
-def requirement() -> str:
-    """The library that reads ``model.ubj``, as a requirement: ``xgboost==3.2.0``."""
-    import xgboost
-
-    return f"xgboost=={xgboost.__version__}"
 
 
 def _compare_golden(name: str, found: NDArray[Any], expected: NDArray[Any]) -> None:
@@ -264,7 +253,7 @@ def _parse(files: Mapping[str, bytes]) -> ScoringModel:
     if plan.fingerprint != contract["plan_fingerprint"]:
         raise ValueError("the feature plan has another meaning here than where the model was trained")
     model = ScoringModel(
-        booster=_parse_booster(files[MODEL_FILE]),
+        booster=load_booster(contract.get("booster", DEFAULT.kind), files[MODEL_FILE]),
         plan=plan,
         calibrator=Calibrator.from_json(contract["calibrator"]),
         threshold=Threshold.from_json(contract["threshold"]),
@@ -277,14 +266,3 @@ def _parse(files: Mapping[str, bytes]) -> ScoringModel:
     # What was read is what the model is: a later save writes these bytes, not a re-encoding.
     model.__dict__["files"] = dict(files)
     return model
-
-
-def _parse_booster(data: bytes) -> Booster:
-    import xgboost
-
-    booster = xgboost.Booster()
-    try:
-        booster.load_model(bytearray(data))
-    except xgboost.core.XGBoostError as exc:
-        raise ModelCorrupt(f"{MODEL_FILE} is no XGBoost model") from exc
-    return booster

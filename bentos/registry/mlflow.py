@@ -19,13 +19,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from bentos.errors import ExperimentDeleted, ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
-from bentos.model.scoring_model import MODEL_FILE, MODEL_FILES, ScoringModel, requirement
+from bentos.model.scoring_model import MODEL_FILES, ScoringModel
 from bentos.registry.ports import ROLES, Look, ModelRef, ModelRegistry, Role, VersionInfo
 from bentos.registry.routing_policy import ROUTING_TAG, RoutingPolicy
 
@@ -278,11 +279,10 @@ def open_registry(settings: Settings) -> MlflowRegistry:
 
 
 def _write_flavor(model: ScoringModel, folder: Path, logged: Any, run_id: str) -> None:
-    """Write what makes the version a native MLflow XGBoost model: signature, requirements, MLmodel."""
+    """Write what makes the version a native MLflow model of its library: signature, requirements, MLmodel."""
     with warnings.catch_warnings():
         # MLflow warns about its own type hints on the first save.
         warnings.simplefilter("ignore")
-        import mlflow.xgboost
         from mlflow.models import Model, ModelSignature
         from mlflow.types import ColSpec, Schema
 
@@ -293,14 +293,15 @@ def _write_flavor(model: ScoringModel, folder: Path, logged: Any, run_id: str) -
         described = Model(
             artifact_path=logged.artifact_location, model_uuid=logged.model_id, model_id=logged.model_id, run_id=run_id
         )
-        mlflow.xgboost.save_model(
-            model.booster,
+        booster, flavor = model.booster, import_module(f"mlflow.{model.booster.mlflow_flavor}")
+        flavor.save_model(
+            booster.native,
             str(folder),
             mlflow_model=described,
-            model_format=Path(MODEL_FILE).suffix.removeprefix("."),
             signature=signature,
             # Without this MLflow guesses them by loading the model in another process, 5-9 s.
-            pip_requirements=[requirement()],
+            pip_requirements=[booster.requirement()],
+            **booster.mlflow_options,
         )
 
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from bentos.errors import EventError, IncumbentError, ModelCorrupt
 from bentos.features.plan import FeaturePlan
-from bentos.model.contract import Matrix
-from bentos.model.fast_predict import Predict, fast_predict
+from bentos.model.booster import Matrix, Predict
 from bentos.model.scoring_model import Scores, ScoringModel
 from bentos.registry.ports import ModelRef
 from bentos.registry.routing_policy import CHALLENGER, EXTERNAL, Router
@@ -87,7 +86,7 @@ class ModelHolder:
     @cached_property
     def predict(self) -> Predict:
         """The booster's quickest way from features to raw scores."""
-        return fast_predict(self.model.booster, self.model.golden.features)
+        return self.model.booster.quick_predict(self.model.golden.features)
 
     def warm_up(self) -> None:
         """Prove the quick way and score golden rows, so that the first request pays for nothing."""

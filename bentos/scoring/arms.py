@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bentos.model.contract import Matrix
+from bentos.model.booster import Matrix
 from bentos.model.scoring_model import Scores
 from bentos.schema.event import Event
 from bentos.scoring.active_models import Fork, Holder, Office

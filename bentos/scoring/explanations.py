@@ -19,8 +19,7 @@ import msgspec
 import numpy as np
 
 from bentos.errors import ModelNotReady
-from bentos.model.contract import Matrix
-from bentos.model.fast_predict import Predict, fast_contributions
+from bentos.model.booster import Matrix, Predict
 from bentos.model.scoring_model import ScoringModel
 from bentos.registry.ports import ModelRef
 from bentos.schema.event import Event
@@ -75,7 +74,7 @@ class Explainer:
     def _of(self, model: ScoringModel) -> Predict:
         """The contributions of a model; only the ones in use are kept."""
         if (found := self._contributions.get(model)) is None:
-            found = fast_contributions(model.booster, model.golden.features[:4])
+            found = model.booster.quick_contributions(model.golden.features[:4])
             self._contributions = {**dict(list(self._contributions.items())[-1:]), model: found}
         return found
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bentos.model.xgboost_import import import_lean_xgboost
+from bentos.model.xgboost_booster import import_lean_xgboost
 from bentos.shadow.channel import Failed, Load, Ready, Reply, Score, Scored, decode_request, encode
 
 if TYPE_CHECKING:

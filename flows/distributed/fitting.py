@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bentos.model.xgboost_booster import XGBoostBooster
 from bentos.usecase.definition import TrainingPolicy
 from flows.distributed.dask_cluster import Cluster
 from flows.distributed.folds import LABEL, STANDS_FOR, PartRows, column_cuts, training_part
@@ -22,9 +23,6 @@ from flows.errors import OneClass, TooFewRows, TrainingError
 from flows.steps.fitting.build import Fitted
 from flows.steps.fitting.fit import booster_parameters
 from monitoring.core.calendar import TimeWindow
-
-if TYPE_CHECKING:
-    from xgboost import Booster
 
 
 def fit_on_cluster(
@@ -86,7 +84,7 @@ def _train(
     policy: TrainingPolicy,
     seed: int,
     weighted: bool,
-) -> Booster:
+) -> XGBoostBooster:
     import dask
     import dask.dataframe as dd
     import xgboost
@@ -105,9 +103,7 @@ def _train(
         except xgboost.core.XGBoostError as exc:
             raise TrainingError(f"XGBoost refused the rows: {str(exc).splitlines()[0]}") from exc
     # Out of the cluster, a plain booster on one thread, as every other.
-    booster = xgboost.Booster(model_file=found["booster"].save_raw("ubj"))
-    booster.set_param({"nthread": 1})
-    return booster
+    return XGBoostBooster.load(bytes(found["booster"].save_raw("ubj")))
 
 
 def _matrix(module: Any, client: Any, features: Any, label: Any, weight: Any, policy: TrainingPolicy) -> Any:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bentos.model.calibration import Threshold
 from bentos.model.contract import golden_rows
 from bentos.model.scoring_model import ScoringModel
+from bentos.model.xgboost_booster import XGBoostBooster
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
 from flows.drills.load.models import fit_model, training_rows
@@ -74,7 +75,7 @@ def fails_on_some() -> Pair:
     usecase, features, y = _rows()
     sound, other = (_fit(usecase, features, y, seed) for seed in (1, 2))
     column = other.plan.names.index("amount")
-    booster = _booster(_with_trees(other, lambda trees: [*trees, _broken_stump(trees[0], column)]))
+    booster = _read(_with_trees(other, lambda trees: [*trees, _broken_stump(trees[0], column)]))
     small = np.ascontiguousarray(features[features[:, column] < BROKEN_ABOVE])
     return sound, replace(other, booster=booster, golden=golden_rows(booster, other.calibrator, small))
 
@@ -84,7 +85,7 @@ def answers_late() -> Pair:
     usecase, features, y = _rows()
     sound, other = (_fit(usecase, features, y, seed) for seed in (1, 2))
     each = SLOW_TREES // _SIZE["trees"]
-    booster = _booster(_as_dart(_with_trees(other, lambda trees: [_lighter(one, each) for one in trees] * each)))
+    booster = _read(_as_dart(_with_trees(other, lambda trees: [_lighter(one, each) for one in trees] * each)))
     few = np.ascontiguousarray(features[::100])
     return sound, replace(other, booster=booster, golden=golden_rows(booster, other.calibrator, few))
 
@@ -134,7 +135,7 @@ def _only(features: NDArray[np.float32], names: Sequence[str], kept: Sequence[st
 
 def _with_trees(model: ScoringModel, change: Callable[[list[Any]], list[Any]]) -> dict[str, Any]:
     """The booster's own JSON with other trees."""
-    found: dict[str, Any] = json.loads(bytes(model.booster.save_raw(raw_format="json")))
+    found: dict[str, Any] = json.loads(bytes(model.booster.native.save_raw(raw_format="json")))
     forest = found["learner"]["gradient_booster"]["model"]
     trees = [tree | {"id": place} for place, tree in enumerate(change(forest["trees"]))]
     forest |= {"trees": trees, "tree_info": [0] * len(trees), "iteration_indptr": list(range(len(trees) + 1))}
@@ -170,9 +171,5 @@ def _lighter(tree: Mapping[str, Any], times: int) -> dict[str, Any]:
     return dict(tree) | {"split_conditions": leaves}
 
 
-def _booster(data: dict[str, Any]) -> Any:
-    import xgboost
-
-    booster = xgboost.Booster()
-    booster.load_model(bytearray(json.dumps(data).encode()))
-    return booster
+def _read(data: dict[str, Any]) -> XGBoostBooster:
+    return XGBoostBooster.load(json.dumps(data).encode())

@@ -14,6 +14,7 @@ import pandas as pd
 from bentos.features.plan import FeaturePlan
 from bentos.model.calibration import Calibrator, Threshold
 from bentos.model.scoring_model import ModelMetadata, ScoringModel, golden_rows
+from bentos.model.xgboost_booster import XGBoostBooster
 from bentos.schema.event_schema import EventSchema
 from bentos.schema.id_hashing import Hasher
 from bentos.schema.lookup_file import checked_rows, lookup_path, write_rows
@@ -141,10 +142,10 @@ def tiny_model(
     y = (rows[:, 0] + rng.normal(0, 20, len(rows)) > 60).astype(np.int8)
     data = xgboost.DMatrix(rows, label=y, feature_names=list(plan.names), nthread=1)
     settings = {"objective": "binary:logistic", "max_depth": 2, "base_score": 0.5, "nthread": 1, "seed": seed}
-    booster = xgboost.train(settings, data, num_boost_round=trees)
+    booster = XGBoostBooster(xgboost.train(settings, data, num_boost_round=trees))
     calibrator = calibrator or Calibrator("platt", slope=1.2, intercept=-0.3)
     golden = golden_rows(booster, calibrator, rows)
-    scores = calibrator.apply(np.asarray(booster.inplace_predict(rows, validate_features=False)))
+    scores = calibrator.apply(booster.predict(rows))
     return ScoringModel(
         booster=booster,
         plan=plan,

@@ -129,7 +129,7 @@ def _complete(
     usecase: UseCase, booster: Any, plan: FeaturePlan, features: NDArray[np.float32], y: NDArray[np.int8], seed: int
 ) -> ScoringModel:
     calibrator = Calibrator("platt", slope=1.1, intercept=-0.1)
-    raw = np.asarray(booster.inplace_predict(features, validate_features=False))
+    raw = booster.predict(features)
     scores = calibrator.apply(raw)
     cut = float(np.quantile(scores, _FLAGGED))
     frame = pd.DataFrame(features, columns=list(plan.names))

@@ -160,10 +160,9 @@ class Worker:
         return pa.table(columns)
 
     def _reasons(self, features: Any) -> list[str]:
-        from bentos.model.fast_predict import fast_contributions
         from bentos.scoring.explanations import explain
 
-        contributions = fast_contributions(self.model.booster, self.model.golden.features[:4])
+        contributions = self.model.booster.quick_contributions(self.model.golden.features[:4])
         if not len(features):
             return []
         rows = zip(features, contributions(features), strict=True)

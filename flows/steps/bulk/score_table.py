@@ -104,7 +104,7 @@ def score_table(
     # Windows carry events from one chunk to the next; without them several chunks are worked on at once, each with
     # its share of the cores: a booster that takes them all waits for the checks of the next chunk to let go of one.
     hands = 1 if model.plan.specs else min(cores, _HANDS)
-    model.booster.set_param({"nthread": max(1, cores // hands)})
+    model.booster.use_threads(max(1, cores // hands))
     try:
         with run_parts(target.parts, identity) as parts:
             total = source.rows()
@@ -114,7 +114,7 @@ def score_table(
         shutil.rmtree(target.parts.folder)
         return result
     finally:
-        model.booster.set_param({"nthread": 1})
+        model.booster.use_threads(1)
 
 
 def run_identity(

@@ -24,7 +24,7 @@ from monitoring.drift.window_counts import WindowCounter
 from monitoring.store.predictions.answered_batches import CHUNK, AnsweredPart, answered_parts
 
 if TYPE_CHECKING:
-    from bentos.model.contract import Matrix
+    from bentos.model.booster import Matrix
     from bentos.model.scoring_model import ScoringModel
     from monitoring.store import Store
 

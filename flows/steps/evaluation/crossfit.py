@@ -16,7 +16,7 @@ from flows.steps.evaluation.evaluate import Judged, top
 from flows.steps.fitting.baseline import baseline_scores
 from flows.steps.fitting.build import choose_cut
 from flows.steps.fitting.calibrate import fit_by_policy
-from flows.steps.fitting.fit import fit_booster, raw_scores, require_both_classes
+from flows.steps.fitting.fit import fit_booster, require_both_classes
 from monitoring.core.verdict import Evidence
 
 
@@ -51,7 +51,7 @@ def cross_fit(usecase: UseCase, names: tuple[str, ...], rows: Fold, seed: int) -
     for fold in range(usecase.evaluation.folds):
         fit, out = part(rows, place != fold), part(rows, place == fold)
         booster = fit_booster(fit.features, fit.y, names, usecase.training, seed, weight=fit.weight)
-        raw[place == fold] = raw_scores(booster, out.features)
+        raw[place == fold] = booster.predict(out.features)
         baseline[place == fold] = baseline_scores(fit, out)
     scores = np.empty(len(rows), dtype=np.float64)
     for fold in range(usecase.evaluation.folds):

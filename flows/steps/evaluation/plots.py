@@ -17,7 +17,8 @@ from monitoring.stats.calibration_error import equal_mass_bins
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from xgboost import Booster
+
+    from bentos.model.booster import Booster
 
 _SHAP_ROWS = 2_000
 
@@ -62,12 +63,9 @@ class ShapSummary:
 
 def shap_summary(booster: Booster, features: NDArray[np.float32], names: Sequence[str], seed: int) -> ShapSummary:
     """Exact tree SHAP (``pred_contribs``) on at most 2,000 rows, drawn by ``seed``."""
-    import xgboost
-
     rows = len(features)
     chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:_SHAP_ROWS])
-    matrix = xgboost.DMatrix(features[chosen], feature_names=list(names), nthread=1)
-    contributions = booster.predict(matrix, pred_contribs=True)[:, :-1]
+    contributions = booster.contributions(features[chosen])[:, :-1]
     strength = np.abs(contributions).mean(axis=0)
     order = np.argsort(-strength, kind="stable")
     return ShapSummary(tuple(names[i] for i in order), tuple(float(strength[i]) for i in order), rows=len(chosen))
@@ -76,7 +74,7 @@ def shap_summary(booster: Booster, features: NDArray[np.float32], names: Sequenc
 def draw_all(data: PlotData, booster: Booster, shap: ShapSummary, folder: Path) -> list[Path]:
     """Write every picture into ``folder`` (made if missing) and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    gains = booster.get_score(importance_type="total_gain")
+    gains = dict(booster.importance(shap.names))
     drawn = [
         _precision_recall(data, folder / "precision_recall.png"),
         _calibration(data, folder / "calibration.png"),

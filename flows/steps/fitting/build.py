@@ -21,7 +21,7 @@ from flows.steps.data.folds import Fold
 from flows.steps.data.split import back
 from flows.steps.fitting.calibrate import fit_by_policy
 from flows.steps.fitting.contributions import mean_contributions
-from flows.steps.fitting.fit import fit_booster, raw_scores, require_both_classes
+from flows.steps.fitting.fit import fit_booster, require_both_classes
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.performance.cost import expected_gain
@@ -29,7 +29,7 @@ from monitoring.performance.cost_curve import CostCurve
 from monitoring.performance.thresholds import choose_least_saving, choose_threshold, cost_curve
 
 if TYPE_CHECKING:
-    from xgboost import Booster
+    from bentos.model.booster import Booster
 
 WEEK = timedelta(days=7)
 CURVE_KEPT = 98
@@ -91,9 +91,9 @@ def complete_model(
     # Without a calibrator no half is set aside for it.
     first, second = (calibration, calibration) if policy.calibration == "none" else calibration.halves()
     require_both_classes(first.y, first.name)
-    calibrator = fit_by_policy(raw_scores(booster, first.features), first.y, policy, first.weight)
-    scores = calibrator.apply(raw_scores(booster, calibration.features))
-    later = calibrator.apply(raw_scores(booster, second.features))
+    calibrator = fit_by_policy(booster.predict(first.features), first.y, policy, first.weight)
+    scores = calibrator.apply(booster.predict(calibration.features))
+    later = calibrator.apply(booster.predict(second.features))
     cut = choose_cut(usecase, second, later, recipe.seed)
     return ScoringModel(
         booster=booster,

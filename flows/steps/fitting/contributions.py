@@ -6,12 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from bentos.model.fast_predict import fast_contributions
-
 if TYPE_CHECKING:
-    from xgboost import Booster
-
-    from bentos.model.contract import Matrix
+    from bentos.model.booster import Booster, Matrix
 
 ROWS: Final = 1000
 """Rows that are explained: TreeSHAP takes about a millisecond for each."""
@@ -30,5 +26,5 @@ def mean_contributions(booster: Booster, features: Matrix, seed: int = 7, rows: 
     known = np.ascontiguousarray(features, dtype=np.float32)
     if len(known) > rows:
         known = known[np.sort(np.random.default_rng(seed).choice(len(known), rows, replace=False))]
-    explained = np.abs(fast_contributions(booster, known[:8])(known)[:, :-1].astype(float))
+    explained = np.abs(booster.quick_contributions(known[:8])(known)[:, :-1].astype(float))
     return tuple(round(float(v), 9) for v in explained.mean(axis=0))

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bentos.model.xgboost_booster import XGBoostBooster
 from bentos.usecase.definition import TrainingPolicy
 from flows.errors import OneClass, TooFewRows, TrainingError
 
 if TYPE_CHECKING:
-    from xgboost import Booster, DMatrix
+    from xgboost import DMatrix
 
 
 def booster_parameters(policy: TrainingPolicy, seed: int, threads: int = 1) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def fit_booster(
     seed: int,
     threads: int = 1,
     weight: NDArray[np.float64] | None = None,
-) -> Booster:
+) -> XGBoostBooster:
     """Fit a booster on rows of ``features`` (float32, columns as ``names``) and labels ``y`` (0 or 1).
 
     ``weight`` says how many events each row stands for; without it each stands for itself.
@@ -64,16 +65,10 @@ def fit_booster(
 
     try:
         rows = _matrix(features, y, names, policy, threads, weight)
-        return xgboost.train(booster_parameters(policy, seed, threads), rows, num_boost_round=policy.trees)
+        native = xgboost.train(booster_parameters(policy, seed, threads), rows, num_boost_round=policy.trees)
     except xgboost.core.XGBoostError as exc:
         raise TrainingError(f"XGBoost refused {len(y)} rows: {str(exc).splitlines()[0]}") from exc
-
-
-def raw_scores(booster: Booster, features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The booster's own scores in 0..1, float32."""
-    if not len(features):
-        return np.empty(0, dtype=np.float32)
-    return np.asarray(booster.inplace_predict(features, validate_features=False), dtype=np.float32)
+    return XGBoostBooster(native)
 
 
 def require_both_classes(y: NDArray[np.int8], fold: str) -> None:

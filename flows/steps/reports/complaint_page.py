@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from bentos.errors import IncumbentError
-from bentos.model.fast_predict import fast_contributions
 from bentos.model.scoring_model import ScoringModel
 from bentos.promotion.external_return import RETURN
 from bentos.registry.ports import ModelRef
@@ -148,7 +147,7 @@ def _reasons(found: Answered, model: ScoringModel | None, problem: str) -> dict[
     row = None if model is None else _row(found, model)
     if model is None or row is None:
         return {"reasons": None, "problem": problem or "the log holds no features of this event"}
-    contributions = fast_contributions(model.booster, model.golden.features[:4])
+    contributions = model.booster.quick_contributions(model.golden.features[:4])
     said = explain(model.plan.names, row[0], contributions(row)[0])
     return said | {"reasons": [reason | _level(reason, levels_of(model)) for reason in said["reasons"]]}
 

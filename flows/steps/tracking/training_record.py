@@ -10,8 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from bentos.model.booster_adapters import DEFAULT
 from bentos.model.calibration import Threshold
-from bentos.model.scoring_model import ScoringModel, requirement
+from bentos.model.scoring_model import ScoringModel
 from bentos.usecase.definition import UseCase
 from flows.errors import EvaluationError
 from flows.snapshots.store import SnapshotRef
@@ -51,7 +52,7 @@ def record_data(tracker: Tracker, run_id: str, usecase: UseCase, snapshot: Snaps
         "data_source": snapshot.source,
         "git_commit": git_commit() or "none",
         "environment_digest": environment_digest(),
-        "booster_library": requirement(),
+        "booster_library": DEFAULT.requirement(),
     }
     tracker.log(run_id, params=params | folds)
 

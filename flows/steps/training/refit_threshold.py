@@ -27,7 +27,7 @@ from flows.steps.evaluation.evaluate import candidate_evidence, constant_feature
 from flows.steps.evaluation.judge import Judgement, measure_incumbent, weight_notes
 from flows.steps.fitting.build import choose_cut, curve_of
 from flows.steps.fitting.calibrate import fit_by_policy
-from flows.steps.fitting.fit import raw_scores, require_both_classes
+from flows.steps.fitting.fit import require_both_classes
 from flows.steps.tracking import version_tags
 from flows.steps.tracking.mlflow_run import Tracker, open_run, tracker_of
 from flows.steps.tracking.training_record import cut_figures
@@ -132,8 +132,8 @@ def _refitted(
     registry: ModelRegistry,
 ) -> ScoringModel:  # fmt: skip
     booster, seed = model.booster, model.metadata.seed
-    calibrator = fit_by_policy(raw_scores(booster, first.features), first.y, usecase.training, first.weight)
-    scores = calibrator.apply(raw_scores(booster, second.features))
+    calibrator = fit_by_policy(booster.predict(first.features), first.y, usecase.training, first.weight)
+    scores = calibrator.apply(booster.predict(second.features))
     # Features keep the reference they were trained on; scores have a new scale and so a new reference.
     frame = pd.DataFrame(second.features, columns=list(model.plan.names))
     fresh = ReferenceProfile.fit(frame, scores, usecase.drift, days=second.rows["day"], labels=second.y)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bentos.errors import RegistryUnavailable, UseCaseError
-from bentos.model.scoring_model import requirement
+from bentos.model.booster_adapters import DEFAULT
 from bentos.registry.mlflow import ModelRegistry
 from bentos.settings import Settings
 from bentos.usecase.definition import UseCase
@@ -26,7 +26,7 @@ from flows.errors import NothingToDo
 from flows.snapshots.store import SnapshotStore, content_digest
 from flows.sources.base import SourceRead
 from flows.steps.data.folds import Known
-from flows.steps.fitting.fit import fit_booster, raw_scores
+from flows.steps.fitting.fit import fit_booster
 from flows.steps.tracking.mlflow_run import Tracker, tracker_of
 from flows.steps.tracking.training_record import span
 from flows.steps.tracking.version_tags import git_commit
@@ -181,7 +181,7 @@ def measuring(folds: TuningFolds, policy: TuningPolicy, seed: int) -> Callable[[
         booster = fit_booster(
             fold.train.features, fold.train.y, folds.names, attempt.settings, seed, weight=fold.train.weight
         )
-        found = figure(fold.valid.y, raw_scores(booster, fold.valid.features), weight=fold.valid.weight)
+        found = figure(fold.valid.y, booster.predict(fold.valid.features), weight=fold.valid.weight)
         assert found is not None  # tuning_folds leaves out what has one label only
         return found
 
@@ -227,7 +227,7 @@ def _facts(usecase: UseCase, policy: TuningPolicy, folds: TuningFolds, digest: s
         "folds": [_rows(fold) for fold in folds.folds],
         "training": usecase.training.model_dump(mode="json"),
         "tuning": policy.model_dump(mode="json", exclude={"trials", "minutes"}),
-        "libraries": [requirement(), _optuna()],
+        "libraries": [DEFAULT.requirement(), _optuna()],
     }
 
 

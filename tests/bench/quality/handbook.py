@@ -23,7 +23,7 @@ from bentos.usecase.loading import load_usecase
 from flows.sources import open_source
 from flows.steps.data.folds import Fold, Known, build_fold
 from flows.steps.evaluation.crossfit import part
-from flows.steps.fitting.fit import fit_booster, raw_scores
+from flows.steps.fitting.fit import fit_booster
 from monitoring.core.calendar import TimeWindow
 from monitoring.performance.card_precision import card_precision
 from monitoring.stats.ranking import auc_roc, average_precision
@@ -105,7 +105,7 @@ def run_week(every: Fold, plan: FeaturePlan, start: datetime, settings: Training
     """Train on the week that begins at ``start``, test on the week two weeks later."""
     train, test = cut_week(every, start)
     booster = fit_booster(train.features, train.y, plan.names, settings, settings.seed)
-    rows, scores = test.rows, raw_scores(booster, test.features)
+    rows, scores = test.rows, booster.predict(test.features)
     y = rows["y"].to_numpy()
     return FoldFigures(
         _number(auc_roc(y, scores)),

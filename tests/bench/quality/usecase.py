@@ -11,7 +11,7 @@ from flows.errors import SourceOptionsError
 from flows.sources import EventSource, open_source
 from flows.steps.data.folds import Known, build_fold
 from flows.steps.evaluation.crossfit import cross_fit, part
-from flows.steps.fitting.fit import fit_booster, raw_scores
+from flows.steps.fitting.fit import fit_booster
 from monitoring.stats.ranking import auc_roc, average_precision
 
 Figures = dict[str, float]
@@ -65,7 +65,7 @@ def _snapshots(usecase: UseCase, data: Path) -> tuple[Figures, tuple[list[date],
     matured = (times + usecase.snapshot.label.no_event_within <= moment).to_numpy()
     fit, test = part(rows, matured), part(rows, (times == moment).to_numpy())
     booster = fit_booster(fit.features, fit.y, plan.names, usecase.training, usecase.training.seed)
-    scores = raw_scores(booster, test.features)
+    scores = booster.predict(test.features)
     alone = test.features[:, plan.names.index(usecase.snapshot.baseline)]
     figures = {
         "auc_roc": _known(auc_roc(test.y, scores)),

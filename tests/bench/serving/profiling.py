@@ -40,7 +40,7 @@ STAGES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         "bentos/windows/memory.py", "bentos/windows/entity_series.py",
         "bentos/features/online.py", "bentos/features/plan.py",
         "bentos/usecase/calendar_parts.py", "bentos/windows/label_spans.py")),
-    ("trees", ("bentos/model/fast_predict.py",)),
+    ("trees", ("bentos/model/xgboost_booster.py",)),
     ("calibration", ("bentos/model/calibration.py", "bentos/scoring/active_models.py", "bentos/scoring/arms.py")),
     ("log", ("bentos/spool/writer.py", "bentos/spool/segments.py")),
     ("canonical body and its hash", ("bentos/schema/event.py", "monitoring/core/hashing.py")),

@@ -135,11 +135,11 @@ def _bare(model: ScoringModel, path: Path) -> None:
     import pyarrow.parquet as pq
 
     names = list(model.plan.names)
-    model.booster.set_param({"nthread": os.cpu_count() or 1})
+    model.booster.use_threads(os.cpu_count() or 1)
     for batch in pq.ParquetFile(path).iter_batches(CHUNK_ROWS, columns=names):
         rows = np.column_stack([batch.column(name).to_numpy() for name in names]).astype(np.float32)
-        model.booster.inplace_predict(rows, validate_features=False)
-    model.booster.set_param({"nthread": 1})
+        model.booster.predict(rows)
+    model.booster.use_threads(1)
 
 
 def _score(usecase: UseCase, model: ScoringModel, path: Path, work: Path) -> None:

@@ -31,7 +31,6 @@ from flows.sources.worlds.card_transactions import make_world, simulate
 from flows.steps.bulk.input import BulkInput
 from flows.steps.bulk.output import BulkOutput
 from flows.steps.bulk.score_table import score_table
-from flows.steps.fitting.fit import raw_scores
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.hashing import sha256_file
 from tests.bench.speed.whole_table import figures_of, peak_mb
@@ -128,7 +127,7 @@ def _cluster(root: Path, data: Path, memory_mb: int, told: Told) -> dict[str, An
         built = time.perf_counter()
         fitted = material.fitted_twin()
         test = material.rows_of(material.recipe.plan)
-        figures = figures_of(test.y, raw_scores(fitted.booster, test.features))
+        figures = figures_of(test.y, fitted.booster.predict(test.features))
         spent = time.perf_counter() - began
         _keep_features(root, material, window)
         scored = None

@@ -20,7 +20,7 @@ from bentos.usecase.loading import load_usecase
 from flows.sources import open_source
 from flows.steps.data.folds import Known, build_fold
 from flows.steps.data.split import split_at
-from flows.steps.fitting.fit import fit_booster, raw_scores
+from flows.steps.fitting.fit import fit_booster
 from monitoring.stats.ranking import auc_roc, average_precision
 
 
@@ -37,7 +37,7 @@ def whole(data: Path, folder: Path) -> dict[str, Any]:
     split = split_at(usecase, window.end)
     train, test = every.between("train", split.train), every.between("test", split.test)
     booster = fit_booster(train.features, train.y, FeaturePlan.of(usecase).names, usecase.training, 7, threads=2)
-    figures = figures_of(test.y, raw_scores(booster, test.features))
+    figures = figures_of(test.y, booster.predict(test.features))
     spent = time.perf_counter() - began
     np.save(folder / "features.npy", every.features)
     return {

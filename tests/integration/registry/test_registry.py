@@ -12,14 +12,17 @@ from pathlib import Path
 from threading import Thread
 
 import httpx
+import numpy as np
 import pytest
 
 from bentos.errors import IncumbentError, ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
+from bentos.model.booster_adapters import ADAPTERS
 from bentos.model.scoring_model import MODEL_FILE, MODEL_FILES, ScoringModel
 from bentos.registry.mlflow import MlflowRegistry, ModelRef, ModelRegistry
 from bentos.registry.routing_policy import Arm, RoutingPolicy
 from flows.steps.tracking.mlflow_run import MlflowTracker
 from tests.support import registries
+from tests.support.boosters import LinearBooster, linear_model
 from tests.support.builders import tiny_model
 from tests.support.fakes import FakeRegistry
 from tests.support.processes.mlflow_server import LOGIN, mlflow_server
@@ -153,6 +156,24 @@ def test_a_label_reads_back_as_its_version():
     assert ModelRef.parse("dev-fraud/3") == ModelRef(NAME, "3")
     with pytest.raises(ValueError, match="name/version"):
         ModelRef.parse("dev-fraud")
+
+
+def test_a_version_of_another_booster_is_a_native_model_of_its_own_library(
+    mlflow_registry: MlflowRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(ADAPTERS, LinearBooster.kind, LinearBooster)
+    made = linear_model()
+    made.save(tmp_path / "linear")
+    ref = mlflow_registry.register(tmp_path / "linear", NAME)
+    fetched = ScoringModel.load(mlflow_registry.fetch(ref, tmp_path / "fetched"), made.contract_digest)
+    assert isinstance(fetched.booster, LinearBooster)
+    import mlflow.sklearn
+
+    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", mlflow_registry.uri)
+    theirs = mlflow.sklearn.load_model(
+        f"models:/{NAME}/1",
+    )
+    assert np.allclose(theirs.predict_proba(made.golden.features)[:, 1], made.golden.raw)
 
 
 def test_a_registered_version_is_a_native_xgboost_model_for_anyone(

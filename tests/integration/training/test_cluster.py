@@ -98,7 +98,7 @@ def test_rows_and_features_are_those_of_one_process_to_the_bit(workers: Cluster,
 
 def same_trees(one: ScoringModel, two: ScoringModel) -> None:
     """Splits on the same features at the same limits; sums of floats may end in other digits."""
-    first, second = (model.booster.trees_to_dataframe() for model in (one, two))
+    first, second = (model.booster.native.trees_to_dataframe() for model in (one, two))
     assert first["Feature"].tolist() == second["Feature"].tolist()
     np.testing.assert_array_equal(first["Split"], second["Split"])
 

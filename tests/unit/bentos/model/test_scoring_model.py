@@ -224,7 +224,7 @@ def test_importing_the_model_needs_neither_xgboost_nor_mlflow():
 def test_a_process_that_only_predicts_imports_no_scikit_learn_and_scores_the_same(tmp_path: Path) -> None:
     tiny_model().save(tmp_path)
     code = (
-        "import sys; from bentos.model.xgboost_import import import_lean_xgboost; import_lean_xgboost();"
+        "import sys; from bentos.model.xgboost_booster import import_lean_xgboost; import_lean_xgboost();"
         "from pathlib import Path; from bentos.model.scoring_model import ScoringModel;"
         f"ScoringModel.load(Path({str(tmp_path)!r})).check_golden();"
         "print(sorted({'sklearn', 'scipy.stats'} & set(sys.modules)), 'xgboost' in sys.modules);"

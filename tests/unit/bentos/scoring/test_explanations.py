@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from bentos.errors import DuplicateEvent, ModelNotReady
 from bentos.features.plan import FeaturePlan
-from bentos.model.fast_predict import fast_contributions
 from bentos.registry.ports import ModelRef
 from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
@@ -102,8 +101,8 @@ def test_what_cannot_be_answered_is_not_explained() -> None:
 def test_missing_values_are_explained_and_told_as_null() -> None:
     booster = tiny_model().booster
     rows = np.full((1, len(tiny_model().plan.names)), np.nan, dtype=np.float32)
-    found = explain(tiny_model().plan.names, rows[0], fast_contributions(booster, rows)(rows)[0])
-    margin = booster.predict(xgboost.DMatrix(rows, nthread=1), output_margin=True, validate_features=False)[0]
+    found = explain(tiny_model().plan.names, rows[0], booster.quick_contributions(rows)(rows)[0])
+    margin = booster.native.predict(xgboost.DMatrix(rows, nthread=1), output_margin=True, validate_features=False)[0]
     assert found["margin"]["total"] == pytest.approx(margin, abs=1e-4)
     assert all(reason["value"] is None for reason in found["reasons"])
     json.dumps(found, allow_nan=False)
@@ -124,8 +123,10 @@ def test_the_strongest_five_are_told_and_nothing_is_lost(each: list[float], bias
 def test_the_short_way_gives_the_bits_of_the_long_one() -> None:
     model = tiny_model()
     known = np.ascontiguousarray(model.golden.features[:8])
-    expected = model.booster.predict(xgboost.DMatrix(known, nthread=1), pred_contribs=True, validate_features=False)
-    assert np.array_equal(fast_contributions(model.booster, known)(known), expected)
+    expected = model.booster.native.predict(
+        xgboost.DMatrix(known, nthread=1), pred_contribs=True, validate_features=False
+    )
+    assert np.array_equal(model.booster.quick_contributions(known)(known), expected)
 
 
 def test_where_the_short_way_is_missing_the_long_one_is_used(
@@ -135,7 +136,7 @@ def test_where_the_short_way_is_missing_the_long_one_is_used(
     known = np.ascontiguousarray(model.golden.features[:2])
     monkeypatch.setattr("xgboost.core._LIB", object())
     with caplog.at_level(logging.WARNING):
-        slow = fast_contributions(model.booster, known)
+        slow = model.booster.quick_contributions(known)
     monkeypatch.undo()
     assert "contributions" in caplog.text
     assert slow(known).shape == (2, len(model.plan.names) + 1)

@@ -11,7 +11,6 @@ import pytest
 
 from bentos.errors import DuplicateEvent, EventError, ModelCorrupt, ModelNotReady, SpoolFull
 from bentos.features.plan import FeaturePlan
-from bentos.model.fast_predict import fast_predict
 from bentos.registry.ports import ModelRef
 from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
@@ -251,7 +250,7 @@ def test_an_event_that_a_model_answered_keeps_its_answer_where_its_external_scor
 
 def test_the_quick_way_to_predict_gives_the_bits_of_the_long_one() -> None:
     model = tiny_model(trees=50)
-    predict = fast_predict(model.booster, model.golden.features)
+    predict = model.booster.quick_predict(model.golden.features)
     rng = np.random.default_rng(5)
     for count in (1, 2, 7, 300):
         rows = rng.gamma(2.0, 30.0, (count, len(model.plan.names))).astype(np.float32)
@@ -261,7 +260,7 @@ def test_the_quick_way_to_predict_gives_the_bits_of_the_long_one() -> None:
 
 def test_the_quick_way_refuses_rows_that_it_would_misread() -> None:
     model = tiny_model()
-    predict = fast_predict(model.booster, model.golden.features)
+    predict = model.booster.quick_predict(model.golden.features)
     with pytest.raises(TypeError):
         predict(np.asfortranarray(model.golden.features))
     with pytest.raises(TypeError):
@@ -271,7 +270,7 @@ def test_the_quick_way_refuses_rows_that_it_would_misread() -> None:
 def test_where_the_quick_way_differs_the_long_one_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
     monkeypatch.setattr(
-        "bentos.model.fast_predict._direct", lambda booster: lambda rows: np.zeros(len(rows), dtype=np.float32)
+        "bentos.model.xgboost_booster._direct", lambda booster: lambda rows: np.zeros(len(rows), dtype=np.float32)
     )
-    predict = fast_predict(model.booster, model.golden.features)
+    predict = model.booster.quick_predict(model.golden.features)
     assert np.array_equal(predict(model.golden.features), model.golden.raw)

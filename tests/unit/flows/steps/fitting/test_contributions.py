@@ -22,6 +22,6 @@ def test_contributions_are_those_of_xgboost() -> None:
 
     model = tiny_model()
     rows = np.random.default_rng(4).gamma(2.0, 20.0, (50, len(model.plan.names))).astype(np.float32)
-    theirs = model.booster.predict(xgboost.DMatrix(rows), pred_contribs=True, validate_features=False)
+    theirs = model.booster.native.predict(xgboost.DMatrix(rows), pred_contribs=True, validate_features=False)
     expected = np.abs(theirs[:, :-1]).mean(axis=0)
     assert mean_contributions(model.booster, rows) == pytest.approx(tuple(expected), abs=1e-6)

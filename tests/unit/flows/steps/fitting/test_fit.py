@@ -8,7 +8,7 @@ import pytest
 from bentos.usecase.definition import TrainingPolicy
 from flows.errors import OneClass, TooFewRows
 from flows.steps.fitting.baseline import baseline_scores
-from flows.steps.fitting.fit import booster_parameters, fit_booster, raw_scores
+from flows.steps.fitting.fit import booster_parameters, fit_booster
 from monitoring.core.hashing import sha256_hex
 from monitoring.stats.ranking import auc_roc
 from tests.support.folds import fold_of, noise
@@ -18,7 +18,7 @@ NAMES = ("a", "b", "c")
 
 def digest(policy: TrainingPolicy, seed: int = 7, threads: int = 1) -> str:
     x, y = noise(3_000)
-    return sha256_hex(bytes(fit_booster(x, y, NAMES, policy, seed, threads).save_raw("ubj")))
+    return sha256_hex(bytes(fit_booster(x, y, NAMES, policy, seed, threads).save()))
 
 
 @pytest.mark.parametrize("method", ["hist", "exact", "approx"])
@@ -42,7 +42,7 @@ def test_base_score_and_bins_are_always_given():
 def test_scores_find_what_decides_the_label():
     x, y = noise(4_000)
     booster = fit_booster(x[:2_000], y[:2_000], NAMES, TrainingPolicy(), 7)
-    scores = raw_scores(booster, x[2_000:])
+    scores = booster.predict(x[2_000:])
     assert scores.dtype == np.float32
     assert auc_roc(y[2_000:], scores) > 0.9
 
