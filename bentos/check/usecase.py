@@ -18,6 +18,7 @@ from bentos.errors import IncumbentError
 from bentos.features.plan import FeaturePlan
 from bentos.usecase.declarations import CalendarFeature, ColumnFeature, WindowFeature
 from bentos.usecase.definition import UseCase
+from bentos.windows.aggregates import AGGREGATES
 from monitoring.core.durations import format_duration
 
 Status = Literal["PASS", "WARN", "FAIL"]
@@ -97,7 +98,9 @@ def _features(usecase: UseCase) -> Iterator[Problem]:
 def _labels(usecase: UseCase) -> Iterator[Problem]:
     label = usecase.label
     for feature in usecase.features:
-        if isinstance(feature, WindowFeature) and feature.agg == "label_rate" and feature.delay < label.matures_after:
+        if not isinstance(feature, WindowFeature) or not AGGREGATES[feature.agg].of_labels:
+            continue
+        if feature.delay < label.matures_after:
             if label.absent_after_maturity == "negative":
                 yield (
                     "WARN",

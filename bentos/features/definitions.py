@@ -17,7 +17,6 @@ from typing import Any, Protocol, get_args
 from bentos.errors import FeatureError
 from bentos.schema.column_types import NUMBER_TYPES
 from bentos.usecase.definition import (
-    Aggregation,
     CalendarFeature,
     CalendarPart,
     Column,
@@ -29,6 +28,7 @@ from bentos.usecase.definition import (
     parse_clock,
 )
 from bentos.usecase.formula import Formula
+from bentos.windows.aggregates import AGGREGATES
 from bentos.windows.state import TEXT, WindowSpec
 from monitoring.core.durations import format_duration, microseconds, parse_duration
 from monitoring.core.hashing import canonical_json, sha256_hex
@@ -302,7 +302,7 @@ def _read_calendar(data: dict[str, Any]) -> Definition:
 
 
 def _read_window(data: dict[str, Any]) -> Definition:
-    if data["agg"] not in get_args(Aggregation):
+    if data["agg"] not in AGGREGATES:
         raise ValueError(f"aggregation {data['agg']!r}")
     over, delay = (microseconds(parse_duration(data[key])) for key in ("over", "delay"))
     spec = WindowSpec(

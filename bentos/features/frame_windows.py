@@ -35,6 +35,7 @@ from bentos.features.offline import (
 )
 from bentos.schema.event import EPOCH, MICROSECOND
 from bentos.usecase.calendar_parts import local_seconds, part_of
+from bentos.windows.aggregates import needs_labels
 from bentos.windows.state import WindowSpec
 
 
@@ -55,7 +56,7 @@ def spans_of(
     """
     if not events[id_column].is_unique:
         raise FeatureError("events must have distinct ids; clean the table with EventSchema.read_table")
-    if not any(spec.agg == "label_rate" for spec in plan.specs):
+    if not any(needs_labels(spec) for spec in plan.specs):
         return None
     as_of_us = (as_of.astimezone(UTC) - EPOCH) // MICROSECOND
     return label_spans(events[id_column], labels, plan.sources, as_of_us)

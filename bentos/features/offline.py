@@ -18,9 +18,10 @@ from bentos.errors import FeatureError
 from bentos.features.definitions import ColumnDefinition, category_codes
 from bentos.schema.column_types import hash_of
 from bentos.usecase.limits import LARGEST_SCALED
+from bentos.windows.aggregates import aggregate_of
 from bentos.windows.label_spans import FOREVER, positive_spans
+from bentos.windows.series import ABSENT
 from bentos.windows.state import TEXT, WindowSpec
-from bentos.windows.statistics import ABSENT, values_of
 
 Ints = Any
 """int64 array."""
@@ -254,27 +255,41 @@ def window_values(
     spec: WindowSpec, rows: EntityRows, events: pd.DataFrame, spans: Spans | None, amounts: dict[Any, Any]
 ) -> Any:
     """One window's values in the sorted order of ``rows``, float64."""
-    low, high = rows.lower(spec), rows.upper(spec)
-    if spec.agg == "count":
-        return high - low + spec.own
-    if spec.agg == "label_rate":
-        assert spans is not None
-        count = high - low
-        return rows.known_positives(spec, spans) / np.maximum(count, 1)
-    if spec.agg == "time_since_last":
-        last = rows.times[rows.order][np.maximum(high - 1, 0)]
-        return np.where(high > low, (rows.times[rows.order] - last) / 1e6, np.nan)
-    key = (str(spec.column), spec.decimals)
-    if key not in amounts:
-        values, known = amounts_of(events[spec.column], spec.decimals)
-        amounts[key] = (values, known, rows.running(values), rows.running(known))
-    values, known, totals, counts = amounts[key]
-    if spec.agg not in ("sum", "mean"):
-        kept = np.where(known, values, ABSENT)[rows.order]
-        return values_of(spec.agg, kept, low, high, spec.own, 10 ** max(spec.decimals, 0))
-    total, count = totals[high] - totals[low], counts[high] - counts[low]
-    if spec.own:
-        total, count = total + values[rows.order], count + known[rows.order]
-    scale = 10**spec.decimals
-    whole = scale * np.maximum(count, 1) if spec.agg == "mean" else np.int64(scale)
-    return total.astype(np.float64) / whole.astype(np.float64)
+    return aggregate_of(spec).offline(_Windows(spec, rows, events, spans, amounts))
+
+
+class _Windows:
+    """See :class:`bentos.windows.aggregates.FrameWindows`; ``amounts`` keeps each column's sums for other windows."""
+
+    def __init__(
+        self, spec: WindowSpec, rows: EntityRows, events: pd.DataFrame, spans: Spans | None, amounts: dict[Any, Any]
+    ) -> None:
+        self._spec, self._rows, self._events, self._spans, self._amounts = spec, rows, events, spans, amounts
+        self.low, self.high = rows.lower(spec), rows.upper(spec)
+
+    @property
+    def times(self) -> Ints:
+        return self._rows.times[self._rows.order]
+
+    def positives(self) -> Ints:
+        assert self._spans is not None
+        return self._rows.known_positives(self._spec, self._spans)
+
+    def values(self) -> Ints:
+        values, known, *_ = self._column()
+        return np.where(known, values, ABSENT)[self._rows.order]
+
+    def totals(self) -> tuple[Ints, Ints]:
+        values, known, totals, counts = self._column()
+        total, count = totals[self.high] - totals[self.low], counts[self.high] - counts[self.low]
+        if self._spec.own:
+            total, count = total + values[self._rows.order], count + known[self._rows.order]
+        return total, count
+
+    def _column(self) -> tuple[Ints, Any, Ints, Ints]:
+        key = (str(self._spec.column), self._spec.decimals)
+        if key not in self._amounts:
+            values, known = amounts_of(self._events[self._spec.column], self._spec.decimals)
+            self._amounts[key] = (values, known, self._rows.running(values), self._rows.running(known))
+        column: tuple[Ints, Any, Ints, Ints] = self._amounts[key]
+        return column

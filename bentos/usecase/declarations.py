@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, time
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from bentos.windows.aggregates import AGGREGATES
 from monitoring.core.durations import Duration, clock_time, parse_duration
 from monitoring.policies import Count, Policy, Share
 
@@ -158,9 +159,14 @@ class CalendarFeature(Policy):
     part: CalendarPart
 
 
-Aggregation = Literal["count", "sum", "mean", "min", "max", "std", "distinct", "label_rate", "time_since_last"]
-OF_A_COLUMN = ("sum", "mean", "min", "max", "std", "distinct")
-"""Aggregations of a column's values; the others are of the events themselves."""
+def _known_aggregate(name: str) -> str:
+    if name not in AGGREGATES:
+        raise ValueError(f"one of {', '.join(map(repr, AGGREGATES))}")
+    return name
+
+
+Aggregation = Annotated[str, AfterValidator(_known_aggregate)]
+"""A name in :data:`bentos.windows.aggregates.AGGREGATES`."""
 
 
 class WindowFeature(Policy):
@@ -188,13 +194,14 @@ class WindowFeature(Policy):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.agg in OF_A_COLUMN and self.column is None:
+        aggregate = AGGREGATES[self.agg]
+        if aggregate.accepts != "events" and self.column is None:
             raise ValueError(f"feature {self.name!r}: agg {self.agg!r} needs a column")
-        if self.agg not in OF_A_COLUMN and self.column is not None:
+        if aggregate.accepts == "events" and self.column is not None:
             raise ValueError(f"feature {self.name!r}: agg {self.agg!r} takes no column")
         if self.over <= NO_TIME:
             raise ValueError(f"feature {self.name!r}: over must be longer than nothing")
-        if self.agg in ("label_rate", "time_since_last") and self.include_current:
+        if self.include_current and not aggregate.includes_current:
             raise ValueError(f"feature {self.name!r}: a {self.agg} never includes the current event")
         if self.delay > NO_TIME and self.include_current:
             raise ValueError(f"feature {self.name!r}: a delayed window never includes the current event")
@@ -203,8 +210,8 @@ class WindowFeature(Policy):
     @property
     def counts_itself(self) -> bool:
         """Whether the event's own row is in its window."""
-        of_others = self.agg in ("label_rate", "time_since_last")
-        return self.include_current is not False and self.delay == NO_TIME and not of_others
+        allowed = AGGREGATES[self.agg].includes_current
+        return self.include_current is not False and self.delay == NO_TIME and allowed
 
 
 class ExpressionFeature(Policy):

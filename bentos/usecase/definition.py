@@ -15,7 +15,6 @@ from pydantic import Field, field_validator, model_validator
 
 from bentos.usecase.declarations import (
     NO_TIME,
-    Aggregation,
     CalendarFeature,
     CalendarPart,
     Column,
@@ -59,7 +58,6 @@ from monitoring.policies.watch import WatchPolicy
 
 __all__ = [
     "NO_TIME",
-    "Aggregation",
     "CalendarFeature",
     "CalendarPart",
     "Column",

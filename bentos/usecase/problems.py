@@ -19,6 +19,7 @@ from bentos.errors import UseCaseError
 from bentos.usecase.declarations import CalendarFeature, Column, ColumnFeature, ExpressionFeature, WindowFeature
 from bentos.usecase.limits import HASH_LENGTH, LARGEST_SCALED, bounds
 from bentos.usecase.lookup_problems import lookup_problems
+from bentos.windows.aggregates import AGGREGATES
 from monitoring.policies import Policy
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _feature_problems(usecase: UseCase, feature: object, where: str) -> Iterator
     if isinstance(feature, WindowFeature):
         yield from _reference(usecase, f"{where}.entity", feature.entity, _TEXTS)
         if feature.column is not None:
-            allowed = (*_NUMBERS, *_TEXTS) if feature.agg == "distinct" else _NUMBERS
+            allowed = (*_NUMBERS, *_TEXTS) if AGGREGATES[feature.agg].accepts == "numbers and texts" else _NUMBERS
             wrong = list(_reference(usecase, f"{where}.column", feature.column, allowed))
             yield from wrong or _too_large(usecase.column(feature.column), f"{where}.column")
 

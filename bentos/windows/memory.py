@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from bentos.windows.aggregates import needs_labels
 from bentos.windows.entity_series import EntityWindows
 from bentos.windows.label_spans import Said, positive_spans
 from bentos.windows.state import Known, WindowInput, WindowSpec, WindowState, WindowStats
@@ -58,7 +59,7 @@ class MemoryWindows:
         self._groups = [
             EntityWindows([(slots[s], s) for s in self.specs if s.entity == entity], places) for entity in self.entities
         ]
-        self._labelled = any(s.agg == "label_rate" for s in self.specs)
+        self._labelled = any(needs_labels(s) for s in self.specs)
         self._keep = max((s.over + s.delay for s in self.specs), default=0) + lateness_us
         self._lateness = lateness_us
         self._newest: int | None = None

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from bentos.errors import AnswerPending
-from bentos.usecase.definition import Aggregation
 
 Known = tuple[str, bytes] | AnswerPending | None
 """What is known of an id: body hash and answer; that another replica is answering it; or nothing."""
@@ -30,7 +29,7 @@ class WindowSpec:
     """
 
     entity: str
-    agg: Aggregation
+    agg: str
     column: str | None
     decimals: int
     over: int

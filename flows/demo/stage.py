@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bentos.usecase.definition import WindowFeature
+from bentos.windows.aggregates import AGGREGATES
 from flows.demo.plan import DAY, DemoPlan
 from flows.errors import StackError
 from flows.stack.local_stack import Stack
@@ -102,7 +103,7 @@ class Stage:
         if not events:
             return
         self.wait_for("the log of labels", lambda: len(self.house.store.labels.of_events(name, events)) >= len(events))
-        if not any(isinstance(f, WindowFeature) and f.agg == "label_rate" for f in self.house.usecase.features):
+        if not any(isinstance(f, WindowFeature) and AGGREGATES[f.agg].of_labels for f in self.house.usecase.features):
             return
         last = max(label.label_id for label in self.house.store.labels.of_events(name, events))
         self.wait_for("the windows", lambda: self.client.model()["labels_known_up_to"] >= last)

@@ -20,6 +20,7 @@ import pandas as pd
 from bentos.features.frame_windows import completed, window_frame, window_names
 from bentos.features.plan import FeaturePlan
 from bentos.schema.table_cleaning import empty_labels
+from bentos.windows.aggregates import needs_labels
 from flows.distributed.row_groups import read_frame, read_key, write_frame
 
 ROW = "part.row"
@@ -103,7 +104,7 @@ class Shuffle:
         return [spec.column for spec in self.plan.specs if spec.entity == entity and spec.column is not None]
 
     def _rated(self, entity: str) -> bool:
-        return any(spec.entity == entity and spec.agg == "label_rate" for spec in self.plan.specs)
+        return any(spec.entity == entity and needs_labels(spec) for spec in self.plan.specs)
 
     def _events(self, part: int) -> Path:
         return self.folder / "events" / f"{part:06d}.parquet"

@@ -18,6 +18,7 @@ from bentos.schema.lookups import Lookups
 from bentos.schema.table_cleaning import empty_labels
 from bentos.settings import read_settings
 from bentos.usecase.definition import UseCase
+from bentos.windows.aggregates import needs_labels
 from flows.errors import SchemaProblem
 from flows.sources.parquet import frame_of, plain
 from flows.steps.bulk.clean_rows import clear_rows
@@ -55,7 +56,7 @@ class Worker:
         self._lookups = Lookups(usecase)
         self.witness: tuple[pd.DataFrame, str] | None = None
         self._carried: tuple[pd.DataFrame, pd.DataFrame] | None = None
-        self._rated = any(spec.agg == "label_rate" for spec in model.plan.specs)
+        self._rated = any(needs_labels(spec) for spec in model.plan.specs)
         self._reach = max((spec.over + spec.delay for spec in model.plan.specs), default=0)
 
     def scored(self, chunk: Rows, first_row: int) -> tuple[pa.Table, pd.DataFrame]:
