@@ -169,6 +169,8 @@ def test_a_version_of_another_booster_is_a_native_model_of_its_own_library(
     assert isinstance(fetched.booster, LinearBooster)
     import mlflow.sklearn
 
+    # MLflow stores scikit-learn's objects as code, and asks whoever loads them whether that is meant.
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "true")
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", mlflow_registry.uri)
     theirs = mlflow.sklearn.load_model(
         f"models:/{NAME}/1",
