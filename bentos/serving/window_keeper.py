@@ -19,6 +19,7 @@ from bentos.errors import WindowsUnavailable
 from bentos.features.plan import FeaturePlan
 from bentos.schema.event import Event
 from bentos.scoring.answers import NO_ANSWER
+from bentos.windows.aggregates import needs_labels
 from bentos.windows.memory import MemoryWindows
 from bentos.windows.state import WindowInput, WindowState
 from monitoring.errors import MonitoringError
@@ -104,7 +105,7 @@ class WindowKeeper:
             return
         # A plan of its own: plans remember the state they were last used with.
         union = FeaturePlan.union([plan] if self._plan is None else [self._plan, plan]).ranked(list(self._ranks))
-        if plan.sources != union.sources and any(spec.agg == "label_rate" for spec in plan.specs):
+        if plan.sources != union.sources and any(needs_labels(spec) for spec in plan.specs):
             # One state serves every plan, so there is one ranking: the use case's of today.
             log.warning("a model was trained with other label sources or another ranking of them; train it again")
         self._building = threading.Thread(target=self._build, args=(union,), name="windows", daemon=True)

@@ -37,7 +37,8 @@ HTTP: Final = "HTTP, sockets, event loop"
 STAGES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("read and check JSON", ("bentos/schema/json_decoder.py", "bentos/schema/event_schema.py")),
     ("windows and features", (
-        "bentos/windows/memory.py", "bentos/windows/entity_series.py",
+        "bentos/windows/memory.py", "bentos/windows/entity_series.py", "bentos/windows/series.py",
+        "bentos/windows/aggregates.py",
         "bentos/features/online.py", "bentos/features/plan.py",
         "bentos/usecase/calendar_parts.py", "bentos/windows/label_spans.py")),
     ("trees", ("bentos/model/xgboost_booster.py",)),
