@@ -91,11 +91,16 @@ def summary_of(outcome: Outcome) -> str:
 
 
 def _image(picture: Picture | None) -> list[str]:
-    """A picture as Markdown that needs no file beside it; a legend in HTML behind the drawing would not be shown."""
+    """A picture as Markdown that needs no file beside it; a legend in HTML behind the drawing would not be shown.
+
+    It has a ground of its own: the pages of Prefect may be dark, and its words are black.
+    """
     if picture is None or "</svg>" not in picture.svg:
         return []
     drawing = picture.svg[: picture.svg.index("</svg>")] + "</svg>"
-    drawing = drawing.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-size="11" ', 1)
+    drawing = drawing.replace(
+        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-size="11" style="background:#fff" ', 1
+    )
     data = base64.b64encode(drawing.encode()).decode()
     return [f"![{picture.title}](data:image/svg+xml;base64,{data})", "", f"*{picture.title}*", ""]
 

@@ -77,15 +77,15 @@ def told_to_prefect(name: str) -> Iterator[None]:
     for engine in _ENGINES:
         logging.getLogger(engine).addFilter(_needs_its_traceback)
     ours, handler = logging.getLogger("incumbent"), RunLog()
-    level, propagates = ours.level, ours.propagate
-    ours.addHandler(handler)
+    before, level, propagates = ours.handlers, ours.level, ours.propagate
+    ours.handlers = [handler]  # a run below another one logs for itself alone
     ours.setLevel(logging.INFO)
     ours.propagate = False  # Prefect's own logger writes the line to the console too
     try:
         with shown_by(RunProgress(name)):
             yield
     finally:
-        ours.removeHandler(handler)
+        ours.handlers = before
         ours.setLevel(level)
         ours.propagate = propagates
 

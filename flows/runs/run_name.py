@@ -45,7 +45,7 @@ def rename_run(as_of: datetime) -> None:
         return
     from prefect.client.orchestration import get_client
 
-    name = cast("RunName", context.flow.flow_run_name).of(context.parameters or {}, as_of)
+    name = context.flow_run.name = cast("RunName", context.flow.flow_run_name).of(context.parameters or {}, as_of)
     with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
         client.set_flow_run_name(context.flow_run.id, name)
 

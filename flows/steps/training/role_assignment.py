@@ -42,7 +42,7 @@ class Seat:
         return None if self.ref is None else self.ref.label
 
 
-@step(name="assign the role", run_name="give {ref} the role that it has earned", tags=("roles",))
+@step(name="assign the role", run_name="give {verdict.challenger} the role that it has earned", tags=("roles",))
 def seat(
     usecase: UseCase,
     settings: Settings,
