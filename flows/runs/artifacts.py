@@ -98,9 +98,8 @@ def _image(picture: Picture | None) -> list[str]:
     if picture is None or "</svg>" not in picture.svg:
         return []
     drawing = picture.svg[: picture.svg.index("</svg>")] + "</svg>"
-    drawing = drawing.replace(
-        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" font-size="11" style="background:#fff" ', 1
-    )
+    ground = '<svg xmlns="http://www.w3.org/2000/svg" font-size="11" style="background:#fff" '
+    drawing = drawing.replace("<svg ", ground, 1)
     data = base64.b64encode(drawing.encode()).decode()
     return [f"![{picture.title}](data:image/svg+xml;base64,{data})", "", f"*{picture.title}*", ""]
 
