@@ -143,8 +143,8 @@ def _warn_of_last(run: FlowRun) -> None:
 
 
 def _ending(exc: BaseException) -> str:
-    """What ended a run, for its record."""
-    if isinstance(exc, ExternalSignal | KeyboardInterrupt):
+    """What ended a run, for its record; Prefect ends the process of a run whose worker died by ``SystemExit``."""
+    if isinstance(exc, ExternalSignal | KeyboardInterrupt | SystemExit):
         return "cancelled: it was stopped before its end"
     return str(exc) or type(exc).__name__
 

@@ -194,20 +194,30 @@ def test_a_training_whose_process_is_killed_registers_nothing_and_the_next_says_
     office.desk.end_of(again)
 
 
-def test_a_training_goes_on_while_its_worker_is_killed_and_while_the_server_starts_again(office: Office) -> None:
+def test_a_training_ends_with_its_worker_and_the_next_says_so_and_outlives_a_restart_of_the_server(
+    office: Office,
+) -> None:
+    before = office.versions(), office.roles()
     run = office.desk.start("training")
     office.reaches(run, "build the features")
     worker = office.stack.keepers["prefect-worker"].child
     assert worker is not None
     os.kill(worker.pid, signal.SIGKILL)
+    eventually(lambda: not worker.alive)
     office.bring_back("prefect-worker")
+    assert office.desk.end_of(run)["type"] == "CRASHED"
+    ended = eventually(lambda: (one := office.record("training")) and one.state != "running" and one)
+    assert (ended.run_id, ended.state) == (run, "failed")
+    assert ended.message == "cancelled: it was stopped before its end"
+    assert (office.versions(), office.roles()) == before
+    again = office.desk.start("training")
+    office.reaches(again, "build the features")
     office.stop("prefect-server")
     office.bring_back("prefect-server")
-    state = office.desk.end_of(run)
+    state = office.desk.end_of(again)
     assert state["type"] == "COMPLETED", state
-    ended = office.record("training")
-    assert ended is not None
-    assert (ended.run_id, ended.state) == (run, "completed")
+    assert re.search(r"the last training, begun at .* did not come to its end: cancelled", office.log(again))
+    assert office.roles() == before[1] | {"candidate": "3"}
 
 
 def test_labels_that_are_killed_in_the_middle_are_imported_again_without_a_double(office: Office) -> None:
