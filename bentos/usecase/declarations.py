@@ -6,6 +6,7 @@ from datetime import datetime, time
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from bentos.windows.aggregates import AGGREGATES
 from monitoring.core.durations import Duration, clock_time, parse_duration
@@ -161,7 +162,9 @@ class CalendarFeature(Policy):
 
 def _known_aggregate(name: str) -> str:
     if name not in AGGREGATES:
-        raise ValueError(f"one of {', '.join(map(repr, AGGREGATES))}")
+        raise PydanticCustomError(
+            "literal_error", "Input should be {expected}", {"expected": ", ".join(map(repr, AGGREGATES))}
+        )
     return name
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from bentos.usecase.declarations import Name
 from monitoring.core.durations import Duration, parse_duration
@@ -100,10 +101,22 @@ class SimulatorOptions(Policy):
         return self
 
 
+SOURCE_KINDS: list[str] = ["simulator", "csv", "parquet", "sql", "log"]
+"""Words of ``kind`` under ``[source]``; each has its row in :data:`flows.sources.SOURCES`."""
+
+
+def _known_kind(kind: str) -> str:
+    if kind not in SOURCE_KINDS:
+        raise PydanticCustomError(
+            "literal_error", "Input should be {expected}", {"expected": ", ".join(map(repr, SOURCE_KINDS))}
+        )
+    return kind
+
+
 class SourceOptions(Policy):
     """Where flows read events, unless a parameter names another source."""
 
-    kind: Literal["simulator", "csv", "parquet", "sql", "log"] = "simulator"
+    kind: Annotated[str, AfterValidator(_known_kind)] = "simulator"
     """The adapter in ``flows/sources``."""
     path: str | None = None
     """File, folder or fsspec URL of ``csv`` and ``parquet``."""

@@ -5,7 +5,8 @@ Flows call :func:`open_source` and read windows; they do not know which adapter 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
@@ -16,10 +17,7 @@ from flows.sources.base import EventSource, SourceRead
 if TYPE_CHECKING:
     from monitoring.store import Store
 
-__all__ = ["KINDS", "EventSource", "SourceRead", "open_source"]
-
-KINDS: tuple[str, ...] = get_args(SourceOptions.model_fields["kind"].annotation)
-"""Every kind of source."""
+__all__ = ["SOURCES", "EventSource", "SourceRead", "open_source"]
 
 
 def open_source(
@@ -39,30 +37,57 @@ def open_source(
         SourceOptionsError: an option is unknown, missing or wrong.
     """
     options = _options(usecase.source, kind, {k: v for k, v in overrides.items() if v is not None})
-    # Each adapter is imported on its own: reading a CSV needs no database driver.
-    if options.kind == "simulator":
-        from flows.sources.simulator import SimulatorSource
+    return SOURCES[options.kind](usecase, options, store)
 
-        return SimulatorSource(usecase, options.simulator)
-    if usecase.snapshot is not None and options.kind in ("csv", "parquet"):
-        from flows.sources.derived import DerivedSource
 
-        return DerivedSource(usecase, options.kind, _needed(options, "path"))
-    if options.kind == "csv":
-        from flows.sources.csv import CsvSource
+def _simulator(usecase: UseCase, options: SourceOptions, store: Store | None) -> EventSource:
+    from flows.sources.simulator import SimulatorSource
 
-        return CsvSource(usecase, _needed(options, "path"))
-    if options.kind == "parquet":
-        from flows.sources.parquet import ParquetSource
+    return SimulatorSource(usecase, options.simulator)
 
-        return ParquetSource(usecase, _needed(options, "path"))
-    if options.kind == "sql":
-        from flows.sources.sql import SqlSource
 
-        return SqlSource(usecase, _needed(options, "url"), _needed(options, "table"))
+def _csv(usecase: UseCase, options: SourceOptions, store: Store | None) -> EventSource:
+    if usecase.snapshot is not None:
+        return _derived(usecase, options)
+    from flows.sources.csv import CsvSource
+
+    return CsvSource(usecase, _needed(options, "path"))
+
+
+def _parquet(usecase: UseCase, options: SourceOptions, store: Store | None) -> EventSource:
+    if usecase.snapshot is not None:
+        return _derived(usecase, options)
+    from flows.sources.parquet import ParquetSource
+
+    return ParquetSource(usecase, _needed(options, "path"))
+
+
+def _derived(usecase: UseCase, options: SourceOptions) -> EventSource:
+    from flows.sources.derived import DerivedSource
+
+    return DerivedSource(usecase, options.kind, _needed(options, "path"))
+
+
+def _sql(usecase: UseCase, options: SourceOptions, store: Store | None) -> EventSource:
+    from flows.sources.sql import SqlSource
+
+    return SqlSource(usecase, _needed(options, "url"), _needed(options, "table"))
+
+
+def _log(usecase: UseCase, options: SourceOptions, store: Store | None) -> EventSource:
     from flows.sources.log import LogSource
 
     return LogSource(usecase, store or _own_store())
+
+
+SOURCES: Final[dict[str, Callable[[UseCase, SourceOptions, Store | None], EventSource]]] = {
+    "simulator": _simulator,
+    "csv": _csv,
+    "parquet": _parquet,
+    "sql": _sql,
+    "log": _log,
+}
+"""Kind to what opens it. Each adapter is imported on its own: reading a CSV needs no database driver."""
 
 
 def _options(declared: SourceOptions, kind: str | None, overrides: dict[str, Any]) -> SourceOptions:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from monitoring.core.measured import UNKNOWN, digest_of, finite
 from monitoring.core.verdict import Check, Evidence, Verdict, above_limit, at_least, at_most, combine_checks, enough
 from monitoring.errors import UnfairWindow
-from monitoring.policies import GatePolicy, ProfitPolicy
+from monitoring.policies import GatePolicy
 
 
 def judge(
@@ -27,7 +27,7 @@ def judge(
     when = as_of or (candidate.window.end if candidate.window else None)
     if when is None:
         raise ValueError("judge needs the candidate's window or as_of")
-    checks = tuple(_gate_checks(candidate, incumbent, policy))
+    checks = tuple(check for gate in GATES for check in gate(candidate, incumbent, policy))
     reasons = tuple(_sentence(check) for check in checks if check.status != "PASS")
     return Verdict(
         kind="gate",
@@ -41,39 +41,56 @@ def judge(
     )
 
 
-def _gate_checks(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
-    precision = candidate.value("average_precision")
+def _enough_rows(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
     yield enough("matured_rows", candidate.rows, policy.min_matured_rows, "rows with matured labels")
+
+
+def _rates(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
     yield _floor(candidate, "average_precision", policy.min_average_precision)
     if policy.min_auc_roc is not None:
         yield _floor(candidate, "auc_roc", policy.min_auc_roc)
     yield _floor(candidate, "recall", policy.min_recall)
+
+
+def _calibration(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
     error = candidate.value("calibration_error")
     yield at_most("calibration_error", error, policy.max_calibration_error, _interval(candidate, "calibration_error"))
+
+
+def _serving(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
     yield at_most("single_event_p99_ms", candidate.latency_p99_ms, policy.max_single_event_p99_ms, "one event")
     yield at_most("model_mb", candidate.model_mb, policy.max_model_mb, "stored model")
+
+
+def _baseline(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
     baseline = candidate.baseline.get("average_precision", UNKNOWN).value
     yield at_least(
-        "baseline_gain", _difference(precision, baseline), policy.min_baseline_gain,
+        "baseline_gain", _difference(candidate.value("average_precision"), baseline), policy.min_baseline_gain,
         "average precision above the simple baseline on the same rows", strict=True,
     )  # fmt: skip
+
+
+def _champion(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
     if incumbent is not None:
+        gain = _difference(candidate.value("average_precision"), incumbent.value("average_precision"))
         yield at_least(
-            "champion_gain", _difference(precision, incumbent.value("average_precision")), -policy.max_champion_loss,
-            "average precision above the champion's on the same rows",
-        )  # fmt: skip
-    if policy.profit is not None:
-        yield from _profit(candidate, policy.profit)
-    yield from candidate.fairness
+            "champion_gain", gain, -policy.max_champion_loss, "average precision above the champion's on the same rows"
+        )
 
 
-def _profit(candidate: Evidence, policy: ProfitPolicy) -> Iterator[Check]:
+def _profit(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
     """An offer to the flagged must earn more than one to nobody, which earns 0, and more than one to everybody."""
-    metrics = candidate.metrics
-    yield above_limit("profit_per_customer", metrics.get("profit_per_customer", UNKNOWN), policy.min_per_customer)
-    if policy.min_above_everybody is not None:
+    if policy.profit is None:
+        return
+    metrics, limits = candidate.metrics, policy.profit
+    yield above_limit("profit_per_customer", metrics.get("profit_per_customer", UNKNOWN), limits.min_per_customer)
+    if limits.min_above_everybody is not None:
         beyond = metrics.get("profit_above_everybody", UNKNOWN)
-        yield above_limit("profit_above_everybody", beyond, policy.min_above_everybody)
+        yield above_limit("profit_above_everybody", beyond, limits.min_above_everybody)
+
+
+def _fairness(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
+    yield from candidate.fairness
 
 
 def _floor(evidence: Evidence, name: str, limit: float) -> Check:
@@ -109,3 +126,9 @@ def _refuse_unfair_windows(candidate: Evidence, incumbent: Evidence | None) -> N
         raise UnfairWindow(
             f"{candidate.model} and {incumbent.model} were measured on different windows; measure both on the same rows"
         )
+
+
+Gate = Callable[[Evidence, Evidence | None, GatePolicy], Iterator[Check]]
+"""Checks of a candidate against its limits; the champion's evidence is none where there is no champion."""
+GATES: list[Gate] = [_enough_rows, _rates, _calibration, _serving, _baseline, _champion, _profit, _fairness]
+"""Every gate, in the order of a verdict's checks; a new one is a function and a row here."""

@@ -9,7 +9,7 @@ import pytest
 from bentos.usecase.definition import Shift
 from bentos.usecase.loading import load_usecase
 from flows.errors import SchemaProblem, SourceOptionsError
-from flows.sources import KINDS, open_source
+from flows.sources import SOURCES, open_source
 from flows.sources.simulator import SimulatorSource
 from monitoring.core.calendar import TimeWindow
 
@@ -24,7 +24,7 @@ def simulator(**options: object) -> SimulatorSource:
 
 def test_the_use_case_names_the_source() -> None:
     assert open_source(FRAUD).kind == FRAUD.source.kind == "simulator"
-    assert set(KINDS) == {"simulator", "csv", "parquet", "sql", "log"}
+    assert set(SOURCES) == {"simulator", "csv", "parquet", "sql", "log"}
 
 
 def test_overrides_win_over_the_file() -> None:

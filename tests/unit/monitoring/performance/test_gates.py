@@ -1,6 +1,7 @@
 """Gates: every check is shown, and what is missing never passes."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.measured import Measured
-from monitoring.core.verdict import Check, Evidence, Verdict, combine_checks
+from monitoring.core.verdict import Check, Evidence, Verdict, at_least, combine_checks
 from monitoring.errors import UnfairWindow
+from monitoring.performance import gates
 from monitoring.performance.gates import judge
 from monitoring.policies import GatePolicy
 
@@ -152,3 +154,14 @@ def test_no_verdict_passes_unless_every_figure_is_finite(
     if verdict.outcome == "pass":
         assert all(f is not None and math.isfinite(f) for f in figures)
     assert Verdict.from_json(verdict.to_json()).digest == verdict.digest
+
+
+def test_a_gate_of_ones_own_is_one_row_and_decides_like_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def f1(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
+        yield at_least("f1", candidate.value("f1"), 0.4)
+
+    monkeypatch.setattr(gates, "GATES", [*gates.GATES, f1])
+    assert judge(with_metric("f1", 0.5), None, POLICY).check("f1").status == "PASS"
+    refused = judge(with_metric("f1", 0.3), None, POLICY)
+    assert (refused.outcome, refused.reasons[-1]) == ("fail", "f1 is 0.3, the limit is 0.4 (fail)")
+    assert judge(with_metric("f1", None), None, POLICY).outcome == "insufficient"
