@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+
+from markupsafe import Markup
 
 from monitoring.drift.feature_drift import DriftAlarm, DriftReport, FeatureDrift
 from monitoring.policies import DriftPolicy
-from monitoring.reports.html import number, table
+from monitoring.reports.html import number
+from monitoring.reports.render import render, table
 
 DEFAULT = DriftPolicy()
 DISAGREEMENT = (
@@ -39,22 +41,17 @@ def header_of(
     values: Mapping[str, float],
     left_out: Sequence[str],
     rows: tuple[int, int],
-    sections: Sequence[str] = (),
+    sections: Sequence[Markup] = (),
     policy: DriftPolicy = DEFAULT,
-) -> str:
+) -> Markup:
     """Our own verdict, and why Evidently's figures may say otherwise."""
-    parts = ['<main class="incumbent" style="max-width:84rem">', f"<h1>{escape(title)}</h1>"]
-    parts.append(f'<p class="outcome">{_verdict(report, alarm)}</p>')
-    if report is not None and report.features:
-        parts.append(_table(report, values, policy))
-    parts += sections
-    if values:
-        parts.append(f'<p class="note">{escape(DISAGREEMENT)}</p>')
-        sample = f"Below: Evidently on a sample of {rows[0]:,} reference and {rows[1]:,} current rows."
-        parts.append(f'<p class="note">{sample}</p>')
-    if left_out:
-        parts.append(f"<p>Without any value, and so not below: {escape(', '.join(left_out))}.</p>")
-    return "".join((*parts, "</main>"))
+    shown = report is not None and bool(report.features)
+    return render(
+        "drift_header.html", title=title, verdict=_verdict(report, alarm), sections=sections, rows=rows,
+        table=_table(report, values) if report is not None and shown else "",
+        reasons=_reasons(report, values, policy) if report is not None and shown else (),
+        sampled=bool(values), disagreement=DISAGREEMENT, left_out=left_out,
+    )  # fmt: skip
 
 
 def _verdict(report: DriftReport | None, alarm: DriftAlarm | None) -> str:
@@ -67,11 +64,11 @@ def _verdict(report: DriftReport | None, alarm: DriftAlarm | None) -> str:
         return text
     if alarm.band is None:
         return f"{text} Too few windows for an alarm."
-    named = f" ({escape(', '.join(alarm.features))})" if alarm.features else ""
+    named = f" ({', '.join(alarm.features)})" if alarm.features else ""
     return f"{text} Over {alarm.windows} windows: {alarm.band}{named}."
 
 
-def _table(report: DriftReport, values: Mapping[str, float], policy: DriftPolicy) -> str:
+def _table(report: DriftReport, values: Mapping[str, float]) -> Markup:
     rows = [_row(f, values.get(f.name)) for f in report.ranked]
     if report.score is not None:
         rows.append(_row(report.score, None))
@@ -79,15 +76,16 @@ def _table(report: DriftReport, values: Mapping[str, float], policy: DriftPolicy
         "feature", "band", "importance", "PSI", "above chance", "adjusted p", "KS", "missing", "unseen",
         "Evidently's PSI",
     )  # fmt: skip
-    note = '<p class="note">First what drifts most, weighted with what the model leans on.</p>'
-    reasons = [
-        f"<li>{escape(f.name)}: {f.band} here, {_theirs(values[f.name], policy)} there: "
-        f"{escape(_why(f, values[f.name], policy))}</li>"
+    return table(head, rows, numeric=range(2, 10), classed=1)
+
+
+def _reasons(report: DriftReport, values: Mapping[str, float], policy: DriftPolicy) -> list[str]:
+    """Why Evidently's band is another, for each feature of which it is."""
+    return [
+        f"{f.name}: {f.band} here, {_theirs(values[f.name], policy)} there: {_why(f, values[f.name], policy)}"
         for f in report.ranked
         if f.name in values and bands_differ(f, values[f.name], policy)
     ]
-    differ = f"<p>Evidently's band is another for:</p><ul>{''.join(reasons)}</ul>" if reasons else ""
-    return table(head, rows, numeric=range(2, 10), classed=1) + note + differ
 
 
 def _row(f: FeatureDrift, theirs: float | None) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from html import escape
+
+from markupsafe import Markup
 
 from monitoring.core.measured import Measured
 from monitoring.drift.data_quality import QualityReport
@@ -15,24 +16,27 @@ from monitoring.drift.feature_drift import PriorShift
 from monitoring.drift.feature_skew import SkewReport
 from monitoring.performance.fairness import FairnessReport
 from monitoring.performance.over_time import SHOWN, ConceptDrift, Estimate, EstimateChecked, GroupPerformance
-from monitoring.reports.html import interval, number, table
+from monitoring.reports.html import interval, number
+from monitoring.reports.render import note, section, subtitle, table
 from monitoring.stats.change_detection import Detection
 
 NO_ALERT = "A line of this report; it starts nothing by itself."
 
 
-def performance_section(daily: Sequence[GroupPerformance], segments: Sequence[GroupPerformance], currency: str) -> str:
+def performance_section(
+    daily: Sequence[GroupPerformance], segments: Sequence[GroupPerformance], currency: str
+) -> Markup:
     """Matured figures of each day and of each segment."""
     if not daily:
-        return _section("Matured performance", "<p>No day has matured.</p>")
+        return section("Matured performance", "No day has matured.")
     parts = [_groups(daily, currency)]
     for column in dict.fromkeys(group.column for group in segments):
-        parts.append(f"<h3>By {escape(column)}</h3>")
+        parts.append(subtitle(f"By {column}"))
         parts.append(_groups([group for group in segments if group.column == column], currency))
-    return _section("Matured performance", *parts)
+    return section("Matured performance", *parts)
 
 
-def _groups(groups: Sequence[GroupPerformance], currency: str) -> str:
+def _groups(groups: Sequence[GroupPerformance], currency: str) -> Markup:
     head = (groups[0].column, "rows", "positives", *(_named(name, currency) for name in SHOWN))
     rows = [
         (
@@ -44,36 +48,34 @@ def _groups(groups: Sequence[GroupPerformance], currency: str) -> str:
     return table(head, rows, numeric=range(1, len(head)))
 
 
-def concept_section(concept: ConceptDrift | None, prior: PriorShift | None) -> str:
+def concept_section(concept: ConceptDrift | None, prior: PriorShift | None) -> Markup:
     """Matured figures against the reference period, and the share of positives against the reference."""
     parts = []
     if concept is None:
-        parts.append("<p>Concept drift: too few matured days in office to compare.</p>")
+        parts.append("Concept drift: too few matured days in office to compare.")
     else:
         (first, last, days), (now_first, now_last, now_days) = concept.reference_days, concept.current_days
         said = "performance is lost" if concept.lost else "no loss beyond its interval"
         parts.append(
-            f"<p>{now_days} days from {now_first} to {now_last} minus {days} days from {first} to {last}: {said}.</p>"
+            f"{now_days} days from {now_first} to {now_last} minus {days} days from {first} to {last}: {said}."
         )
         rows = [(name.replace("_", " "), interval(figure)) for name, figure in concept.differences.items()]
         parts.append(table(("figure", "difference"), rows, numeric=(1,)))
     if prior is not None:
         share = f"{interval(prior.share)} of {prior.rows:,} matured rows"
-        parts.append(f"<p>Positives: {share}, {number(prior.reference)} in the reference, p {number(prior.p)}.</p>")
-    return _section("Concept drift and prior shift", *parts)
+        parts.append(f"Positives: {share}, {number(prior.reference)} in the reference, p {number(prior.p)}.")
+    return section("Concept drift and prior shift", *parts)
 
 
-def estimate_section(estimate: Estimate | None, checked: Sequence[EstimateChecked]) -> str:
+def estimate_section(estimate: Estimate | None, checked: Sequence[EstimateChecked]) -> Markup:
     """What is expected of days without labels, and how earlier expectations came out."""
-    parts = ["<p>From calibrated scores alone (CBPE). Blind to concept drift; nothing is decided on it.</p>"]
+    parts = ["From calibrated scores alone (CBPE). Blind to concept drift; nothing is decided on it."]
     if estimate is not None:
         rows = [(f"{d.day} (estimate)", f"{d.rows:,}", number(d.recall), number(d.precision)) for d in estimate.days]
         whole = ("all (estimate)", f"{estimate.rows:,}", number(estimate.recall), number(estimate.precision))
         parts.append(table(("day", "rows", "recall", "precision"), [*rows, whole], numeric=(1, 2, 3)))
         if estimate.prior is not None:
-            parts.append(
-                f"<p>Share of positives by black-box shift estimation: {number(estimate.prior)} (estimate).</p>"
-            )
+            parts.append(f"Share of positives by black-box shift estimation: {number(estimate.prior)} (estimate).")
     if checked:
         pairs = [
             (
@@ -83,41 +85,41 @@ def estimate_section(estimate: Estimate | None, checked: Sequence[EstimateChecke
             for one in checked
         ]  # fmt: skip
         head = ("day", "estimated recall", "true recall", "estimated precision", "true precision")
-        parts += ["<h3>Estimate against truth</h3>", table(head, pairs, numeric=(1, 2, 3, 4))]
-    return _section("Estimate of days without labels", *parts) if len(parts) > 1 else ""
+        parts += [subtitle("Estimate against truth"), table(head, pairs, numeric=(1, 2, 3, 4))]
+    return section("Estimate of days without labels", *parts) if len(parts) > 1 else Markup("")
 
 
-def streams_section(streams: Sequence[Detection]) -> str:
+def streams_section(streams: Sequence[Detection]) -> Markup:
     """What the change detectors say of the matured errors."""
     if not streams:
-        return ""
+        return Markup("")
     rows = [(s.detector.replace("_", "-"), f"{s.values:,}", str(s.changes), _time(s.latest)) for s in streams]
     body = table(("detector", "errors", "changes", "latest"), rows, numeric=(1, 2))
-    return _section("Change detectors on matured errors", f'<p class="note">{NO_ALERT}</p>', body)
+    return section("Change detectors on matured errors", note(NO_ALERT), body)
 
 
-def attribution_section(ndcg: float, rows: int, moved: Sequence[tuple[str, float, float]]) -> str:
+def attribution_section(ndcg: float, rows: int, moved: Sequence[tuple[str, float, float]]) -> Markup:
     """How far the ranking of what the model leans on agrees with its reference."""
     found = [(name, number(then), number(now)) for name, then, now in moved]
-    text = f"<p>nDCG {number(ndcg)} over {rows:,} rows; 1 is the same order. {NO_ALERT}</p>"
+    text = f"nDCG {number(ndcg)} over {rows:,} rows; 1 is the same order. {NO_ALERT}"
     head = ("feature", "mean |SHAP|, reference", "mean |SHAP|, window")
-    return _section("Attribution drift", text, table(head, found, numeric=(1, 2)))
+    return section("Attribution drift", text, table(head, found, numeric=(1, 2)))
 
 
-def skew_section(skew: SkewReport | None) -> str:
+def skew_section(skew: SkewReport | None) -> Markup:
     """Served features against the same features computed again."""
     if skew is None:
-        return ""
-    text = f"<p>{skew.different_rows:,} of {skew.rows:,} rows differ in any bit.</p>"
+        return Markup("")
+    text = f"{skew.different_rows:,} of {skew.rows:,} rows differ in any bit."
     rows = [(f.name, f"{f.different:,}", number(f.share), number(f.largest)) for f in skew.features]
     head = ("feature", "rows", "share", "largest difference")
-    return _section("Feature skew", text, table(head, rows, numeric=(1, 2, 3)) if rows else "")
+    return section("Feature skew", text, table(head, rows, numeric=(1, 2, 3)) if rows else Markup(""))
 
 
-def fairness_section(fairness: FairnessReport | None) -> str:
+def fairness_section(fairness: FairnessReport | None) -> Markup:
     """Decisions by group of each declared column, and the comparisons that have limits."""
     if fairness is None:
-        return ""
+        return Markup("")
     slices = [
         (
             s.column, s.group, f"{s.rows:,}", f"{s.positives:,}", interval(s.flag_share), interval(s.recall),
@@ -126,7 +128,7 @@ def fairness_section(fairness: FairnessReport | None) -> str:
         for s in fairness.slices
     ]  # fmt: skip
     head = ("column", "group", "rows", "positives", "flagged", "recall", "precision")
-    parts = [table(head, slices, numeric=range(2, 7))]
+    title, by_group = "Fairness, latest matured week", table(head, slices, numeric=range(2, 7))
     if fairness.comparisons:
         rows = [
             (
@@ -136,14 +138,15 @@ def fairness_section(fairness: FairnessReport | None) -> str:
             for c in fairness.comparisons
         ]  # fmt: skip
         names = ("measure", "column", "groups", "difference or ratio", "limit", "adjusted p", "", "")
-        parts = [f"<p>Fairness: {fairness.status}.</p>", table(names, rows, numeric=(3, 4, 5), classed=6), *parts]
-    return _section("Fairness, latest matured week", *parts)
+        compared = table(names, rows, numeric=(3, 4, 5), classed=6)
+        return section(title, f"Fairness: {fairness.status}.", compared, by_group)
+    return section(title, by_group)
 
 
-def quality_section(quality: QualityReport | None) -> str:
+def quality_section(quality: QualityReport | None) -> Markup:
     """Freshness, volume, duplicates and quarantine."""
     if quality is None:
-        return ""
+        return Markup("")
     fresh, volume = quality.freshness, quality.volume
     age = "no event" if fresh.age_s is None else f"newest event {fresh.age_s / 60:,.0f} min old"
     usual = "nothing to hold it against" if volume.usual is None else f"usual for its weekday {volume.usual:,.0f}"
@@ -157,7 +160,7 @@ def quality_section(quality: QualityReport | None) -> str:
     for reason, count in quality.quarantine.items():
         new = quality.new_quarantine.get(reason, 0)
         rows.append(("in quarantine", f"{count:,}", f"{reason}; {new:,} since the last check"))
-    return _section("Data quality", table(("", "", ""), rows))
+    return section("Data quality", table(("", "", ""), rows))
 
 
 def _time(at: datetime | None) -> str:
@@ -166,7 +169,3 @@ def _time(at: datetime | None) -> str:
 
 def _named(metric: str, currency: str) -> str:
     return f"cost, {currency}" if metric == "cost" else metric.replace("_", " ")
-
-
-def _section(title: str, *parts: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"

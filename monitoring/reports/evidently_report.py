@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from monitoring.drift.feature_drift import DriftAlarm, DriftReport
 from monitoring.errors import ReportFailed
 from monitoring.policies import DriftPolicy
 from monitoring.reports.drift_header import DEFAULT, bands_differ, features_of, header_of
 from monitoring.reports.html import STYLE, write_comparison_report, write_page, write_text
+from monitoring.reports.render import render
 
 __all__ = ["DriftReportInfo", "evidently_default", "evidently_psi", "write_comparison_report", "write_drift_report"]
 
@@ -60,7 +62,7 @@ def write_drift_report(
     title: str = "Drift report",
     max_rows: int = MAX_ROWS,
     seed: int = 7,
-    sections: Sequence[str] = (),
+    sections: Sequence[Markup] = (),
     matured: pd.DataFrame | None = None,
     policy: DriftPolicy = DEFAULT,
 ) -> DriftReportInfo:
@@ -196,12 +198,12 @@ def _run_evidently(
         return snapshot.get_html_str(as_iframe=False), _values(found), _tests(found)
 
 
-def _matured_quality(matured: pd.DataFrame | None, max_rows: int, seed: int) -> str:
+def _matured_quality(matured: pd.DataFrame | None, max_rows: int, seed: int) -> Markup:
     """Evidently's page on classification quality of matured rows, in a frame; a note where there is none."""
     if matured is None:
-        return ""
+        return Markup("")
     if matured.empty or matured["y"].nunique() < 2:
-        return '<p class="incumbent">Classification quality: the matured rows do not hold both classes.</p>'
+        return render("matured_quality.html", frame=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from evidently import BinaryClassification, DataDefinition, Dataset, Report
@@ -216,9 +218,8 @@ def _matured_quality(matured: pd.DataFrame | None, max_rows: int, seed: int) -> 
             classification=[BinaryClassification(**names, pos_label=1)],
         )
         snapshot = Report([ClassificationPreset()], include_tests=True).run(Dataset.from_pandas(rows, definition), None)
-        frame: str = snapshot.get_html_str(as_iframe=True)
-    title = f"<h2>Classification quality of {len(rows):,} matured rows</h2>"
-    return f'<section class="incumbent">{title}{frame}</section>'
+        frame = Markup(snapshot.get_html_str(as_iframe=True))  # noqa: S704  # Evidently's own page, in a frame
+    return render("matured_quality.html", frame=frame, rows=len(rows))
 
 
 def _values(found: Mapping[str, Any]) -> dict[str, float]:

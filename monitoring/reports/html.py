@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
+
+from markupsafe import Markup
 
 from monitoring.comparison.paired import PairedResult
 from monitoring.comparison.secondary_figures import ALARM_LIMIT, LOWER_THRESHOLD, NOT_USED, RECALL_FLOOR, Appendix
 from monitoring.core.measured import Measured
 from monitoring.core.verdict import Check, Verdict
+from monitoring.reports.render import render, table
 from monitoring.reports.svg_charts import Line, bars, chart
 from monitoring.stats.anytime import anytime_path
 from monitoring.stats.intervals import RatioDifference
@@ -44,12 +46,9 @@ def write_comparison_report(path: Path, result: PairedResult, verdict: Verdict, 
     return write_page(path, title, comparison_body(result, verdict, warnings))
 
 
-def write_page(path: Path, title: str, body: str) -> Path:
+def write_page(path: Path, title: str, body: Markup) -> Path:
     """Write one page in a single step, so that nobody reads half of it."""
-    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-    head = f"{meta}<title>{escape(title)}</title><style>{STYLE}</style>"
-    text = f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
-    return write_text(path, text)
+    return write_text(path, render("page.html", title=title, style=Markup(STYLE), body=body) + "\n")  # noqa: S704
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -61,61 +60,27 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
-def comparison_body(result: PairedResult, verdict: Verdict, warnings: Sequence[str] = ()) -> str:
-    """The page's content: first what decides, then an appendix that does not."""
-    first, appendix = comparison_parts(result, verdict, warnings)
-    return "".join(['<main class="incumbent">', *first, *appendix, "</main>"])
+def comparison_body(
+    result: PairedResult, verdict: Verdict, warnings: Sequence[str] = (), dossier: Markup | str = ""
+) -> Markup:
+    """The page's content: what decides, a dossier where there is one, then an appendix that does not decide."""
+    further = result.appendix
+    return render(
+        "comparison.html", result=result, verdict=verdict, warnings=warnings, dossier=dossier, not_used=NOT_USED,
+        checks=checks_table(verdict.checks), sequence=_sequence(result), saving_chart=saving_chart(result),
+        both=_both(result), recall_chart=_recall_chart(result), disagreements=_disagreements(result),
+        figures=None if further is None else _figures(further, result.currency),
+        notes=() if further is None else _notes(further),
+    )  # fmt: skip
 
 
-def comparison_parts(
-    result: PairedResult, verdict: Verdict, warnings: Sequence[str] = ()
-) -> tuple[list[str], list[str]]:
-    """What decides, for the first page, and the appendix that does not."""
-    evidence = f"{result.days} matured days, {result.rows:,} events, {result.positives:,} positives"
-    first = [
-        f"<h1>{escape(result.challenger)} against {escape(result.champion)}</h1>",
-        f'<p class="outcome">Verdict: {escape(verdict.outcome.replace("_", " "))}</p>',
-        f"<p>{evidence}, as of {result.as_of:%Y-%m-%d %H:%M} UTC.</p>",
-        "<ul>", *(f"<li>{escape(reason)}</li>" for reason in verdict.reasons), "</ul>",
-        *(f'<p class="note">{escape(text)}</p>' for text in warnings),
-        "<h2>What decides</h2>", checks_table(verdict.checks),
-        f"<h2>Cost saved a day, and its {_sequence(result)}</h2>", saving_chart(result),
-    ]  # fmt: skip
-    appendix = [
-        f'<section class="appendix"><h2>Appendix: {NOT_USED}</h2>',
-        "<h3>Both models</h3>", _both(result),
-        "<h3>Recall so far</h3>", _recall_chart(result),
-    ]  # fmt: skip
-    if result.appendix is not None:
-        appendix += [_disagreements(result), "<h3>Further figures</h3>", _appendix(result.appendix, result.currency)]
-    plan = f", plan {verdict.plan_hash[:16]}" if verdict.plan_hash else ""
-    digests = f"Verdict {verdict.digest[:16]}, evidence {verdict.evidence_digest[:16]}{plan}."
-    appendix.append(f'<p class="note">{digests}</p></section>')
-    return first, appendix
-
-
-def checks_table(checks: Iterable[Check]) -> str:
+def checks_table(checks: Iterable[Check]) -> Markup:
     """Every check with its value, limit and margin."""
     rows = [
         (c.name.replace("_", " "), number(c.value), number(c.threshold), number(c.margin), c.status, c.detail)
         for c in checks
     ]
     return table(("check", "value", "limit", "margin", "", ""), rows, numeric=(1, 2, 3), classed=4)
-
-
-def table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], numeric: Sequence[int] = (), classed: int | None = None
-) -> str:
-    """An HTML table; ``classed`` names the column whose text is also its style."""
-
-    def cell(index: int, text: str) -> str:
-        style = "n" if index in numeric else text if index == classed else ""
-        return f'<td class="{escape(style)}">{escape(text)}</td>' if style else f"<td>{escape(text)}</td>"
-
-    classes = [' class="n"' if i in numeric else "" for i in range(len(head))]
-    top = "".join(f"<th{style}>{escape(text)}</th>" for style, text in zip(classes, head, strict=True))
-    body = "".join(f"<tr>{''.join(cell(i, t) for i, t in enumerate(row))}</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def number(value: float | None) -> str:
@@ -136,7 +101,7 @@ def _sequence(result: PairedResult) -> str:
     return "confidence sequence" if result.method == "anytime" else "bounds on decision days"
 
 
-def saving_chart(result: PairedResult) -> str:
+def saving_chart(result: PairedResult) -> Markup:
     """Draw the mean saving a day so far, with its anytime-valid bounds, as SVG with a legend."""
     saving = result.column("saving")
     path = anytime_path(saving, result.saving.alpha, result.saving.planned, result.saving.block)
@@ -155,7 +120,7 @@ def _at_the_end(bound: float | None, steps: int) -> list[float | None]:
     return [*([None] * (steps - 1)), bound][:steps]
 
 
-def _recall_chart(result: PairedResult) -> str:
+def _recall_chart(result: PairedResult) -> Markup:
     labels = [f"{d.day:%Y-%m-%d}" for d in result.series]
     total = result.column("positives").cumsum()
 
@@ -165,30 +130,27 @@ def _recall_chart(result: PairedResult) -> str:
     return chart([Line(result.champion, so_far("tp_a")), Line(result.challenger, so_far("tp_b"))], labels)
 
 
-def _disagreements(result: PairedResult) -> str:
+def _disagreements(result: PairedResult) -> list[tuple[str, Markup, Markup]]:
     """Discordant pairs by segment and by amount: caught by one model only, false alarms of one model only."""
-    found = result.appendix.groups if result.appendix is not None else ()
+    levels = result.appendix.groups if result.appendix is not None else ()
     names = (f"{result.champion} only", f"{result.challenger} only")
     parts = []
-    for by in dict.fromkeys(group.by for group in found):
-        groups = [group for group in found if group.by == by]
-        parts.append(f"<h3>Caught by one model only, by {escape(by)}</h3>")
-        parts.append(bars([(g.level, g.caught_a, g.caught_b) for g in groups], names))
-        parts.append(f"<h3>False alarms of one model only, by {escape(by)}</h3>")
-        parts.append(bars([(g.level, g.alarms_a, g.alarms_b) for g in groups], names))
-    return "".join(parts)
+    for by in dict.fromkeys(group.by for group in levels):
+        groups = [group for group in levels if group.by == by]
+        caught = bars([(g.level, g.caught_a, g.caught_b) for g in groups], names)
+        parts.append((by, caught, bars([(g.level, g.alarms_a, g.alarms_b) for g in groups], names)))
+    return parts
 
 
-def _both(result: PairedResult) -> str:
-    rows = [
+def _both(result: PairedResult) -> list[tuple[str, str, str]]:
+    return [
         ("recall", interval(result.recall_champion), interval(result.recall_challenger)),
         (f"cost, {result.currency}", interval(result.cost_champion), interval(result.cost_challenger)),
     ]
-    return table(("", result.champion, result.challenger), rows, numeric=(1, 2))
 
 
-def _appendix(a: Appendix, currency: str) -> str:
-    rows = [_ratio(name, ratio) for name, ratio in _ratios(a).items()]
+def _figures(a: Appendix, currency: str) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [_ratio(name, ratio) for name, ratio in _ratios(a).items()]
     rows.append((f"saving a day, {currency}", "", "", interval(a.saving.measured), number(a.saving.p)))
     p = a.delong.p if a.delong is not None else None
     rows.append(("AUC", number(a.auc.a), number(a.auc.b), interval(a.auc.difference), number(p)))
@@ -208,11 +170,12 @@ def _appendix(a: Appendix, currency: str) -> str:
     rows.append(("recall, Bonett-Price", "", "", interval(a.bonett_price), ""))
     rows.append(("recall, Tango", "", "", interval(a.tango), number(a.tango_p)))
     rows.append(("unpaired t-test (legacy)", "", "", "", number(a.legacy_p)))
-    head = ("figure", "champion", "challenger", "difference", "p")
+    return rows
+
+
+def _notes(a: Appendix) -> tuple[str, ...]:
     clusters = f"Intervals of ratios are clustered by {a.clustered_by}, those of rankings resample days (from 20 on)."
-    said = (clusters, *([LOWER_THRESHOLD] if a.gains_by_threshold_alone else []), a.legacy_note)
-    notes = "".join(f'<p class="note">{escape(text)}</p>' for text in said)
-    return table(head, rows, numeric=(1, 2, 3, 4)) + notes
+    return (clusters, *([LOWER_THRESHOLD] if a.gains_by_threshold_alone else []), a.legacy_note)
 
 
 def _ratios(a: Appendix) -> Mapping[str, RatioDifference]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import pandas as pd
 
 from flows.sources.foreign_table import converted
 from flows.steps.onboarding.profile_table import FirstFile, Guess
-from monitoring.reports.html import table, write_page
+from monitoring.reports.html import write_page
+from monitoring.reports.render import render
 
 _BARS = 12
 _MOST = 60
@@ -21,20 +21,20 @@ _MOST = 60
 
 def write_profile(path: Path, name: str, found: FirstFile, head: pd.DataFrame, notes: Sequence[str]) -> Path:
     """Write the page; ``head`` holds the first rows as text, ``notes`` what to look at first."""
-    body = [
-        f'<main class="incumbent"><h1>{escape(name)}: a first look</h1>',
-        f"<p>{found.rows:,} rows, {len(found.columns) + 1} columns. {escape(_target(found))}</p>",
-        *_first(notes),
-        "<h2>Guesses</h2>", table(("what", "guess", "why"), _guesses(found)),
-        "<h2>Target</h2>", table(("value", "rows", "share"), _values(found), numeric=(1, 2)),
-        "<h2>Columns</h2>", _columns(found, head), "</main>",
-    ]  # fmt: skip
-    return write_page(path, f"{name}: a first look", "".join(body))
-
-
-def _first(notes: Sequence[str]) -> list[str]:
-    items = [f"<li>{escape(note)}</li>" for note in notes]
-    return ["<h2>Look at this first</h2><ul>", *items, "</ul>"] if items else []
+    ordered = sorted(found.columns, key=lambda c: -(c.tells or 0.0))
+    shown = ordered if len(ordered) > _MOST else list(found.columns)
+    order = ", those that tell most of the target first" if shown is ordered else ""
+    auc = "AUC: how well the column alone ranks the target; 0.5 is chance."
+    body = render(
+        "profile.html", name=name, size=f"{found.rows:,} rows, {len(found.columns) + 1} columns.",
+        target=_target(found), notes=notes, guesses=_guesses(found), values=_values(found), step=120 / _BARS,
+        explanation=f"From the first {len(head):,} rows{order}. {auc}",
+        columns=[
+            (c, "" if c.tells is None else f"{c.tells:.3f}", _bars(c, head[c.source].dropna()) if at < _MOST else ())
+            for at, c in enumerate(shown)
+        ],
+    )  # fmt: skip
+    return write_page(path, f"{name}: a first look", body)
 
 
 def _target(found: FirstFile) -> str:
@@ -64,33 +64,10 @@ def _values(found: FirstFile) -> list[tuple[str, str, str]]:
     return rows + ([("(none)", f"{found.unlabelled:,}", f"{found.unlabelled / total:.1%}")] if found.unlabelled else [])
 
 
-def _columns(found: FirstFile, head: pd.DataFrame) -> str:
-    ordered = sorted(found.columns, key=lambda c: -(c.tells or 0.0))
-    shown = ordered if len(ordered) > _MOST else list(found.columns)
-    rows = [_row(c, head[c.source], at < _MOST) for at, c in enumerate(shown)]
-    order = ", those that tell most of the target first" if shown is ordered else ""
-    auc = "AUC: how well the column alone ranks the target; 0.5 is chance."
-    note = f'<p class="note">From the first {len(head):,} rows{order}. {auc}</p>'
-    numeric = "".join(f'<th class="n">{name}</th>' for name in ("missing", "AUC"))
-    top = f"<th>column</th><th>type</th><th>seen</th>{numeric}<th>distribution</th>"
-    return f"{note}<table><thead><tr>{top}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-def _row(column: Guess, values: pd.Series[Any], drawn: bool) -> str:
-    own = f'<br><span class="note">{escape(column.name)}</span>' if column.name != column.source else ""
-    tells = "" if column.tells is None else f"{column.tells:.3f}"
-    style = ' class="n FAIL"' if column.suspect else ' class="n"'
-    picture = _picture(column, values.dropna()) if drawn else ""
-    return (
-        f"<tr><td>{escape(column.source)}{own}</td><td>{column.type}</td><td>{escape(column.detail)}</td>"
-        f'<td class="n">{column.missing:.1%}</td><td{style}>{tells}</td><td style="width:9rem">{picture}</td></tr>'
-    )
-
-
-def _picture(column: Guess, given: pd.Series[Any]) -> str:
-    """Bars of equal-width bins, or of the most frequent values; none for ids and texts."""
+def _bars(column: Guess, given: pd.Series[Any]) -> list[float]:
+    """Heights up to 30 of equal-width bins, or of the most frequent values; none for ids and texts."""
     if given.empty or column.type in ("ignored", "identifier"):
-        return ""
+        return []
     if column.type in ("category", "boolean"):
         counts = given.value_counts().head(_BARS).to_numpy(np.float64)
     else:
@@ -98,9 +75,4 @@ def _picture(column: Guess, given: pd.Series[Any]) -> str:
         numbers = read.dropna().astype(np.int64) if column.type == "datetime" else read.dropna()
         low, top = np.quantile(numbers, [0.01, 0.99])
         counts = np.histogram(numbers, _BARS, (low, top if top > low else low + 1.0))[0].astype(np.float64)
-    step, tall = 120 / _BARS, max(float(counts.max()), 1.0)
-    drawn = "".join(
-        f'<rect x="{at * step:.1f}" y="{30 - high:.1f}" width="{step - 1:.1f}" height="{high:.1f}" fill="#0b5cad"/>'
-        for at, high in enumerate(30 * counts / tall)
-    )
-    return f'<svg viewBox="0 0 120 30" role="img" style="height:30px">{drawn}</svg>'
+    return [float(high) for high in 30 * counts / max(float(counts.max()), 1.0)]

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
 from flows.steps.evaluation.level_names import UNLISTED, levels_of
 from monitoring.reports.html import write_page
+from monitoring.reports.render import render
 from monitoring.store import Decision, Store
 from monitoring.store.database.frames import from_us
 from monitoring.store.predictions.answers import Answered, answered_event
@@ -282,17 +282,15 @@ def _labels(store: Store, usecase: UseCase, event_id: str) -> list[dict[str, Any
 
 def write_event_page(path: Path, page: EventPage) -> Path:
     """Write the page as one self-contained HTML file; returns ``path``."""
-    parts = [f"<h1>Answer to {escape(str(page.answer['event_id']))}</h1>"]
-    same = page.rescored["identical"]
-    said, css = {True: ("Scored again: identical.", "PASS"), False: ("Scored again: NOT identical.", "FAIL")}.get(
-        same, ("Scored again: not possible.", "INSUFFICIENT")
+    again, style = {True: ("identical", "PASS"), False: ("NOT identical", "FAIL")}.get(
+        page.rescored["identical"], ("not possible", "INSUFFICIENT")
     )
-    parts.append(f'<p class="outcome">{escape(str(page.answer["decision"]).capitalize())}. <span class="{css}">{said}')
-    parts.append("</span></p>")
-    for title, rows in page.sections():
-        lines = "".join(f"<tr><th>{escape(_label(n))}</th><td>{escape(_text(v))}</td></tr>" for n, v in rows)
-        parts.append(f"<h2>{escape(title)}</h2><table>{lines or '<tr><td>nothing</td></tr>'}</table>")
-    return write_page(path, f"Answer to {page.answer['event_id']}", f'<main class="incumbent">{"".join(parts)}</main>')
+    body = render(
+        "event.html", event_id=page.answer["event_id"], decision=str(page.answer["decision"]).capitalize(),
+        again=f"Scored again: {again}.", style=style,
+        sections=[(title, [(_label(n), _text(v)) for n, v in rows]) for title, rows in page.sections()],
+    )  # fmt: skip
+    return write_page(path, f"Answer to {page.answer['event_id']}", body)
 
 
 def _label(name: str) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from markupsafe import Markup
 
 from bentos.usecase.definition import UseCase
 from flows.errors import SnapshotError
@@ -19,6 +19,7 @@ from flows.steps.evaluation.level_names import levels_of, named_levels
 from flows.workspace.step import step
 from monitoring.errors import ReportFailed
 from monitoring.reports import drift_sections as pages
+from monitoring.reports.render import paragraph
 
 if TYPE_CHECKING:
     from bentos.model.scoring_model import ScoringModel
@@ -70,17 +71,17 @@ def drift_page(
     return info.path
 
 
-def _reference(snapshots: SnapshotStore, model: ScoringModel) -> tuple[pd.DataFrame, list[str]]:
+def _reference(snapshots: SnapshotStore, model: ScoringModel) -> tuple[pd.DataFrame, list[Markup]]:
     """The rows that the model was fitted on; none, and a part of the page that says so, where they are gone."""
     try:
         return training_rows(snapshots, model), []
     except SnapshotError as exc:
         log.warning("a drift page without Evidently's part: %s", exc)
         note = f"Evidently has no part here, for the rows that the model was fitted on are gone: {exc}"
-        return pd.DataFrame(columns=list(model.plan.names), dtype="float32"), [f"<p>{escape(note)}.</p>"]
+        return pd.DataFrame(columns=list(model.plan.names), dtype="float32"), [paragraph(f"{note}.")]
 
 
-def sections_of(finding: DriftFinding, usecase: UseCase) -> list[str]:
+def sections_of(finding: DriftFinding, usecase: UseCase) -> list[Markup]:
     """Everything of the check that is not drift of features, as parts of the page."""
     parts = [pages.quality_section(finding.quality)]
     if (after := finding.aftermath) is not None:

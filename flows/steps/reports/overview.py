@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from html import escape
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,8 @@ from bentos.serving.role_watcher import REPAIR
 from bentos.settings import Settings
 from flows.stack.state_file import PartState, read_state
 from flows.steps.reports.status import Standing, standing
-from monitoring.reports.html import number, table, write_page
+from monitoring.reports.html import number, write_page
+from monitoring.reports.render import render
 
 if TYPE_CHECKING:
     from flows.workspace.workspace import House
@@ -127,19 +127,13 @@ def text_of(found: Overview, width: int = 100) -> str:
 
 def write_overview(path: Path, found: Overview) -> Path:
     """The page as HTML, in one step; returns ``path``."""
-    rows = [(line.name, line.text, line.next) for line in found.lines]
-    parts = [
-        f'<main class="incumbent"><h1>{escape(found.standing.model)}</h1>',
-        f"<p>As of {found.as_of:%Y-%m-%d %H:%M} UTC.</p>", table(("", "", "what to do next"), rows),
-    ]  # fmt: skip
-    if found.alerts:
-        shown = [
-            (str(a.place), a.event_id, f"{a.event_time:%Y-%m-%d %H:%M}", number(a.score), number(a.expected_loss))
-            for a in found.alerts
-        ]
-        head = ("", "event", "time", "score", "expected loss")
-        parts.append(f"<h2>Open alerts, worth most first</h2>{table(head, shown, numeric=(3, 4))}")
-    return write_page(path, f"{found.standing.model}: status", "".join([*parts, "</main>"]))
+    alerts = [
+        (str(a.place), a.event_id, f"{a.event_time:%Y-%m-%d %H:%M}", number(a.score), number(a.expected_loss))
+        for a in found.alerts or ()
+    ]
+    lines = [(line.name, line.text, line.next) for line in found.lines]
+    body = render("status.html", model=found.standing.model, as_of=found.as_of, lines=lines, alerts=alerts)
+    return write_page(path, f"{found.standing.model}: status", body)
 
 
 def _office(house: House, found: Standing, as_of: datetime) -> list[Line]:
