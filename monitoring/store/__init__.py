@@ -24,23 +24,23 @@ from monitoring.store.database.records import (
     model_label,
     split_label,
 )
-from monitoring.store.decisions.comparisons import Comparisons, StoredComparison, _SqlComparisons
-from monitoring.store.decisions.decisions import Decision, Decisions, RoleChange, _SqlDecisions
-from monitoring.store.decisions.journal import Journal, Lease, Operation, _SqlJournal
-from monitoring.store.decisions.overrides import Orders, Pin, Standing, ThresholdOrder, _SqlOrders
-from monitoring.store.operations.heartbeats import Heartbeats, _SqlHeartbeats
-from monitoring.store.operations.notices import NoticeEntry, Notices, StandingCondition, WaitingNotice, _SqlNotices
-from monitoring.store.operations.open_alerts import Alerts, OpenAlert, _SqlAlerts
-from monitoring.store.operations.replicas import Replica, Serving, _SqlServing
-from monitoring.store.operations.reports import Report, ReportKind, Reports, _SqlReports
-from monitoring.store.operations.runs import Run, Runs, _SqlRuns
-from monitoring.store.predictions.actions import Actions, _SqlActions
-from monitoring.store.predictions.arm_counts import Arms, _SqlArms
-from monitoring.store.predictions.labels import Labels, _SqlLabels
-from monitoring.store.predictions.log import PredictionLog, _SqlLog
+from monitoring.store.decisions.comparisons import Comparisons, StoredComparison
+from monitoring.store.decisions.decisions import Decision, Decisions, RoleChange
+from monitoring.store.decisions.journal import Journal, Lease, Operation
+from monitoring.store.decisions.overrides import Orders, Pin, Standing, ThresholdOrder
+from monitoring.store.operations.heartbeats import Heartbeats
+from monitoring.store.operations.notices import NoticeEntry, Notices, StandingCondition, WaitingNotice
+from monitoring.store.operations.open_alerts import Alerts, OpenAlert
+from monitoring.store.operations.replicas import Replica, Serving
+from monitoring.store.operations.reports import Report, ReportKind, Reports
+from monitoring.store.operations.runs import Run, Runs
+from monitoring.store.predictions.actions import Actions
+from monitoring.store.predictions.arm_counts import Arms
+from monitoring.store.predictions.labels import Labels
+from monitoring.store.predictions.log import PredictionLog
 from monitoring.store.predictions.paired import PairedCounts
-from monitoring.store.predictions.shadow_scores import ShadowLog, ShadowProgress, _SqlShadowLog
-from monitoring.store.predictions.spool_ledger import Accounting, SpoolLedger, _SqlLedger
+from monitoring.store.predictions.shadow_scores import ShadowLog, ShadowProgress
+from monitoring.store.predictions.spool_ledger import Accounting, SpoolLedger
 
 
 @dataclass(frozen=True)
@@ -88,23 +88,23 @@ def open_store(url: str, busy_seconds: float = 5.0) -> Store:
         database.dispose()
         raise
     return Store(
-        log=_SqlLog(database),
-        shadow=_SqlShadowLog(database),
-        labels=_SqlLabels(database),
-        ledger=_SqlLedger(database),
-        decisions=_SqlDecisions(database),
-        journal=_SqlJournal(database),
-        reports=_SqlReports(database),
-        runs=_SqlRuns(database),
-        serving=_SqlServing(database),
-        orders=_SqlOrders(database),
+        log=PredictionLog(database),
+        shadow=ShadowLog(database),
+        labels=Labels(database),
+        ledger=SpoolLedger(database),
+        decisions=Decisions(database),
+        journal=Journal(database),
+        reports=Reports(database),
+        runs=Runs(database),
+        serving=Serving(database),
+        orders=Orders(database),
         database=database,
-        comparisons=_SqlComparisons(database),
-        arms=_SqlArms(database),
-        actions=_SqlActions(database),
-        alerts=_SqlAlerts(database),
-        notices=_SqlNotices(database),
-        heartbeats=_SqlHeartbeats(database),
+        comparisons=Comparisons(database),
+        arms=Arms(database),
+        actions=Actions(database),
+        alerts=Alerts(database),
+        notices=Notices(database),
+        heartbeats=Heartbeats(database),
     )
 
 

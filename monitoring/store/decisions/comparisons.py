@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, desc, insert, select, update
 
@@ -49,46 +49,17 @@ class StoredComparison:
     verdict_digest: str | None = None
 
 
-class Comparisons(Protocol):
+class Comparisons:
     """Reads and writes of comparisons."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def open(self, plan: ComparisonPlan, at: datetime, actor: str, reason: str) -> StoredComparison:
         """Begin a comparison; what else is under way for the model ends as ``replaced``.
 
         The same plan that is under way already is returned as it is.
         """
-        ...
-
-    def current(self, model: str, champion: str, challenger: str, as_of: datetime) -> StoredComparison | None:
-        """The newest comparison of the two that had begun at ``as_of`` and is or was under way then."""
-        ...
-
-    def list(self, usecase: str) -> builtins.list[StoredComparison]:
-        """All comparisons of a use case, oldest first."""
-        ...
-
-    def close(self, name: str, outcome: Ending, verdict_digest: str | None, at: datetime, actor: str) -> bool:
-        """End a comparison; whether it was under way."""
-        ...
-
-    def days(self, name: str, as_of: datetime) -> builtins.list[FrozenDay]:
-        """The days that were frozen up to business time ``as_of``, oldest first.
-
-        Raises:
-            JournalConflict: a stored day is not what its digest says.
-        """
-        ...
-
-    def freeze(self, name: str, days: Sequence[PairedDay], as_of: datetime) -> int:
-        """Freeze days; those that are there already stay. Returns how many are new."""
-        ...
-
-
-class _SqlComparisons:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def open(self, plan: ComparisonPlan, at: datetime, actor: str, reason: str) -> StoredComparison:
         c = comparisons.c
         text = canonical_json(plan.to_json())
         hashed = sha256_hex(text)
@@ -116,6 +87,7 @@ class _SqlComparisons:
         return StoredComparison(name, plan, hashed, at)
 
     def current(self, model: str, champion: str, challenger: str, as_of: datetime) -> StoredComparison | None:
+        """The newest comparison of the two that had begun at ``as_of`` and is or was under way then."""
         c = comparisons.c
         query = select(comparisons).where(c.model == model, c.champion == champion, c.challenger == challenger)
         query = query.where(c.opened_at <= to_us(as_of), c.closed_at.is_(None) | (c.closed_at >= to_us(as_of)))
@@ -124,11 +96,13 @@ class _SqlComparisons:
         return found[0] if found else None
 
     def list(self, usecase: str) -> builtins.list[StoredComparison]:
+        """All comparisons of a use case, oldest first."""
         c = comparisons.c
         with self._database.read() as connection:
             return self._rows(connection, select(comparisons).where(c.usecase == usecase).order_by(c.opened_at, c.id))
 
     def close(self, name: str, outcome: Ending, verdict_digest: str | None, at: datetime, actor: str) -> bool:
+        """End a comparison; whether it was under way."""
         c = comparisons.c
         with self._database.write() as connection:
             found = self._rows(connection, select(comparisons).where(c.id == name, c.closed_at.is_(None)))
@@ -137,6 +111,11 @@ class _SqlComparisons:
         return bool(found)
 
     def days(self, name: str, as_of: datetime) -> builtins.list[FrozenDay]:
+        """The days that were frozen up to business time ``as_of``, oldest first.
+
+        Raises:
+            JournalConflict: a stored day is not what its digest says.
+        """
         c = comparison_days.c
         query = select(c.payload, c.digest, c.as_of).where(c.comparison_id == name, c.as_of <= to_us(as_of))
         with self._database.read() as connection:
@@ -149,6 +128,7 @@ class _SqlComparisons:
         return [FrozenDay(PairedDay.from_json(json.loads(p)), from_us(at), digest) for p, digest, at in rows]
 
     def freeze(self, name: str, days: Sequence[PairedDay], as_of: datetime) -> int:
+        """Freeze days; those that are there already stay. Returns how many are new."""
         texts = [(day.day.isoformat(), canonical_json(day.to_json()).decode()) for day in days]
         with self._database.write() as connection:
             now = self._database.now(connection)

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sqlalchemy import Connection, desc, insert, select
 
@@ -71,8 +71,11 @@ class Decision:
         return self.hash[:16]
 
 
-class Decisions(Protocol):
+class Decisions:
     """The chain, and what follows from it: who held which role, which versions are approved or barred."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def append(
         self,
@@ -89,66 +92,14 @@ class Decisions(Protocol):
             JournalConflict: the payload is not JSON, or the chain was changed meanwhile.
             StoreUnavailable: nothing was stored; try again.
         """
-        ...
+        with self._database.write() as connection:
+            return append_decision(self._database, connection, usecase, kind, payload, actor, at, changes)
 
     def verify(self) -> list[str]:
         """Problems in plain words; empty when every row is as it was written.
 
         The tables of roles, operations and pins must say what the chain says.
         """
-        ...
-
-    def list(
-        self, usecase: str | None = None, kinds: Sequence[str] = (), after: int = 0, limit: int | None = 1000
-    ) -> builtins.list[Decision]:
-        """The newest ``limit`` rows after ``after``, oldest first; all use cases and kinds unless named."""
-        ...
-
-    def last(self, usecase: str | None = None, kinds: Sequence[str] = ()) -> Decision | None:
-        """The newest row."""
-        ...
-
-    def role_at(self, model: str, role: str, at: datetime) -> str | None:
-        """The version that held the role at business time ``at``; ``None`` when nobody did."""
-        ...
-
-    def terms(self, model: str, role: str) -> builtins.list[tuple[str | None, datetime, int]]:
-        """All changes of the role in order: version (or none), business time, seq of the decision."""
-        ...
-
-    def contracts(self, model: str) -> frozenset[str]:
-        """Contract digests that the journal holds for this model: no other version may serve."""
-        ...
-
-    def contract_of(self, model: str, version: str) -> str | None:
-        """The contract digest that the journal holds for a version; the newest, where there are several."""
-        ...
-
-    def barred(self, model: str) -> Mapping[str, str]:
-        """Versions that may not be promoted, with the reason: each was rolled back from.
-
-        A bar ends with a comparison that was opened for the version afterwards, or is lifted by hand.
-        """
-        ...
-
-
-class _SqlDecisions:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def append(
-        self,
-        usecase: str,
-        kind: str,
-        payload: Mapping[str, Any],
-        actor: str,
-        at: datetime,
-        changes: Sequence[RoleChange] = (),
-    ) -> Decision:
-        with self._database.write() as connection:
-            return append_decision(self._database, connection, usecase, kind, payload, actor, at, changes)
-
-    def verify(self) -> list[str]:
         c = decisions.c
         with self._database.read() as connection:
             rows = fetch(connection, select(*(c[name] for name in COLUMNS)).order_by(c.seq))
@@ -162,25 +113,30 @@ class _SqlDecisions:
     def list(
         self, usecase: str | None = None, kinds: Sequence[str] = (), after: int = 0, limit: int | None = 1000
     ) -> builtins.list[Decision]:
+        """The newest ``limit`` rows after ``after``, oldest first; all use cases and kinds unless named."""
         query = _filtered(usecase, kinds).where(decisions.c.seq > after).order_by(desc(decisions.c.seq)).limit(limit)
         with self._database.read() as connection:
             return [_decision(row) for row in fetch(connection, query)][::-1]
 
     def last(self, usecase: str | None = None, kinds: Sequence[str] = ()) -> Decision | None:
+        """The newest row."""
         with self._database.read() as connection:
             rows = fetch(connection, _filtered(usecase, kinds).order_by(desc(decisions.c.seq)).limit(1))
         return _decision(rows[0]) if rows else None
 
     def role_at(self, model: str, role: str, at: datetime) -> str | None:
+        """The version that held the role at business time ``at``; ``None`` when nobody did."""
         return holder_at(self._database, model, role, at)
 
     def terms(self, model: str, role: str) -> builtins.list[tuple[str | None, datetime, int]]:
+        """All changes of the role in order: version (or none), business time, seq of the decision."""
         c = roles.c
         query = select(c.version, c.at, c.seq).where(c.model == model, c.role == role).order_by(c.role_id)
         with self._database.read() as connection:
             return [(version, from_us(at), seq) for version, at, seq in fetch(connection, query)]
 
     def contracts(self, model: str) -> frozenset[str]:
+        """Contract digests that the journal holds for this model: no other version may serve."""
         o, r = operations.c, roles.c
         query = select(r.contract).where(r.model == model, r.contract.is_not(None))
         planned = select(o.contract).where(o.model == model, o.state != "ABORTED")
@@ -188,6 +144,7 @@ class _SqlDecisions:
             return frozenset(row[0] for row in [*fetch(connection, query), *fetch(connection, planned)])
 
     def contract_of(self, model: str, version: str) -> str | None:
+        """The contract digest that the journal holds for a version; the newest, where there are several."""
         o, r = operations.c, roles.c
         held = select(r.contract).where(r.model == model, r.version == version, r.contract.is_not(None))
         planned = select(o.contract).where(o.model == model, o.to_version == version, o.state != "ABORTED")
@@ -198,6 +155,10 @@ class _SqlDecisions:
         return None
 
     def barred(self, model: str) -> Mapping[str, str]:
+        """Versions that may not be promoted, with the reason: each was rolled back from.
+
+        A bar ends with a comparison that was opened for the version afterwards, or is lifted by hand.
+        """
         found: dict[str, str] = {}
         query = _filtered(None, (*_BARRING, *_UNBARRING)).order_by(decisions.c.seq)
         with self._database.read() as connection:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, select, update
 
@@ -88,8 +88,11 @@ def operation_id(
     return sha256_hex(canonical_json([model, kind, from_version, to_version, evidence, attempt]))
 
 
-class Journal(Protocol):
+class Journal:
     """Operations and leases."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def acquire(self, name: str, holder: str, seconds: float) -> Lease:
         """Take a lease that is free or has run out.
@@ -97,64 +100,6 @@ class Journal(Protocol):
         Raises:
             LeaseHeld: naming the holder and until when.
         """
-        ...
-
-    def renew(self, lease: Lease, seconds: float) -> Lease:
-        """Hold on to a lease; ``LeaseHeld`` when it ran out or another has it."""
-        ...
-
-    def check(self, lease: Lease) -> None:
-        """``LeaseHeld`` unless this lease is still ours and has not run out."""
-        ...
-
-    def release(self, lease: Lease) -> None:
-        """Give a lease back; one that was lost is left alone."""
-        ...
-
-    def plan(self, operation: Operation, lease: Lease, payload: Mapping[str, Any]) -> Operation:
-        """Record a new operation as PLANNED.
-
-        Raises:
-            JournalConflict: the id is there already.
-            LeaseHeld: the lease was lost; nothing was written.
-        """
-        ...
-
-    def move(
-        self,
-        operation: Operation,
-        state: State,
-        lease: Lease,
-        note: str = "",
-        changes: Sequence[RoleChange] = (),
-        payload: Mapping[str, Any] | None = None,
-    ) -> Operation:
-        """Record that the operation has come to ``state``, with the role changes that this made.
-
-        Raises:
-            LeaseHeld: the lease was lost; nothing was written.
-            JournalConflict: the operation stands in another state than ours; nothing was written.
-        """
-        ...
-
-    def get(self, op_id: str) -> Operation | None:
-        """The operation of that id."""
-        ...
-
-    def unfinished(self, model: str) -> list[Operation]:
-        """Operations of this model that were begun and not ended, oldest first."""
-        ...
-
-    def recent(self, model: str, limit: int = 20) -> list[Operation]:
-        """Newest operations first."""
-        ...
-
-
-class _SqlJournal:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def acquire(self, name: str, holder: str, seconds: float) -> Lease:
         with self._database.write() as connection:
             now = self._database.now(connection)
             self._database.insert_new(
@@ -170,6 +115,7 @@ class _SqlJournal:
         return Lease(name, holder, epoch, from_us(until))
 
     def renew(self, lease: Lease, seconds: float) -> Lease:
+        """Hold on to a lease; ``LeaseHeld`` when it ran out or another has it."""
         with self._database.write() as connection:
             self._hold(connection, lease)
             until = self._database.now(connection) + int(seconds * 1e6)
@@ -177,10 +123,12 @@ class _SqlJournal:
         return Lease(lease.name, lease.holder, lease.epoch, from_us(until))
 
     def check(self, lease: Lease) -> None:
+        """``LeaseHeld`` unless this lease is still ours and has not run out."""
         with self._database.write() as connection:
             self._hold(connection, lease)
 
     def release(self, lease: Lease) -> None:
+        """Give a lease back; one that was lost is left alone."""
         ours = (leases.c.name == lease.name, leases.c.epoch == lease.epoch)
         with self._database.write() as connection:
             connection.execute(update(leases).where(*ours).values(expires_at=0))
@@ -193,6 +141,12 @@ class _SqlJournal:
             raise LeaseHeld(f"the lease on {lease.name} ran out or was taken over; nothing was written")
 
     def plan(self, operation: Operation, lease: Lease, payload: Mapping[str, Any]) -> Operation:
+        """Record a new operation as PLANNED.
+
+        Raises:
+            JournalConflict: the id is there already.
+            LeaseHeld: the lease was lost; nothing was written.
+        """
         with self._database.write() as connection:
             self._hold(connection, lease)
             now = self._database.now(connection)
@@ -215,6 +169,12 @@ class _SqlJournal:
         changes: Sequence[RoleChange] = (),
         payload: Mapping[str, Any] | None = None,
     ) -> Operation:
+        """Record that the operation has come to ``state``, with the role changes that this made.
+
+        Raises:
+            LeaseHeld: the lease was lost; nothing was written.
+            JournalConflict: the operation stands in another state than ours; nothing was written.
+        """
         with self._database.write() as connection:
             self._hold(connection, lease)
             values = {"state": state, "epoch": lease.epoch, "note": note}
@@ -241,16 +201,19 @@ class _SqlJournal:
         )
 
     def get(self, op_id: str) -> Operation | None:
+        """The operation of that id."""
         with self._database.read() as connection:
             rows = fetch(connection, _select().where(operations.c.op_id == op_id))
         return _operation(rows[0]) if rows else None
 
     def unfinished(self, model: str) -> list[Operation]:
+        """Operations of this model that were begun and not ended, oldest first."""
         query = _select().where(operations.c.model == model, operations.c.state.not_in(FINAL))
         with self._database.read() as connection:
             return [_operation(row) for row in fetch(connection, query.order_by(operations.c.created_at))]
 
     def recent(self, model: str, limit: int = 20) -> list[Operation]:
+        """Newest operations first."""
         query = _select().where(operations.c.model == model).order_by(operations.c.created_at.desc()).limit(limit)
         with self._database.read() as connection:
             return [_operation(row) for row in fetch(connection, query)]

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, desc, func, select
 
@@ -86,12 +86,18 @@ class Standing:
     holders: Mapping[str, str] = field(default_factory=dict)
 
 
-class Orders(Protocol):
+class Orders:
     """Standing orders of a model."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def standing(self, model: str) -> Standing:
         """Everything that stands now; a threshold order is returned even after its time."""
-        ...
+        with self._database.read() as connection:
+            holders = role_holders(connection, model)
+            explained = _explained(connection, model, holders.get("champion"))
+            return Standing(_pin(connection, model), explained, _threshold(connection, model), holders)
 
     def pin(
         self,
@@ -112,35 +118,6 @@ class Orders(Protocol):
         Raises:
             JournalConflict: a pin stands already.
         """
-        ...
-
-    def unpin(self, pin: Pin, usecase: str, actor: str, at: datetime, payload: Mapping[str, Any]) -> Decision | None:
-        """End a pin whose aliases have been written; ``None`` when somebody else ended it."""
-        ...
-
-
-class _SqlOrders:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def standing(self, model: str) -> Standing:
-        with self._database.read() as connection:
-            holders = role_holders(connection, model)
-            explained = _explained(connection, model, holders.get("champion"))
-            return Standing(_pin(connection, model), explained, _threshold(connection, model), holders)
-
-    def pin(
-        self,
-        usecase: str,
-        model: str,
-        version: str,
-        from_version: str | None,
-        contract: str,
-        actor: str,
-        reason: str,
-        at: datetime,
-        payload: Mapping[str, Any],
-    ) -> Decision:
         seated = RoleChange(model, "champion", version, contract) if contract else RoleChange(model, "champion", None)
         changes = [seated, RoleChange(model, "previous", None)]
         said = {"model": model, "from_version": from_version, "to_version": version, "contract": contract}
@@ -157,6 +134,7 @@ class _SqlOrders:
         return made
 
     def unpin(self, pin: Pin, usecase: str, actor: str, at: datetime, payload: Mapping[str, Any]) -> Decision | None:
+        """End a pin whose aliases have been written; ``None`` when somebody else ended it."""
         with self._database.write() as connection:
             here = (pins.c.model == pin.model, pins.c.decision == pin.decision)
             if connection.execute(delete(pins).where(*here)).rowcount != 1:

@@ -13,7 +13,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
@@ -68,70 +68,16 @@ class StandingCondition:
     cleared_at: datetime | None = None
 
 
-class Notices(Protocol):
+class Notices:
     """Reads and writes of the outbox. Times are machine time of the caller."""
 
-    def put(
-        self, entries: Sequence[NoticeEntry], now: datetime, marks: Mapping[tuple[str, str], int] | None = None
-    ) -> int:
-        """Store the notices that are new, and how far their source was read, in one transaction; returns how many."""
-        ...
-
-    def mark(self, usecase: str, name: str) -> int | None:
-        """How far a source was read; none before the first time."""
-        ...
-
-    def claim(
-        self, now: datetime, seconds: float, limit: int = 20, notice_id: str | None = None
-    ) -> builtins.list[WaitingNotice]:
-        """Take notices that are due, oldest first; nobody else gets them for ``seconds``."""
-        ...
-
-    def delivered(self, claimed: WaitingNotice, now: datetime) -> None:
-        """Say that a target took a notice."""
-        ...
-
-    def refused(self, claimed: WaitingNotice, problem: str, again_at: datetime | None) -> None:
-        """Say why a target did not take a notice, and when to try again; none gives it up."""
-        ...
-
-    def conditions(self, usecase: str, watch: str) -> builtins.list[StandingCondition]:
-        """What a watch has found and not seen end yet."""
-        ...
-
-    def standing(self, usecase: str) -> builtins.list[StandingCondition]:
-        """What all watches of a use case have found and not seen end yet."""
-        ...
-
-    def save(
-        self,
-        standing: Sequence[StandingCondition],
-        ended: Sequence[StandingCondition],
-        entries: Sequence[NoticeEntry],
-        now: datetime,
-    ) -> None:
-        """Write the state of conditions, forget those that ended, and store the notices, in one transaction.
-
-        Nothing is written where another process has just found one of the same conditions.
-        """
-        ...
-
-    def problems(self) -> builtins.list[tuple[str, int, datetime, str]]:
-        """Targets with notices that were tried and not taken: name, how many, since when, the newest reason."""
-        ...
-
-    def prune(self, before: datetime) -> int:
-        """Forget notices that were delivered or given up before a machine time; returns how many."""
-        ...
-
-
-class _SqlNotices:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def put(
         self, entries: Sequence[NoticeEntry], now: datetime, marks: Mapping[tuple[str, str], int] | None = None
     ) -> int:
+        """Store the notices that are new, and how far their source was read, in one transaction; returns how many."""
         with self._database.write() as connection:
             stored = self._insert(connection, entries, now)
             for (usecase, name), value in (marks or {}).items():
@@ -146,6 +92,7 @@ class _SqlNotices:
         return stored
 
     def mark(self, usecase: str, name: str) -> int | None:
+        """How far a source was read; none before the first time."""
         c = notice_marks.c
         with self._database.read() as connection:
             found: int | None = connection.execute(select(c.value).where(c.usecase == usecase, c.name == name)).scalar()
@@ -154,6 +101,7 @@ class _SqlNotices:
     def claim(
         self, now: datetime, seconds: float, limit: int = 20, notice_id: str | None = None
     ) -> builtins.list[WaitingNotice]:
+        """Take notices that are due, oldest first; nobody else gets them for ``seconds``."""
         c, at = notices.c, to_us(now)
         due = select(c.notice_id, c.target, c.content, c.attempts, c.created_at, c.next_at).where(
             c.state == "waiting", c.next_at <= at
@@ -178,11 +126,13 @@ class _SqlNotices:
             ]
 
     def delivered(self, claimed: WaitingNotice, now: datetime) -> None:
+        """Say that a target took a notice."""
         values = {"state": "delivered", "problem": "", "delivered_at": to_us(now)}
         with self._database.write(durable=True) as connection:
             connection.execute(update(notices).where(*_row(claimed.notice_id, claimed.target)).values(values))
 
     def refused(self, claimed: WaitingNotice, problem: str, again_at: datetime | None) -> None:
+        """Say why a target did not take a notice, and when to try again; none gives it up."""
         values: dict[str, Any] = {"problem": problem}
         values |= {"state": "given_up"} if again_at is None else {"next_at": to_us(again_at)}
         ours = (*_row(claimed.notice_id, claimed.target), notices.c.state == "waiting")
@@ -190,9 +140,11 @@ class _SqlNotices:
             connection.execute(update(notices).where(*ours).values(values))
 
     def conditions(self, usecase: str, watch: str) -> builtins.list[StandingCondition]:
+        """What a watch has found and not seen end yet."""
         return [one for one in self.standing(usecase) if one.watch == watch]
 
     def standing(self, usecase: str) -> builtins.list[StandingCondition]:
+        """What all watches of a use case have found and not seen end yet."""
         c = notice_conditions.c
         query = select(*(c[name] for name in _CONDITION)).where(c.usecase == usecase)
         with self._database.read() as connection:
@@ -205,6 +157,10 @@ class _SqlNotices:
         entries: Sequence[NoticeEntry],
         now: datetime,
     ) -> None:
+        """Write the state of conditions, forget those that ended, and store the notices, in one transaction.
+
+        Nothing is written where another process has just found one of the same conditions.
+        """
         if not (standing or ended or entries):
             return
         with contextlib.suppress(_SeenByAnother), self._database.write() as connection:
@@ -220,6 +176,7 @@ class _SqlNotices:
             self._insert(connection, entries, now)
 
     def problems(self) -> builtins.list[tuple[str, int, datetime, str]]:
+        """Targets with notices that were tried and not taken: name, how many, since when, the newest reason."""
         c, later = notices.c, notices.alias("later")
         # What was given up before the target took another notice is history.
         since_then = exists().where(later.c.target == c.target, later.c.delivered_at > c.next_at)
@@ -230,6 +187,7 @@ class _SqlNotices:
         return [(target, int(count), from_us(since), problem) for target, count, since, problem in rows]
 
     def prune(self, before: datetime) -> int:
+        """Forget notices that were delivered or given up before a machine time; returns how many."""
         old = (notices.c.state != "waiting", notices.c.created_at < to_us(before))
         with self._database.write() as connection:
             return connection.execute(delete(notices).where(*old)).rowcount

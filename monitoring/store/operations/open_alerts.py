@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import column, func, select, table, update
 
@@ -46,27 +46,14 @@ class OpenAlert:
         return asdict(self) | {"event_time": self.event_time.isoformat()}
 
 
-class Alerts(Protocol):
+class Alerts:
     """Reads of the view, and the price behind it."""
 
-    def price(self, usecase: str, amount_column: str | None, cost: float) -> None:
-        """Say what a missed event costs: a column of the event, or where that is empty a constant."""
-        ...
-
-    def open(self, usecase: str, limit: int = 20) -> list[OpenAlert]:
-        """The alerts that are worth most, first."""
-        ...
-
-    def total(self, usecase: str) -> tuple[int, float]:
-        """How many alerts are open, and their expected loss together."""
-        ...
-
-
-class _SqlAlerts:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def price(self, usecase: str, amount_column: str | None, cost: float) -> None:
+        """Say what a missed event costs: a column of the event, or where that is empty a constant."""
         values = {"amount_column": amount_column, "cost": cost}
         with self._database.write() as connection:
             row = (usecase, amount_column, cost)
@@ -74,6 +61,7 @@ class _SqlAlerts:
                 connection.execute(update(stakes).where(stakes.c.usecase == usecase).values(values))
 
     def open(self, usecase: str, limit: int = 20) -> list[OpenAlert]:
+        """The alerts that are worth most, first."""
         query = select(*(_VIEW.c[name] for name in _FIELDS)).where(_VIEW.c.usecase == usecase)
         with self._database.read() as connection:
             rows = fetch(connection, query.order_by(_VIEW.c.place).limit(limit))
@@ -83,6 +71,7 @@ class _SqlAlerts:
         ]
 
     def total(self, usecase: str) -> tuple[int, float]:
+        """How many alerts are open, and their expected loss together."""
         query = select(func.count(), func.sum(_VIEW.c.expected_loss)).where(_VIEW.c.usecase == usecase)
         with self._database.read() as connection:
             count, loss = connection.execute(query).one()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import delete, select, update
 
@@ -40,31 +40,9 @@ class Replica:
     detail: str = "{}"
 
 
-class Serving(Protocol):
+class Serving:
     """Heartbeats of replicas."""
 
-    def heartbeat(
-        self,
-        usecase: str,
-        replica: str,
-        model: str,
-        version: str | None,
-        champion: str | None = None,
-        detail: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Say what this replica serves now; ``since`` moves when the version changes."""
-        ...
-
-    def live(self, usecase: str, within_seconds: float = 15.0) -> list[Replica]:
-        """Replicas that were heard of lately, by the database's clock."""
-        ...
-
-    def leave(self, usecase: str, replica: str) -> None:
-        """Forget a replica that shuts down in order."""
-        ...
-
-
-class _SqlServing:
     def __init__(self, database: Database) -> None:
         self._database = database
 
@@ -77,6 +55,7 @@ class _SqlServing:
         champion: str | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> None:
+        """Say what this replica serves now; ``since`` moves when the version changes."""
         text = canonical_json(dict(detail or {})).decode()
         columns = ("usecase", "replica", "model", "version", "champion", "detail", "since", "seen_at")
         with self._database.write() as connection:
@@ -91,6 +70,7 @@ class _SqlServing:
                 self._database.insert_new(connection, served, columns, [row])
 
     def live(self, usecase: str, within_seconds: float = 15.0) -> list[Replica]:
+        """Replicas that were heard of lately, by the database's clock."""
         c = served.c
         query = select(c.replica, c.model, c.version, c.champion, c.since, c.seen_at, c.detail)
         with self._database.read() as connection:
@@ -103,6 +83,7 @@ class _SqlServing:
         ]
 
     def leave(self, usecase: str, replica: str) -> None:
+        """Forget a replica that shuts down in order."""
         with self._database.write() as connection:
             connection.execute(delete(served).where(*_is(usecase, replica)))
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from sqlalchemy import desc, insert, select
 
@@ -50,8 +50,11 @@ class Report:
     stored_at: datetime = field(default=EPOCH)
 
 
-class Reports(Protocol):
+class Reports:
     """Reads and writes of reports."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def add(self, report: Report) -> Report:
         """Store a report; returns it with its id and digest.
@@ -59,36 +62,6 @@ class Reports(Protocol):
         Raises:
             RowRefused: the payload is not JSON without NaN.
         """
-        ...
-
-    def latest(
-        self,
-        usecase: str,
-        kind: ReportKind,
-        model: str | None = None,
-        challenger: str | None = None,
-        as_of: datetime | None = None,
-    ) -> Report | None:
-        """The report with the greatest ``as_of`` (not after the given one), newest first among equals."""
-        ...
-
-    def list(
-        self,
-        usecase: str,
-        kind: ReportKind | None = None,
-        since: datetime | None = None,
-        limit: int = 1000,
-        until: datetime | None = None,
-    ) -> builtins.list[Report]:
-        """Reports from ``since`` up to ``until`` in the order of ``as_of``, then of storage; the newest ``limit``."""
-        ...
-
-
-class _SqlReports:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def add(self, report: Report) -> Report:
         try:
             payload = canonical_json(dict(report.payload))
         except (TypeError, ValueError) as exc:
@@ -109,6 +82,7 @@ class _SqlReports:
         challenger: str | None = None,
         as_of: datetime | None = None,
     ) -> Report | None:
+        """The report with the greatest ``as_of`` (not after the given one), newest first among equals."""
         c = reports.c
         query = select(reports).where(c.usecase == usecase, c.kind == kind)
         if model is not None:
@@ -128,6 +102,7 @@ class _SqlReports:
         limit: int = 1000,
         until: datetime | None = None,
     ) -> builtins.list[Report]:
+        """Reports from ``since`` up to ``until`` in the order of ``as_of``, then of storage; the newest ``limit``."""
         c = reports.c
         query = select(reports).where(c.usecase == usecase)
         if kind is not None:

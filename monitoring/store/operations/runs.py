@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from sqlalchemy import delete, desc, func, insert, select, update
 
@@ -43,43 +43,14 @@ class Run:
     payload: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Runs(Protocol):
+class Runs:
     """Reads and writes of runs."""
 
-    def put(self, run: Run) -> None:
-        """Store a run; one with the same id is replaced."""
-        ...
-
-    def latest(self, usecase: str, flow: str, state: RunState | None = None) -> Run | None:
-        """The run that started last."""
-        ...
-
-    def recent(self, usecase: str, limit: int = 20) -> list[Run]:
-        """Newest runs first."""
-        ...
-
-    def running(self, usecase: str, flow: str | None = None) -> list[Run]:
-        """Every run that has not ended, newest first."""
-        ...
-
-    def last_ended(self, usecase: str) -> list[Run]:
-        """The run of each flow that succeeded last, and the one that failed last, however long ago."""
-        ...
-
-    def end(self, run_id: str, state: RunState, ended_at: datetime, message: str) -> bool:
-        """End a run that is still running; whether it was."""
-        ...
-
-    def prune(self, usecase: str, before: datetime) -> int:
-        """Delete ended runs that started before then, all but the last success and failure of each flow; how many."""
-        ...
-
-
-class _SqlRuns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def put(self, run: Run) -> None:
+        """Store a run; one with the same id is replaced."""
         names = [column.name for column in runs.columns]
         row: dict[str, Any] = {name: getattr(run, name) for name in names}
         for name in ("started_at", "ended_at", "as_of"):
@@ -90,6 +61,7 @@ class _SqlRuns:
             connection.execute(insert(runs).values(row))
 
     def latest(self, usecase: str, flow: str, state: RunState | None = None) -> Run | None:
+        """The run that started last."""
         query = select(runs).where(runs.c.usecase == usecase, runs.c.flow == flow)
         if state is not None:
             query = query.where(runs.c.state == state)
@@ -97,13 +69,16 @@ class _SqlRuns:
         return found[0] if found else None
 
     def recent(self, usecase: str, limit: int = 20) -> list[Run]:
+        """Newest runs first."""
         return self._rows(select(runs).where(runs.c.usecase == usecase).limit(limit))
 
     def running(self, usecase: str, flow: str | None = None) -> list[Run]:
+        """Every run that has not ended, newest first."""
         query = select(runs).where(runs.c.usecase == usecase, runs.c.state == "running")
         return self._rows(query if flow is None else query.where(runs.c.flow == flow))
 
     def last_ended(self, usecase: str) -> list[Run]:
+        """The run of each flow that succeeded last, and the one that failed last, however long ago."""
         newest = _newest(usecase).subquery()
         same = (
             (runs.c.flow == newest.c.flow) & (runs.c.state == newest.c.state) & (runs.c.ended_at == newest.c.ended_at)
@@ -111,12 +86,14 @@ class _SqlRuns:
         return self._rows(select(runs).join(newest, same).where(runs.c.usecase == usecase))
 
     def end(self, run_id: str, state: RunState, ended_at: datetime, message: str) -> bool:
+        """End a run that is still running; whether it was."""
         change = update(runs).where(runs.c.run_id == run_id, runs.c.state == "running")
         with self._database.write() as connection:
             done = connection.execute(change.values(state=state, ended_at=to_us(ended_at), message=message))
             return done.rowcount > 0
 
     def prune(self, usecase: str, before: datetime) -> int:
+        """Delete ended runs that started before then, all but the last success and failure of each flow; how many."""
         kept = [run.run_id for run in self.last_ended(usecase)]
         old = (runs.c.usecase == usecase) & (runs.c.started_at < to_us(before)) & runs.c.ended_at.is_not(None)
         with self._database.write() as connection:

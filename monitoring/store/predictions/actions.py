@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, Select, select
 
@@ -23,8 +23,11 @@ _ROW: Final = attrgetter(*_FIELDS)
 _ALL: Final = 2**62
 
 
-class Actions(Protocol):
+class Actions:
     """Reads and writes of the actions. ``as_of`` is business time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def add(self, records: Sequence[ActionRecord]) -> int:
         """Store actions; one that is known word for word changes nothing. Returns the new ones.
@@ -33,35 +36,17 @@ class Actions(Protocol):
             RowRefused: an action or an actor that is none; nothing was stored.
             StoreUnavailable: nothing was stored; try again.
         """
-        ...
-
-    def latest(self, usecase: str, as_of: datetime, window: TimeWindow | None = None) -> pd.DataFrame:
-        """The latest action of each event: event_id, action, by, taken_at. With a window, of its events only."""
-        ...
-
-    def blocked(self, usecase: str, as_of: datetime | None, window: TimeWindow) -> frozenset[str]:
-        """Events of a span of event time that were blocked: as reported, else as the answer asked for."""
-        ...
-
-    def asked(self, usecase: str, window: TimeWindow) -> pd.DataFrame:
-        """Flagged events of a span of event time: event_id, action (``block``, ``explore``), propensity."""
-        ...
-
-
-class _SqlActions:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def add(self, records: Sequence[ActionRecord]) -> int:
         with self._database.write() as connection:
             return insert_actions(self._database, connection, records)
 
     def latest(self, usecase: str, as_of: datetime, window: TimeWindow | None = None) -> pd.DataFrame:
+        """The latest action of each event: event_id, action, by, taken_at. With a window, of its events only."""
         bounds = None if window is None else (to_us(window.start), to_us(window.end))
         with self._database.read() as connection:
             return latest_between(connection, usecase, to_us(as_of), bounds)
 
     def blocked(self, usecase: str, as_of: datetime | None, window: TimeWindow) -> frozenset[str]:
+        """Events of a span of event time that were blocked: as reported, else as the answer asked for."""
         p, bounds = predictions.c, (to_us(window.start), to_us(window.end))
         query = select(p.event_id).where(p.usecase == usecase, p.action == "block")
         query = query.where(p.event_time >= bounds[0], p.event_time < bounds[1])
@@ -74,6 +59,7 @@ class _SqlActions:
         return frozenset((asked - released) | set(done.loc[reported, "event_id"]))
 
     def asked(self, usecase: str, window: TimeWindow) -> pd.DataFrame:
+        """Flagged events of a span of event time: event_id, action (``block``, ``explore``), propensity."""
         import pandas as pd
 
         p = predictions.c

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import ColumnElement, and_, func, select
 
@@ -30,34 +30,14 @@ class ArmCount:
     alerts: int
 
 
-class Arms(Protocol):
+class Arms:
     """Reads of the log by routing policy; ``routing`` is the short digest that each routed event carries."""
 
-    def counts(self, usecase: str, routing: Sequence[str]) -> list[ArmCount]:
-        """Events and alerts of each arm, by the role that answered."""
-        ...
-
-    def shadow_counts(self, usecase: str, routing: Sequence[str], model: str) -> tuple[int, int]:
-        """Events that this model scored in shadow under these policies, and those it would have flagged."""
-        ...
-
-    def units(self, usecase: str, routing: Sequence[str], entity: str | None) -> dict[str, int]:
-        """How many different units each arm has seen: values of a column, or events where there is none.
-
-        Only the newest 200,000 events are looked at: a ramp asks every few seconds.
-        """
-        ...
-
-    def answers(self, usecase: str, routing: Sequence[str], window: TimeWindow) -> pd.DataFrame:
-        """Answered events of a span of event time: event_id, event_time, arm, alias, decision (bool)."""
-        ...
-
-
-class _SqlArms:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def counts(self, usecase: str, routing: Sequence[str]) -> list[ArmCount]:
+        """Events and alerts of each arm, by the role that answered."""
         p = predictions.c
         query = select(p.arm, p.alias, func.count(), func.sum(p.decision)).where(*_routed(usecase, routing))
         with self._database.read() as connection:
@@ -65,6 +45,7 @@ class _SqlArms:
         return [ArmCount(arm, alias, int(events), int(alerts or 0)) for arm, alias, events, alerts in rows]
 
     def shadow_counts(self, usecase: str, routing: Sequence[str], model: str) -> tuple[int, int]:
+        """Events that this model scored in shadow under these policies, and those it would have flagged."""
         p, s = predictions.c, shadow.c
         name, version = split_label(model)
         same = and_(s.usecase == p.usecase, s.model == name, s.version == version, s.event_id == p.event_id)
@@ -74,6 +55,10 @@ class _SqlArms:
         return int(events), int(alerts or 0)
 
     def units(self, usecase: str, routing: Sequence[str], entity: str | None) -> dict[str, int]:
+        """How many different units each arm has seen: values of a column, or events where there is none.
+
+        Only the newest 200,000 events are looked at: a ramp asks every few seconds.
+        """
         p = predictions.c
         query = select(p.arm, p.event_id, p.body).where(*_routed(usecase, routing))
         with self._database.read() as connection:
@@ -85,6 +70,7 @@ class _SqlArms:
         return {arm: len(units) for arm, units in found.items()}
 
     def answers(self, usecase: str, routing: Sequence[str], window: TimeWindow) -> pd.DataFrame:
+        """Answered events of a span of event time: event_id, event_time, arm, alias, decision (bool)."""
         import pandas as pd
 
         p = predictions.c

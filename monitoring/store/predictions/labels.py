@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, Select, distinct, func, select
 
@@ -35,8 +35,11 @@ _IN_LIST: Final = 1_000
 FRAME_COLUMNS: Final = ("event_id", "y", "observed_at", "source")
 
 
-class Labels(Protocol):
+class Labels:
     """Reads and writes of the labels. ``as_of`` is business time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def add(self, records: Sequence[LabelRecord], policy: LabelPolicy) -> LabelResult:
         """Store statements; one that is known word for word changes nothing.
@@ -45,7 +48,8 @@ class Labels(Protocol):
             RowRefused: a source is not ranked, or ``y`` is not 0 or 1; nothing was stored.
             StoreUnavailable: nothing was stored; try again.
         """
-        ...
+        with self._database.write() as connection:
+            return insert_labels(self._database, connection, records, policy)
 
     def known(
         self, usecase: str, as_of: datetime, policy: LabelPolicy, window: TimeWindow | None = None
@@ -54,69 +58,24 @@ class Labels(Protocol):
 
         With a window only labels of logged events in that span of event time, which is much faster.
         """
-        ...
-
-    def conflicts(self, usecase: str, as_of: datetime, policy: LabelPolicy) -> pd.DataFrame:
-        """Events whose strongest source says both things: event_id, source, observed_at (of the first)."""
-        ...
-
-    def history(self, usecase: str, as_of: datetime | None = None) -> pd.DataFrame:
-        """Every statement as a labels frame in the order of ``observed_at``: what features are built from."""
-        ...
-
-    def resolved(
-        self, usecase: str, as_of: datetime, policy: LabelPolicy, window: TimeWindow | None = None
-    ) -> pd.DataFrame:
-        """What counts of each event at ``as_of``, conflicts included: event_id, y, observed_at, source, conflict."""
-        ...
-
-    def newest(self, usecase: str, as_of: datetime) -> datetime | None:
-        """When the newest statement known at ``as_of`` became known; none without any."""
-        ...
-
-    def tail(self, usecase: str, after_id: int, limit: int = 10_000) -> tuple[list[StoredLabel], int]:
-        """Statements stored after ``after_id`` in the order of storage, and the id to go on from."""
-        ...
-
-    def before_latest(self, usecase: str, count: int) -> int:
-        """The id after which the ``count`` latest statements are stored; 0 where there are no more than that."""
-        ...
-
-    def of_events(self, usecase: str, event_ids: Sequence[str]) -> list[StoredLabel]:
-        """All statements about these events."""
-        ...
-
-    def parked(self, usecase: str) -> int:
-        """Statements about events that the log does not hold; they count once the event arrives."""
-        ...
-
-
-class _SqlLabels:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def add(self, records: Sequence[LabelRecord], policy: LabelPolicy) -> LabelResult:
-        with self._database.write() as connection:
-            return insert_labels(self._database, connection, records, policy)
-
-    def known(
-        self, usecase: str, as_of: datetime, policy: LabelPolicy, window: TimeWindow | None = None
-    ) -> pd.DataFrame:
         found = self.resolved(usecase, as_of, policy, window)
         return found.loc[~found["conflict"], list(FRAME_COLUMNS)].reset_index(drop=True)
 
     def conflicts(self, usecase: str, as_of: datetime, policy: LabelPolicy) -> pd.DataFrame:
+        """Events whose strongest source says both things: event_id, source, observed_at (of the first)."""
         found = self.resolved(usecase, as_of, policy, None)
         return found.loc[found["conflict"], ["event_id", "source", "observed_at"]].reset_index(drop=True)
 
     def resolved(
         self, usecase: str, as_of: datetime, policy: LabelPolicy, window: TimeWindow | None = None
     ) -> pd.DataFrame:
+        """What counts of each event at ``as_of``, conflicts included: event_id, y, observed_at, source, conflict."""
         bounds = None if window is None else (to_us(window.start), to_us(window.end))
         with self._database.read() as connection:
             return known_between(connection, usecase, to_us(as_of), policy, bounds)
 
     def history(self, usecase: str, as_of: datetime | None = None) -> pd.DataFrame:
+        """Every statement as a labels frame in the order of ``observed_at``: what features are built from."""
         c = labels.c
         query = select(c.event_id, c.y, c.observed_at, c.source).where(c.usecase == usecase)
         if as_of is not None:
@@ -125,6 +84,7 @@ class _SqlLabels:
             return _statements(fetch(connection, query.order_by(c.observed_at, c.label_id)))
 
     def newest(self, usecase: str, as_of: datetime) -> datetime | None:
+        """When the newest statement known at ``as_of`` became known; none without any."""
         c = labels.c
         query = select(func.max(c.observed_at)).where(c.usecase == usecase, c.observed_at <= to_us(as_of))
         with self._database.read() as connection:
@@ -132,6 +92,7 @@ class _SqlLabels:
         return None if found is None else from_us(int(found))
 
     def tail(self, usecase: str, after_id: int, limit: int = 10_000) -> tuple[list[StoredLabel], int]:
+        """Statements stored after ``after_id`` in the order of storage, and the id to go on from."""
         c = labels.c
         query = select(*_STORED_LABEL).where(c.usecase == usecase, c.label_id > after_id)
         with self._database.read() as connection:
@@ -139,12 +100,14 @@ class _SqlLabels:
         return [StoredLabel(*row) for row in rows], rows[-1][0] if rows else after_id
 
     def before_latest(self, usecase: str, count: int) -> int:
+        """The id after which the ``count`` latest statements are stored; 0 where there are no more than that."""
         c = labels.c
         query = select(c.label_id).where(c.usecase == usecase).order_by(c.label_id.desc()).offset(count).limit(1)
         with self._database.read() as connection:
             return int(connection.execute(query).scalar() or 0)
 
     def of_events(self, usecase: str, event_ids: Sequence[str]) -> list[StoredLabel]:
+        """All statements about these events."""
         c = labels.c
         found: list[StoredLabel] = []
         with self._database.read() as connection:
@@ -154,6 +117,7 @@ class _SqlLabels:
         return found
 
     def parked(self, usecase: str) -> int:
+        """Statements about events that the log does not hold; they count once the event arrives."""
         c, p = labels.c, event_ids(self._database.is_sqlite).c
         event = select(p.event_id).where(p.usecase == c.usecase, p.event_id == c.event_id).exists()
         query = select(func.count()).select_from(labels).where(c.usecase == usecase, ~event)

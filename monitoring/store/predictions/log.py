@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from sqlalchemy import Connection, Select, and_, func, or_, select
@@ -43,8 +43,11 @@ _ANSWER_TEXTS: Final = ("version", "alias", "plan_id")
 _HISTORY_CHUNK: Final = 10_000
 
 
-class PredictionLog(Protocol):
+class PredictionLog:
     """Reads and writes of the log. Windows are spans of event time; frames are ordered by event time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def append(self, records: Sequence[ScoreRecord]) -> AppendResult:
         """Store the records whose event id is new, all in one transaction.
@@ -53,15 +56,19 @@ class PredictionLog(Protocol):
             RowRefused: a record cannot be stored (a score outside 0..1, an answer without a score).
             StoreUnavailable: nothing was stored; try again.
         """
-        ...
+        prepare_days(self._database, [record.event_time for record in records])
+        with self._database.write() as connection:
+            return insert_scores(self._database, connection, records)
 
     def declare_plan(self, plan: PlanRecord) -> None:
         """Store the column names behind a plan id; storing them again changes nothing."""
-        ...
+        with self._database.write() as connection:
+            insert_plans(self._database, connection, [plan])
 
     def plan_names(self, plan_id: str) -> tuple[str, ...]:
         """Column names of the feature blobs with that plan id; ``StoreError`` when it is unknown."""
-        ...
+        with self._database.read() as connection:
+            return read_plan(connection, plan_id)
 
     def import_history(
         self, usecase: str, events: pd.DataFrame, event_id: str, event_time: str, received_at: datetime | None = None
@@ -74,92 +81,6 @@ class PredictionLog(Protocol):
             event_id, event_time: names of the columns that hold them.
             received_at: machine time of the import; none is now.
         """
-        ...
-
-    def events(
-        self, usecase: str, window: TimeWindow, columns: Mapping[str, str], as_of: datetime | None = None
-    ) -> pd.DataFrame:
-        """The raw events of the window as an events frame, from all origins.
-
-        Args:
-            usecase: name of the use case.
-            window: span of event time.
-            columns: declared column name to declared type, for all wanted columns.
-            as_of: leaves out events later than this.
-        """
-        ...
-
-    def answers(self, usecase: str, window: TimeWindow, as_of: datetime | None = None) -> pd.DataFrame:
-        """What was answered in the window; only rows that carry a score.
-
-        Columns: event_id, event_time, received_at, origin, model (label ``name/version``), version,
-        alias, raw_score, score, threshold, decision (bool), plan_id, action, propensity.
-        """
-        ...
-
-    def features(
-        self, usecase: str, window: TimeWindow, as_of: datetime | None = None
-    ) -> tuple[tuple[str, ...], pd.DataFrame]:
-        """The features as served: their names, and event_id plus one float32 column for each name.
-
-        Rows of several plans are joined by name; a feature that a row's plan lacked is NaN.
-        """
-        ...
-
-    def stream(self, usecase: str, since_us: int = 0, chunk: int = 10_000) -> Iterator[list[StoredEvent]]:
-        """All events from ``since_us`` (event time) on, in the order (event time, arrival), in lists."""
-        ...
-
-    def span(self, usecase: str, before: datetime | None = None) -> tuple[int, datetime, datetime] | None:
-        """How many events there are (before an event time), the first and the last event time; ``None`` without any."""
-        ...
-
-    def count(self, usecase: str, window: TimeWindow) -> int:
-        """How many events of all origins the window holds."""
-        ...
-
-    def listed(
-        self, usecase: str, window: TimeWindow, as_of: datetime, columns: Mapping[str, str] | None = None
-    ) -> pd.DataFrame:
-        """event_id and event_time of all events of the window, with the named columns of their bodies."""
-        ...
-
-    def paired(
-        self,
-        usecase: str,
-        champion: str,
-        challenger: str,
-        window: TimeWindow,
-        as_of: datetime,
-        label: LabelPolicy,
-        calendar: BusinessCalendar,
-        columns: Mapping[str, str] | None = None,
-        selective: bool = False,
-    ) -> pd.DataFrame:
-        """Matured events that both models scored, see :func:`monitoring.store.predictions.paired.paired`."""
-        ...
-
-
-class _SqlLog:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def append(self, records: Sequence[ScoreRecord]) -> AppendResult:
-        prepare_days(self._database, [record.event_time for record in records])
-        with self._database.write() as connection:
-            return insert_scores(self._database, connection, records)
-
-    def declare_plan(self, plan: PlanRecord) -> None:
-        with self._database.write() as connection:
-            insert_plans(self._database, connection, [plan])
-
-    def plan_names(self, plan_id: str) -> tuple[str, ...]:
-        with self._database.read() as connection:
-            return read_plan(connection, plan_id)
-
-    def import_history(
-        self, usecase: str, events: pd.DataFrame, event_id: str, event_time: str, received_at: datetime | None = None
-    ) -> AppendResult:
         total = AppendResult(0, 0)
         for start in range(0, len(events), _HISTORY_CHUNK):
             part = events.iloc[start : start + _HISTORY_CHUNK]
@@ -174,6 +95,14 @@ class _SqlLog:
     def events(
         self, usecase: str, window: TimeWindow, columns: Mapping[str, str], as_of: datetime | None = None
     ) -> pd.DataFrame:
+        """The raw events of the window as an events frame, from all origins.
+
+        Args:
+            usecase: name of the use case.
+            window: span of event time.
+            columns: declared column name to declared type, for all wanted columns.
+            as_of: leaves out events later than this.
+        """
         import pandas as pd
 
         with self._database.read() as connection:
@@ -181,6 +110,11 @@ class _SqlLog:
         return pd.DataFrame(decode_bodies([row[0] for row in rows], columns), columns=list(columns))
 
     def answers(self, usecase: str, window: TimeWindow, as_of: datetime | None = None) -> pd.DataFrame:
+        """What was answered in the window; only rows that carry a score.
+
+        Columns: event_id, event_time, received_at, origin, model (label ``name/version``), version,
+        alias, raw_score, score, threshold, decision (bool), plan_id, action, propensity.
+        """
         import numpy as np
         import pandas as pd
 
@@ -215,6 +149,10 @@ class _SqlLog:
     def features(
         self, usecase: str, window: TimeWindow, as_of: datetime | None = None
     ) -> tuple[tuple[str, ...], pd.DataFrame]:
+        """The features as served: their names, and event_id plus one float32 column for each name.
+
+        Rows of several plans are joined by name; a feature that a row's plan lacked is NaN.
+        """
         c = predictions.c
         query = select(c.event_id, c.plan_id, c.features).where(c.features.is_not(None), c.plan_id.is_not(None))
         with self._database.read() as connection:
@@ -224,6 +162,7 @@ class _SqlLog:
         return _join_plans(rows, named)
 
     def stream(self, usecase: str, since_us: int = 0, chunk: int = 10_000) -> Iterator[list[StoredEvent]]:
+        """All events from ``since_us`` (event time) on, in the order (event time, arrival), in lists."""
         c = predictions.c
         query = select(c.row_id, *_STORED_EVENT).where(c.usecase == usecase)
         query = query.order_by(c.event_time, c.row_id).limit(chunk)
@@ -239,6 +178,7 @@ class _SqlLog:
             after = and_(c.event_time >= last_time, later)  # the plain bound leaves out earlier days' tables
 
     def span(self, usecase: str, before: datetime | None = None) -> tuple[int, datetime, datetime] | None:
+        """How many events there are (before an event time), the first and the last event time; ``None`` without any."""
         c = predictions.c
         query = select(func.count(), func.min(c.event_time), func.max(c.event_time)).where(c.usecase == usecase)
         query = query if before is None else query.where(c.event_time < to_us(before))
@@ -247,6 +187,7 @@ class _SqlLog:
         return (int(count), from_us(first), from_us(last)) if count else None
 
     def count(self, usecase: str, window: TimeWindow) -> int:
+        """How many events of all origins the window holds."""
         with self._database.read() as connection:
             return int(
                 connection.execute(_in_window(select(func.count()), usecase, window, None).order_by(None)).scalar_one()
@@ -255,6 +196,7 @@ class _SqlLog:
     def listed(
         self, usecase: str, window: TimeWindow, as_of: datetime, columns: Mapping[str, str] | None = None
     ) -> pd.DataFrame:
+        """event_id and event_time of all events of the window, with the named columns of their bodies."""
         import pandas as pd
 
         c = predictions.c
@@ -276,6 +218,7 @@ class _SqlLog:
         columns: Mapping[str, str] | None = None,
         selective: bool = False,
     ) -> pd.DataFrame:
+        """Matured events that both models scored, see :func:`monitoring.store.predictions.paired.paired`."""
         with self._database.read() as connection:
             return pairs.paired(
                 connection, usecase, (champion, challenger), window, as_of, label, calendar, columns or {}, selective

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from msgspec.structs import astuple
 from sqlalchemy import Select, and_, func, not_, select, update
@@ -55,53 +55,17 @@ class ShadowProgress:
     pending: int
 
 
-class ShadowLog(Protocol):
+class ShadowLog:
     """Reads and writes of shadow scores; ``model`` is a label such as ``dev-fraud/3``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def watch(self, usecase: str, model: str) -> int:
         """Start to watch (or find the watch) and return since when, in machine microseconds.
 
         A new watch starts when the journal says that the version took its role, else now.
         """
-        ...
-
-    def pending(self, usecase: str, model: str, limit: int, after: int = 0) -> list[PendingRow]:
-        """Oldest answered events since the watch began that this model neither answered nor scored.
-
-        ``after`` leaves out rows up to that place: a caller that has just looked at them saves the database that.
-        """
-        ...
-
-    def pending_bodies(self, usecase: str, model: str, limit: int, after: int = 0) -> list[PendingBody]:
-        """The same events with their bodies instead of their features."""
-        ...
-
-    def newest_row(self) -> int:
-        """Place of the newest row of the log; a row that is still being written may get an earlier one."""
-        ...
-
-    def advance(self, usecase: str, model: str) -> None:
-        """Remember that nothing old is pending, so that the next look starts later. Only a saving."""
-        ...
-
-    def append(self, rows: Sequence[ShadowRecord]) -> int:
-        """Store scores or failures; a pair of model and event that is there already stays. Returns the new ones.
-
-        Raises:
-            RowRefused: a score outside 0..1; nothing was stored.
-        """
-        ...
-
-    def progress(self, usecase: str, model: str) -> ShadowProgress:
-        """Counts since the watch began; it begins now for a version that the journal gave a role."""
-        ...
-
-
-class _SqlShadowLog:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def watch(self, usecase: str, model: str) -> int:
         name, version = split_label(model)
         w = shadow_watches.c
         with self._database.write() as connection:
@@ -122,6 +86,10 @@ class _SqlShadowLog:
             return int(since)
 
     def pending(self, usecase: str, model: str, limit: int, after: int = 0) -> list[PendingRow]:
+        """Oldest answered events since the watch began that this model neither answered nor scored.
+
+        ``after`` leaves out rows up to that place: a caller that has just looked at them saves the database that.
+        """
         p = predictions.c
         query = select(p.event_id, p.plan_id, p.features, p.row_id).where(p.row_id > after)
         query = query.order_by(p.row_id).limit(limit)
@@ -129,16 +97,19 @@ class _SqlShadowLog:
             return [PendingRow(*row) for row in fetch(connection, _unscored(query, usecase, model))]
 
     def pending_bodies(self, usecase: str, model: str, limit: int, after: int = 0) -> list[PendingBody]:
+        """The same events with their bodies instead of their features."""
         p = predictions.c
         query = select(p.event_id, p.body, p.row_id).where(p.row_id > after).order_by(p.row_id).limit(limit)
         with self._database.read() as connection:
             return [PendingBody(*row) for row in fetch(connection, _unscored(query, usecase, model))]
 
     def newest_row(self) -> int:
+        """Place of the newest row of the log; a row that is still being written may get an earlier one."""
         with self._database.read() as connection:
             return int(connection.execute(select(func.max(predictions.c.row_id))).scalar() or 0)
 
     def advance(self, usecase: str, model: str) -> None:
+        """Remember that nothing old is pending, so that the next look starts later. Only a saving."""
         p = predictions.c
         with self._database.write() as connection:
             old = self._database.now(connection) - _SETTLED_US
@@ -152,10 +123,16 @@ class _SqlShadowLog:
             connection.execute(update(shadow_watches).where(*_watch(usecase, model)).values(low_row=target))
 
     def append(self, rows: Sequence[ShadowRecord]) -> int:
+        """Store scores or failures; a pair of model and event that is there already stays. Returns the new ones.
+
+        Raises:
+            RowRefused: a score outside 0..1; nothing was stored.
+        """
         with self._database.write(lazy=True) as connection:  # a row that a power cut takes is due again
             return self._database.insert_new(connection, shadow, _FIELDS, [_as_row(row) for row in rows])
 
     def progress(self, usecase: str, model: str) -> ShadowProgress:
+        """Counts since the watch began; it begins now for a version that the journal gave a role."""
         name, version = split_label(model)
         with self._database.read() as connection:
             appointed = connection.execute(_entered_shadow(name, version)).scalar()

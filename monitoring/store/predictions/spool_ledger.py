@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, func, insert, select, update
 
@@ -130,16 +130,22 @@ class Accounting:
         return self.balance == 0
 
 
-class SpoolLedger(Protocol):
+class SpoolLedger:
     """Moves records into the database and remembers how far it came."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def state(self, usecase: str, writer: str) -> WriterState:
         """Where this writer stands; a fresh state for an unknown one."""
-        ...
+        with self._database.read() as connection:
+            return _state(connection, usecase, writer)
 
     def states(self, usecase: str) -> list[WriterState]:
         """All writers that were ever shipped, oldest name first."""
-        ...
+        query = _select().where(spool_ledger.c.usecase == usecase).order_by(spool_ledger.c.writer)
+        with self._database.read() as connection:
+            return [WriterState(*row) for row in fetch(connection, query)]
 
     def ship(self, shipment: Shipment, cargo: Cargo, policy: LabelPolicy) -> WriterState:
         """Store the cargo and move the ledger, in one transaction.
@@ -149,38 +155,6 @@ class SpoolLedger(Protocol):
             LeaseHeld: the ledger stands elsewhere: another scribe ships this spool. Nothing was stored.
             StoreUnavailable: nothing was stored; try again.
         """
-        ...
-
-    def refuse(self, shipment: Shipment, poison: Poison) -> WriterState:
-        """Put one record into quarantine and move the ledger past it, in one transaction."""
-        ...
-
-    def settle(self, usecase: str, writer: str, finished: bool = False) -> WriterState:
-        """Wait until all that was shipped is on the disk; ``finished`` says the writer is dead and read to its end.
-
-        After this a shipped segment may be deleted: a power cut cannot take the rows back.
-        """
-        ...
-
-    def accounting(self, usecase: str) -> Accounting:
-        """What the database knows by itself: ``spooled`` is 0, ``accepted`` ends at the last shipped number."""
-        ...
-
-
-class _SqlLedger:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def state(self, usecase: str, writer: str) -> WriterState:
-        with self._database.read() as connection:
-            return _state(connection, usecase, writer)
-
-    def states(self, usecase: str) -> list[WriterState]:
-        query = _select().where(spool_ledger.c.usecase == usecase).order_by(spool_ledger.c.writer)
-        with self._database.read() as connection:
-            return [WriterState(*row) for row in fetch(connection, query)]
-
-    def ship(self, shipment: Shipment, cargo: Cargo, policy: LabelPolicy) -> WriterState:
         prepare_days(self._database, [record.event_time for record in cargo.scores])
         # Its records stay in the spool until ``settle`` has committed durably behind it.
         with self._database.write(lazy=True) as connection:
@@ -196,6 +170,7 @@ class _SqlLedger:
             return self._advance(connection, shipment, counts)
 
     def refuse(self, shipment: Shipment, poison: Poison) -> WriterState:
+        """Put one record into quarantine and move the ledger past it, in one transaction."""
         with self._database.write() as connection:
             row = {
                 "usecase": shipment.usecase,
@@ -222,6 +197,10 @@ class _SqlLedger:
         connection.execute(insert(quarantine), rows)
 
     def settle(self, usecase: str, writer: str, finished: bool = False) -> WriterState:
+        """Wait until all that was shipped is on the disk; ``finished`` says the writer is dead and read to its end.
+
+        After this a shipped segment may be deleted: a power cut cannot take the rows back.
+        """
         with self._database.write(durable=True) as connection:
             values = {"finished": int(finished), "updated_at": self._database.now(connection)}
             self._open(connection, usecase, writer)
@@ -229,6 +208,7 @@ class _SqlLedger:
             return _state(connection, usecase, writer)
 
     def accounting(self, usecase: str) -> Accounting:
+        """What the database knows by itself: ``spooled`` is 0, ``accepted`` ends at the last shipped number."""
         return total([account(state) for state in self.states(usecase)])
 
     def _advance(self, connection: Connection, shipment: Shipment, counts: dict[str, int]) -> WriterState:
