@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -219,9 +219,3 @@ class Router:
 
 def _event_id(event: Event) -> str:
     return event.event_id
-
-
-def unit_of(body: Mapping[str, Any], entity: str | None, event_id: str) -> str:
-    """The unit of a logged event, as :class:`Router` reads it."""
-    value = None if entity is None else body.get(entity)
-    return event_id if value is None else str(value)

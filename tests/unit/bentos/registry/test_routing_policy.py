@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bentos.errors import RoutingError
-from bentos.registry.routing_policy import Arm, Router, RoutingPolicy, canary, parse_arms, unit_of
+from bentos.registry.routing_policy import Arm, Router, RoutingPolicy, canary, parse_arms
 from bentos.schema.event_schema import EventSchema
 from monitoring.rollout.sample_ratio import sticky_share
 from tests.support.builders import card_event, case
@@ -79,8 +79,6 @@ def test_an_entity_stays_in_its_arm_and_an_event_without_one_is_its_own_unit() -
     none = [SCHEMA.event(card_event(n, shop=None)) for n in range(40)]
     assert router.places(none) == [router.place(event.event_id) for event in none]
     assert len(set(router.places(none))) == 2
-    assert unit_of({"shop": None}, "shop", "e1") == "e1"
-    assert unit_of({"shop": "s7"}, "shop", "e1") == "s7"
 
 
 def test_a_policy_reads_back_and_its_digest_tells_every_change() -> None:
