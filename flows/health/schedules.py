@@ -70,11 +70,19 @@ def worker(place: Place) -> Finding:
     def look(server: PrefectServer, on: list[ScheduledDeployment], count: int) -> Finding:
         workers = server.workers(POOL)
         living = [name for name, status, _ in workers if status == "ONLINE"]
+        if not living and (age := _worker_age(place)) is not None and age < SETTLING:
+            return not_looked(f"its process is {age.total_seconds():.0f} s old and has not called the server yet")
         if not living:
             return wrong(f"none of {len(workers)} workers of the pool {POOL} lives", "Run: incumbent up.")
         return ok(f"{', '.join(living)} serves the pool {POOL}")
 
     return _ask(place, look)
+
+
+def _worker_age(place: Place) -> timedelta | None:
+    """How long the stack's own worker has lived; none where it has none that lives."""
+    part = place.stack.parts.get("prefect-worker") if place.stack else None
+    return place.now - part.since if part is not None and part.alive and part.since is not None else None
 
 
 def _ask(place: Place, look: Callable[[PrefectServer, list[ScheduledDeployment], int], Finding]) -> Finding:
