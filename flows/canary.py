@@ -16,12 +16,7 @@ from flows.workspace.workspace import open_house
 from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 
 
-@operation(
-    name="canary",
-    description="Give the challenger traffic, or look after a ramp that runs.",
-    run_name="canary of {model} at {time}",
-    each_minute=True,
-)
+@operation("canary of {model} at {time}", each_minute=True)
 def canary(
     usecase: str | None = None,
     share: float | None = None,

@@ -18,11 +18,7 @@ from flows.workspace.workspace import open_house
 Pages = Literal["on_change", "always", "never"]
 
 
-@operation(
-    name="comparison",
-    description="Compare challenger and champion on matured traffic.",
-    run_name="compare {model} as of {time}",
-)
+@operation("compare {model} as of {time}")
 def comparison(
     usecase: str | None = None,
     as_of: datetime | None = None,

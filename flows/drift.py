@@ -18,11 +18,7 @@ from flows.workspace.outcome import Outcome
 from flows.workspace.workspace import open_house
 
 
-@operation(
-    name="drift",
-    description="Compare the latest days with the champion's reference.",
-    run_name="check the drift of {model} as of {time}",
-)
+@operation("check the drift of {model} as of {time}")
 def drift(
     usecase: str | None = None,
     as_of: datetime | None = None,

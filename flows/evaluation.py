@@ -13,11 +13,7 @@ from flows.workspace.progress import told
 from flows.workspace.workspace import open_house
 
 
-@operation(
-    name="evaluation",
-    description="Judge a registered version on the same rows as the champion.",
-    run_name="evaluate {model} as of {time}",
-)
+@operation("evaluate {model} as of {time}")
 def evaluation(usecase: str | None = None, version: str | None = None, as_of: datetime | None = None) -> Outcome:
     """Judge a registered version against the gates and the champion of now. Changes no role.
 

@@ -18,12 +18,7 @@ from monitoring.store import LabelResult
 log = logging.getLogger("incumbent.flows")
 
 
-@operation(
-    name="labels",
-    description="Import late labels from files.",
-    run_name="import labels of {model} at {time}",
-    time=None,
-)
+@operation("import labels of {model} at {time}", time=None)
 def labels(usecase: str | None = None, path: str | None = None) -> Outcome:
     """Import late labels. Repeating an import changes nothing; a contradiction is kept and shown.
 

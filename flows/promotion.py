@@ -21,11 +21,7 @@ from flows.workspace.workspace import House, open_house
 from monitoring.core.verdict import Verdict
 
 
-@operation(
-    name="promotion",
-    description="Put the challenger in office, if the stored verdict says so.",
-    run_name="promotion of {model} as of {time}",
-)
+@operation("promotion of {model} as of {time}")
 def promotion(
     usecase: str | None = None, as_of: datetime | None = None, preview: bool = True, reason: str = ""
 ) -> Outcome:

@@ -17,11 +17,7 @@ from flows.workspace.outcome import Outcome
 from flows.workspace.workspace import open_house
 
 
-@operation(
-    name="retraining",
-    description="Train again where drift, loss, age or new rows call for it.",
-    run_name="ask whether {model} is due for retraining as of {time}",
-)
+@operation("ask whether {model} is due for retraining as of {time}")
 def retraining(
     usecase: str | None = None,
     as_of: datetime | None = None,

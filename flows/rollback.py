@@ -15,11 +15,7 @@ from flows.workspace.step import step
 from flows.workspace.workspace import House, open_house
 
 
-@operation(
-    name="rollback",
-    description="Bring the previous champion back.",
-    run_name="rollback of {model} as of {time}",
-)
+@operation("rollback of {model} as of {time}")
 def rollback(
     usecase: str | None = None, as_of: datetime | None = None, preview: bool = True, reason: str = ""
 ) -> Outcome:

@@ -17,12 +17,7 @@ from flows.workspace.workspace import open_house
 from monitoring.core.calendar import TimeWindow
 
 
-@operation(
-    name="scoring",
-    description="Score a window of events in bulk and write the list.",
-    run_name="score {model} until {time}",
-    time="end",
-)
+@operation("score {model} until {time}", time="end")
 def scoring(
     usecase: str | None = None,
     start: datetime | None = None,
@@ -58,8 +53,7 @@ def scoring(
             found = score_anywhere(house, ref, table_in, table_out, run.as_of, reasons, engine)
             return run.conclude(bulk_view(found, ref, run.as_of))
         window = house.last_day(run.as_of) if start is None else TimeWindow(start, run.as_of)
-        model = house.load(ref)
         with quiet_when_scheduled(NoData):  # a day without events has no list
-            table = scored_window(house.usecase, source.open(house), model, window, run.as_of)
+            table = scored_window(house.usecase, source.open(house), house.load(ref), window, run.as_of)
         files = write_list(table, house.settings.reports / "scores", f"{house.model}-{ref.version}", window)
         return run.conclude(scoring_view(table, files, ref, window, run.as_of))

@@ -16,12 +16,7 @@ from flows.workspace.outcome import Outcome
 from flows.workspace.workspace import open_house
 
 
-@operation(
-    name="training",
-    description="Train a model, judge it, and give it the role it has earned.",
-    run_name="train {model} until {time}",
-    time="until",
-)
+@operation("train {model} until {time}", time="until")
 def training(
     usecase: str | None = None,
     until: datetime | None = None,

@@ -27,12 +27,7 @@ from flows.workspace.progress import told
 from flows.workspace.workspace import open_house
 
 
-@operation(
-    name="tuning",
-    description="Search for training settings, then train and judge a model with the best.",
-    run_name="tune {model} until {time}",
-    time="until",
-)
+@operation("tune {model} until {time}", time="until")
 def tuning(
     usecase: str | None = None,
     until: datetime | None = None,

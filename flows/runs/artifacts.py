@@ -97,7 +97,8 @@ def _image(picture: Picture | None) -> list[str]:
     """
     if picture is None or "</svg>" not in picture.svg:
         return []
-    drawing = picture.svg[: picture.svg.index("</svg>")] + "</svg>"
+    svg = str(picture.svg)  # what a template returns would escape what is put in
+    drawing = svg[svg.index("<svg") : svg.index("</svg>")] + "</svg>"
     ground = '<svg xmlns="http://www.w3.org/2000/svg" font-size="11" style="background:#fff" '
     drawing = drawing.replace("<svg ", ground, 1)
     data = base64.b64encode(drawing.encode()).decode()

@@ -32,18 +32,22 @@ log = logging.getLogger("incumbent.flows")
 
 
 def operation(
-    *, name: str, description: str, run_name: str, time: str | None = "as_of", each_minute: bool = False
+    run_name: str, *, time: str | None = "as_of", each_minute: bool = False
 ) -> Callable[[Callable[P, R]], Flow[P, R]]:
     """Make a flow of a function; outside a Prefect run the function itself is called, with its errors.
 
+    Its name is the function's, its description the first line of the docstring.
+
     Args:
-        name, description: of the flow.
         run_name: what its runs are called, with ``{model}`` and ``{time}``; see :class:`~flows.runs.run_name.RunName`.
         time: the parameter with the business time; none where the flow has none.
         each_minute: whether it looks so often that its quiet runs are not worth keeping.
     """
 
     def decorate(function: Callable[P, R]) -> Flow[P, R]:
+        name = function.__name__
+        description = (inspect.getdoc(function) or name).partition("\n")[0]
+
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             if FlowRunContext.get() is None:
