@@ -78,12 +78,7 @@ def read_prefect_login(root: Path, environ: Mapping[str, str] = os.environ) -> s
         SecretFileError: there is none yet, or the file cannot be used.
         StackError: it is not of the form ``user:password``.
     """
-    given = environ.get(SERVER_AUTH, "")
-    login = given or read_secret(prefect_login_file(root))
-    if _WELL_FORMED.fullmatch(login) is None:
-        where = SERVER_AUTH if given else prefect_login_file(root)
-        raise StackError(f"{where} must be user:password, with 8 characters or more after the colon and no white space")
-    return login
+    return _read_login(SERVER_AUTH, prefect_login_file(root), environ)
 
 
 def read_mlflow_login(root: Path, environ: Mapping[str, str] = os.environ) -> str:
@@ -97,10 +92,15 @@ def read_mlflow_login(root: Path, environ: Mapping[str, str] = os.environ) -> st
         SecretFileError: there is none yet, or the file cannot be used.
         StackError: it is not of the form ``user:password``.
     """
-    given = environ.get(MLFLOW_LOGIN, "")
-    login = given or read_secret(mlflow_login_file(root))
+    return _read_login(MLFLOW_LOGIN, mlflow_login_file(root), environ)
+
+
+def _read_login(variable: str, file: Path, environ: Mapping[str, str]) -> str:
+    """A login from a person's own variable, else from the home's file; see :func:`read_prefect_login`."""
+    given = environ.get(variable, "")
+    login = given or read_secret(file)
     if _WELL_FORMED.fullmatch(login) is None:
-        where = MLFLOW_LOGIN if given else mlflow_login_file(root)
+        where = variable if given else file
         raise StackError(f"{where} must be user:password, with 8 characters or more after the colon and no white space")
     return login
 

@@ -9,16 +9,14 @@ patterns, and lets pages of other ports of this machine in. Here its application
 from __future__ import annotations
 
 import argparse
-import base64
-import hmac
 import os
 import sys
-from collections.abc import MutableMapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from bentos.errors import IncumbentError
 from bentos.settings import Settings, read_settings
 from flows.errors import StackError
+from flows.workspace.basic_login import BasicLogin, add_headers
 from flows.workspace.logins import read_mlflow_login
 from monitoring.core.hosts import AllowedHosts, ASGIApp, HostCheck, Receive, Scope, Send
 
@@ -30,7 +28,7 @@ _HEADERS = [
 ]
 
 
-class BasicLogin:
+class LoginCheck:
     """ASGI middleware that asks for a name and a password before anything but ``/health`` is reached.
 
     Args:
@@ -40,33 +38,19 @@ class BasicLogin:
 
     def __init__(self, app: ASGIApp, login: str) -> None:
         self._app = app
-        self._expected = b"basic " + base64.b64encode(login.encode())
+        self._login = BasicLogin(login)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         is_probe = scope.get("path") == "/health" and scope.get("method") in ("GET", "HEAD")
-        if scope["type"] == "lifespan" or is_probe or self._has_login(scope):
-            await self._app(scope, receive, _with_headers(send))
+        if scope["type"] == "lifespan" or is_probe or self._login.is_sent(scope):
+            await self._app(scope, receive, add_headers(send, _HEADERS))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
         else:
             headers = [(b"www-authenticate", b'Basic realm="MLflow"'), (b"content-type", b"text/plain; charset=utf-8")]
             await send({"type": "http.response.start", "status": 401, "headers": headers})
             await send({"type": "http.response.body", "body": _REFUSAL})
-
-    def _has_login(self, scope: Scope) -> bool:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        word, _, credentials = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        return hmac.compare_digest(word.lower() + b" " + credentials.strip(), self._expected)
-
-
-def _with_headers(send: Send) -> Send:
-    async def send_with_headers(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *_HEADERS]
-        await send(message)
-
-    return send_with_headers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,7 +121,7 @@ def serve(host: str, port: int, allowed: AllowedHosts, login: str) -> None:
     import uvicorn
     from mlflow.server.fastapi_app import app
 
-    door = HostCheck(BasicLogin(app, login), allowed)
+    door = HostCheck(LoginCheck(app, login), allowed)
     uvicorn.run(door, host=host, port=port, server_header=False, log_level="warning")
 
 

@@ -9,17 +9,15 @@ looks CSRF tokens up in its database before it asks who wants to know. Without a
 from __future__ import annotations
 
 import argparse
-import base64
-import hmac
 import os
 import sys
-from collections.abc import MutableMapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from bentos.errors import IncumbentError
 from bentos.settings import read_settings
 from flows.errors import FlowRefused, StackError
+from flows.workspace.basic_login import BasicLogin, add_headers
 from flows.workspace.logins import read_prefect_login, server_environment
 from monitoring.core.hosts import AllowedHosts, ASGIApp, HostCheck, Receive, Scope, Send, answer_text
 
@@ -48,36 +46,22 @@ class LoginCheck:
 
     def __init__(self, app: ASGIApp, login: str) -> None:
         self._app = app
-        self._expected = b"basic " + base64.b64encode(login.encode())
+        self._login = BasicLogin(login)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and scope["path"] in _SCHEMA_PAGES:
             await answer_text(send, 404, "there is no such page; see /api/docs")
-        elif scope["type"] == "http" and self._needs_login(scope) and not self._has_login(scope):
+        elif scope["type"] == "http" and self._needs_login(scope) and not self._login.is_sent(scope):
             await answer_text(send, 401, "this Prefect server asks for a login; `incumbent login` shows it")
         else:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, receive, add_headers(send, _HEADERS))
 
     @staticmethod
     def _needs_login(scope: Scope) -> bool:
         path, method = scope["path"], scope["method"]
         is_probe = path in _PROBES and method in ("GET", "HEAD")
         return (path == "/api" or path.startswith("/api/")) and not is_probe and method != "OPTIONS"
-
-    def _has_login(self, scope: Scope) -> bool:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        word, _, credentials = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        return hmac.compare_digest(word.lower() + b" " + credentials.strip(), self._expected)
-
-
-def _with_headers(send: Send) -> Send:
-    async def send_with_headers(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], *_HEADERS]
-        await send(message)
-
-    return send_with_headers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
