@@ -21,9 +21,9 @@ IncumbentError
 │   ├── ModelCorrupt       a file differs from its digest, or golden rows differ
 │   ├── NotPermitted       the journal holds no decision about the model's content
 │   └── ContractMismatch   the model wants another input schema than the use case has
-├── RegistryUnavailable    the registry cannot be reached (keep what is in office)
+├── RegistryUnavailable    the registry cannot be reached (keep what is active)
 ├── RoleVacant             the alias is not set
-├── RoutingError           a routing policy is wrong, or is not about who is in office
+├── RoutingError           a routing policy is wrong, or is not about who is active
 ├── ReleaseError           a promotion or rollback was refused
 │   ├── StaleDecision      the champion is not the one that the verdict was about
 │   ├── PromotionHeld      hours, weekday or a freeze hold promotions now; the verdict stays open
@@ -143,7 +143,7 @@ class NotPermitted(ModelError):
 
 
 class RegistryUnavailable(IncumbentError):
-    """The registry cannot be reached; what is in office stays in office."""
+    """The registry cannot be reached; what is active stays active."""
 
 
 class ExperimentDeleted(IncumbentError):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bentos.settings import Settings
 
 
-class Holder(msgspec.Struct, frozen=True):
+class LockHolder(msgspec.Struct, frozen=True):
     """Who holds a lock, as written into its file.
 
     Attributes:
@@ -48,12 +48,12 @@ class Holder(msgspec.Struct, frozen=True):
     address: str = ""
 
     @classmethod
-    def of(cls, pid: int, what: str, address: str = "") -> Holder:
+    def of(cls, pid: int, what: str, address: str = "") -> LockHolder:
         """A living process of this machine, from now on."""
         return cls(what, pid, born(pid), socket.gethostname(), datetime.now(UTC).replace(microsecond=0), address)
 
     @classmethod
-    def this_process(cls, what: str, address: str = "") -> Holder:
+    def this_process(cls, what: str, address: str = "") -> LockHolder:
         """The calling process, from now on."""
         return cls.of(os.getpid(), what, address)
 
@@ -63,9 +63,9 @@ class Holder(msgspec.Struct, frozen=True):
         return self.host == socket.gethostname() and self.born is not None and born(self.pid) == self.born
 
     def __str__(self) -> str:
-        elsewhere = "" if self.host == socket.gethostname() else f" on {self.host}"
+        host_text = "" if self.host == socket.gethostname() else f" on {self.host}"
         address = f", at {self.address}" if self.address else ""
-        return f"{self.what} (process {self.pid}{elsewhere}, since {self.since:%Y-%m-%d %H:%M:%S} UTC{address})"
+        return f"{self.what} (process {self.pid}{host_text}, since {self.since:%Y-%m-%d %H:%M:%S} UTC{address})"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class HomeLock:
     path: Path
     patience: float = field(default=15.0, kw_only=True)
 
-    def take(self, holder: Holder, *, shared: bool = False, inherit: bool = False) -> int:
+    def take(self, holder: LockHolder, *, shared: bool = False, inherit: bool = False) -> int:
         """Descriptor that holds the lock until every copy of it is closed.
 
         Args:
@@ -102,22 +102,22 @@ class HomeLock:
         self.sign(descriptor, holder)
         return descriptor
 
-    def sign(self, descriptor: int, holder: Holder) -> None:
+    def sign(self, descriptor: int, holder: LockHolder) -> None:
         """Write who holds the lock; a full disk leaves it unsaid."""
         with contextlib.suppress(OSError):
             os.pwrite(descriptor, text := msgspec.json.encode(holder), 0)
             os.ftruncate(descriptor, len(text))
 
-    def holder(self) -> Holder | None:
+    def holder(self) -> LockHolder | None:
         """Who holds it now; none while nobody does. A holder that has not signed yet is waited for."""
         deadline = time.monotonic() + 1.0
         while True:
             if not self._held():
                 return None
             with contextlib.suppress(OSError, msgspec.MsgspecError):
-                return msgspec.json.decode(self.path.read_bytes(), type=Holder)
+                return msgspec.json.decode(self.path.read_bytes(), type=LockHolder)
             if time.monotonic() > deadline:
-                return Holder("another process", 0, None, socket.gethostname(), datetime.now(UTC))
+                return LockHolder("another process", 0, None, socket.gethostname(), datetime.now(UTC))
             time.sleep(0.02)
 
     def _held(self) -> bool:
@@ -152,9 +152,11 @@ def hold_service(settings: Settings, usecase: str, address: str) -> None:
     Raises:
         HomeTaken: another service is there; the message names it.
     """
-    what, shared = f"a service of {usecase} ({settings.env})", bool(settings.redis_url)
+    description, is_shared = f"a service of {usecase} ({settings.env})", bool(settings.redis_url)
     try:
-        HomeLock(settings.service_lock(usecase)).take(Holder.this_process(what, address), shared=shared, inherit=True)
+        HomeLock(settings.service_lock(usecase)).take(
+            LockHolder.this_process(description, address), shared=is_shared, inherit=True
+        )
     except HomeTaken as exc:
         advice = "stop it first, or let both share their windows (INCUMBENT_REDIS_URL, for each of them)"
         raise HomeTaken(f"{exc}, and two would each keep windows of their own; {advice}") from exc
@@ -184,5 +186,5 @@ def born(pid: int) -> str | None:
         return None if fields[0] == "Z" else fields[19]
     if Path("/proc/self/stat").exists():
         return None
-    said = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return said.stdout.strip() or None
+    process = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return process.stdout.strip() or None

@@ -58,7 +58,7 @@ class HttpProblem(IncumbentError):
         self.headers = headers
 
 
-class Reply(NamedTuple):
+class HttpReply(NamedTuple):
     """A finished response: status, JSON body, extra headers."""
 
     status: int
@@ -90,7 +90,7 @@ HOST: Final = ErrorKind(421, "foreign_host", "The Host is no name of this servic
 UNPROCESSABLE: Final = ErrorKind(422, "unprocessable", "A time lies in the future, by the declared clock.")
 BUSY: Final = ErrorKind(429, "busy", "More requests are under way than the service takes; retry after a pause.")
 INTERNAL: Final = ErrorKind(500, "internal", "A fault of the service; it is logged.")
-NOT_READY: Final = ErrorKind(503, "not_ready", "No verified model is in office yet.")
+NOT_READY: Final = ErrorKind(503, "not_ready", "No verified model is active yet.")
 LOG_FULL: Final = ErrorKind(503, "log_full", "The prediction log is at its cap and answers may not go unlogged.")
 NO_WINDOWS: Final = ErrorKind(
     503, "windows_unavailable", "The windows that the replicas share cannot be reached, or are being rebuilt; retry."
@@ -138,10 +138,10 @@ def error_body(code: str, message: str) -> bytes:
     return msgspec.json.encode({"error": {"code": code, "message": message}})
 
 
-def refusal(error: Exception) -> Reply:
+def refusal(error: Exception) -> HttpReply:
     """The reply to a request that raised ``error``."""
-    found = translate(error)
-    return Reply(found.status, error_body(found.code, str(found)), found.headers)
+    fault = translate(error)
+    return HttpReply(fault.status, error_body(fault.code, str(fault)), fault.headers)
 
 
 def flag(scope: Scope, name: str) -> bool:
@@ -153,10 +153,10 @@ def flag(scope: Scope, name: str) -> bool:
     query = scope.get("query_string") or b""
     if not query:
         return False
-    given = [value for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if key == name]
-    if given not in ([], ["true"], ["false"]):
+    values = [value for key, value in parse_qsl(query.decode("latin-1"), keep_blank_values=True) if key == name]
+    if values not in ([], ["true"], ["false"]):
         raise problem(INVALID, f"{name}: allowed is true or false, once")
-    return given == ["true"]
+    return values == ["true"]
 
 
 async def reply(send: Send, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
@@ -174,12 +174,12 @@ async def page(send: Send, html: bytes) -> None:
 
 
 def _json_headers(length: int) -> list[tuple[bytes, bytes]]:
-    if length < _HEADERS_BY_LENGTH and (known := _KNOWN_HEADERS.get(length)) is not None:
-        return known
-    made = [(b"content-type", JSON), (b"content-length", str(length).encode())]
+    if length < _HEADERS_BY_LENGTH and (cached := _KNOWN_HEADERS.get(length)) is not None:
+        return cached
+    headers = [(b"content-type", JSON), (b"content-length", str(length).encode())]
     if length < _HEADERS_BY_LENGTH:
-        _KNOWN_HEADERS[length] = made
-    return made
+        _KNOWN_HEADERS[length] = headers
+    return headers
 
 
 # Bodies of one length share their header list: it is built once instead of once a request.
@@ -255,15 +255,15 @@ def log_fault(path: str, error: Exception) -> None:
         log.error("%s failed: %s\n%s", path, type(error).__name__, frames)
 
 
-def note_faults(path: str, said: Sequence[bytes | Exception]) -> None:
+def note_faults(path: str, answers: Sequence[bytes | Exception]) -> None:
     """Count the events of a list; log and count those that got no answer by a fault of ours.
 
     The list itself is answered with 200, so nothing else would show them. An error that many events share is
     logged once.
     """
-    faults = [one for one in said if not isinstance(one, bytes) and translate(one).status >= 500]
-    for error in {id(one): one for one in faults}.values():
+    faults = [fault for fault in answers if not isinstance(fault, bytes) and translate(fault).status >= 500]
+    for error in {id(fault): fault for fault in faults}.values():
         log_fault(path, error)
-    metrics.ANSWERS.add_list(len(said), len(faults))
-    for one in faults:
-        metrics.REFUSED.labels(path, translate(one).code).inc()
+    metrics.RECENT_ANSWERS.add_list(len(answers), len(faults))
+    for fault in faults:
+        metrics.REFUSED_REQUESTS.labels(path, translate(fault).code).inc()

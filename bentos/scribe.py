@@ -26,13 +26,13 @@ from bentos.settings import Settings, read_settings
 from bentos.shadow.scorer import ShadowScorer
 from bentos.spool.shipper import BATCH, Scribe, ShipResult, accounting
 from bentos.spool.throttle import Idleness
-from bentos.usecase.definition import UseCase, stakes_of
+from bentos.usecase.definition import UseCase, miss_cost_of
 from bentos.usecase.loading import load_usecase
 from monitoring.errors import MonitoringError
 from monitoring.store import Store, open_store
 
 if TYPE_CHECKING:
-    from bentos.promotion.promote import Outcome
+    from bentos.promotion.promote import ReleaseOutcome
     from bentos.shadow.external import ExternalShadow
 
 __all__ = ["Scribe", "ScribeProcess", "ShipResult", "accounting", "main"]
@@ -40,7 +40,7 @@ __all__ = ["Scribe", "ScribeProcess", "ShipResult", "accounting", "main"]
 log = logging.getLogger("incumbent.scribe")
 
 POLL_SECONDS: Final = 0.2
-_MEND_SECONDS: Final = 5.0
+_REPAIR_SECONDS: Final = 5.0
 _WATCH_SECONDS: Final = 5.0
 _LONGEST_BACKOFF: Final = 5.0
 _REPORT_SECONDS: Final = 10.0
@@ -84,22 +84,22 @@ class ScribeProcess:
         if store is None:
             return
         self._say_what_a_miss_costs(store)
-        beside = self._beside(store)
-        for thread in beside:
+        threads = self._beside(store)
+        for thread in threads:
             thread.start()
         try:
             with self._only_one():
                 self._ship_forever(store)
         finally:
             self._stop.set()
-            for thread in beside:
+            for thread in threads:
                 thread.join(timeout=8.0)
             store.close()
 
     def _say_what_a_miss_costs(self, store: Store) -> None:
         """For the view of open alerts; a database that is busy now is told at the next start."""
         with contextlib.suppress(MonitoringError):
-            store.alerts.price(self._usecase.name, *stakes_of(self._usecase))
+            store.alerts.price(self._usecase.name, *miss_cost_of(self._usecase))
 
     def _beside(self, store: Store) -> list[threading.Thread]:
         jobs = [
@@ -111,25 +111,25 @@ class ScribeProcess:
         return [threading.Thread(target=job, args=(store,), name=name, daemon=True) for name, job, on in jobs if on]
 
     def _open_store(self) -> Store | None:
-        opened: list[Store] = []
+        stores: list[Store] = []
 
         def round_() -> bool:
-            opened.append(open_store(self._settings.log_url))
+            stores.append(open_store(self._settings.log_url))
             return True
 
-        self._repeat(round_, until=lambda: bool(opened))
-        return opened[0] if opened else None
+        self._repeat(round_, until=lambda: bool(stores))
+        return stores[0] if stores else None
 
     def _ship_forever(self, store: Store) -> None:
         usecase = self._usecase
         scribe = Scribe(store, self._folder, usecase.name, usecase.label, stop=self._stop, filled=usecase.looked_up)
-        counted = _Counter("shipped")
+        counter = _Counter("shipped")
 
         def round_() -> bool:
-            done = scribe.run_once()
-            counted.add(asdict(done))
+            result = scribe.run_once()
+            counter.add(asdict(result))
             # A round costs the same for one record as for a thousand: rather few full ones than many small ones.
-            return done.shipped >= BATCH
+            return result.shipped >= BATCH
 
         self._repeat(round_)
 
@@ -139,19 +139,19 @@ class ScribeProcess:
         name = self._usecase.name
         cache = self._settings.cache(name) / "shadow"
         scorer = ShadowScorer(store, open_registry(self._settings), name, self._settings.model_name(name), cache)
-        outsider = self._external(store)
-        counted = _Counter("scored in shadow")
+        external_shadow = self._external(store)
+        counter = _Counter("scored in shadow")
         idleness = Idleness()
 
         def round_() -> bool:
-            began = time.monotonic()
-            done = scorer.run_once()
-            if outsider is not None:
-                done += outsider.run_once()
-            counted.add({"rows": done.scored, "errors": done.errors, "processes lost": done.failures})
+            start = time.monotonic()
+            result = scorer.run_once()
+            if external_shadow is not None:
+                result += external_shadow.run_once()
+            counter.add({"rows": result.scored, "errors": result.errors, "processes lost": result.failures})
             # The shadow uses time that nobody else wants: at the machine's limit it falls behind and catches up later.
-            self._stop.wait(idleness.rest_after(time.monotonic() - began))
-            return done.full
+            self._stop.wait(idleness.rest_after(time.monotonic() - start))
+            return result.full
 
         try:
             self._repeat(round_)
@@ -167,8 +167,8 @@ class ScribeProcess:
 
         def round_() -> bool:
             self._stop.wait(_WATCH_SECONDS)
-            if not self._stop.is_set() and (done := watch.run_once(datetime.now(UTC))) is not None:
-                self._list_affected(store, done, "watch")
+            if not self._stop.is_set() and (result := watch.run_once(datetime.now(UTC))) is not None:
+                self._list_affected(store, result, "watch")
             return False
 
         self._repeat(round_)
@@ -181,21 +181,21 @@ class ScribeProcess:
         from bentos.promotion.reconcile import reconcile_quietly
         from bentos.registry.mlflow import open_registry
         from bentos.release.expiry import ACTOR, end_overdue
-        from bentos.release.missing_lists import list_left
+        from bentos.release.missing_lists import write_missing_lists
 
         usecase, model = self._usecase, self._settings.model_name(self._usecase.name)
         registry = open_registry(self._settings)
 
         def round_() -> bool:
-            self._stop.wait(_MEND_SECONDS)
+            self._stop.wait(_REPAIR_SECONDS)
             if self._stop.is_set():
                 return False
             reconcile_quietly(registry, store, model, usecase, datetime.now(UTC))
-            done = end_overdue(registry, store, model, usecase=usecase, now=datetime.now(UTC), wait_seconds=10.0)
-            if done is not None:
-                self._list_affected(store, done, ACTOR)
-            for found in list_left(registry, store, self._settings, usecase, model, datetime.now(UTC)):
-                log.warning("the list of a rollback was missing and is written now: %s", found.summary)
+            result = end_overdue(registry, store, model, usecase=usecase, now=datetime.now(UTC), wait_seconds=10.0)
+            if result is not None:
+                self._list_affected(store, result, ACTOR)
+            for affected in write_missing_lists(registry, store, self._settings, usecase, model, datetime.now(UTC)):
+                log.warning("the list of a rollback was missing and is written now: %s", affected.summary)
             return False
 
         self._repeat(round_)
@@ -210,20 +210,20 @@ class ScribeProcess:
 
         self._repeat(round_)
 
-    def _list_affected(self, store: Store, done: Outcome, actor: str) -> None:
+    def _list_affected(self, store: Store, result: ReleaseOutcome, actor: str) -> None:
         """The events that a rollback by itself changes, for those who call customers; the rollback stands anyway."""
         from bentos.registry.mlflow import open_registry
         from bentos.release.affected_events import affected_by_rollback
 
         try:
-            found = affected_by_rollback(
-                open_registry(self._settings), store, self._settings, self._usecase, done.model, done.from_version,
-                done.to_version, done.op_id, actor, datetime.now(UTC),
+            affected = affected_by_rollback(
+                open_registry(self._settings), store, self._settings, self._usecase, result.model, result.from_version,
+                result.to_version, result.op_id, actor, datetime.now(UTC),
             )  # fmt: skip
         except (IncumbentError, MonitoringError, OSError) as exc:
             log.error("the events that this rollback changes could not be listed: %s", type(exc).__name__)
         else:
-            log.warning("%s", "nobody is affected" if found is None else found.summary)
+            log.warning("%s", "nobody is affected" if affected is None else affected.summary)
 
     def _external(self, store: Store) -> ExternalShadow | None:
         from bentos.shadow.external import ExternalShadow
@@ -255,15 +255,15 @@ class ScribeProcess:
         """Hold the spool's lock; a second scribe waits here as a stand-by."""
         self._folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(self._folder / ".scribe.lock", os.O_CREAT | os.O_RDWR, 0o640)
-        waiting = False
+        is_waiting = False
         try:
             while not self._stop.is_set():
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
-                if not waiting:
+                if not is_waiting:
                     log.info("another scribe ships this spool; standing by")
-                waiting = True
+                is_waiting = True
                 self._stop.wait(1.0)
             yield
         finally:
@@ -273,8 +273,8 @@ class ScribeProcess:
 class _Counter:
     """Adds up counts and logs them now and then."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, title: str) -> None:
+        self._what = title
         self._sums: dict[str, int] = {}
         self._due = time.monotonic()
 
@@ -303,7 +303,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     usecase = load_usecase(options.usecase or settings.usecase)
     if options.accounting:
         return _print_accounting(settings, usecase)
-    step_back()
+    lower_priority()
     process = ScribeProcess(settings, usecase, options.poll, not options.no_shadow, not options.no_watch)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, process.stop)
@@ -313,7 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def step_back() -> None:
+def lower_priority() -> None:
     """Let whoever answers have the processor first; the shadow's process inherits it.
 
     On two cores the records of 10,000 events a second take two thirds of one, in long stretches, and what
@@ -332,11 +332,11 @@ def step_back() -> None:
 def _print_accounting(settings: Settings, usecase: UseCase) -> int:
     store = open_store(settings.log_url)
     try:
-        found = accounting(store, settings.spool(usecase.name), usecase.name)
+        account = accounting(store, settings.spool(usecase.name), usecase.name)
     finally:
         store.close()
-    print(json.dumps(asdict(found)))  # noqa: T201  # a command talks to people
-    return 0 if found.balanced else 1
+    print(json.dumps(asdict(account)))  # noqa: T201  # a command talks to people
+    return 0 if account.balanced else 1
 
 
 if __name__ == "__main__":

@@ -86,11 +86,17 @@ class FrontedService(Service):  # type: ignore[misc]  # the base has no type inf
 
         gate = make_gate(read_settings(), listening_address())
         app = super().to_asgi(is_main)
-        known = _known_paths(app.routes).__contains__
+        is_known = _known_paths(app.routes).__contains__
         app.add_middleware(
-            FrontDoor, desk=runtime, tally=_tally, tickets=tickets(), known=known, index=INDEX, shortcut=install(),
+            FrontDoor,
+            runtime=runtime,
+            tally=_tally,
+            tickets=tickets(),
+            known=is_known,
+            index=INDEX,
+            shortcut=install(),
             gate=gate,
-        )  # fmt: skip
+        )
         return app
 
     @property
@@ -99,8 +105,10 @@ class FrontedService(Service):  # type: ignore[misc]  # the base has no type inf
         from bentos.api.openapi import openapi
 
         version = self.bento.tag.version if self.bento is not None else "unbuilt"
-        here = runtime()
-        return ApiPage(openapi(here.usecase, here.schema, version or "unbuilt", here.max_batch))
+        serving_runtime = runtime()
+        return ApiPage(
+            openapi(serving_runtime.usecase, serving_runtime.schema, version or "unbuilt", serving_runtime.max_batch)
+        )
 
 
 def _known_paths(routes: list[Any]) -> frozenset[str]:
@@ -116,7 +124,7 @@ def _known_paths(routes: list[Any]) -> frozenset[str]:
     return frozenset(paths)
 
 
-def _address_to_be() -> tuple[str, int] | None:
+def _requested_address() -> tuple[str, int] | None:
     """Host and port that ``bentoml serve`` was asked to listen on, or none where that is not known here."""
     import click
     from bentoml._internal.configuration.containers import BentoMLContainer
@@ -128,23 +136,23 @@ def _address_to_be() -> tuple[str, int] | None:
     return str(context.params.get("host") or BentoMLContainer.http.host.get()), int(port)
 
 
-def _tally(below: Any) -> RequestTally:
+def _tally(metrics_layer: Any) -> RequestTally:
     """Count what the front door answers in the instruments of BentoML's own metrics layer."""
     from monitoring.metrics.serving import RequestTally
 
     def instruments() -> tuple[Any, Any] | None:
-        if not hasattr(below, "_setup"):  # metrics are switched off
+        if not hasattr(metrics_layer, "_setup"):  # metrics are switched off
             return None
-        if not below._is_setup:
-            below._setup()
-        return below.metrics_request_total, below.metrics_request_duration
+        if not metrics_layer._is_setup:
+            metrics_layer._setup()
+        return metrics_layer.metrics_request_total, metrics_layer.metrics_request_duration
 
     def labels() -> dict[str, str]:
-        here = bentoml.server_context
+        context = bentoml.server_context
         return {
-            "service_name": here.bento_name,
-            "service_version": here.bento_version,
-            "runner_name": here.service_name or "",
+            "service_name": context.bento_name,
+            "service_version": context.bento_version,
+            "runner_name": context.service_name or "",
         }
 
     return RequestTally(instruments, labels)
@@ -181,7 +189,7 @@ Answers = Annotated[list[dict[str, Any]], Json]
     },
 )
 class Incumbent:
-    """Scores events with the model in office and writes the prediction log."""
+    """Scores events with the active model and writes the prediction log."""
 
     def __init__(self) -> None:
         self.runtime = runtime()
@@ -199,7 +207,7 @@ class Incumbent:
         from bentos.schema.id_hashing import require_hash_key
         from bentos.schema.lookups import require_lookups
         from bentos.serving.background import name_supervisor
-        from bentos.serving.metrics_folder import VARIABLE, make_folder, places
+        from bentos.serving.metrics_folder import VARIABLE, candidate_folders, make_folder
         from bentos.serving.other_homes import name_home, require_only_home
         from bentos.settings import read_settings
         from bentos.usecase.loading import load_usecase
@@ -211,13 +219,13 @@ class Incumbent:
             usecase = load_usecase(settings.usecase)
             require_hash_key(usecase, settings)
             require_lookups(usecase, settings.lookups(usecase.name))
-            if (address := _address_to_be()) is not None:
+            if (address := _requested_address()) is not None:
                 make_gate(settings, address[0])
             listens_at = "http://{}:{}".format(*address) if address else ""
             hold_service(settings, usecase.name, listens_at)
             require_only_home(settings, usecase.name)
             name_home(settings, listens_at)
-            os.environ[VARIABLE] = str(make_folder(places(settings.metrics_place)))
+            os.environ[VARIABLE] = str(make_folder(candidate_folders(settings.metrics_place)))
             name_supervisor()
         except (IncumbentError, OSError) as exc:
             print(f"refused: {exc}", file=sys.stderr)  # noqa: T201  # the log of a service that never was
@@ -225,7 +233,7 @@ class Incumbent:
 
     @bentoml.on_startup
     async def open(self) -> None:
-        """Start the runtime's threads; the service is ready when a champion is in office."""
+        """Start the runtime's threads; the service is ready when a champion is active."""
         logging.getLogger(NAMESPACE).setLevel(logging.INFO)
         # uvicorn words a line for each request even where nobody keeps it, unless the logger leads nowhere.
         logging.getLogger("uvicorn.access").propagate = False
@@ -252,8 +260,8 @@ class Incumbent:
     @bentoml.api(route="/score")
     async def score(self, event: EventBody, /) -> Answer:
         """Score one event."""
-        found: dict[str, Any] = msgspec.json.decode(await self.runtime.submit(self.runtime.schema.event(event)))
-        return found
+        answer: dict[str, Any] = msgspec.json.decode(await self.runtime.submit(self.runtime.schema.event(event)))
+        return answer
 
     @bentoml.api(route="/score/batch")
     async def score_batch(self, events: EventBodies, /) -> Answers:
@@ -272,12 +280,12 @@ class Incumbent:
     @bentoml.api(route="/events")
     async def events(self, events: EventBodies, /) -> Answer:
         """Take events that are not to be scored."""
-        conflicts, refused = self.runtime.take_events([self.runtime.schema.event(event) for event in events])
-        accepted = len(events) - len(conflicts) - len(refused)
-        return {"accepted": accepted, "conflicts": conflicts, "refused": refused.to_json()}
+        conflicts, refusals = self.runtime.take_events([self.runtime.schema.event(event) for event in events])
+        accepted = len(events) - len(conflicts) - len(refusals)
+        return {"accepted": accepted, "conflicts": conflicts, "refused": refusals.to_json()}
 
     @bentoml.api(route="/labels")
     async def labels(self, labels: EventBody, /) -> Answer:
         """Take one label or a list of labels."""
-        found: dict[str, Any] = msgspec.json.decode(self.runtime.take_labels(msgspec.json.encode(labels)))
-        return found
+        receipt: dict[str, Any] = msgspec.json.decode(self.runtime.take_labels(msgspec.json.encode(labels)))
+        return receipt

@@ -110,9 +110,9 @@ class Settings(BaseSettings):
 
     @field_validator("allowed_hosts")
     @classmethod
-    def _check_hosts(cls, listed: str) -> str:
-        parse_entries(listed)
-        return listed
+    def _check_hosts(cls, hosts_text: str) -> str:
+        parse_entries(hosts_text)
+        return hosts_text
 
     @property
     def hash_key_file(self) -> Path:
@@ -184,10 +184,10 @@ class Settings(BaseSettings):
 
     def absolute_paths(self) -> dict[str, str]:
         """Return the variables that name paths, absolute: for processes that start in another folder."""
-        found = {"INCUMBENT_HOME": str(self.root), "INCUMBENT_KEYS": str(self.keys_file) if self.keys else ""}
+        paths = {"INCUMBENT_HOME": str(self.root), "INCUMBENT_KEYS": str(self.keys_file) if self.keys else ""}
         if self.usecase.endswith(".toml"):
-            found["INCUMBENT_USECASE"] = str(Path(self.usecase).absolute())
-        return {name: value for name, value in found.items() if value}
+            paths["INCUMBENT_USECASE"] = str(Path(self.usecase).absolute())
+        return {name: value for name, value in paths.items() if value}
 
 
 def read_settings(**overrides: object) -> Settings:

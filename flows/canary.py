@@ -8,11 +8,11 @@ from prefect.context import FlowRunContext
 
 from flows.errors import NothingToDo
 from flows.runs.operation import operation
-from flows.runs.run_record import recorded
-from flows.steps.comparison.routing_change import Turn, take_turn
+from flows.runs.run_record import record_run
+from flows.steps.comparison.routing_change import RoutingChange, change_routing
 from flows.views.release import canary_view
-from flows.workspace.outcome import Outcome
-from flows.workspace.workspace import open_house
+from flows.workspace.outcome import FlowOutcome
+from flows.workspace.workspace import open_workspace
 from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 
 
@@ -29,7 +29,7 @@ def canary(
     reason: str = "",
     stay: bool = False,
     as_of: datetime | None = None,
-) -> Outcome:
+) -> FlowOutcome:
     """Change the routing once. With nothing chosen it looks after the running ramp, and changes nothing without one.
 
     Args:
@@ -45,10 +45,10 @@ def canary(
         stay: Stay until the ramp is over; else later runs of this deployment look after it.
         as_of: Business time of the request, for the record. Empty takes now.
     """
-    house = open_house(usecase)
-    with recorded(house, "canary", as_of, each_minute=True) as run:
-        turn = Turn(share, arms, ramp, every, guard, off, entity, reason, stay)
-        found = take_turn(house, turn, run.as_of)
-        if not found.moved and FlowRunContext.get() is not None:
-            raise NothingToDo(canary_view(found, run.as_of).summary)
-        return run.conclude(canary_view(found, run.as_of))
+    workspace = open_workspace(usecase)
+    with record_run(workspace, "canary", as_of, each_minute=True) as run:
+        change = RoutingChange(share, arms, ramp, every, guard, off, entity, reason, stay)
+        result = change_routing(workspace, change, run.as_of)
+        if not result.moved and FlowRunContext.get() is not None:
+            raise NothingToDo(canary_view(result, run.as_of).summary)
+        return run.conclude(canary_view(result, run.as_of))

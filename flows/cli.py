@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser(words: Sequence[str]) -> CommandParser:
     parser = make_parser(_Version())
-    chosen = next((word for word in words if not word.startswith("-")), "")
-    if chosen in COMMANDS:
-        _module(COMMANDS[chosen].module).configure(chosen, sub_parser(parser, chosen))
+    command_name = next((word for word in words if not word.startswith("-")), "")
+    if command_name in COMMANDS:
+        _import_command(COMMANDS[command_name].module).configure(command_name, sub_parser(parser, command_name))
     return parser
 
 
@@ -48,10 +48,10 @@ def _complete() -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from flows.commands.common import Reply, UsageRefused, expected_errors, show
+    from flows.commands.common import CommandResult, UsageRefused, expected_errors, print_reply
 
     try:
-        reply: Reply = _module(COMMANDS[args.command].module).run(args)
+        reply: CommandResult = _import_command(COMMANDS[args.command].module).run(args)
     except expected_errors() as exc:
         if args.debug:
             raise
@@ -60,11 +60,11 @@ def _run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    show(reply, as_json=args.json)
+    print_reply(reply, as_json=args.json)
     return reply.code
 
 
-def _module(name: str) -> Any:
+def _import_command(name: str) -> Any:
     return importlib.import_module(f"flows.commands.{name}")
 
 

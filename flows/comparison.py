@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from bentos.promotion.promote import take_turn
+from bentos.promotion.promote import appoint_next_candidate
 from flows.runs.operation import operation
-from flows.runs.run_record import recorded
-from flows.steps.comparison.compare import compare, contestants, retire
+from flows.runs.run_record import record_run
+from flows.steps.comparison.compare import compare, compared_models, retire_challenger
 from flows.steps.comparison.replay_verdict import record_verdict
-from flows.steps.reports.dossier import comparison_page
+from flows.steps.reports.dossier import write_comparison_page
 from flows.views.reports import comparison_view
-from flows.workspace.outcome import Outcome
-from flows.workspace.workspace import open_house
+from flows.workspace.outcome import FlowOutcome
+from flows.workspace.workspace import open_workspace
 
 Pages = Literal["on_change", "always", "never"]
 
@@ -23,7 +23,7 @@ def comparison(
     usecase: str | None = None,
     as_of: datetime | None = None,
     html: Pages = "on_change",
-) -> Outcome:
+) -> FlowOutcome:
     """Compare challenger and champion on the same matured events and store a verdict.
 
     The frozen plan decides. After the verdict ``keep`` the challenger leaves shadow.
@@ -33,20 +33,29 @@ def comparison(
         as_of: Business time of the comparison; nothing later is looked at. Empty takes now.
         html: When a page is written: when the verdict changed or promotes, always, or never.
     """
-    house = open_house(usecase)
-    with recorded(house, "comparison", as_of) as run:
+    workspace = open_workspace(usecase)
+    with record_run(workspace, "comparison", as_of) as run:
         # Whoever waits enters shadow now if the process that should have seen to it died.
-        take_turn(house.registry, house.store, house.model, usecase=house.usecase, actor=house.actor, now=run.as_of)
-        duel = contestants(house.store, house.registry, house.usecase, house.model, run.as_of)
-        before = house.store.reports.latest(house.usecase.name, "comparison", challenger=duel.challenger)
-        found = compare(house.store, house.usecase, house.evidence, duel, run.as_of, house.actor)
-        outcome = found.verdict.outcome
-        changed = found.result.days > 0 and (before is None or before.outcome != outcome)
-        page = comparison_page(house, found) if page_wanted(html, outcome, changed) else None
-        run.keep("comparison", outcome, found.to_json(), model=duel.champion, challenger=duel.challenger, html=page)
-        record_verdict(house.store, house.usecase, found, run.as_of, house.actor)
-        retired = retire(house.store, house.registry, house.usecase, found, run.as_of, house.actor)
-        return run.conclude(comparison_view(found, run.as_of, page, retired=retired))
+        appoint_next_candidate(
+            workspace.registry,
+            workspace.store,
+            workspace.model,
+            usecase=workspace.usecase,
+            actor=workspace.actor,
+            now=run.as_of,
+        )
+        pair = compared_models(workspace.store, workspace.registry, workspace.usecase, workspace.model, run.as_of)
+        last_report = workspace.store.reports.latest(workspace.usecase.name, "comparison", challenger=pair.challenger)
+        result = compare(workspace.store, workspace.usecase, workspace.evidence, pair, run.as_of, workspace.actor)
+        outcome = result.verdict.outcome
+        changed = result.result.days > 0 and (last_report is None or last_report.outcome != outcome)
+        page = write_comparison_page(workspace, result) if page_wanted(html, outcome, changed) else None
+        run.keep("comparison", outcome, result.to_json(), model=pair.champion, challenger=pair.challenger, html=page)
+        record_verdict(workspace.store, workspace.usecase, result, run.as_of, workspace.actor)
+        retirement = retire_challenger(
+            workspace.store, workspace.registry, workspace.usecase, result, run.as_of, workspace.actor
+        )
+        return run.conclude(comparison_view(result, run.as_of, page, retired=retirement))
 
 
 def page_wanted(html: Pages, outcome: str, changed: bool) -> bool:

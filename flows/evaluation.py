@@ -5,16 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from flows.runs.operation import operation
-from flows.runs.run_record import recorded
+from flows.runs.run_record import record_run
 from flows.steps.training.evaluate_version import evaluate_version
 from flows.views.reports import evaluation_view
-from flows.workspace.outcome import Outcome
-from flows.workspace.progress import told
-from flows.workspace.workspace import open_house
+from flows.workspace.outcome import FlowOutcome
+from flows.workspace.progress import report_step
+from flows.workspace.workspace import open_workspace
 
 
 @operation("evaluate {model} as of {time}")
-def evaluation(usecase: str | None = None, version: str | None = None, as_of: datetime | None = None) -> Outcome:
+def evaluation(usecase: str | None = None, version: str | None = None, as_of: datetime | None = None) -> FlowOutcome:
     """Judge a registered version against the gates and the champion of now. Changes no role.
 
     Args:
@@ -22,13 +22,18 @@ def evaluation(usecase: str | None = None, version: str | None = None, as_of: da
         version: Number of the registered version. Empty takes challenger, candidate or champion, in that order.
         as_of: Business time of the judgement. Empty takes now.
     """
-    house = open_house(usecase)
-    with recorded(house, "evaluation", as_of) as run:
-        ref = house.version(version, ("challenger", "candidate", "champion"))
-        judged = evaluate_version(
-            house.usecase, ref, run.as_of,
-            settings=house.settings, registry=house.registry, snapshots=house.snapshots, progress=told,
-        )  # fmt: skip
-        verdict = judged.verdict
+    workspace = open_workspace(usecase)
+    with record_run(workspace, "evaluation", as_of) as run:
+        ref = workspace.version(version, ("challenger", "candidate", "champion"))
+        judgement = evaluate_version(
+            workspace.usecase,
+            ref,
+            run.as_of,
+            settings=workspace.settings,
+            registry=workspace.registry,
+            snapshots=workspace.snapshots,
+            progress=report_step,
+        )
+        verdict = judgement.verdict
         run.keep("evaluation", verdict.outcome, verdict.to_json(), model=verdict.champion, challenger=ref.label)
-        return run.conclude(evaluation_view(judged, run.as_of))
+        return run.conclude(evaluation_view(judgement, run.as_of))

@@ -5,16 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from flows.notify.port import tell, telling_of_failure
+from flows.notify.port import notify_on_failure, send_notice
 from flows.runs.operation import operation
 from flows.runs.parameters import LOG
-from flows.runs.run_record import call, recorded
-from flows.steps.drift.retraining_due import is_news, retraining_due, training_runs
+from flows.runs.run_record import call, record_run
+from flows.steps.drift.retraining_due import check_retraining, is_news, training_runs
 from flows.training import training
 from flows.views.reports import retraining_view
 from flows.workspace.clock import machine_now
-from flows.workspace.outcome import Outcome
-from flows.workspace.workspace import open_house
+from flows.workspace.outcome import FlowOutcome
+from flows.workspace.workspace import open_workspace
 
 
 @operation("ask whether {model} is due for retraining as of {time}")
@@ -24,7 +24,7 @@ def retraining(
     force: bool = False,
     reason: str = "",
     evidence: dict[str, Any] | None = None,
-) -> Outcome:
+) -> FlowOutcome:
     """Ask the retraining policy whether a new model is due, record the answer, and train when it is yes.
 
     Args:
@@ -34,23 +34,25 @@ def retraining(
         reason: Why it is asked, for the record; an automation says here what it saw.
         evidence: What the automation saw, for the record; the policy reads the stored checks itself.
     """
-    house = open_house(usecase)
-    with recorded(house, "retraining", as_of) as run:
-        champion = house.registry.roles(house.model).get("champion")
-        label, model = (champion.label, house.load(champion)) if champion else (None, None)
-        busy = training_runs(house.store, house.usecase.name, machine_now())
-        decision = retraining_due(house.store, house.usecase, house.model, run.as_of, label, model, busy=busy)
+    workspace = open_workspace(usecase)
+    with record_run(workspace, "retraining", as_of) as run:
+        champion = workspace.registry.roles(workspace.model).get("champion")
+        label, model = (champion.label, workspace.load(champion)) if champion else (None, None)
+        busy = training_runs(workspace.store, workspace.usecase.name, machine_now())
+        decision = check_retraining(
+            workspace.store, workspace.usecase, workspace.model, run.as_of, label, model, busy=busy
+        )
         trains = decision.due or force
-        told = decision.to_json() | {"asked": reason, "evidence": evidence or {}}
-        news = is_news(house.store, house.usecase.name, decision, run.as_of)
-        run.keep("retraining", decision.outcome_if(force), told, model=decision.model)
+        payload = decision.to_json() | {"asked": reason, "evidence": evidence or {}}
+        news = is_news(workspace.store, workspace.usecase.name, decision, run.as_of)
+        run.keep("retraining", decision.outcome_if(force), payload, model=decision.model)
         if not trains:
             if news:
-                tell(house, "retraining", decision.outcome, decision.reason, run.as_of)
+                send_notice(workspace, "retraining", decision.outcome, decision.reason, run.as_of)
             return run.conclude(retraining_view(decision, run.as_of))
-        with telling_of_failure(house, "retraining", run.as_of):
-            why = decision.reason if decision.due else f"forced: {reason or decision.reason}"
-            trained = call(training, usecase=house.reference, until=run.as_of, source=LOG, reason=why)
-        view = retraining_view(decision, run.as_of, trained)
-        tell(house, "retraining", view.status, view.summary, run.as_of)
+        with notify_on_failure(workspace, "retraining", run.as_of):
+            cause = decision.reason if decision.due else f"forced: {reason or decision.reason}"
+            training_outcome = call(training, usecase=workspace.reference, until=run.as_of, source=LOG, reason=cause)
+        view = retraining_view(decision, run.as_of, training_outcome)
+        send_notice(workspace, "retraining", view.status, view.summary, run.as_of)
         return run.conclude(view)

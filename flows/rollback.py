@@ -7,18 +7,18 @@ from datetime import datetime
 from bentos.promotion import promote as release
 from bentos.release.affected_events import Affected, affected_by_rollback
 from flows.runs.operation import operation
-from flows.runs.run_record import recorded
+from flows.runs.run_record import record_run
 from flows.steps.comparison.compare import require_reason
 from flows.views.release import rollback_view
-from flows.workspace.outcome import Outcome
+from flows.workspace.outcome import FlowOutcome
 from flows.workspace.step import step
-from flows.workspace.workspace import House, open_house
+from flows.workspace.workspace import Workspace, open_workspace
 
 
 @operation("rollback of {model} as of {time}")
 def rollback(
     usecase: str | None = None, as_of: datetime | None = None, preview: bool = True, reason: str = ""
-) -> Outcome:
+) -> FlowOutcome:
     """Bring the previous champion back; the version that leaves is barred until a new decision.
 
     Args:
@@ -27,27 +27,27 @@ def rollback(
         preview: Only show what would be written. Switch off to roll back.
         reason: Why, in a few words, for the record. Required when preview is off.
     """
-    house = open_house(usecase)
-    with recorded(house, "rollback", as_of) as run:
+    workspace = open_workspace(usecase)
+    with record_run(workspace, "rollback", as_of) as run:
         require_reason(preview, reason)
-        done = _change_roles(house, run.as_of, reason or "preview", preview)
-        listed = None if preview else _list_affected(house, done, run.as_of)
-        return run.conclude(rollback_view(done, run.as_of, listed))
+        change = _change_roles(workspace, run.as_of, reason or "preview", preview)
+        affected = None if preview else _list_affected(workspace, change, run.as_of)
+        return run.conclude(rollback_view(change, run.as_of, affected))
 
 
 @step(name="change the roles", run_name="bring the previous champion of {house.model} back", tags=("roles",))
-def _change_roles(house: House, as_of: datetime, reason: str, preview: bool) -> release.Outcome:
+def _change_roles(workspace: Workspace, as_of: datetime, reason: str, preview: bool) -> release.ReleaseOutcome:
     """Roll back, or show what would be written; never repeated by itself."""
     return release.rollback(
-        house.registry, house.store, house.model, house.usecase, house.actor, reason, as_of,
+        workspace.registry, workspace.store, workspace.model, workspace.usecase, workspace.actor, reason, as_of,
         preview=preview, wait_seconds=10.0,
     )  # fmt: skip
 
 
 @step(name="list affected events", run_name="list what {done.model} {done.from_version} answered", tags=("database",))
-def _list_affected(house: House, done: release.Outcome, as_of: datetime) -> Affected | None:
+def _list_affected(workspace: Workspace, done: release.ReleaseOutcome, as_of: datetime) -> Affected | None:
     """List the events that the version which leaves had answered."""
     return affected_by_rollback(
-        house.registry, house.store, house.settings, house.usecase, house.model, done.from_version,
-        done.to_version, done.op_id, house.actor, as_of,
+        workspace.registry, workspace.store, workspace.settings, workspace.usecase, workspace.model, done.from_version,
+        done.to_version, done.op_id, workspace.actor, as_of,
     )  # fmt: skip

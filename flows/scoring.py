@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from flows.distributed.select_engine import score_anywhere
+from flows.distributed.select_engine import score_by_engine
 from flows.errors import FlowRefused, NoData
 from flows.runs.operation import operation, quiet_when_scheduled
 from flows.runs.parameters import AS_SET, LOG, EngineChoice, SourceChoice
-from flows.runs.run_record import recorded
-from flows.steps.bulk.scored_window import scored_window, write_list
+from flows.runs.run_record import record_run
+from flows.steps.bulk.scored_window import score_window, write_score_list
 from flows.views.models import bulk_view
 from flows.views.reports import scoring_view
-from flows.workspace.outcome import Outcome
-from flows.workspace.workspace import open_house
+from flows.workspace.outcome import FlowOutcome
+from flows.workspace.workspace import open_workspace
 from monitoring.core.calendar import TimeWindow
 
 
@@ -28,7 +28,7 @@ def scoring(
     table_out: str | None = None,
     reasons: bool = False,
     engine: EngineChoice = AS_SET,
-) -> Outcome:
+) -> FlowOutcome:
     """Score a window of events in bulk and write the list as Parquet and CSV, highest score first.
 
     With ``table_in`` every row of that table is scored instead, in chunks and in the table's order.
@@ -46,14 +46,16 @@ def scoring(
     """
     if (table_in is None) != (table_out is None):
         raise FlowRefused("a table is scored from table_in to table_out; give both or none")
-    house = open_house(usecase)
-    with recorded(house, "scoring", end) as run:
-        ref = house.version(version, ("champion",))
+    workspace = open_workspace(usecase)
+    with record_run(workspace, "scoring", end) as run:
+        ref = workspace.version(version, ("champion",))
         if table_in is not None and table_out is not None:
-            found = score_anywhere(house, ref, table_in, table_out, run.as_of, reasons, engine)
-            return run.conclude(bulk_view(found, ref, run.as_of))
-        window = house.last_day(run.as_of) if start is None else TimeWindow(start, run.as_of)
+            result = score_by_engine(workspace, ref, table_in, table_out, run.as_of, reasons, engine)
+            return run.conclude(bulk_view(result, ref, run.as_of))
+        window = workspace.last_day(run.as_of) if start is None else TimeWindow(start, run.as_of)
         with quiet_when_scheduled(NoData):  # a day without events has no list
-            table = scored_window(house.usecase, source.open(house), house.load(ref), window, run.as_of)
-        files = write_list(table, house.settings.reports / "scores", f"{house.model}-{ref.version}", window)
+            table = score_window(workspace.usecase, source.open(workspace), workspace.load(ref), window, run.as_of)
+        files = write_score_list(
+            table, workspace.settings.reports / "scores", f"{workspace.model}-{ref.version}", window
+        )
         return run.conclude(scoring_view(table, files, ref, window, run.as_of))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from flows.distributed.select_engine import prepared_training
+from flows.distributed.select_engine import prepare_training
 from flows.runs.operation import operation
 from flows.runs.parameters import AS_SET, DECLARED, EngineChoice, SourceChoice
 from flows.runs.provenance import note_maker
-from flows.runs.run_record import recorded
+from flows.runs.run_record import record_run
 from flows.steps.data.split import retraining_case
-from flows.steps.training.role_assignment import seat
+from flows.steps.training.role_assignment import assign_role
 from flows.views.reports import training_report, training_view
-from flows.workspace.outcome import Outcome
-from flows.workspace.workspace import open_house
+from flows.workspace.outcome import FlowOutcome
+from flows.workspace.workspace import open_workspace
 
 
 @operation("train {model} until {time}", time="until")
@@ -23,7 +23,7 @@ def training(
     source: SourceChoice = DECLARED,
     reason: str = "",
     engine: EngineChoice = AS_SET,
-) -> Outcome:
+) -> FlowOutcome:
     """Train a model on matured events, judge it, and give it the role it has earned.
 
     Args:
@@ -33,19 +33,19 @@ def training(
         reason: Why a model is trained, for the record.
         engine: Where the work is done. Empty takes what the settings say.
     """
-    house = open_house(usecase)
-    with recorded(house, "training", until) as run:
-        again = "champion" in house.registry.roles(house.model)
-        case = retraining_case(house.usecase) if again else house.usecase
-        work = prepared_training(house, case, source, until, engine)
+    workspace = open_workspace(usecase)
+    with record_run(workspace, "training", until) as run:
+        is_retraining = "champion" in workspace.registry.roles(workspace.model)
+        case = retraining_case(workspace.usecase) if is_retraining else workspace.usecase
+        work = prepare_training(workspace, case, source, until, engine)
         as_of = run.set_as_of(work.as_of)
-        trained = work.train()
-        verdict, data = trained.verdict, trained.snapshot.digest
-        note_maker(house, "training", trained.ref, verdict, trained.run_id, data, as_of, reason)
-        seated = seat(
-            house.usecase, house.settings, house.registry, house.store, trained.ref, verdict,
-            actor=house.actor, now=as_of,
+        result = work.train()
+        verdict, data = result.verdict, result.snapshot.digest
+        note_maker(workspace, "training", result.ref, verdict, result.run_id, data, as_of, reason)
+        assignment = assign_role(
+            workspace.usecase, workspace.settings, workspace.registry, workspace.store, result.ref, verdict,
+            actor=workspace.actor, now=as_of,
         )  # fmt: skip
-        report = training_report(trained, seated, reason)
+        report = training_report(result, assignment, reason)
         run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)
-        return run.conclude(training_view(trained, seated, as_of))
+        return run.conclude(training_view(result, assignment, as_of))

@@ -14,17 +14,17 @@ from pydantic import Field
 from flows.runs.operation import is_scheduled, operation
 from flows.runs.parameters import DECLARED, SourceChoice
 from flows.runs.provenance import note_maker
-from flows.runs.run_record import recorded
+from flows.runs.run_record import record_run
 from flows.steps.data.read_history import read_history
 from flows.steps.data.split import retraining_case
-from flows.steps.training.role_assignment import seat
-from flows.steps.tuning.folds import days_before
+from flows.steps.training.role_assignment import assign_role
+from flows.steps.tuning.folds import extra_history
 from flows.steps.tuning.search import Attempt, Work, in_threads
 from flows.steps.tuning.tune import train_winner, tune_model, tuning_policy
 from flows.views.models import tuning_report, tuning_view
-from flows.workspace.outcome import Outcome
-from flows.workspace.progress import told
-from flows.workspace.workspace import open_house
+from flows.workspace.outcome import FlowOutcome
+from flows.workspace.progress import report_step
+from flows.workspace.workspace import open_workspace
 
 
 @operation("tune {model} until {time}", time="until")
@@ -35,7 +35,7 @@ def tuning(
     trials: Annotated[int, Field(ge=1)] | None = None,
     minutes: Annotated[float, Field(gt=0)] | None = None,
     reason: str = "",
-) -> Outcome:
+) -> FlowOutcome:
     """Search for training settings, then train a model with the best, judge it, and give it the role it has earned.
 
     Args:
@@ -46,27 +46,51 @@ def tuning(
         minutes: How long is searched, alone or beside trials; a round under way is finished.
         reason: Why it is searched, for the record.
     """
-    house = open_house(usecase)
-    with recorded(house, "tuning", until) as run:
-        policy = tuning_policy(house.usecase, house.reference, trials, minutes, unattended=is_scheduled())
-        case = retraining_case(house.usecase) if "champion" in house.registry.roles(house.model) else house.usecase
-        history = read_history(source.open(house), case, until, days_before(case, policy))
+    workspace = open_workspace(usecase)
+    with record_run(workspace, "tuning", until) as run:
+        policy = tuning_policy(workspace.usecase, workspace.reference, trials, minutes, unattended=is_scheduled())
+        case = (
+            retraining_case(workspace.usecase)
+            if "champion" in workspace.registry.roles(workspace.model)
+            else workspace.usecase
+        )
+        history = read_history(source.open(workspace), case, until, extra_history(case, policy))
         run.set_as_of(history.as_of)
-        read, settings = history.read, house.settings
-        tuned = tune_model(
-            case, policy, read, run.as_of, settings=settings, registry=house.registry, batch=in_tasks, progress=told
+        dataset, settings = history.read, workspace.settings
+        search = tune_model(
+            case,
+            policy,
+            dataset,
+            run.as_of,
+            settings=settings,
+            registry=workspace.registry,
+            batch=in_tasks,
+            progress=report_step,
         )
-        trained = train_winner(
-            tuned, read, run.as_of, settings=settings, registry=house.registry, snapshots=house.snapshots, progress=told
+        result = train_winner(
+            search,
+            dataset,
+            run.as_of,
+            settings=settings,
+            registry=workspace.registry,
+            snapshots=workspace.snapshots,
+            progress=report_step,
         )
-        verdict, data = trained.verdict, trained.snapshot.digest
-        note_maker(house, "tuning", trained.ref, verdict, trained.run_id, data, run.as_of, reason)
-        seated = seat(
-            house.usecase, settings, house.registry, house.store, trained.ref, verdict, actor=house.actor, now=run.as_of
+        verdict, data = result.verdict, result.snapshot.digest
+        note_maker(workspace, "tuning", result.ref, verdict, result.run_id, data, run.as_of, reason)
+        assignment = assign_role(
+            workspace.usecase,
+            settings,
+            workspace.registry,
+            workspace.store,
+            result.ref,
+            verdict,
+            actor=workspace.actor,
+            now=run.as_of,
         )
-        report = tuning_report(tuned, trained, seated, reason)
+        report = tuning_report(search, result, assignment, reason)
         run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)
-        return run.conclude(tuning_view(tuned, trained, seated, case.training, run.as_of))
+        return run.conclude(tuning_view(search, result, assignment, case.training, run.as_of))
 
 
 def in_tasks(work: Work, attempts: Sequence[Attempt]) -> list[float]:

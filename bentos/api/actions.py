@@ -53,7 +53,7 @@ def action_columns(usecase: UseCase) -> tuple[Column, ...]:
     )
 
 
-class ActionDesk:
+class ActionReceiver:
     """Takes actions over HTTP.
 
     Args:
@@ -92,9 +92,9 @@ class ActionDesk:
         """
         rows, many = one_or_many(self._decoder, body, self._limit)
         now = self._clock()
-        refused = refuse_future(self._guard, "action", self._decoder.names, rows)
-        kept = [row for at, row in enumerate(rows) if at not in refused]
-        self._spool.append([ActionRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in kept])
-        for row in kept:
-            metrics.ACTIONS.labels(row[1], row[2]).inc()
-        return Receipt(len(kept), [], refused, many).body()
+        refusals = refuse_future(self._guard, "action", self._decoder.names, rows)
+        accepted_rows = [row for at, row in enumerate(rows) if at not in refusals]
+        self._spool.append([ActionRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in accepted_rows])
+        for row in accepted_rows:
+            metrics.RECEIVED_ACTIONS.labels(row[1], row[2]).inc()
+        return Receipt(len(accepted_rows), [], refusals, many).body()

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from bentos.errors import AnswerPending, ModelNotReady
 from bentos.schema.event import Event
-from bentos.scoring.active_models import Office
+from bentos.scoring.active_models import ActiveModels
 from bentos.scoring.answers import NO_ANSWER
 from bentos.scoring.future_bound import FutureGuard, Refusals
 from bentos.scoring.ports import Spool
@@ -29,7 +29,7 @@ class Taken(NamedTuple):
     refused: Refusals
 
 
-class EventDesk:
+class EventReceiver:
     """Keeps events of one use case; on the thread that scores.
 
     Args:
@@ -45,7 +45,7 @@ class EventDesk:
     def __init__(
         self,
         usecase: str,
-        office: Callable[[], Office | None],
+        active_models: Callable[[], ActiveModels | None],
         spool: Spool,
         tap: Tap | None = None,
         clock: Callable[[], int] = machine_time_us,
@@ -55,7 +55,7 @@ class EventDesk:
         self._guard = guard
         self._recent = RecentTimes() if recent is None else recent
         self._usecase = usecase
-        self._office = office
+        self._office = active_models
         self._spool = spool
         self._tap = tap
         self._clock = clock
@@ -72,57 +72,65 @@ class EventDesk:
             AnswerPending, WindowsUnavailable: other replicas share the windows; send the same events again.
             SpoolFull: nothing was kept; the same events may be sent again.
         """
-        office = self._office()
-        if office is None:
-            raise ModelNotReady("no verified model is in office yet, so there are no windows to add to")
-        decided = {} if decisions is None else {e.event_id: d for e, d in zip(events, decisions, strict=True)}
-        refused = self._refuse_future(office, events)
-        places = [at for at in range(len(events)) if at not in refused]
-        if not places:
-            return Taken([], refused)
-        conflicts = self._take(office, [events[at] for at in places], decided)
-        return Taken([places[at] for at in conflicts], refused)
+        active_models = self._office()
+        if active_models is None:
+            raise ModelNotReady("no verified model is active yet, so there are no windows to add to")
+        decision_by_id = {} if decisions is None else {e.event_id: d for e, d in zip(events, decisions, strict=True)}
+        refusals = self._refuse_future(active_models, events)
+        positions = [at for at in range(len(events)) if at not in refusals]
+        if not positions:
+            return Taken([], refusals)
+        conflicts = self._take(active_models, [events[at] for at in positions], decision_by_id)
+        return Taken([positions[at] for at in conflicts], refusals)
 
-    def _refuse_future(self, office: Office, events: Sequence[Event]) -> Refusals:
+    def _refuse_future(self, active_models: ActiveModels, events: Sequence[Event]) -> Refusals:
         """Refuse events beyond the bound, but for those that were taken before (the clock may have been set back)."""
         if self._guard is None:
             return Refusals()
-        latest, refused = self._guard.latest_us(), Refusals()
+        latest_us, refusals = self._guard.latest_us(), Refusals()
         for at, event in enumerate(events):
-            if event.time_us > latest and office.windows.answered(event.event_id) is None:
+            if event.time_us > latest_us and active_models.windows.answered(event.event_id) is None:
                 column, row = event.schema.event_time, (event.time_us, event.as_json())
-                (refused[at],) = self._guard.refuse("event", column, [row])
-        return refused
+                (refusals[at],) = self._guard.refuse("event", column, [row])
+        return refusals
 
-    def _take(self, office: Office, events: Sequence[Event], decided: Mapping[str, bool]) -> list[int]:
+    def _take(
+        self, active_models: ActiveModels, events: Sequence[Event], decision_by_id: Mapping[str, bool]
+    ) -> list[int]:
         """Take events that are not of the future; the places of those that conflict."""
-        if office.windows.shared:
+        if active_models.windows.shared:
             # To claim an id in a shared state is to count its event there.
             self._spool.require_room(len(events))
-        fresh: dict[str, Event] = {}
+        new_events: dict[str, Event] = {}
         conflicts: list[int] = []
-        for at, (event, known) in enumerate(zip(events, office.plan.known(events, office.windows), strict=True)):
-            if isinstance(known, AnswerPending):
-                raise known
-            said = known[0] if known is not None else fresh.setdefault(event.event_id, event).body_hash
-            if said != event.body_hash:
+        for at, (event, earlier_answer) in enumerate(
+            zip(events, active_models.plan.known(events, active_models.windows), strict=True)
+        ):
+            if isinstance(earlier_answer, AnswerPending):
+                raise earlier_answer
+            earlier_hash = (
+                earlier_answer[0]
+                if earlier_answer is not None
+                else new_events.setdefault(event.event_id, event).body_hash
+            )
+            if earlier_hash != event.body_hash:
                 conflicts.append(at)
-        self._keep(office, list(fresh.values()), decided)
+        self._keep(active_models, list(new_events.values()), decision_by_id)
         return conflicts
 
-    def _keep(self, office: Office, events: list[Event], decided: Mapping[str, bool]) -> None:
+    def _keep(self, active_models: ActiveModels, events: list[Event], decision_by_id: Mapping[str, bool]) -> None:
         if not events:
             return
         now = self._clock()
-        self._spool.append([self._record(event, now, decided.get(event.event_id)) for event in events])
-        office.plan.add(events, office.windows)
+        self._spool.append([self._record(event, now, decision_by_id.get(event.event_id)) for event in events])
+        active_models.plan.add(events, active_models.windows)
         for event in events:
-            office.windows.remember(event.event_id, event.body_hash, NO_ANSWER, now)
-        office.windows.settle()
+            active_models.windows.remember(event.event_id, event.body_hash, NO_ANSWER, now)
+        active_models.windows.settle()
         self._recent.add(event.time_us for event in events)
         if self._tap is not None:
             self._tap.heard(events, [NO_ANSWER] * len(events), now)
-        metrics.EVENTS.inc(len(events))
+        metrics.RECEIVED_EVENTS.inc(len(events))
 
     def _record(self, event: Event, now: int, decision: bool | None) -> ScoreRecord:
         origin: Origin = "event" if decision is None else "late"

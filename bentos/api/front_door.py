@@ -29,11 +29,11 @@ import msgspec
 from bentos import http_errors
 from bentos.api.events import Taken
 from bentos.api.key_gate import Gate
-from bentos.api.list_scheduler import Turns
+from bentos.api.list_scheduler import ListScheduler
 from bentos.api.list_tickets import Tickets, own_errors, replay, with_json_body
-from bentos.api.ports import Desk, Tally
+from bentos.api.ports import RequestCounter, ServingRuntime
 from bentos.errors import AccessError, ModelNotReady
-from bentos.http_errors import ASGIApp, Receive, Reply, Scope, Send, log_fault, problem
+from bentos.http_errors import ASGIApp, HttpReply, Receive, Scope, Send, log_fault, problem
 from bentos.scoring.future_bound import Receipt, Refusals
 from monitoring.metrics import serving as metrics
 
@@ -74,8 +74,8 @@ class FrontDoor:
     def __init__(
         self,
         app: ASGIApp,
-        desk: Callable[[], Desk | None],
-        tally: Callable[[ASGIApp], Tally],
+        runtime: Callable[[], ServingRuntime | None],
+        tally: Callable[[ASGIApp], RequestCounter],
         tickets: Tickets,
         known: Callable[[str], bool],
         index: bytes = b"",
@@ -84,7 +84,7 @@ class FrontDoor:
     ) -> None:
         self._gate = gate or Gate(None)
         self._app = app
-        self._desk = desk
+        self._desk = runtime
         self._tally = tally(app)
         self._tickets = tickets
         self._known = known
@@ -92,8 +92,8 @@ class FrontDoor:
         self._in_flight = 0
         self._reading: dict[asyncio.Task[Any], float] = {}
         self._sweeper: asyncio.Task[None] | None = None
-        self._turns = Turns()
-        self._answers: dict[str, Callable[[Desk, Scope, Receive], Coroutine[Any, Any, Reply]]] = {
+        self._turns = ListScheduler()
+        self._answers: dict[str, Callable[[ServingRuntime, Scope, Receive], Coroutine[Any, Any, HttpReply]]] = {
             SCORE: self._score,
             BATCH: self._batch,
             EVENTS: self._events,
@@ -139,33 +139,33 @@ class FrontDoor:
                 self._observe()
             await self._app(scope, receive, send)
         else:
-            metrics.REFUSED.labels("other", http_errors.NOT_FOUND.code).inc()
+            metrics.REFUSED_REQUESTS.labels("other", http_errors.NOT_FOUND.code).inc()
             await http_errors.reply(send, *http_errors.refusal(problem(http_errors.NOT_FOUND)))
 
     async def _timed(
         self,
-        answer: Callable[[Desk, Scope, Receive], Coroutine[Any, Any, Reply]],
+        answer: Callable[[ServingRuntime, Scope, Receive], Coroutine[Any, Any, HttpReply]],
         path: str,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
         """Answer here: count, limit, translate errors."""
-        started = time.perf_counter()
+        start = time.perf_counter()
         try:
-            found = await answer(self.admit(path, scope["headers"]), scope, receive)
+            reply = await answer(self.admit(path, scope["headers"]), scope, receive)
         except Exception as exc:
-            found = refuse(exc, path)
+            reply = refuse(exc, path)
         finally:
             self.leave()
-        await http_errors.reply(send, *found)
-        self._tally.add(path, found.status, time.perf_counter() - started)
+        await http_errors.reply(send, *reply)
+        self._tally.add(path, reply.status, time.perf_counter() - start)
 
     def _observe(self) -> None:
-        if (desk := self._desk()) is not None:
-            desk.observe()
+        if (runtime := self._desk()) is not None:
+            runtime.observe()
 
-    def admit(self, path: str, headers: http_errors.RawHeaders) -> Desk:
+    def admit(self, path: str, headers: http_errors.RawHeaders) -> ServingRuntime:
         """The desk for one request. Every road into the product asks here, and calls :meth:`leave` afterwards.
 
         Raises:
@@ -176,12 +176,12 @@ class FrontDoor:
         # Counted even when refused, so that the caller can always count down.
         self._in_flight += 1
         self._gate.admit(path, headers)
-        desk = self._desk()
-        if desk is None:
+        runtime = self._desk()
+        if runtime is None:
             raise ModelNotReady("the service is starting; ask /readyz")
-        if self._in_flight > desk.capacity:
+        if self._in_flight > runtime.capacity:
             raise problem(http_errors.BUSY, headers=((b"retry-after", b"1"),))
-        return desk
+        return runtime
 
     def leave(self) -> None:
         """A request that was admitted, or refused by :meth:`admit`, is over."""
@@ -191,82 +191,82 @@ class FrontDoor:
         """Count a request that was answered past ASGI."""
         self._tally.add(path, status, seconds)
 
-    def refuse(self, error: Exception, path: str) -> Reply:
+    def refuse(self, error: Exception, path: str) -> HttpReply:
         """See :func:`refuse`."""
         return refuse(error, path)
 
-    async def _score(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+    async def _score(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
         explain = http_errors.flag(scope, "explain")
-        body = await self._ready_body(desk, scope, receive)
-        event = desk.schema.decode(body)
+        body = await self._ready_body(runtime, scope, receive)
+        event = runtime.schema.decode(body)
         if not explain:
-            return Reply(200, await desk.submit(event))
-        (said,) = await self._turns.run(desk, [event], 1, lambda part: desk.explained(part[0]), receive)
-        return Reply(200, said)
+            return HttpReply(200, await runtime.submit(event))
+        (answer,) = await self._turns.run(runtime, [event], 1, lambda part: runtime.explained(part[0]), receive)
+        return HttpReply(200, answer)
 
-    async def _batch(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+    async def _batch(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
         explain = http_errors.flag(scope, "explain")
-        body = await self._ready_body(desk, scope, receive)
-        events = desk.schema.decode_many(body, desk.max_batch)
+        body = await self._ready_body(runtime, scope, receive)
+        events = runtime.schema.decode_many(body, runtime.max_batch)
         size = EXPLAINED_AT_ONCE if explain else AT_ONCE
-        said = await self._turns.run(desk, events, size, lambda part: desk.rows(part, explain), receive)
-        return Reply(200, b"[%b]" % b",".join(chain.from_iterable(said)))
+        row_lists = await self._turns.run(runtime, events, size, lambda part: runtime.rows(part, explain), receive)
+        return HttpReply(200, b"[%b]" % b",".join(chain.from_iterable(row_lists)))
 
-    async def _events(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
-        body = await self._ready_body(desk, scope, receive)
+    async def _events(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
+        body = await self._ready_body(runtime, scope, receive)
         many = body.lstrip(b" \t\r\n")[:1] == b"["
-        events = desk.schema.decode_many(body, desk.max_batch) if many else [desk.schema.decode(body)]
-        found = await self._turns.run(desk, events, AT_ONCE, desk.take_events, receive)
-        return _taken(receipt(found, len(events), many))
+        events = runtime.schema.decode_many(body, runtime.max_batch) if many else [runtime.schema.decode(body)]
+        parts = await self._turns.run(runtime, events, AT_ONCE, runtime.take_events, receive)
+        return _taken(receipt(parts, len(events), many))
 
-    async def _late(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
-        return _taken(desk.take_late(await self._ready_body(desk, scope, receive)))
+    async def _late(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
+        return _taken(runtime.take_late(await self._ready_body(runtime, scope, receive)))
 
-    async def _labels(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
-        return Reply(200, desk.take_labels(await self._body(desk, scope, receive)))
+    async def _labels(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
+        return HttpReply(200, runtime.take_labels(await self._body(runtime, scope, receive)))
 
-    async def _actions(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
-        return Reply(200, desk.take_actions(await self._body(desk, scope, receive)))
+    async def _actions(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
+        return HttpReply(200, runtime.take_actions(await self._body(runtime, scope, receive)))
 
-    async def _model(self, desk: Desk, scope: Scope, receive: Receive) -> Reply:
+    async def _model(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
         _only(scope, "GET")
-        return Reply(200, desk.model_card())
+        return HttpReply(200, runtime.model_card())
 
     async def _list(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
+        start = time.perf_counter()
         with contextlib.ExitStack() as after:
             after.callback(self.leave)
             try:
-                desk = self.admit(LIST, scope["headers"])
-                body = await self._ready_body(desk, scope, receive)
-                events = desk.schema.decode_many(body, desk.max_batch)
-                after.enter_context(self._turns.hold(len(events), desk))
+                runtime = self.admit(LIST, scope["headers"])
+                body = await self._ready_body(runtime, scope, receive)
+                events = runtime.schema.decode_many(body, runtime.max_batch)
+                after.enter_context(self._turns.hold(len(events), runtime))
             except Exception as exc:
-                found = refuse(exc, LIST)
-                await http_errors.reply(send, *found)
-                self._tally.add(LIST, found.status, time.perf_counter() - started)
+                reply = refuse(exc, LIST)
+                await http_errors.reply(send, *reply)
+                self._tally.add(LIST, reply.status, time.perf_counter() - start)
                 return
             numbers = self._tickets.issue(events)
             after.callback(self._tickets.void, numbers)
             # BentoML counts this one: it passes through all its layers.
             await self._app(with_json_body(scope), replay(msgspec.json.encode(numbers)), own_errors(send, LIST))
 
-    async def _ready_body(self, desk: Desk, scope: Scope, receive: Receive) -> bytes:
-        body = await self._body(desk, scope, receive)
-        if not desk.ready():
+    async def _ready_body(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> bytes:
+        body = await self._body(runtime, scope, receive)
+        if not runtime.ready():
             raise problem(http_errors.NOT_READY)
         return body
 
-    async def _body(self, desk: Desk, scope: Scope, receive: Receive) -> bytes:
+    async def _body(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> bytes:
         """The request's body, within its limits of type, size and time."""
         _only(scope, "POST")
-        http_errors.check_headers(scope["headers"], desk.body_limit)
+        http_errors.check_headers(scope["headers"], runtime.body_limit)
         task = asyncio.current_task()
         assert task is not None
-        self._reading[task] = time.monotonic() + desk.body_timeout_s
+        self._reading[task] = time.monotonic() + runtime.body_timeout_s
         self._watch()
         try:
-            return await http_errors.read_body(receive, desk.body_limit)
+            return await http_errors.read_body(receive, runtime.body_limit)
         except asyncio.CancelledError:
             if task in self._reading or task.uncancel():
                 raise
@@ -290,27 +290,27 @@ class FrontDoor:
                 task.cancel()
 
 
-def refuse(error: Exception, path: str) -> Reply:
+def refuse(error: Exception, path: str) -> HttpReply:
     """The reply to a request that failed; it is counted, and logged without any value."""
-    found = http_errors.refusal(error)
+    reply = http_errors.refusal(error)
     log_fault(path, error)
-    metrics.REFUSED.labels(path, http_errors.translate(error).code).inc()
-    return found
+    metrics.REFUSED_REQUESTS.labels(path, http_errors.translate(error).code).inc()
+    return reply
 
 
 def receipt(parts: Sequence[Taken], events: int, many: bool) -> Receipt:
     """What became of a list of ``events`` that was taken in parts of :data:`AT_ONCE`."""
     conflicts = [number * AT_ONCE + at for number, part in enumerate(parts) for at in part.conflicts]
-    refused = Refusals()
+    refusals = Refusals()
     for number, part in enumerate(parts):
-        refused |= part.refused.shifted(number * AT_ONCE)
-    return Receipt(events - len(conflicts) - len(refused), conflicts, refused, many)
+        refusals |= part.refused.shifted(number * AT_ONCE)
+    return Receipt(events - len(conflicts) - len(refusals), conflicts, refusals, many)
 
 
-def _taken(found: Receipt) -> Reply:
-    if found.conflicts and not found.many:
+def _taken(result: Receipt) -> HttpReply:
+    if result.conflicts and not result.many:
         raise problem(http_errors.CONFLICT, "this event id was sent before, with another body")
-    return Reply(200, found.body())
+    return HttpReply(200, result.body())
 
 
 def _only(scope: Scope, method: str) -> None:

@@ -96,22 +96,22 @@ class Gate:
             OriginRefused: a page of another site asks.
         """
         names = [] if host is None else [host.decode("latin-1")]
-        refused = hosts.refusal(names, None if origin is None else origin.decode("latin-1"))
-        if refused is not None:
-            raise (HostRefused if refused.status == MISDIRECTED else OriginRefused)(refused.message)
+        refusal = hosts.refusal(names, None if origin is None else origin.decode("latin-1"))
+        if refusal is not None:
+            raise (HostRefused if refusal.status == MISDIRECTED else OriginRefused)(refusal.message)
         if len(self._known) < _KNOWN_HOSTS:
             self._known.add(host)
 
 
 def token_of(headers: http_errors.RawHeaders) -> str | None:
     """The key that a request carries: ``Authorization: Bearer``, else ``X-API-Key``, else none."""
-    found = None
+    key = None
     for name, value in headers:
         if name == b"authorization" and value[:7].lower() == _BEARER:
             return value[7:].strip().decode("latin-1")
         if name == b"x-api-key":
-            found = value.strip().decode("latin-1")
-    return found
+            key = value.strip().decode("latin-1")
+    return key
 
 
 def keys_needed(settings: Settings, address: str | None) -> bool:
@@ -127,35 +127,37 @@ def make_gate(settings: Settings, address: str | None) -> Gate:
     """
     if not keys_needed(settings, address):
         return Gate(None, hosts=AllowedHosts.of("127.0.0.1", settings.allowed_hosts))
-    where = "an address that cannot be told" if address is None else address
+    address_text = "an address that cannot be told" if address is None else address
     try:
         ring = KeyRing.load(settings.keys_file)
     except KeyFileError as exc:
-        raise KeyFileError(_advice(where, str(exc))) from exc
+        raise KeyFileError(_advice(address_text, str(exc))) from exc
     if not len(ring):
-        raise KeyFileError(_advice(where, f"{settings.keys_file} holds none; make one with `incumbent keys add`"))
+        raise KeyFileError(
+            _advice(address_text, f"{settings.keys_file} holds none; make one with `incumbent keys add`")
+        )
     return Gate(ring, "admin" if settings.metrics_access == "admin" else None)
 
 
-def listening_address(words: Sequence[str] | None = None) -> str | None:
+def listening_address(argv: Sequence[str] | None = None) -> str | None:
     """The address of the socket that a worker was given as ``--fd``, or none where there is none.
 
     The socket itself is asked: flags, variables and configuration files can all name the address, and
     only the socket says which one won.
     """
-    words = sys.argv if words is None else words
+    argv = sys.argv if argv is None else argv
     try:
-        descriptor = os.dup(int(words[words.index("--fd") + 1]))
-        with socket.socket(fileno=descriptor) as listening:
-            name = listening.getsockname()
+        descriptor = os.dup(int(argv[argv.index("--fd") + 1]))
+        with socket.socket(fileno=descriptor) as listener:
+            name = listener.getsockname()
     except (ValueError, IndexError, OSError):
         return None
     return str(name[0]) if isinstance(name, tuple) else None
 
 
-def _advice(where: str, reason: str) -> str:
+def _advice(address_text: str, reason: str) -> str:
     return (
-        f"the service would listen on {where}, so requests need API keys: {reason} "
+        f"the service would listen on {address_text}, so requests need API keys: {reason} "
         "(in the image `python -m bentos.keys add`), "
         "name another file with INCUMBENT_KEYS, or listen on 127.0.0.1"
     )

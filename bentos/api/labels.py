@@ -64,13 +64,13 @@ class Contradictions:
 
     def add(self, event_id: str, source: str, y: int) -> bool:
         """Note a statement; says whether it contradicts an earlier one of the same source."""
-        before = self._said.setdefault((event_id, source), y)
+        first_label = self._said.setdefault((event_id, source), y)
         if len(self._said) > self.limit:
             self._said.popitem(last=False)
-        return before != y
+        return first_label != y
 
 
-class LabelDesk:
+class LabelReceiver:
     """Takes labels over HTTP.
 
     Args:
@@ -88,14 +88,14 @@ class LabelDesk:
         spool: Spool,
         limit: int,
         guard: FutureGuard,
-        said: Contradictions,
+        contradictions: Contradictions,
         clock: Callable[[], int] = machine_time_us,
     ) -> None:
         self._usecase = usecase.name
         self._spool = spool
         self._limit = limit
         self._guard = guard
-        self._said = said
+        self._said = contradictions
         self._clock = clock
         self._decoder = StrictDecoder(label_columns(usecase))
 
@@ -111,19 +111,21 @@ class LabelDesk:
             SpoolFull: nothing was kept.
         """
         rows, many = one_or_many(self._decoder, body, self._limit)
-        refused = refuse_future(self._guard, "label", self._decoder.names, rows)
-        kept = {at: row for at, row in enumerate(rows) if at not in refused}
+        refusals = refuse_future(self._guard, "label", self._decoder.names, rows)
+        accepted_rows = {at: row for at, row in enumerate(rows) if at not in refusals}
         now = self._clock()
-        self._spool.append([LabelRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in kept.values()])
-        conflicts = [at for at, row in kept.items() if self._said.add(row[0], row[3], row[1])]
-        for row in kept.values():
-            metrics.LABELS.labels(row[3]).inc()
+        self._spool.append(
+            [LabelRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in accepted_rows.values()]
+        )
+        conflicts = [at for at, row in accepted_rows.items() if self._said.add(row[0], row[3], row[1])]
+        for row in accepted_rows.values():
+            metrics.RECEIVED_LABELS.labels(row[3]).inc()
         if conflicts and not many:
             raise problem(
                 http_errors.CONFLICT,
                 "this source said the opposite before; both labels are kept, and the event is excluded from evidence",
             )
-        return Receipt(len(kept), conflicts, refused, many).body()
+        return Receipt(len(accepted_rows), conflicts, refusals, many).body()
 
 
 def one_or_many(decoder: StrictDecoder, body: bytes, limit: int) -> tuple[list[tuple[Any, ...]], bool]:
@@ -146,13 +148,13 @@ def refuse_future(
     Returns:
         What each of them is told, by its place.
     """
-    at_time = next(place for place, name in enumerate(names) if name.endswith("_at"))
+    at_time = next(position for position, name in enumerate(names) if name.endswith("_at"))
     latest = guard.latest_us()
-    places = [at for at, row in enumerate(rows) if row[at_time] > latest]
-    if not places:
+    positions = [at for at, row in enumerate(rows) if row[at_time] > latest]
+    if not positions:
         return Refusals()
-    sent = [(rows[at][at_time], _as_sent(names, rows[at], at_time)) for at in places]
-    return Refusals(zip(places, guard.refuse(kind, names[at_time], sent), strict=True))
+    sent_rows = [(rows[at][at_time], _as_sent(names, rows[at], at_time)) for at in positions]
+    return Refusals(zip(positions, guard.refuse(kind, names[at_time], sent_rows), strict=True))
 
 
 def _as_sent(names: Sequence[str], row: tuple[Any, ...], at_time: int) -> bytes:

@@ -37,7 +37,7 @@ _FORM: Final = (
 )
 
 
-class LateDesk:
+class LateDecisionReceiver:
     """Takes reports of fallback decisions.
 
     Args:
@@ -61,11 +61,11 @@ class LateDesk:
         many = body.lstrip(b" \t\r\n")[:1] == b"["
         reports = self._read(body, many)
         events = [self._event(bytes(report.event), at if many else None) for at, report in enumerate(reports)]
-        conflicts, refused = self._take(events, [report.decision for report in reports])
-        kept = [report for at, report in enumerate(reports) if at not in refused and at not in conflicts]
-        for report in kept:
-            metrics.LATE.labels(report.reason).inc()
-        return Receipt(len(kept), conflicts, refused, many)
+        conflicts, refusals = self._take(events, [report.decision for report in reports])
+        accepted_reports = [report for at, report in enumerate(reports) if at not in refusals and at not in conflicts]
+        for report in accepted_reports:
+            metrics.LATE_REPORTS.labels(report.reason).inc()
+        return Receipt(len(accepted_reports), conflicts, refusals, many)
 
     def _read(self, body: bytes, many: bool) -> list[_Report]:
         try:
@@ -82,8 +82,8 @@ class LateDesk:
         try:
             return self._schema.decode(body)
         except EventError as exc:
-            where = "" if at is None else f"report {at} of the list: "
-            raise EventError(f"{where}{exc}") from None
+            prefix = "" if at is None else f"report {at} of the list: "
+            raise EventError(f"{prefix}{exc}") from None
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> None:

@@ -32,7 +32,7 @@ class Limits(Protocol):
         ...
 
 
-class Turns:
+class ListScheduler:
     """Works on lists part by part. Give it one event loop."""
 
     def __init__(self) -> None:
@@ -78,22 +78,22 @@ class Turns:
         Raises:
             HttpProblem: 429 beyond capacity, 504 beyond the time, 400 when the client went away.
         """
-        done: list[Done] = []
+        results: list[Done] = []
         until = time.monotonic() + limits.list_timeout_s
         # A list of one part would not be looked after again.
-        watch = _watched(receive) if len(events) > size else contextlib.nullcontext(_never)
-        with self.hold(len(events), limits), watch as gone:
+        watch = _watch_client(receive) if len(events) > size else contextlib.nullcontext(_never)
+        with self.hold(len(events), limits), watch as is_gone:
             for start in range(0, len(events), size):
                 async with self._lock:
                     if limits.waiting():
                         await asyncio.sleep(0)  # single events first
-                    if gone():
+                    if is_gone():
                         raise problem(http_errors.INVALID, "the client went away")
                     if time.monotonic() > until:
                         raise problem(http_errors.TIMEOUT, "the list took too long; send it again, or shorter ones")
-                    done.append(work(events[start : start + size]))
+                    results.append(work(events[start : start + size]))
                     await asyncio.sleep(0)  # held to the end of this turn
-        return done
+        return results
 
 
 def _never() -> bool:
@@ -101,14 +101,14 @@ def _never() -> bool:
 
 
 @contextlib.contextmanager
-def _watched(receive: Receive) -> Iterator[Callable[[], bool]]:
+def _watch_client(receive: Receive) -> Iterator[Callable[[], bool]]:
     """Whether the client of a request has gone."""
     watch: asyncio.Future[Any] = asyncio.ensure_future(receive())
 
-    def gone() -> bool:
+    def is_gone() -> bool:
         return watch.done() and watch.result()["type"] == "http.disconnect"
 
     try:
-        yield gone
+        yield is_gone
     finally:
         watch.cancel()

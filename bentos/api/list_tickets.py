@@ -46,20 +46,20 @@ class Tickets:
 
 def with_json_body(scope: Scope) -> Scope:
     """The same request without the old body's length."""
-    dropped = (b"content-length", b"transfer-encoding", b"content-type")
-    headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
+    body_headers = (b"content-length", b"transfer-encoding", b"content-type")
+    headers = [(name, value) for name, value in scope["headers"] if name not in body_headers]
     return {**scope, "headers": [*headers, (b"content-type", http_errors.JSON)]}
 
 
 def replay(body: bytes) -> Receive:
     """A ``receive`` that gives one body and then waits for ever, as a connected client does."""
-    sent = False
+    is_sent = False
 
     async def receive() -> Message:
-        nonlocal sent
-        if sent:
+        nonlocal is_sent
+        if is_sent:
             await asyncio.Event().wait()
-        sent = True
+        is_sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive
@@ -74,16 +74,16 @@ _FRAMEWORK_ERRORS: Final = {
 
 def own_errors(send: Send, path: str) -> Send:
     """A ``send`` that replaces the body of a framework's error by ours."""
-    replaced = False
+    is_replaced = False
 
     async def replacing(message: Message) -> None:
-        nonlocal replaced
+        nonlocal is_replaced
         if message["type"] == "http.response.start" and message["status"] >= 400:
-            replaced = True
+            is_replaced = True
             kind = _FRAMEWORK_ERRORS.get(message["status"], http_errors.INTERNAL)
-            metrics.REFUSED.labels(path, kind.code).inc()
+            metrics.REFUSED_REQUESTS.labels(path, kind.code).inc()
             await http_errors.reply(send, *http_errors.refusal(problem(kind)))
-        elif not replaced:
+        elif not is_replaced:
             await send(message)
 
     return replacing

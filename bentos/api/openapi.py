@@ -105,7 +105,7 @@ def openapi(usecase: UseCase, schema: EventSchema, version: str, max_batch: int)
         "info": {
             "title": f"Incumbent: {usecase.name}",
             "version": version,
-            "description": usecase.description or "Scores events with the model in office.",
+            "description": usecase.description or "Scores events with the active model.",
         },
         "servers": [{"url": "."}],
         # Keys are needed where the service listens to others; the empty entry is a service of this machine.
@@ -118,7 +118,7 @@ def openapi(usecase: UseCase, schema: EventSchema, version: str, max_batch: int)
             "/late": {"post": _late(examples[0], max_batch)},
             "/labels": {"post": _labels(examples[1], max_batch)},
             "/actions": {"post": _actions(examples[2], max_batch)},
-            "/model": {"get": _get("What is in office, since when, and what is refused", "Model", "/model")},
+            "/model": {"get": _get("What is active, since when, and what is refused", "Model", "/model")},
             **_infrastructure(),
         },
         "components": {
@@ -133,31 +133,37 @@ def openapi(usecase: UseCase, schema: EventSchema, version: str, max_batch: int)
 
 def _schemas(*models: type[BaseModel], acts: bool = False) -> dict[str, Any]:
     number, text, boolean = {"type": "number", "minimum": 0, "maximum": 1}, {"type": "string"}, {"type": "boolean"}
-    served = {"name": text, "version": text, "alias": text}
-    answer = {"event_id": text, "score": number, "decision": boolean, "threshold": number, "model": _object(served)}
+    model_fields = {"name": text, "version": text, "alias": text}
+    answer = {
+        "event_id": text,
+        "score": number,
+        "decision": boolean,
+        "threshold": number,
+        "model": _object(model_fields),
+    }
     if acts:
         answer["action"] = {"type": "string", "enum": ["block", "let_through", "explore"]}
     reasons = {"type": ["array", "null"], "items": {"type": "object"}}
-    explained = {**answer, "reasons": reasons, "margin": {"type": ["object", "null"]}}
+    explained_answer = {**answer, "reasons": reasons, "margin": {"type": ["object", "null"]}}
     error = _object(
         {"code": {"type": "string", "enum": sorted({kind.code for kind in http_errors.ERRORS})}, "message": text}
     )
     event, label, action = (model.model_json_schema() for model in models)
-    told = {"code": text, "message": text}
+    error_fields = {"code": text, "message": text}
     report = {"event": _ref("Event"), "decision": boolean, "reason": {"type": "string", "enum": list(REASONS)}}
     return {
         "Event": event,
         "Label": label,
         "Action": action,
         "Report": _object(report) | {"additionalProperties": False},
-        "Answer": _object(explained, list(answer)),
+        "Answer": _object(explained_answer, list(answer)),
         "RowError": _object({"event_id": text, "error": error}),
         "Error": _object({"error": error}),
         "Accepted": _object(
             {
                 "accepted": {"type": "integer"},
                 "conflicts": {"type": "array", "items": {"type": "integer"}},
-                "refused": {"type": "array", "items": _object({"at": {"type": "integer"}, **told})},
+                "refused": {"type": "array", "items": _object({"at": {"type": "integer"}, **error_fields})},
             },
             ["accepted", "conflicts"],
         ),
@@ -166,11 +172,11 @@ def _schemas(*models: type[BaseModel], acts: bool = False) -> dict[str, Any]:
 
 
 def _score(event: dict[str, Any], label: dict[str, Any]) -> dict[str, Any]:
-    said = {
+    example_answer = {
         "event_id": next(iter(event.values()), "t-1"), "score": 0.0123, "decision": False, "threshold": 0.2,
         "model": {"name": "dev-fraud", "version": "3", "alias": "champion"},
     }  # fmt: skip
-    answers = {"200": _content("The answer; it is in the log already", _ref("Answer"), said)}
+    answers = {"200": _content("The answer; it is in the log already", _ref("Answer"), example_answer)}
     return {
         "summary": "Score one event",
         "description": "The same id with the same body gets its first answer again, so a retry is safe.",
@@ -263,18 +269,18 @@ def _accepted() -> dict[str, Any]:
     return _content("Accepted and durable", _ref("Accepted"), {"accepted": 1, "conflicts": []})
 
 
-def _list(item: dict[str, Any], most: int) -> dict[str, Any]:
-    return {"type": "array", "items": item, "minItems": 1, "maxItems": most}
+def _list(item: dict[str, Any], limit: int) -> dict[str, Any]:
+    return {"type": "array", "items": item, "minItems": 1, "maxItems": limit}
 
 
 def _errors(path: str) -> dict[str, Any]:
     """One response for each status, with an example for each code."""
-    found: dict[str, Any] = {}
+    responses: dict[str, Any] = {}
     for kind in ERRORS.get(path, ()):
         example = {"error": {"code": kind.code, "message": _MESSAGES.get(kind, kind.meaning)}}
-        place = found.setdefault(str(kind.status), _content(kind.meaning, _ref("Error")))
-        place["content"]["application/json"].setdefault("examples", {})[kind.code] = {"value": example}
-    return found
+        response = responses.setdefault(str(kind.status), _content(kind.meaning, _ref("Error")))
+        response["content"]["application/json"].setdefault("examples", {})[kind.code] = {"value": example}
+    return responses
 
 
 def _body(schema: dict[str, Any], example: Any) -> dict[str, Any]:

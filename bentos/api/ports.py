@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from bentos.api.events import Taken
-from bentos.http_errors import RawHeaders, Reply
+from bentos.http_errors import HttpReply, RawHeaders
 from bentos.schema.event_schema import Event, EventSchema
 from bentos.scoring.batcher import Waiter
 from bentos.scoring.future_bound import Receipt
 
 
-class Desk(Protocol):
+class ServingRuntime(Protocol):
     """What the front door needs of the runtime behind it."""
 
     schema: EventSchema
@@ -30,7 +30,7 @@ class Desk(Protocol):
     """See :class:`bentos.api.list_scheduler.Limits`."""
 
     def ready(self) -> bool:
-        """Whether a verified champion is in office."""
+        """Whether a verified champion is active."""
         ...
 
     def submit(self, event: Event) -> asyncio.Future[bytes]:
@@ -70,7 +70,7 @@ class Desk(Protocol):
         ...
 
     def model_card(self) -> bytes:
-        """What is in office and since when, as JSON."""
+        """What is active and since when, as JSON."""
         ...
 
     def observe(self) -> None:
@@ -78,7 +78,7 @@ class Desk(Protocol):
         ...
 
 
-class Tally(Protocol):
+class RequestCounter(Protocol):
     """Counts the requests that the framework's own layer does not see."""
 
     def add(self, endpoint: str, status: int, seconds: float) -> None:
@@ -93,7 +93,7 @@ class Tally(Protocol):
 class Door(Protocol):
     """What the shortcut asks; see :class:`bentos.api.front_door.FrontDoor`."""
 
-    def admit(self, path: str, headers: RawHeaders) -> Desk:
+    def admit(self, path: str, headers: RawHeaders) -> ServingRuntime:
         """The desk for one request, or an error."""
         ...
 
@@ -105,7 +105,7 @@ class Door(Protocol):
         """It was answered."""
         ...
 
-    def refuse(self, error: Exception, path: str) -> Reply:
+    def refuse(self, error: Exception, path: str) -> HttpReply:
         """What to say to a request that failed."""
         ...
 

@@ -88,8 +88,8 @@ class Wire(HttpToolsProtocol):
     _stamp: tuple[Sequence[tuple[bytes, bytes]], bytes] = ((), b"")
     """Default headers (uvicorn makes them anew each second, for the date) and the head of a good answer with them."""
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._flight = Flight(self)
         self._short = False
         self._content = b""
@@ -99,12 +99,12 @@ class Wire(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody waits for the answer any more."""
-        lost = not self._flight.response_complete
+        is_under_way = not self._flight.response_complete
         super().connection_lost(exc)
         self._flight.disconnected = True
         if self._idle is not None:
             self._idle.cancel()
-        if lost and SHORTCUT.door is not None:
+        if is_under_way and SHORTCUT.door is not None:
             SHORTCUT.door.leave()
 
     def data_received(self, data: bytes) -> None:
@@ -153,12 +153,12 @@ class Wire(HttpToolsProtocol):
         flight.keep_alive = self.parser.should_keep_alive()
         self.cycle = flight  # type: ignore[assignment]  # it has what uvicorn asks of a request under way
         try:
-            desk = door.admit(_PATH, self.headers)
-            if len(self._content) > desk.body_limit:
-                raise problem(http_errors.TOO_LARGE, f"the body is longer than {desk.body_limit} bytes")
-            if not desk.ready():
+            runtime = door.admit(_PATH, self.headers)
+            if len(self._content) > runtime.body_limit:
+                raise problem(http_errors.TOO_LARGE, f"the body is longer than {runtime.body_limit} bytes")
+            if not runtime.ready():
                 raise problem(http_errors.NOT_READY)
-            desk.enqueue(desk.schema.decode(self._content), flight)
+            runtime.enqueue(runtime.schema.decode(self._content), flight)
         except Exception as exc:
             self.fail(exc)
 
@@ -223,26 +223,26 @@ class Wire(HttpToolsProtocol):
 
     def _good_head(self) -> bytes:
         """Status and headers of an answer, up to the value of ``content-length``."""
-        given = self.server_state.default_headers
-        if Wire._stamp[0] is not given:
-            lines = b"".join(b"%b: %b\r\n" % pair for pair in given)
+        default_headers = self.server_state.default_headers
+        if Wire._stamp[0] is not default_headers:
+            lines = b"".join(b"%b: %b\r\n" % pair for pair in default_headers)
             Wire._stamp = (
-                given,
+                default_headers,
                 b"%b%bcontent-type: %b\r\ncontent-length: " % (STATUS_LINE[200], lines, http_errors.JSON),
             )
         return Wire._stamp[1]
 
     def _rare(self, status: int, body: bytes, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
         length = str(len(body)).encode()
-        said = [
+        all_headers = [
             *self.server_state.default_headers,
             (b"content-type", http_errors.JSON),
             (b"content-length", length),
             *headers,
         ]
         if not self._flight.keep_alive:
-            said.append((b"connection", b"close"))
-        return b"%b%b\r\n%b" % (STATUS_LINE[status], b"".join(b"%b: %b\r\n" % pair for pair in said), body)
+            all_headers.append((b"connection", b"close"))
+        return b"%b%b\r\n%b" % (STATUS_LINE[status], b"".join(b"%b: %b\r\n" % pair for pair in all_headers), body)
 
     def _look_idle(self) -> None:
         """Close the connection when nothing came for a while.
@@ -252,11 +252,11 @@ class Wire(HttpToolsProtocol):
         self._idle = None
         # Another request is under way, or uvicorn counts the time itself.
         busy = self.timeout_keep_alive_task is not None or not (self.cycle is None or self.cycle.response_complete)
-        quiet = self.loop.time() - self._last
+        quiet_seconds = self.loop.time() - self._last
         if self.transport.is_closing():
             return
-        if not busy and quiet >= self.timeout_keep_alive:
+        if not busy and quiet_seconds >= self.timeout_keep_alive:
             self.transport.close()
         else:
-            left = self.timeout_keep_alive if busy else self.timeout_keep_alive - quiet
-            self._idle = self.loop.call_later(left, self._look_idle)
+            remaining_seconds = self.timeout_keep_alive if busy else self.timeout_keep_alive - quiet_seconds
+            self._idle = self.loop.call_later(remaining_seconds, self._look_idle)

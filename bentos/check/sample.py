@@ -52,15 +52,15 @@ def _differing(plan: FeaturePlan, events: list[Event], frame: pd.DataFrame, labe
     state = MemoryWindows(plan.specs)
     ranks = label_ranks(labels, plan.sources).tolist()
     moments = microseconds_of(labels["observed_at"]).tolist()
-    waiting = sorted(zip(moments, labels["event_id"], labels["y"].tolist(), ranks, strict=True))
+    pending_labels = sorted(zip(moments, labels["event_id"], labels["y"].tolist(), ranks, strict=True))
     online = np.empty_like(offline)
-    for place, event in enumerate(events):
-        while waiting and waiting[0][0] <= event.time_us:
-            moment, event_id, y, rank = waiting.pop(0)
+    for position, event in enumerate(events):
+        while pending_labels and pending_labels[0][0] <= event.time_us:
+            moment, event_id, y, rank = pending_labels.pop(0)
             state.label(event_id, y, moment, rank)
-        online[place] = plan.row(event, state)
-    same = (online.view(np.uint32) == offline.view(np.uint32)).all(axis=0)
-    return [name for name, equal in zip(plan.names, same.tolist(), strict=True) if not equal]
+        online[position] = plan.row(event, state)
+    equal_columns = (online.view(np.uint32) == offline.view(np.uint32)).all(axis=0)
+    return [name for name, is_equal in zip(plan.names, equal_columns.tolist(), strict=True) if not is_equal]
 
 
 def _rows(usecase: UseCase, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -90,12 +90,12 @@ def _value(column: Column, number: int, rng: np.random.Generator) -> Any:
 
 def _labels(usecase: UseCase, events: list[Event], rng: np.random.Generator) -> pd.DataFrame:
     """Late, revised and contradicting labels of two thirds of the events."""
-    wait = usecase.label.matures_after / timedelta(microseconds=1) + 1.0
+    maturity_us = usecase.label.matures_after / timedelta(microseconds=1) + 1.0
     rows = [
         (
             e.event_id,
             int(rng.random() < 0.4),
-            e.time_us + int(rng.uniform(0, 2 * wait)),
+            e.time_us + int(rng.uniform(0, 2 * maturity_us)),
             str(rng.choice(usecase.label.sources)),
         )
         for e in events + events[::3]

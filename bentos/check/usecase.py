@@ -25,12 +25,12 @@ Status = Literal["PASS", "WARN", "FAIL"]
 Problem = tuple[Literal["WARN", "FAIL"], str]
 _WEEK = timedelta(days=7)
 _LONGEST_MONTH = 31
-_TELLING = re.compile(r"(^|_)(is_)?(fraud|chargeback|label|target|outcome|churned?|default(ed)?)(_|$)")
+_OUTCOME_NAME = re.compile(r"(^|_)(is_)?(fraud|chargeback|label|target|outcome|churned?|default(ed)?)(_|$)")
 """Words that rarely name anything known when an event is scored."""
 
 
 @dataclass(frozen=True)
-class Finding:
+class ConformanceFinding:
     """The result of one check: FAIL must be mended, WARN is worth a look."""
 
     name: str
@@ -43,7 +43,7 @@ class ConformanceReport:
     """Every check of one use case, in a fixed order."""
 
     usecase: str
-    findings: tuple[Finding, ...]
+    findings: tuple[ConformanceFinding, ...]
 
     @property
     def passed(self) -> bool:
@@ -61,15 +61,17 @@ def check_usecase(usecase: UseCase) -> ConformanceReport:
     return ConformanceReport(usecase.name, tuple(_run(usecase, *entry) for entry in _CHECKS))
 
 
-def _run(usecase: UseCase, name: str, good: str, check: Callable[[UseCase], Iterator[Problem]]) -> Finding:
+def _run(
+    usecase: UseCase, name: str, pass_detail: str, check: Callable[[UseCase], Iterator[Problem]]
+) -> ConformanceFinding:
     try:
         problems = list(check(usecase))
     except IncumbentError as exc:
         problems = [("FAIL", str(exc))]
     if not problems:
-        return Finding(name, "PASS", good)
+        return ConformanceFinding(name, "PASS", pass_detail)
     status: Status = "FAIL" if any(s == "FAIL" for s, _ in problems) else "WARN"
-    return Finding(name, status, "; ".join(text for _, text in problems))
+    return ConformanceFinding(name, status, "; ".join(text for _, text in problems))
 
 
 def _columns(usecase: UseCase) -> Iterator[Problem]:
@@ -78,7 +80,7 @@ def _columns(usecase: UseCase) -> Iterator[Problem]:
         yield "FAIL", f"{observed!r} says when the label became known; it is not known when the event is scored"
     for feature in usecase.features:
         column = getattr(feature, "column", None)
-        if column is not None and _TELLING.search(column):
+        if column is not None and _OUTCOME_NAME.search(column):
             yield "WARN", f"feature {feature.name!r} reads {column!r}: make sure it is known when the event is scored"
         if usecase.incumbent is not None and column == usecase.incumbent.column:
             yield "WARN", f"feature {feature.name!r} reads the incumbent's score: the challenger would depend on it"
@@ -88,11 +90,11 @@ def _features(usecase: UseCase) -> Iterator[Problem]:
     plan = FeaturePlan.of(usecase)
     if FeaturePlan.from_json(plan.to_json()) != plan:
         yield "FAIL", "the feature plan changes when it is stored and read again"
-    seen: dict[str, str] = {}
+    names_by_digest: dict[str, str] = {}
     for definition in plan.definitions:
-        if definition.digest in seen:
-            yield "WARN", f"features {seen[definition.digest]!r} and {definition.name!r} are the same"
-        seen.setdefault(definition.digest, definition.name)
+        if definition.digest in names_by_digest:
+            yield "WARN", f"features {names_by_digest[definition.digest]!r} and {definition.name!r} are the same"
+        names_by_digest.setdefault(definition.digest, definition.name)
 
 
 def _labels(usecase: UseCase) -> Iterator[Problem]:
@@ -116,10 +118,10 @@ def _history(usecase: UseCase) -> Iterator[Problem]:
         return
     split = usecase.split
     folds = split.train + usecase.label.matures_after + split.calibration + split.test
-    needed = usecase.longest_window + folds
+    minimum_span = usecase.longest_window + folds
     simulator = usecase.source.simulator
-    if usecase.source.kind == "simulator" and timedelta(days=simulator.days) < needed:
-        yield "FAIL", f"the simulator makes {simulator.days} days; context and folds need {needed.days}"
+    if usecase.source.kind == "simulator" and timedelta(days=simulator.days) < minimum_span:
+        yield "FAIL", f"the simulator makes {simulator.days} days; context and folds need {minimum_span.days}"
     for name, length in (("train", split.train), ("calibration", split.calibration), ("test", split.test)):
         # Without a calibrator the fold gives the threshold only, which costs and capacity name.
         if length < _WEEK and not (name == "calibration" and usecase.training.calibration == "none"):
@@ -168,13 +170,13 @@ def _gates(usecase: UseCase) -> Iterator[Problem]:
 def _promotion(usecase: UseCase) -> Iterator[Problem]:
     policy, matures = usecase.promotion, usecase.label.matures_after
     # Days without an event do not count, and monthly snapshots have one day with events a month.
-    needed, one = policy.min_matured_days, "matured days"
+    minimum_days, unit = policy.min_matured_days, "matured days"
     if usecase.snapshot is not None:
-        needed, one = needed * _LONGEST_MONTH, "matured snapshots, one a month,"
-    if needed + matures / timedelta(days=1) > policy.max_shadow_days:
+        minimum_days, unit = minimum_days * _LONGEST_MONTH, "matured snapshots, one a month,"
+    if minimum_days + matures / timedelta(days=1) > policy.max_shadow_days:
         yield (
             "FAIL",
-            f"{policy.min_matured_days} {one} and {format_duration(matures)} of maturity do not fit into "
+            f"{policy.min_matured_days} {unit} and {format_duration(matures)} of maturity do not fit into "
             f"{policy.max_shadow_days} shadow days: no challenger could ever be promoted",
         )
     if policy.min_matured_days < 14:

@@ -24,13 +24,13 @@ from bentos.client.common import (
     LateQueue,
     Overloaded,
     Refused,
-    Reply,
     RowError,
+    ServiceReply,
     Unreachable,
     answer_of,
     draw,
     encode,
-    joined,
+    merge_accepted,
     parts,
     rows_of,
 )
@@ -118,15 +118,15 @@ class AsyncClient:
             Refused, DeadlinePassed, ValueError: as :meth:`score`, where a whole request fails.
         """
         until = self._until(deadline)
-        found: list[Answer | RowError] = []
+        answers: list[Answer | RowError] = []
         for part in parts(events, _LIST):
             try:
-                said = await self._rows(part, until)
+                rows = await self._rows(part, until)
             except DeadlinePassed as exc:
-                found += [self._fall_back(event, exc) for event in part]
+                answers += [self._fall_back(event, exc) for event in part]
             else:
-                found += await self._insist(part, said, until)
-        return found
+                answers += await self._insist(part, rows, until)
+        return answers
 
     async def events(self, events: Sequence[Json], *, deadline: float | None = None) -> Accepted:
         """Send events that are not to be scored; raises as :meth:`score` without a fallback."""
@@ -141,9 +141,9 @@ class AsyncClient:
         return await self._send("/actions", actions, deadline)
 
     async def model(self, *, deadline: float | None = None) -> Json:
-        """What is in office and since when; raises as :meth:`score` without a fallback."""
-        found: Json = await self._ask("GET", "/model", b"", self._until(deadline))
-        return found
+        """What is active and since when; raises as :meth:`score` without a fallback."""
+        card: Json = await self._ask("GET", "/model", b"", self._until(deadline))
+        return card
 
     @property
     def late(self) -> int:
@@ -168,8 +168,8 @@ class AsyncClient:
 
     async def aclose(self, deadline: float = 2.0) -> None:
         """Report what is waiting, as far as the time goes, and close the connections."""
-        if left := await self.flush(deadline):
-            _LOG.warning("%d fallback decisions were not reported", left)
+        if unreported := await self.flush(deadline):
+            _LOG.warning("%d fallback decisions were not reported", unreported)
         self._stop_reporting()
         await self._http.aclose()
 
@@ -185,65 +185,67 @@ class AsyncClient:
         return rows_of(await self._ask("POST", "/score/batch", encode(events), until), len(events))
 
     async def _insist(
-        self, events: Sequence[Json], said: list[Answer | RowError], until: float
+        self, events: Sequence[Json], answers: list[Answer | RowError], until: float
     ) -> list[Answer | RowError]:
         """Ask again for those events of a list whose error may pass."""
         number = 0
-        while again := [at for at, row in enumerate(said) if isinstance(row, RowError) and row.code in PASSING]:
+        while retry_positions := [
+            at for at, row in enumerate(answers) if isinstance(row, RowError) and row.code in PASSING
+        ]:
             pause = self._backoff.pause(number, draw())
             try:
                 if time.monotonic() + pause >= until:
-                    raise Overloaded(f"{len(again)} events of a list were refused to the end")
+                    raise Overloaded(f"{len(retry_positions)} events of a list were refused to the end")
                 await asyncio.sleep(pause)
-                rows = await self._rows([events[at] for at in again], until)
+                rows = await self._rows([events[at] for at in retry_positions], until)
             except DeadlinePassed as exc:
                 if self._fallback is None:
-                    return said
-                rows = [self._fall_back(events[at], exc) for at in again]
-            for at, row in zip(again, rows, strict=True):
-                said[at] = row
+                    return answers
+                rows = [self._fall_back(events[at], exc) for at in retry_positions]
+            for at, row in zip(retry_positions, rows, strict=True):
+                answers[at] = row
             number += 1
-        return said
+        return answers
 
     def _until(self, deadline: float | None) -> float:
         return time.monotonic() + (self._deadline if deadline is None else deadline)
 
     async def _send(self, path: str, rows: Sequence[Json], deadline: float | None) -> Accepted:
         until = self._until(deadline)
-        said = [await self._ask("POST", path, encode(part), until) for part in parts(rows, _LIST)]
-        return joined(said, _LIST)
+        replies = [await self._ask("POST", path, encode(part), until) for part in parts(rows, _LIST)]
+        return merge_accepted(replies, _LIST)
 
     async def _ask(self, method: str, path: str, body: bytes, until: float) -> Any:
         """The JSON of a good reply, whatever attempts it takes; see :meth:`score` for what it raises."""
-        last: type[DeadlinePassed] = DeadlinePassed
+        last_error: type[DeadlinePassed] = DeadlinePassed
         number = 0
         try:
             # Whatever an attempt waits for (a name, a connection, a byte), it is interrupted when the time is up.
             async with asyncio.timeout_at(asyncio.get_running_loop().time() + until - time.monotonic()):
                 while True:
-                    last, pause = DeadlinePassed, 0.0
+                    last_error, pause = DeadlinePassed, 0.0
                     try:
                         reply = await self._once(method, path, body)
                         if reply.status not in REPEATABLE:
                             return reply.usable()
-                        last, pause = Overloaded, reply.retry_after
+                        last_error, pause = Overloaded, reply.retry_after
                     except self._broken:
-                        last = Unreachable
+                        last_error = Unreachable
                     except _AttemptOver:
                         pass
                     pause = max(pause, self._backoff.pause(number, draw()))
                     number += 1
                     await asyncio.sleep(pause)
         except TimeoutError:
-            raise last(f"no answer in time after {number + 1} attempts: {last.reason}") from None
+            raise last_error(f"no answer in time after {number + 1} attempts: {last_error.reason}") from None
 
-    async def _once(self, method: str, path: str, body: bytes) -> Reply:
+    async def _once(self, method: str, path: str, body: bytes) -> ServiceReply:
         try:
             async with asyncio.timeout(self._attempt):
                 answer = await self._http.request(method, path, content=body)
         except TimeoutError as exc:
             raise _AttemptOver from exc
-        return Reply.of(answer.status_code, answer.content, answer.headers)
+        return ServiceReply.of(answer.status_code, answer.content, answer.headers)
 
     def _fall_back(self, event: Json, error: DeadlinePassed) -> Answer:
         if self._fallback is None:
@@ -270,20 +272,20 @@ class AsyncClient:
             except DeadlinePassed:
                 await asyncio.sleep(self._backoff.longest)
 
-    async def _report(self, waiting: Sequence[Json], until: float) -> None:
+    async def _report(self, reports: Sequence[Json], until: float) -> None:
         """Send the oldest reports; one that the service will never take is counted and forgotten."""
         try:
-            await self._ask("POST", "/late", encode(waiting), until)
+            await self._ask("POST", "/late", encode(reports), until)
         except Refused as exc:
             # Nobody checked these events when they were sent: one bad one must not take the others with it.
-            if len(waiting) > 1:
-                for report in waiting:
+            if len(reports) > 1:
+                for report in reports:
                     await self._report([report], until)
                 return
             _LOG.error("a fallback decision cannot be reported: %s %s", exc.status, exc.code)
-            self._late.done(waiting, lost=True)
+            self._late.done(reports, as_dropped=True)
         else:
-            self._late.done(waiting)
+            self._late.done(reports)
 
 
 class _AttemptOver(Exception):

@@ -136,7 +136,7 @@ class Accepted:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ServiceReply:
     """A response: its status, its JSON, and the pause that the service asked for, in seconds."""
 
     status: int
@@ -150,14 +150,16 @@ class Reply:
             content = json.loads(body)
         except ValueError:
             content = None
-        asked = headers.get("retry-after", "")
-        return cls(status, content, float(asked) if asked.isascii() and asked.isdigit() else 0.0)
+        retry_after = headers.get("retry-after", "")
+        return cls(status, content, float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0)
 
     def error(self) -> Refused:
         """The error that it describes."""
-        said = self.content.get("error") if isinstance(self.content, dict) else None
-        said = said if isinstance(said, dict) else {}
-        return Refused(self.status, str(said.get("code", "unknown")), str(said.get("message", "no JSON error")))
+        error_body = self.content.get("error") if isinstance(self.content, dict) else None
+        error_body = error_body if isinstance(error_body, dict) else {}
+        return Refused(
+            self.status, str(error_body.get("code", "unknown")), str(error_body.get("message", "no JSON error"))
+        )
 
     def usable(self) -> Any:
         """The JSON of a good response; raises :class:`Refused` for another or for what is no answer."""
@@ -179,31 +181,31 @@ def _time(value: Any) -> str:
     raise ValueError(f"a {type(value).__name__} cannot be sent as JSON")
 
 
-def answer_of(found: Any) -> Answer:
+def answer_of(row: Any) -> Answer:
     """The answer to one event; raises :class:`Refused` for what is none."""
     try:
         return Answer(
-            found["event_id"], found["decision"], found["score"], found["threshold"], found["model"],
-            reasons=tuple(found.get("reasons") or ()), action=found.get("action"),
+            row["event_id"], row["decision"], row["score"], row["threshold"], row["model"],
+            reasons=tuple(row.get("reasons") or ()), action=row.get("action"),
         )  # fmt: skip
     except (AttributeError, KeyError, TypeError) as exc:
-        raise _strange() from exc
+        raise _unknown_reply() from exc
 
 
-def rows_of(found: Any, count: int) -> list[Answer | RowError]:
+def rows_of(rows: Any, count: int) -> list[Answer | RowError]:
     """The answers to a list of ``count`` events; raises :class:`Refused` for what is none."""
-    if not isinstance(found, list) or len(found) != count:
-        raise _strange()
-    return [_row_of(row) for row in found]
+    if not isinstance(rows, list) or len(rows) != count:
+        raise _unknown_reply()
+    return [_row_of(row) for row in rows]
 
 
-def _row_of(found: Any) -> Answer | RowError:
-    if not isinstance(found, dict) or "error" not in found:
-        return answer_of(found)
+def _row_of(row: Any) -> Answer | RowError:
+    if not isinstance(row, dict) or "error" not in row:
+        return answer_of(row)
     try:
-        return RowError(found["event_id"], found["error"]["code"], found["error"]["message"])
+        return RowError(row["event_id"], row["error"]["code"], row["error"]["message"])
     except (KeyError, TypeError) as exc:
-        raise _strange() from exc
+        raise _unknown_reply() from exc
 
 
 def parts(values: Sequence[Any], size: int) -> list[Sequence[Any]]:
@@ -211,14 +213,20 @@ def parts(values: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
-def joined(answers: Sequence[Any], size: int) -> Accepted:
+def merge_accepted(replies: Sequence[Any], size: int) -> Accepted:
     """What the service said to the parts of a list, as if it had been one; raises :class:`Refused` for no answer."""
     try:
-        places = [at * size + place for at, found in enumerate(answers) for place in found["conflicts"]]
-        refused = [at * size + row["at"] for at, found in enumerate(answers) for row in found.get("refused", ())]
-        return Accepted(sum(found["accepted"] for found in answers), tuple(places), tuple(refused))
+        conflict_positions = [
+            at * size + position for at, reply in enumerate(replies) for position in reply["conflicts"]
+        ]
+        refused_positions = [
+            at * size + row["at"] for at, reply in enumerate(replies) for row in reply.get("refused", ())
+        ]
+        return Accepted(
+            sum(reply["accepted"] for reply in replies), tuple(conflict_positions), tuple(refused_positions)
+        )
     except (KeyError, TypeError) as exc:
-        raise _strange() from exc
+        raise _unknown_reply() from exc
 
 
 class LateQueue:
@@ -244,19 +252,19 @@ class LateQueue:
         """The oldest reports; they stay until :meth:`done`."""
         return list(islice(self._waiting, count))
 
-    def done(self, sent: Sequence[Mapping[str, Any]], *, lost: bool = False) -> None:
+    def done(self, reports: Sequence[Mapping[str, Any]], *, as_dropped: bool = False) -> None:
         """Forget reports that were accepted, or that the service will never take."""
-        for report in sent:
+        for report in reports:
             # At the limit the oldest ones may have gone while they were on their way.
             if self._waiting and self._waiting[0] is report:
                 self._waiting.popleft()
-                self.dropped += lost
+                self.dropped += as_dropped
 
     def __len__(self) -> int:
         return len(self._waiting)
 
 
-def _strange() -> Refused:
+def _unknown_reply() -> Refused:
     return Refused(200, "unknown", "this is no answer of an Incumbent service")
 
 

@@ -56,7 +56,7 @@ class ColumnDefinition:
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values."""
-        listed = {"categories": list(self.categories)} if self.type == "category" else {}
+        category_list = {"categories": list(self.categories)} if self.type == "category" else {}
         unseen = {"unseen": True} if self.unseen else {}
         fill = {} if self.fill is None else {"fill": self.fill}
         return {
@@ -64,7 +64,7 @@ class ColumnDefinition:
             "kind": "column",
             "column": self.column,
             "type": self.type,
-            **listed,
+            **category_list,
             **unseen,
             **fill,
         }
@@ -104,17 +104,17 @@ class WindowDefinition:
 
     def to_json(self) -> dict[str, Any]:
         """The definition as JSON values; durations as people write them."""
-        s = self.spec
-        summed = {"column": s.column, "decimals": s.decimals} if s.column is not None else {}
+        spec = self.spec
+        column_part = {"column": spec.column, "decimals": spec.decimals} if spec.column is not None else {}
         return {
             "name": self.name,
             "kind": "window",
-            "entity": s.entity,
-            "agg": s.agg,
-            **summed,
-            "over": format_duration(timedelta(microseconds=s.over)),
-            "delay": format_duration(timedelta(microseconds=s.delay)),
-            "own": s.own,
+            "entity": spec.entity,
+            "agg": spec.agg,
+            **column_part,
+            "over": format_duration(timedelta(microseconds=spec.over)),
+            "delay": format_duration(timedelta(microseconds=spec.delay)),
+            "own": spec.own,
         }
 
     @cached_property
@@ -215,13 +215,13 @@ def resolve(feature: Feature, usecase: UseCase) -> Definition:
 
 
 def _expression(feature: ExpressionFeature, usecase: UseCase) -> ExpressionDefinition:
-    named = Formula(feature.expression).names
+    names = Formula(feature.expression).names
     columns = {c.name: c for c in usecase.columns}
-    above = {f.name: f for f in takewhile(lambda f: f is not feature, usecase.features)}
+    earlier_features = {f.name: f for f in takewhile(lambda f: f is not feature, usecase.features)}
     # A column and the feature that is this column share a name and a value.
-    operands = tuple(resolve(above[name], usecase) for name in named if name not in columns)
-    told = tuple((c.name, c.type, c.fill) for c in (columns[name] for name in named if name in columns))
-    return ExpressionDefinition(feature.name, feature.expression, operands, told, usecase.timezone)
+    operands = tuple(resolve(earlier_features[name], usecase) for name in names if name not in columns)
+    column_inputs = tuple((c.name, c.type, c.fill) for c in (columns[name] for name in names if name in columns))
+    return ExpressionDefinition(feature.name, feature.expression, operands, column_inputs, usecase.timezone)
 
 
 def category_codes(definition: ColumnDefinition) -> dict[str, float]:

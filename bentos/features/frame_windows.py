@@ -1,7 +1,7 @@
 """The windows of a frame, in one piece or entity by entity: the same code for one machine and for many.
 
 A window of an entity needs the rows of that entity and no others. So a frame that is cut into parts of whole
-entities gives, part by part, the very numbers of the whole frame; :func:`completed` puts the columns
+entities gives, part by part, the very numbers of the whole frame; :func:`assemble_features` puts the columns
 of several entities together again.
 """
 
@@ -88,7 +88,7 @@ def exact_specs(plan: WindowPlan) -> tuple[WindowSpec, ...]:
 
 def window_names(plan: WindowPlan, entity: str) -> list[str]:
     """The columns of :func:`window_frame`."""
-    return [f"w{place}" for place, spec in enumerate(plan.specs) if spec.entity == entity]
+    return [f"w{position}" for position, spec in enumerate(plan.specs) if spec.entity == entity]
 
 
 def window_frame(
@@ -96,30 +96,30 @@ def window_frame(
 ) -> pd.DataFrame:
     """The windows of one entity in the row order of ``events``; see :func:`spans_of` for the arguments."""
     spans = spans_of(plan, events, labels, as_of, id_column)
-    exact, places = exact_specs(plan), {spec: place for place, spec in enumerate(plan.specs)}
+    exact, positions = exact_specs(plan), {spec: position for position, spec in enumerate(plan.specs)}
     columns = {}
     for spec, order, values in window_columns(plan, entity, events, spans):
         column = np.empty(len(events), dtype=np.float64 if spec in exact else np.float32)
         column[order] = values
-        columns[f"w{places[spec]}"] = column
+        columns[f"w{positions[spec]}"] = column
     return pd.DataFrame(columns)
 
 
-def completed(plan: WindowPlan, events: pd.DataFrame, windows: Mapping[str, Any]) -> pd.DataFrame:
+def assemble_features(plan: WindowPlan, events: pd.DataFrame, windows: Mapping[str, Any]) -> pd.DataFrame:
     """Features of every event, from the columns that :func:`window_frame` made for all entities of a plan.
 
     Returns:
         What :meth:`~bentos.features.plan.FeaturePlan.build` gives for these rows among all others.
     """
-    known = {spec: np.asarray(windows[f"w{place}"]) for place, spec in enumerate(plan.specs)}
+    windows_by_spec = {spec: np.asarray(windows[f"w{position}"]) for position, spec in enumerate(plan.specs)}
     times = microseconds_of(events[plan.event_time])
     out = np.empty((len(plan.names), len(events)), dtype=np.float32)
     for at, definition in enumerate(plan.definitions):
-        out[at] = whole(definition, events, times, known)
+        out[at] = frame_feature(definition, events, times, windows_by_spec)
     return pd.DataFrame(out.T, index=events.index, columns=list(plan.names))
 
 
-def whole(definition: Definition, events: pd.DataFrame, times: Any, windows: Mapping[WindowSpec, Any]) -> Any:
+def frame_feature(definition: Definition, events: pd.DataFrame, times: Any, windows: Mapping[WindowSpec, Any]) -> Any:
     """One feature of a whole frame."""
     if isinstance(definition, WindowDefinition):
         return windows[definition.spec]
@@ -129,5 +129,5 @@ def whole(definition: Definition, events: pd.DataFrame, times: Any, windows: Map
         return part_of(definition.part, local_seconds(times, definition.timezone), definition.night)
     values = {name: operand_values(events[name], kind, fill) for name, kind, fill in definition.columns}
     for operand in definition.operands:
-        values[operand.name] = np.asarray(whole(operand, events, times, windows), dtype=np.float64)
+        values[operand.name] = np.asarray(frame_feature(operand, events, times, windows), dtype=np.float64)
     return definition.formula.compute(values, len(events), definition.timezone)

@@ -48,17 +48,17 @@ class EntityRows:
 
     def __init__(self, keys: pd.Series[Any], times: Ints, reach: int) -> None:
         codes, uniques = pd.factorize(keys.to_numpy(dtype=object))
-        alone = np.flatnonzero(codes < 0)
-        codes[alone] = np.arange(len(uniques), len(uniques) + len(alone))
+        null_rows = np.flatnonzero(codes < 0)
+        codes[null_rows] = np.arange(len(uniques), len(uniques) + len(null_rows))
         self._start = int(times.min()) if len(times) else 0
         self._step = (int(times.max()) if len(times) else 0) - self._start + reach + 2
         self.codes, self.times = codes, times
         self.order = _sorted_order(codes, times)
         self._part_codes = max(1, _KEY_SPACE // self._step)
         sorted_codes = codes[self.order]
-        entities = len(uniques) + len(alone)
-        firsts = np.arange(0, max(entities, 1), self._part_codes)
-        self._bounds = [*np.searchsorted(sorted_codes, firsts).tolist(), len(codes)]
+        entities = len(uniques) + len(null_rows)
+        first_codes = np.arange(0, max(entities, 1), self._part_codes)
+        self._bounds = [*np.searchsorted(sorted_codes, first_codes).tolist(), len(codes)]
         self._keys = self._key(sorted_codes, times[self.order])
         self._edges: dict[int, Ints] = {}
         self._ties: Ints | None = None
@@ -83,42 +83,42 @@ class EntityRows:
         Each span adds one from max(event time + delay, its start) and takes it back when the span
         ends or the event leaves the window; with no delay the event enters just after its own time.
         """
-        at = self.times[spans.row]
-        enter = np.maximum(at + max(spec.delay, 1), spans.start)
-        leave = np.minimum(at + spec.delay + spec.over, spans.end)
-        real = enter < leave
-        codes = self.codes[spans.row[real]]
-        moments = np.concatenate([enter[real], leave[real]])
+        event_times = self.times[spans.row]
+        starts = np.maximum(event_times + max(spec.delay, 1), spans.start)
+        ends = np.minimum(event_times + spec.delay + spec.over, spans.end)
+        nonempty = starts < ends
+        codes = self.codes[spans.row[nonempty]]
+        moments = np.concatenate([starts[nonempty], ends[nonempty]])
         codes = np.concatenate([codes, codes])
-        steps = np.repeat(np.array([1, -1], dtype=np.int64), int(real.sum()))
+        steps = np.repeat(np.array([1, -1], dtype=np.int64), int(nonempty.sum()))
         counts = np.zeros(len(self.codes), dtype=np.int64)
         for first_code, rows in self._parts():
-            inside = (codes >= first_code) & (codes < first_code + self._part_codes)
-            keys = self._key(codes[inside], moments[inside])
+            in_part = (codes >= first_code) & (codes < first_code + self._part_codes)
+            keys = self._key(codes[in_part], moments[in_part])
             order = np.argsort(keys, kind="stable")
-            running = np.concatenate([[0], np.cumsum(steps[inside][order])])
-            counts[rows] = running[np.searchsorted(keys[order], self._keys[rows], side="right")]
+            running_sums = np.concatenate([[0], np.cumsum(steps[in_part][order])])
+            counts[rows] = running_sums[np.searchsorted(keys[order], self._keys[rows], side="right")]
         return counts
 
-    def _edge(self, back: int) -> Ints:
-        """For each event the number of sorted events up to ``back`` before it (that moment included)."""
-        if back not in self._edges:
+    def _edge(self, span: int) -> Ints:
+        """For each event the number of sorted events up to ``span`` before it (that moment included)."""
+        if span not in self._edges:
             edge = np.empty(len(self.codes), dtype=np.int64)
             for _, rows in self._parts():
                 keys = self._keys[rows]
-                edge[rows] = np.searchsorted(keys, keys - back, side="right") + rows.start
-            self._edges[back] = edge
-        return self._edges[back]
+                edge[rows] = np.searchsorted(keys, keys - span, side="right") + rows.start
+            self._edges[span] = edge
+        return self._edges[span]
 
     def _first_of_tie(self) -> Ints:
         if self._ties is None:
             positions = np.arange(len(self.codes), dtype=np.int64)
-            fresh = np.empty(len(self.codes), dtype=np.bool_)
-            fresh[:1] = True
-            np.not_equal(self._keys[1:], self._keys[:-1], out=fresh[1:])
+            is_first = np.empty(len(self.codes), dtype=np.bool_)
+            is_first[:1] = True
+            np.not_equal(self._keys[1:], self._keys[:-1], out=is_first[1:])
             # Two parts may use equal keys, but a new part is a new entity.
-            fresh[[b for b in self._bounds if b < len(fresh)]] = True
-            self._ties = np.maximum.accumulate(np.where(fresh, positions, 0))
+            is_first[[bound for bound in self._bounds if bound < len(is_first)]] = True
+            self._ties = np.maximum.accumulate(np.where(is_first, positions, 0))
         return self._ties
 
     def _parts(self) -> Iterator[tuple[int, slice]]:
@@ -130,32 +130,32 @@ class EntityRows:
         return key
 
 
-def scaled(values: Any, decimals: int) -> tuple[Ints, Any]:
+def scale_numbers(values: Any, decimals: int) -> tuple[Ints, Any]:
     """Numbers as whole multiples of 10**-decimals, 0 where missing, and which are not missing.
 
     Raises:
         FeatureError: for a number too large for a 64-bit sum.
     """
     numbers = np.asarray(values, dtype=np.float64)
-    known = ~np.isnan(numbers)
-    products = np.where(known, numbers, 0.0) * float(10**decimals)
+    present = ~np.isnan(numbers)
+    products = np.where(present, numbers, 0.0) * float(10**decimals)
     if len(products) and np.abs(products).max() > LARGEST_SCALED:
         raise FeatureError(f"a summed number exceeds 2**62 / 10**{decimals}; declare fewer decimals or a max")
-    return np.rint(products).astype(np.int64), known
+    return np.rint(products).astype(np.int64), present
 
 
 def amounts_of(series: pd.Series[Any], decimals: int) -> tuple[Ints, Any]:
     """A column as the whole numbers that windows keep, 0 where missing, and which are not missing.
 
     Raises:
-        FeatureError: as :func:`scaled`.
+        FeatureError: as :func:`scale_numbers`.
     """
     if decimals != TEXT:
-        return scaled(series, decimals)
-    places, texts = pd.factorize(series.to_numpy(dtype=object))
+        return scale_numbers(series, decimals)
+    codes, texts = pd.factorize(series.to_numpy(dtype=object))
     # A missing text has the place -1, which leads to the last one here.
     hashes = np.array([*map(hash_of, texts), 0], dtype=np.int64)
-    return hashes[places], places >= 0
+    return hashes[codes], codes >= 0
 
 
 def label_spans(ids: pd.Series[Any], labels: pd.DataFrame, sources: Sequence[str], as_of_us: int) -> Spans:
@@ -167,20 +167,22 @@ def label_spans(ids: pd.Series[Any], labels: pd.DataFrame, sources: Sequence[str
     ranks = label_ranks(labels, sources)
     observed = microseconds_of(labels["observed_at"])
     y = labels["y"].to_numpy(dtype=np.int64)
-    about = labels["event_id"].to_numpy(dtype=object)
-    names = ids.to_numpy(dtype=object)
-    if len(about) == len(names) and (about == names).all():
+    label_event_ids = labels["event_id"].to_numpy(dtype=object)
+    event_ids = ids.to_numpy(dtype=object)
+    if len(label_event_ids) == len(event_ids) and (label_event_ids == event_ids).all():
         # One label an event, in the order of the events: nothing has to be looked up.
         rows = np.flatnonzero((y == 1) & (observed <= as_of_us))
         return Spans(rows, observed[rows], np.full(len(rows), FOREVER, dtype=np.int64))
-    known = np.flatnonzero(observed <= as_of_us)
+    label_rows = np.flatnonzero(observed <= as_of_us)
     # Few events are ever positive; only their labels matter.
-    positive = about[known][y[known] == 1]
-    known = known[pd.Series(about[known], dtype=object).isin(positive).to_numpy()]
-    candidates = np.flatnonzero(ids.isin(positive).to_numpy())
-    places = pd.Index(names[candidates], dtype=object).get_indexer(pd.Index(about[known], dtype=object))
-    known, rows = known[places >= 0], candidates[places[places >= 0]]
-    return _spans(rows, observed[known], ranks[known], y[known])
+    positive_ids = label_event_ids[label_rows][y[label_rows] == 1]
+    label_rows = label_rows[pd.Series(label_event_ids[label_rows], dtype=object).isin(positive_ids).to_numpy()]
+    candidates = np.flatnonzero(ids.isin(positive_ids).to_numpy())
+    positions = pd.Index(event_ids[candidates], dtype=object).get_indexer(
+        pd.Index(label_event_ids[label_rows], dtype=object)
+    )
+    label_rows, rows = label_rows[positions >= 0], candidates[positions[positions >= 0]]
+    return _spans(rows, observed[label_rows], ranks[label_rows], y[label_rows])
 
 
 def label_ranks(labels: pd.DataFrame, sources: Sequence[str]) -> Ints:
@@ -189,12 +191,12 @@ def label_ranks(labels: pd.DataFrame, sources: Sequence[str]) -> Ints:
     Raises:
         FeatureError: for a source that is not ranked.
     """
-    places, names = pd.factorize(labels["source"])
-    strangers = [name for name in names if name not in sources]
-    if strangers or (places < 0).any():
-        named = repr(str(strangers[0])) if strangers else "nothing"
-        raise FeatureError(f"label source {named} is not ranked; allowed: {', '.join(sources)}")
-    return np.array([sources.index(name) for name in names], dtype=np.int64)[places]
+    codes, names = pd.factorize(labels["source"])
+    unranked_sources = [name for name in names if name not in sources]
+    if unranked_sources or (codes < 0).any():
+        source_text = repr(str(unranked_sources[0])) if unranked_sources else "nothing"
+        raise FeatureError(f"label source {source_text} is not ranked; allowed: {', '.join(sources)}")
+    return np.array([sources.index(name) for name in names], dtype=np.int64)[codes]
 
 
 def microseconds_of(times: pd.Series[Any]) -> Ints:
@@ -206,38 +208,38 @@ def microseconds_of(times: pd.Series[Any]) -> Ints:
 def _spans(rows: Ints, observed: Ints, ranks: Ints, y: Ints) -> Spans:
     order = np.argsort(rows, kind="stable")
     rows, observed, ranks, y = rows[order], observed[order], ranks[order], y[order]
-    _, first, counts = np.unique(rows, return_index=True, return_counts=True)
-    single = first[counts == 1]
-    found = [(int(rows[i]), int(observed[i]), FOREVER) for i in single.tolist()]
-    for i, n in zip(first[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True):
+    _, first_positions, counts = np.unique(rows, return_index=True, return_counts=True)
+    single_positions = first_positions[counts == 1]
+    spans = [(int(rows[i]), int(observed[i]), FOREVER) for i in single_positions.tolist()]
+    for i, n in zip(first_positions[counts > 1].tolist(), counts[counts > 1].tolist(), strict=True):
         part = slice(i, i + n)
-        said = zip(observed[part].tolist(), ranks[part].tolist(), y[part].tolist(), strict=True)
-        found += [(int(rows[i]), start, end) for start, end in positive_spans(said)]
-    table = np.array(found, dtype=np.int64).reshape(-1, 3)
+        statements = zip(observed[part].tolist(), ranks[part].tolist(), y[part].tolist(), strict=True)
+        spans += [(int(rows[i]), start, end) for start, end in positive_spans(statements)]
+    table = np.array(spans, dtype=np.int64).reshape(-1, 3)
     return Spans(table[:, 0], table[:, 1], table[:, 2])
 
 
 def _sorted_order(codes: Ints, times: Ints) -> Ints:
     """Positions sorted by (code, time)."""
     # numpy sorts 16-bit integers by radix, which is many times faster.
-    small = codes.astype(np.uint16) if len(codes) and int(codes.max()) < 2**16 else codes
+    narrow_codes = codes.astype(np.uint16) if len(codes) and int(codes.max()) < 2**16 else codes
     if (np.diff(times) >= 0).all():
-        return np.argsort(small, kind="stable")
+        return np.argsort(narrow_codes, kind="stable")
     by_time = np.argsort(times, kind="stable")
-    return by_time[np.argsort(small[by_time], kind="stable")]
+    return by_time[np.argsort(narrow_codes[by_time], kind="stable")]
 
 
 def column_values(series: pd.Series[Any], definition: ColumnDefinition) -> Any:
     """A feature that is a column of the event, float64."""
     if definition.type != "category":
-        return filled(series.to_numpy(dtype=np.float64), definition.fill)
+        return fill_missing(series.to_numpy(dtype=np.float64), definition.fill)
     codes = series.map(category_codes(definition)).to_numpy(dtype=np.float64, copy=True)
     if definition.unseen:
         codes[np.isnan(codes) & series.notna().to_numpy()] = len(definition.categories)
     return codes
 
 
-def filled(values: Any, fill: float | None) -> Any:
+def fill_missing(values: Any, fill: float | None) -> Any:
     """Numbers with ``fill`` in the place of missing ones."""
     return values if fill is None else np.where(np.isnan(values), fill, values)
 
@@ -248,7 +250,7 @@ def operand_values(series: pd.Series[Any], kind: str, fill: float | None) -> Any
         return series.to_numpy(dtype=object)
     if kind == "datetime":
         return np.where(series.notna().to_numpy(), microseconds_of(series).astype(np.float64), np.nan)
-    return filled(series.to_numpy(dtype=np.float64), fill)
+    return fill_missing(series.to_numpy(dtype=np.float64), fill)
 
 
 def window_values(

@@ -42,11 +42,11 @@ class Binding:
         self._shared = state.shared
         self._width = len(definitions)
         windows = [(at, d.spec) for at, d in enumerate(definitions) if isinstance(d, WindowDefinition)]
-        held = {spec: slot for slot, spec in enumerate(state.specs)}
-        if any(spec not in held for spec in window_specs(definitions)):
+        slots = {spec: slot for slot, spec in enumerate(state.specs)}
+        if any(spec not in slots for spec in window_specs(definitions)):
             raise FeatureError("the window state was built without a window of this plan; build it from the union")
         self._window_at = [at for at, _ in windows]
-        self._slots = [held[spec] for _, spec in windows]
+        self._slots = [slots[spec] for _, spec in windows]
         try:
             self._entities = [schema.position[name] for name in state.entities]
             self._amounts = [(schema.position[name], _whole(decimals)) for name, decimals in state.amounts]
@@ -56,7 +56,7 @@ class Binding:
                 if not isinstance(d, WindowDefinition | ExpressionDefinition)
             ]
             self._formulas = [
-                (at, _computer(d, schema, held))
+                (at, _computer(d, schema, slots))
                 for at, d in enumerate(definitions)
                 if isinstance(d, ExpressionDefinition)
             ]
@@ -66,13 +66,13 @@ class Binding:
     def rows(self, events: Sequence[Event]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Features of a batch, one row an event; each event in order reads and is then added."""
         out = np.empty((len(events), self._width), dtype=np.float32)
-        reads = self.state.read_add([self.window_input(e) for e in events])
+        window_reads = self.state.read_add([self.window_input(e) for e in events])
         if self._slots:
-            out[:, self._window_at] = np.array(reads, dtype=np.float64)[:, self._slots]
-        for at, read in self._plain:
-            out[:, at] = [read(e) for e in events]
+            out[:, self._window_at] = np.array(window_reads, dtype=np.float64)[:, self._slots]
+        for at, reader in self._plain:
+            out[:, at] = [reader(e) for e in events]
         for at, compute in self._formulas:
-            out[:, at] = compute(events, reads)
+            out[:, at] = compute(events, window_reads)
         return out
 
     def window_input(self, event: Event) -> WindowInput:
@@ -82,7 +82,7 @@ class Binding:
             event.event_id,
             event.time_us,
             tuple([values[i] for i in self._entities]),
-            tuple([None if (v := values[i]) is None else whole(v) for i, whole in self._amounts]),
+            tuple([None if (v := values[i]) is None else to_whole(v) for i, to_whole in self._amounts]),
             event.as_json() if self._shared else b"",
         )
 
@@ -103,45 +103,45 @@ def _reader(definition: Definition, schema: EventColumns) -> Callable[[Event], f
     assert isinstance(definition, ColumnDefinition)
     at = schema.position[definition.column]
     if definition.type != "category":
-        nothing = math.nan if definition.fill is None else definition.fill
-        return lambda event: nothing if (v := event.values[at]) is None else v
+        fill_value = math.nan if definition.fill is None else definition.fill
+        return lambda event: fill_value if (v := event.values[at]) is None else v
     codes = category_codes(definition)
-    unseen = float(len(codes)) if definition.unseen else math.nan
-    return lambda event: math.nan if (v := event.values[at]) is None else codes.get(v, unseen)
+    unseen_code = float(len(codes)) if definition.unseen else math.nan
+    return lambda event: math.nan if (v := event.values[at]) is None else codes.get(v, unseen_code)
 
 
-def _computer(definition: ExpressionDefinition, schema: EventColumns, held: Mapping[WindowSpec, int]) -> Computer:
+def _computer(definition: ExpressionDefinition, schema: EventColumns, slots: Mapping[WindowSpec, int]) -> Computer:
     """How to compute a formula for a batch: its columns, then the values of its operands."""
     columns = []
     for name, kind, fill in definition.columns:
         at = schema.position[name]
         text = kind in ("identifier", "string", "category")
         columns.append((name, at, None if text else math.nan if fill is None else fill))
-    operands = [(d.name, _operand(d, schema, held)) for d in definition.operands]
+    operands = [(d.name, _operand(d, schema, slots)) for d in definition.operands]
 
-    def compute(events: Sequence[Event], reads: Sequence[Sequence[float]]) -> Any:
+    def compute(events: Sequence[Event], window_reads: Sequence[Sequence[float]]) -> Any:
         values: dict[str, Any] = {}
-        for name, at, nothing in columns:
-            given = [event.values[at] for event in events]
-            if nothing is None:
-                values[name] = np.array([*given, None], dtype=object)[:-1]
+        for name, at, fill_value in columns:
+            column_values = [event.values[at] for event in events]
+            if fill_value is None:
+                values[name] = np.array([*column_values, None], dtype=object)[:-1]
             else:
-                values[name] = np.array([nothing if v is None else v for v in given], dtype=np.float64)
+                values[name] = np.array([fill_value if v is None else v for v in column_values], dtype=np.float64)
         for name, operand in operands:
-            values[name] = operand(events, reads)
+            values[name] = operand(events, window_reads)
         return definition.formula.compute(values, len(events), definition.timezone)
 
     return compute
 
 
-def _operand(definition: Definition, schema: EventColumns, held: Mapping[WindowSpec, int]) -> Computer:
+def _operand(definition: Definition, schema: EventColumns, slots: Mapping[WindowSpec, int]) -> Computer:
     if isinstance(definition, ExpressionDefinition):
-        return _computer(definition, schema, held)
+        return _computer(definition, schema, slots)
     if isinstance(definition, WindowDefinition):
-        slot = held[definition.spec]
-        return lambda events, reads: np.array([read[slot] for read in reads], dtype=np.float64)
+        slot = slots[definition.spec]
+        return lambda events, window_reads: np.array([row[slot] for row in window_reads], dtype=np.float64)
     reader = _reader(definition, schema)
-    return lambda events, reads: np.array([reader(event) for event in events], dtype=np.float64)
+    return lambda events, window_reads: np.array([reader(event) for event in events], dtype=np.float64)
 
 
 def inputs_of_frame(events: pd.DataFrame, event_id: str, event_time: str, state: WindowState) -> Iterator[WindowInput]:
@@ -150,8 +150,10 @@ def inputs_of_frame(events: pd.DataFrame, event_id: str, event_time: str, state:
     entities = [events[name].tolist() for name in state.entities]
     amounts = []
     for name, decimals in state.amounts:
-        values, known = amounts_of(events[name], decimals)
-        amounts.append([v if k else None for v, k in zip(values.tolist(), known.tolist(), strict=True)])
+        values, present = amounts_of(events[name], decimals)
+        amounts.append(
+            [v if is_present else None for v, is_present in zip(values.tolist(), present.tolist(), strict=True)]
+        )
     keys = zip(*entities, strict=True) if entities else iter([()] * len(events))
     sums = zip(*amounts, strict=True) if amounts else iter([()] * len(events))
     return map(WindowInput, events[event_id].tolist(), times, keys, sums)

@@ -31,12 +31,12 @@ from bentos.features.definitions import (
     resolve,
     window_specs,
 )
-from bentos.features.frame_windows import exact_specs, spans_of, whole, window_columns
+from bentos.features.frame_windows import exact_specs, frame_feature, spans_of, window_columns
 from bentos.features.offline import label_ranks, microseconds_of
 from bentos.features.online import Binding, inputs_of_frame
 from bentos.schema.event import Event, EventColumns
 from bentos.usecase.definition import UseCase
-from bentos.windows.state import Known, WindowInput, WindowSpec, WindowState
+from bentos.windows.state import AnswerState, WindowInput, WindowSpec, WindowState
 from monitoring.core.hashing import canonical_json, sha256_hex
 
 _VERSION = 1
@@ -83,17 +83,17 @@ class FeaturePlan:
         Raises:
             FeatureError: for no plan at all, or plans over other id or time columns.
         """
-        every = list(plans)
-        if not every:
+        all_plans = list(plans)
+        if not all_plans:
             raise FeatureError("the union of no feature plans is undefined; give at least one plan")
-        first = every[0]
-        if any((p.event_id, p.event_time) != (first.event_id, first.event_time) for p in every):
+        first = all_plans[0]
+        if any((p.event_id, p.event_time) != (first.event_id, first.event_time) for p in all_plans):
             raise FeatureError("feature plans with other event_id or event_time columns cannot be served together")
-        found = {_identity(d): d for p in every for d in p.definitions}
-        meanings = Counter(name for name, _ in found)
+        definition_by_identity = {_identity(d): d for p in all_plans for d in p.definitions}
+        meanings = Counter(name for name, _ in definition_by_identity)
         definitions = [
             renamed(definition, name if meanings[name] == 1 else f"{name}__{digest[:8]}")
-            for (name, digest), definition in found.items()
+            for (name, digest), definition in definition_by_identity.items()
         ]
         return cls(definitions, first.event_id, first.event_time, first.sources)
 
@@ -124,7 +124,7 @@ class FeaturePlan:
 
     def with_categories(self, events: pd.DataFrame) -> FeaturePlan:
         """A plan whose open category lists are the sorted values of a training frame."""
-        definitions = [_learnt(d, events) for d in self.definitions]
+        definitions = [_learn_categories(d, events) for d in self.definitions]
         return FeaturePlan(definitions, self.event_id, self.event_time, self.sources)
 
     def ranked(self, sources: Sequence[str]) -> FeaturePlan:
@@ -160,7 +160,7 @@ class FeaturePlan:
                     windows[spec][order] = values
         for at, definition in enumerate(self.definitions):
             if not isinstance(definition, WindowDefinition):
-                out[at] = whole(definition, events, times, windows)
+                out[at] = frame_feature(definition, events, times, windows)
         return pd.DataFrame(out.T, index=events.index, columns=list(self.names))
 
     def row(self, event: Event, state: WindowState) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -178,7 +178,7 @@ class FeaturePlan:
             return np.empty((0, len(self.names)), dtype=np.float32)
         return self._bind(events[0].schema, state).rows(events)
 
-    def known(self, events: Sequence[Event], state: WindowState) -> Sequence[Known]:
+    def known(self, events: Sequence[Event], state: WindowState) -> Sequence[AnswerState]:
         """What a state knows of each id before it is read; a shared one claims the ids that are unknown.
 
         Raises:
@@ -219,12 +219,12 @@ class FeaturePlan:
         Raises:
             FeatureError: the union lacks a feature of this plan.
         """
-        places = {_identity(d): at for at, d in enumerate(union.definitions)}
-        found = [places.get(_identity(d)) for d in self.definitions]
-        lacking = [name for name, at in zip(self.names, found, strict=True) if at is None]
-        if lacking:
-            raise FeatureError(f"feature {lacking[0]!r} is not part of the served union of plans")
-        return np.array(found, dtype=np.intp)
+        union_positions = {_identity(d): at for at, d in enumerate(union.definitions)}
+        positions = [union_positions.get(_identity(d)) for d in self.definitions]
+        missing_names = [name for name, at in zip(self.names, positions, strict=True) if at is None]
+        if missing_names:
+            raise FeatureError(f"feature {missing_names[0]!r} is not part of the served union of plans")
+        return np.array(positions, dtype=np.intp)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FeaturePlan) and self.fingerprint == other.fingerprint
@@ -242,12 +242,14 @@ class FeaturePlan:
         return binding
 
 
-def _learnt(definition: Definition, events: pd.DataFrame) -> Definition:
+def _learn_categories(definition: Definition, events: pd.DataFrame) -> Definition:
     """The definition with its open category lists taken from a frame."""
     if isinstance(definition, ColumnDefinition) and definition.is_open:
         return replace(definition, categories=tuple(sorted(events[definition.column].dropna().unique())))
     if isinstance(definition, ExpressionDefinition):
-        return replace(definition, operands=tuple(_learnt(operand, events) for operand in definition.operands))
+        return replace(
+            definition, operands=tuple(_learn_categories(operand, events) for operand in definition.operands)
+        )
     return definition
 
 

@@ -33,7 +33,7 @@ SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 _PREFIX: Final = "inc"
 _FORMAT: Final = 1
 _LONGEST_TOKEN: Final = 256
-_LOOK_EVERY: Final = 1.0
+_CHECK_SECONDS: Final = 1.0
 # An unknown id is compared with this, so that it takes as long to refuse as a wrong secret.
 _NOBODY: Final = sha256(secrets.token_bytes(32)).hexdigest()
 _LOG = logging.getLogger("incumbent.keys")
@@ -136,8 +136,8 @@ class KeyRing:
         self._look()
         name, secret = _split(token)
         key = self._keys.get(name)
-        known = hmac.compare_digest(_digest(secret), _NOBODY if key is None else key.digest)
-        if key is None or not known or key.state(now) != "valid":
+        matches = hmac.compare_digest(_digest(secret), _NOBODY if key is None else key.digest)
+        if key is None or not matches or key.state(now) != "valid":
             raise KeyInvalid("the API key is not known, or is no longer valid")
         if scope is not None and scope not in key.scopes:
             raise ScopeMissing(f"the API key lacks the scope {scope!r}")
@@ -149,7 +149,7 @@ class KeyRing:
     def _look(self) -> None:
         """Read the file again if it changed; asks the disk once a second at most."""
         now = self._monotonic()
-        if now - self._looked < _LOOK_EVERY:
+        if now - self._looked < _CHECK_SECONDS:
             return
         self._looked = now
         try:
@@ -205,7 +205,7 @@ def add_key(
         raise KeyFileError("the key would expire before it is made")
     name, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     key = Key(name, owner.strip(), tuple(s for s in SCOPES if s in scopes), _digest(secret), now, expires)
-    with _changing(path) as keys:
+    with _edit_keys(path) as keys:
         keys.append(key)
     return key, f"{_PREFIX}_{name}_{secret}"
 
@@ -217,7 +217,7 @@ def revoke_key(path: Path, name: str, now: datetime) -> Key:
         KeyFileError: there is no such file or key.
     """
     read_keys(path)  # a missing file is an error here, and no reason to make one
-    with _changing(path) as keys:
+    with _edit_keys(path) as keys:
         for at, key in enumerate(keys):
             if key.id == name:
                 keys[at] = key if key.revoked is not None else replace(key, revoked=now)
@@ -226,7 +226,7 @@ def revoke_key(path: Path, name: str, now: datetime) -> Key:
 
 
 @contextlib.contextmanager
-def _changing(path: Path) -> Iterator[list[Key]]:
+def _edit_keys(path: Path) -> Iterator[list[Key]]:
     """The keys of a file, written back whole when the block ends; one changer at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -272,16 +272,16 @@ def _digest(secret: str) -> str:
 
 def _stamp(path: Path) -> tuple[int, int, int]:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as exc:
         raise KeyFileError(f"{path}: {exc.strerror}; make it with `incumbent keys add`") from exc
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _time(text: str | None) -> datetime | None:
     if text is None:
         return None
-    found = datetime.fromisoformat(text)
-    if found.tzinfo is None:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
         raise ValueError("a time without an offset")
-    return found.astimezone(UTC)
+    return moment.astimezone(UTC)

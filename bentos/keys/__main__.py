@@ -17,7 +17,7 @@ from monitoring.core.text_table import table
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandOutput:
     """What a command found, for machines and for people."""
 
     data: dict[str, Any]
@@ -32,11 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure(parser, shared)
     options = parser.parse_args(argv)
     try:
-        said = run(options, datetime.now(UTC))
+        output = run(options, datetime.now(UTC))
     except IncumbentError as exc:
         print(f"refused: {exc}", file=sys.stderr)  # noqa: T201  # a command talks to people
         return 1
-    print(json.dumps(said.data) if options.json else said.text)  # noqa: T201  # a command talks to people
+    print(json.dumps(output.data) if options.json else output.text)  # noqa: T201  # a command talks to people
     return 0
 
 
@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser, shared: argparse.ArgumentParser) 
     revoke.add_argument("id", help="the part of the key between inc_ and the next _")
 
 
-def run(options: argparse.Namespace, now: datetime) -> Said:
+def run(options: argparse.Namespace, now: datetime) -> CommandOutput:
     """Run the chosen command on the file of ``INCUMBENT_KEYS``.
 
     Raises:
@@ -67,20 +67,22 @@ def run(options: argparse.Namespace, now: datetime) -> Said:
         return _add(path, options, now)
     if options.keys_command == "revoke":
         key = revoke_key(path, options.id, now)
-        return Said(_shown(key, now), f"key {key.id} of {key.owner} is revoked; services refuse it within a second")
+        return CommandOutput(
+            _key_row(key, now), f"key {key.id} of {key.owner} is revoked; services refuse it within a second"
+        )
     keys = read_keys(path) if path.exists() else []
     rows = [(k.id, k.state(now), ",".join(k.scopes), _day(k.expires), k.owner) for k in keys]
     text = table(rows, ("id", "state", "scopes", "expires", "owner")) if rows else f"{path} holds no key"
-    return Said({"file": str(path), "keys": [_shown(key, now) for key in keys]}, text)
+    return CommandOutput({"file": str(path), "keys": [_key_row(key, now) for key in keys]}, text)
 
 
-def _add(path: Path, options: argparse.Namespace, now: datetime) -> Said:
+def _add(path: Path, options: argparse.Namespace, now: datetime) -> CommandOutput:
     key, token = add_key(path, options.owner, options.scope, now, _moment(options.expires, now))
     text = f"{token}\n\nkey {key.id} of {key.owner}, scopes {', '.join(key.scopes)}; it cannot be shown again"
-    return Said({**_shown(key, now), "key": token, "file": str(path)}, text)
+    return CommandOutput({**_key_row(key, now), "key": token, "file": str(path)}, text)
 
 
-def _shown(key: Key, now: datetime) -> dict[str, Any]:
+def _key_row(key: Key, now: datetime) -> dict[str, Any]:
     entry = key.to_json()
     del entry["sha256"]
     return entry | {"state": key.state(now)}
@@ -100,12 +102,12 @@ def _moment(text: str | None, now: datetime) -> datetime | None:
     except ValueError:
         pass
     try:
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        found = None
-    if found is None or found.tzinfo is None:
+        moment = None
+    if moment is None or moment.tzinfo is None:
         raise KeyFileError("expires: a duration such as 90d, or an ISO time with an offset, such as 2027-01-01T00:00Z")
-    return found.astimezone(UTC)
+    return moment.astimezone(UTC)
 
 
 if __name__ == "__main__":

@@ -20,16 +20,16 @@ def tokens(files: Sequence[str], count: int) -> list[str]:
     Raises:
         KeyMissing: too few were given, or a file cannot be read.
     """
-    found = [_read(Path(file)) for file in files]
-    found += [value for name in ENVIRONMENT if (value := os.environ.get(name, "").strip())][: count - len(found)]
-    while len(found) < count and sys.stdin.isatty():
-        found.append(getpass.getpass(f"key of person {len(found) + 1} of {count}: ").strip())
-    if len(found) < count or not all(found):
+    keys = [_read(Path(file)) for file in files]
+    keys += [value for name in ENVIRONMENT if (value := os.environ.get(name, "").strip())][: count - len(keys)]
+    while len(keys) < count and sys.stdin.isatty():
+        keys.append(getpass.getpass(f"key of person {len(keys) + 1} of {count}: ").strip())
+    if len(keys) < count or not all(keys):
         raise KeyMissing(
-            f"{count} key{'s' if count > 1 else ''} of scope 'approve' needed, {len(found)} given: "
+            f"{count} key{'s' if count > 1 else ''} of scope 'approve' needed, {len(keys)} given: "
             f"name files with --key-file, or set {' and '.join(ENVIRONMENT[:count])}"
         )
-    return found
+    return keys
 
 
 def _read(file: Path) -> str:

@@ -109,10 +109,10 @@ class Threshold:
     def cuts(self, amounts: NDArray[Any]) -> Floats:
         """The threshold of each event, by its amount; below zero or missing counts as nothing to lose."""
         alarm = float(self.false_positive or 0.0)
-        lost = alarm + np.maximum(np.nan_to_num(np.asarray(amounts, dtype=np.float64)), 0.0)
+        possible_loss = alarm + np.maximum(np.nan_to_num(np.asarray(amounts, dtype=np.float64)), 0.0)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            found = (alarm + self.value) / lost
-        return np.where(lost > 0.0, np.minimum(found, 1.0), 1.0)
+            thresholds = (alarm + self.value) / possible_loss
+        return np.where(possible_loss > 0.0, np.minimum(thresholds, 1.0), 1.0)
 
     def flags(self, probabilities: NDArray[Any], cuts: Floats | None = None) -> NDArray[np.bool_]:
         """Whether each probability is an alert; by amount the ``cuts`` of the same events are needed.
@@ -126,10 +126,10 @@ class Threshold:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object of all fields; without ``amount`` where there is one threshold, as older programs know it."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
         if self.amount is None:
-            del found["amount"]
-        return found
+            del data["amount"]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
@@ -139,14 +139,14 @@ class Threshold:
 
 def logit(probabilities: Floats) -> Floats:
     """Log odds; scores are kept 1e-7 away from 0 and 1."""
-    kept = np.clip(probabilities, _EDGE, 1.0 - _EDGE)
-    return np.asarray(np.log(kept) - np.log1p(-kept))
+    clipped = np.clip(probabilities, _EDGE, 1.0 - _EDGE)
+    return np.asarray(np.log(clipped) - np.log1p(-clipped))
 
 
 def sigmoid(values: Floats) -> Floats:
     """1 / (1 + exp(-x)) without overflow."""
-    small = np.exp(-np.abs(values))
-    return np.asarray(np.where(values >= 0.0, 1.0, small) / (1.0 + small))
+    decay = np.exp(-np.abs(values))
+    return np.asarray(np.where(values >= 0.0, 1.0, decay) / (1.0 + decay))
 
 
 def _check_knots(x: tuple[float, ...], y: tuple[float, ...]) -> None:

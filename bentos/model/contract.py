@@ -94,6 +94,6 @@ def golden_rows(booster: Booster, calibrator: Calibrator, features: Matrix, coun
     """
     raw = booster.predict(features)
     order = np.argsort(raw, kind="stable")
-    chosen = order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
-    rows = np.ascontiguousarray(features[chosen], dtype=np.float32)
-    return GoldenRows(rows, raw[chosen], calibrator.apply(raw[chosen]))
+    indices = order[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int))]
+    rows = np.ascontiguousarray(features[indices], dtype=np.float32)
+    return GoldenRows(rows, raw[indices], calibrator.apply(raw[indices]))

@@ -94,8 +94,8 @@ class Verifier:
                 if not chunk:
                     raise ValueError("the child ended")
                 line += chunk
-        found: dict[str, str] = json.loads(line)
-        return found
+        answer: dict[str, str] = json.loads(line)
+        return answer
 
     def _drop(self) -> None:
         child, self._child = self._child, None
@@ -156,14 +156,14 @@ def inspect_in_fork(folder: Path, schema_fingerprint: str, timeout_s: float = 30
             os._exit(0)
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:
-        said = stream.read()
+        reply = stream.read()
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         cause = "took too long" if name == "SIGALRM" else f"crashed the process that read it ({name})"
         return {"refused": "corrupt", "reason": f"the model {cause}"}
     try:
-        answer: dict[str, str] = json.loads(said)
+        answer: dict[str, str] = json.loads(reply)
     except ValueError:
         return {"refused": "corrupt", "reason": "the model broke the process that read it"}
     return answer

@@ -38,7 +38,7 @@ __all__ = [
     "GoldenRows",
     "Matrix",
     "ModelMetadata",
-    "Scores",
+    "ModelScores",
     "ScoringModel",
     "golden_rows",
     "verified_files",
@@ -53,7 +53,7 @@ _GOLDEN_TOLERANCE: Final = 1e-6  # exp() may differ in the last bit between mach
 
 
 @dataclass(frozen=True)
-class Scores:
+class ModelScores:
     """What a model says about each row: ``raw`` float32 from the booster, ``calibrated`` float64.
 
     ``cuts`` is the threshold of each row where it goes by the amount, and none where one holds for all.
@@ -63,9 +63,9 @@ class Scores:
     calibrated: Floats
     cuts: Floats | None = None
 
-    def only(self, rows: NDArray[np.intp]) -> Scores:
+    def only(self, rows: NDArray[np.intp]) -> ModelScores:
         """The scores of some rows."""
-        return Scores(self.raw[rows], self.calibrated[rows], None if self.cuts is None else self.cuts[rows])
+        return ModelScores(self.raw[rows], self.calibrated[rows], None if self.cuts is None else self.cuts[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,7 @@ class ScoringModel:
     metadata: ModelMetadata
     cost_curve: CostCurve | None = None
 
-    def score(self, features: Matrix) -> Scores:
+    def score(self, features: Matrix) -> ModelScores:
         """Score rows of float32 features, one column a feature, in plan order.
 
         Raises:
@@ -105,9 +105,9 @@ class ScoringModel:
         if rows.ndim != 2 or rows.shape[1] != len(self.plan.names):
             raise ContractMismatch(f"features of shape {rows.shape}; the plan has {len(self.plan.names)} columns")
         if not len(rows):
-            return Scores(np.empty(0, dtype=np.float32), np.empty(0, dtype=np.float64))
+            return ModelScores(np.empty(0, dtype=np.float32), np.empty(0, dtype=np.float64))
         raw = self.booster.predict(rows)
-        return Scores(raw, self.calibrator.apply(raw), self.cuts(rows))
+        return ModelScores(raw, self.calibrator.apply(raw), self.cuts(rows))
 
     def cuts(self, features: Matrix) -> Floats | None:
         """The threshold of each row where it goes by the amount; none where one holds for all."""
@@ -116,7 +116,7 @@ class ScoringModel:
         return self.threshold.cuts(features[:, self.plan.names.index(self.threshold.amount)])
 
     def decide(self, calibrated: Floats, cuts: Floats | None = None) -> NDArray[np.bool_]:
-        """Whether each calibrated score is an alert; ``cuts`` are those of the same rows, see :class:`Scores`."""
+        """Whether each calibrated score is an alert; ``cuts`` are those of the same rows, see :class:`ModelScores`."""
         return self.threshold.flags(calibrated, cuts)
 
     def warm_up(self, rounds: int = 3) -> None:
@@ -214,9 +214,9 @@ def verified_files(folder: Path, contract_digest: str | None = None) -> dict[str
         ModelCorrupt: naming the file that is missing or differs.
     """
     contents = {name: _read(folder / name) for name in MODEL_FILES}
-    found = sha256_hex(contents[DIGESTS_FILE])
-    if contract_digest is not None and found != contract_digest:
-        raise ModelCorrupt(f"{folder}: {DIGESTS_FILE} has digest {found[:12]}, expected {contract_digest[:12]}")
+    actual_digest = sha256_hex(contents[DIGESTS_FILE])
+    if contract_digest is not None and actual_digest != contract_digest:
+        raise ModelCorrupt(f"{folder}: {DIGESTS_FILE} has digest {actual_digest[:12]}, expected {contract_digest[:12]}")
     try:
         digests = json.loads(contents[DIGESTS_FILE])
         expected = {name: digests[name] for name in (MODEL_FILE, CONTRACT_FILE)}
@@ -228,10 +228,12 @@ def verified_files(folder: Path, contract_digest: str | None = None) -> dict[str
     return contents
 
 
-def _compare_golden(name: str, found: NDArray[Any], expected: NDArray[Any]) -> None:
-    wrong = int((np.abs(found - expected) > _GOLDEN_TOLERANCE).sum() + np.isnan(found).sum())
-    if wrong:
-        raise ModelCorrupt(f"{wrong} of {len(found)} golden rows give other {name} scores than when they were stored")
+def _compare_golden(name: str, scores: NDArray[Any], expected: NDArray[Any]) -> None:
+    mismatches = int((np.abs(scores - expected) > _GOLDEN_TOLERANCE).sum() + np.isnan(scores).sum())
+    if mismatches:
+        raise ModelCorrupt(
+            f"{mismatches} of {len(scores)} golden rows give other {name} scores than when they were stored"
+        )
 
 
 def _read(path: Path) -> bytes:

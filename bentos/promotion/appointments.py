@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from bentos.errors import ModelError, ReleaseError
 from bentos.promotion.comparison_plans import champion_label, freeze_plan
-from bentos.promotion.request import desk_of, held_lease
+from bentos.promotion.request import hold_lease, release_context
 from bentos.promotion.state_machine import Check
 from bentos.registry.ports import ModelRef, ModelRegistry
 from bentos.usecase.definition import UseCase
@@ -34,30 +34,38 @@ def appoint(
     The plan of a challenger's comparison is frozen now (:mod:`bentos.promotion.comparison_plans`).
 
     Raises:
-        ReleaseError: another version is under comparison and ``replace`` was not said, the version is in
-            office or must not serve, or another release is under way.
+        ReleaseError: another version is under comparison and ``replace`` was not said, the version is active
+            or must not serve, or another release is under way.
     """
-    desk = desk_of(registry, store, usecase, ref.name, check, 0.0)
-    contract = desk.contract_of(ref.version)
-    with held_lease(desk, actor, 0.0) as lease:
-        here = desk.holder(role)
-        if here == ref.version and desk.journalled(role) == ref.version:
+    context = release_context(registry, store, usecase, ref.name, check, 0.0)
+    contract = context.contract_of(ref.version)
+    with hold_lease(context, actor, 0.0) as lease:
+        current_version = context.holder(role)
+        if current_version == ref.version and context.journalled(role) == ref.version:
             return None
-        if desk.holder("champion") == ref.version:
-            raise ReleaseError(f"version {ref.version} is in office; it cannot be @{role} as well")
-        if here not in (None, ref.version) and not replace:
-            why = {
+        if context.holder("champion") == ref.version:
+            raise ReleaseError(f"version {ref.version} is active; it cannot be @{role} as well")
+        if current_version not in (None, ref.version) and not replace:
+            objections = {
                 "challenger": "is under comparison; a challenger keeps its place until its verdict",
                 "candidate": "waits for its turn already",
             }
-            raise ReleaseError(f"version {here} {why[role]}; to evict it: incumbent appoint ... --evict --reason ...")
-        champion = champion_label(usecase, ref.name, desk.holder("champion"))
+            raise ReleaseError(
+                f"version {current_version} {objections[role]}; to evict it: incumbent appoint ... --evict --reason ..."
+            )
+        champion = champion_label(usecase, ref.name, context.holder("champion"))
         if role == "challenger" and champion is not None:
             freeze_plan(store, usecase, ref.name, champion, ref.label, since=now, actor=actor, reason=reason)
         store.journal.check(lease)
         registry.point(ref.name, role, ref.version)
         change = RoleChange(ref.name, role, ref.version, contract)
-        payload = {"model": ref.name, "role": role, "version": ref.version, "replaced": here, "reason": reason}
+        payload = {
+            "model": ref.name,
+            "role": role,
+            "version": ref.version,
+            "replaced": current_version,
+            "reason": reason,
+        }
         return store.decisions.append(usecase.name, "appointment", payload, actor, now, [change])
 
 
@@ -73,18 +81,18 @@ def dismiss(
     reason: str,
 ) -> Decision | None:
     """Take ``@challenger`` or ``@candidate`` away; ``None`` when nobody holds it."""
-    desk = desk_of(registry, store, usecase, model, None, 0.0)
-    with held_lease(desk, actor, 0.0) as lease:
-        here = desk.holder(role)
-        if here is None and desk.journalled(role) is None:
+    context = release_context(registry, store, usecase, model, None, 0.0)
+    with hold_lease(context, actor, 0.0) as lease:
+        current_version = context.holder(role)
+        if current_version is None and context.journalled(role) is None:
             return None
         store.journal.check(lease)
         registry.clear(model, role)
-        payload = {"model": model, "role": role, "version": here, "reason": reason}
+        payload = {"model": model, "role": role, "version": current_version, "reason": reason}
         return store.decisions.append(usecase.name, "dismissal", payload, actor, now, [RoleChange(model, role, None)])
 
 
-def take_turn(
+def appoint_next_candidate(
     registry: ModelRegistry,
     store: Store,
     model: str,
@@ -102,19 +110,19 @@ def take_turn(
     Raises:
         ReleaseError: another release is under way.
     """
-    held = registry.roles(model)
-    waiting = held.get("candidate")
-    if waiting is None or "challenger" in held or held.get("champion") == waiting:
+    roles = registry.roles(model)
+    candidate = roles.get("candidate")
+    if candidate is None or "challenger" in roles or roles.get("champion") == candidate:
         return None
-    named: dict[str, Any] = {"usecase": usecase, "actor": actor, "now": now}
+    arguments: dict[str, Any] = {"usecase": usecase, "actor": actor, "now": now}
     try:
         reason = "its turn: nothing else is under comparison"
-        done = appoint(registry, store, waiting, "challenger", reason=reason, check=check, **named)
+        decision = appoint(registry, store, candidate, "challenger", reason=reason, check=check, **arguments)
     except ModelError as exc:
-        dismiss(registry, store, model, "candidate", reason=f"it must not serve: {exc}", **named)
+        dismiss(registry, store, model, "candidate", reason=f"it must not serve: {exc}", **arguments)
         return None
-    dismiss(registry, store, model, "candidate", reason="it is the challenger now", **named)
-    return done
+    dismiss(registry, store, model, "candidate", reason="it is the challenger now", **arguments)
+    return decision
 
 
 def lift_bar(store: Store, model: str, version: str, *, usecase: str, actor: str, now: datetime, reason: str) -> None:

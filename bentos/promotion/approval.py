@@ -27,7 +27,7 @@ from monitoring.store import Decision, Store
 
 Answer = Literal["approve", "reject"]
 CODE_LIFE: Final = timedelta(minutes=15)
-_ANSWERED: Final = ("approval.granted", "approval.rejected")
+_ANSWER_KINDS: Final = ("approval.granted", "approval.rejected")
 
 
 @dataclass(frozen=True)
@@ -62,28 +62,28 @@ def open_request(
     store: Store, usecase: str, model: str, verdict: Verdict, run_id: str, proposer: str, now: datetime, due: datetime
 ) -> ApprovalRequest:
     """Ask for approval; a run that asked before gets its request back. Times are machine time."""
-    for known in requests(store, usecase, model):
-        if run_id and known.run_id == run_id:
-            return known
-        if not run_id and known.verdict.digest == verdict.digest and known.state(now) == "open":
-            return known
+    for request in list_requests(store, usecase, model):
+        if run_id and request.run_id == run_id:
+            return request
+        if not run_id and request.verdict.digest == verdict.digest and request.state(now) == "open":
+            return request
     payload: dict[str, Any] = {"model": model, "verdict": verdict.to_json(), "digest": verdict.digest, "run_id": run_id}
     payload |= {"due": due.isoformat(), "challenger": verdict.challenger, "champion": verdict.champion}
     return _request(store.decisions.append(usecase, "approval.requested", payload, proposer, now), None)
 
 
-def requests(store: Store, usecase: str, model: str) -> list[ApprovalRequest]:
+def list_requests(store: Store, usecase: str, model: str) -> list[ApprovalRequest]:
     """Every request for a model, oldest first."""
     answers = {int(d.payload["request"]): d.kind.removeprefix("approval.") for d in _answers(store, usecase)}
-    asked = store.decisions.list(usecase, ("approval.requested",), limit=None)
-    return [_request(d, answers.get(d.seq)) for d in asked if d.payload["model"] == model]
+    request_lines = store.decisions.list(usecase, ("approval.requested",), limit=None)
+    return [_request(d, answers.get(d.seq)) for d in request_lines if d.payload["model"] == model]
 
 
 def find_request(store: Store, usecase: str, model: str, name: str) -> ApprovalRequest:
     """The request of that id, or its beginning; an empty name takes the newest. ``ReleaseError`` without one."""
-    for known in reversed(requests(store, usecase, model)):
-        if known.id.startswith(name):
-            return known
+    for request in reversed(list_requests(store, usecase, model)):
+        if request.id.startswith(name):
+            return request
     raise ReleaseError(f"no promotion of {model} waits for approval under the name {name!r}")
 
 
@@ -93,7 +93,7 @@ def issue_code(store: Store, usecase: str, request: ApprovalRequest, key: Key, n
     Raises:
         ReleaseError: the request is not open, or the key's owner made or proposed what is to be approved.
     """
-    _may_answer(store, usecase, request, key.owner, now)
+    _require_answerable(store, usecase, request, key.owner, now)
     code = secrets.token_hex(8)
     payload = {"model": request.model, "request": request.decision, "owner": key.owner, "key": key.id}
     payload |= {"code_sha256": sha256_hex(code.encode()), "expires": (now + CODE_LIFE).isoformat()}
@@ -109,18 +109,28 @@ def redeem(
     Raises:
         ReleaseError: the code is unknown, used, expired or for another request, or the name is not its owner's.
     """
-    given = sha256_hex(code.strip().encode())
-    used = {int(d.payload["code"]) for d in _answers(store, usecase) if d.payload.get("code") is not None}
-    for issued in store.decisions.list(usecase, ("approval.code",), limit=None):
-        said = issued.payload
-        if int(said["request"]) != request.decision or not hmac.compare_digest(str(said["code_sha256"]), given):
+    code_digest = sha256_hex(code.strip().encode())
+    used_codes = {int(d.payload["code"]) for d in _answers(store, usecase) if d.payload.get("code") is not None}
+    for code_line in store.decisions.list(usecase, ("approval.code",), limit=None):
+        code_payload = code_line.payload
+        if int(code_payload["request"]) != request.decision or not hmac.compare_digest(
+            str(code_payload["code_sha256"]), code_digest
+        ):
             continue
-        if issued.seq in used or now >= datetime.fromisoformat(str(said["expires"])):
+        if code_line.seq in used_codes or now >= datetime.fromisoformat(str(code_payload["expires"])):
             break
-        if _person(name) != _person(str(said["owner"])):
+        if _person(name) != _person(str(code_payload["owner"])):
             raise ReleaseError("the name in the form is not that of the key's owner; ask again")
         return _answer(
-            store, usecase, request, answer, str(said["owner"]), str(said["key"]), note, now, code=issued.seq
+            store,
+            usecase,
+            request,
+            answer,
+            str(code_payload["owner"]),
+            str(code_payload["key"]),
+            note,
+            now,
+            code=code_line.seq,
         )
     raise ReleaseError("the approval code is unknown, used, expired or for another request; make a new one")
 
@@ -134,34 +144,34 @@ def answer_directly(
 
 def approved_by(store: Store, usecase: str, verdict: Verdict) -> str | None:
     """Who approved a verdict; ``None`` when nobody did, or somebody rejected it since."""
-    found = None
+    approver = None
     for line in _answers(store, usecase):
         if line.payload["digest"] == verdict.digest:
-            found = str(line.payload["owner"]) if line.kind == "approval.granted" else None
-    return found
+            approver = str(line.payload["owner"]) if line.kind == "approval.granted" else None
+    return approver
 
 
 def rejected_by(store: Store, usecase: str, verdict: Verdict) -> str | None:
     """Who rejected a verdict; ``None`` when nobody did, or somebody approved it since."""
-    found = None
+    rejecter = None
     for line in _answers(store, usecase):
         if line.payload["digest"] == verdict.digest:
-            found = str(line.payload["owner"]) if line.kind == "approval.rejected" else None
-    return found
+            rejecter = str(line.payload["owner"]) if line.kind == "approval.rejected" else None
+    return rejecter
 
 
 def makers(store: Store, usecase: str, model: str, version: str) -> frozenset[str]:
     """Who brought a version up: trained, appointed or registered it, by the chain. Lower case."""
-    found = set()
+    owners = set()
     for line in store.decisions.list(usecase, ("appointment", TRAINING, "registration"), limit=None):
         if line.payload.get("model") == model and str(line.payload.get("version")) == version:
-            found |= {_person(line.actor), *(_person(str(name)) for name in line.payload.get("owners", ()))}
-    return frozenset(found)
+            owners |= {_person(line.actor), *(_person(str(name)) for name in line.payload.get("owners", ()))}
+    return frozenset(owners)
 
 
-def _may_answer(store: Store, usecase: str, request: ApprovalRequest, owner: str, now: datetime) -> None:
-    here = [known for known in requests(store, usecase, request.model) if known.decision == request.decision]
-    state = here[0].state(now) if here else "unknown"
+def _require_answerable(store: Store, usecase: str, request: ApprovalRequest, owner: str, now: datetime) -> None:
+    entries = [entry for entry in list_requests(store, usecase, request.model) if entry.decision == request.decision]
+    state = entries[0].state(now) if entries else "unknown"
     if state != "open":
         raise ReleaseError(f"request {request.id} is {state}; the next run of the promotion asks again")
     version = ModelRef.parse(request.verdict.challenger).version
@@ -180,7 +190,7 @@ def _answer(
     now: datetime,
     code: int | None = None,
 ) -> Decision:
-    _may_answer(store, usecase, request, owner, now)
+    _require_answerable(store, usecase, request, owner, now)
     payload: dict[str, Any] = {"model": request.model, "request": request.decision, "digest": request.verdict.digest}
     payload |= {"owner": owner, "key": key, "note": note, "challenger": request.verdict.challenger, "code": code}
     kind = "approval.granted" if answer == "approve" else "approval.rejected"
@@ -188,13 +198,15 @@ def _answer(
 
 
 def _answers(store: Store, usecase: str) -> list[Decision]:
-    return store.decisions.list(usecase, _ANSWERED, limit=None)
+    return store.decisions.list(usecase, _ANSWER_KINDS, limit=None)
 
 
 def _request(line: Decision, answer: str | None) -> ApprovalRequest:
-    said = line.payload
-    verdict, due = Verdict.from_json(said["verdict"]), datetime.fromisoformat(str(said["due"]))
-    return ApprovalRequest(line.id, line.seq, str(said["model"]), verdict, str(said["run_id"]), line.actor, due, answer)
+    payload = line.payload
+    verdict, due = Verdict.from_json(payload["verdict"]), datetime.fromisoformat(str(payload["due"]))
+    return ApprovalRequest(
+        line.id, line.seq, str(payload["model"]), verdict, str(payload["run_id"]), line.actor, due, answer
+    )
 
 
 def _person(owner: str) -> str:

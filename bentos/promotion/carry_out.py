@@ -1,4 +1,4 @@
-"""Carry out a request for a change of office: under a lease, through the journal, or as a preview."""
+"""Carry out a request for a change of champion: under a lease, through the journal, or as a preview."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from bentos.errors import ReleaseError, StaleDecision
-from bentos.promotion.evidence import require_grounds
+from bentos.promotion.evidence import require_evidence
 from bentos.promotion.recovery import resume_all
-from bentos.promotion.request import Outcome, Request, held_lease, said
-from bentos.promotion.state_machine import Desk, Work
+from bentos.promotion.request import ReleaseOutcome, Request, hold_lease, version_text
+from bentos.promotion.state_machine import ReleaseContext, Work
 from bentos.registry.ports import Role
 from monitoring.store import Lease, Operation
 from monitoring.store.decisions.journal import operation_id
@@ -20,101 +20,109 @@ log = logging.getLogger("incumbent.release")
 
 
 def carry_out(
-    desk: Desk,
-    wanted: Request,
-    look: Callable[[], None],
+    context: ReleaseContext,
+    request: Request,
+    precheck: Callable[[], None],
     preview: bool,
     payload: Mapping[str, Any],
     patience: float = 0.0,
-) -> Outcome:
+) -> ReleaseOutcome:
     """Carry a request out, or say what would happen.
 
     Args:
         desk: what to work with.
-        wanted: the request.
-        look: raises ``ReleaseError`` when the request must not be carried out; called under the lease. What a
+        request: the request.
+        precheck: raises ``ReleaseError`` when the request must not be carried out; called under the lease. What a
             promotion rests on is looked up in the chain after it, whatever the caller looked at.
         preview: change nothing.
         payload: what else the first line in the chain of decisions says.
         patience: longest wait for the lease.
     """
     if preview:
-        look()
-        desk.contract_of(wanted.to_version)
-        return _preview(desk, wanted)
+        precheck()
+        context.contract_of(request.to_version)
+        return _preview(context, request)
     # The long part, fetching and loading the version, happens before the lease is taken.
-    contract = desk.contract_of(wanted.to_version)
-    with held_lease(desk, wanted.actor, patience) as lease:
-        resume_all(desk, lease, wanted.at)
-        operation = _new_operation(desk, wanted, contract)
-        known = desk.store.journal.get(operation.op_id)
-        if known is not None:
-            return _repeat(desk, known)
-        look()
-        if wanted.kind == "promotion":
-            line = require_grounds(desk, wanted)
+    contract = context.contract_of(request.to_version)
+    with hold_lease(context, request.actor, patience) as lease:
+        resume_all(context, lease, request.at)
+        operation = _new_operation(context, request, contract)
+        earlier = context.store.journal.get(operation.op_id)
+        if earlier is not None:
+            return _repeat(context, earlier)
+        precheck()
+        if request.kind == "promotion":
+            line = require_evidence(context, request)
             payload = {**payload, "rests_on": {"decision": line.seq, "id": line.id, "kind": line.kind}}
-        planned = desk.store.journal.plan(operation, lease, payload)
-        work = Work(desk, lease, planned)
+        planned_operation = context.store.journal.plan(operation, lease, payload)
+        work = Work(context, lease, planned_operation)
         work.run()
     return _outcome(work)
 
 
-def _new_operation(desk: Desk, wanted: Request, contract: str) -> Operation:
+def _new_operation(context: ReleaseContext, request: Request, contract: str) -> Operation:
     """The operation of a request: one that was aborted may be asked for again under a new number."""
     attempt = 0
     while True:
-        op_id = operation_id(desk.model, wanted.kind, wanted.from_version, wanted.to_version, wanted.evidence, attempt)
-        known = desk.store.journal.get(op_id)
-        if known is None or known.state != "ABORTED":
+        op_id = operation_id(
+            context.model, request.kind, request.from_version, request.to_version, request.evidence, attempt
+        )
+        earlier = context.store.journal.get(op_id)
+        if earlier is None or earlier.state != "ABORTED":
             break
         attempt += 1
     return Operation(
-        op_id, desk.usecase, desk.model, wanted.kind, wanted.from_version, wanted.to_version,
-        desk.holder("previous"), wanted.evidence, contract, wanted.actor, wanted.reason, wanted.at,
+        op_id, context.usecase, context.model, request.kind, request.from_version, request.to_version,
+        context.holder("previous"), request.evidence, contract, request.actor, request.reason, request.at,
     )  # fmt: skip
 
 
-def _repeat(desk: Desk, known: Operation) -> Outcome:
-    if desk.holder("champion") != known.to_version:
-        raise StaleDecision(f"this {known.kind} was carried out before and has been undone since")
-    done = _outcome(Work(desk, Lease("", "", 0, known.at), known))
-    return replace(done, repeated=True, message=f"done before: {done.message}")
+def _repeat(context: ReleaseContext, operation: Operation) -> ReleaseOutcome:
+    if context.holder("champion") != operation.to_version:
+        raise StaleDecision(f"this {operation.kind} was carried out before and has been undone since")
+    outcome = _outcome(Work(context, Lease("", "", 0, operation.at), operation))
+    return replace(outcome, repeated=True, message=f"done before: {outcome.message}")
 
 
-def _steps(desk: Desk, wanted: Request) -> Iterator[str]:
-    yield f"verify version {wanted.to_version}"
-    if wanted.kind == "promotion" and wanted.from_version is not None:
-        yield f"@previous = {wanted.from_version}"
-    yield f"@champion = {wanted.to_version}"
-    if wanted.kind == "rollback":
+def _steps(context: ReleaseContext, request: Request) -> Iterator[str]:
+    yield f"verify version {request.to_version}"
+    if request.kind == "promotion" and request.from_version is not None:
+        yield f"@previous = {request.from_version}"
+    yield f"@champion = {request.to_version}"
+    if request.kind == "rollback":
         yield "@previous cleared"
-        yield f"version {wanted.from_version} barred"
+        yield f"version {request.from_version} barred"
     roles: tuple[Role, ...] = ("challenger", "candidate")
     for role in roles:
-        if desk.holder(role) == wanted.to_version:
+        if context.holder(role) == request.to_version:
             yield f"@{role} cleared"
 
 
-def _preview(desk: Desk, wanted: Request) -> Outcome:
-    return Outcome(
-        wanted.kind, desk.usecase, desk.model, wanted.from_version, wanted.to_version, state="PLANNED", preview=True,
-        steps=tuple(_steps(desk, wanted)),
-        message=f"preview: {_sentence(wanted.kind, desk.model, wanted.from_version, wanted.to_version)}",
-    )  # fmt: skip
+def _preview(context: ReleaseContext, request: Request) -> ReleaseOutcome:
+    return ReleaseOutcome(
+        request.kind,
+        context.usecase,
+        context.model,
+        request.from_version,
+        request.to_version,
+        state="PLANNED",
+        preview=True,
+        steps=tuple(_steps(context, request)),
+        message=f"preview: {_sentence(request.kind, context.model, request.from_version, request.to_version)}",
+    )
 
 
-def _outcome(work: Work) -> Outcome:
-    o = work.operation
-    if o.state != "DONE":
-        raise ReleaseError(f"the {o.kind} ended as {o.state}: {o.note}")
+def _outcome(work: Work) -> ReleaseOutcome:
+    op = work.operation
+    if op.state != "DONE":
+        raise ReleaseError(f"the {op.kind} ended as {op.state}: {op.note}")
     steps = tuple(f"@{c.role} cleared" if c.version is None else f"@{c.role} = {c.version}" for c in work.changes)
-    return Outcome(
-        o.kind, o.usecase, o.model, o.from_version, o.to_version, o.op_id, o.state,
+    return ReleaseOutcome(
+        op.kind, op.usecase, op.model, op.from_version, op.to_version, op.op_id, op.state,
         acknowledged=work.acknowledged, steps=steps,
-        message=f"{_sentence(o.kind, o.model, o.from_version, o.to_version)}; {o.note}",
+        message=f"{_sentence(op.kind, op.model, op.from_version, op.to_version)}; {op.note}",
     )  # fmt: skip
 
 
-def _sentence(kind: str, model: str, old: str | None, new: str) -> str:
-    return f"{kind} of {model}: {said(old)} -> version {new}"
+def _sentence(kind: str, model: str, from_version: str | None, to_version: str) -> str:
+    return f"{kind} of {model}: {version_text(from_version)} -> version {to_version}"

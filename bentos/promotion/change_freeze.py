@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bentos.usecase.definition import UseCase
-from monitoring.policies.change_windows import why_held
+from monitoring.policies.change_windows import hold_reason
 from monitoring.store import Store
 from monitoring.store.predictions.recent_pairs import newest_event
 
@@ -20,11 +20,11 @@ def why_held_now(store: Store, usecase: UseCase, at: datetime) -> str | None:
     A replayed period has events of another time, and only its own clock counts.
     """
     policy, zone = usecase.promotion, usecase.zone
-    if (held := why_held(policy, zone, at)) is not None:
-        return held
+    if (reason := hold_reason(policy, zone, at)) is not None:
+        return reason
     now = datetime.now(UTC)
-    if (held := why_held(policy, zone, now)) is None:
+    if (reason := hold_reason(policy, zone, now)) is None:
         return None
     # One event far in the future, which an older log may hold, must not make live events look like a replay.
-    newest = newest_event(store.database, usecase.name, now + _LIVE)
-    return held if newest is not None and now - newest < _LIVE else None
+    newest_event_time = newest_event(store.database, usecase.name, now + _LIVE)
+    return reason if newest_event_time is not None and now - newest_event_time < _LIVE else None

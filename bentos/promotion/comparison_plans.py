@@ -86,27 +86,27 @@ def freeze_plan(
     return store.comparisons.open(plan, since, actor, reason)
 
 
-def end_comparisons(store: Store, usecase: str, took_office: str, digest: str | None, at: datetime, actor: str) -> int:
+def end_comparisons(store: Store, usecase: str, new_champion: str, digest: str | None, at: datetime, actor: str) -> int:
     """After a promotion no comparison of the model goes on; how many ended.
 
-    That of the version that took office on a verdict ends as ``promote``, any other as ``replaced``: its
+    That of the version that became champion on a verdict ends as ``promote``, any other as ``replaced``: its
     champion has gone, or nobody judged it.
 
     Args:
         store: where comparisons are kept.
         usecase: name of the use case.
-        took_office: label of the new champion.
+        new_champion: label of the new champion.
         digest: of the verdict; none for a promotion without one.
         at, actor: for the chain of decisions.
     """
-    model, ended = took_office.rpartition("/")[0], 0
-    for one in store.comparisons.list(usecase):
-        if one.plan.model == model and one.closed_at is None:
-            won = digest is not None and one.plan.challenger == took_office
-            ended += store.comparisons.close(
-                one.id, "promote" if won else "replaced", digest if won else None, at, actor
+    model, closed_count = new_champion.rpartition("/")[0], 0
+    for comparison in store.comparisons.list(usecase):
+        if comparison.plan.model == model and comparison.closed_at is None:
+            is_winner = digest is not None and comparison.plan.challenger == new_champion
+            closed_count += store.comparisons.close(
+                comparison.id, "promote" if is_winner else "replaced", digest if is_winner else None, at, actor
             )
-    return ended
+    return closed_count
 
 
 def champion_label(usecase: UseCase, model: str, version: str | None) -> str | None:
@@ -142,5 +142,5 @@ def _cap(store: Store, usecase: UseCase, window: TimeWindow) -> float | None:
 
 def _alert_rate(store: Store, usecase: UseCase, champion: str, window: TimeWindow) -> float | None:
     answers = store.log.answers(usecase.name, window)
-    own = answers[answers["model"] == champion]
-    return float(own["decision"].mean()) if len(own) else None
+    champion_answers = answers[answers["model"] == champion]
+    return float(champion_answers["decision"].mean()) if len(champion_answers) else None

@@ -1,6 +1,6 @@
 """The way back from a model to the external incumbent that it replaced.
 
-An alias cannot point at a column, so the office is vacated: a line in the chain of decisions says so,
+An alias cannot point at a column, so the role is vacated: a line in the chain of decisions says so,
 the routing policy says that it is meant (a service keeps its champion when an alias is merely gone),
 and the alias is cleared. Each step may be done again.
 """
@@ -13,39 +13,43 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bentos.errors import NothingToRollBack
-from bentos.promotion.request import Outcome, held_lease
-from bentos.promotion.state_machine import Desk
+from bentos.promotion.request import ReleaseOutcome, hold_lease
+from bentos.promotion.state_machine import ReleaseContext
 from bentos.registry.routing_policy import EXTERNAL, RoutingPolicy
 from bentos.usecase.definition import UseCase
 from monitoring.store import Lease, Operation, RoleChange
 
 RETURN: Final = "rollback.external"
-"""Kind of the decision; the version that leaves office is barred by it."""
+"""Kind of the decision; the version that is replaced is barred by it."""
 _ASK_SECONDS: Final = 0.1
 
 
-def replaced_external(desk: Desk, usecase: UseCase) -> bool:
-    """Whether the model in office took it over from the external incumbent, and nothing came between.
+def replaced_external(context: ReleaseContext, usecase: UseCase) -> bool:
+    """Whether the active model took it over from the external incumbent, and nothing came between.
 
     Raises:
         RegistryUnavailable, StoreUnavailable: ask again.
     """
     if usecase.incumbent is None:
         return False
-    here = desk.holder("champion")
-    return here is not None and came_from_external(desk, here)
+    champion = context.holder("champion")
+    return champion is not None and came_from_external(context, champion)
 
 
-def came_from_external(desk: Desk, here: str) -> bool:
-    """Whether a version in office took the place of the external score, by the newest operation that counts.
+def came_from_external(context: ReleaseContext, version: str) -> bool:
+    """Whether an active version took the place of the external score, by the newest operation that counts.
 
     One that was taken back does not, nor one on its way to another version.
     """
-    begun = [one for one in desk.store.journal.recent(desk.model) if one.state == "DONE" or _leads_to(one, here)]
-    if not begun:
+    operations = [
+        operation
+        for operation in context.store.journal.recent(context.model)
+        if operation.state == "DONE" or _leads_to(operation, version)
+    ]
+    if not operations:
         return False
-    last = begun[0]
-    return last.kind == "promotion" and last.from_version is None and last.to_version == here
+    newest = operations[0]
+    return newest.kind == "promotion" and newest.from_version is None and newest.to_version == version
 
 
 def _leads_to(operation: Operation, version: str) -> bool:
@@ -53,90 +57,92 @@ def _leads_to(operation: Operation, version: str) -> bool:
 
 
 def return_to_external(
-    desk: Desk,
+    context: ReleaseContext,
     usecase: UseCase,
     actor: str,
     reason: str,
     now: datetime,
     preview: bool,
     patience: float,
-    still: Callable[[], None] = lambda: None,
-) -> Outcome:
+    recheck: Callable[[], None] = lambda: None,
+) -> ReleaseOutcome:
     """Let the external score answer again, and bar the model that leaves.
 
-    ``still`` raises under the lease where the return is not due any more.
+    ``recheck`` raises under the lease where the return is not due any more.
 
     Raises:
-        NothingToRollBack: the model in office did not replace the external incumbent.
+        NothingToRollBack: the active model did not replace the external incumbent.
         ReleaseError: another release is under way.
     """
     steps = ("@champion cleared", f"{_name(usecase)} answers")
     if preview:
-        version = _leaving(desk, usecase)
-        return _outcome(desk, usecase, version, steps, preview=True)
-    with held_lease(desk, actor, patience) as lease:
-        still()
-        version = _leaving(desk, usecase)
-        if desk.journalled("champion") is None:
-            noted = desk.store.decisions.last(usecase.name, (RETURN,))  # this is a repetition
+        version = _leaving_version(context, usecase)
+        return _outcome(context, usecase, version, steps, preview=True)
+    with hold_lease(context, actor, patience) as lease:
+        recheck()
+        version = _leaving_version(context, usecase)
+        if context.journalled("champion") is None:
+            decision = context.store.decisions.last(usecase.name, (RETURN,))  # this is a repetition
         else:
-            payload = {"model": desk.model, "from_version": version, "to_version": EXTERNAL, "reason": reason}
-            change = RoleChange(desk.model, "champion", None)
-            noted = desk.store.decisions.append(usecase.name, RETURN, payload, actor, now, [change])
-        desk.store.journal.check(lease)
-        vacate(desk, version, actor, reason)
-    op_id = "" if noted is None else noted.id  # no operation of the journal: its decision names the list of events
-    return _outcome(desk, usecase, version, steps, acknowledged=_acknowledged(desk), op_id=op_id)
+            payload = {"model": context.model, "from_version": version, "to_version": EXTERNAL, "reason": reason}
+            change = RoleChange(context.model, "champion", None)
+            decision = context.store.decisions.append(usecase.name, RETURN, payload, actor, now, [change])
+        context.store.journal.check(lease)
+        vacate(context, version, actor, reason)
+    op_id = (
+        "" if decision is None else decision.id
+    )  # no operation of the journal: its decision names the list of events
+    return _outcome(context, usecase, version, steps, acknowledged=_acknowledged(context), op_id=op_id)
 
 
-def return_left(desk: Desk) -> bool:
+def return_is_unfinished(context: ReleaseContext) -> bool:
     """Whether a return to the external score died between its decision and the alias.
 
     Raises:
         RegistryUnavailable, StoreUnavailable: ask again.
     """
-    noted = desk.store.decisions.last(desk.usecase, (RETURN,))
-    if noted is None or noted.payload["model"] != desk.model or desk.journalled("champion") is not None:
+    decision = context.store.decisions.last(context.usecase, (RETURN,))
+    if decision is None or decision.payload["model"] != context.model or context.journalled("champion") is not None:
         return False
-    return str(noted.payload["from_version"]) == desk.holder("champion")
+    return str(decision.payload["from_version"]) == context.holder("champion")
 
 
-def finish_return(desk: Desk, lease: Lease) -> str | None:
-    """Vacate the office where a return to the external score died after its decision; the version that left, if any.
+def finish_return(context: ReleaseContext, lease: Lease) -> str | None:
+    """Vacate the role where a return to the external score died after its decision; the version that left, if any.
 
     Raises:
         RegistryUnavailable, StoreUnavailable: ask again.
     """
     # An alias that was moved by hand since then names another version, and is not ours to clear.
-    noted = desk.store.decisions.last(desk.usecase, (RETURN,)) if return_left(desk) else None
-    if noted is None:
+    decision = context.store.decisions.last(context.usecase, (RETURN,)) if return_is_unfinished(context) else None
+    if decision is None:
         return None
-    here = str(noted.payload["from_version"])
-    desk.store.journal.check(lease)
-    vacate(desk, here, noted.actor, str(noted.payload["reason"]))
-    return here
-
-
-def vacate(desk: Desk, version: str, actor: str, reason: str) -> None:
-    """Clear ``@champion`` for the external score; the policy first: a service keeps who is merely gone."""
-    now = datetime.now(UTC)
-    meant = RoutingPolicy(EXTERNAL, desk.model, EXTERNAL, version, (), desk.model, None, now, actor, reason)
-    desk.registry.set_routing(desk.model, meant)
-    desk.registry.clear(desk.model, "champion")
-
-
-def _leaving(desk: Desk, usecase: UseCase) -> str:
-    version = desk.holder("champion")
-    if version is None or not replaced_external(desk, usecase):
-        raise NothingToRollBack(f"{desk.model} has no model in office that replaced the external incumbent")
+    version = str(decision.payload["from_version"])
+    context.store.journal.check(lease)
+    vacate(context, version, decision.actor, str(decision.payload["reason"]))
     return version
 
 
-def _acknowledged(desk: Desk) -> bool | None:
+def vacate(context: ReleaseContext, version: str, actor: str, reason: str) -> None:
+    """Clear ``@champion`` for the external score; the policy first: a service keeps who is merely gone."""
+    now = datetime.now(UTC)
+    policy = RoutingPolicy(EXTERNAL, context.model, EXTERNAL, version, (), context.model, None, now, actor, reason)
+    context.registry.set_routing(context.model, policy)
+    context.registry.clear(context.model, "champion")
+
+
+def _leaving_version(context: ReleaseContext, usecase: UseCase) -> str:
+    version = context.holder("champion")
+    if version is None or not replaced_external(context, usecase):
+        raise NothingToRollBack(f"{context.model} has no active model that replaced the external incumbent")
+    return version
+
+
+def _acknowledged(context: ReleaseContext) -> bool | None:
     """Whether every live replica lets the external score answer; none when there is nobody to ask."""
-    deadline = time.monotonic() + desk.wait_seconds
+    deadline = time.monotonic() + context.wait_seconds
     while True:
-        serving = [replica.version for replica in desk.store.serving.live(desk.usecase)]
+        serving = [replica.version for replica in context.store.serving.live(context.usecase)]
         if not serving or all(version == "0" for version in serving):
             return True if serving else None
         if time.monotonic() >= deadline:
@@ -145,7 +151,7 @@ def _acknowledged(desk: Desk) -> bool | None:
 
 
 def _outcome(
-    desk: Desk,
+    context: ReleaseContext,
     usecase: UseCase,
     version: str,
     steps: tuple[str, ...],
@@ -153,11 +159,11 @@ def _outcome(
     preview: bool = False,
     acknowledged: bool | None = None,
     op_id: str = "",
-) -> Outcome:
-    message = f"rollback of {desk.model}: version {version} -> external score {_name(usecase)}"
+) -> ReleaseOutcome:
+    message = f"rollback of {context.model}: version {version} -> external score {_name(usecase)}"
     state = "PLANNED" if preview else "DONE"
-    return Outcome(
-        "rollback", desk.usecase, desk.model, version, EXTERNAL,
+    return ReleaseOutcome(
+        "rollback", context.usecase, context.model, version, EXTERNAL,
         state=state, preview=preview, acknowledged=acknowledged, steps=steps, op_id=op_id,
         message=f"preview: {message}" if preview else message,
     )  # fmt: skip

@@ -14,10 +14,10 @@ from datetime import datetime
 from typing import Final
 
 from bentos.errors import NothingToRollBack, RegistryUnavailable, ReleaseError
-from bentos.promotion.external_return import came_from_external, finish_return, return_left
+from bentos.promotion.external_return import came_from_external, finish_return, return_is_unfinished
 from bentos.promotion.recovery import _may_be_in_office, resume_all, settle_pin
-from bentos.promotion.request import Outcome, desk_of, held_lease, said
-from bentos.promotion.state_machine import Desk, wait_served
+from bentos.promotion.request import ReleaseOutcome, hold_lease, release_context, version_text
+from bentos.promotion.state_machine import ReleaseContext, wait_served
 from bentos.registry.ports import ROLES, ModelRegistry
 from bentos.registry.routing_policy import EXTERNAL
 from bentos.usecase.definition import UseCase
@@ -30,79 +30,94 @@ _SERVES_EXTERNAL: Final = "0"
 
 
 def pin_previous(
-    desk: Desk,
+    context: ReleaseContext,
     usecase: UseCase,
     actor: str,
     reason: str,
     now: datetime,
     preview: bool,
     patience: float,
-    still: Callable[[], None] = lambda: None,
-) -> Outcome:
-    """Put the journal's ``@previous``, or the external score, back into office on every replica, without the registry.
+    recheck: Callable[[], None] = lambda: None,
+) -> ReleaseOutcome:
+    """Put the journal's ``@previous``, or the external score, active again on every replica, without the registry.
 
-    ``still`` raises under the lease where the rollback is not due any more.
+    ``recheck`` raises under the lease where the rollback is not due any more.
 
     Raises:
         NothingToRollBack: the journal knows no way back, or it is pinned already.
         ReleaseError: another release is under way.
     """
-    beside = usecase.incumbent is not None
-    here, back = _terms_by_journal(desk, beside)
-    contract = "" if back == EXTERNAL else desk.store.decisions.contract_of(desk.model, back)
+    has_external = usecase.incumbent is not None
+    champion, target = _terms_by_journal(context, has_external)
+    contract = "" if target == EXTERNAL else context.store.decisions.contract_of(context.model, target)
     if contract is None:
-        raise NothingToRollBack(f"the journal holds no contract digest of version {back}; it cannot be verified")
-    name = f"the external score {usecase.incumbent.column!r}" if usecase.incumbent and not contract else said(back)
-    steps = (f"{name} pinned on every replica", "@previous cleared", f"version {here} barred")
-    message = f"rollback of {desk.model} without the registry: {said(here)} -> {name}"
+        raise NothingToRollBack(f"the journal holds no contract digest of version {target}; it cannot be verified")
+    name = (
+        f"the external score {usecase.incumbent.column!r}"
+        if usecase.incumbent and not contract
+        else version_text(target)
+    )
+    steps = (f"{name} pinned on every replica", "@previous cleared", f"version {champion} barred")
+    message = f"rollback of {context.model} without the registry: {version_text(champion)} -> {name}"
     if preview:
-        return Outcome(
-            "rollback", desk.usecase, desk.model, here, back, state="PLANNED", preview=True,
+        return ReleaseOutcome(
+            "rollback", context.usecase, context.model, champion, target, state="PLANNED", preview=True,
             steps=(*steps, "the aliases follow when the registry answers"), message=f"preview: {message}",
         )  # fmt: skip
-    with held_lease(desk, actor, patience):
-        still()
-        if _terms_by_journal(desk, beside) != (here, back):
+    with hold_lease(context, actor, patience):
+        recheck()
+        if _terms_by_journal(context, has_external) != (champion, target):
             raise NothingToRollBack("the journal changed while the rollback waited; look at the status and ask again")
         payload = {"registry": "unavailable", "evidence": "pin"}
-        made = desk.store.orders.pin(desk.usecase, desk.model, back, here, contract, actor, reason, now, payload)
-    log.warning("the registry does not answer: %s is pinned for %s", name, desk.model)
-    served = wait_served(desk, _SERVES_EXTERNAL if back == EXTERNAL else back)
-    return Outcome(
-        "rollback", desk.usecase, desk.model, here, back, made.id, "PINNED", acknowledged=served, steps=steps,
-        message=f"{message}; the aliases are written when the registry answers",
-    )  # fmt: skip
-
-
-def _terms_by_journal(desk: Desk, beside: bool) -> tuple[str | None, str]:
-    """The version in office and the way back, by the journal alone; ``beside`` an external incumbent."""
-    standing = desk.store.orders.standing(desk.model)
-    if standing.pin is not None:
-        raise NothingToRollBack(
-            f"{_named(standing.pin.version)} of {desk.model} is pinned already; the registry is not needed to serve it"
+        pin = context.store.orders.pin(
+            context.usecase, context.model, target, champion, contract, actor, reason, now, payload
         )
-    here, back = desk.journalled("champion"), desk.journalled("previous")
-    for left in desk.store.journal.unfinished(desk.model):
-        if left.kind == "promotion" and here == left.from_version:
-            if _may_be_in_office(desk, left):
-                here, back = left.to_version, left.from_version
-            else:
-                back = left.previous_version  # it may have overwritten @previous already
-        elif left.kind == "rollback" and here == left.to_version:
-            # Its commit is written, but replicas that had not asked the registry yet still serve who was to leave.
-            here, back = left.from_version, left.to_version
-    if back is None and beside and here is not None and came_from_external(desk, here):
-        back = EXTERNAL
-    if back is None or back == here:
+    log.warning("the registry does not answer: %s is pinned for %s", name, context.model)
+    served = wait_served(context, _SERVES_EXTERNAL if target == EXTERNAL else target)
+    return ReleaseOutcome(
+        "rollback",
+        context.usecase,
+        context.model,
+        champion,
+        target,
+        pin.id,
+        "PINNED",
+        acknowledged=served,
+        steps=steps,
+        message=f"{message}; the aliases are written when the registry answers",
+    )
+
+
+def _terms_by_journal(context: ReleaseContext, has_external: bool) -> tuple[str | None, str]:
+    """The active version and the way back, by the journal alone; ``has_external`` an external incumbent."""
+    overrides = context.store.orders.standing(context.model)
+    if overrides.pin is not None:
         raise NothingToRollBack(
-            f"the journal knows no @previous of {desk.model}, and the registry does not answer: start the registry "
+            f"{_label(overrides.pin.version)} of {context.model} is pinned already; "
+            "the registry is not needed to serve it"
+        )
+    champion, previous = context.journalled("champion"), context.journalled("previous")
+    for operation in context.store.journal.unfinished(context.model):
+        if operation.kind == "promotion" and champion == operation.from_version:
+            if _may_be_in_office(context, operation):
+                champion, previous = operation.to_version, operation.from_version
+            else:
+                previous = operation.previous_version  # it may have overwritten @previous already
+        elif operation.kind == "rollback" and champion == operation.to_version:
+            # Its commit is written, but replicas that had not asked the registry yet still serve who was to leave.
+            champion, previous = operation.from_version, operation.to_version
+    if previous is None and has_external and champion is not None and came_from_external(context, champion):
+        previous = EXTERNAL
+    if previous is None or previous == champion:
+        raise NothingToRollBack(
+            f"the journal knows no @previous of {context.model}, and the registry does not answer: start the registry "
             "again, or order another threshold for a while (threshold --set, with two people's keys)"
         )
-    return here, back
+    return champion, previous
 
 
-def _named(version: str) -> str:
-    return "the external score" if version == EXTERNAL else said(version)
+def _label(version: str) -> str:
+    return "the external score" if version == EXTERNAL else version_text(version)
 
 
 def reconcile(
@@ -117,16 +132,20 @@ def reconcile(
         ReleaseError: another release is under way.
         RegistryUnavailable: ask again later; a pin stays.
     """
-    desk = desk_of(registry, store, usecase, model, None, 0.0)
-    with held_lease(desk, actor, 0.0) as lease:
-        steps = settle_pin(desk, lease, now, actor)
-        resume_all(desk, lease, now)
-        left = finish_return(desk, lease)
-        moved = [*(["@champion cleared"] if left is not None else []), *_restore(desk, lease)]
-        if moved:
-            said_ = {"model": model, "steps": moved, "reason": reason or "the aliases differed from the journal"}
-            store.decisions.append(usecase.name, "reconciliation", said_, actor, now)
-    return [*steps, *moved]
+    context = release_context(registry, store, usecase, model, None, 0.0)
+    with hold_lease(context, actor, 0.0) as lease:
+        steps = settle_pin(context, lease, now, actor)
+        resume_all(context, lease, now)
+        vacated_version = finish_return(context, lease)
+        restored_steps = [*(["@champion cleared"] if vacated_version is not None else []), *_restore(context, lease)]
+        if restored_steps:
+            payload = {
+                "model": model,
+                "steps": restored_steps,
+                "reason": reason or "the aliases differed from the journal",
+            }
+            store.decisions.append(usecase.name, "reconciliation", payload, actor, now)
+    return [*steps, *restored_steps]
 
 
 def reconcile_quietly(registry: ModelRegistry, store: Store, model: str, usecase: UseCase, now: datetime) -> bool:
@@ -134,29 +153,29 @@ def reconcile_quietly(registry: ModelRegistry, store: Store, model: str, usecase
 
     For processes that ask often.
     """
-    desk = desk_of(registry, store, usecase, model, None, 0.0)
+    context = release_context(registry, store, usecase, model, None, 0.0)
     try:
-        if store.orders.standing(model).pin is None and not return_left(desk):
+        if store.orders.standing(model).pin is None and not return_is_unfinished(context):
             return False
-        with held_lease(desk, "scribe", 0.0) as lease:
-            settle_pin(desk, lease, now, "scribe")
-            finish_return(desk, lease)
+        with hold_lease(context, "scribe", 0.0) as lease:
+            settle_pin(context, lease, now, "scribe")
+            finish_return(context, lease)
     except (RegistryUnavailable, ReleaseError) as exc:
         log.info("the pin stays for now: %s", exc)
         return False
     return True
 
 
-def _restore(desk: Desk, lease: Lease) -> list[str]:
+def _restore(context: ReleaseContext, lease: Lease) -> list[str]:
     steps = []
     for role in ROLES:
-        wanted, here = desk.journalled(role), desk.holder(role)
-        if wanted == here or (role == "champion" and wanted is None):
+        journal_version, registry_version = context.journalled(role), context.holder(role)
+        if journal_version == registry_version or (role == "champion" and journal_version is None):
             continue
-        desk.store.journal.check(lease)
-        if wanted is None:
-            desk.registry.clear(desk.model, role)
+        context.store.journal.check(lease)
+        if journal_version is None:
+            context.registry.clear(context.model, role)
         else:
-            desk.registry.point(desk.model, role, wanted)
-        steps.append(f"@{role} cleared" if wanted is None else f"@{role} = {wanted}")
+            context.registry.point(context.model, role, journal_version)
+        steps.append(f"@{role} cleared" if journal_version is None else f"@{role} = {journal_version}")
     return steps

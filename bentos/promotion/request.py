@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bentos.errors import ReleaseError
-from bentos.promotion.state_machine import LEASE_SECONDS, Check, Desk
+from bentos.promotion.state_machine import LEASE_SECONDS, Check, ReleaseContext
 from bentos.registry.ports import ModelRegistry
 from bentos.usecase.definition import UseCase
 from monitoring.errors import LeaseHeld, MonitoringError
@@ -22,13 +22,13 @@ from monitoring.store.decisions.journal import OperationKind
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReleaseOutcome:
     """What a release did, or in a preview would do.
 
     Attributes:
         kind: ``promotion``, ``rollback`` or ``installation``.
         usecase, model: what it was about.
-        from_version: the champion before; none when no model of ours was in office.
+        from_version: the champion before; none when no model of ours was active.
         to_version: the champion after.
         op_id: the operation in the journal; empty in a preview.
         state: how far it came; ``DONE`` unless a preview.
@@ -66,23 +66,25 @@ class Request:
     at: datetime
 
 
-def desk_of(
+def release_context(
     registry: ModelRegistry, store: Store, usecase: UseCase, model: str, check: Check | None, wait_seconds: float
-) -> Desk:
+) -> ReleaseContext:
     """The desk of a model; without a check versions are looked at in a process apart."""
-    look = check or verified_apart(usecase)
+    version_check = check or make_isolated_check(usecase)
     rules = usecase.promotion
-    return Desk(registry, store, usecase.name, model, look, wait_seconds, hand_edits=rules.hand_edits, rules=rules)
+    return ReleaseContext(
+        registry, store, usecase.name, model, version_check, wait_seconds, hand_edits=rules.hand_edits, rules=rules
+    )
 
 
 @contextmanager
-def held_lease(desk: Desk, actor: str, patience: float) -> Iterator[Lease]:
+def hold_lease(context: ReleaseContext, actor: str, patience: float) -> Iterator[Lease]:
     """The right to change roles, waited for at most ``patience`` seconds; ``ReleaseError`` without it."""
     holder = f"{actor}@{socket.gethostname()}:{os.getpid()}"
     deadline = time.monotonic() + patience
     while True:
         try:
-            lease = desk.store.journal.acquire(desk.lease_name, holder, LEASE_SECONDS)
+            lease = context.store.journal.acquire(context.lease_name, holder, LEASE_SECONDS)
             break
         except LeaseHeld as exc:
             if time.monotonic() >= deadline:
@@ -95,15 +97,15 @@ def held_lease(desk: Desk, actor: str, patience: float) -> Iterator[Lease]:
     finally:
         # A lease that cannot be given back runs out by itself; it must not hide what became of the release.
         with suppress(MonitoringError):
-            desk.store.journal.release(lease)
+            context.store.journal.release(lease)
 
 
-def said(version: str | None) -> str:
+def version_text(version: str | None) -> str:
     """A version for people."""
     return "nobody" if version is None else f"version {version}"
 
 
-def verified_apart(usecase: UseCase) -> Check:
+def make_isolated_check(usecase: UseCase) -> Check:
     """A check that loads a model, and scores its golden rows, in a process that may crash."""
 
     def check(folder: Path) -> None:

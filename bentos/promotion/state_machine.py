@@ -42,7 +42,7 @@ Check = Callable[[Path], None]
 
 
 @dataclass(frozen=True)
-class Desk:
+class ReleaseContext:
     """What a release works with.
 
     Attributes:
@@ -116,7 +116,7 @@ class Work:
         changes: roles that changed hands so far.
     """
 
-    desk: Desk
+    context: ReleaseContext
     lease: Lease
     operation: Operation
     acknowledged: bool | None = None
@@ -143,44 +143,44 @@ class Work:
 
     def _verify(self) -> None:
         try:
-            self.desk.contract_of(self.operation.to_version, self.operation.contract)
+            self.context.contract_of(self.operation.to_version, self.operation.contract)
         except (ModelError, VersionMissing) as exc:
             self.abort(f"version {self.operation.to_version} must not serve: {exc}")
         self._move("VERIFIED", "digests, input schema and golden rows agree")
 
     def _set_previous(self) -> None:
         """Only a promotion keeps a way back; a rollback is on it already, an installation has none."""
-        old = self.operation.from_version
-        if self.operation.kind != "promotion" or old is None:
+        from_version = self.operation.from_version
+        if self.operation.kind != "promotion" or from_version is None:
             self._set_champion()
             return
-        self._point("previous", old)
-        self._move("PREVIOUS_SET", changes=[self._change("previous", old)])
+        self._point("previous", from_version)
+        self._move("PREVIOUS_SET", changes=[self._change("previous", from_version)])
 
     def _set_champion(self) -> None:
         """The commit. Both the lease and the champion are looked at again just before it."""
         operation = self.operation
-        here = self.desk.holder("champion")
-        if here not in (operation.from_version, operation.to_version):
-            self.abort(f"@champion is {_name(here)}, expected {_name(operation.from_version)}: somebody moved it")
+        champion = self.context.holder("champion")
+        if champion not in (operation.from_version, operation.to_version):
+            self.abort(f"@champion is {_name(champion)}, expected {_name(operation.from_version)}: somebody moved it")
         self._point("champion", operation.to_version)
         self.committed()
 
     def committed(self) -> None:
-        """Note that the new champion is in office."""
+        """Note that the new champion is active."""
         operation = self.operation
         change = RoleChange(operation.model, "champion", operation.to_version, operation.contract)
         self._move("CHAMPION_SET", changes=[change])
 
     def _settle(self) -> None:
         changes = [self._vacate(role) for role in self._roles_to_vacate()]
-        here = self.desk.holder("champion")
-        if here != self.operation.to_version:
-            self.abandon(f"@champion reads back as {_name(here)}: somebody moved it")
+        champion = self.context.holder("champion")
+        if champion != self.operation.to_version:
+            self.abandon(f"@champion reads back as {_name(champion)}: somebody moved it")
             return
         self.acknowledged = self._wait()
-        said = {None: "no replica to ask", True: "every replica serves it", False: "not every replica serves it yet"}
-        self._move("CONFIRMED", said[self.acknowledged], changes)
+        notes = {None: "no replica to ask", True: "every replica serves it", False: "not every replica serves it yet"}
+        self._move("CONFIRMED", notes[self.acknowledged], changes)
 
     def _roles_to_vacate(self) -> list[Role]:
         """Roles that the new champion leaves; a rollback also uses up ``@previous``.
@@ -190,39 +190,39 @@ class Work:
         roles: list[Role] = ["challenger", "candidate"]
         if self.operation.kind == "rollback":
             roles.append("previous")
-        new = self.operation.to_version
-        return [role for role in roles if new in (self.desk.holder(role), self.desk.journalled(role))]
+        to_version = self.operation.to_version
+        return [role for role in roles if to_version in (self.context.holder(role), self.context.journalled(role))]
 
     def _vacate(self, role: Role) -> RoleChange:
         self._hold()
-        if self.desk.holder(role) is not None:
-            self.desk.registry.clear(self.desk.model, role)
+        if self.context.holder(role) is not None:
+            self.context.registry.clear(self.context.model, role)
         return self._change(role, None)
 
     def _wait(self) -> bool | None:
-        return wait_served(self.desk, self.operation.to_version, self._hold)
+        return wait_served(self.context, self.operation.to_version, self._hold)
 
     def abort(self, reason: str) -> None:
         """Take back what was written before the commit, note why, and raise :class:`Aborted`."""
-        operation, before = self.operation, self.operation.previous_version
+        operation, previous_version = self.operation, self.operation.previous_version
         changes = []
-        moved = {self.desk.holder("previous"), self.desk.journalled("previous")} != {before}
-        if operation.kind == "promotion" and moved:
-            if before is None:
+        is_moved = {self.context.holder("previous"), self.context.journalled("previous")} != {previous_version}
+        if operation.kind == "promotion" and is_moved:
+            if previous_version is None:
                 changes.append(self._vacate("previous"))
             else:
-                self._point("previous", before)
-                changes.append(self._change("previous", before))
+                self._point("previous", previous_version)
+                changes.append(self._change("previous", previous_version))
         self._move("ABORTED", reason, changes)
         log.warning("%s of %s aborted: %s", operation.kind, operation.model, reason)
         raise Aborted(f"the {operation.kind} was taken back: {reason}")
 
     def abandon(self, reason: str) -> None:
         """End an operation whose result somebody else has changed: touch nothing, say so loudly."""
-        operation, here = self.operation, self.desk.holder("champion")
+        operation, champion = self.operation, self.context.holder("champion")
         log.error("%s of %s ended by another hand: %s", operation.kind, operation.model, reason)
-        # What no decision explains is not served, so it is no term of office either.
-        self._move("ABORTED", reason, [self._change("champion", here)] if self.desk.hand_edits else [])
+        # What no decision explains is not served, so it is no term as champion either.
+        self._move("ABORTED", reason, [self._change("champion", champion)] if self.context.hand_edits else [])
 
     def drop(self, reason: str) -> None:
         """End an operation that a later decision has overtaken; roles stay as that decision left them."""
@@ -230,30 +230,30 @@ class Work:
 
     def _point(self, role: Role, version: str) -> None:
         self._hold()
-        self.desk.registry.point(self.desk.model, role, version)
+        self.context.registry.point(self.context.model, role, version)
 
     def _hold(self) -> None:
-        self.lease = self.desk.store.journal.renew(self.lease, LEASE_SECONDS)
+        self.lease = self.context.store.journal.renew(self.lease, LEASE_SECONDS)
 
     def _change(self, role: Role, version: str | None) -> RoleChange:
         return RoleChange(self.operation.model, role, version)
 
     def _move(self, state: State, note: str = "", changes: Sequence[RoleChange] = ()) -> None:
-        self.operation = self.desk.store.journal.move(self.operation, state, self.lease, note, changes)
+        self.operation = self.context.store.journal.move(self.operation, state, self.lease, note, changes)
         self.changes += changes
 
 
-def wait_served(desk: Desk, version: str, hold: Callable[[], None] = lambda: None) -> bool | None:
+def wait_served(context: ReleaseContext, version: str, hold: Callable[[], None] = lambda: None) -> bool | None:
     """Whether all live replicas serve a version, asked until they do or the desk's time is up; none without any.
 
     ``hold`` is called between two questions.
     """
-    deadline = time.monotonic() + desk.wait_seconds
+    deadline = time.monotonic() + context.wait_seconds
     while True:
-        serving = [replica.version for replica in desk.store.serving.live(desk.usecase)]
-        if not serving:
+        served_versions = [replica.version for replica in context.store.serving.live(context.usecase)]
+        if not served_versions:
             return None
-        if all(served == version for served in serving):
+        if all(served_version == version for served_version in served_versions):
             return True
         if time.monotonic() >= deadline:
             return False
@@ -261,29 +261,29 @@ def wait_served(desk: Desk, version: str, hold: Callable[[], None] = lambda: Non
         hold()
 
 
-def resume(desk: Desk, lease: Lease, operation: Operation, fresh: bool) -> Operation:
+def resume(context: ReleaseContext, lease: Lease, operation: Operation, is_fresh: bool) -> Operation:
     """Bring an operation that its process left behind to an end.
 
-    The registry's word counts: with the new champion in office it goes forward, with the old one it
-    goes on while its evidence is ``fresh`` and is taken back otherwise, and with a third one it is
+    The registry's word counts: with the new champion active it goes forward, with the old one it
+    goes on while its evidence is ``is_fresh`` and is taken back otherwise, and with a third one it is
     ended without touching anything.
     """
-    work = Work(desk, lease, operation)
-    here = desk.holder("champion")
-    if here == operation.to_version and here != operation.from_version:
+    work = Work(context, lease, operation)
+    champion = context.holder("champion")
+    if champion == operation.to_version and champion != operation.from_version:
         if operation.state not in ("CHAMPION_SET", "CONFIRMED"):
             work.committed()
         return work.run()
-    if here != operation.from_version or operation.state in ("CHAMPION_SET", "CONFIRMED"):
-        work.abandon(f"@champion is {_name(here)}, which this {operation.kind} did not leave there")
-    elif fresh:
+    if champion != operation.from_version or operation.state in ("CHAMPION_SET", "CONFIRMED"):
+        work.abandon(f"@champion is {_name(champion)}, which this {operation.kind} did not leave there")
+    elif is_fresh:
         return work.run()
     else:
-        _aborted_quietly(work, "it was left behind and its evidence is no longer fresh")
+        _abort_quietly(work, "it was left behind and its evidence is no longer fresh")
     return work.operation
 
 
-def _aborted_quietly(work: Work, reason: str) -> None:
+def _abort_quietly(work: Work, reason: str) -> None:
     try:
         work.abort(reason)
     except Aborted:

@@ -1,4 +1,4 @@
-"""Copies of model versions on this machine, and a note of the last one that held office here.
+"""Copies of model versions on this machine, and a note of the last one that was champion here.
 
 With them a restart survives a registry that cannot be reached. The note pins the digest of what was
 verified, so a copy that was damaged or changed afterwards is not served from.
@@ -29,7 +29,7 @@ _NOTE: Final = "office.json"
 
 @dataclass(frozen=True)
 class Note:
-    """What was in office when all was well.
+    """What was active when all was well.
 
     Attributes:
         roles: the version of each role.
@@ -59,26 +59,26 @@ class ModelCache:
             ModelCorrupt: the registry's files differ from their digests, or from ``digest``.
             RegistryUnavailable, VersionMissing: from the registry.
         """
-        place = self.place(ref)
-        if place.is_dir():
+        folder = self.place(ref)
+        if folder.is_dir():
             with contextlib.suppress(ModelCorrupt):
-                return place, _digest(place, digest)
-        scratch = place.with_name(f".{ref.version}.{os.getpid()}")
+                return folder, _digest(folder, digest)
+        scratch = folder.with_name(f".{ref.version}.{os.getpid()}")
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             registry.fetch(ref, scratch)
-            found = _digest(scratch, digest)
-            shutil.rmtree(place, ignore_errors=True)
-            scratch.rename(place)
+            copy_digest = _digest(scratch, digest)
+            shutil.rmtree(folder, ignore_errors=True)
+            scratch.rename(folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return place, found
+        return folder, copy_digest
 
     def kept(self, ref: ModelRef, digest: str) -> Path | None:
         """The copy of a version with exactly that content; none where there is none that is whole."""
-        place = self.place(ref)
+        folder = self.place(ref)
         try:
-            return place if place.is_dir() and _digest(place, digest) else None
+            return folder if folder.is_dir() and _digest(folder, digest) else None
         except ModelCorrupt:
             return None
 
@@ -104,11 +104,11 @@ class ModelCache:
 
     def prune(self, name: str, keep: Iterable[ModelRef]) -> None:
         """Delete the copies of a model's versions that are not to be kept."""
-        kept = {ref.version for ref in keep}
+        kept_versions = {ref.version for ref in keep}
         with contextlib.suppress(OSError):
-            for place in (self._folder / name).iterdir():
-                if place.name not in kept:
-                    shutil.rmtree(place, ignore_errors=True)
+            for folder in (self._folder / name).iterdir():
+                if folder.name not in kept_versions:
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_plan(folder: Path, digest: str) -> tuple[FeaturePlan, str]:

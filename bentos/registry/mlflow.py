@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 from bentos.errors import ExperimentDeleted, ModelCorrupt, RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.model.scoring_model import MODEL_FILES, ScoringModel
-from bentos.registry.ports import ROLES, Look, ModelRef, ModelRegistry, Role, VersionInfo
+from bentos.registry.ports import ROLES, ModelRef, ModelRegistry, Role, RolesView, VersionInfo
 from bentos.registry.routing_policy import ROUTING_TAG, RoutingPolicy
 
 if TYPE_CHECKING:
@@ -35,7 +35,16 @@ if TYPE_CHECKING:
 
     from bentos.settings import Settings
 
-__all__ = ["ROLES", "MlflowRegistry", "ModelRef", "ModelRegistry", "Role", "VersionInfo", "open_registry", "translated"]
+__all__ = [
+    "ROLES",
+    "MlflowRegistry",
+    "ModelRef",
+    "ModelRegistry",
+    "Role",
+    "VersionInfo",
+    "open_registry",
+    "translate_errors",
+]
 
 _ENVIRONMENT: Final = {
     # MLflow's own are 7 retries and 120 s: a poll would hang for minutes on a dead registry.
@@ -71,9 +80,9 @@ class MlflowRegistry:
         from mlflow.tracking import MlflowClient
 
         # Creating the tables logs every migration.
-        for noisy in ("mlflow", "alembic"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
-        with _alone(self.uri):
+        for logger_name in ("mlflow", "alembic"):
+            logging.getLogger(logger_name).setLevel(logging.WARNING)
+        with _lock_database(self.uri):
             return MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     @property
@@ -95,11 +104,11 @@ class MlflowRegistry:
         """See :class:`ModelRegistry`; one look-up, about 2-6 ms on SQLite."""
         return dict(self.look(name).roles)
 
-    def look(self, name: str) -> Look:
+    def look(self, name: str) -> RolesView:
         """See :class:`ModelRegistry`; aliases and tags are parts of one row."""
         aliases, tags = self._look(name)
-        held = {role: ModelRef(name, aliases[role]) for role in ROLES if role in aliases}
-        return Look(held, tags.get(ROUTING_TAG))
+        roles = {role: ModelRef(name, aliases[role]) for role in ROLES if role in aliases}
+        return RolesView(roles, tags.get(ROUTING_TAG))
 
     def routing(self, name: str) -> RoutingPolicy | None:
         """See :class:`ModelRegistry`."""
@@ -108,7 +117,7 @@ class MlflowRegistry:
 
     def set_routing(self, name: str, policy: RoutingPolicy | None) -> None:
         """See :class:`ModelRegistry`; one atomic write."""
-        with translated(name):
+        with translate_errors(name):
             if policy is not None:
                 self.client.set_registered_model_tag(name, ROUTING_TAG, policy.to_text())
             elif ROUTING_TAG in self.client.get_registered_model(name).tags:
@@ -116,36 +125,36 @@ class MlflowRegistry:
 
     def point(self, name: str, alias: str, version: str) -> None:
         """See :class:`ModelRegistry`; one atomic write."""
-        with translated(f"{name}/{version}"):
+        with translate_errors(f"{name}/{version}"):
             self.client.set_registered_model_alias(name, alias, str(version))
 
     def clear(self, name: str, alias: str) -> None:
         """See :class:`ModelRegistry`."""
         try:
-            with translated(name):
+            with translate_errors(name):
                 self.client.delete_registered_model_alias(name, alias)
         except VersionMissing:
             return
 
     def describe(self, ref: ModelRef) -> VersionInfo:
         """See :class:`ModelRegistry`."""
-        with translated(ref.label):
+        with translate_errors(ref.label):
             return _version_info(self.client.get_model_version(ref.name, ref.version))
 
     def versions(self, name: str) -> list[VersionInfo]:
         """See :class:`ModelRegistry`."""
-        found, token = [], None
-        with translated(name):
+        infos, token = [], None
+        with translate_errors(name):
             while True:
                 page = self.client.search_model_versions(f"name = '{name}'", page_token=token)
-                found += [_version_info(row) for row in page]
+                infos += [_version_info(row) for row in page]
                 token = page.token
                 if not token:
-                    return sorted(found, key=lambda info: int(info.ref.version))
+                    return sorted(infos, key=lambda info: int(info.ref.version))
 
     def fetch(self, ref: ModelRef, into: Path) -> Path:
         """See :class:`ModelRegistry`."""
-        with translated(ref.label):
+        with translate_errors(ref.label):
             source = self.client.get_model_version_download_uri(ref.name, ref.version)
             into.mkdir(parents=True, exist_ok=True)
             for name in MODEL_FILES:
@@ -162,22 +171,22 @@ class MlflowRegistry:
     ) -> ModelRef:
         """See :class:`ModelRegistry`. Without ``run_id`` a run named ``register`` is made for it."""
         model = ScoringModel.load(folder)
-        with translated(name):
+        with translate_errors(name):
             run = run_id or self.client.create_run(self.experiment(name), run_name="register").info.run_id
             source, model_id = self.store_files(model, folder, name, run)
             self.ensure_model(name)
-            made = self.client.create_model_version(
+            version_row = self.client.create_model_version(
                 name, source, run, tags=dict(tags or {}), description=description, model_id=model_id
             )
             if run_id is None:
                 self.client.set_terminated(run)
-        return ModelRef(name, str(made.version))
+        return ModelRef(name, str(version_row.version))
 
     def restore(self, ref: ModelRef, folder: Path, tags: Mapping[str, str]) -> ModelRef:
         """See :class:`ModelRegistry`."""
         from bentos.registry.repair import create_version_numbered, revive_deleted_version
 
-        with translated(ref.label):
+        with translate_errors(ref.label):
             run = self.client.create_run(self.experiment(ref.name), run_name=f"register {ref.label} again").info.run_id
             source, model_id = self.store_files(ScoringModel.load(folder), folder, ref.name, run)
             self.client.set_terminated(run)
@@ -192,40 +201,40 @@ class MlflowRegistry:
         Raises:
             ExperimentDeleted: it was deleted in MLflow; the message says how it comes back.
         """
-        with translated(name):
-            known = self.client.get_experiment_by_name(name)
-            if known is not None and known.lifecycle_stage == "deleted":
+        with translate_errors(name):
+            existing = self.client.get_experiment_by_name(name)
+            if existing is not None and existing.lifecycle_stage == "deleted":
                 raise ExperimentDeleted(
                     f"the MLflow experiment {name!r} was deleted, so nothing can be trained or registered; versions "
                     "and roles are still there. To bring it back: incumbent db repair"
                 )
-            if known is not None:
-                return str(known.experiment_id)
-            place = None if self.artifacts is None or _is_server(self.uri) else (self.artifacts / name).as_uri()
-            return str(self.client.create_experiment(name, artifact_location=place))
+            if existing is not None:
+                return str(existing.experiment_id)
+            artifact_uri = None if self.artifacts is None or _is_server(self.uri) else (self.artifacts / name).as_uri()
+            return str(self.client.create_experiment(name, artifact_location=artifact_uri))
 
     def _look(self, name: str) -> tuple[dict[str, str], dict[str, str]]:
         """Aliases and tags of a model."""
         # search_model_versions() answers aliases=[]: only the registered model knows them.
         try:
-            with translated(name):
-                found = self.client.get_registered_model(name)
+            with translate_errors(name):
+                model = self.client.get_registered_model(name)
         except VersionMissing:
             return {}, {}
-        return {alias: str(v) for alias, v in found.aliases.items()}, dict(found.tags)
+        return {alias: str(v) for alias, v in model.aliases.items()}, dict(model.tags)
 
     def experiment_deleted(self, name: str) -> bool:
         """See :class:`ModelRegistry`."""
-        with translated(name):
-            known = self.client.get_experiment_by_name(name)
-        return known is not None and known.lifecycle_stage == "deleted"
+        with translate_errors(name):
+            existing = self.client.get_experiment_by_name(name)
+        return existing is not None and existing.lifecycle_stage == "deleted"
 
     def bring_back_experiment(self, name: str) -> None:
         """See :class:`ModelRegistry`."""
-        with translated(name):
-            known = self.client.get_experiment_by_name(name)
-            if known is not None and known.lifecycle_stage == "deleted":
-                self.client.restore_experiment(known.experiment_id)
+        with translate_errors(name):
+            existing = self.client.get_experiment_by_name(name)
+            if existing is not None and existing.lifecycle_stage == "deleted":
+                self.client.restore_experiment(existing.experiment_id)
 
     def ensure_model(self, name: str) -> None:
         """Make the registered model where it is missing."""
@@ -241,22 +250,22 @@ class MlflowRegistry:
         """Upload MLflow's files and ours as one logged model; returns the source of a version, and the model's id."""
         from mlflow.entities import LoggedModelOutput
 
-        logged = self.client.create_logged_model(self.experiment(name), name="model", source_run_id=run_id)
+        logged_model = self.client.create_logged_model(self.experiment(name), name="model", source_run_id=run_id)
         try:
             with tempfile.TemporaryDirectory(prefix="incumbent-model-") as scratch:
                 local = Path(scratch) / "model"
-                _write_flavor(model, local, logged, run_id)
+                _write_flavor(model, local, logged_model, run_id)
                 for file in MODEL_FILES:
                     shutil.copyfile(folder / file, local / file)
-                self.client.log_model_artifacts(logged.model_id, str(local))
+                self.client.log_model_artifacts(logged_model.model_id, str(local))
         except BaseException:
-            self.client.finalize_logged_model(logged.model_id, "FAILED")
+            self.client.finalize_logged_model(logged_model.model_id, "FAILED")
             raise
-        self.client.finalize_logged_model(logged.model_id, "READY")
-        self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        self.client.finalize_logged_model(logged_model.model_id, "READY")
+        self.client.log_outputs(run_id, [LoggedModelOutput(logged_model.model_id, step=0)])
         # A server takes the id; a database would resolve it through the process-wide URI, which is not ours.
-        source = f"models:/{logged.model_id}" if _is_server(self.uri) else logged.artifact_location
-        return str(source), str(logged.model_id)
+        source = f"models:/{logged_model.model_id}" if _is_server(self.uri) else logged_model.artifact_location
+        return str(source), str(logged_model.model_id)
 
     def _copy(self, source: str, name: str, into: Path, ref: ModelRef) -> None:
         local = _local_path(source)
@@ -278,7 +287,7 @@ def open_registry(settings: Settings) -> MlflowRegistry:
     return MlflowRegistry(settings.registry_uri, settings.artifacts)
 
 
-def _write_flavor(model: ScoringModel, folder: Path, logged: Any, run_id: str) -> None:
+def _write_flavor(model: ScoringModel, folder: Path, logged_model: Any, run_id: str) -> None:
     """Write what makes the version a native MLflow model of its library: signature, requirements, MLmodel."""
     with warnings.catch_warnings():
         # MLflow warns about its own type hints on the first save.
@@ -290,14 +299,17 @@ def _write_flavor(model: ScoringModel, folder: Path, logged: Any, run_id: str) -
             inputs=Schema([ColSpec("float", name) for name in model.plan.names]),
             outputs=Schema([ColSpec("float", "score")]),
         )
-        described = Model(
-            artifact_path=logged.artifact_location, model_uuid=logged.model_id, model_id=logged.model_id, run_id=run_id
+        mlflow_model = Model(
+            artifact_path=logged_model.artifact_location,
+            model_uuid=logged_model.model_id,
+            model_id=logged_model.model_id,
+            run_id=run_id,
         )
         booster, flavor = model.booster, import_module(f"mlflow.{model.booster.mlflow_flavor}")
         flavor.save_model(
             booster.native,
             str(folder),
-            mlflow_model=described,
+            mlflow_model=mlflow_model,
             signature=signature,
             # Without this MLflow guesses them by loading the model in another process, 5-9 s.
             pip_requirements=[booster.requirement()],
@@ -329,7 +341,7 @@ def _local_path(uri: str) -> Path | None:
 
 
 @contextmanager
-def _alone(uri: str) -> Iterator[None]:
+def _lock_database(uri: str) -> Iterator[None]:
     """No other process of this machine opens the same SQLite database meanwhile.
 
     The first one to open it makes MLflow's tables, migration by migration; two at once fail.
@@ -345,7 +357,7 @@ def _alone(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
+def translate_errors(subject: str) -> Iterator[None]:
     """Turn errors of MLflow, its database and its network into ours."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -354,10 +366,10 @@ def translated(what: str) -> Iterator[None]:
         yield
     except MlflowException as exc:
         if exc.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise VersionMissing(f"the registry has no {what}: {str(exc.message).splitlines()[0]}") from exc
-        raise RegistryUnavailable(f"the registry did not answer about {what}: {exc.error_code}") from exc
+            raise VersionMissing(f"the registry has no {subject}: {str(exc.message).splitlines()[0]}") from exc
+        raise RegistryUnavailable(f"the registry did not answer about {subject}: {exc.error_code}") from exc
     except (SQLAlchemyError, OSError) as exc:
-        raise RegistryUnavailable(f"the registry did not answer about {what}: {_reason(exc)}") from exc
+        raise RegistryUnavailable(f"the registry did not answer about {subject}: {_reason(exc)}") from exc
 
 
 def _reason(exc: Exception) -> str:

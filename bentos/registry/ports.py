@@ -59,7 +59,7 @@ class VersionInfo:
 
 
 @dataclass(frozen=True)
-class Look:
+class RolesView:
     """What one look-up finds: the roles, and the routing policy as the registry's text."""
 
     roles: Mapping[Role, ModelRef]
@@ -77,7 +77,7 @@ class ModelRegistry(Protocol):
         """All roles of a model in one look-up; empty for a model that does not exist."""
         ...
 
-    def look(self, name: str) -> Look:
+    def look(self, name: str) -> RolesView:
         """Roles and routing in one look-up, for those who poll; empty for a model that does not exist."""
         ...
 

@@ -38,11 +38,11 @@ def create_version_numbered(
         model_id: MLflow's id of the logged model.
     """
     while True:
-        made = client.create_model_version(ref.name, source, run, tags=dict(tags), model_id=model_id)
-        if int(made.version) >= int(ref.version):
-            return ModelRef(ref.name, str(made.version))
+        created_version = client.create_model_version(ref.name, source, run, tags=dict(tags), model_id=model_id)
+        if int(created_version.version) >= int(ref.version):
+            return ModelRef(ref.name, str(created_version.version))
         # Lower numbers stand for other content in the journal: they stay counted, and hold nothing.
-        client.delete_model_version(ref.name, str(made.version))
+        client.delete_model_version(ref.name, str(created_version.version))
 
 
 def revive_deleted_version(uri: str, ref: ModelRef, source: str, run: str) -> bool:

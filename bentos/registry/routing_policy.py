@@ -48,7 +48,7 @@ class RoutingPolicy:
 
     Attributes:
         mode: ``shadow``: the champion answers all; ``canary``: a share to the challenger; ``ab``: named
-            arms with shares; ``external``: the external incumbent holds office again, and the vacancy of
+            arms with shares; ``external``: the external incumbent is champion again, and the vacancy of
             ``@champion`` is meant.
         model: registered model.
         champion, challenger: the versions that it is about; ``external`` for an external incumbent.
@@ -154,8 +154,8 @@ def parse_arms(text: str, names: Sequence[str] = ()) -> tuple[Arm, ...]:
 
 
 def _arm(part: str) -> Arm:
-    name, _, rest = part.partition("=")
-    role, _, share = rest.partition(":")
+    name, _, role_share = part.partition("=")
+    role, _, share = role_share.partition(":")
     if role not in (CHAMPION, CHALLENGER):
         raise ValueError(role)
     return Arm(name.strip(), CHALLENGER if role == CHALLENGER else CHAMPION, float(share) / 100)
@@ -180,14 +180,14 @@ class Router:
     _edges: tuple[float, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        ordered = sorted(self.policy.arms, key=lambda arm: arm.role != CHALLENGER)
+        arms = sorted(self.policy.arms, key=lambda arm: arm.role != CHALLENGER)
         edges, total = [], 0.0
-        for arm in ordered:
+        for arm in arms:
             total += arm.share
             edges.append(total * _SPACE)
         edges[-1] = math.inf  # sums of shares may fall a hair short of 1
-        object.__setattr__(self, "names", tuple(arm.name for arm in ordered))
-        object.__setattr__(self, "is_challenger", tuple(arm.role == CHALLENGER for arm in ordered))
+        object.__setattr__(self, "names", tuple(arm.name for arm in arms))
+        object.__setattr__(self, "is_challenger", tuple(arm.role == CHALLENGER for arm in arms))
         object.__setattr__(self, "_edges", tuple(edges))
 
     def place(self, unit: str) -> int:

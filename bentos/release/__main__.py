@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Setup:
     """What every command works on."""
 
     settings: Settings
@@ -57,11 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 is done, 1 is refused with a reason, 2 is wrong usage."""
     options = _parser().parse_args(argv)
     try:
-        place = _open(options.usecase)
+        setup = _open(options.usecase)
         try:
-            _show(options.run(place, options), options.json)
+            _show(options.run(setup, options), options.json)
         finally:
-            place.store.close()
+            setup.store.close()
     except (IncumbentError, MonitoringError) as exc:
         print(f"refused: {exc}", file=sys.stderr)  # noqa: T201  # a command talks to people
         return 1
@@ -74,39 +74,59 @@ def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--usecase", default="", help="name or TOML file; default INCUMBENT_USECASE")
     shared.add_argument("--json", action="store_true", help="print one JSON object")
-    status = commands.add_parser("status", parents=[shared], help="who holds which role, who serves what")
-    status.set_defaults(run=_status)
-    acting = argparse.ArgumentParser(add_help=False)
-    acting.add_argument("--actor", default=default_actor(), help="who asks; default the user of this process")
-    acting.add_argument("--wait", type=float, default=10.0, help="seconds to wait for the replicas")
-    acting.add_argument("--preview", action="store_true", help="say what would happen, change nothing")
-    back = commands.add_parser("rollback", parents=[shared, acting], help="put @previous back into office")
-    back.add_argument("--reason", required=True, help="what went wrong, in a few words")
-    back.set_defaults(run=_rollback)
-    up = commands.add_parser("promote", parents=[shared, acting], help="put the challenger of a verdict into office")
-    up.add_argument("--reason", default="", help="why; default the verdict's own first reason")
-    up.add_argument("--verdict", type=Path, help="JSON file; default the last stored comparison")
-    up.add_argument("--emergency", action="store_true", help="without a verdict, with the keys of two people")
-    up.add_argument("--until", help="of an emergency: ISO time, or 4h from now; then it is rolled back by itself")
-    _key_files(up)
-    up.set_defaults(run=_promote)
-    mend = commands.add_parser("recover", parents=[shared, acting], help="end what a dead process left behind")
-    mend.set_defaults(run=_recover)
-    agree = commands.add_parser("reconcile", parents=[shared, acting], help="make the aliases those of the journal")
-    agree.add_argument("--reason", default="", help="why they differed, if it is known")
-    agree.set_defaults(run=_reconcile)
-    edge = commands.add_parser("threshold", parents=[shared, acting], help="another threshold for a while, by two keys")
-    edge.add_argument("--set", type=float, dest="value", help="calibrated scores at or above it are flagged")
-    edge.add_argument("--until", help="ISO time, or a duration from now such as 4h; the promoted one holds again then")
-    edge.add_argument("--lift", action="store_true", help="end the order now; one key is enough")
-    edge.add_argument("--reason", required=True, help="why, in a few words")
-    _key_files(edge)
-    edge.set_defaults(run=_threshold)
-    look = commands.add_parser("review", parents=[shared, acting], help="note that you reviewed an emergency promotion")
-    look.add_argument("operation", help="the first digits of its operation id; see status")
-    look.add_argument("--note", required=True, help="what you found")
-    _key_files(look)
-    look.set_defaults(run=_review)
+    status_parser = commands.add_parser("status", parents=[shared], help="who holds which role, who serves what")
+    status_parser.set_defaults(run=_status)
+    release_options = argparse.ArgumentParser(add_help=False)
+    release_options.add_argument("--actor", default=default_actor(), help="who asks; default the user of this process")
+    release_options.add_argument("--wait", type=float, default=10.0, help="seconds to wait for the replicas")
+    release_options.add_argument("--preview", action="store_true", help="say what would happen, change nothing")
+    rollback_parser = commands.add_parser(
+        "rollback", parents=[shared, release_options], help="put @previous active again"
+    )
+    rollback_parser.add_argument("--reason", required=True, help="what went wrong, in a few words")
+    rollback_parser.set_defaults(run=_rollback)
+    promote_parser = commands.add_parser(
+        "promote", parents=[shared, release_options], help="put the challenger of a verdict into the champion's role"
+    )
+    promote_parser.add_argument("--reason", default="", help="why; default the verdict's own first reason")
+    promote_parser.add_argument("--verdict", type=Path, help="JSON file; default the last stored comparison")
+    promote_parser.add_argument(
+        "--emergency", action="store_true", help="without a verdict, with the keys of two people"
+    )
+    promote_parser.add_argument(
+        "--until", help="of an emergency: ISO time, or 4h from now; then it is rolled back by itself"
+    )
+    _key_files(promote_parser)
+    promote_parser.set_defaults(run=_promote)
+    recover_parser = commands.add_parser(
+        "recover", parents=[shared, release_options], help="end what a dead process left behind"
+    )
+    recover_parser.set_defaults(run=_recover)
+    reconcile_parser = commands.add_parser(
+        "reconcile", parents=[shared, release_options], help="make the aliases those of the journal"
+    )
+    reconcile_parser.add_argument("--reason", default="", help="why they differed, if it is known")
+    reconcile_parser.set_defaults(run=_reconcile)
+    threshold_parser = commands.add_parser(
+        "threshold", parents=[shared, release_options], help="another threshold for a while, by two keys"
+    )
+    threshold_parser.add_argument(
+        "--set", type=float, dest="value", help="calibrated scores at or above it are flagged"
+    )
+    threshold_parser.add_argument(
+        "--until", help="ISO time, or a duration from now such as 4h; the promoted one holds again then"
+    )
+    threshold_parser.add_argument("--lift", action="store_true", help="end the order now; one key is enough")
+    threshold_parser.add_argument("--reason", required=True, help="why, in a few words")
+    _key_files(threshold_parser)
+    threshold_parser.set_defaults(run=_threshold)
+    review_parser = commands.add_parser(
+        "review", parents=[shared, release_options], help="note that you reviewed an emergency promotion"
+    )
+    review_parser.add_argument("operation", help="the first digits of its operation id; see status")
+    review_parser.add_argument("--note", required=True, help="what you found")
+    _key_files(review_parser)
+    review_parser.set_defaults(run=_review)
     return parser
 
 
@@ -116,67 +136,69 @@ def _key_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _open(reference: str) -> _Place:
+def _open(reference: str) -> _Setup:
     from bentos.registry.mlflow import open_registry
 
     settings = read_settings()
     usecase = load_usecase(reference or settings.usecase)
-    return _Place(settings, usecase, open_registry(settings), open_store(settings.log_url))
+    return _Setup(settings, usecase, open_registry(settings), open_store(settings.log_url))
 
 
-def _status(place: _Place, _options: argparse.Namespace) -> dict[str, Any]:
-    return status(place.registry, place.store, place.usecase, place.model, datetime.now(UTC))
+def _status(setup: _Setup, _options: argparse.Namespace) -> dict[str, Any]:
+    return status(setup.registry, setup.store, setup.usecase, setup.model, datetime.now(UTC))
 
 
-def _rollback(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+def _rollback(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
     now = datetime.now(UTC)
-    done = rollback(
-        place.registry, place.store, place.model, place.usecase, options.actor, options.reason, now,
+    result = rollback(
+        setup.registry, setup.store, setup.model, setup.usecase, options.actor, options.reason, now,
         preview=options.preview, wait_seconds=options.wait,
     )  # fmt: skip
     if options.preview:
-        return asdict(done)
-    listed = affected_by_rollback(
-        place.registry, place.store, place.settings, place.usecase, place.model, done.from_version, done.to_version,
-        done.op_id, options.actor, now,
+        return asdict(result)
+    affected = affected_by_rollback(
+        setup.registry, setup.store, setup.settings, setup.usecase, setup.model, result.from_version, result.to_version,
+        result.op_id, options.actor, now,
     )  # fmt: skip
-    said = {} if listed is None else {"affected": listed.to_json()} if options.json else {"affected": listed.summary}
-    return asdict(done) | said
+    affected_entry = (
+        {} if affected is None else {"affected": affected.to_json()} if options.json else {"affected": affected.summary}
+    )
+    return asdict(result) | affected_entry
 
 
-def _promote(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+def _promote(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
     if options.emergency:
-        return _promote_emergency(place, options)
-    verdict = _file_verdict(place, options.verdict) if options.verdict else _last_verdict(place)
-    done = promote(
-        place.registry, place.store, verdict, usecase=place.usecase, actor=options.actor, now=datetime.now(UTC),
+        return _promote_emergency(setup, options)
+    verdict = _file_verdict(setup, options.verdict) if options.verdict else _last_verdict(setup)
+    result = promote(
+        setup.registry, setup.store, verdict, usecase=setup.usecase, actor=options.actor, now=datetime.now(UTC),
         reason=options.reason, preview=options.preview, wait_seconds=options.wait,
     )  # fmt: skip
-    return asdict(done)
+    return asdict(result)
 
 
-def _promote_emergency(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+def _promote_emergency(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
     now = datetime.now(UTC)
-    keys = two_people(_ring(place), tokens(options.key_file, 2), now)
-    to = place.registry.resolve(place.model, "challenger")
-    done = promote_emergency(
-        place.registry, place.store, to, keys, usecase=place.usecase, actor=options.actor, reason=options.reason,
+    keys = two_people(_ring(setup), tokens(options.key_file, 2), now)
+    target = setup.registry.resolve(setup.model, "challenger")
+    result = promote_emergency(
+        setup.registry, setup.store, target, keys, usecase=setup.usecase, actor=options.actor, reason=options.reason,
         now=now, until=end_of(options.until, now), preview=options.preview, wait_seconds=options.wait,
     )  # fmt: skip
-    return asdict(done)
+    return asdict(result)
 
 
-def _reconcile(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+def _reconcile(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
     steps = reconcile(
-        place.registry, place.store, place.model, usecase=place.usecase, actor=options.actor,
+        setup.registry, setup.store, setup.model, usecase=setup.usecase, actor=options.actor,
         now=datetime.now(UTC), reason=options.reason,
     )  # fmt: skip
     return {"steps": steps}
 
 
-def _threshold(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+def _threshold(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
     return threshold_command(
-        place.store, place.usecase, place.model, _ring(place), value=options.value, until=options.until,
+        setup.store, setup.usecase, setup.model, _ring(setup), value=options.value, until=options.until,
         lift=options.lift, reason=options.reason, files=options.key_file, actor=options.actor,
     )  # fmt: skip
 
@@ -198,15 +220,15 @@ def threshold_command(
     now = datetime.now(UTC)
     if lift:
         key = ring.check(tokens(files, 1)[0], "approve", now)
-        made = lift_threshold(store, usecase, model, key, actor=actor, reason=reason, now=now)
+        decision = lift_threshold(store, usecase, model, key, actor=actor, reason=reason, now=now)
     else:
         if value is None or until is None:
             raise ReleaseError("say --set X and --until T, or --lift")
         keys = two_people(ring, tokens(files, 2), now)
-        made = order_threshold(
+        decision = order_threshold(
             store, usecase, model, value, _moment(until, now), keys, actor=actor, reason=reason, now=now
         )
-    return {"decision": made.id, "seq": made.seq, "kind": made.kind, **made.payload}
+    return {"decision": decision.id, "seq": decision.seq, "kind": decision.kind, **decision.payload}
 
 
 def end_of(until: str | None, now: datetime) -> datetime | None:
@@ -220,44 +242,44 @@ def _moment(text: str, now: datetime) -> datetime:
     except ValueError:
         pass
     try:
-        found = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text)
     except ValueError as exc:
         raise ReleaseError(f"{text!r} is no time; write 2026-03-01T12:00+00:00, or 4h from now") from exc
-    if found.tzinfo is None:
+    if moment.tzinfo is None:
         raise ReleaseError(f"{text!r} names no zone; write for example 2026-03-01T12:00+00:00")
-    return found
+    return moment
 
 
-def _review(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+def _review(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
     now = datetime.now(UTC)
-    key = _ring(place).check(tokens(options.key_file, 1)[0], "approve", now)
-    made = review_emergency(
-        place.store, place.usecase.name, place.model, options.operation, key,
+    key = _ring(setup).check(tokens(options.key_file, 1)[0], "approve", now)
+    decision = review_emergency(
+        setup.store, setup.usecase.name, setup.model, options.operation, key,
         actor=options.actor, note=options.note, now=now,
     )  # fmt: skip
-    return {"decision": made.id, **made.payload}
+    return {"decision": decision.id, **decision.payload}
 
 
-def _ring(place: _Place) -> KeyRing:
-    return KeyRing.load(place.settings.keys_file)
+def _ring(setup: _Setup) -> KeyRing:
+    return KeyRing.load(setup.settings.keys_file)
 
 
-def _recover(place: _Place, options: argparse.Namespace) -> dict[str, Any]:
+def _recover(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
     if options.preview:
-        left = place.store.journal.unfinished(place.model)
+        operations = setup.store.journal.unfinished(setup.model)
     else:
-        left = recover(
-            place.registry, place.store, place.model, usecase=place.usecase, actor=options.actor, now=datetime.now(UTC)
+        operations = recover(
+            setup.registry, setup.store, setup.model, usecase=setup.usecase, actor=options.actor, now=datetime.now(UTC)
         )
-    return {"operations": [f"{o.kind} to {o.to_version}: {o.state}" for o in left]}
+    return {"operations": [f"{o.kind} to {o.to_version}: {o.state}" for o in operations]}
 
 
-def _file_verdict(place: _Place, file: Path) -> Verdict:
+def _file_verdict(setup: _Setup, file: Path) -> Verdict:
     """A verdict from a file, which anybody can write: only the newest comparison that is stored here counts."""
     verdict = _read_verdict(file)
-    if _last_verdict(place).digest != verdict.digest:
+    if _last_verdict(setup).digest != verdict.digest:
         raise ReleaseError(
-            f"{file} is not the newest stored comparison of {place.usecase.name}: it was changed, is out of date or "
+            f"{file} is not the newest stored comparison of {setup.usecase.name}: it was changed, is out of date or "
             "was never stored here. Run incumbent compare, or promote without --verdict"
         )
     return verdict
@@ -270,8 +292,8 @@ def _read_verdict(file: Path) -> Verdict:
         raise ReleaseError(f"{file} holds no verdict: {exc}") from exc
 
 
-def _last_verdict(place: _Place) -> Verdict:
-    report = place.store.reports.latest(place.usecase.name, "comparison")
+def _last_verdict(setup: _Setup) -> Verdict:
+    report = setup.store.reports.latest(setup.usecase.name, "comparison")
     if report is None:
         raise ReleaseError("no comparison is stored; run one, or name a file with --verdict")
     return _verdict(report.payload)

@@ -1,6 +1,6 @@
 """What a rollback changes for people: the events that the restored version would have decided differently.
 
-Read from the log, since the version that leaves took office: the restored version's own shadow scores
+Read from the log, since the version that leaves became champion: the restored version's own shadow scores
 where it kept scoring, else its scores on the features as they were served. The list is a CSV for those
 who have to call customers and review payments; the chain of decisions keeps its path and its digest.
 """
@@ -31,13 +31,13 @@ from bentos.usecase.definition import UseCase
 from monitoring.core.hashing import sha256_file
 from monitoring.errors import LeaseHeld
 from monitoring.store import Lease, Store
-from monitoring.store.predictions.answers import Answered, answered_by, took_office_at
+from monitoring.store.predictions.answers import LoggedAnswer, became_champion_at, read_answers_of
 
-NOTED: Final = "rollback.affected"
+AFFECTED_LISTED: Final = "rollback.affected"
 """Kind of the decision that keeps a list's counts, path and digest."""
 CLAIM_SECONDS: Final = 600.0
 """A claim on a list by a process that died, or that failed at it, holds others back no longer than this."""
-SHOWN: Final = 20
+SHOWN_ROWS: Final = 20
 """Rows that the summary holds; the file holds all."""
 _BATCH: Final = 2_000
 
@@ -86,7 +86,7 @@ class Affected:
 def columns_of(usecase: UseCase) -> list[str]:
     """The CSV's columns: the event, its entities and amount, both scores and decisions, what to do."""
     return [
-        "event_id", "event_time", "received_at", *_told(usecase), "score", "threshold", "decision",
+        "event_id", "event_time", "received_at", *_event_columns(usecase), "score", "threshold", "decision",
         "restored_score", "restored_threshold", "restored_decision", "direction", "judged_by",
     ]  # fmt: skip
 
@@ -110,39 +110,39 @@ def list_affected(
         load: gives the restored version; called only when shadow scores are missing, none when it cannot be had.
         folder, name: where the CSV goes: ``<folder>/<name>.csv``.
     """
-    since = took_office_at(store.database, model, from_version)
+    since = became_champion_at(store.database, model, from_version)
     if since is None:
         return Affected(from_version, to_version, "")
-    rows = answered_by(store.database, usecase.name, model, from_version, since, to_version)
+    rows = read_answers_of(store.database, usecase.name, model, from_version, since, to_version)
     file = folder / f"{name}.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     counts = dict.fromkeys(("answered", "call", "review", "unknown", "rescored"), 0)
-    first: list[dict[str, Any]] = []
+    shown_rows: list[dict[str, Any]] = []
     # It names customers: for the owner's eyes, and outside the folder of reports that is served.
-    private = os.open(scratch, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-    with os.fdopen(private, "w", newline="", encoding="utf-8") as stream:
+    descriptor = os.open(scratch, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", newline="", encoding="utf-8") as stream:
         out = csv.DictWriter(stream, columns_of(usecase))
         out.writeheader()
         for line in _lines(rows, usecase, load, counts, to_version == EXTERNAL):
             out.writerow(line)
-            if len(first) < SHOWN:
-                first.append(line)
-    found = Affected(
+            if len(shown_rows) < SHOWN_ROWS:
+                shown_rows.append(line)
+    affected = Affected(
         from_version, to_version, since.isoformat(), counts["answered"], counts["call"], counts["review"],
-        counts["unknown"], counts["rescored"], rows=tuple(first),
+        counts["unknown"], counts["rescored"], rows=tuple(shown_rows),
     )  # fmt: skip
-    if not (found.call or found.review or found.unknown):
+    if not (affected.call or affected.review or affected.unknown):
         scratch.unlink()
-        return found
+        return affected
     scratch.replace(file)
-    return replace(found, file=str(file), digest=sha256_file(file))
+    return replace(affected, file=str(file), digest=sha256_file(file))
 
 
 def note_affected(store: Store, usecase: UseCase, affected: Affected, op_id: str, actor: str, now: datetime) -> None:
     """Keep the list's counts, path and digest in the chain of decisions, beside the rollback."""
     payload = {k: v for k, v in affected.to_json().items() if k != "rows"}
-    store.decisions.append(usecase.name, NOTED, {"op_id": op_id, **payload}, actor, now)
+    store.decisions.append(usecase.name, AFFECTED_LISTED, {"op_id": op_id, **payload}, actor, now)
 
 
 def affected_by_rollback(
@@ -157,36 +157,36 @@ def affected_by_rollback(
     actor: str,
     now: datetime,
     *,
-    left: bool = False,
+    if_missing: bool = False,
 ) -> Affected | None:
-    """List what a rollback that was just carried out changes, and keep the list; none where nobody left office.
+    """List what a rollback that was just carried out changes, and keep the list; none where nobody was replaced.
 
-    With ``left`` the rollback was another process's, which may have died: none also while that process, or any
+    With ``if_missing`` the rollback was another process's, which may have died: none also while that process, or any
     other, writes the list, and where it is written.
     """
     if from_version is None:
         return None
     claim = _claim(store, op_id)
-    if left and (claim is None or _is_noted(store, usecase.name, op_id)):
+    if if_missing and (claim is None or _is_noted(store, usecase.name, op_id)):
         return None
-    restored = ModelRef(model, to_version)
+    restored_ref = ModelRef(model, to_version)
 
     def load() -> ScoringModel | None:
         contract = store.decisions.contract_of(model, to_version)
         for cache in (ModelCache(settings.cache(usecase.name) / "flows"), ModelCache(settings.cache(usecase.name))):
             try:
-                return ScoringModel.load(cache.fetch(registry, restored, contract)[0], contract)
+                return ScoringModel.load(cache.fetch(registry, restored_ref, contract)[0], contract)
             except (IncumbentError, OSError):
                 continue  # without a registry the service's own copy is next
         return None
 
     name = f"{model}-{from_version}-to-{to_version}-{op_id[:12]}"
     folder = settings.root / "rollbacks"
-    found = list_affected(store, usecase, model, from_version, to_version, load, folder, name)
-    note_affected(store, usecase, found, op_id, actor, now)
+    affected = list_affected(store, usecase, model, from_version, to_version, load, folder, name)
+    note_affected(store, usecase, affected, op_id, actor, now)
     if claim is not None:
         store.journal.release(claim)
-    return found
+    return affected
 
 
 def _claim(store: Store, op_id: str) -> Lease | None:
@@ -198,87 +198,91 @@ def _claim(store: Store, op_id: str) -> Lease | None:
 
 
 def _is_noted(store: Store, usecase: str, op_id: str) -> bool:
-    return any(line.payload["op_id"] == op_id for line in store.decisions.list(usecase, (NOTED,), limit=None))
+    return any(line.payload["op_id"] == op_id for line in store.decisions.list(usecase, (AFFECTED_LISTED,), limit=None))
 
 
 def _lines(
-    rows: Iterator[Answered],
+    rows: Iterator[LoggedAnswer],
     usecase: UseCase,
     load: Callable[[], ScoringModel | None],
     counts: dict[str, int],
     external: bool,
 ) -> Iterator[dict[str, Any]]:
     model: ScoringModel | None = None
-    asked = False
+    is_loaded = False
     while batch := list(islice(rows, _BATCH)):
         counts["answered"] += len(batch)
-        open_ = [row for row in batch if row.other_decision is None]
-        if open_ and not asked and not external:
-            model, asked = load(), True
-        scored = {} if model is None else rescore(open_, model)
-        counts["rescored"] += len(scored)
+        undecided = [row for row in batch if row.other_decision is None]
+        if undecided and not is_loaded and not external:
+            model, is_loaded = load(), True
+        scores = {} if model is None else rescore(undecided, model)
+        counts["rescored"] += len(scores)
         for row in batch:
-            line = _line(row, usecase, *_restored(row, usecase, external, scored.get(row.event_id)))
+            line = _line(row, usecase, *_restored(row, usecase, external, scores.get(row.event_id)))
             if line is not None:
                 counts[line["direction"]] += 1
                 yield line
 
 
-def rescore(rows: list[Answered], model: ScoringModel) -> dict[str, tuple[float, float]]:
+def rescore(rows: list[LoggedAnswer], model: ScoringModel) -> dict[str, tuple[float, float]]:
     """Calibrated score and threshold of a version on logged features, by event id.
 
     Rows that lack a feature are left out.
     """
-    found: dict[str, tuple[float, float]] = {}
-    plans: dict[tuple[str, ...], list[Answered]] = {}
+    scores: dict[str, tuple[float, float]] = {}
+    plans: dict[tuple[str, ...], list[LoggedAnswer]] = {}
     for row in rows:
         if row.features is not None and set(model.plan.names) <= set(row.names):
             plans.setdefault(row.names, []).append(row)
-    for names, alike in plans.items():
-        places = [names.index(name) for name in model.plan.names]
-        blob = b"".join(row.features or b"" for row in alike)
-        matrix = np.frombuffer(blob, dtype="<f4").reshape(len(alike), len(names))
-        said = model.score(np.ascontiguousarray(matrix[:, places]))
-        cuts = np.full(len(alike), model.threshold.value) if said.cuts is None else said.cuts
-        ids = [row.event_id for row in alike]
-        found |= dict(zip(ids, zip(said.calibrated.tolist(), cuts.tolist(), strict=True), strict=True))
-    return found
+    for names, group in plans.items():
+        positions = [names.index(name) for name in model.plan.names]
+        blob = b"".join(row.features or b"" for row in group)
+        matrix = np.frombuffer(blob, dtype="<f4").reshape(len(group), len(names))
+        model_scores = model.score(np.ascontiguousarray(matrix[:, positions]))
+        cuts = np.full(len(group), model.threshold.value) if model_scores.cuts is None else model_scores.cuts
+        ids = [row.event_id for row in group]
+        scores |= dict(zip(ids, zip(model_scores.calibrated.tolist(), cuts.tolist(), strict=True), strict=True))
+    return scores
 
 
 def _restored(
-    row: Answered, usecase: UseCase, external: bool, again: tuple[float, float] | None
+    row: LoggedAnswer, usecase: UseCase, external: bool, rescored_values: tuple[float, float] | None
 ) -> tuple[str, float | None, float | None]:
     """How the restored one judges an event: by what, its score, its threshold."""
     if external and usecase.incumbent is not None:
-        given = json.loads(row.body).get(usecase.incumbent.column)
-        return ("column", float(given), usecase.incumbent.threshold) if given is not None else ("nothing", None, None)
+        external_score = json.loads(row.body).get(usecase.incumbent.column)
+        return (
+            ("column", float(external_score), usecase.incumbent.threshold)
+            if external_score is not None
+            else ("nothing", None, None)
+        )
     if row.other_decision is not None:
         return "shadow", row.other_score, row.other_threshold
-    return ("nothing", None, None) if again is None else ("features", *again)
+    return ("nothing", None, None) if rescored_values is None else ("features", *rescored_values)
 
 
 def _line(
-    row: Answered, usecase: UseCase, judged_by: str, other: float | None, edge: float | None
+    row: LoggedAnswer, usecase: UseCase, judged_by: str, score: float | None, cut: float | None
 ) -> dict[str, Any] | None:
     flag = row.other_decision if judged_by == "shadow" else None
-    if flag is None and other is not None and edge is not None:
-        flag = other >= edge
+    if flag is None and score is not None and cut is not None:
+        flag = score >= cut
     if flag == row.decision:
         return None
     body = json.loads(row.body)
-    told = {name: body.get(name) for name in _told(usecase)}
+    event_fields = {name: body.get(name) for name in _event_columns(usecase)}
     direction = "unknown" if flag is None else "call" if row.decision else "review"
     return {
         "event_id": row.event_id, "event_time": row.event_time.isoformat(), "received_at": row.received_at.isoformat(),
-        **told, "score": row.score, "threshold": row.threshold, "decision": int(row.decision),
-        "restored_score": other, "restored_threshold": edge, "restored_decision": None if flag is None else int(flag),
+        **event_fields, "score": row.score, "threshold": row.threshold, "decision": int(row.decision),
+        "restored_score": score, "restored_threshold": cut, "restored_decision": None if flag is None else int(flag),
         "direction": direction, "judged_by": judged_by,
     }  # fmt: skip
 
 
-def _told(usecase: UseCase) -> list[str]:
+def _event_columns(usecase: UseCase) -> list[str]:
     """Entities of the windows, the evaluation's entity, and the column that mistakes cost."""
-    named = [f.entity for f in usecase.features if isinstance(f, WindowFeature)]
-    named += [n for n in (usecase.evaluation.entity, usecase.cost.false_negative) if isinstance(n, str)]
-    named += [c.name for c in usecase.columns if c.name == "amount"]
-    return [name for name in dict.fromkeys(named) if name not in (usecase.event_id, usecase.event_time)]
+    names = [f.entity for f in usecase.features if isinstance(f, WindowFeature)]
+    names += [n for n in (usecase.evaluation.entity, usecase.cost.false_negative) if isinstance(n, str)]
+    names += [c.name for c in usecase.columns if c.name == "amount"]
+    return [name for name in dict.fromkeys(names) if name not in (usecase.event_id, usecase.event_time)]

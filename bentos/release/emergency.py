@@ -21,7 +21,7 @@ from bentos.promotion.carry_out import carry_out
 from bentos.promotion.comparison_plans import end_comparisons
 from bentos.promotion.evidence import ORDER
 from bentos.promotion.promote import refuse_barred
-from bentos.promotion.request import Outcome, Request, desk_of, said
+from bentos.promotion.request import ReleaseOutcome, Request, release_context, version_text
 from bentos.promotion.state_machine import Check
 from bentos.registry.ports import ModelRef, ModelRegistry
 from bentos.registry.routing_policy import EXTERNAL
@@ -65,9 +65,9 @@ def two_people(ring: KeyRing, tokens: Sequence[str], now: datetime) -> TwoKeys:
     """
     if len(tokens) != 2:
         raise ReleaseError(f"two people's keys are needed, {len(tokens)} given; name two files with --key-file")
-    found = TwoKeys(*(ring.check(token.strip(), "approve", now) for token in tokens))
-    _different(found)
-    return found
+    keys = TwoKeys(*(ring.check(token.strip(), "approve", now) for token in tokens))
+    _require_two_people(keys)
+    return keys
 
 
 def order_threshold(
@@ -82,20 +82,20 @@ def order_threshold(
     reason: str,
     now: datetime,
 ) -> Decision:
-    """Replace the threshold of the version in office until a moment; every replica follows within seconds.
+    """Replace the threshold of the active version until a moment; every replica follows within seconds.
 
     ``now`` and ``until`` are machine time. The order is bound to the version: another one that takes
     office meanwhile answers by its own threshold.
 
     Raises:
-        ReleaseError: the value, the time or the reason cannot be, or nobody is in office.
+        ReleaseError: the value, the time or the reason cannot be, or no model is active.
     """
-    _reasoned(reason)
+    _require_reason(reason)
     if not (math.isfinite(value) and 0.0 <= value <= 1.0):
         raise ReleaseError(f"a threshold lies between 0 and 1; {value} does not")
     if not now < until <= now + LONGEST_ORDER:
         raise ReleaseError(f"the order must end after now and within {LONGEST_ORDER.days} days; {until} does not")
-    version = _in_office(store, model)
+    version = _champion_version(store, model)
     payload = {"model": model, "version": version, "value": value, "until": until.isoformat(), "reason": reason}
     payload |= {EVIDENCE_BASED: False, **keys.to_json()}
     return store.decisions.append(usecase.name, "threshold.override", payload, actor, now)
@@ -109,7 +109,7 @@ def lift_threshold(
     Raises:
         ReleaseError: none is in force, or no reason was given.
     """
-    _reasoned(reason)
+    _require_reason(reason)
     order = store.orders.standing(model).threshold
     if order is None or order.until <= now:
         raise ReleaseError(f"no threshold order is in force for {model}")
@@ -122,7 +122,7 @@ def lift_threshold(
 def promote_emergency(
     registry: ModelRegistry,
     store: Store,
-    to: ModelRef,
+    ref: ModelRef,
     keys: TwoKeys,
     *,
     usecase: UseCase,
@@ -133,8 +133,8 @@ def promote_emergency(
     preview: bool = False,
     wait_seconds: float = 0.0,
     check: Check | None = None,
-) -> Outcome:
-    """Put a version into office without a verdict, at any hour, until a moment of machine time.
+) -> ReleaseOutcome:
+    """Put a version into the champion's role without a verdict, at any hour, until a moment of machine time.
 
     It must hold ``@challenger`` or ``@candidate``, so its gates were passed. The order of the two people enters the
     chain first, and the promotion rests on it. The steps, the journal and the way back are those of every promotion.
@@ -144,29 +144,29 @@ def promote_emergency(
     Raises:
         ReleaseError: it holds neither role, is barred, the end cannot be, or no reason was given.
     """
-    _reasoned(reason)
-    _different(keys)
-    desk = desk_of(registry, store, usecase, to.name, check, wait_seconds)
-    here = desk.holder("champion")
+    _require_reason(reason)
+    _require_two_people(keys)
+    context = release_context(registry, store, usecase, ref.name, check, wait_seconds)
+    champion = context.holder("champion")
     review_by = review_time(usecase, now, until)
     facts = {EVIDENCE_BASED: False, **keys.to_json(), "reason": reason, "review_by": review_by.isoformat()}
-    evidence = sha256_hex(canonical_json({**facts, "to": to.label, "from": here, "at": now.isoformat()}))
-    wanted = Request("promotion", here, to.version, evidence, actor, f"EMERGENCY: {reason}", now)
-    order = {"model": to.name, "version": to.version, "from_version": here, "digest": evidence, **facts}
+    evidence = sha256_hex(canonical_json({**facts, "to": ref.label, "from": champion, "at": now.isoformat()}))
+    request = Request("promotion", champion, ref.version, evidence, actor, f"EMERGENCY: {reason}", now)
+    order = {"model": ref.name, "version": ref.version, "from_version": champion, "digest": evidence, **facts}
 
-    def look() -> None:
-        if to.version not in (desk.holder("challenger"), desk.holder("candidate")):
-            raise ReleaseError(f"version {to.version} is neither @challenger nor @candidate: its gates are not known")
-        if here == to.version:
-            raise ReleaseError(f"{said(here)} is in office already")
-        refuse_barred(store, to)
+    def precheck() -> None:
+        if ref.version not in (context.holder("challenger"), context.holder("candidate")):
+            raise ReleaseError(f"version {ref.version} is neither @challenger nor @candidate: its gates are not known")
+        if champion == ref.version:
+            raise ReleaseError(f"{version_text(champion)} is active already")
+        refuse_barred(store, ref)
         if not preview:
             store.decisions.append(usecase.name, ORDER, order, actor, now)
 
-    done = carry_out(desk, wanted, look, preview, {"emergency": facts})
+    outcome = carry_out(context, request, precheck, preview, {"emergency": facts})
     if not preview:
-        end_comparisons(store, usecase.name, to.label, None, now, actor)
-    return done
+        end_comparisons(store, usecase.name, ref.label, None, now, actor)
+    return outcome
 
 
 def review_time(usecase: UseCase, now: datetime, until: datetime | None) -> datetime:
@@ -183,7 +183,7 @@ class Emergency:
 
     Attributes:
         op_id: the operation; ``decision`` is the seq of its first line.
-        version: what was put into office.
+        version: what was put into the champion's role.
         at: business time.
         review_by: when somebody must have looked.
         owners: who ordered it.
@@ -211,28 +211,28 @@ class Emergency:
 
 def emergencies(store: Store, usecase: str, model: str, now: datetime) -> list[Emergency]:
     """Every emergency promotion of a model, oldest first, at machine time ``now``."""
-    reviewed = {
+    reviewer_by_operation = {
         str(d.payload["op_id"]): str(d.payload["owner"]) for d in store.decisions.list(usecase, ("emergency.reviewed",))
     }
     champion = store.decisions.terms(model, "champion")
-    found = []
-    for planned in store.decisions.list(usecase, ("promotion.planned",), limit=None):
-        facts = planned.payload.get("emergency")
-        if facts is None or planned.payload.get("model") != model:
+    entries = []
+    for line in store.decisions.list(usecase, ("promotion.planned",), limit=None):
+        facts = line.payload.get("emergency")
+        if facts is None or line.payload.get("model") != model:
             continue
-        operation = store.journal.get(str(planned.payload["op_id"]))
+        operation = store.journal.get(str(line.payload["op_id"]))
         if operation is None or operation.state == "ABORTED":
             continue
-        here = bool(champion) and champion[-1][0] == operation.to_version
-        by, due = reviewed.get(operation.op_id), datetime.fromisoformat(facts["review_by"])
-        state = "reviewed" if by else "over" if not here else "overdue" if now >= due else "open"
-        found.append(
+        is_champion = bool(champion) and champion[-1][0] == operation.to_version
+        reviewer, due = reviewer_by_operation.get(operation.op_id), datetime.fromisoformat(facts["review_by"])
+        state = "reviewed" if reviewer else "over" if not is_champion else "overdue" if now >= due else "open"
+        entries.append(
             Emergency(
-                operation.op_id, planned.seq, operation.to_version, planned.at, due, tuple(facts["owners"]),
-                str(facts["reason"]), by, here, state,
+                operation.op_id, line.seq, operation.to_version, line.at, due, tuple(facts["owners"]),
+                str(facts["reason"]), reviewer, is_champion, state,
             )
         )  # fmt: skip
-    return found
+    return entries
 
 
 def review_emergency(
@@ -244,18 +244,23 @@ def review_emergency(
         ReleaseError: there is no such open emergency, no note was written, or the key belongs to one of
             the two who ordered it.
     """
-    _reasoned(note)
-    for one in emergencies(store, usecase, model, now):
-        if one.op_id.startswith(op_id) and one.state in ("open", "overdue"):
-            if _person(key.owner) in {_person(owner) for owner in one.owners}:
+    _require_reason(note)
+    for emergency in emergencies(store, usecase, model, now):
+        if emergency.op_id.startswith(op_id) and emergency.state in ("open", "overdue"):
+            if _person(key.owner) in {_person(owner) for owner in emergency.owners}:
                 raise ReleaseError(f"{key.owner} ordered this promotion; somebody else must review it")
-            payload: dict[str, Any] = {"model": model, "op_id": one.op_id, "version": one.version, "note": note}
-            payload |= {"owner": key.owner, "key": key.id, "late": one.state == "overdue"}
+            payload: dict[str, Any] = {
+                "model": model,
+                "op_id": emergency.op_id,
+                "version": emergency.version,
+                "note": note,
+            }
+            payload |= {"owner": key.owner, "key": key.id, "late": emergency.state == "overdue"}
             return store.decisions.append(usecase, "emergency.reviewed", payload, actor, now)
     raise ReleaseError(f"no emergency promotion {op_id!r} waits for a review")
 
 
-def _different(keys: TwoKeys) -> None:
+def _require_two_people(keys: TwoKeys) -> None:
     if _person(keys.first.owner) == _person(keys.second.owner):
         raise ReleaseError(f"both keys belong to {keys.first.owner}; a second person must agree")
 
@@ -264,17 +269,17 @@ def _person(owner: str) -> str:
     return owner.strip().casefold()
 
 
-def _reasoned(reason: str) -> None:
+def _require_reason(reason: str) -> None:
     if not reason.strip():
         raise ReleaseError("a reason is required; say in a few words why")
 
 
-def _in_office(store: Store, model: str) -> str:
+def _champion_version(store: Store, model: str) -> str:
     pin = store.orders.standing(model).pin
     terms = store.decisions.terms(model, "champion")
     version = terms[-1][0] if terms else None
     if pin is not None:
         version = None if pin.version == EXTERNAL else pin.version
     if version is None:
-        raise ReleaseError(f"no version of {model} is in office by the journal")
+        raise ReleaseError(f"no version of {model} is active by the journal")
     return version

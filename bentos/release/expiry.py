@@ -16,7 +16,7 @@ from typing import Final
 
 from bentos.errors import StaleDecision
 from bentos.promotion.promote import recover, rollback
-from bentos.promotion.request import Outcome, desk_of, held_lease
+from bentos.promotion.request import ReleaseOutcome, hold_lease, release_context
 from bentos.promotion.state_machine import LEASE_SECONDS, Check
 from bentos.registry.ports import ModelRegistry
 from bentos.release.emergency import Emergency, emergencies
@@ -39,7 +39,7 @@ def end_overdue(
     wait_seconds: float = 0.0,
     patience: float = LEASE_SECONDS + 5,
     check: Check | None = None,
-) -> Outcome | None:
+) -> ReleaseOutcome | None:
     """End what has come to its time at machine time ``now``; the rollback of an emergency, if one was due.
 
     Args:
@@ -56,20 +56,20 @@ def end_overdue(
         RegistryUnavailable, StoreUnavailable: as above.
     """
     note_expired_order(registry, store, usecase, model, now)
-    if any(left.actor == ACTOR for left in store.journal.unfinished(model)):
+    if any(operation.actor == ACTOR for operation in store.journal.unfinished(model)):
         recover(registry, store, model, usecase=usecase, actor=ACTOR, now=now, check=check)
-    for one in _due(store, usecase, model, now):
+    for emergency in _due_emergencies(store, usecase, model, now):
         reason = (
-            f"the emergency promotion of version {one.version} (decision {one.decision}) ended at "
-            f"{one.review_by.isoformat()}: no third person had reviewed it"
+            f"the emergency promotion of version {emergency.version} (decision {emergency.decision}) ended at "
+            f"{emergency.review_by.isoformat()}: no third person had reviewed it"
         )
         log.warning("%s; it is rolled back", reason)
-        done = rollback(
+        outcome = rollback(
             registry, store, model, usecase, ACTOR, reason, now, wait_seconds=wait_seconds, patience=patience,
-            check=check, still=_still(store, usecase, model, one, now),
+            check=check, recheck=_make_revalidation(store, usecase, model, emergency, now),
         )  # fmt: skip
         # Another process was quicker: what follows from the rollback is its to do.
-        return None if done.repeated else done
+        return None if outcome.repeated else outcome
     return None
 
 
@@ -80,48 +80,55 @@ def note_expired_order(registry: ModelRegistry, store: Store, usecase: UseCase, 
         ReleaseError: a release is under way; ask again.
     """
     order = store.orders.standing(model).threshold
-    if order is None or now < order.until or _noted(store, usecase, order.decision):
+    if order is None or now < order.until or _is_noted(store, usecase, order.decision):
         return False
-    with held_lease(desk_of(registry, store, usecase, model, None, 0.0), ACTOR, 0.0) as lease:
-        if _noted(store, usecase, order.decision):
+    with hold_lease(release_context(registry, store, usecase, model, None, 0.0), ACTOR, 0.0) as lease:
+        if _is_noted(store, usecase, order.decision):
             return False
         store.journal.check(lease)
-        said = {"model": model, "version": order.version, "order": order.decision, "until": order.until.isoformat()}
-        said["reason"] = "its time is up; the promoted threshold holds again"
-        store.decisions.append(usecase.name, EXPIRED, said, ACTOR, order.until)
+        payload = {"model": model, "version": order.version, "order": order.decision, "until": order.until.isoformat()}
+        payload["reason"] = "its time is up; the promoted threshold holds again"
+        store.decisions.append(usecase.name, EXPIRED, payload, ACTOR, order.until)
     return True
 
 
-def _noted(store: Store, usecase: UseCase, order: int) -> bool:
+def _is_noted(store: Store, usecase: UseCase, order: int) -> bool:
     lines = store.decisions.list(usecase.name, (EXPIRED,), after=order, limit=None)
     return any(line.payload["order"] == order for line in lines)
 
 
-def _due(store: Store, usecase: UseCase, model: str, now: datetime) -> list[Emergency]:
-    """Emergencies that must end now: overdue in office, or cut off on their way there with their time up."""
-    cut_off = {left.op_id for left in store.journal.unfinished(model)}
+def _due_emergencies(store: Store, usecase: UseCase, model: str, now: datetime) -> list[Emergency]:
+    """Emergencies that must end now: overdue active, or cut off on their way there with their time up."""
+    unfinished_ids = {operation.op_id for operation in store.journal.unfinished(model)}
     return [
-        one
-        for one in emergencies(store, usecase.name, model, now)
-        if (one.state == "overdue" or (one.op_id in cut_off and one.reviewed_by is None and now >= one.review_by))
-        and _holds_on(store, model, one)
+        emergency
+        for emergency in emergencies(store, usecase.name, model, now)
+        if (
+            emergency.state == "overdue"
+            or (emergency.op_id in unfinished_ids and emergency.reviewed_by is None and now >= emergency.review_by)
+        )
+        and _is_still_champion(store, model, emergency)
     ]
 
 
-def _still(store: Store, usecase: UseCase, model: str, one: Emergency, now: datetime) -> Callable[[], None]:
-    """Asked under the lease: somebody else may have ended it, reviewed it, or put another version into office."""
+def _make_revalidation(
+    store: Store, usecase: UseCase, model: str, emergency: Emergency, now: datetime
+) -> Callable[[], None]:
+    """Asked under the lease: somebody may have ended it, reviewed it, or promoted another version."""
 
-    def still() -> None:
-        if all(known.op_id != one.op_id for known in _due(store, usecase, model, now)):
-            raise StaleDecision(f"the emergency promotion of version {one.version} is over already")
+    def recheck() -> None:
+        if all(other.op_id != emergency.op_id for other in _due_emergencies(store, usecase, model, now)):
+            raise StaleDecision(f"the emergency promotion of version {emergency.version} is over already")
 
-    return still
+    return recheck
 
 
-def _holds_on(store: Store, model: str, one: Emergency) -> bool:
+def _is_still_champion(store: Store, model: str, emergency: Emergency) -> bool:
     """Whether ``@champion`` did not change hands since, except to the version of the emergency.
 
     Where it did, and the version came back later, that was another decision, whose way back is used up.
     """
-    since = [version for version, _, seq in store.decisions.terms(model, "champion") if seq > one.decision]
-    return since in ([], [one.version])
+    later_versions = [
+        version for version, _, seq in store.decisions.terms(model, "champion") if seq > emergency.decision
+    ]
+    return later_versions in ([], [emergency.version])

@@ -13,7 +13,7 @@ from typing import Final
 
 from bentos.promotion.external_return import RETURN
 from bentos.registry.ports import ModelRegistry
-from bentos.release.affected_events import NOTED, Affected, affected_by_rollback
+from bentos.release.affected_events import AFFECTED_LISTED, Affected, affected_by_rollback
 from bentos.settings import Settings
 from bentos.usecase.definition import UseCase
 from monitoring.store import Decision, Store
@@ -23,11 +23,11 @@ GRACE: Final = timedelta(minutes=1)
 """Time for whoever rolled back to hear of the replicas and begin the list."""
 LOOK_BACK: Final = timedelta(days=7)
 """Older rollbacks are left alone: who was to be called has called by now."""
-_CARRIED_OUT: Final = ("rollback.done", "rollback.pinned", RETURN)
+_ROLLBACK_KINDS: Final = ("rollback.done", "rollback.pinned", RETURN)
 
 
 @dataclass(frozen=True)
-class Unlisted:
+class UnlistedRollback:
     """A rollback without a list; ``op_id`` names it as its list will."""
 
     op_id: str
@@ -35,23 +35,23 @@ class Unlisted:
     to_version: str
 
 
-def unlisted(store: Store, usecase: str, model: str, now: datetime) -> list[Unlisted]:
+def unlisted_rollbacks(store: Store, usecase: str, model: str, now: datetime) -> list[UnlistedRollback]:
     """Rollbacks of the latest week without a list at machine time ``now``, oldest first; not those just carried out."""
-    lines = store.decisions.list(usecase, (*_CARRIED_OUT, NOTED), limit=None)
-    listed = {str(line.payload["op_id"]) for line in lines if line.kind == NOTED}
-    young, old = now - GRACE, now - LOOK_BACK
+    lines = store.decisions.list(usecase, (*_ROLLBACK_KINDS, AFFECTED_LISTED), limit=None)
+    listed_ids = {str(line.payload["op_id"]) for line in lines if line.kind == AFFECTED_LISTED}
+    latest, earliest = now - GRACE, now - LOOK_BACK
     return [
-        Unlisted(op_id, str(line.payload["from_version"]), str(line.payload["to_version"]))
+        UnlistedRollback(op_id, str(line.payload["from_version"]), str(line.payload["to_version"]))
         for line in lines
-        if line.kind != NOTED
+        if line.kind != AFFECTED_LISTED
         and line.payload.get("model") == model
         and line.payload.get("from_version") is not None
-        and old <= line.recorded_at <= young
-        and (op_id := _name(line)) not in listed
+        and earliest <= line.recorded_at <= latest
+        and (op_id := _name(line)) not in listed_ids
     ]
 
 
-def list_left(
+def write_missing_lists(
     registry: ModelRegistry, store: Store, settings: Settings, usecase: UseCase, model: str, now: datetime
 ) -> list[Affected]:
     """Write the lists that are missing at machine time ``now``; what was found.
@@ -59,14 +59,14 @@ def list_left(
     Raises:
         StoreUnavailable, OSError: the list could not be written; it is tried again when its claim has run out.
     """
-    found = []
-    for one in unlisted(store, usecase.name, model, now):
-        made = affected_by_rollback(
-            registry, store, settings, usecase, model, one.from_version, one.to_version, one.op_id, ACTOR, now,
-            left=True,
+    written = []
+    for entry in unlisted_rollbacks(store, usecase.name, model, now):
+        affected = affected_by_rollback(
+            registry, store, settings, usecase, model, entry.from_version, entry.to_version, entry.op_id, ACTOR, now,
+            if_missing=True,
         )  # fmt: skip
-        found += [] if made is None else [made]
-    return found
+        written += [] if affected is None else [affected]
+    return written
 
 
 def _name(line: Decision) -> str:

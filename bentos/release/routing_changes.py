@@ -30,7 +30,7 @@ _LEASE_SECONDS: Final = 20.0
 
 
 @dataclass(frozen=True)
-class RoutingDesk:
+class RoutingContext:
     """What changes the routing of one model.
 
     Attributes:
@@ -54,22 +54,22 @@ class RoutingDesk:
             return None
 
     def contestants(self) -> tuple[str, str]:
-        """Versions of champion and challenger; ``external`` while the external score holds office.
+        """Versions of champion and challenger; ``external`` while the external score is champion.
 
         Raises:
-            RoutingError: nobody is in office, or nobody is under comparison.
+            RoutingError: no model is active, or nobody is under comparison.
         """
-        held = self.registry.roles(self.model)
-        if "challenger" not in held:
+        roles = self.registry.roles(self.model)
+        if "challenger" not in roles:
             raise RoutingError(f"{self.model} has no @challenger; only a version under comparison can be routed to")
-        if "champion" in held:
-            return held["champion"].version, held["challenger"].version
+        if "champion" in roles:
+            return roles["champion"].version, roles["challenger"].version
         if self.usecase.incumbent is None:
             raise RoutingError(f"{self.model} has no @champion; install a first model")
-        return EXTERNAL, held["challenger"].version
+        return EXTERNAL, roles["challenger"].version
 
     def draft(self, *, entity: str | None = None, salt: str | None = None, reason: str = "") -> RoutingPolicy:
-        """An experiment between those in office and under comparison, still without a share.
+        """An experiment between those active and under comparison, still without a share.
 
         One that is under way between the same versions lends its salt and its entity, so shares nest.
 
@@ -83,20 +83,20 @@ class RoutingDesk:
             RoutingError: see :meth:`contestants`; or the column cannot be a unit.
         """
         champion, challenger = self.contestants()
-        now, old = datetime.now(UTC), self.current()
-        known = old is not None and (old.champion, old.challenger) == (champion, challenger)
-        if old is not None and known:
-            entity, salt = entity or old.entity, salt or old.salt
+        now, current = datetime.now(UTC), self.current()
+        same_contestants = current is not None and (current.champion, current.challenger) == (champion, challenger)
+        if current is not None and same_contestants:
+            entity, salt = entity or current.entity, salt or current.salt
         entity = entity or self.usecase.evaluation.entity
         self._check_entity(entity)
         salt = salt or f"{self.model}/{champion}/{challenger}/{secrets.token_hex(4)}"
         return RoutingPolicy("shadow", self.model, champion, challenger, (), salt, entity, now, self.actor, reason)
 
     def set_share(
-        self, share: float, *, at: datetime, draft: RoutingPolicy, event: str = "share", **more: Any
+        self, share: float, *, at: datetime, draft: RoutingPolicy, event: str = "share", **details: Any
     ) -> Decision:
         """Give the challenger a share (0..1) of the entities; ``more`` goes into the decision."""
-        return self.put(canary(replace(draft, created_at=datetime.now(UTC)), share), event, at=at, more=more)
+        return self.put(canary(replace(draft, created_at=datetime.now(UTC)), share), event, at=at, details=details)
 
     def set_arms(self, arms: tuple[Arm, ...], *, at: datetime, draft: RoutingPolicy) -> Decision:
         """Answer by named arms."""
@@ -108,39 +108,39 @@ class RoutingDesk:
         *,
         at: datetime,
         event: str = "off",
-        more: Mapping[str, Any] | None = None,
-        old: RoutingPolicy | None = None,
+        details: Mapping[str, Any] | None = None,
+        base: RoutingPolicy | None = None,
     ) -> Decision:
-        """The champion answers all from now on; salt and entity stay with the policy (``old``, else the present one).
+        """The champion answers all from now on; salt and entity stay with the policy (``base``, else the present one).
 
         Raises:
             RoutingError: no policy is set.
             StoreUnavailable: the registry was told, but the line could not be written.
         """
-        old = old or self.current()
-        if old is None:
+        base = base or self.current()
+        if base is None:
             raise RoutingError(f"{self.model} has no routing policy; the champion answers all already")
-        quiet = canary(replace(old, created_at=datetime.now(UTC), actor=self.actor, reason=reason), 0.0)
+        champion_only = canary(replace(base, created_at=datetime.now(UTC), actor=self.actor, reason=reason), 0.0)
         try:
-            return self.put(quiet, event, at=at, more=more)
+            return self.put(champion_only, event, at=at, details=details)
         except MonitoringError:
-            self.registry.set_routing(self.model, quiet)
+            self.registry.set_routing(self.model, champion_only)
             raise
 
     def put(
-        self, policy: RoutingPolicy, event: str, *, at: datetime, more: Mapping[str, Any] | None = None
+        self, policy: RoutingPolicy, event: str, *, at: datetime, details: Mapping[str, Any] | None = None
     ) -> Decision:
         """Write the decision, then the policy; see the errors of the store and the registry."""
         with self._lease():
-            said = {"event": event, "model": self.model, "digest": policy.digest, "share": policy.share}
-            payload = said | {"policy": policy.to_json(), "reason": policy.reason} | dict(more or {})
+            header = {"event": event, "model": self.model, "digest": policy.digest, "share": policy.share}
+            payload = header | {"policy": policy.to_json(), "reason": policy.reason} | dict(details or {})
             decision = self.store.decisions.append(self.usecase.name, ROUTING, payload, self.actor, at)
             self.registry.set_routing(self.model, policy)
         return decision
 
-    def note(self, event: str, *, at: datetime, more: Mapping[str, Any]) -> Decision:
+    def note(self, event: str, *, at: datetime, details: Mapping[str, Any]) -> Decision:
         """A decision that changes no policy."""
-        payload = {"event": event, "model": self.model} | dict(more)
+        payload = {"event": event, "model": self.model} | dict(details)
         return self.store.decisions.append(self.usecase.name, ROUTING, payload, self.actor, at)
 
     def history(self) -> list[Decision]:
@@ -151,9 +151,11 @@ class RoutingDesk:
     def _check_entity(self, entity: str | None) -> None:
         if entity is None:
             return
-        fitting = [c.name for c in self.usecase.columns if c.type in TEXT_TYPES]
-        if entity not in fitting:
-            raise RoutingError(f"{entity!r} cannot be the unit of a routing policy; allowed: {', '.join(fitting)}")
+        allowed_units = [c.name for c in self.usecase.columns if c.type in TEXT_TYPES]
+        if entity not in allowed_units:
+            raise RoutingError(
+                f"{entity!r} cannot be the unit of a routing policy; allowed: {', '.join(allowed_units)}"
+            )
 
     @contextmanager
     def _lease(self) -> Iterator[None]:

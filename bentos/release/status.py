@@ -1,4 +1,4 @@
-"""Who is in office, who serves, what stands in the way: the answer of ``python -m bentos.release status``."""
+"""Who is active, who serves, what stands in the way: the answer of ``python -m bentos.release status``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bentos.errors import RegistryUnavailable
 from bentos.release.emergency import emergencies
 from bentos.usecase.definition import UseCase
-from monitoring.policies.change_windows import why_held
+from monitoring.policies.change_windows import hold_reason
 from monitoring.store import Store, ThresholdOrder
 
 if TYPE_CHECKING:
@@ -20,33 +20,35 @@ def status(registry: ModelRegistry, store: Store, usecase: UseCase, model: str, 
     """Everything that somebody wants to know before acting, also while the registry is away. Machine time."""
     try:
         roles = {role: ref.version for role, ref in registry.roles(model).items()}
-        reachable = True
+        is_reachable = True
     except RegistryUnavailable:
-        roles, reachable = {}, False
-    standing = store.orders.standing(model)
+        roles, is_reachable = {}, False
+    overrides = store.orders.standing(model)
     champion = store.decisions.terms(model, "champion")
-    lost = {r: v for r, v in standing.holders.items() if r not in roles} if reachable and standing.pin is None else {}
-    by_hand = roles.get("champion") not in {None, *standing.explained}
+    lost_roles = (
+        {r: v for r, v in overrides.holders.items() if r not in roles} if is_reachable and overrides.pin is None else {}
+    )
+    is_unexplained = roles.get("champion") not in {None, *overrides.explained}
     replicas = store.serving.live(usecase.name)
     return {
         "model": model,
-        "registry_reachable": reachable,
+        "registry_reachable": is_reachable,
         "roles": roles,
         "champion_by_journal": champion[-1][0] if champion else None,
         "in_office_since": champion[-1][1].isoformat() if champion else None,
         "served": {r.replica: {"version": r.version, "seconds_ago": round(r.age, 1)} for r in replicas},
-        "lost_by_the_registry": f"{lost}; to give it back: incumbent db repair" if lost else None,
+        "lost_by_the_registry": f"{lost_roles}; to give it back: incumbent db repair" if lost_roles else None,
         "barred": dict(store.decisions.barred(model)),
         "unfinished": [f"{o.kind} to {o.to_version}: {o.state}" for o in store.journal.unfinished(model)],
-        "pinned": None if standing.pin is None else f"version {standing.pin.version}: {standing.pin.reason}",
-        "threshold_order": _order_line(standing.threshold, now),
+        "pinned": None if overrides.pin is None else f"version {overrides.pin.version}: {overrides.pin.reason}",
+        "threshold_order": _order_line(overrides.threshold, now),
         "emergencies": [
             f"{e.op_id[:12]} version {e.version}: review {e.state}, due {e.review_by.isoformat()}"
             for e in emergencies(store, usecase.name, model, now)
         ],
-        "unexplained_alias": roles.get("champion") if by_hand else None,
+        "unexplained_alias": roles.get("champion") if is_unexplained else None,
         "refused": {r.replica: json.loads(r.detail)["refused"] for r in replicas if "refused" in json.loads(r.detail)},
-        "promotions": why_held(usecase.promotion, usecase.zone, now) or "allowed now",
+        "promotions": hold_reason(usecase.promotion, usecase.zone, now) or "allowed now",
         "audit_problems": store.decisions.verify(),
     }
 
@@ -62,19 +64,21 @@ def notices(store: Store, usecase: UseCase, model: str, champion: str | None, no
 
     ``champion`` is the version behind the alias, or none where it is not known; ``now`` is machine time.
     """
-    standing = store.orders.standing(model)
-    found = []
-    if standing.pin is not None:
-        found.append(("pinned", f"version {standing.pin.version}, until the registry answers: {standing.pin.reason}"))
-    if champion not in {None, *standing.explained} and standing.pin is None:
-        found.append(("unexplained", f"@champion names version {champion}, which nobody decided; it is not served"))
-    if (order := _order_line(standing.threshold, now)) is not None:
-        found.append(("threshold order", order))
-    for one in emergencies(store, usecase.name, model, now):
-        if one.state in ("open", "overdue"):
-            due = f"{one.review_by:%Y-%m-%d %H:%M} UTC"
-            word = f"OVERDUE since {due}" if one.state == "overdue" else f"due {due}"
-            found.append(("emergency", f"version {one.version}: review {word}, operation {one.op_id[:12]}"))
-    if (held := why_held(usecase.promotion, usecase.zone, now)) is not None:
-        found.append(("promotions", held))
-    return found
+    overrides = store.orders.standing(model)
+    rows = []
+    if overrides.pin is not None:
+        rows.append(("pinned", f"version {overrides.pin.version}, until the registry answers: {overrides.pin.reason}"))
+    if champion not in {None, *overrides.explained} and overrides.pin is None:
+        rows.append(("unexplained", f"@champion names version {champion}, which nobody decided; it is not served"))
+    if (order := _order_line(overrides.threshold, now)) is not None:
+        rows.append(("threshold order", order))
+    for emergency in emergencies(store, usecase.name, model, now):
+        if emergency.state in ("open", "overdue"):
+            due = f"{emergency.review_by:%Y-%m-%d %H:%M} UTC"
+            due_text = f"OVERDUE since {due}" if emergency.state == "overdue" else f"due {due}"
+            rows.append(
+                ("emergency", f"version {emergency.version}: review {due_text}, operation {emergency.op_id[:12]}")
+            )
+    if (freeze_reason := hold_reason(usecase.promotion, usecase.zone, now)) is not None:
+        rows.append(("promotions", freeze_reason))
+    return rows

@@ -20,7 +20,7 @@ import numpy as np
 
 from bentos.errors import StaleDecision
 from bentos.promotion.comparison_plans import champion_label
-from bentos.promotion.promote import Outcome, rollback
+from bentos.promotion.promote import ReleaseOutcome, rollback
 from bentos.promotion.state_machine import Check as Verification
 from bentos.registry.ports import ModelRef, ModelRegistry
 from bentos.registry.routing_policy import EXTERNAL
@@ -29,9 +29,9 @@ from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Check
 from monitoring.performance.cost import prices_of
 from monitoring.rollout.post_promotion_watch import (
-    Alerts,
+    AlertCounts,
     Answers,
-    Scores,
+    ScorePair,
     breaches,
     judge_alerts,
     judge_answers,
@@ -39,25 +39,25 @@ from monitoring.rollout.post_promotion_watch import (
     judge_scores,
 )
 from monitoring.store import Decision, Store
-from monitoring.store.predictions.recent_pairs import Pairs, newest_event, pairs_before, pairs_since
+from monitoring.store.predictions.recent_pairs import Pairs, newest_event, read_pairs_before, read_pairs_since
 
 log = logging.getLogger("incumbent.watch")
 
 ACTOR = "watch"
 KIND = "watch.breached"
-_PROMOTED = "promotion.champion_set"
+_PROMOTION_KIND = "promotion.champion_set"
 _DAY = timedelta(days=1)
 _ENOUGH_ALERTS = 20
 """Alerts of each version below which nothing is expected of their ratio."""
 
 
 @dataclass(frozen=True)
-class Term:
+class WatchTerm:
     """A promotion that is being watched.
 
     Attributes:
         seq: its decision.
-        old, new: the version that left office, none for an external score, and the one that came.
+        old, new: the version that was replaced, none for an external score, and the one that came.
         since: machine time of the decision.
         at: business time of it.
     """
@@ -69,7 +69,7 @@ class Term:
     at: datetime
 
 
-def watched(store: Store, usecase: UseCase, model: str, now: datetime) -> Term | None:
+def watched_term(store: Store, usecase: UseCase, model: str, now: datetime) -> WatchTerm | None:
     """The term under watch at machine time ``now``; none after the period, or when no promotion began it.
 
     The period ends when its last day has matured; its guards on answers end earlier.
@@ -78,24 +78,24 @@ def watched(store: Store, usecase: UseCase, model: str, now: datetime) -> Term |
     if not terms:
         return None
     version, _, seq = terms[-1]
-    lines = store.decisions.list(usecase.name, (_PROMOTED,), after=seq - 1)
-    line = next((one for one in lines if one.seq == seq), None)
+    lines = store.decisions.list(usecase.name, (_PROMOTION_KIND,), after=seq - 1)
+    line = next((entry for entry in lines if entry.seq == seq), None)
     if version is None or line is None:
         return None
-    old = line.payload["from_version"]
-    if old is None and usecase.incumbent is None:
+    from_version = line.payload["from_version"]
+    if from_version is None and usecase.incumbent is None:
         return None
     length = usecase.watch.period + usecase.label.matures_after + 2 * _DAY
-    if now - line.recorded_at > length or _taken_out(store, usecase.name, version, seq):
+    if now - line.recorded_at > length or _was_taken_out(store, usecase.name, version, seq):
         return None
-    return Term(seq, None if old is None else str(old), version, line.recorded_at, line.at)
+    return WatchTerm(seq, None if from_version is None else str(from_version), version, line.recorded_at, line.at)
 
 
-def labels_of(usecase: UseCase, model: str, term: Term) -> tuple[str, str]:
-    """How the log names who left office and who came."""
-    old = champion_label(usecase, model, term.old)
-    assert old is not None
-    return old, ModelRef(model, term.new).label
+def labels_of(usecase: UseCase, model: str, term: WatchTerm) -> tuple[str, str]:
+    """How the log names who was replaced and who came."""
+    old_label = champion_label(usecase, model, term.old)
+    assert old_label is not None
+    return old_label, ModelRef(model, term.new).label
 
 
 class Watch:
@@ -120,99 +120,109 @@ class Watch:
         self._harm: tuple[int, datetime, Check] | None = None
         self._told: int | None = None
 
-    def run_once(self, now: datetime) -> Outcome | None:
+    def run_once(self, now: datetime) -> ReleaseOutcome | None:
         """Look once at machine time ``now``, and roll back if a guard fails; none while nothing is wrong.
 
         Raises:
             ReleaseError, StoreUnavailable: nothing was changed, or what was begun is resumed; look again.
         """
-        term = watched(self._store, self._usecase, self._model, now)
+        term = watched_term(self._store, self._usecase, self._model, now)
         if term is None:
             return None
         checks = self.look(term, now)
-        why = breaches(checks)
-        if not why:
+        reasons = breaches(checks)
+        if not reasons:
             return None
-        noted = self._note(term, checks, now)
+        decision = self._note(term, checks, now)
         if not self._usecase.watch.automatic:
             if self._told != term.seq:
-                log.error("%s (decision %s); the use case leaves a rollback to people", why[0], noted.id)
+                log.error("%s (decision %s); the use case leaves a rollback to people", reasons[0], decision.id)
                 self._told = term.seq
             return None
-        reason = f"{why[0]} (decision {noted.id})"
+        reason = f"{reasons[0]} (decision {decision.id})"
         log.error("rolling back version %s: %s", term.new, reason)
-        done = rollback(
+        outcome = rollback(
             self._registry, self._store, self._model, self._usecase, ACTOR, reason, now,
-            wait_seconds=10.0, check=self._check, still=lambda: self._require(term, now),
+            wait_seconds=10.0, check=self._check, recheck=lambda: self._require(term, now),
         )  # fmt: skip
         # Another process was quicker: what follows from the rollback is its to do.
-        return None if done.repeated else done
+        return None if outcome.repeated else outcome
 
-    def _require(self, term: Term, now: datetime) -> None:
-        """Asked under the lease: somebody may have rolled back meanwhile, or put another version into office."""
-        if watched(self._store, self._usecase, self._model, now) != term:
-            raise StaleDecision(f"version {term.new} is not under watch any more: the office changed meanwhile")
+    def _require(self, term: WatchTerm, now: datetime) -> None:
+        """Asked under the lease: somebody may have rolled back meanwhile, or promoted another version."""
+        if watched_term(self._store, self._usecase, self._model, now) != term:
+            raise StaleDecision(f"version {term.new} is not under watch any more: the champion changed meanwhile")
 
-    def look(self, term: Term, now: datetime) -> tuple[Check, ...]:
+    def look(self, term: WatchTerm, now: datetime) -> tuple[Check, ...]:
         """Every guard on a term: those on answers within the period, matured cost always."""
         harm = self._matured_harm(term, now)
         policy = self._usecase.watch
         if now - term.since > policy.period:
             return (harm,)
-        old, new = labels_of(self._usecase, self._model, term)
-        pairs = pairs_since(self._store.database, self._usecase.name, new, old, term.since)
-        before = self._pairs_before(term, old, new)
-        scores = judge_scores(policy, Scores(pairs.ours, before.theirs), Scores(pairs.theirs, before.ours))
+        old_label, new_label = labels_of(self._usecase, self._model, term)
+        pairs = read_pairs_since(self._store.database, self._usecase.name, new_label, old_label, term.since)
+        earlier_pairs = self._pairs_before(term, old_label, new_label)
+        scores = judge_scores(
+            policy, ScorePair(pairs.ours, earlier_pairs.theirs), ScorePair(pairs.theirs, earlier_pairs.ours)
+        )
         return (
             *judge_answers(policy, self._answers(term)),
-            *judge_alerts(policy, _alerts(pairs, before)),
+            *judge_alerts(policy, _alerts(pairs, earlier_pairs)),
             scores,
             harm,
         )
 
-    def _answers(self, term: Term) -> Answers:
+    def _answers(self, term: WatchTerm) -> Answers:
         """What the replicas say of their own latest answers, those that serve the new version."""
-        told = [
+        replica_answers = [
             json.loads(replica.detail).get("answers", {})
             for replica in self._store.serving.live(self._usecase.name)
             if replica.model == self._model and replica.version == term.new
         ]
-        few = self._usecase.watch.min_events
-        slow = [one["p99_ms"] for one in told if one.get("p99_ms") is not None and one["requests"] >= few]
-        requests, failed = (sum(int(one.get(name, 0)) for one in told) for name in ("requests", "failed"))
-        return Answers(requests, failed, max(slow, default=None))
+        min_events = self._usecase.watch.min_events
+        p99_values = [
+            entry["p99_ms"]
+            for entry in replica_answers
+            if entry.get("p99_ms") is not None and entry["requests"] >= min_events
+        ]
+        requests, failed = (
+            sum(int(entry.get(name, 0)) for entry in replica_answers) for name in ("requests", "failed")
+        )
+        return Answers(requests, failed, max(p99_values, default=None))
 
-    def _pairs_before(self, term: Term, old: str, new: str) -> Pairs:
+    def _pairs_before(self, term: WatchTerm, old_label: str, new_label: str) -> Pairs:
         """Both versions on the newest events before the promotion, read once for each term."""
         if self._before is None or self._before[0] != term.seq:
-            found = pairs_before(self._store.database, self._usecase.name, old, new, term.at, term.since)
-            self._before = (term.seq, found)
+            pairs = read_pairs_before(
+                self._store.database, self._usecase.name, old_label, new_label, term.at, term.since
+            )
+            self._before = (term.seq, pairs)
         return self._before[1]
 
-    def _matured_harm(self, term: Term, now: datetime) -> Check:
+    def _matured_harm(self, term: WatchTerm, now: datetime) -> Check:
         """Matured cost of the term's days, read again when another day has matured."""
         usecase = self._usecase
         # Where a day is over in two seconds, as in a replay, machine time says nothing of what has matured.
-        reached = min(now, newest_event(self._store.database, usecase.name) or now)
-        until = usecase.calendar.matured_until(reached, usecase.label.matures_after)
+        as_of = min(now, newest_event(self._store.database, usecase.name) or now)
+        until = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
         if self._harm is None or self._harm[:2] != (term.seq, until):
-            harm = daily_harm(self._store, usecase, self._model, term, reached)
+            harm = daily_harm(self._store, usecase, self._model, term, as_of)
             self._harm = (term.seq, until, judge_harm(usecase.watch, harm, usecase.cost.currency))
         return self._harm[2]
 
-    def _note(self, term: Term, checks: Sequence[Check], now: datetime) -> Decision:
+    def _note(self, term: WatchTerm, checks: Sequence[Check], now: datetime) -> Decision:
         """Write the evidence into the chain, once for each term."""
         for line in self._store.decisions.list(self._usecase.name, (KIND,), after=term.seq):
             if line.payload["term"] == term.seq:
                 return line
         payload = {
             "model": self._model, "term": term.seq, "version": term.new, "restored": term.old or EXTERNAL,
-            "since": term.since.isoformat(), "until": now.isoformat(), "checks": [asdict(one) for one in checks],
+            "since": term.since.isoformat(), "until": now.isoformat(), "checks": [asdict(check) for check in checks],
         }  # fmt: skip
         return self._store.decisions.append(self._usecase.name, KIND, payload, ACTOR, now)
 
 
-def daily_harm(store: Store, usecase: UseCase, model: str, term: Term, as_of: datetime) -> np.ndarray:
+def daily_harm(store: Store, usecase: UseCase, model: str, term: WatchTerm, as_of: datetime) -> np.ndarray:
     """Cost of the new version less that of the old one on each whole, matured day of the period, oldest first.
 
     Amounts are capped as in the comparison that led to the promotion. Where flagged events are blocked, rows
@@ -220,43 +230,43 @@ def daily_harm(store: Store, usecase: UseCase, model: str, term: Term, as_of: da
     the new version blocked would be missing, and a better one would look worse.
     """
     calendar, policy = usecase.calendar, usecase.watch
-    first = calendar.day_of(term.at) + _DAY
-    start = calendar.start_of(first)
-    end = min(as_of, calendar.start_of(first + _DAY * max(1, policy.period // _DAY)))
+    first_day = calendar.day_of(term.at) + _DAY
+    start = calendar.start_of(first_day)
+    end = min(as_of, calendar.start_of(first_day + _DAY * max(1, policy.period // _DAY)))
     if end <= start:
         return np.zeros(0)
-    old, new = labels_of(usecase, model, term)
+    old_label, new_label = labels_of(usecase, model, term)
     money = usecase.cost.false_negative
-    wanted = {money: usecase.column(money).type} if isinstance(money, str) else {}
+    columns = {money: usecase.column(money).type} if isinstance(money, str) else {}
     blocks = usecase.intervention.blocks_flagged
     window = TimeWindow(start, end)
-    rows = store.log.paired(usecase.name, old, new, window, as_of, usecase.label, calendar, wanted, blocks)
+    rows = store.log.paired(usecase.name, old_label, new_label, window, as_of, usecase.label, calendar, columns, blocks)
     if "unseen" in rows and float(rows["unseen"].sum()) > 0.0:
         return np.zeros(0)
-    prices = prices_of(usecase.cost, rows, _cap(store, usecase.name, old, new))
+    prices = prices_of(usecase.cost, rows, _cap(store, usecase.name, old_label, new_label))
     harm = prices.of_rows(rows["y"], rows["flag_b"]) - prices.of_rows(rows["y"], rows["flag_a"])
     if "weight" in rows:
         harm = harm * rows["weight"].to_numpy()
     return rows.assign(harm=harm).groupby("day", sort=True)["harm"].sum().to_numpy(dtype=float)
 
 
-def _cap(store: Store, usecase: str, old: str, new: str) -> float | None:
-    plans = [one.plan for one in store.comparisons.list(usecase)]
-    return next((p.cost_cap for p in reversed(plans) if (p.champion, p.challenger) == (old, new)), None)
+def _cap(store: Store, usecase: str, old_label: str, new_label: str) -> float | None:
+    plans = [comparison.plan for comparison in store.comparisons.list(usecase)]
+    return next((p.cost_cap for p in reversed(plans) if (p.champion, p.challenger) == (old_label, new_label)), None)
 
 
-def _alerts(pairs: Pairs, before: Pairs) -> Alerts:
+def _alerts(pairs: Pairs, earlier_pairs: Pairs) -> AlertCounts:
     """Alerts on the same events, and the ratio that both had before the promotion."""
-    ours, theirs = int(before.their_alerts.sum()), int(before.our_alerts.sum())
+    ours, theirs = int(earlier_pairs.their_alerts.sum()), int(earlier_pairs.our_alerts.sum())
     expected = ours / theirs if min(ours, theirs) >= _ENOUGH_ALERTS else 1.0
     events = len(pairs)
-    return Alerts(events, int(pairs.our_alerts.sum()), events, int(pairs.their_alerts.sum()), expected)
+    return AlertCounts(events, int(pairs.our_alerts.sum()), events, int(pairs.their_alerts.sum()), expected)
 
 
-def _taken_out(store: Store, usecase: str, version: str, seq: int) -> bool:
+def _was_taken_out(store: Store, usecase: str, version: str, seq: int) -> bool:
     """Whether the watch took this version out before, and an emergency put it back without new evidence."""
-    before = [one for one in store.decisions.list(usecase, (KIND,)) if one.seq < seq]
-    if not any(one.payload["version"] == version for one in before):
+    earlier_breaches = [line for line in store.decisions.list(usecase, (KIND,)) if line.seq < seq]
+    if not any(line.payload["version"] == version for line in earlier_breaches):
         return False
-    planned = [one for one in store.decisions.list(usecase, ("promotion.planned",)) if one.seq < seq]
-    return bool(planned) and "emergency" in planned[-1].payload
+    planned_lines = [line for line in store.decisions.list(usecase, ("promotion.planned",)) if line.seq < seq]
+    return bool(planned_lines) and "emergency" in planned_lines[-1].payload

@@ -63,14 +63,14 @@ def read_numbers(series: pd.Series[Any], column: Column) -> Read:
     """float64, or int64 for an integer column that may not be missing."""
     values, codes = _floats(series)
     low, high = bounds(column)
-    clear = column.type != "integer" and len(values) and not codes.any()
+    all_read = column.type != "integer" and len(values) and not codes.any()
     # One look at the outermost values clears a clean column; none of them is missing here.
-    if clear and low <= values.min() and values.max() <= high:
+    if all_read and low <= values.min() and values.max() <= high:
         return values, codes
     missing = codes == CODE["missing"]
-    clean = codes == 0
+    is_clean = codes == 0
     if column.type == "integer":
-        codes[clean & (np.floor(values) != values) & np.isfinite(values)] = CODE["not_an_integer"]
+        codes[is_clean & (np.floor(values) != values) & np.isfinite(values)] = CODE["not_an_integer"]
     codes[(codes == 0) & ~((values >= low) & (values <= high))] = CODE["out_of_range"]
     if column.nullable:
         codes[missing] = 0
@@ -89,7 +89,7 @@ def read_booleans(series: pd.Series[Any], nullable: bool) -> Read:
         values[(values != 0.0) & (values != 1.0)] = np.nan
     else:
         raw = _objects(series)
-        missing = _blank(raw)
+        missing = _blank_mask(raw)
         values = np.array([_WORDS.get(str(v).strip().lower(), np.nan) for v in raw], dtype=np.float64)
     codes[np.isnan(values)] = CODE["wrong_type"]
     codes[missing] = 0 if nullable else CODE["missing"]
@@ -99,10 +99,10 @@ def read_booleans(series: pd.Series[Any], nullable: bool) -> Read:
 def read_texts(series: pd.Series[Any], column: Column) -> Read:
     """Object array of ``str`` (``None`` where missing). Whole numbers become their decimal text."""
     texts, codes = _strings(series)
-    for at in _doubtful(texts, column):
+    for at in _doubtful_positions(texts, column):
         codes[at] = _text_reason(texts[at], column)
     if column.pan_guard:
-        _guard(texts, codes)
+        _refuse_card_numbers(texts, codes)
     if column.nullable:
         codes[codes == CODE["missing"]] = 0
     return texts, codes
@@ -111,20 +111,20 @@ def read_texts(series: pd.Series[Any], column: Column) -> Read:
 def hash_texts(texts: np.ndarray[Any, np.dtype[np.object_]], codes: Any, hasher: Hasher | LazyHasher) -> None:
     """Replace each clean text by its keyed hash, in place; a hash of another key is refused."""
     texts[codes != 0] = None  # what is refused is kept nowhere
-    places, uniques = pd.factorize(texts)
+    text_codes, uniques = pd.factorize(texts)
     # A missing text has the place -1, which leads to the last one here.
-    made = np.empty(len(uniques) + 1, dtype=object)
-    foreign = np.zeros(len(made), dtype=np.bool_)
+    hashes = np.empty(len(uniques) + 1, dtype=object)
+    is_foreign = np.zeros(len(hashes), dtype=np.bool_)
     for at, text in enumerate(uniques):
         try:
-            made[at] = hasher(text)
+            hashes[at] = hasher(text)
         except ForeignHash:
-            foreign[at] = True
-    texts[:] = made[places]
-    codes[foreign[places]] = CODE["foreign_hash"]
+            is_foreign[at] = True
+    texts[:] = hashes[text_codes]
+    codes[is_foreign[text_codes]] = CODE["foreign_hash"]
 
 
-def _guard(texts: np.ndarray[Any, np.dtype[np.object_]], codes: Any) -> None:
+def _refuse_card_numbers(texts: np.ndarray[Any, np.dtype[np.object_]], codes: Any) -> None:
     """Refuse texts with a card number, and forget them."""
     for at, text in enumerate(texts.tolist()):
         if text is not None and holds_card_number(text):
@@ -143,26 +143,26 @@ def read_times(series: pd.Series[Any], zone: ZoneInfo, nullable: bool) -> Read:
         times = _localize(series.reset_index(drop=True), zone, codes)
     else:
         raw = _objects(series)
-        missing = _blank(raw)
+        missing = _blank_mask(raw)
         times = _parse_times(raw, missing, zone, codes)
     times = times.dt.tz_convert("UTC").dt.as_unit("us")
-    inside = ((times >= EARLIEST) & (times < LATEST)).to_numpy()
-    codes[(codes == 0) & ~inside] = CODE["bad_time"]
+    in_calendar = ((times >= EARLIEST) & (times < LATEST)).to_numpy()
+    codes[(codes == 0) & ~in_calendar] = CODE["bad_time"]
     codes[missing] = 0 if nullable else CODE["missing"]
     return times.mask(codes != 0), codes
 
 
-def counted_times(series: pd.Series[Any], counted: CountedTime, zone: ZoneInfo) -> pd.Series[Any]:
+def times_of_steps(series: pd.Series[Any], declaration: CountedTime, zone: ZoneInfo) -> pd.Series[Any]:
     """Times from step numbers, UTC; missing where there is no number or it leads out of the calendar."""
-    origin = counted.start if counted.start.tzinfo else counted.start.replace(tzinfo=zone)
-    start, step = (origin - EPOCH) // MICROSECOND, counted.step // MICROSECOND
+    origin = declaration.start if declaration.start.tzinfo else declaration.start.replace(tzinfo=zone)
+    start, step = (origin - EPOCH) // MICROSECOND, declaration.step // MICROSECOND
     numbers, _ = _floats(series.reset_index(drop=True))
     # So far that no sum leaves the range of int64; EARLIEST and LATEST lie far within.
-    near = np.abs(np.nan_to_num(numbers, nan=np.inf)) < LATEST_US * 2 / step
-    moved = (np.where(near, numbers, 0.0) * step).round().astype(np.int64) + start
-    known = near & (moved >= EARLIEST_US) & (moved < LATEST_US)
-    stamps = pd.Series(np.where(known, moved, 0).view("M8[us]")).dt.tz_localize("UTC")
-    return stamps.where(pd.Series(known))
+    in_range = np.abs(np.nan_to_num(numbers, nan=np.inf)) < LATEST_US * 2 / step
+    stamps_us = (np.where(in_range, numbers, 0.0) * step).round().astype(np.int64) + start
+    is_known = in_range & (stamps_us >= EARLIEST_US) & (stamps_us < LATEST_US)
+    stamps = pd.Series(np.where(is_known, stamps_us, 0).view("M8[us]")).dt.tz_localize("UTC")
+    return stamps.where(pd.Series(is_known))
 
 
 def _floats(series: pd.Series[Any]) -> tuple[np.ndarray[Any, np.dtype[np.float64]], Any]:
@@ -176,26 +176,26 @@ def _floats(series: pd.Series[Any]) -> tuple[np.ndarray[Any, np.dtype[np.float64
         return values, codes
     raw = _objects(series)
     # Booleans and times would be read as numbers.
-    foreign = np.array([isinstance(v, bool) or not isinstance(v, (str, Number)) for v in raw], dtype=np.bool_)
-    raw_numbers: Any = pd.Series(raw, dtype=object).mask(foreign)
+    is_foreign = np.array([isinstance(v, bool) or not isinstance(v, (str, Number)) for v in raw], dtype=np.bool_)
+    raw_numbers: Any = pd.Series(raw, dtype=object).mask(is_foreign)
     numbers = pd.to_numeric(raw_numbers, errors="coerce")
     values = numbers.to_numpy(np.float64, na_value=np.nan, copy=True)
     codes[np.isnan(values)] = CODE["wrong_type"]
-    codes[_blank(raw)] = CODE["missing"]
+    codes[_blank_mask(raw)] = CODE["missing"]
     return values, codes
 
 
 def _strings(series: pd.Series[Any]) -> tuple[np.ndarray[Any, np.dtype[np.object_]], Any]:
     codes = np.zeros(len(series), dtype=np.uint8)
     if isinstance(series.dtype, np.dtype) and series.dtype.kind in "iu":
-        places, uniques = pd.factorize(series.to_numpy())
-        return np.array([*map(str, uniques.tolist()), None], dtype=object)[:-1][places], codes
-    if series.dtype == object and set(map(type, listed := series.tolist())) == {str} and "" not in listed:
+        text_codes, uniques = pd.factorize(series.to_numpy())
+        return np.array([*map(str, uniques.tolist()), None], dtype=object)[:-1][text_codes], codes
+    if series.dtype == object and set(map(type, value_list := series.tolist())) == {str} and "" not in value_list:
         return series.to_numpy(copy=True), codes
     raw = _objects(series)
-    listed = raw.tolist()
-    kinds = set(map(type, listed))
-    missing = np.array([v is None or v == "" for v in listed], dtype=np.bool_)
+    value_list = raw.tolist()
+    kinds = set(map(type, value_list))
+    missing = np.array([v is None or v == "" for v in value_list], dtype=np.bool_)
     if not kinds <= {str, type(None)} or missing.any():
         raw = np.array([*map(_text_of, raw.tolist()), None], dtype=object)[:-1]
     codes[np.array([v is None for v in raw.tolist()], dtype=np.bool_)] = CODE["wrong_type"]
@@ -214,13 +214,17 @@ def _text_of(value: object) -> str | None:
     return None
 
 
-def _doubtful(texts: np.ndarray[Any, np.dtype[np.object_]], column: Column) -> list[int]:
+def _doubtful_positions(texts: np.ndarray[Any, np.dtype[np.object_]], column: Column) -> list[int]:
     """Positions of texts that may have to be refused."""
-    given: list[str] = texts.tolist()
-    if None in given:
-        given = [text for text in given if text is not None]
+    present_texts: list[str] = texts.tolist()
+    if None in present_texts:
+        present_texts = [text for text in present_texts if text is not None]
     # One look at all texts together clears a clean column much faster than a look at each.
-    if not column.categories and max(map(len, given), default=0) <= column.max_length and "".join(given).isprintable():
+    if (
+        not column.categories
+        and max(map(len, present_texts), default=0) <= column.max_length
+        and "".join(present_texts).isprintable()
+    ):
         return []
     return [at for at, text in enumerate(texts.tolist()) if text is not None]
 
@@ -239,14 +243,14 @@ def _parse_times(raw: Any, missing: Any, zone: ZoneInfo, codes: Any) -> pd.Serie
     """Times of an object column: ISO 8601 text or datetimes, with and without offset in one column."""
     texts = pd.Series([v if isinstance(v, str) else _iso(v) for v in raw], dtype=object)
     codes[texts.isna().to_numpy() & ~missing] = CODE["wrong_type"]
-    aware = texts.str.contains(_OFFSET, regex=True, na=False)
-    times = pd.to_datetime(texts.where(aware), format="ISO8601", errors="coerce", utc=True).dt.as_unit("us").copy()
-    naive = ~aware & texts.notna()
-    if naive.any():
-        local = pd.to_datetime(texts[naive], format="ISO8601", errors="coerce").dt.as_unit("us")
-        part = np.zeros(len(local), dtype=np.uint8)
-        times[naive] = _localize(local, zone, part)
-        codes[naive.to_numpy()] = part
+    has_offset = texts.str.contains(_OFFSET, regex=True, na=False)
+    times = pd.to_datetime(texts.where(has_offset), format="ISO8601", errors="coerce", utc=True).dt.as_unit("us").copy()
+    is_naive = ~has_offset & texts.notna()
+    if is_naive.any():
+        local = pd.to_datetime(texts[is_naive], format="ISO8601", errors="coerce").dt.as_unit("us")
+        part_codes = np.zeros(len(local), dtype=np.uint8)
+        times[is_naive] = _localize(local, zone, part_codes)
+        codes[is_naive.to_numpy()] = part_codes
     return times
 
 
@@ -260,10 +264,10 @@ def _localize(local: pd.Series[Any], zone: ZoneInfo, codes: Any) -> pd.Series[An
     """Local wall times as UTC; notes the hours that a clock change repeats or skips."""
     local = local.dt.as_unit("us")
     times: pd.Series[Any] = local.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-    lost = (times.isna() & local.notna()).to_numpy()
-    if lost.any():
-        shifted = local[lost].dt.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward")
-        codes[lost] = np.where(shifted.isna(), CODE["ambiguous_local_time"], CODE["nonexistent_local_time"])
+    is_lost = (times.isna() & local.notna()).to_numpy()
+    if is_lost.any():
+        shifted_times = local[is_lost].dt.tz_localize(zone, ambiguous="NaT", nonexistent="shift_forward")
+        codes[is_lost] = np.where(shifted_times.isna(), CODE["ambiguous_local_time"], CODE["nonexistent_local_time"])
     utc: pd.Series[Any] = times.dt.tz_convert("UTC")
     return utc
 
@@ -275,5 +279,5 @@ def _objects(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.object_]]:
     return raw
 
 
-def _blank(raw: np.ndarray[Any, np.dtype[np.object_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _blank_mask(raw: np.ndarray[Any, np.dtype[np.object_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
     return np.array([v is None or (isinstance(v, str) and not v.strip()) for v in raw.tolist()], dtype=np.bool_)

@@ -63,8 +63,8 @@ class EventSchema:
         self._hasher = hasher or LazyHasher(configured_hasher)
         self._decoder = StrictDecoder(usecase.columns, usecase.privacy.hashed, self._hasher)
         # What was stored was checked and hashed when it came.
-        stored = [c.model_copy(update={"pan_guard": False}) for c in usecase.columns]
-        self._stored = StrictDecoder(stored)
+        stored_columns = [c.model_copy(update={"pan_guard": False}) for c in usecase.columns]
+        self._stored = StrictDecoder(stored_columns)
         self._id_at = self.position[usecase.event_id]
         self._time_at = self.position[usecase.event_time]
         self._body = encoder_type(usecase.columns)
@@ -161,8 +161,8 @@ class EventSchema:
         Raises:
             TableError: as :meth:`read_table`.
         """
-        read = self.read_table(table)
-        return read.events, read.quarantine
+        table_read = self.read_table(table)
+        return table_read.events, table_read.quarantine
 
     def read_labelled(
         self, table: pd.DataFrame, latest_us: int = LATEST_US
@@ -201,8 +201,8 @@ class EventSchema:
     def body_model(self) -> type[BaseModel]:
         """A pydantic model of one event, for the OpenAPI page; decoding does not use it."""
         name = f"{self._usecase.name.title().replace('_', '')}Event"
-        sent = [c for c in self.columns if c.lookup is None]
-        return body_model_of(name, sent, self._usecase.description or None)
+        sent_columns = [c for c in self.columns if c.lookup is None]
+        return body_model_of(name, sent_columns, self._usecase.description or None)
 
     def _frame(self, rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
         columns = list(zip(*rows, strict=True)) if rows else [()] * len(self.columns)
@@ -235,14 +235,14 @@ def _series(values: Sequence[Any], column: Column) -> pd.Series[Any]:
 def _python_values(series: pd.Series[Any], column: Column) -> list[Any]:
     """The reverse of :func:`_series`, ready for JSON."""
     if column.type == "datetime":
-        naive: list[datetime | None] = series.dt.tz_convert(None).to_numpy("M8[us]").tolist()
-        return [None if t is None else t.replace(tzinfo=UTC) for t in naive]
+        times: list[datetime | None] = series.dt.tz_convert(None).to_numpy("M8[us]").tolist()
+        return [None if t is None else t.replace(tzinfo=UTC) for t in times]
     values = series.tolist()
     if not column.nullable:
         return values
     if column.type in NUMBER_TYPES or column.type == "boolean":
-        make: Any = {"float": float, "integer": int, "boolean": bool}[column.type]
-        return [None if v != v else make(v) for v in values]
+        convert: Any = {"float": float, "integer": int, "boolean": bool}[column.type]
+        return [None if v != v else convert(v) for v in values]
     return [None if v is None or v != v else v for v in values]
 
 

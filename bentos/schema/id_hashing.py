@@ -73,8 +73,8 @@ class Hasher:
 class LazyHasher:
     """A hasher whose key is looked up when the first id comes."""
 
-    def __init__(self, find: Callable[[], Hasher]) -> None:
-        self._find = find
+    def __init__(self, make_hasher: Callable[[], Hasher]) -> None:
+        self._find = make_hasher
         self._found: Hasher | None = None
 
     def __call__(self, text: str) -> str:
@@ -152,5 +152,5 @@ def holds_card_number(text: str) -> bool:
 def _luhn(digits: str) -> bool:
     """Luhn's check (ISO/IEC 7812-1, annex B); a number that begins with 0 is no card."""
     values = [int(digit) for digit in digits]
-    doubled = (value * 2 - 9 if value > 4 else value * 2 for value in values[-2::-2])
-    return values[0] != 0 and (sum(values[-1::-2]) + sum(doubled)) % 10 == 0
+    doubled_digits = (value * 2 - 9 if value > 4 else value * 2 for value in values[-2::-2])
+    return values[0] != 0 and (sum(values[-1::-2]) + sum(doubled_digits)) % 10 == 0

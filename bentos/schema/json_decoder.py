@@ -102,9 +102,9 @@ class StrictDecoder:
 
     def _expected_quotes(self, values: tuple[Any, ...]) -> int:
         keys = sum(v is not msgspec.UNSET for v in values)
-        quoted = sum(isinstance(values[i], str) for i in self._texts)
-        quoted += sum(isinstance(values[i], datetime) for i in self._times)
-        return 2 * (keys + quoted)
+        text_count = sum(isinstance(values[i], str) for i in self._texts)
+        text_count += sum(isinstance(values[i], datetime) for i in self._times)
+        return 2 * (keys + text_count)
 
     def _finish(self, values: tuple[Any, ...], index: int | None = None) -> tuple[Any, ...]:
         row = list(values)
@@ -148,35 +148,35 @@ class StrictDecoder:
     def _explain(self, exc: Exception) -> EventError:
         """Our words for a decoder's error; the decoder's own text could hold what was sent."""
         text = str(exc)
-        place = _PLACE.search(text)
-        where = _event(place.group(1)) if place else ""
+        match = _PLACE.search(text)
+        prefix = _event(match.group(1)) if match else ""
         field = _FIELD.search(text)
         if isinstance(exc, UnicodeDecodeError):
             return EventError("the body is not UTF-8")
         if "unknown field" in text:
-            named = f" {field.group(1)!r}" if field else ""
-            return EventError(f"{where}unknown field{named}; allowed are {', '.join(self.names)}")
+            field_text = f" {field.group(1)!r}" if field else ""
+            return EventError(f"{prefix}unknown field{field_text}; allowed are {', '.join(self.names)}")
         if "missing required field" in text and field:
-            return EventError(f"{where}column {field.group(1)!r} is missing; it may not be left out")
-        if place and place.group(2) in self._by_name:
-            column = self._by_name[place.group(2)]
-            return EventError(f"{where}column {column.name!r}: allowed is {allowed_values(column)}")
+            return EventError(f"{prefix}column {field.group(1)!r} is missing; it may not be left out")
+        if match and match.group(2) in self._by_name:
+            column = self._by_name[match.group(2)]
+            return EventError(f"{prefix}column {column.name!r}: allowed is {allowed_values(column)}")
         if isinstance(exc, msgspec.ValidationError):
             return EventError(
-                f"{where}the body must be a JSON object with {', '.join(self.names)} (a batch is an array of them)"
+                f"{prefix}the body must be a JSON object with {', '.join(self.names)} (a batch is an array of them)"
             )
         return EventError("the body is not valid JSON")
 
     def _repeated(self, body: bytes) -> str:
         """Name the key that is written twice (slow; only once an error is certain)."""
-        found: list[str] = []
+        repeated_keys: list[str] = []
 
-        def look(pairs: list[tuple[str, Any]]) -> None:
+        def collect(pairs: list[tuple[str, Any]]) -> None:
             keys = [k for k, _ in pairs]
-            found.extend(k for k in keys if keys.count(k) > 1)
+            repeated_keys.extend(k for k in keys if keys.count(k) > 1)
 
-        json.loads(body, object_pairs_hook=look)
-        return f"column {found[0]!r} is given twice in one event" if found else "a key is given twice"
+        json.loads(body, object_pairs_hook=collect)
+        return f"column {repeated_keys[0]!r} is given twice in one event" if repeated_keys else "a key is given twice"
 
 
 def encoder_type(columns: Sequence[Column]) -> type[msgspec.Struct]:
@@ -211,8 +211,8 @@ def _count_quotes(body: bytes) -> int:
     """Quotes that open or close a text, in valid JSON."""
     if b"\\" not in body:
         return body.count(b'"')
-    plain = body.replace(b"\\\\", b"")
-    return plain.count(b'"') - plain.count(b'\\"')
+    unescaped = body.replace(b"\\\\", b"")
+    return unescaped.count(b'"') - unescaped.count(b'\\"')
 
 
 def _event(index: int | str | None) -> str:

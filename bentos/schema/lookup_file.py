@@ -5,7 +5,7 @@ microseconds since 1970, UTC) and the filled columns under their names in the us
 microseconds, booleans 0 and 1, missing values NULL. Ids are hashed where the use case hashes them. Table ``about``
 says how many rows there are, and for which declaration of the columns.
 
-:func:`checked_rows` is the one gate: a table passes it when the file is made. Whoever reads the file asks whether it
+:func:`check_rows` is the one gate: a table passes it when the file is made. Whoever reads the file asks whether it
 is whole and was made for the same declaration, which costs serving no look at single values.
 """
 
@@ -38,7 +38,7 @@ def lookup_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.sqlite"
 
 
-def checked_rows(
+def check_rows(
     usecase: UseCase, lookup: Lookup, table: pd.DataFrame, hasher: Hasher | LazyHasher | None = None
 ) -> pd.DataFrame:
     """The rows of a table in the product's own form; see :attr:`bentos.schema.lookups.LookupTable.rows`.
@@ -55,22 +55,24 @@ def checked_rows(
     """
     # Events may lack the entity; a row that is of nobody says nothing.
     entity = usecase.column(lookup.entity).model_copy(update={"nullable": False, "missing": None, "pan_guard": False})
-    ids, codes = read_column(_held(table, (entity.name,)), entity, usecase.zone)
+    ids, codes = read_column(_find_column(table, (entity.name,)), entity, usecase.zone)
     _refuse(codes, entity, entity.name)
     if entity.name in usecase.privacy.hashed:
         hash_texts(ids, codes, hasher or LazyHasher(configured_hasher))
         _refuse(codes, entity, entity.name)
-    found: dict[str, Any] = {entity.name: ids, VALID_FROM: _since(_held(table, (VALID_FROM,)))}
+    columns: dict[str, Any] = {entity.name: ids, VALID_FROM: _valid_from_us(_find_column(table, (VALID_FROM,)))}
     for column in usecase.filled_by(lookup.name):
         names = tuple(dict.fromkeys((column.external_name, column.name)))
-        found[column.name], codes = read_column(_held(table, names), column, usecase.zone)
+        columns[column.name], codes = read_column(_find_column(table, names), column, usecase.zone)
         _refuse(codes, column, column.external_name)
         if column.type == "float":
-            found[column.name] = found[column.name] + 0.0  # SQLite keeps no sign of a zero, so nobody does
-    rows = pd.DataFrame(found).sort_values([VALID_FROM, entity.name], kind="stable", ignore_index=True)
-    twice = int(rows.duplicated([entity.name, VALID_FROM]).sum())
-    if twice:
-        raise LookupProblem(f"{twice} rows repeat the {entity.name} and {VALID_FROM} of another; keep one of each")
+            columns[column.name] = columns[column.name] + 0.0  # SQLite keeps no sign of a zero, so nobody does
+    rows = pd.DataFrame(columns).sort_values([VALID_FROM, entity.name], kind="stable", ignore_index=True)
+    repeat_count = int(rows.duplicated([entity.name, VALID_FROM]).sum())
+    if repeat_count:
+        raise LookupProblem(
+            f"{repeat_count} rows repeat the {entity.name} and {VALID_FROM} of another; keep one of each"
+        )
     return rows
 
 
@@ -80,15 +82,15 @@ def read_rows(
     """The checked rows of a file, and the SHA-256 of its bytes.
 
     Raises:
-        LookupProblem: the file is missing or torn, or :func:`checked_rows` refuses what it holds.
+        LookupProblem: the file is missing or torn, or :func:`check_rows` refuses what it holds.
     """
-    opened, digest = open_rows(usecase, lookup, path)
+    connection, digest = open_rows(usecase, lookup, path)
     try:
-        return checked_rows(usecase, lookup, _table_of(opened, usecase, lookup), hasher), digest
+        return check_rows(usecase, lookup, _table_of(connection, usecase, lookup), hasher), digest
     except LookupProblem as exc:
         raise LookupProblem(f"lookup {lookup.name!r}: {path}: {exc}") from exc
     finally:
-        opened.close()
+        connection.close()
 
 
 def open_rows(usecase: UseCase, lookup: Lookup, path: Path) -> tuple[sqlite3.Connection, str]:
@@ -116,8 +118,8 @@ def declaration_of(usecase: UseCase, lookup: Lookup) -> str:
     """SHA-256 of all that decides which values a table may hold, and in which form."""
     part = {"name", "type", "min", "max", "categories", "max_length", "pan_guard"}
     columns = (usecase.column(lookup.entity), *usecase.filled_by(lookup.name))
-    said = [column.model_dump(mode="json", include=part) for column in columns]
-    return sha256_hex(canonical_json({"columns": said, "hashed": lookup.entity in usecase.privacy.hashed}))
+    column_dumps = [column.model_dump(mode="json", include=part) for column in columns]
+    return sha256_hex(canonical_json({"columns": column_dumps, "hashed": lookup.entity in usecase.privacy.hashed}))
 
 
 def write_rows(usecase: UseCase, lookup: Lookup, rows: pd.DataFrame, path: Path) -> None:
@@ -133,8 +135,8 @@ def write_rows(usecase: UseCase, lookup: Lookup, rows: pd.DataFrame, path: Path)
         descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(descriptor)
         _write(Path(scratch), columns, rows, declaration_of(usecase, lookup))
-        with open(scratch, "rb") as made:
-            os.fsync(made.fileno())
+        with open(scratch, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(scratch, path)
     except (OSError, sqlite3.Error) as exc:
         raise LookupProblem(f"lookup {lookup.name!r}: {path} cannot be written ({exc})") from exc
@@ -150,26 +152,30 @@ def event_values(series: pd.Series[Any], column: Column) -> list[Any]:
         return [None if at == _MISSING_TIME else at for at in stamps]
     if column.type in TEXT_TYPES:
         return [None if v is None or v != v else v for v in series.tolist()]
-    make: Any = {"float": float, "integer": int, "boolean": bool}[column.type]
-    return [None if v != v else make(v) for v in series.tolist()]
+    convert: Any = {"float": float, "integer": int, "boolean": bool}[column.type]
+    return [None if v != v else convert(v) for v in series.tolist()]
 
 
 def _write(path: Path, columns: tuple[Column, ...], rows: pd.DataFrame, declaration: str) -> None:
-    entity, *filled = columns
+    entity, *filled_columns = columns
     # In the order of the key: SQLite then only ever writes at the end.
     rows = rows.sort_values([entity.name, VALID_FROM], kind="stable")
-    declared = "".join(f', "{c.name}" {_SQL_TYPES.get(c.type, "TEXT")}' for c in filled)
-    values = [rows[entity.name].tolist(), rows[VALID_FROM].tolist(), *(event_values(rows[c.name], c) for c in filled)]
+    column_sql = "".join(f', "{c.name}" {_SQL_TYPES.get(c.type, "TEXT")}' for c in filled_columns)
+    values = [
+        rows[entity.name].tolist(),
+        rows[VALID_FROM].tolist(),
+        *(event_values(rows[c.name], c) for c in filled_columns),
+    ]
     connection = sqlite3.connect(path)
     try:
         # Names are those of a checked use case: small letters, digits and underscores.
         key = f'"{entity.name}", {VALID_FROM}'
         connection.execute(
-            f'CREATE TABLE rows ("{entity.name}" TEXT NOT NULL, {VALID_FROM} INTEGER NOT NULL{declared}, '
+            f'CREATE TABLE rows ("{entity.name}" TEXT NOT NULL, {VALID_FROM} INTEGER NOT NULL{column_sql}, '
             f"PRIMARY KEY ({key})) WITHOUT ROWID"
         )
-        marks = ", ".join("?" * len(values))
-        connection.executemany(f"INSERT INTO rows VALUES ({marks})", zip(*values, strict=True))  # noqa: S608
+        placeholders = ", ".join("?" * len(values))
+        connection.executemany(f"INSERT INTO rows VALUES ({placeholders})", zip(*values, strict=True))  # noqa: S608
         connection.execute("CREATE TABLE about (rows INTEGER NOT NULL, declaration TEXT NOT NULL)")
         connection.execute("INSERT INTO about VALUES (?, ?)", (len(rows), declaration))
         connection.commit()
@@ -183,14 +189,14 @@ def _open(connection: sqlite3.Connection, content: bytes, declaration: str) -> N
         raise LookupProblem("it is no look-up table, or a torn one; make it again")
     try:
         connection.deserialize(content)
-        count, made_for = connection.execute("SELECT rows, declaration FROM about").fetchone()
-        (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        (held,) = connection.execute("SELECT count(*) FROM rows").fetchone()
+        count, file_declaration = connection.execute("SELECT rows, declaration FROM about").fetchone()
+        (check_result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        (row_count,) = connection.execute("SELECT count(*) FROM rows").fetchone()
     except (sqlite3.Error, TypeError, ValueError, OverflowError) as exc:
         raise LookupProblem(f"it is no look-up table, or a torn one ({exc}); make it again") from exc
-    if sound != "ok" or held != count:
-        raise LookupProblem(f"it is no look-up table, or a torn one ({held} of {count} rows); make it again")
-    if made_for != declaration:
+    if check_result != "ok" or row_count != count:
+        raise LookupProblem(f"it is no look-up table, or a torn one ({row_count} of {count} rows); make it again")
+    if file_declaration != declaration:
         raise LookupProblem("it was made for columns that were declared otherwise; load it again")
 
 
@@ -198,8 +204,8 @@ def _table_of(connection: sqlite3.Connection, usecase: UseCase, lookup: Lookup) 
     """The rows of an open file as a table."""
     cursor = connection.execute("SELECT * FROM rows")
     names = [column[0] for column in cursor.description]
-    held = cursor.fetchall()
-    table = pd.DataFrame(held, columns=names)
+    rows = cursor.fetchall()
+    table = pd.DataFrame(rows, columns=names)
     times = [c.name for c in usecase.filled_by(lookup.name) if c.type == "datetime"]
     for name in {VALID_FROM, *times} & set(names):
         stamps = pd.to_numeric(table[name], errors="coerce").astype("Int64")
@@ -207,23 +213,23 @@ def _table_of(connection: sqlite3.Connection, usecase: UseCase, lookup: Lookup) 
     return table
 
 
-def _held(table: pd.DataFrame, names: tuple[str, ...]) -> pd.Series[Any]:
+def _find_column(table: pd.DataFrame, names: tuple[str, ...]) -> pd.Series[Any]:
     for name in names:
         if name in table.columns:
             return table[name].reset_index(drop=True)
-    have = ", ".join(map(str, table.columns[:30])) or "none"
-    raise LookupProblem(f"no column {' or '.join(map(repr, names))}; it has {have}")
+    column_text = ", ".join(map(str, table.columns[:30])) or "none"
+    raise LookupProblem(f"no column {' or '.join(map(repr, names))}; it has {column_text}")
 
 
 def _refuse(codes: Any, column: Column, name: str) -> None:
-    bad = int((codes != 0).sum())
-    if bad:
-        worst, allowed = REASONS[int(np.bincount(codes[codes != 0]).argmax())], allowed_values(column)
-        found = f"column {name!r}: {bad} of {len(codes)} values cannot be used ({worst})"
-        raise LookupProblem(f"{found}; allowed is {allowed}")
+    bad_count = int((codes != 0).sum())
+    if bad_count:
+        reason, allowed = REASONS[int(np.bincount(codes[codes != 0]).argmax())], allowed_values(column)
+        message = f"column {name!r}: {bad_count} of {len(codes)} values cannot be used ({reason})"
+        raise LookupProblem(f"{message}; allowed is {allowed}")
 
 
-def _since(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _valid_from_us(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Whole microseconds since 1970, rounded up: rounded down, a row would hold before it was known."""
     if not isinstance(series.dtype, pd.DatetimeTZDtype):
         raise LookupProblem(
@@ -232,8 +238,8 @@ def _since(series: pd.Series[Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
     if series.isna().any():
         raise LookupProblem(f"column {VALID_FROM!r}: {int(series.isna().sum())} of {len(series)} values are missing")
     times = series.dt.tz_convert("UTC")
-    whole = times.dt.as_unit("us")
-    stamps: np.ndarray[Any, np.dtype[np.int64]] = whole.to_numpy("M8[us]").view(np.int64)
-    late: np.ndarray[Any, np.dtype[np.int64]] = (times > whole).to_numpy().astype(np.int64)
-    rounded: np.ndarray[Any, np.dtype[np.int64]] = stamps + late
-    return rounded
+    whole_us = times.dt.as_unit("us")
+    stamps: np.ndarray[Any, np.dtype[np.int64]] = whole_us.to_numpy("M8[us]").view(np.int64)
+    rounding: np.ndarray[Any, np.dtype[np.int64]] = (times > whole_us).to_numpy().astype(np.int64)
+    valid_from: np.ndarray[Any, np.dtype[np.int64]] = stamps + rounding
+    return valid_from

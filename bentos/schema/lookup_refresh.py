@@ -93,8 +93,10 @@ class LookupKeeper:
             index = LookupIndex(self._usecase, name, self._folder)
         except LookupProblem as exc:
             metrics.LOOKUP_READS.labels(name, "failed").inc()
-            kept = "the rows in memory stay in use" if name in self.tables else "nothing can be answered without it"
-            log.error("%s; %s", exc, kept)
+            consequence = (
+                "the rows in memory stay in use" if name in self.tables else "nothing can be answered without it"
+            )
+            log.error("%s; %s", exc, consequence)
             return
         self.tables = {**self.tables, name: index}
         metrics.LOOKUP_READS.labels(name, "read").inc()
@@ -138,25 +140,25 @@ class FillingSchema(EventSchema):
         rows = enumerate(self._decoder.many(body, limit))
         return [self._complete(row, f"event {index} of the batch: ") for index, row in rows]
 
-    def _complete(self, values: tuple[Any, ...], where: str) -> Event:
+    def _complete(self, values: tuple[Any, ...], intro: str) -> Event:
         row, tables, time_us = list(values), self._keeper.tables, values[self._time_at]
         for at in self._filled:
             if row[at] is not None:
                 column = self.columns[at]
                 raise EventError(
-                    f"{where}column {column.name!r} is filled from lookup {column.lookup!r}; leave it out, or send null"
+                    f"{intro}column {column.name!r} is filled from lookup {column.lookup!r}; leave it out, or send null"
                 )
-        for name, entity_at, places in self._steps:
+        for name, entity_at, positions in self._steps:
             if name not in tables:
                 raise ModelNotReady(f"the look-up table {name!r} was not read yet; ask /readyz")
-            for at, value in zip(places, tables[name].row(row[entity_at], time_us), strict=True):
+            for at, value in zip(positions, tables[name].row(row[entity_at], time_us), strict=True):
                 row[at] = value
         return self._event(self, row[self._id_at], time_us, tuple(row))
 
 
 def _stamp(path: Path) -> Stamp | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns

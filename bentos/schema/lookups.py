@@ -29,7 +29,7 @@ from bentos.usecase.limits import EPOCH, MICROSECOND
 from bentos.usecase.lookup_problems import VALID_FROM
 from monitoring.core.durations import microseconds
 
-Places = np.ndarray[Any, np.dtype[np.intp]]
+Positions = np.ndarray[Any, np.dtype[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -61,40 +61,40 @@ class LookupTable:
             return None
         return pd.Timestamp(int(self.rows[VALID_FROM].iloc[-1]), unit="us", tz="UTC").to_pydatetime()
 
-    def places(self, entities: pd.Series[Any], times: pd.Series[Any]) -> Places:
+    def places(self, entities: pd.Series[Any], times: pd.Series[Any]) -> Positions:
         """For each event the place of its row in :attr:`rows`, -1 where there is none.
 
         Args:
             entities: text, missing where an event has no entity.
             times: event times, UTC; missing where an event has none.
         """
-        found = np.full(len(entities), -1, dtype=np.intp)
-        asked = np.flatnonzero((entities.notna() & times.notna()).to_numpy())
-        if not len(asked) or self.rows.empty:
-            return found
+        positions = np.full(len(entities), -1, dtype=np.intp)
+        event_rows = np.flatnonzero((entities.notna() & times.notna()).to_numpy())
+        if not len(event_rows) or self.rows.empty:
+            return positions
         name = self.lookup.entity
-        stamps = times.iloc[asked].dt.as_unit("us").to_numpy("M8[us]").view(np.int64)
+        stamps = times.iloc[event_rows].dt.as_unit("us").to_numpy("M8[us]").view(np.int64)
         order = np.argsort(stamps, kind="stable")
-        asked = asked[order]
-        left = pd.DataFrame({"at": stamps[order], name: entities.iloc[asked].to_numpy(dtype=object)})
-        right = self.rows[[VALID_FROM, name]].assign(place=np.arange(len(self.rows)))
+        event_rows = event_rows[order]
+        event_table = pd.DataFrame({"at": stamps[order], name: entities.iloc[event_rows].to_numpy(dtype=object)})
+        row_table = self.rows[[VALID_FROM, name]].assign(place=np.arange(len(self.rows)))
         age = self.lookup.max_age
-        merged = pd.merge_asof(
-            left, right, left_on="at", right_on=VALID_FROM, by=name,
+        matches = pd.merge_asof(
+            event_table, row_table, left_on="at", right_on=VALID_FROM, by=name,
             tolerance=None if age is None else microseconds(age),
         )  # fmt: skip
-        found[asked] = merged["place"].fillna(-1).to_numpy(np.intp)
-        return found
+        positions[event_rows] = matches["place"].fillna(-1).to_numpy(np.intp)
+        return positions
 
-    def values(self, column: Column, places: Places) -> Any:
+    def values(self, column: Column, positions: Positions) -> Any:
         """Values of a filled column at these places, in the form that :func:`bentos.schema.column_parsing.read_column`
         gives.
         """
-        held, none = self.rows[column.name], places < 0
+        column_values, is_missing = self.rows[column.name], positions < 0
         if column.type == "datetime":
-            return held.reindex(places).reset_index(drop=True)
-        padded = np.append(held.to_numpy(), [None if column.type in TEXT_TYPES else np.nan])
-        return padded[np.where(none, len(held), places)]
+            return column_values.reindex(positions).reset_index(drop=True)
+        padded_values = np.append(column_values.to_numpy(), [None if column.type in TEXT_TYPES else np.nan])
+        return padded_values[np.where(is_missing, len(column_values), positions)]
 
 
 class LookupIndex:
@@ -123,9 +123,9 @@ class LookupIndex:
         self.newest = None if newest is None else EPOCH + newest * MICROSECOND
         self.nothing: tuple[Any, ...] = (None,) * len(columns)
         # Names are those of a checked use case.
-        listed = "".join(f', "{column.name}"' for column in columns)
+        column_sql = "".join(f', "{column.name}"' for column in columns)
         self._query = (
-            f'SELECT {VALID_FROM}{listed} FROM rows WHERE "{lookup.entity}" = ? AND {VALID_FROM} <= ? '  # noqa: S608
+            f'SELECT {VALID_FROM}{column_sql} FROM rows WHERE "{lookup.entity}" = ? AND {VALID_FROM} <= ? '  # noqa: S608
             f"ORDER BY {VALID_FROM} DESC LIMIT 1"
         )
         self._flags = tuple(at for at, column in enumerate(columns) if column.type == "boolean")
@@ -137,10 +137,10 @@ class LookupIndex:
         """
         if entity is None:
             return self.nothing
-        found = self._rows.execute(self._query, (entity, time_us)).fetchone()
-        if found is None or (self._age is not None and time_us - found[0] > self._age):
+        stored_row = self._rows.execute(self._query, (entity, time_us)).fetchone()
+        if stored_row is None or (self._age is not None and time_us - stored_row[0] > self._age):
             return self.nothing
-        values: tuple[Any, ...] = found[1:]
+        values: tuple[Any, ...] = stored_row[1:]
         return self._with_flags(values) if self._flags else values
 
     def _with_flags(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -166,12 +166,12 @@ class Lookups:
         usecase: UseCase,
         folder: Path | None = None,
         hasher: Hasher | LazyHasher | None = None,
-        read: Mapping[str, LookupTable] = MappingProxyType({}),
+        tables: Mapping[str, LookupTable] = MappingProxyType({}),
     ) -> None:
         self._usecase = usecase
         self._folder = folder
         self._hasher = hasher
-        self._read = dict(read)
+        self._read = dict(tables)
 
     def table(self, name: str) -> LookupTable:
         """One table.

@@ -31,7 +31,7 @@ def times_of(ids: pd.Series[Any]) -> pd.Series[Any]:
     return pd.Series(stamps.astype("M8[us]")).dt.tz_localize("UTC")
 
 
-def made_up(times: pd.Series[Any]) -> pd.Series[bool]:
+def is_made_up(times: pd.Series[Any]) -> pd.Series[bool]:
     """Which rows stand in the made-up days: those of a table, whose labels are known; all others came live."""
     return times < LAST
 

@@ -1,6 +1,6 @@
 """Who answers: one model version, or an external score, with the windows that feed it.
 
-An :class:`Office` is replaced as a whole by assigning one reference, so every answer names exactly
+An :class:`ActiveModels` is replaced as a whole by assigning one reference, so every answer names exactly
 one version, and a batch never sees half of a change.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bentos.errors import EventError, IncumbentError, ModelCorrupt
 from bentos.features.plan import FeaturePlan
 from bentos.model.booster import Matrix, Predict
-from bentos.model.scoring_model import Scores, ScoringModel
+from bentos.model.scoring_model import ModelScores, ScoringModel
 from bentos.registry.ports import ModelRef
 from bentos.registry.routing_policy import CHALLENGER, EXTERNAL, Router
 from bentos.schema.event import Event
@@ -27,8 +27,8 @@ from bentos.usecase.definition import ExternalIncumbent
 from bentos.windows.memory import WindowState
 
 
-class Holder(Protocol):
-    """Whoever holds office: scores events, given the features of the union plan."""
+class ActiveModel(Protocol):
+    """Whoever is champion: scores events, given the features of the union plan."""
 
     @property
     def ref(self) -> ModelRef:
@@ -59,7 +59,7 @@ class Holder(Protocol):
         """What to tell about an event that got no score between 0 and 1."""
         ...
 
-    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
+    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> ModelScores:
         """One score for each event; ``features`` has the union's columns, ``positions`` picks its own."""
         ...
 
@@ -75,12 +75,12 @@ class ModelHolder:
 
     @cached_property
     def threshold(self) -> float:
-        """See :class:`Holder`."""
+        """See :class:`ActiveModel`."""
         return float(self.model.threshold.value)
 
     @property
     def plan(self) -> FeaturePlan:
-        """See :class:`Holder`."""
+        """See :class:`ActiveModel`."""
         return self.model.plan
 
     @cached_property
@@ -97,25 +97,25 @@ class ModelHolder:
 
     def as_challenger(self) -> ModelHolder:
         """The same loaded version, answering under its role as challenger."""
-        other = replace(self, alias=CHALLENGER)
-        other.__dict__["predict"] = self.predict
-        return other
+        copy = replace(self, alias=CHALLENGER)
+        copy.__dict__["predict"] = self.predict
+        return copy
 
     def unscorable(self) -> IncumbentError:
-        """See :class:`Holder`."""
+        """See :class:`ActiveModel`."""
         return ModelCorrupt("the model gave no score between 0 and 1")
 
-    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
-        """See :class:`Holder`."""
+    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> ModelScores:
+        """See :class:`ActiveModel`."""
         # Taking columns gives Fortran order, which the predictor would have to copy again.
-        own = np.ascontiguousarray(features[:, positions])
-        raw = self.predict(own)
-        return Scores(raw, self.model.calibrator.apply(raw), self.model.cuts(own))
+        own_features = np.ascontiguousarray(features[:, positions])
+        raw = self.predict(own_features)
+        return ModelScores(raw, self.model.calibrator.apply(raw), self.model.cuts(own_features))
 
 
 @dataclass(frozen=True, eq=False)
 class ExternalHolder:
-    """A score column of the event, while no model of ours holds office."""
+    """A score column of the event, while no model of ours is champion."""
 
     incumbent: ExternalIncumbent
     plan: FeaturePlan
@@ -124,32 +124,32 @@ class ExternalHolder:
 
     @property
     def ref(self) -> ModelRef:
-        """See :class:`Holder`."""
+        """See :class:`ActiveModel`."""
         return ModelRef(self.incumbent.column, "0")
 
     def lacking(self, events: Sequence[Event]) -> list[int]:
         """Places of events whose column holds no score from 0 to 1."""
         column = self.incumbent.column
-        given = [event.value(column) for event in events]
-        return [at for at, score in enumerate(given) if score is None or not 0.0 <= score <= 1.0]
+        scores = [event.value(column) for event in events]
+        return [at for at, score in enumerate(scores) if score is None or not 0.0 <= score <= 1.0]
 
     @property
     def threshold(self) -> float:
-        """See :class:`Holder`."""
+        """See :class:`ActiveModel`."""
         return self.incumbent.threshold
 
     def unscorable(self) -> IncumbentError:
-        """See :class:`Holder`."""
+        """See :class:`ActiveModel`."""
         return EventError(f"column {self.incumbent.column!r}: allowed is a score from 0 to 1")
 
-    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> Scores:
-        """See :class:`Holder`; raw and calibrated score are the column."""
-        given = np.array([event.value(self.incumbent.column) for event in events], dtype=np.float64)
-        return Scores(given.astype(np.float32), given)
+    def scores(self, events: Sequence[Event], features: Matrix, positions: NDArray[np.intp]) -> ModelScores:
+        """See :class:`ActiveModel`; raw and calibrated score are the column."""
+        column_scores = np.array([event.value(self.incumbent.column) for event in events], dtype=np.float64)
+        return ModelScores(column_scores.astype(np.float32), column_scores)
 
 
 @dataclass(frozen=True, eq=False)
-class Fork:
+class ChallengerArm:
     """The other arm, while a routing policy is in effect.
 
     Attributes:
@@ -164,7 +164,7 @@ class Fork:
     positions: NDArray[np.intp]
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
 
-    def same(self, other: Fork | None) -> bool:
+    def same(self, other: ChallengerArm | None) -> bool:
         """Whether another one routes alike: by the same policy, to the same loaded version."""
         if other is None or other.challenger is not self.challenger:
             return False
@@ -172,12 +172,12 @@ class Fork:
 
     def p99_ms(self) -> float | None:
         """99th percentile of those times; none before the first."""
-        taken = list(self.seconds)
-        return float(np.quantile(taken, 0.99)) * 1e3 if taken else None
+        durations = list(self.seconds)
+        return float(np.quantile(durations, 0.99)) * 1e3 if durations else None
 
 
 @dataclass(frozen=True, eq=False)
-class Office:
+class ActiveModels:
     """What answers from one moment on.
 
     Attributes:
@@ -185,37 +185,42 @@ class Office:
         plan: union of the features of every model in a role: what is computed and logged.
         windows: the state that the features are read from.
         positions: the holder's columns in the union.
-        since: machine time at which this holder took office here.
+        since: machine time at which this holder became champion here.
         fork: the other arm; none while the holder answers all.
     """
 
-    holder: Holder
+    holder: ActiveModel
     plan: FeaturePlan
     windows: WindowState
     positions: NDArray[np.intp]
     since: datetime
-    fork: Fork | None = None
+    fork: ChallengerArm | None = None
 
     def unscorable(self, events: Sequence[Event]) -> Sequence[int]:
         """Places of events that will have no score, as far as the events themselves tell.
 
         They are refused before the windows hear of them: what is not logged must not be counted.
         """
-        if not isinstance(self.holder, ExternalHolder) or not (lacking := self.holder.lacking(events)):
+        if not isinstance(self.holder, ExternalHolder) or not (positions := self.holder.lacking(events)):
             return ()
         if self.fork is None:
-            return lacking
+            return positions
         router = self.fork.router
-        places = router.places([events[at] for at in lacking])
-        return [at for at, place in zip(lacking, places, strict=True) if not router.is_challenger[place]]
+        arm_indices = router.places([events[at] for at in positions])
+        return [at for at, arm_index in zip(positions, arm_indices, strict=True) if not router.is_challenger[arm_index]]
 
     @classmethod
     def of(
-        cls, holder: Holder, plan: FeaturePlan, windows: WindowState, since: datetime, fork: Fork | None = None
-    ) -> Office:
+        cls,
+        holder: ActiveModel,
+        plan: FeaturePlan,
+        windows: WindowState,
+        since: datetime,
+        fork: ChallengerArm | None = None,
+    ) -> ActiveModels:
         """Seat a holder on a union plan that holds its features, and those of the fork's challenger."""
         positions = np.asarray(holder.plan.positions_in(plan), dtype=np.intp)
         if fork is not None:
-            own = np.asarray(fork.challenger.plan.positions_in(plan), dtype=np.intp)
-            fork = replace(fork, positions=own)
+            challenger_positions = np.asarray(fork.challenger.plan.positions_in(plan), dtype=np.intp)
+            fork = replace(fork, positions=challenger_positions)
         return cls(holder, plan, windows, positions, since, fork)

@@ -28,16 +28,21 @@ def ending(threshold: float, name: str, version: str, alias: str) -> bytes:
 def answer(event_id: str, score: float, decision: bool, end: bytes, action: str | None = None) -> bytes:
     """One answer as JSON; ``end`` is from :func:`ending`, ``score`` is finite, ``action`` where one is declared."""
     # repr() is the shortest text that reads back as the same float64.
-    said = b"true" if decision else b"false"
+    decision_text = b"true" if decision else b"false"
     if action is not None:
-        said = b'%b,"action":"%b"' % (said, action.encode())
-    return b'{"event_id":%b,"score":%b,"decision":%b%b' % (_TEXT.encode(event_id), repr(score).encode(), said, end)
+        decision_text = b'%b,"action":"%b"' % (decision_text, action.encode())
+    return b'{"event_id":%b,"score":%b,"decision":%b%b' % (
+        _TEXT.encode(event_id),
+        repr(score).encode(),
+        decision_text,
+        end,
+    )
 
 
 def refused(event_id: str, error: Exception) -> bytes:
     """What stands in the place of an event of a list that got no answer."""
-    found = translate(error)
-    return b'{"event_id":%b,%b' % (_TEXT.encode(event_id), error_body(found.code, str(found))[1:])
+    fault = translate(error)
+    return b'{"event_id":%b,%b' % (_TEXT.encode(event_id), error_body(fault.code, str(fault))[1:])
 
 
 def rows(score: Callable[[Sequence[Event]], Sequence[bytes | Exception]], events: Sequence[Event]) -> list[bytes]:
@@ -48,8 +53,8 @@ def rows(score: Callable[[Sequence[Event]], Sequence[bytes | Exception]], events
         events: checked events.
     """
     try:
-        said = score(events)
+        answers = score(events)
     except Exception as exc:  # parts before this one are answered and logged: each event is told, none is lost
-        said = [exc] * len(events)
-    note_faults("/score/batch", said)
-    return [s if isinstance(s, bytes) else refused(e.event_id, s) for e, s in zip(events, said, strict=True)]
+        answers = [exc] * len(events)
+    note_faults("/score/batch", answers)
+    return [s if isinstance(s, bytes) else refused(e.event_id, s) for e, s in zip(events, answers, strict=True)]

@@ -108,25 +108,25 @@ class PatientBatcher(MicroBatcher[Item, Answer]):
     def post(self, item: Item, waiter: Waiter[Answer], loop: asyncio.AbstractEventLoop) -> None:
         """See :class:`MicroBatcher`."""
 
-        def again(patient: Waiter[Answer]) -> None:
-            loop.call_later(_PAUSE_SECONDS, super(PatientBatcher, self).post, item, patient, loop)
+        def retry(retry_waiter: Waiter[Answer]) -> None:
+            loop.call_later(_PAUSE_SECONDS, super(PatientBatcher, self).post, item, retry_waiter, loop)
 
-        super().post(item, _Patient(waiter, again, loop.time, loop.time() + self._seconds), loop)
+        super().post(item, _RetryWaiter(waiter, retry, loop.time, loop.time() + self._seconds), loop)
 
 
-class _Patient(Generic[Answer]):
+class _RetryWaiter(Generic[Answer]):
     """A waiter that asks again before it gives up."""
 
     def __init__(
         self,
         waiter: Waiter[Answer],
-        again: Callable[[Waiter[Answer]], None],
+        retry: Callable[[Waiter[Answer]], None],
         clock: Callable[[], float],
         until: float,
     ) -> None:
         self.done = waiter.done
         self.set_result = waiter.set_result
-        self._waiter, self._again, self._clock, self._until = waiter, again, clock, until
+        self._waiter, self._again, self._clock, self._until = waiter, retry, clock, until
 
     def set_exception(self, exception: Exception, /) -> None:
         """Ask again while another replica is at it, else tell the one who waits."""

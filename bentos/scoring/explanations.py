@@ -6,7 +6,7 @@ score is a monotone function of that margin, so a contribution above 0 raises it
 
 An answer is logged and remembered without its reasons. They are made from the windows right after the
 answer, and made again for a repeated id: where the features have changed since (a late event, a label),
-or another version is in office, reasons would explain another score, so there are none (``null``).
+or another version is active, reasons would explain another score, so there are none (``null``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bentos.model.booster import Matrix, Predict
 from bentos.model.scoring_model import ScoringModel
 from bentos.registry.ports import ModelRef
 from bentos.schema.event import Event
-from bentos.scoring.active_models import ModelHolder, Office
+from bentos.scoring.active_models import ActiveModels, ModelHolder
 
 STRONGEST: Final = 5
 """Reasons of an answer."""
@@ -38,51 +38,58 @@ class Explainer:
         score: answers events, see :meth:`bentos.scoring.scorer.Scorer.run`.
     """
 
-    def __init__(self, office: Callable[[], Office | None], score: Callable[[Sequence[Event]], list[Answer]]) -> None:
-        self._office = office
+    def __init__(
+        self, active_models: Callable[[], ActiveModels | None], score: Callable[[Sequence[Event]], list[Answer]]
+    ) -> None:
+        self._office = active_models
         self._score = score
         self._contributions: dict[ScoringModel, Predict] = {}
 
     def answer(self, event: Event) -> Answer:
         """Score one event and explain it; each alone, because a neighbour could change what its windows hold."""
-        said = self._score([event])[0]
-        if not isinstance(said, bytes):
-            return said
-        office = self._office()
-        if office is None:
-            raise ModelNotReady("no verified model is in office yet")
-        return b"%b,%b" % (said[:-1], msgspec.json.encode(self._reasons(office, event, said))[1:])
+        encoded_answer = self._score([event])[0]
+        if not isinstance(encoded_answer, bytes):
+            return encoded_answer
+        active_models = self._office()
+        if active_models is None:
+            raise ModelNotReady("no verified model is active yet")
+        return b"%b,%b" % (
+            encoded_answer[:-1],
+            msgspec.json.encode(self._reasons(active_models, event, encoded_answer))[1:],
+        )
 
     def answers(self, events: Sequence[Event]) -> list[Answer]:
         """The same for each event of a part of a list."""
         return [self.answer(event) for event in events]
 
-    def _reasons(self, office: Office, event: Event, said: bytes) -> dict[str, Any]:
+    def _reasons(self, active_models: ActiveModels, event: Event, encoded_answer: bytes) -> dict[str, Any]:
         """``reasons`` and ``margin`` of an answer; both are null where they would explain another score."""
-        nothing = {"reasons": None, "margin": None}
-        answered = msgspec.json.decode(said)
-        holder = _holder(office, ModelRef(answered["model"]["name"], answered["model"]["version"]))
+        no_reasons = {"reasons": None, "margin": None}
+        decoded = msgspec.json.decode(encoded_answer)
+        holder = _holder(active_models, ModelRef(decoded["model"]["name"], decoded["model"]["version"]))
         if holder is None:
-            return nothing
+            return no_reasons
         # The event is in the windows already, and reading does not depend on that.
-        features = office.plan.rows([event], office.windows)
-        own = np.ascontiguousarray(features[:, holder.plan.positions_in(office.plan)])
-        if float(holder.model.calibrator.apply(holder.predict(own))[0]) != answered["score"]:
-            return nothing
-        return explain(holder.plan.names, own[0], self._of(holder.model)(own)[0])
+        features = active_models.plan.rows([event], active_models.windows)
+        own_features = np.ascontiguousarray(features[:, holder.plan.positions_in(active_models.plan)])
+        if float(holder.model.calibrator.apply(holder.predict(own_features))[0]) != decoded["score"]:
+            return no_reasons
+        return explain(holder.plan.names, own_features[0], self._of(holder.model)(own_features)[0])
 
     def _of(self, model: ScoringModel) -> Predict:
         """The contributions of a model; only the ones in use are kept."""
-        if (found := self._contributions.get(model)) is None:
-            found = model.booster.quick_contributions(model.golden.features[:4])
-            self._contributions = {**dict(list(self._contributions.items())[-1:]), model: found}
-        return found
+        if (predict := self._contributions.get(model)) is None:
+            predict = model.booster.quick_contributions(model.golden.features[:4])
+            self._contributions = {**dict(list(self._contributions.items())[-1:]), model: predict}
+        return predict
 
 
-def _holder(office: Office, ref: ModelRef) -> ModelHolder | None:
+def _holder(active_models: ActiveModels, ref: ModelRef) -> ModelHolder | None:
     """The model of ours that gave an answer, if it still answers in one of the arms."""
-    held = [office.holder] if office.fork is None else [office.holder, office.fork.challenger]
-    return next((h for h in held if isinstance(h, ModelHolder) and h.ref == ref), None)
+    holders = (
+        [active_models.holder] if active_models.fork is None else [active_models.holder, active_models.fork.challenger]
+    )
+    return next((h for h in holders if isinstance(h, ModelHolder) and h.ref == ref), None)
 
 
 def explain(names: Sequence[str], values: Matrix, contributions: Matrix) -> dict[str, Any]:
@@ -96,19 +103,19 @@ def explain(names: Sequence[str], values: Matrix, contributions: Matrix) -> dict
         ``reasons``: at most five ``{feature, value, contribution, direction}``, strongest first;
         ``margin``: ``{bias, rest, total}`` with bias + contributions told + rest = total.
     """
-    *each, bias = contributions.tolist()
-    order = sorted((at for at in range(len(each)) if each[at]), key=lambda at: (-abs(each[at]), at))
-    told = order[:STRONGEST]
-    rest = math.fsum(each[at] for at in order[STRONGEST:])
+    *amounts, bias = contributions.tolist()
+    order = sorted((at for at in range(len(amounts)) if amounts[at]), key=lambda at: (-abs(amounts[at]), at))
+    top = order[:STRONGEST]
+    other_total = math.fsum(amounts[at] for at in order[STRONGEST:])
     return {
         "reasons": [
             {
                 "feature": names[at],
                 "value": value if math.isfinite(value := float(values[at])) else None,
-                "contribution": each[at],
-                "direction": "raises" if each[at] > 0 else "lowers",
+                "contribution": amounts[at],
+                "direction": "raises" if amounts[at] > 0 else "lowers",
             }
-            for at in told
+            for at in top
         ],
-        "margin": {"bias": bias, "rest": rest, "total": math.fsum([*each, bias])},
+        "margin": {"bias": bias, "rest": other_total, "total": math.fsum([*amounts, bias])},
     }

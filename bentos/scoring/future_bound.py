@@ -113,11 +113,11 @@ class Refusals(dict[int, HttpProblem]):
 
     def to_json(self) -> list[dict[str, object]]:
         """Place, code and sentence of each, in the order of the list."""
-        return [{"at": at, "code": one.code, "message": str(one)} for at, one in sorted(self.items())]
+        return [{"at": at, "code": refusal.code, "message": str(refusal)} for at, refusal in sorted(self.items())]
 
-    def shifted(self, by: int) -> Self:
-        """The same rows in a list that has ``by`` rows more in front."""
-        return type(self)({at + by: one for at, one in self.items()})
+    def shifted(self, offset: int) -> Self:
+        """The same rows in a list that has ``offset`` rows more in front."""
+        return type(self)({at + offset: refusal for at, refusal in self.items()})
 
 
 class Receipt(NamedTuple):
@@ -136,8 +136,8 @@ class Receipt(NamedTuple):
         """
         if self.refused and not self.many:
             raise self.refused[0]
-        told: dict[str, object] = {"accepted": self.accepted, "conflicts": self.conflicts}
-        return msgspec.json.encode(told | ({"refused": self.refused.to_json()} if self.refused else {}))
+        reply: dict[str, object] = {"accepted": self.accepted, "conflicts": self.conflicts}
+        return msgspec.json.encode(reply | ({"refused": self.refused.to_json()} if self.refused else {}))
 
 
 def iso_text(time_us: int) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from bentos.errors import AnswerPending, DuplicateEvent, ModelNotReady, SpoolFull
 from bentos.http_errors import note_faults, translate
 from bentos.schema.event import Event
-from bentos.scoring.active_models import Holder, Office
+from bentos.scoring.active_models import ActiveModel, ActiveModels
 from bentos.scoring.answers import NO_ANSWER, answer, ending
 from bentos.scoring.arms import Share, shares
 from bentos.scoring.exploration import Explorer
@@ -65,11 +65,11 @@ class Scorer:
     def __init__(
         self,
         usecase: str,
-        office: Callable[[], Office | None],
+        active_models: Callable[[], ActiveModels | None],
         spool: Spool,
         tap: Tap | None = None,
         clock: Callable[[], int] = machine_time_us,
-        ordered: Callable[[Holder, int], float | None] = lambda holder, _: None,
+        ordered: Callable[[ActiveModel, int], float | None] = lambda holder, _: None,
         explorer: Explorer | None = None,
         recent: RecentTimes | None = None,
         guard: FutureGuard | None = None,
@@ -77,7 +77,7 @@ class Scorer:
         self._guard = guard
         self._recent = RecentTimes() if recent is None else recent
         self._usecase = usecase
-        self._office = office
+        self._office = active_models
         self._spool = spool
         self._tap = tap
         self._clock = clock
@@ -93,107 +93,118 @@ class Scorer:
         An id that was answered before gets its first answer if the body is the same.
 
         Raises:
-            ModelNotReady: nobody is in office.
+            ModelNotReady: no model is active.
             SpoolFull: nothing was answered; the same events may be sent again.
         """
-        office = self._office()
-        if office is None:
-            raise ModelNotReady("no verified model is in office yet")
-        latest = LATEST_US if self._guard is None else self._guard.latest_us()
-        if future := [at for at, event in enumerate(events) if event.time_us > latest]:
-            return self._around(office, events, future, self._refuse_future)
-        return self._answer_now(office, events)
+        active_models = self._office()
+        if active_models is None:
+            raise ModelNotReady("no verified model is active yet")
+        latest_us = LATEST_US if self._guard is None else self._guard.latest_us()
+        if future := [at for at, event in enumerate(events) if event.time_us > latest_us]:
+            return self._around(active_models, events, future, self._refuse_future)
+        return self._answer_now(active_models, events)
 
     def flush(self) -> None:
         """Move what was counted into the instruments behind ``/metrics``."""
         self._tally.flush()
 
-    def _answer_now(self, office: Office, events: Sequence[Event]) -> list[Answer]:
+    def _answer_now(self, active_models: ActiveModels, events: Sequence[Event]) -> list[Answer]:
         """Answer a batch without events of the future."""
-        if refused := office.unscorable(events):
-            return self._around(office, events, refused, lambda office, _: office.holder.unscorable())
-        return self._answer(office, events)
+        if positions := active_models.unscorable(events):
+            return self._around(
+                active_models, events, positions, lambda active_models, _: active_models.holder.unscorable()
+            )
+        return self._answer(active_models, events)
 
     def _around(
         self,
-        office: Office,
+        active_models: ActiveModels,
         events: Sequence[Event],
-        refused: Sequence[int],
-        refuse: Callable[[Office, Event], Exception],
+        positions: Sequence[int],
+        refuse: Callable[[ActiveModels, Event], Exception],
     ) -> list[Answer]:
         """Answer a batch that has events nobody may score: those get their first answer, if any, or are refused."""
-        there = set(refused)
-        rest = [event for at, event in enumerate(events) if at not in there]
-        said = iter(self._answer_now(office, rest) if rest else ())
-        return [self._refused(office, event, refuse) if at in there else next(said) for at, event in enumerate(events)]
+        position_set = set(positions)
+        other_events = [event for at, event in enumerate(events) if at not in position_set]
+        answers = iter(self._answer_now(active_models, other_events) if other_events else ())
+        return [
+            self._refused(active_models, event, refuse) if at in position_set else next(answers)
+            for at, event in enumerate(events)
+        ]
 
-    def _refused(self, office: Office, event: Event, refuse: Callable[[Office, Event], Exception]) -> Answer:
-        known = office.windows.answered(event.event_id)
-        if known is not None and (known[1] or known[0] != event.body_hash):
-            return _repeat(event, *known)
-        return refuse(office, event)
+    def _refused(
+        self, active_models: ActiveModels, event: Event, refuse: Callable[[ActiveModels, Event], Exception]
+    ) -> Answer:
+        remembered = active_models.windows.answered(event.event_id)
+        if remembered is not None and (remembered[1] or remembered[0] != event.body_hash):
+            return _repeat(event, *remembered)
+        return refuse(active_models, event)
 
-    def _refuse_future(self, _: Office, event: Event) -> Exception:
+    def _refuse_future(self, _: ActiveModels, event: Event) -> Exception:
         assert self._guard is not None
         return self._guard.refuse("event", event.schema.event_time, [(event.time_us, event.as_json())])[0]
 
-    def _answer(self, office: Office, events: Sequence[Event]) -> list[Answer]:
-        if office.windows.shared:
+    def _answer(self, active_models: ActiveModels, events: Sequence[Event]) -> list[Answer]:
+        if active_models.windows.shared:
             # To claim an id in a shared state is to count its event there.
             self._spool.require_room(len(events))
         answers: list[Answer | None] = [None] * len(events)
-        fresh: dict[str, int] = {}
+        first_positions: dict[str, int] = {}
         repeats: list[tuple[int, int]] = []
-        for at, (event, known) in enumerate(zip(events, office.plan.known(events, office.windows), strict=True)):
-            if isinstance(known, AnswerPending):
-                answers[at] = known
+        for at, (event, remembered) in enumerate(
+            zip(events, active_models.plan.known(events, active_models.windows), strict=True)
+        ):
+            if isinstance(remembered, AnswerPending):
+                answers[at] = remembered
                 continue
             # An id that was only sent (POST /events) has no answer yet, but its body stands.
-            if known is not None and (known[1] or known[0] != event.body_hash):
-                answers[at] = _repeat(event, *known)
-            elif (first := fresh.setdefault(event.event_id, at)) != at:
+            if remembered is not None and (remembered[1] or remembered[0] != event.body_hash):
+                answers[at] = _repeat(event, *remembered)
+            elif (first := first_positions.setdefault(event.event_id, at)) != at:
                 repeats.append((at, first))
-        if fresh:
-            places = list(fresh.values())
-            for at, said in zip(places, self._score(office, [events[at] for at in places]), strict=True):
-                answers[at] = said
+        if first_positions:
+            positions = list(first_positions.values())
+            for at, new_answer in zip(
+                positions, self._score(active_models, [events[at] for at in positions]), strict=True
+            ):
+                answers[at] = new_answer
         for at, first in repeats:
             earlier = answers[first]
             answers[at] = (
                 _repeat(events[at], events[first].body_hash, earlier) if isinstance(earlier, bytes) else earlier
             )
-        return [found for found in answers if found is not None]
+        return [item for item in answers if item is not None]
 
-    def _score(self, office: Office, events: list[Event]) -> list[Answer]:
+    def _score(self, active_models: ActiveModels, events: list[Event]) -> list[Answer]:
         now = self._clock()
         # First: an event that is refused must not be counted in the windows of later ones.
         self._spool.require_room(len(events))
-        features = office.plan.rows(events, office.windows)
+        features = active_models.plan.rows(events, active_models.windows)
         arms: list[str] | None = None
         routing: str | None = None
-        if office.fork is None:
-            scores = office.holder.scores(events, features, office.positions)
-            parts = [Share(office.holder, range(len(events)), scores)]
+        if active_models.fork is None:
+            scores = active_models.holder.scores(events, features, active_models.positions)
+            parts = [Share(active_models.holder, range(len(events)), scores)]
         else:
-            parts, arms = shares(office, office.fork, events, features)
-            routing = office.fork.router.policy.digest
+            parts, arms = shares(active_models, active_models.fork, events, features)
+            routing = active_models.fork.router.policy.digest
         answers: list[Answer] = [_UNANSWERED] * len(events)
         records: list[ScoreRecord | None] = [None] * len(events)
-        tallies: list[tuple[Holder, list[bool], list[float]]] = []
+        tallies: list[tuple[ActiveModel, list[bool], list[float]]] = []
         action, chance, explorer = None, None, self._explorer
         blob, width = np.ascontiguousarray(features, dtype="<f4").tobytes(), 4 * features.shape[1]
         for part in parts:
             holder = part.holder
             order = self._ordered(holder, now)
             threshold = holder.threshold if order is None else order
-            by_event = part.scores.cuts if order is None else None
-            flags = part.scores.calibrated >= (threshold if by_event is None else by_event)
-            cuts = None if by_event is None else by_event.tolist()
+            row_cuts = part.scores.cuts if order is None else None
+            flags = part.scores.calibrated >= (threshold if row_cuts is None else row_cuts)
+            cuts = None if row_cuts is None else row_cuts.tolist()
             end = ending(threshold, holder.ref.name, holder.ref.version, holder.alias)
-            raw, score, flagged = part.scores.raw.tolist(), part.scores.calibrated.tolist(), flags.tolist()
-            for place, i in enumerate(part.rows):
+            raw, score, decisions = part.scores.raw.tolist(), part.scores.calibrated.tolist(), flags.tolist()
+            for position, i in enumerate(part.rows):
                 event = events[i]
-                if not 0.0 <= score[place] <= 1.0:  # NaN is not between them either
+                if not 0.0 <= score[position] <= 1.0:  # NaN is not between them either
                     # The windows have counted it, so the log holds it; sent again, it may be scored.
                     records[i] = ScoreRecord(
                         self._usecase, event.event_id, event.time_us, now, "event", event.as_json()
@@ -201,46 +212,46 @@ class Scorer:
                     answers[i] = holder.unscorable()
                     continue
                 if cuts is not None:
-                    threshold = cuts[place]
+                    threshold = cuts[position]
                     end = ending(threshold, holder.ref.name, holder.ref.version, holder.alias)
                 if explorer is not None:
-                    action, chance = explorer.action(event.event_id, flagged[place])
+                    action, chance = explorer.action(event.event_id, decisions[position])
                 records[i] = ScoreRecord(
                     self._usecase, event.event_id, event.time_us, now, "live", event.as_json(),
-                    office.plan.fingerprint, blob[i * width : (i + 1) * width],
+                    active_models.plan.fingerprint, blob[i * width : (i + 1) * width],
                     holder.ref.name, holder.ref.version, holder.alias, holder.digest,
-                    raw[place], score[place], threshold, flagged[place],
+                    raw[position], score[position], threshold, decisions[position],
                     chance, None if arms is None else arms[i], routing, action,
                 )  # fmt: skip
-                answers[i] = answer(event.event_id, score[place], flagged[place], end, action)
-            tallies.append((holder, flagged, score))
+                answers[i] = answer(event.event_id, score[position], decisions[position], end, action)
+            tallies.append((holder, decisions, score))
         # In the order of the windows, whoever answered.
-        self._log(office, [record for record in records if record is not None])
-        self._settle(office, events, answers, now)
-        for holder, flagged, score in tallies:
-            self._tally.add(holder.ref.version, holder.alias, flagged, score)
+        self._log(active_models, [record for record in records if record is not None])
+        self._settle(active_models, events, answers, now)
+        for holder, decisions, score in tallies:
+            self._tally.add(holder.ref.version, holder.alias, decisions, score)
         return answers
 
-    def _log(self, office: Office, records: list[ScoreRecord]) -> None:
-        if self._logged_plan != office.plan.fingerprint:
+    def _log(self, active_models: ActiveModels, records: list[ScoreRecord]) -> None:
+        if self._logged_plan != active_models.plan.fingerprint:
             # The log can read the feature blobs only when it knows the plan's columns.
-            self._spool.declare(PlanRecord(office.plan.fingerprint, office.plan.names))
-            self._logged_plan = office.plan.fingerprint
-        owed, self._owed = self._owed, []
+            self._spool.declare(PlanRecord(active_models.plan.fingerprint, active_models.plan.names))
+            self._logged_plan = active_models.plan.fingerprint
+        owed_records, self._owed = self._owed, []
         try:
-            self._spool.append([*owed, *records])
+            self._spool.append([*owed_records, *records])
         except SpoolFull:
             # The windows hold these events already, so the log has to hold them before anything else.
-            held = {one.event_id: one for one in [*owed, *map(_unanswered, records)]}
-            self._owed = list(held.values())
+            record_by_event = {record.event_id: record for record in [*owed_records, *map(_unanswered, records)]}
+            self._owed = list(record_by_event.values())
             raise
 
-    def _settle(self, office: Office, events: list[Event], answers: list[Answer], now: int) -> None:
+    def _settle(self, active_models: ActiveModels, events: list[Event], answers: list[Answer], now: int) -> None:
         """After the log holds them: remember the answers, tell the tap."""
-        for event, said in zip(events, answers, strict=True):
-            kept = said if isinstance(said, bytes) else NO_ANSWER
-            office.windows.remember(event.event_id, event.body_hash, kept, now)
-        office.windows.settle()
+        for event, event_answer in zip(events, answers, strict=True):
+            stored_answer = event_answer if isinstance(event_answer, bytes) else NO_ANSWER
+            active_models.windows.remember(event.event_id, event.body_hash, stored_answer, now)
+        active_models.windows.settle()
         self._recent.add(event.time_us for event in events)
         if self._tap is not None:
             self._tap.heard(events, answers, now)
@@ -251,11 +262,11 @@ def _unanswered(record: ScoreRecord) -> ScoreRecord:
     return ScoreRecord(record.usecase, record.event_id, record.event_time, record.received_at, "event", record.body)
 
 
-def _repeat(event: Event, body_hash: str, said: bytes) -> Answer:
+def _repeat(event: Event, body_hash: str, earlier_answer: bytes) -> Answer:
     if event.body_hash != body_hash:
         return DuplicateEvent("this event id was answered before, with another body")
-    metrics.REPLAYED.inc()
-    return said
+    metrics.REPLAYED_EVENTS.inc()
+    return earlier_answer
 
 
 def row_answers(score: Callable[[list[Event]], list[Answer]], events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -270,12 +281,12 @@ def row_answers(score: Callable[[list[Event]], list[Answer]], events: Sequence[E
     except Exception as exc:  # rows of several requests share a batch: each is told, none is lost
         answers = [exc] * len(events)
     note_faults("/score/list", answers)
-    return [_row(event, said) for event, said in zip(events, answers, strict=True)]
+    return [_row(event, event_answer) for event, event_answer in zip(events, answers, strict=True)]
 
 
-def _row(event: Event, said: Answer) -> dict[str, Any]:
-    if isinstance(said, bytes):
-        found: dict[str, Any] = msgspec.json.decode(said)
-        return found
-    refused = translate(said)
-    return {"event_id": event.event_id, "error": {"code": refused.code, "message": str(refused)}}
+def _row(event: Event, event_answer: Answer) -> dict[str, Any]:
+    if isinstance(event_answer, bytes):
+        decoded: dict[str, Any] = msgspec.json.decode(event_answer)
+        return decoded
+    fault = translate(event_answer)
+    return {"event_id": event.event_id, "error": {"code": fault.code, "message": str(fault)}}

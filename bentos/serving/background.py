@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from bentos.api.labels import Contradictions
-from bentos.scoring.active_models import Office
-from bentos.serving.other_homes import said_of_home
+from bentos.scoring.active_models import ActiveModels
+from bentos.serving.other_homes import home_description
 from bentos.serving.role_watcher import Slot, View
 from bentos.serving.window_history import batches
 from bentos.serving.window_keeper import WindowKeeper
@@ -56,7 +56,7 @@ class Attendant:
         model: registered model.
         replica: name of this process among the replicas.
         store: gives the database, or raises while it is away.
-        slot: what is in office here.
+        slot: what is active here.
         keeper: whose windows the labels feed.
         said: remembers who said what.
         post: runs a function on the scoring thread.
@@ -71,7 +71,7 @@ class Attendant:
         store: Callable[[], Store],
         slot: Slot,
         keeper: WindowKeeper,
-        said: Contradictions,
+        contradictions: Contradictions,
         post: Post,
         answered_since_us: Callable[[], int],
     ) -> None:
@@ -81,7 +81,7 @@ class Attendant:
         self._store = store
         self._slot = slot
         self._keeper = keeper
-        self._said = said
+        self._said = contradictions
         self._post = post
         self._answered_since = answered_since_us
         self._parent = supervisor()
@@ -98,7 +98,7 @@ class Attendant:
         self._thread.start()
 
     def announce(self) -> None:
-        """The office changed: tell the database now."""
+        """The champion changed: tell the database now."""
         self._beat_due = 0.0
         self._wake.set()
 
@@ -147,15 +147,16 @@ class Attendant:
         if time.monotonic() < self._beat_due:
             return
         self._beat_due = time.monotonic() + _HEARTBEAT_SECONDS
-        office, view = self._slot.office, self._slot.view
-        seen = view.roles.get("champion") if view.reachable else None
+        active_models, view = self._slot.active_models, self._slot.view
+        champion = view.roles.get("champion") if view.reachable else None
         self._store().serving.heartbeat(
             self._usecase,
             self._replica,
             self._model,
-            _version(office),
-            None if seen is None else seen.version,
-            acknowledgement(office, view) | {"answers": metrics.ANSWERS.told(_version(office)), "home": said_of_home()},
+            _version(active_models),
+            None if champion is None else champion.version,
+            acknowledgement(active_models, view)
+            | {"answers": metrics.RECENT_ANSWERS.told(_version(active_models)), "home": home_description()},
         )
 
     def _follow_labels(self) -> None:
@@ -186,8 +187,8 @@ class Attendant:
                 self._said.add(row.event_id, row.source, row.y)
 
     def _forget(self) -> None:
-        before = self._answered_since()
-        self._post(lambda: self._keeper.forget_answers(before))
+        cutoff_us = self._answered_since()
+        self._post(lambda: self._keeper.forget_answers(cutoff_us))
 
     def _sign_off(self) -> None:
         try:
@@ -196,21 +197,21 @@ class Attendant:
             log.info("the database is away; the heartbeat will run out by itself")
 
 
-def _version(office: Office | None) -> str | None:
-    return None if office is None else office.holder.ref.version
+def _version(active_models: ActiveModels | None) -> str | None:
+    return None if active_models is None else active_models.holder.ref.version
 
 
-def acknowledgement(office: Office | None, view: View) -> dict[str, Any]:
+def acknowledgement(active_models: ActiveModels | None, view: View) -> dict[str, Any]:
     """What a heartbeat says beside the version: content, role, routing and the age of what was seen."""
-    said: dict[str, Any] = {"reachable": view.reachable, "routing": view.routing.to_json()}
-    if office is not None:
-        said |= {"alias": office.holder.alias, "contract": office.holder.digest}
-        if office.fork is not None:
-            said["challenger_p99_ms"] = office.fork.p99_ms()
+    payload: dict[str, Any] = {"reachable": view.reachable, "routing": view.routing.to_json()}
+    if active_models is not None:
+        payload |= {"alias": active_models.holder.alias, "contract": active_models.holder.digest}
+        if active_models.fork is not None:
+            payload["challenger_p99_ms"] = active_models.fork.p99_ms()
     for name, at in (("polled_at", view.polled_at), ("champion_since", view.champion_since)):
         if at is not None:
-            said[name] = at.isoformat()
+            payload[name] = at.isoformat()
     if view.lost:
-        said["lost"] = {role: ref.version for role, ref in view.lost.items()}
-    refused = {ref.version: f"{r.reason}: {r.message}" for ref, r in view.refused.items()}
-    return said | ({"refused": refused} if refused else {})
+        payload["lost"] = {role: ref.version for role, ref in view.lost.items()}
+    refusals = {ref.version: f"{r.reason}: {r.message}" for ref, r in view.refused.items()}
+    return payload | ({"refused": refusals} if refusals else {})

@@ -24,9 +24,9 @@ _PREFIX = "incumbent-metrics-"
 _OWNER = ".owner"
 
 
-def places(chosen: str = "") -> list[Path]:
+def candidate_folders(preferred: str = "") -> list[Path]:
     """Folders that may hold one, best first; the one that was chosen before all."""
-    return [Path(place) for place in (chosen, "/dev/shm", "/tmp", tempfile.gettempdir()) if place]  # noqa: S108
+    return [Path(path) for path in (preferred, "/dev/shm", "/tmp", tempfile.gettempdir()) if path]  # noqa: S108
 
 
 def make_folder(candidates: Sequence[Path]) -> Path:
@@ -38,20 +38,20 @@ def make_folder(candidates: Sequence[Path]) -> Path:
     Raises:
         OSError: no place can be written to.
     """
-    for place in candidates:
-        sweep(place)
+    for parent in candidates:
+        remove_leftovers(parent)
     refusal: OSError | None = None
-    for place in _with_room_first(candidates):
+    for parent in _with_room_first(candidates):
         try:
-            return _make(place)
+            return _make(parent)
         except OSError as exc:
             refusal = exc
     raise refusal or OSError("no place for the files of /metrics")
 
 
-def sweep(place: Path) -> None:
+def remove_leftovers(parent: Path) -> None:
     """Remove the folders of services that are gone: the kernel dropped their lock."""
-    for folder in place.glob(f"{_PREFIX}*"):
+    for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
             descriptor = os.open(folder / _OWNER, os.O_RDWR | os.O_NOFOLLOW)
             try:
@@ -81,28 +81,30 @@ def forget_dead_workers() -> None:
 
 def _with_room_first(candidates: Sequence[Path]) -> Iterable[Path]:
     """The candidates in their order, but those without room last, the roomiest of them first."""
-    room = {place: _room(place) for place in candidates}
-    return sorted(room, key=lambda place: 0 if room[place] >= ROOM_BYTES else -room[place] + (1 << 62))
+    free_bytes = {parent: _room(parent) for parent in candidates}
+    return sorted(
+        free_bytes, key=lambda parent: 0 if free_bytes[parent] >= ROOM_BYTES else -free_bytes[parent] + (1 << 62)
+    )
 
 
-def _room(place: Path) -> int:
+def _room(parent: Path) -> int:
     try:
-        found = os.statvfs(place)
+        stats = os.statvfs(parent)
     except OSError:
         return 0
-    return found.f_bavail * found.f_frsize
+    return stats.f_bavail * stats.f_frsize
 
 
-def _make(place: Path) -> Path:
-    """Made under another name, and found by :func:`sweep` only once its lock is held."""
-    hidden = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place))
+def _make(parent: Path) -> Path:
+    """Made under another name, and found by :func:`remove_leftovers` only once its lock is held."""
+    hidden_folder = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
     try:
-        descriptor = os.open(hidden / _OWNER, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        descriptor = os.open(hidden_folder / _OWNER, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.set_inheritable(descriptor, True)  # a worker that outlives this process for a moment still counts
-        folder = hidden.rename(hidden.with_name(hidden.name.removeprefix(".")))
+        folder = hidden_folder.rename(hidden_folder.with_name(hidden_folder.name.removeprefix(".")))
     except OSError:
-        shutil.rmtree(hidden, ignore_errors=True)
+        shutil.rmtree(hidden_folder, ignore_errors=True)
         raise
     atexit.register(_remove, folder, os.getpid())
     return folder

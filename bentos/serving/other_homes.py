@@ -26,16 +26,16 @@ _FILE: Final = "home.id"
 
 def name_home(settings: Settings, address: str) -> None:
     """Tell the workers what they are to say of their home in each sign of life."""
-    says = {
+    description = {
         "id": home_id(settings.root),
         "where": f"{settings.root} on {socket.gethostname()}",
         "address": address,
         "windows": "shared" if settings.redis_url else "own",
     }
-    os.environ[_VARIABLE] = json.dumps(says)
+    os.environ[_VARIABLE] = json.dumps(description)
 
 
-def said_of_home() -> dict[str, Any]:
+def home_description() -> dict[str, Any]:
     """Return what this worker says of its home: ``id``, ``where``, ``address``, ``windows``."""
     return dict(json.loads(os.environ.get(_VARIABLE, "{}")))
 
@@ -59,9 +59,9 @@ def require_only_home(settings: Settings, usecase: str) -> None:
     """
     if not settings.database_url:
         return  # the database lies in the home, whose lock is held
-    own, shares = home_id(settings.root), bool(settings.redis_url)
-    for age, other in _others(settings, usecase):
-        if other.get("id") in (None, own) or (shares and other.get("windows") == "shared"):
+    own_id, shares = home_id(settings.root), bool(settings.redis_url)
+    for age, other in _other_replicas(settings, usecase):
+        if other.get("id") in (None, own_id) or (shares and other.get("windows") == "shared"):
             continue
         address = f", at {other['address']}" if other.get("address") else ""
         raise HomeTaken(
@@ -71,14 +71,16 @@ def require_only_home(settings: Settings, usecase: str) -> None:
         )
 
 
-def _others(settings: Settings, usecase: str) -> list[tuple[float, dict[str, Any]]]:
+def _other_replicas(settings: Settings, usecase: str) -> list[tuple[float, dict[str, Any]]]:
     """Age and words of every replica of this model that was heard of lately; none where the database cannot be read."""
     from monitoring.store import open_store
 
     try:
         with closing(open_store(settings.log_url)) as store:
-            living = store.serving.live(usecase)
+            replicas = store.serving.live(usecase)
     except MonitoringError:
         return []
     model = settings.model_name(usecase)
-    return [(one.age, json.loads(one.detail).get("home") or {}) for one in living if one.model == model]
+    return [
+        (replica.age, json.loads(replica.detail).get("home") or {}) for replica in replicas if replica.model == model
+    ]

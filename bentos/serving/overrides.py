@@ -14,10 +14,10 @@ from typing import Any
 
 from bentos.registry.ports import ROLES, ModelRef, Role
 from bentos.registry.routing_policy import EXTERNAL
-from bentos.scoring.active_models import Holder
+from bentos.scoring.active_models import ActiveModel
 from monitoring.errors import MonitoringError
 from monitoring.metrics import serving as metrics
-from monitoring.store import Standing, Store
+from monitoring.store import Overrides, Store
 
 log = logging.getLogger("incumbent.orders")
 
@@ -36,7 +36,7 @@ class StandingOrders:
     """
 
     def __init__(self, model: str, store: Callable[[], Store], required: bool = True) -> None:
-        self.known: Standing | None = None
+        self.known: Overrides | None = None
         self._model = model
         self._store = store
         self._required = required
@@ -46,18 +46,18 @@ class StandingOrders:
     def refresh(self) -> bool:
         """Read the orders; whether a pin or the threshold changed. A database that is away changes nothing."""
         try:
-            read = self._store().orders.standing(self._model)
+            overrides = self._store().orders.standing(self._model)
         except MonitoringError as exc:
             log.info("standing orders cannot be read (%s); the last ones hold", type(exc).__name__)
             return False
         with self._lock:
-            before, self.known = self.known, read
-            order = read.threshold
-            found = None if order is None else (order.version, order.value, int(order.until.timestamp() * 1e6))
-            changed = before is None or before.pin != read.pin or found != self._threshold
-            self._threshold = found
-        metrics.PINNED.set(0 if read.pin is None else 1)
-        return changed
+            previous, self.known = self.known, overrides
+            order = overrides.threshold
+            threshold = None if order is None else (order.version, order.value, int(order.until.timestamp() * 1e6))
+            is_changed = previous is None or previous.pin != overrides.pin or threshold != self._threshold
+            self._threshold = threshold
+        metrics.JOURNAL_PINNED.set(0 if overrides.pin is None else 1)
+        return is_changed
 
     @property
     def rules(self) -> bool:
@@ -66,7 +66,7 @@ class StandingOrders:
 
     @property
     def pinned(self) -> ModelRef | None:
-        """The version that is in office by the journal's word alone, if one is."""
+        """The version that is active by the journal's word alone, if one is."""
         pin = None if self.known is None else self.known.pin
         return None if pin is None else ModelRef(pin.model, pin.version)
 
@@ -76,13 +76,13 @@ class StandingOrders:
         A role that was vacated by a decision is not lost. Neither is one while an order or an operation is under
         way that the aliases follow.
         """
-        known = self.known
-        if known is None or not self._required or known.pin is not None:
+        overrides = self.known
+        if overrides is None or not self._required or overrides.pin is not None:
             return {}
         return {
-            role: ModelRef(self._model, known.holders[role])
+            role: ModelRef(self._model, overrides.holders[role])
             for role in ROLES
-            if role not in roles and role in known.holders
+            if role not in roles and role in overrides.holders
         }
 
     def overrule(self, roles: Mapping[Role, ModelRef]) -> dict[Role, ModelRef]:
@@ -90,14 +90,14 @@ class StandingOrders:
         pinned = self.pinned
         if pinned is None:
             return dict(roles)
-        found = {**roles, "champion": pinned}
+        effective_roles = {**roles, "champion": pinned}
         if self.external:
-            del found["champion"]
-        return found
+            del effective_roles["champion"]
+        return effective_roles
 
     @property
     def external(self) -> bool:
-        """Whether the external score is in office by the journal's word alone."""
+        """Whether the external score is active by the journal's word alone."""
         pinned = self.pinned
         return pinned is not None and pinned.version == EXTERNAL
 
@@ -112,12 +112,12 @@ class StandingOrders:
             return True
         if self.known is None or ref.version not in self.known.explained:
             self.refresh()
-        known = self.known
-        held = ref == remembered if known is None else ref.version in known.explained
-        metrics.UNEXPLAINED.set(0 if held else 1)
-        return held
+        overrides = self.known
+        is_explained = ref == remembered if overrides is None else ref.version in overrides.explained
+        metrics.ALIAS_UNEXPLAINED.set(0 if is_explained else 1)
+        return is_explained
 
-    def ordered(self, holder: Holder, now_us: int) -> float | None:
+    def ordered(self, holder: ActiveModel, now_us: int) -> float | None:
         """The threshold that people ordered for a holder and that stands at a machine time, in microseconds."""
         order = self._threshold
         if order is None or now_us >= order[2]:
@@ -125,35 +125,35 @@ class StandingOrders:
         ref = holder.ref
         return order[1] if ref.version == order[0] and ref.name == self._model else None
 
-    def threshold_of(self, holder: Holder, now_us: int) -> float:
+    def threshold_of(self, holder: ActiveModel, now_us: int) -> float:
         """The threshold in force for a holder at a machine time, in microseconds."""
         order = self.ordered(holder, now_us)
         return holder.threshold if order is None else order
 
     def card(self, now_us: int) -> dict[str, Any]:
         """What stands now, for ``/model``."""
-        known = self.known or Standing()
-        order, said = known.threshold, None
+        overrides = self.known or Overrides()
+        order, threshold_card = overrides.threshold, None
         if order is not None and self._threshold is not None and now_us < self._threshold[2]:
-            said = {"value": order.value, "version": order.version, "until": order.until.astimezone(UTC)}
-            said |= {"decision": order.decision, "owners": list(order.owners), "reason": order.reason}
-        pin = known.pin
+            threshold_card = {"value": order.value, "version": order.version, "until": order.until.astimezone(UTC)}
+            threshold_card |= {"decision": order.decision, "owners": list(order.owners), "reason": order.reason}
+        pin = overrides.pin
         pinned = None if pin is None else {"version": pin.version, "since": pin.pinned_at, "decision": pin.decision}
-        return {"pinned": pinned, "threshold": said, "journal_read": self.known is not None}
+        return {"pinned": pinned, "threshold": threshold_card, "journal_read": self.known is not None}
 
 
-def unbound(model: str) -> StandingOrders:
+def orders_without_journal(model: str) -> StandingOrders:
     """Orders that never say anything, where no journal is asked."""
 
-    def nothing() -> Store:
+    def no_store() -> Store:
         raise MonitoringError("no journal is asked")
 
-    return StandingOrders(model, nothing, required=False)
+    return StandingOrders(model, no_store, required=False)
 
 
 def refusal_text(ref: ModelRef) -> str:
     """What is said of a champion that the journal does not explain."""
     return (
-        f"no approved decision made {ref.label} the champion; the one before stays in office. Promote it, or run "
+        f"no approved decision made {ref.label} the champion; the one before stays active. Promote it, or run "
         "`python -m bentos.release reconcile` to put the alias back"
     )

@@ -1,8 +1,8 @@
-"""What is in office here: look at the roles, examine what is new, then swap one reference.
+"""What is active here: look at the roles, examine what is new, then swap one reference.
 
 One thread polls the registry. Whatever goes wrong there (no answer, a damaged file, a model that
 crashes its reader, another input schema, a content that the journal does not know) leaves what is in
-office in office, is counted, and is named in ``/model``. A new version is loaded and warm before the
+office active, is counted, and is named in ``/model``. A new version is loaded and warm before the
 old one is let go.
 """
 
@@ -19,8 +19,8 @@ from typing import Final, Protocol
 from bentos.errors import RegistryUnavailable
 from bentos.features.plan import FeaturePlan
 from bentos.registry.ports import ROLES, ModelRef, ModelRegistry, Role
-from bentos.scoring.active_models import ExternalHolder, Fork, Holder, Office
-from bentos.serving.overrides import StandingOrders, refusal_text, unbound
+from bentos.scoring.active_models import ActiveModel, ActiveModels, ChallengerArm, ExternalHolder
+from bentos.serving.overrides import StandingOrders, orders_without_journal, refusal_text
 from bentos.serving.routing_watcher import Forker, RoutingView
 from bentos.serving.version_check import Examiner, Refusal
 from bentos.windows.memory import WindowState
@@ -32,7 +32,7 @@ REPAIR: Final = "incumbent db repair"
 """The command that gives the registry back what it has lost."""
 
 
-class Windows(Protocol):
+class WindowSource(Protocol):
     """Who keeps the window state; see :class:`bentos.serving.window_keeper.WindowKeeper`."""
 
     @property
@@ -76,8 +76,8 @@ class Slot:
         registry: where the roles are.
         examiner: says which versions may serve.
         windows: who keeps the window state.
-        external: who answers while no model holds office, if anyone.
-        changed: called after each change of office.
+        external: who answers while no model is champion, if anyone.
+        changed: called after each change of champion.
         orders: what the journal says beside the aliases; none says nothing.
 
     Attributes:
@@ -90,20 +90,20 @@ class Slot:
         name: str,
         registry: ModelRegistry,
         examiner: Examiner,
-        windows: Windows,
+        windows: WindowSource,
         external: ExternalHolder | None = None,
-        changed: Callable[[], None] = lambda: None,
+        on_change: Callable[[], None] = lambda: None,
         orders: StandingOrders | None = None,
     ) -> None:
-        self.office: Office | None = None
+        self.active_models: ActiveModels | None = None
         self.view = View({}, None, False, {})
         self._name = name
         self._registry = registry
         self._examiner = examiner
         self._windows = windows
         self._external = external
-        self._changed = changed
-        self._orders = orders or unbound(name)
+        self._changed = on_change
+        self._orders = orders or orders_without_journal(name)
         self._unexplained: Refusal | None = None
         self._forker = Forker(examiner, windows)
         self._asked: tuple[ModelRef | None, float] = (None, 0.0)
@@ -119,7 +119,7 @@ class Slot:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the polling thread; what is in office stays."""
+        """End the polling thread; what is active stays."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
@@ -135,33 +135,33 @@ class Slot:
             self.wake()
 
     def reseat(self, windows: WindowState) -> None:
-        """Give what is in office another window state, which holds all its windows.
+        """Give what is active another window state, which holds all its windows.
 
         Called on the thread that scores, between two batches.
         """
         with self._lock:
-            if self.office is not None:
-                old = self.office
-                self.office = Office.of(old.holder, old.plan, windows, old.since, old.fork)
+            if self.active_models is not None:
+                old = self.active_models
+                self.active_models = ActiveModels.of(old.holder, old.plan, windows, old.since, old.fork)
         self.wake()
 
     def poll(self) -> None:
         """Look at the registry once and act on it; never raises for anything a registry can do."""
         try:
-            look = self._registry.look(self._name)
+            roles_view = self._registry.look(self._name)
         except RegistryUnavailable as exc:
-            metrics.POLL_FAILURES.inc()
+            metrics.REGISTRY_POLL_FAILURES.inc()
             if self.view.reachable or self.view.polled_at is None:
-                log.warning("the registry did not answer (%s); what is in office stays", type(exc).__name__)
+                log.warning("the registry did not answer (%s); what is active stays", type(exc).__name__)
             self._look(self.view.roles, reachable=False)
-            if self.office is None:
+            if self.active_models is None:
                 self._settle(self._orders.overrule(self._examiner.remembered()))
             elif self._orders.pinned is not None:
                 self._settle(self._orders.overrule(self.view.roles))
             return
-        self._forker.read(look.routing)
-        self._look(look.roles, reachable=True)
-        self._settle(self._orders.overrule({**look.roles, **self._lost(look.roles)}))
+        self._forker.read(roles_view.routing)
+        self._look(roles_view.roles, reachable=True)
+        self._settle(self._orders.overrule({**roles_view.roles, **self._lost(roles_view.roles)}))
 
     def _run(self, poll_seconds: float) -> None:
         self._examiner.warm_up()
@@ -171,27 +171,27 @@ class Slot:
             try:
                 self.poll()
             except Exception as exc:  # the thread must outlive any fault; the text may hold a model's content
-                metrics.POLL_FAILURES.inc()
+                metrics.REGISTRY_POLL_FAILURES.inc()
                 log.error("looking at the registry failed: %s", type(exc).__name__)
             self._wake.wait(poll_seconds)
 
     def _look(self, roles: Mapping[Role, ModelRef], reachable: bool) -> None:
         now = datetime.now(UTC)
         if reachable:
-            metrics.POLLED.set(now.timestamp())
+            metrics.REGISTRY_POLLED.set(now.timestamp())
             for role in ROLES:
-                metrics.ALIAS.labels(role).set(_number(roles[role]) if role in roles else 0)
-        old = self.view
-        polled = now if reachable else old.polled_at
-        moved = roles.get("champion") != old.roles.get("champion") or old.champion_since is None
-        since = now if moved else old.champion_since
-        self.view = replace(old, roles=dict(roles), polled_at=polled, reachable=reachable, champion_since=since)
+                metrics.ALIAS_VERSION.labels(role).set(_number(roles[role]) if role in roles else 0)
+        old_view = self.view
+        polled_at = now if reachable else old_view.polled_at
+        is_moved = roles.get("champion") != old_view.roles.get("champion") or old_view.champion_since is None
+        since = now if is_moved else old_view.champion_since
+        self.view = replace(old_view, roles=dict(roles), polled_at=polled_at, reachable=reachable, champion_since=since)
 
     def _lost(self, roles: Mapping[Role, ModelRef]) -> Mapping[Role, ModelRef]:
         """Roles that the registry has lost: whoever the journal has there stays, from the verified copy."""
         lost = self._orders.lost(roles)
         for role in ROLES:
-            metrics.LOST.labels(role).set(1 if role in lost else 0)
+            metrics.REGISTRY_LOST_ROLE.labels(role).set(1 if role in lost else 0)
         if lost != self.view.lost:
             for role, ref in lost.items():
                 log.error("the registry has lost @%s, which is %s by the journal: %s", role, ref.label, REPAIR)
@@ -199,122 +199,127 @@ class Slot:
         return lost
 
     def _settle(self, roles: Mapping[Role, ModelRef]) -> None:
-        """Make the office agree with the roles, as far as everything needed is at hand."""
+        """Make the role agree with the roles, as far as everything needed is at hand."""
         champion = roles.get("champion")
         if champion is not None and champion != self._asked[0]:
             self._asked = (champion, time.monotonic())
         holder = self._holder(champion)
-        others = [ref for role, ref in roles.items() if role != "champion"]
-        plans = [plan for ref in others if (plan := self._examiner.plan(ref)) is not None]
+        other_refs = [ref for role, ref in roles.items() if role != "champion"]
+        plans = [plan for ref in other_refs if (plan := self._examiner.plan(ref)) is not None]
         self._show_refusals(roles)
         if holder is None:
             return
-        wanted = [holder.plan, *plans]
-        self._windows.want(FeaturePlan.union(wanted))
-        if self.office is None or self.office.holder is not holder:
-            self._seat(holder, wanted, None)  # a change of office does not wait for the other arm to be loaded
+        needed_plans = [holder.plan, *plans]
+        self._windows.want(FeaturePlan.union(needed_plans))
+        if self.active_models is None or self.active_models.holder is not holder:
+            self._seat(holder, needed_plans, None)  # a change of champion does not wait for the other arm to be loaded
         fork, routing = self._forker.fork(holder, roles)
-        self._seat(holder, wanted, fork)
+        self._seat(holder, needed_plans, fork)
         self.view = replace(self.view, routing=routing)
         self._tidy(roles)
 
-    def _holder(self, champion: ModelRef | None) -> Holder | None:
+    def _holder(self, champion: ModelRef | None) -> ActiveModel | None:
         """Who should answer: the new champion if it stands every test, else whoever answers now."""
-        present = None if self.office is None else self.office.holder
+        current = None if self.active_models is None else self.active_models.holder
         if champion is None:
             # A role that is vacant by accident changes nothing; one that was vacated for the external score does.
-            if present is None or self._orders.external or self._forker.returned_from(present):
-                return self._external or present or self._by_hand()
-            return present
-        if present is not None and present.ref == champion:
+            if current is None or self._orders.external or self._forker.returned_from(current):
+                return self._external or current or self._by_hand()
+            return current
+        if current is not None and current.ref == champion:
             self._orders.explains(champion, champion)  # keeps the alert gauge true
             self._unexplained = None
-            return present
-        found = self._examiner.holder(champion)
-        if found is not None and not self._explained(champion):
-            found = None
-        return found or present or self._last_good(champion) or self._external
+            return current
+        new_holder = self._examiner.holder(champion)
+        if new_holder is not None and not self._explained(champion):
+            new_holder = None
+        return new_holder or current or self._last_good(champion) or self._external
 
     def _explained(self, champion: ModelRef) -> bool:
-        """Whether the journal lets this version take office; its refusal is shown until it does."""
+        """Whether the journal lets this version become champion; its refusal is shown until it does."""
         if self._orders.explains(champion, self._examiner.remembered().get("champion")):
             self._unexplained = None
             return True
         if self._unexplained is None:
             text = refusal_text(champion)
             log.error("%s is refused (role): %s", champion.label, text)
-            metrics.REJECTED.labels(champion.version, "role").inc()
+            metrics.MODEL_REJECTIONS.labels(champion.version, "role").inc()
             self._unexplained = Refusal("role", text, datetime.now(UTC), time.monotonic())
         return False
 
-    def _by_hand(self) -> Holder | None:
+    def _by_hand(self) -> ActiveModel | None:
         """At a start without ``@champion`` where hands rule the alias: who was verified here last stays."""
-        remembered = self._examiner.remembered().get("champion")
-        if self._orders.rules or remembered is None:
+        last_champion = self._examiner.remembered().get("champion")
+        if self._orders.rules or last_champion is None:
             return None
-        return self._examiner.holder(remembered)
+        return self._examiner.holder(last_champion)
 
-    def _last_good(self, refused: ModelRef) -> Holder | None:
+    def _last_good(self, refused_ref: ModelRef) -> ActiveModel | None:
         """At a start with a champion that fails its tests: the one that was verified here before it."""
-        remembered = self._examiner.remembered().get("champion")
-        return None if remembered is None or remembered == refused else self._examiner.holder(remembered)
+        last_champion = self._examiner.remembered().get("champion")
+        return None if last_champion is None or last_champion == refused_ref else self._examiner.holder(last_champion)
 
     def _show_refusals(self, roles: Mapping[Role, ModelRef]) -> None:
-        refused = self._examiner.refused
+        refusals = self._examiner.refused
         if self._unexplained is not None and (champion := roles.get("champion")) is not None:
-            refused = {**refused, champion: self._unexplained}
+            refusals = {**refusals, champion: self._unexplained}
         for role in ROLES:
-            metrics.REJECTED_NOW.labels(role).set(1 if roles.get(role) in refused else 0)
-        self.view = replace(self.view, refused=refused)
+            metrics.MODEL_REJECTED.labels(role).set(1 if roles.get(role) in refusals else 0)
+        self.view = replace(self.view, refused=refusals)
 
-    def _seat(self, holder: Holder, wanted: Sequence[FeaturePlan], fork: Fork | None) -> None:
+    def _seat(self, holder: ActiveModel, needed_plans: Sequence[FeaturePlan], fork: ChallengerArm | None) -> None:
         """Swap the reference, when the windows that the holder needs are there."""
         with self._lock:
-            state, old = self._windows.state, self.office
+            state, old = self._windows.state, self.active_models
             if state is None:
                 return
-            held = set(state.specs)
-            if not held.issuperset(holder.plan.specs):
+            specs = set(state.specs)
+            if not specs.issuperset(holder.plan.specs):
                 # Its windows are being filled from the log; until then the old one answers, and alone.
-                self.office = None if old is None else replace(old, fork=None)
+                self.active_models = None if old is None else replace(old, fork=None)
                 return
-            needed = wanted if fork is None else [*wanted, fork.challenger.plan]
-            plan = FeaturePlan.union(p for p in needed if held.issuperset(p.specs))
-            stays = old is not None and old.holder is holder
-            if stays and old is not None and old.plan.fingerprint == plan.fingerprint and _alike(old.fork, fork):
+            plans = needed_plans if fork is None else [*needed_plans, fork.challenger.plan]
+            plan = FeaturePlan.union(p for p in plans if specs.issuperset(p.specs))
+            is_same_holder = old is not None and old.holder is holder
+            if (
+                is_same_holder
+                and old is not None
+                and old.plan.fingerprint == plan.fingerprint
+                and _same_arm(old.fork, fork)
+            ):
                 return
-            since = old.since if stays and old is not None else datetime.now(UTC)
-            self.office = Office.of(holder, plan, state, since, fork)
-        if not stays:
+            since = old.since if is_same_holder and old is not None else datetime.now(UTC)
+            self.active_models = ActiveModels.of(holder, plan, state, since, fork)
+        if not is_same_holder:
             self._announce(holder, since, first=old is None)
         self._changed()
 
-    def _announce(self, holder: Holder, since: datetime, first: bool) -> None:
+    def _announce(self, holder: ActiveModel, since: datetime, first: bool) -> None:
         metrics.READY.set(1)
-        metrics.SERVED.set(_number(holder.ref))
-        metrics.SINCE.set(since.timestamp())
+        metrics.SERVED_VERSION.set(_number(holder.ref))
+        metrics.SERVED_SINCE.set(since.timestamp())
         if not first:
-            metrics.SWAPS.inc()
-            metrics.SWAP_SECONDS.observe(time.monotonic() - self._asked[1])
-        log.info("%s is in office as %s", holder.ref.label, holder.alias)
+            metrics.MODEL_SWAPS.inc()
+            metrics.MODEL_SWAP_SECONDS.observe(time.monotonic() - self._asked[1])
+        log.info("%s is active as %s", holder.ref.label, holder.alias)
 
     def _tidy(self, roles: Mapping[Role, ModelRef]) -> None:
         """Note what is good for the next start; forget what nobody needs."""
-        if self.office is None:
+        if self.active_models is None:
             return
-        serving = self.office.holder.ref
-        done = (dict(roles), serving, len(self._examiner.refused))
-        if self._tidied == done:
+        serving = self.active_models.holder.ref
+        snapshot = (dict(roles), serving, len(self._examiner.refused))
+        if self._tidied == snapshot:
             return
-        self._tidied = done
+        self._tidied = snapshot
         # While the champion is refused, the last good one stays in the note.
         if roles.get("champion") == serving:
             self._examiner.remember(roles)
         self._examiner.forget({*roles.values(), serving})
 
 
-def _alike(old: Fork | None, new: Fork | None) -> bool:
-    return new is None if old is None else old.same(new)
+def _same_arm(first: ChallengerArm | None, second: ChallengerArm | None) -> bool:
+    return second is None if first is None else first.same(second)
 
 
 def _number(ref: ModelRef) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from bentos.errors import RoutingError
 from bentos.registry.ports import ModelRef, Role
 from bentos.registry.routing_policy import EXTERNAL, Router, RoutingPolicy
-from bentos.scoring.active_models import Fork, Holder, ModelHolder
+from bentos.scoring.active_models import ActiveModel, ChallengerArm, ModelHolder
 from bentos.serving.version_check import Examiner
 from bentos.windows.memory import WindowState
 from monitoring.metrics import serving as metrics
@@ -23,7 +23,7 @@ from monitoring.metrics import serving as metrics
 log = logging.getLogger("incumbent.routing")
 
 
-class Windows(Protocol):
+class BuiltWindows(Protocol):
     """The window state in use, or none before the first is built."""
 
     @property
@@ -54,16 +54,16 @@ class RoutingView:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON, without what only the journal needs."""
         policy = self.policy
-        said: dict[str, Any] = {
+        data: dict[str, Any] = {
             "mode": "shadow" if policy is None else policy.mode,
             "digest": None if policy is None else policy.digest,
             "share": self.share,
             "applied": self.applied,
         }
         if policy is not None:
-            said["arms"] = {arm.name: {"role": arm.role, "share": arm.share} for arm in policy.arms}
-            said |= {"champion": policy.champion, "challenger": policy.challenger, "entity": policy.entity}
-        return said | ({"problem": self.problem} if self.problem else {})
+            data["arms"] = {arm.name: {"role": arm.role, "share": arm.share} for arm in policy.arms}
+            data |= {"champion": policy.champion, "challenger": policy.challenger, "entity": policy.entity}
+        return data | ({"problem": self.problem} if self.problem else {})
 
 
 class Forker:
@@ -74,7 +74,7 @@ class Forker:
         windows: whose state must hold the challenger's windows.
     """
 
-    def __init__(self, examiner: Examiner, windows: Windows) -> None:
+    def __init__(self, examiner: Examiner, windows: BuiltWindows) -> None:
         self._examiner = examiner
         self._windows = windows
         self._text: str | None = None
@@ -82,10 +82,10 @@ class Forker:
         self._unreadable = ""
         self._router: Router | None = None
         self._seated: tuple[ModelHolder, ModelHolder] | None = None
-        self._fork: Fork | None = None
+        self._fork: ChallengerArm | None = None
         self._said = ""
 
-    def returned_from(self, holder: Holder | None) -> bool:
+    def returned_from(self, holder: ActiveModel | None) -> bool:
         """Whether the external incumbent was put back in the place of this holder."""
         policy = self._policy
         return holder is not None and policy is not None and (policy.mode, policy.challenger) == (
@@ -103,16 +103,16 @@ class Forker:
         except RoutingError as exc:
             self._unreadable = str(exc)
 
-    def fork(self, holder: Holder, roles: Mapping[Role, ModelRef]) -> tuple[Fork | None, RoutingView]:
-        """The other arm beside a holder of office, or why there is none."""
+    def fork(self, holder: ActiveModel, roles: Mapping[Role, ModelRef]) -> tuple[ChallengerArm | None, RoutingView]:
+        """The other arm beside a champion, or why there is none."""
         problem = self._unreadable
-        fork: Fork | None = None
+        fork: ChallengerArm | None = None
         if self._router is not None:
-            found = self._challenger(self._router.policy, holder, roles)
-            if isinstance(found, str):
-                problem = found
+            challenger = self._challenger(self._router.policy, holder, roles)
+            if isinstance(challenger, str):
+                problem = challenger
             else:
-                fork = self._made(self._router, found)
+                fork = self._made(self._router, challenger)
         self._fork = fork
         metrics.ROUTED_SHARE.set(0.0 if fork is None else fork.router.policy.share)
         metrics.ROUTING_SUSPENDED.set(1 if problem else 0)
@@ -121,21 +121,23 @@ class Forker:
         self._said = problem
         return fork, RoutingView(self._policy, fork is not None, problem)
 
-    def _challenger(self, policy: RoutingPolicy, holder: Holder, roles: Mapping[Role, ModelRef]) -> ModelHolder | str:
+    def _challenger(
+        self, policy: RoutingPolicy, holder: ActiveModel, roles: Mapping[Role, ModelRef]
+    ) -> ModelHolder | str:
         """The loaded challenger that the policy is about, or why it cannot answer."""
-        here = EXTERNAL if holder.alias == EXTERNAL else holder.ref.version
+        champion_version = EXTERNAL if holder.alias == EXTERNAL else holder.ref.version
         ref = roles.get("challenger")
-        there = "nobody" if ref is None else ref.version
-        if ref is None or (here, there) != (policy.champion, policy.challenger):
+        challenger_version = "nobody" if ref is None else ref.version
+        if ref is None or (champion_version, challenger_version) != (policy.champion, policy.challenger):
             return (
                 f"the routing policy is about {policy.champion} against {policy.challenger}, "
-                f"and here it is {here} against {there}"
+                f"and here it is {champion_version} against {challenger_version}"
             )
         model = self._examiner.holder(ref)
         if model is None:
             refusal = self._examiner.refused.get(ref)
-            why = "cannot be fetched now" if refusal is None else f"is refused ({refusal.reason})"
-            return f"the challenger {ref.version} {why}"
+            obstacle = "cannot be fetched now" if refusal is None else f"is refused ({refusal.reason})"
+            return f"the challenger {ref.version} {obstacle}"
         state = self._windows.state
         if state is None or not set(state.specs).issuperset(model.plan.specs):
             return f"the windows of the challenger {ref.version} are being filled from the log"
@@ -146,8 +148,8 @@ class Forker:
             self._seated = (model, model.as_challenger())
         return self._seated[1]
 
-    def _made(self, router: Router, challenger: ModelHolder) -> Fork:
-        old = self._fork
-        if old is not None and old.router is router and old.challenger is challenger:
-            return old
-        return Fork(router, challenger, np.empty(0, dtype=np.intp))
+    def _made(self, router: Router, challenger: ModelHolder) -> ChallengerArm:
+        current = self._fork
+        if current is not None and current.router is router and current.challenger is challenger:
+            return current
+        return ChallengerArm(router, challenger, np.empty(0, dtype=np.intp))

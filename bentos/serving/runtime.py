@@ -18,10 +18,10 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from bentos.api.actions import ActionDesk
-from bentos.api.events import EventDesk, Taken
-from bentos.api.labels import Contradictions, LabelDesk
-from bentos.api.late_decisions import LateDesk
+from bentos.api.actions import ActionReceiver
+from bentos.api.events import EventReceiver, Taken
+from bentos.api.labels import Contradictions, LabelReceiver
+from bentos.api.late_decisions import LateDecisionReceiver
 from bentos.features.plan import FeaturePlan
 from bentos.model.isolated_check import Verifier
 from bentos.registry.cache import ModelCache
@@ -29,7 +29,7 @@ from bentos.registry.ports import ModelRef, ModelRegistry, Role
 from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
 from bentos.schema.lookup_refresh import FillingSchema, LookupKeeper
-from bentos.scoring.active_models import ExternalHolder, Holder, ModelHolder, Office
+from bentos.scoring.active_models import ActiveModel, ActiveModels, ExternalHolder, ModelHolder
 from bentos.scoring.answers import rows
 from bentos.scoring.batcher import MicroBatcher, Waiter
 from bentos.scoring.explanations import Explainer
@@ -42,7 +42,7 @@ from bentos.serving.overrides import StandingOrders
 from bentos.serving.role_watcher import Slot
 from bentos.serving.version_check import Examiner, Permission
 from bentos.serving.window_history import LogHistory
-from bentos.serving.window_keeper import Make, WindowKeeper, embedded
+from bentos.serving.window_keeper import Make, WindowKeeper, make_memory_windows
 from bentos.settings import Settings
 from bentos.spool.segments import Record, spooled_records
 from bentos.spool.writer import SpoolWriter
@@ -126,7 +126,7 @@ class Runtime:
         )  # fmt: skip
         self.keeper = WindowKeeper(self._history, sources, self.post, self._windows_ready, self._make_windows())
         required = self._settings.journal_required and not self.usecase.promotion.hand_edits
-        permit = Permission(self.model, self._store, cache) if required else _anything
+        permit = Permission(self.model, self._store, cache) if required else _permit_all
         fingerprint = self.schema.fingerprint
         self._examiner = Examiner(self.model, fingerprint, self._registry, cache, self._verifier, permit)
         external = _external(self.usecase)
@@ -157,12 +157,12 @@ class Runtime:
         )
         self.batcher: MicroBatcher[Event, bytes] = self._batcher()
         self.explainer = Explainer(self._office, self.scorer.run)
-        self.events = EventDesk(
+        self.events = EventReceiver(
             self.usecase.name, self._office, self._spool, self.keeper, recent=self._recent, guard=guard
         )
-        self.late = LateDesk(self.schema, self.events.take, self.max_batch)
-        self.labels = LabelDesk(self.usecase, self._spool, self.max_batch, guard, self._said)
-        self.actions = ActionDesk(self.usecase, self._spool, self.max_batch, guard)
+        self.late = LateDecisionReceiver(self.schema, self.events.take, self.max_batch)
+        self.labels = LabelReceiver(self.usecase, self._spool, self.max_batch, guard, self._said)
+        self.actions = ActionReceiver(self.usecase, self._spool, self.max_batch, guard)
         metrics.READY.set(0)
         if self._lookups is not None:
             self._lookups.start(self._settings.poll_seconds)
@@ -184,8 +184,8 @@ class Runtime:
         metrics.READY.set(0)
 
     def ready(self) -> bool:
-        """Whether a verified champion is in office, and the memory it takes is settled."""
-        return self._settled and self.slot.office is not None
+        """Whether a verified champion is active, and the memory it takes is settled."""
+        return self._settled and self.slot.active_models is not None
 
     def serving(self) -> bool:
         """Whether an event would be answered now: ready, shared windows (if any) in reach, look-up tables read."""
@@ -211,41 +211,41 @@ class Runtime:
 
     def explained(self, event: Event) -> bytes:
         """Score one event at once and say why; raises what kept it from being answered."""
-        said = self.explainer.answer(event)
-        if isinstance(said, Exception):
-            raise said
-        return said
+        answer = self.explainer.answer(event)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def rows(self, events: Sequence[Event], explain: bool) -> list[bytes]:
         """Answers of a part of a list; an event that fails says so in its own place."""
         return rows(self.explainer.answers if explain else self.scorer.run, events)
 
     def take_events(self, events: Sequence[Event]) -> Taken:
-        """See :meth:`bentos.api.events.EventDesk.take`."""
+        """See :meth:`bentos.api.events.EventReceiver.take`."""
         return self.events.take(events)
 
     def take_late(self, body: bytes) -> Receipt:
-        """See :meth:`bentos.api.late_decisions.LateDesk.take`."""
+        """See :meth:`bentos.api.late_decisions.LateDecisionReceiver.take`."""
         return self.late.take(body)
 
     def take_labels(self, body: bytes) -> bytes:
-        """See :meth:`bentos.api.labels.LabelDesk.take`."""
+        """See :meth:`bentos.api.labels.LabelReceiver.take`."""
         return self.labels.take(body)
 
     def take_actions(self, body: bytes) -> bytes:
-        """See :meth:`bentos.api.actions.ActionDesk.take`."""
+        """See :meth:`bentos.api.actions.ActionReceiver.take`."""
         return self.actions.take(body)
 
     def model_card(self) -> bytes:
-        """What is in office and since when, what holds the other roles, what is refused and why."""
-        view, office = self.slot.view, self.slot.office
+        """What is active and since when, what holds the other roles, what is refused and why."""
+        view, active_models = self.slot.view, self.slot.active_models
         digests = self._examiner.digests()
         return msgspec.json.encode(
             {
                 "usecase": self.usecase.name,
                 "model": self.model,
                 "replica": self.replica,
-                "in_office": None if office is None else _in_office(office, self.orders),
+                "in_office": None if active_models is None else _champion_card(active_models, self.orders),
                 "roles": _versions(view.roles),
                 "contract_digests": {ref.version: digest for ref, digest in digests.items()},
                 "refused": {
@@ -287,13 +287,15 @@ class Runtime:
         """How a window state is made: in this process alone, or in step with other replicas."""
         url = self._settings.redis_url
         if not url:
-            return embedded
-        from bentos.serving.shared_windows import shared, shared_name
+            return make_memory_windows
+        from bentos.serving.shared_windows import shared_name, shared_windows_factory
 
-        return shared(url, shared_name(self._settings.env, self.usecase.name), self._horizon_us, self._stored)
+        return shared_windows_factory(
+            url, shared_name(self._settings.env, self.usecase.name), self._horizon_us, self._stored
+        )
 
-    def _office(self) -> Office | None:
-        return self.slot.office
+    def _office(self) -> ActiveModels | None:
+        return self.slot.active_models
 
     def _windows_ready(self, state: WindowState) -> None:
         self._recent.seed(self._history.recent_us)
@@ -332,7 +334,7 @@ def build_runtime(settings: Settings, registry: ModelRegistry | None = None) -> 
     return Runtime(settings, load_usecase(settings.usecase), registry)
 
 
-def _anything(ref: ModelRef, digest: str) -> None:
+def _permit_all(ref: ModelRef, digest: str) -> None:
     """Permit every version."""
 
 
@@ -340,7 +342,7 @@ def _external(usecase: UseCase) -> ExternalHolder | None:
     return None if usecase.incumbent is None else ExternalHolder(usecase.incumbent, FeaturePlan.of(usecase))
 
 
-def _by_amount(holder: Holder) -> dict[str, object] | None:
+def _by_amount(holder: ActiveModel) -> dict[str, object] | None:
     """How the threshold of an event follows from its amount; none where one holds for all."""
     if not isinstance(holder, ModelHolder) or (column := holder.model.threshold.amount) is None:
         return None
@@ -353,27 +355,27 @@ def _versions(roles: Mapping[Role, ModelRef]) -> dict[Role, str]:
     return {role: ref.version for role, ref in roles.items()}
 
 
-def _in_office(office: Office, orders: StandingOrders) -> dict[str, object]:
-    holder = office.holder
-    said: dict[str, object] = {
+def _champion_card(active_models: ActiveModels, orders: StandingOrders) -> dict[str, object]:
+    holder = active_models.holder
+    card: dict[str, object] = {
         "name": holder.ref.name,
         "version": holder.ref.version,
         "alias": holder.alias,
-        "since": office.since.astimezone(UTC),
-        "seconds": (datetime.now(UTC) - office.since).total_seconds(),
+        "since": active_models.since.astimezone(UTC),
+        "seconds": (datetime.now(UTC) - active_models.since).total_seconds(),
         "threshold": orders.threshold_of(holder, machine_time_us()),
         "promoted_threshold": holder.threshold,
         "threshold_by": _by_amount(holder),
         "contract_digest": holder.digest,
         "features": list(holder.plan.names),
         "plan": holder.plan.fingerprint,
-        "logged_plan": office.plan.fingerprint,
+        "logged_plan": active_models.plan.fingerprint,
     }
     if isinstance(holder, ModelHolder):
         metadata = holder.model.metadata
-        said |= {
+        card |= {
             "semantic_version": metadata.semantic_version,
             "training": {"start": metadata.training_start, "end": metadata.training_end, "rows": metadata.rows},
             "data_digest": metadata.data_digest,
         }
-    return said
+    return card

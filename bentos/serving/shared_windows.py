@@ -15,7 +15,9 @@ from bentos.windows.state import WindowInput
 _PART: Final = 1_000
 
 
-def shared(url: str, name: str, horizon_us: int, schema: EventSchema) -> Callable[[FeaturePlan], RedisWindows]:
+def shared_windows_factory(
+    url: str, name: str, horizon_us: int, schema: EventSchema
+) -> Callable[[FeaturePlan], RedisWindows]:
     """How to make an empty state with a plan's windows that is kept in step with other replicas.
 
     Args:
@@ -33,10 +35,10 @@ def shared(url: str, name: str, horizon_us: int, schema: EventSchema) -> Callabl
     def make(plan: FeaturePlan) -> RedisWindows:
         state = RedisWindows(MemoryWindows(plan.specs), url, name, horizon_us, lambda body: read(body)[0])
         # A plan of its own, because plans remember the state they were last used with.
-        own = FeaturePlan.union([plan])
+        own_plan = FeaturePlan.union([plan])
 
         def read(body: bytes) -> list[WindowInput]:
-            return own.inputs([schema.decode(body)], state)
+            return own_plan.inputs([schema.decode(body)], state)
 
         return state
 
@@ -55,7 +57,7 @@ def require_redis(url: str) -> None:
     link.close()
 
 
-def begin_anew(url: str, name: str, event_ids: Sequence[str]) -> None:
+def reset_shared_windows(url: str, name: str, event_ids: Sequence[str]) -> None:
     """Make every replica build its windows from the log again, and forget the answers of some ids.
 
     Args:
@@ -71,6 +73,6 @@ def begin_anew(url: str, name: str, event_ids: Sequence[str]) -> None:
     try:
         link.call("DEL", *keys_of(name))
         for start in range(0, len(event_ids), _PART):
-            link.call("DEL", *(f"{prefix_of(name)}answer:{one}" for one in event_ids[start : start + _PART]))
+            link.call("DEL", *(f"{prefix_of(name)}answer:{event_id}" for event_id in event_ids[start : start + _PART]))
     finally:
         link.close()

@@ -104,8 +104,8 @@ class Examiner:
             else:
                 self._plans[ref] = (plan, digest)
                 self._accept(ref)
-        found = self._plans.get(ref)
-        return None if found is None else found[0]
+        entry = self._plans.get(ref)
+        return None if entry is None else entry[0]
 
     def digests(self) -> Mapping[ModelRef, str]:
         """Contract digest of each accepted version."""
@@ -118,23 +118,23 @@ class Examiner:
 
     def remember(self, roles: Mapping[Role, ModelRef]) -> None:
         """Note the roles whose versions were accepted, for a start without a registry."""
-        known = {role: ref for role, ref in roles.items() if ref in self._plans}
-        digests = {ref: self._plans[ref][1] for ref in known.values()}
+        accepted_roles = {role: ref for role, ref in roles.items() if ref in self._plans}
+        digests = {ref: self._plans[ref][1] for ref in accepted_roles.values()}
         try:
-            self._cache.remember(Note(known, digests))
+            self._cache.remember(Note(accepted_roles, digests))
         except OSError as exc:
             log.warning("the note of the last good version was not written: %s", exc.strerror)
 
     def forget(self, keep: Iterable[ModelRef]) -> None:
         """Drop loaded models, plans and copies that no role needs, but the latest few models."""
-        kept = set(keep)
-        self.refused = {ref: refusal for ref, refusal in self.refused.items() if ref in kept}
+        needed_refs = set(keep)
+        self.refused = {ref: refusal for ref, refusal in self.refused.items() if ref in needed_refs}
         for ref in list(self._holders)[:-_KEPT_MODELS]:
-            if ref not in kept:
+            if ref not in needed_refs:
                 del self._holders[ref]
-        kept |= self._holders.keys()
-        self._plans = {ref: found for ref, found in self._plans.items() if ref in kept}
-        self._cache.prune(self._name, kept)
+        needed_refs |= self._holders.keys()
+        self._plans = {ref: entry for ref, entry in self._plans.items() if ref in needed_refs}
+        self._cache.prune(self._name, needed_refs)
 
     def _load(self, ref: ModelRef) -> ModelHolder:
         folder, digest = self._fetch(ref)
@@ -161,12 +161,12 @@ class Examiner:
     def _refuse(self, ref: ModelRef, error: Exception) -> None:
         reason = reason_of(error)
         if reason == "unavailable":  # says nothing about the version: ask again at the next look
-            metrics.POLL_FAILURES.inc()
+            metrics.REGISTRY_POLL_FAILURES.inc()
             return
         message = str(error)
         if ref not in self.refused or self.refused[ref].message != message:
             log.error("%s is refused (%s): %s", ref.label, reason, message)
-            metrics.REJECTED.labels(ref.version, reason).inc()
+            metrics.MODEL_REJECTIONS.labels(ref.version, reason).inc()
         refusal = Refusal(reason, message, datetime.now(UTC), time.monotonic() + _RETRY_SECONDS)
         self.refused = {**self.refused, ref: refusal}
 
@@ -196,13 +196,13 @@ class Permission:
             RegistryUnavailable: the journal cannot be read; ask again.
         """
         try:
-            known = digest in self._store().decisions.contracts(self._model)
+            is_known = digest in self._store().decisions.contracts(self._model)
         except MonitoringError as exc:
             note = self._cache.recall()
             if note is not None and note.digests.get(ref) == digest:
                 return
             raise RegistryUnavailable("the journal of decisions cannot be read") from exc
-        if not known:
+        if not is_known:
             raise NotPermitted(
                 f"the journal holds no decision about the content of {ref.label}; "
                 "give it the role by a promotion, not by moving the alias"

@@ -52,7 +52,7 @@ class LogHistory:
         schema: EventSchema,
         sources: Sequence[str],
         store: Callable[[], Store],
-        spooled: Callable[[], Iterable[Record]],
+        read_spool: Callable[[], Iterable[Record]],
         answered_since_us: Callable[[], int],
         latest_us: Callable[[], int] = lambda: LATEST_US,
     ) -> None:
@@ -62,7 +62,7 @@ class LogHistory:
         self._schema = schema
         self._sources = tuple(sources)
         self._store = store
-        self._spooled = spooled
+        self._spooled = read_spool
         self._answered_since = answered_since_us
 
     def fill(self, plan: FeaturePlan, state: WindowState) -> int:
@@ -78,27 +78,27 @@ class LogHistory:
         Raises:
             StoreUnavailable: the state is half filled; throw it away.
         """
-        store, since = self._store(), self._answered_since()
+        store, since_us = self._store(), self._answered_since()
         # The spool first: what is shipped between the two reads is then seen twice, which adds nothing.
-        waiting = [record for record in self._spooled() if record.usecase == self._usecase]
+        waiting_records = [record for record in self._spooled() if record.usecase == self._usecase]
         recent: deque[int] = deque(maxlen=SAMPLE)
-        latest, future = self._latest(), 0
-        unshipped = [_as_stored(r) for r in waiting if isinstance(r, ScoreRecord)]
-        for events in chain(store.log.stream(self._usecase, self._first(store, state), _CHUNK), [unshipped]):
-            self._add(plan, state, events, since)
+        latest_us, future = self._latest(), 0
+        unshipped_events = [_as_stored(r) for r in waiting_records if isinstance(r, ScoreRecord)]
+        for events in chain(store.log.stream(self._usecase, self._first(store, state), _CHUNK), [unshipped_events]):
+            self._add(plan, state, events, since_us)
             recent.extend(event.event_time for event in events)
-            future += sum(event.event_time > latest for event in events)
+            future += sum(event.event_time > latest_us for event in events)
         self.recent_us = tuple(recent)
         self._tell(future)
         statements, cursor = self._labels(store)
-        statements += [_as_label(r) for r in waiting if isinstance(r, LabelRecord)]
+        statements += [_as_label(r) for r in waiting_records if isinstance(r, LabelRecord)]
         plan.load(state, self._schema.frame([]), self._label_frame(statements))
         return cursor
 
     def unshipped(self, plan: FeaturePlan, state: WindowState) -> list[WindowInput]:
         """Events in this replica's spool, which the database and other replicas may not know yet."""
-        waiting = [r.body for r in self._spooled() if r.usecase == self._usecase and isinstance(r, ScoreRecord)]
-        return plan.inputs([self._schema.decode(body) for body in waiting], state)
+        bodies = [r.body for r in self._spooled() if r.usecase == self._usecase and isinstance(r, ScoreRecord)]
+        return plan.inputs([self._schema.decode(body) for body in bodies], state)
 
     def _first(self, store: Store, state: WindowState) -> int:
         """Event time before which no window of a present or late event reaches."""
@@ -110,42 +110,44 @@ class LogHistory:
         return max(0, min(to_us(span[2]), machine_time_us()) - reach - _DAY_US)
 
     def _tell(self, future: int) -> None:
-        metrics.LOGGED_FUTURE.set(future)
+        metrics.LOGGED_FUTURE_EVENTS.set(future)
         if future:
             log.warning("the log holds %d events of the future, which move the clock of the windows: see "
                         "'incumbent log repair'", future)  # fmt: skip
 
-    def _add(self, plan: FeaturePlan, state: WindowState, events: Sequence[StoredEvent], since: int) -> None:
+    def _add(self, plan: FeaturePlan, state: WindowState, events: Sequence[StoredEvent], since_us: int) -> None:
         if not events:
             return
         frame = self._schema.frame_of_bodies([event.body for event in events])
         plan.load(state, frame, self._label_frame([]))
         for event in events:
-            if event.received_at < since or (said := _answer_of(event)) is None:
+            if event.received_at < since_us or (answer_body := _answer_of(event)) is None:
                 continue
             # An id that was sent, and then scored, may be met in both states: the answer stands.
-            if said or state.answered(event.event_id) is None:
-                state.remember(event.event_id, self._schema.body_hash(event.body), said, event.received_at)
+            if answer_body or state.answered(event.event_id) is None:
+                state.remember(event.event_id, self._schema.body_hash(event.body), answer_body, event.received_at)
 
     def _labels(self, store: Store) -> tuple[list[StoredLabel], int]:
-        found: list[StoredLabel] = []
+        labels: list[StoredLabel] = []
         cursor = 0
         while True:
             part, cursor = store.labels.tail(self._usecase, cursor, _CHUNK)
-            found += part
+            labels += part
             if len(part) < _CHUNK:
-                return found, cursor
+                return labels, cursor
 
     def _label_frame(self, statements: Sequence[StoredLabel]) -> pd.DataFrame:
         """Statements of ranked sources as a labels frame."""
-        ranked = [s for s in statements if s.source in self._sources]
-        observed = pd.to_datetime(pd.Series([s.observed_at for s in ranked], dtype="int64"), unit="us", utc=True)
+        ranked_labels = [s for s in statements if s.source in self._sources]
+        observed_times = pd.to_datetime(
+            pd.Series([s.observed_at for s in ranked_labels], dtype="int64"), unit="us", utc=True
+        )
         return pd.DataFrame(
             {
-                "event_id": pd.Series([s.event_id for s in ranked], dtype=object),
-                "y": pd.Series([s.y for s in ranked], dtype="int8"),
-                "observed_at": observed.dt.as_unit("us"),
-                "source": pd.Series([s.source for s in ranked], dtype=object),
+                "event_id": pd.Series([s.event_id for s in ranked_labels], dtype=object),
+                "y": pd.Series([s.y for s in ranked_labels], dtype="int8"),
+                "observed_at": observed_times.dt.as_unit("us"),
+                "source": pd.Series([s.source for s in ranked_labels], dtype=object),
             }
         )
 

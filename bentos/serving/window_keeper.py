@@ -38,12 +38,12 @@ Step = Callable[[FeaturePlan, WindowState], None]
 Make = Callable[[FeaturePlan], WindowState]
 
 
-def embedded(plan: FeaturePlan) -> WindowState:
+def make_memory_windows(plan: FeaturePlan) -> WindowState:
     """Windows of this process alone."""
     return MemoryWindows(plan.specs)
 
 
-class History(Protocol):
+class WindowHistory(Protocol):
     """Where a state is filled from; see :class:`bentos.serving.window_history.LogHistory`."""
 
     def fill(self, plan: FeaturePlan, state: WindowState) -> int:
@@ -68,11 +68,11 @@ class WindowKeeper:
 
     def __init__(
         self,
-        history: History,
+        history: WindowHistory,
         ranks: Sequence[str],
         post: Callable[[Callable[[], None]], None],
         ready: Callable[[WindowState], None],
-        make: Make = embedded,
+        make: Make = make_memory_windows,
     ) -> None:
         self.state: WindowState | None = None
         self.label_cursor = 0
@@ -127,12 +127,12 @@ class WindowKeeper:
 
     def label(self, statements: Iterable[StoredLabel]) -> None:
         """Feed labels to the windows; called on the scoring thread."""
-        ranked = [
+        ranked_labels = [
             (s.event_id, s.y, s.observed_at, self._ranks[s.source]) for s in statements if s.source in self._ranks
         ]
 
         def step(state: WindowState) -> None:
-            for event_id, y, observed_at, rank in ranked:
+            for event_id, y, observed_at, rank in ranked_labels:
                 state.label(event_id, y, observed_at, rank)
 
         if self.state is not None:
@@ -140,7 +140,7 @@ class WindowKeeper:
             _follow(self.state)
         if self._tap is not None:
             self._tap.append(lambda plan, state: step(state))
-        metrics.LABELS_APPLIED.inc(len(ranked))
+        metrics.APPLIED_LABELS.inc(len(ranked_labels))
 
     def forget_answers(self, before_us: int) -> None:
         """Forget answers given before a machine time; called on the scoring thread."""
@@ -148,20 +148,20 @@ class WindowKeeper:
             self.state.forget_answers(before_us)
 
     def _build(self, plan: FeaturePlan) -> None:
-        started = time.monotonic()
+        start = time.monotonic()
         # Listening starts before the log is read: what is in neither was in no answer.
         tap: deque[Step] = deque()
         self._tap = tap
-        filled = self._filled(plan)
-        if filled is None:
+        filled_state = self._filled(plan)
+        if filled_state is None:
             return
-        state, cursor = filled
+        state, cursor = filled_state
         while len(tap) > _SMALL:
             tap.popleft()(plan, state)
         if not self._joined(plan, state):
             return
         metrics.WINDOW_REBUILDS.labels("built").inc()
-        metrics.WINDOW_REBUILD_SECONDS.set(time.monotonic() - started)
+        metrics.WINDOW_REBUILD_SECONDS.set(time.monotonic() - start)
         self._post(lambda: self._finish(plan, state, tap, cursor))
 
     def _filled(self, plan: FeaturePlan) -> tuple[WindowState, int] | None:
@@ -227,6 +227,6 @@ def _repeat(
     now_us: int,
 ) -> None:
     plan.add(events, state)
-    for event, said in zip(events, answers, strict=True):
-        kept = said if isinstance(said, bytes) else NO_ANSWER
-        state.remember(event.event_id, event.body_hash, kept, now_us)
+    for event, answer in zip(events, answers, strict=True):
+        stored_answer = answer if isinstance(answer, bytes) else NO_ANSWER
+        state.remember(event.event_id, event.body_hash, stored_answer, now_us)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Load(msgspec.Struct, tag=True, array_like=True):
+class LoadModel(msgspec.Struct, tag=True, array_like=True):
     """Load the model in ``folder``, whose contract digest must be ``digest``."""
 
     folder: str
@@ -53,7 +53,7 @@ class Failed(msgspec.Struct, tag=True, array_like=True):
     kind: str
 
 
-Request = Load | Score
+Request = LoadModel | Score
 Reply = Ready | Scored | Failed
 encode = msgspec.msgpack.Encoder().encode
 decode_request = msgspec.msgpack.Decoder(Request).decode
@@ -83,18 +83,18 @@ class ModelChild:
     def __init__(
         self, folder: Path, digest: str, loader: str, load_seconds: float = 60.0, score_seconds: float = 5.0
     ) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        parent_socket, child_socket = socket.socketpair()
+        with child_socket:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bentos.shadow.worker", str(theirs.fileno()), loader],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", "bentos.shadow.worker", str(child_socket.fileno()), loader],
+                pass_fds=[child_socket.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=Path(__file__).resolve().parents[2],
             )
-        self._connection = Connection(ours.detach())
+        self._connection = Connection(parent_socket.detach())
         self._score_seconds = score_seconds
         try:
-            reply = self._ask(Load(str(folder), digest), load_seconds)
+            reply = self._ask(LoadModel(str(folder), digest), load_seconds)
         except ChildFailed:
             self.close()
             raise

@@ -62,7 +62,7 @@ class ExternalShadow:
         if not rows:
             return []
         column, cut = self._incumbent.column, self._incumbent.threshold
-        given = decode_bodies([row.body for row in rows], {column: "float"})[column].tolist()
+        scores = decode_bodies([row.body for row in rows], {column: "float"})[column].tolist()
         now = time.time_ns() // 1000
         return [
             ShadowRecord(
@@ -72,5 +72,5 @@ class ExternalShadow:
             else ShadowRecord(
                 self._usecase, row.event_id, column, "0", "external", None, None, None, None, "not_a_probability", now
             )
-            for row, score in zip(rows, given, strict=True)
+            for row, score in zip(rows, scores, strict=True)
         ]  # fmt: skip

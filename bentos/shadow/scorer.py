@@ -28,7 +28,7 @@ from monitoring.store.predictions.shadow_scores import NOT_LOGGED, PendingRow
 
 log = logging.getLogger("incumbent.shadow")
 
-WATCHED: Final[tuple[Role, ...]] = ("challenger", "previous", "champion")
+SHADOW_ROLES: Final[tuple[Role, ...]] = ("challenger", "previous", "champion")
 _ROLE_SECONDS: Final = 1.0
 _ADVANCE_SECONDS: Final = 10.0
 _FIRST_BACKOFF: Final = 1.0
@@ -36,7 +36,7 @@ _LONGEST_BACKOFF: Final = 60.0
 
 
 @dataclass
-class _Seat:
+class _ShadowModel:
     """One model in shadow and its process, if that runs."""
 
     ref: ModelRef
@@ -109,7 +109,7 @@ class ShadowScorer:
         self._loader = loader
         self._chunk = chunk
         self._score_seconds = score_seconds
-        self._seats: dict[ModelRef, _Seat] = {}
+        self._seats: dict[ModelRef, _ShadowModel] = {}
         self._looked = -_ROLE_SECONDS
         self._names: dict[str, tuple[str, ...]] = {}
 
@@ -120,13 +120,13 @@ class ShadowScorer:
             StoreUnavailable: what was not stored is scored again.
         """
         self._look_at_roles()
-        return sum((self._serve(seat) for seat in list(self._seats.values())), ShadowResult())
+        return sum((self._serve(target) for target in list(self._seats.values())), ShadowResult())
 
     def close(self) -> None:
         """End every process."""
-        for seat in self._seats.values():
-            if seat.child is not None:
-                seat.child.close()
+        for target in self._seats.values():
+            if target.child is not None:
+                target.child.close()
         self._seats.clear()
 
     def _look_at_roles(self) -> None:
@@ -134,125 +134,127 @@ class ShadowScorer:
             return
         self._looked = time.monotonic()
         try:
-            held = self._registry.roles(self._model)
+            roles = self._registry.roles(self._model)
         except RegistryUnavailable as exc:
             log.warning("the registry cannot be asked for roles: %s", exc)
             return
-        wanted: dict[ModelRef, Role] = {held[role]: role for role in reversed(WATCHED) if role in held}
-        for ref in self._seats.keys() - wanted.keys():
-            seat = self._seats.pop(ref)
-            if seat.child is not None:
-                seat.child.close()
-        for ref, role in wanted.items():
+        role_by_ref: dict[ModelRef, Role] = {roles[role]: role for role in reversed(SHADOW_ROLES) if role in roles}
+        for ref in self._seats.keys() - role_by_ref.keys():
+            target = self._seats.pop(ref)
+            if target.child is not None:
+                target.child.close()
+        for ref, role in role_by_ref.items():
             if ref not in self._seats:
                 self._store.shadow.watch(self._usecase, ref.label)
-                self._seats[ref] = _Seat(ref, role)
+                self._seats[ref] = _ShadowModel(ref, role)
             self._seats[ref].role = role
 
-    def _serve(self, seat: _Seat) -> ShadowResult:
-        if time.monotonic() < seat.not_before:
+    def _serve(self, target: _ShadowModel) -> ShadowResult:
+        if time.monotonic() < target.not_before:
             return ShadowResult()
-        if time.monotonic() >= seat.advance_at:
+        if time.monotonic() >= target.advance_at:
             # Now and then from the start: a row may become visible after a later one.
-            seat.advance_at, seat.after = time.monotonic() + _ADVANCE_SECONDS, 0
-            self._store.shadow.advance(self._usecase, seat.ref.label)
+            target.advance_at, target.after = time.monotonic() + _ADVANCE_SECONDS, 0
+            self._store.shadow.advance(self._usecase, target.ref.label)
         newest = self._store.shadow.newest_row()
-        rows = self._store.shadow.pending(self._usecase, seat.ref.label, self._chunk, seat.after)
+        rows = self._store.shadow.pending(self._usecase, target.ref.label, self._chunk, target.after)
         after = rows[-1].row_id if len(rows) == self._chunk else newest
         if not rows:
-            seat.after = after
+            target.after = after
             return ShadowResult()
-        child = self._child(seat)
+        child = self._child(target)
         if child is None:
             return ShadowResult(failures=1)
-        records, failures = self._score(seat, child, rows)
+        records, failures = self._score(target, child, rows)
         self._store.shadow.append(records)
-        seat.after = after if len(records) == len(rows) else seat.after
+        target.after = after if len(records) == len(rows) else target.after
         errors = sum(record.error is not None for record in records)
         return ShadowResult(len(records) - errors, errors, failures, full=len(rows) == self._chunk)
 
-    def _child(self, seat: _Seat) -> ModelChild | None:
+    def _child(self, target: _ShadowModel) -> ModelChild | None:
         """The seat's process; none when it cannot be had now (its rows stay pending)."""
-        if seat.child is not None:
-            return seat.child
+        if target.child is not None:
+            return target.child
         try:
-            folder, digest = self._cache.fetch(self._registry, seat.ref)
-            seat.child = ModelChild(folder, digest, self._loader, score_seconds=self._score_seconds)
+            folder, digest = self._cache.fetch(self._registry, target.ref)
+            target.child = ModelChild(folder, digest, self._loader, score_seconds=self._score_seconds)
         except (ChildFailed, IncumbentError, OSError) as exc:
-            log.error("%s cannot be loaded for its shadow: %s", seat.ref.label, type(exc).__name__)
-            seat.give_up()
+            log.error("%s cannot be loaded for its shadow: %s", target.ref.label, type(exc).__name__)
+            target.give_up()
             return None
-        seat.positions.clear()
-        return seat.child
+        target.positions.clear()
+        return target.child
 
-    def _score(self, seat: _Seat, child: ModelChild, rows: Sequence[PendingRow]) -> tuple[list[ShadowRecord], int]:
+    def _score(
+        self, target: _ShadowModel, child: ModelChild, rows: Sequence[PendingRow]
+    ) -> tuple[list[ShadowRecord], int]:
         """Records for the rows that could be answered, and how many processes were lost on the way."""
         records: list[ShadowRecord] = []
         failures = 0
         for plan_id in dict.fromkeys(row.plan_id for row in rows):
-            same = [row for row in rows if row.plan_id == plan_id]
-            features = self._features(seat, child, plan_id, same)
+            plan_rows = [row for row in rows if row.plan_id == plan_id]
+            features = self._features(target, child, plan_id, plan_rows)
             if features is None:
-                records += self._failed(seat, same, NOT_LOGGED)
+                records += self._failed(target, plan_rows, NOT_LOGGED)
                 continue
             try:
                 reply = child.score(features)
             except ChildFailed as exc:
-                log.error("%s in shadow: the process %s", seat.ref.label, exc.kind)
+                log.error("%s in shadow: the process %s", target.ref.label, exc.kind)
                 failures += 1
-                seat.give_up()
-                records += self._failed(seat, same, exc.kind)
+                target.give_up()
+                records += self._failed(target, plan_rows, exc.kind)
                 break  # the rest stays pending for the next process
             if isinstance(reply, Failed):
-                records += self._failed(seat, same, f"raised_{reply.kind}")
+                records += self._failed(target, plan_rows, f"raised_{reply.kind}")
             else:
-                seat.failures = 0
-                records += self._answered(seat, child.threshold, same, reply)
+                target.failures = 0
+                records += self._answered(target, child.threshold, plan_rows, reply)
         return records, failures
 
     def _features(
-        self, seat: _Seat, child: ModelChild, plan_id: str, rows: Sequence[PendingRow]
+        self, target: _ShadowModel, child: ModelChild, plan_id: str, rows: Sequence[PendingRow]
     ) -> NDArray[np.float32] | None:
         """The model's own columns, by name, out of the logged union; none when one was not logged."""
         try:
             if plan_id not in self._names:
                 self._names[plan_id] = self._store.log.plan_names(plan_id)
-            if plan_id not in seat.positions:
-                seat.positions[plan_id] = _positions(child.names, self._names[plan_id])
+            if plan_id not in target.positions:
+                target.positions[plan_id] = _positions(child.names, self._names[plan_id])
             table = unpack_features([row.features for row in rows], len(self._names[plan_id]))
         except StoreUnavailable:
             raise
         except StoreError:
             return None
-        positions = seat.positions[plan_id]
+        positions = target.positions[plan_id]
         return None if positions is None else np.ascontiguousarray(table[:, positions])
 
     def _answered(
-        self, seat: _Seat, threshold: float, rows: Sequence[PendingRow], reply: Scored
+        self, target: _ShadowModel, threshold: float, rows: Sequence[PendingRow], reply: Scored
     ) -> Iterable[ShadowRecord]:
         raw = np.frombuffer(reply.raw, dtype=np.float32).astype(np.float64)
         calibrated = np.frombuffer(reply.calibrated, dtype=np.float64)
         flags = np.frombuffer(reply.flags, dtype=np.bool_)
         cuts = np.frombuffer(reply.cuts, dtype=np.float64) if reply.cuts else np.full(len(rows), threshold)
         if not len(raw) == len(calibrated) == len(flags) == len(cuts) == len(rows):
-            return self._failed(seat, rows, "wrong_length")
-        fit = (raw >= 0) & (raw <= 1) & (calibrated >= 0) & (calibrated <= 1)  # NaN is neither
-        values = zip(rows, *(part.tolist() for part in (raw, calibrated, cuts, flags, fit)), strict=True)
+            return self._failed(target, rows, "wrong_length")
+        is_probability = (raw >= 0) & (raw <= 1) & (calibrated >= 0) & (calibrated <= 1)  # NaN is neither
+        values = zip(rows, *(part.tolist() for part in (raw, calibrated, cuts, flags, is_probability)), strict=True)
         now = _now_us()
         return [
-            self._record(seat, row, now, r, c, cut, flag)
-            if good
-            else self._record(seat, row, now, error="not_a_probability")
-            for row, r, c, cut, flag, good in values
+            self._record(target, row, now, r, c, cut, flag)
+            if is_valid
+            else self._record(target, row, now, error="not_a_probability")
+            for row, r, c, cut, flag, is_valid in values
         ]
 
-    def _failed(self, seat: _Seat, rows: Sequence[PendingRow], error: str) -> list[ShadowRecord]:
+    def _failed(self, target: _ShadowModel, rows: Sequence[PendingRow], error: str) -> list[ShadowRecord]:
         now = _now_us()
-        return [self._record(seat, row, now, error=error) for row in rows]
+        return [self._record(target, row, now, error=error) for row in rows]
 
     def _record(
         self,
-        seat: _Seat,
+        target: _ShadowModel,
         row: PendingRow,
         now: int,
         raw: float | None = None,
@@ -261,17 +263,17 @@ class ShadowScorer:
         decision: bool | None = None,
         error: str | None = None,
     ) -> ShadowRecord:
-        name, version, role = seat.ref.name, seat.ref.version, seat.role
+        name, version, role = target.ref.name, target.ref.version, target.role
         return ShadowRecord(
             self._usecase, row.event_id, name, version, role, raw, score, threshold, decision, error, now
         )
 
 
-def _positions(wanted: Sequence[str], logged: Sequence[str]) -> NDArray[np.intp] | None:
-    place = {name: index for index, name in enumerate(logged)}
-    if any(name not in place for name in wanted):
+def _positions(names: Sequence[str], logged_names: Sequence[str]) -> NDArray[np.intp] | None:
+    index_by_name = {name: index for index, name in enumerate(logged_names)}
+    if any(name not in index_by_name for name in names):
         return None
-    return np.array([place[name] for name in wanted], dtype=np.intp)
+    return np.array([index_by_name[name] for name in names], dtype=np.intp)
 
 
 def _now_us() -> int:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bentos.model.xgboost_booster import import_lean_xgboost
-from bentos.shadow.channel import Failed, Load, Ready, Reply, Score, Scored, decode_request, encode
+from bentos.shadow.channel import Failed, LoadModel, Ready, Reply, Score, Scored, decode_request, encode
 
 if TYPE_CHECKING:
     from bentos.model.scoring_model import ScoringModel
@@ -49,7 +49,7 @@ def serve(connection: Connection, loader: Loader) -> None:
             return
         reply: Reply
         try:
-            if isinstance(request, Load):
+            if isinstance(request, LoadModel):
                 model = loader(Path(request.folder), request.digest)
                 reply = Ready(tuple(model.plan.names), float(model.threshold.value))
             else:

@@ -131,8 +131,8 @@ def read_segment(path: Path, position: int, limit: int, final: bool) -> Chunk:
 def count_whole(data: bytes) -> tuple[int, int]:
     """How many whole records ``data`` starts with, and where the last of them ends."""
     count = end = 0
-    while (following := _end_of(data, end)) is not None:
-        count, end = count + 1, following
+    while (next_end := _end_of(data, end)) is not None:
+        count, end = count + 1, next_end
     return count, end
 
 
@@ -166,7 +166,7 @@ def _end_of(data: bytes, at: int) -> int | None:
 
 
 def _next_record(data: bytes, final: bool) -> int | None:
-    if not final and _half(data):
+    if not final and _is_partial(data):
         return None
     at = data.find(MAGIC)
     while at >= 0:
@@ -176,7 +176,7 @@ def _next_record(data: bytes, final: bool) -> int | None:
     return None
 
 
-def _half(data: bytes) -> bool:
+def _is_partial(data: bytes) -> bool:
     """Whether ``data`` may be the start of a record that is still being written."""
     if len(data) < HEADER.size:
         return MAGIC.startswith(data[:2])
@@ -242,16 +242,16 @@ def claim(folder: Path, writer: str) -> int:
 
     The file gets its name only when it is locked: a scribe takes the writer of an unlocked one for dead.
     """
-    hidden = folder / f".{writer}.new"
-    fd = os.open(hidden, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o640)
+    new_file = folder / f".{writer}.new"
+    fd = os.open(new_file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o640)
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         for slot in (0, 1):
             write_state(fd, WriterFile(), slot)
-        hidden.rename(writer_path(folder, writer))
+        new_file.rename(writer_path(folder, writer))
     except OSError:
         os.close(fd)
-        hidden.unlink(missing_ok=True)
+        new_file.unlink(missing_ok=True)
         raise
     return fd
 
@@ -268,12 +268,12 @@ def read_state(folder: Path, writer: str) -> WriterFile:
         data = writer_path(folder, writer).read_bytes()
     except OSError:
         return WriterFile()
-    best = WriterFile()
+    newest = WriterFile()
     for at in range(0, len(data) - STATE.size + 1, STATE.size):
         seq, dropped, crc = STATE.unpack_from(data, at)
-        if zlib.crc32(data[at : at + STATE.size - 4]) == crc and dropped >= best.dropped:
-            best = WriterFile(seq, dropped)
-    return best
+        if zlib.crc32(data[at : at + STATE.size - 4]) == crc and dropped >= newest.dropped:
+            newest = WriterFile(seq, dropped)
+    return newest
 
 
 def spooled_records(folder: Path) -> Iterator[Record]:
@@ -289,15 +289,15 @@ def spooled_records(folder: Path) -> Iterator[Record]:
 
 
 def _records(path: Path) -> Iterator[Record]:
-    position, more = 0, True
-    while more:
+    position, has_more = 0, True
+    while has_more:
         chunk = read_segment(path, position, limit=10_000, final=False)
         for item in chunk.items:
             with contextlib.suppress(msgspec.MsgspecError):
                 record = item.decode()
                 if not isinstance(record, PlanRecord):
                     yield record
-        position, more = chunk.position, bool(chunk.items)
+        position, has_more = chunk.position, bool(chunk.items)
 
 
 def _names(folder: Path) -> list[str]:

@@ -36,7 +36,7 @@ from monitoring.errors import RowRefused
 from monitoring.policies import LabelPolicy
 from monitoring.store import Accounting, Store
 from monitoring.store.database.records import ActionRecord, LabelRecord, PlanRecord, RefusedRecord, ScoreRecord
-from monitoring.store.predictions.spool_ledger import Cargo, Poison, Shipment, WriterState, account, total
+from monitoring.store.predictions.spool_ledger import Cargo, Poison, Shipment, WriterState, account_writer, sum_accounts
 
 log = logging.getLogger("incumbent.scribe")
 
@@ -96,40 +96,40 @@ class Scribe:
             StoreUnavailable: what was not stored stays in the spool.
             LeaseHeld: another scribe ships this spool.
         """
-        done = ShipResult()
+        result = ShipResult()
         for writer in writers_of(self._folder):
             if self._stop.is_set():
                 break
-            done += self._writer(writer)
-        return done
+            result += self._writer(writer)
+        return result
 
     def _writer(self, writer: str) -> ShipResult:
         # Asked before the files are listed: a writer that is dead now adds nothing to what is seen below.
-        alive = is_alive(self._folder, writer)
+        writer_lives = is_alive(self._folder, writer)
         numbers = segments_of(self._folder, writer)
-        journey = _Journey(self._store.ledger.state(self._usecase, writer))
+        writer_round = _WriterRound(self._store.ledger.state(self._usecase, writer))
         for number in numbers:
-            if number < journey.state.segment:
-                journey.emptied.append(number)
+            if number < writer_round.state.segment:
+                writer_round.emptied.append(number)
                 continue
-            final = not alive or number != numbers[-1]
-            if not self._segment(journey, number, final):
+            final = not writer_lives or number != numbers[-1]
+            if not self._segment(writer_round, number, final):
                 break
         else:
-            if not alive:
-                self._close(journey)
-                return journey.result
-        self._delete(journey, finished=False)
-        return journey.result
+            if not writer_lives:
+                self._close(writer_round)
+                return writer_round.result
+        self._delete(writer_round, finished=False)
+        return writer_round.result
 
-    def _segment(self, journey: _Journey, number: int, final: bool) -> bool:
+    def _segment(self, writer_round: _WriterRound, number: int, final: bool) -> bool:
         """Ship a segment from where the ledger stands; whether it is done with."""
-        position = journey.state.position if number == journey.state.segment else 0
-        path = segment_path(self._folder, journey.state.writer, number)
+        position = writer_round.state.position if number == writer_round.state.segment else 0
+        path = segment_path(self._folder, writer_round.state.writer, number)
         while not self._stop.is_set():
             chunk = read_segment(path, position, self._batch, final)
             if chunk.items:
-                self._ship(journey, number, chunk.items, torn=int(chunk.skipped > 0))
+                self._ship(writer_round, number, chunk.items, torn=int(chunk.skipped > 0))
                 position = chunk.position
                 continue
             if not final:
@@ -137,65 +137,65 @@ class Scribe:
                     _note_shipped(path)
                 return False
             if chunk.size > position:
-                self._move(journey, number, chunk.size, journey.state.last_seq, torn=1)
-            journey.emptied.append(number)
+                self._move(writer_round, number, chunk.size, writer_round.state.last_seq, torn=1)
+            writer_round.emptied.append(number)
             return True
         return False
 
-    def _ship(self, journey: _Journey, number: int, items: Sequence[Item], torn: int = 0) -> None:
+    def _ship(self, writer_round: _WriterRound, number: int, items: Sequence[Item], torn: int = 0) -> None:
         """Store the records; on a refusal find the one that is to blame by halving."""
-        step = self._step(journey.state, number, items, torn)
+        step = self._step(writer_round.state, number, items, torn)
         try:
-            journey.state = self._store.ledger.ship(step, _cargo(items, self._filled), self._policy)
+            writer_round.state = self._store.ledger.ship(step, _cargo(items, self._filled), self._policy)
         except (RowRefused, msgspec.MsgspecError) as exc:
             if len(items) == 1:
-                self._refuse(journey, step, items[0], exc)
+                self._refuse(writer_round, step, items[0], exc)
                 return
-            half = len(items) // 2
-            self._ship(journey, number, items[:half], torn)
-            self._ship(journey, number, items[half:])
+            middle = len(items) // 2
+            self._ship(writer_round, number, items[:middle], torn)
+            self._ship(writer_round, number, items[middle:])
             return
-        journey.result += ShipResult(shipped=sum(item.seq > 0 for item in items), torn=torn)
+        writer_round.result += ShipResult(shipped=sum(item.seq > 0 for item in items), torn=torn)
 
-    def _refuse(self, journey: _Journey, step: Shipment, item: Item, exc: Exception) -> None:
+    def _refuse(self, writer_round: _WriterRound, step: Shipment, item: Item, exc: Exception) -> None:
         # msgspec names the field and the type that it expected; a refusal of ours names no value either.
         poison = Poison(item.seq, item.payload, f"{type(exc).__name__}: {exc}", records=int(item.seq > 0))
-        journey.state = self._store.ledger.refuse(step, poison)
-        journey.result += ShipResult(quarantined=1, torn=step.torn)
+        writer_round.state = self._store.ledger.refuse(step, poison)
+        writer_round.result += ShipResult(quarantined=1, torn=step.torn)
         log.warning("a record of writer %s was put into quarantine: %s", step.before.writer, poison.reason)
 
     def _step(self, state: WriterState, number: int, items: Sequence[Item], torn: int) -> Shipment:
-        numbered = [item.seq for item in items if item.seq > 0]
-        last = numbered[-1] if numbered else state.last_seq
-        gaps = last - state.last_seq - len(numbered)
+        record_numbers = [item.seq for item in items if item.seq > 0]
+        last_seq = record_numbers[-1] if record_numbers else state.last_seq
+        gaps = last_seq - state.last_seq - len(record_numbers)
         # Read after the records: a drop is noted before any later record is written.
         dropped = max(state.dropped, read_state(self._folder, state.writer).dropped)
-        return Shipment(self._usecase, state, number, items[-1].end, last, dropped, gaps, torn)
+        return Shipment(self._usecase, state, number, items[-1].end, last_seq, dropped, gaps, torn)
 
-    def _move(self, journey: _Journey, number: int, position: int, last: int, torn: int = 0) -> None:
+    def _move(self, writer_round: _WriterRound, number: int, position: int, last_seq: int, torn: int = 0) -> None:
         """Move the ledger without a record."""
-        state = journey.state
+        state = writer_round.state
         dropped = max(state.dropped, read_state(self._folder, state.writer).dropped)
-        step = Shipment(self._usecase, state, number, position, last, dropped, last - state.last_seq, torn)
-        journey.state = self._store.ledger.ship(step, Cargo(), self._policy)
-        journey.result += ShipResult(torn=torn)
+        step = Shipment(self._usecase, state, number, position, last_seq, dropped, last_seq - state.last_seq, torn)
+        writer_round.state = self._store.ledger.ship(step, Cargo(), self._policy)
+        writer_round.result += ShipResult(torn=torn)
 
-    def _close(self, journey: _Journey) -> None:
+    def _close(self, writer_round: _WriterRound) -> None:
         """The writer is dead and read to its end: count its last drops and forget its files."""
-        state = journey.state
+        state = writer_round.state
         seq = read_state(self._folder, state.writer).seq
         if seq > state.last_seq:
-            self._move(journey, state.segment, state.position, seq)
-        self._delete(journey, finished=True)
+            self._move(writer_round, state.segment, state.position, seq)
+        self._delete(writer_round, finished=True)
         writer_path(self._folder, state.writer).unlink(missing_ok=True)
 
-    def _delete(self, journey: _Journey, finished: bool) -> None:
-        if not journey.emptied and not finished:
+    def _delete(self, writer_round: _WriterRound, finished: bool) -> None:
+        if not writer_round.emptied and not finished:
             return
-        self._store.ledger.settle(self._usecase, journey.state.writer, finished)
-        for number in journey.emptied:
-            segment_path(self._folder, journey.state.writer, number).unlink(missing_ok=True)
-        journey.result += ShipResult(deleted=len(journey.emptied))
+        self._store.ledger.settle(self._usecase, writer_round.state.writer, finished)
+        for number in writer_round.emptied:
+            segment_path(self._folder, writer_round.state.writer, number).unlink(missing_ok=True)
+        writer_round.result += ShipResult(deleted=len(writer_round.emptied))
 
 
 def _note_shipped(path: Path) -> None:
@@ -205,7 +205,7 @@ def _note_shipped(path: Path) -> None:
 
 
 @dataclass
-class _Journey:
+class _WriterRound:
     """One writer in one round: the ledger's word, segments that are done with, what happened."""
 
     state: WriterState
@@ -235,37 +235,43 @@ def accounting(store: Store, folder: Path, usecase: str) -> Accounting:
     Raises:
         StoreUnavailable: the ledger cannot be read.
     """
-    known = {state.writer for state in store.ledger.states(usecase)}
-    return total([_account(store, folder, usecase, writer) for writer in sorted(known | set(writers_of(folder)))])
+    ledger_writers = {state.writer for state in store.ledger.states(usecase)}
+    return sum_accounts(
+        [_account(store, folder, usecase, writer) for writer in sorted(ledger_writers | set(writers_of(folder)))]
+    )
 
 
 def _account(store: Store, folder: Path, usecase: str, writer: str) -> Accounting:
     # The order makes one moment of it: every number up to ``noted.seq`` was written or dropped before the
     # files are listed, what was deleted before that is in the ledger, and a gap's drops are noted by the end.
     while True:
-        noted, alive, numbers = read_state(folder, writer), is_alive(folder, writer), segments_of(folder, writer)
+        writer_file, writer_lives, numbers = (
+            read_state(folder, writer),
+            is_alive(folder, writer),
+            segments_of(folder, writer),
+        )
         state = store.ledger.state(usecase, writer)
         try:
-            count, last = _scan(folder, state, numbers, alive)
+            count, last_seq = _scan(folder, state, numbers, writer_lives)
         except FileNotFoundError:
             continue  # the scribe deleted a file meanwhile, so the ledger has moved
         break
-    accepted = max(last, noted.seq)
+    accepted = max(last_seq, writer_file.seq)
     dropped = max(state.dropped, read_state(folder, writer).dropped)
     gaps = accepted - state.last_seq - count
-    return account(replace(state, dropped=dropped), count, gaps, accepted)
+    return account_writer(replace(state, dropped=dropped), count, gaps, accepted)
 
 
-def _scan(folder: Path, state: WriterState, numbers: Sequence[int], alive: bool) -> tuple[int, int]:
+def _scan(folder: Path, state: WriterState, numbers: Sequence[int], writer_lives: bool) -> tuple[int, int]:
     """How many records lie behind the ledger's place, and the highest number seen."""
-    count, last = 0, state.last_seq
+    count, last_seq = 0, state.last_seq
     for number in numbers:
         position = state.position if number == state.segment else 0
-        final = not alive or number != numbers[-1]
+        final = not writer_lives or number != numbers[-1]
         while number >= state.segment:
             chunk = read_segment(segment_path(folder, state.writer, number), position, _SCAN, final)
             if not chunk.items:
                 break
-            numbered = [item.seq for item in chunk.items if item.seq > 0]
-            count, last, position = count + len(numbered), max(last, *numbered, 0), chunk.position
-    return count, last
+            record_numbers = [item.seq for item in chunk.items if item.seq > 0]
+            count, last_seq, position = count + len(record_numbers), max(last_seq, *record_numbers, 0), chunk.position
+    return count, last_seq

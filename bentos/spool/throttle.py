@@ -39,18 +39,18 @@ class Idleness:
 
     def _share(self) -> float | None:
         """Idle share of all processors since the last look."""
-        before, now = self._last, self._ticks()
+        previous, now = self._last, self._ticks()
         self._last = now
-        if before is None or now is None or now[1] <= before[1]:
+        if previous is None or now is None or now[1] <= previous[1]:
             return None
-        return (now[0] - before[0]) / (now[1] - before[1])
+        return (now[0] - previous[0]) / (now[1] - previous[1])
 
 
 def read_ticks(file: Path = Path("/proc/stat")) -> Ticks | None:
     """Linux's counters: idle time and the time that a disk is waited for both count as idle."""
     try:
-        with file.open("rb") as opened:
-            name, *words = opened.readline().split()
+        with file.open("rb") as stream:
+            name, *words = stream.readline().split()
     except OSError:
         return None
     numbers = [int(word) for word in words]

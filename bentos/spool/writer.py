@@ -179,11 +179,11 @@ class SpoolWriter:
                 self._stuck = True
                 self._refuse(count, "the disk refuses new records")
                 return
-            written = self._put(data)
-            if written == len(data):
+            byte_count = self._put(data)
+            if byte_count == len(data):
                 self._seq += count
             else:
-                self._keep_whole(data, written, count)
+                self._keep_whole(data, byte_count, count)
             if self._size >= self._rotate_bytes:
                 self._retire()
 
@@ -209,29 +209,29 @@ class SpoolWriter:
     def _put(self, data: bytes) -> int:
         """Bytes that reached the file; anything less than all is cut off again or kept by the caller."""
         try:
-            written = os.write(self._fd, data)
+            byte_count = os.write(self._fd, data)
         except OSError as exc:
             self._complaint.make(exc, self._dropped)
             return 0
-        self._size += written
-        self._spool_bytes += written
+        self._size += byte_count
+        self._spool_bytes += byte_count
         self._unsynced = True
-        return written
+        return byte_count
 
-    def _keep_whole(self, data: bytes, written: int, count: int) -> None:
+    def _keep_whole(self, data: bytes, byte_count: int, count: int) -> None:
         """After a short write (disk full): records that are whole stay, the rest is refused.
 
         The scribe may have read the whole ones already, so they cannot be taken back.
         """
-        whole, end = count_whole(data[:written])
-        self._size -= written - end
+        whole_count, end = count_whole(data[:byte_count])
+        self._size -= byte_count - end
         try:
             os.ftruncate(self._fd, self._size)
         except OSError:
             self._retire()  # the half record stays at the end of a closed file, where it is skipped
-        self._seq += whole
+        self._seq += whole_count
         self._stuck = True
-        self._refuse(count - whole, "the disk is full")
+        self._refuse(count - whole_count, "the disk is full")
 
     def _refuse(self, count: int, reason: str) -> None:
         if self._mode == "strict":
@@ -319,17 +319,17 @@ class SpoolWriter:
     def _sync(self) -> None:
         """Fsync what was written since the last time. The open file is duplicated: append may retire it."""
         with self._lock:
-            retired, self._retired = self._retired, []
-            current = os.dup(self._fd) if self._fd >= 0 and self._unsynced else -1
+            retired_fds, self._retired = self._retired, []
+            current_fd = os.dup(self._fd) if self._fd >= 0 and self._unsynced else -1
             self._unsynced = False
-        for fd in [*retired, *([current] if current >= 0 else [])]:
+        for fd in [*retired_fds, *([current_fd] if current_fd >= 0 else [])]:
             try:
                 _FLUSH(fd)
             except OSError:
                 self._sync_errors += 1
             finally:
                 os.close(fd)
-        if retired or current >= 0:
+        if retired_fds or current_fd >= 0:
             self._sync_folder()
 
     def _sync_folder(self) -> None:

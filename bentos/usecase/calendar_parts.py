@@ -71,12 +71,12 @@ def _date_part(part: str, local: Any) -> Any:
 
 
 def _offsets(seconds: np.ndarray[Any, Any], timezone: str) -> np.ndarray[Any, Any]:
-    buckets, places = np.unique(seconds // _BUCKET, return_inverse=True)
-    first = np.array([_offset(b * _BUCKET, timezone) for b in buckets.tolist()], dtype=np.int64)
-    last = np.array([_offset(b * _BUCKET + _BUCKET - 1, timezone) for b in buckets.tolist()], dtype=np.int64)
-    offsets = first[places]
-    odd = np.flatnonzero((first != last)[places])
-    offsets[odd] = [_offset(s, timezone) for s in seconds[odd].tolist()]
+    buckets, bucket_indices = np.unique(seconds // _BUCKET, return_inverse=True)
+    first_offsets = np.array([_offset(b * _BUCKET, timezone) for b in buckets.tolist()], dtype=np.int64)
+    last_offsets = np.array([_offset(b * _BUCKET + _BUCKET - 1, timezone) for b in buckets.tolist()], dtype=np.int64)
+    offsets = first_offsets[bucket_indices]
+    mixed = np.flatnonzero((first_offsets != last_offsets)[bucket_indices])
+    offsets[mixed] = [_offset(s, timezone) for s in seconds[mixed].tolist()]
     return offsets
 
 

@@ -82,8 +82,8 @@ __all__ = [
     "WatchPolicy",
     "WindowFeature",
     "amount_feature",
+    "miss_cost_of",
     "parse_clock",
-    "stakes_of",
 ]
 
 
@@ -147,15 +147,15 @@ class UseCase(Policy):
     @field_validator("night")
     @classmethod
     def _night(cls, value: tuple[str, str]) -> tuple[str, str]:
-        for edge in value:
-            parse_clock(edge)
+        for clock_text in value:
+            parse_clock(clock_text)
         return value
 
     @model_validator(mode="after")
     def _arrival(self) -> Self:
         if self.untimed and all(c.name != self.event_time for c in self.columns):
-            about = "The day of arrival where it is left out."
-            column = Column(name=self.event_time, type="datetime", arrival=True, description=about)
+            description = "The day of arrival where it is left out."
+            column = Column(name=self.event_time, type="datetime", arrival=True, description=description)
             self.__dict__["columns"] = (*self.columns, column)
         return self
 
@@ -214,11 +214,11 @@ def amount_feature(usecase: UseCase) -> str | None:
     cost = usecase.cost
     if cost.threshold == "one" or not isinstance(cost.false_negative, str):
         return None
-    plain = (f for f in usecase.features if isinstance(f, ColumnFeature))
-    return next((f.name for f in plain if f.column == cost.false_negative), None)
+    column_features = (f for f in usecase.features if isinstance(f, ColumnFeature))
+    return next((f.name for f in column_features if f.column == cost.false_negative), None)
 
 
-def stakes_of(usecase: UseCase) -> tuple[str | None, float]:
+def miss_cost_of(usecase: UseCase) -> tuple[str | None, float]:
     """The column that a miss costs, or none; and what it costs where the event does not say."""
     cost = usecase.cost.false_negative
     return (cost, 0.0) if isinstance(cost, str) else (None, cost)

@@ -22,7 +22,7 @@ CALENDAR = ("hour", "weekday", "month", "day_of_month")
 _DAY_US = 86_400_000_000.0
 _DEPTH = 40
 _LENGTH = 2_000
-_SHOWN = 80
+_EXCERPT_LENGTH = 80
 
 Values = Mapping[str, Any]
 """float64 array of each number; int64 microseconds and a mask of missing ones of a datetime; texts as objects."""
@@ -108,9 +108,9 @@ class Formula:
             timezone: zone of calendar parts.
         """
         with np.errstate(all="ignore"):
-            found = np.asarray(self._value(self._tree, values, rows, timezone), dtype=np.float64)
+            result = np.asarray(self._value(self._tree, values, rows, timezone), dtype=np.float64)
         # An infinite number is one divided by zero, or too large for a model.
-        return np.where(np.abs(found) < 1e38, found, np.nan)
+        return np.where(np.abs(result) < 1e38, result, np.nan)
 
     def _check(self, node: ast.AST, depth: int) -> None:
         if depth > _DEPTH:
@@ -155,20 +155,20 @@ class Formula:
             self._note(arguments[0].id, "any" if function == "missing" else "time")
             return
         if function not in _FUNCTIONS:
-            known = ", ".join([*_FUNCTIONS, "missing", *CALENDAR, "days"])
-            raise FormulaError(f"{function!r} is no function of formulas; allowed: {known}")
+            allowed_names = ", ".join([*_FUNCTIONS, "missing", *CALENDAR, "days"])
+            raise FormulaError(f"{function!r} is no function of formulas; allowed: {allowed_names}")
         if len(arguments) != _FUNCTIONS[function][0]:
             raise FormulaError(f"{function} takes {_FUNCTIONS[function][0]} values, found {len(arguments)}")
         self._check_all(depth, *arguments)
 
     def _note(self, name: str, kind: str) -> None:
-        before = self._seen.get(name, "any")
-        if kind != "any" and before not in ("any", kind):
-            raise FormulaError(f"{name!r} is used as a {before} and as a {kind}")
-        self._seen[name] = before if kind == "any" else kind
+        earlier_kind = self._seen.get(name, "any")
+        if kind != "any" and earlier_kind not in ("any", kind):
+            raise FormulaError(f"{name!r} is used as a {earlier_kind} and as a {kind}")
+        self._seen[name] = earlier_kind if kind == "any" else kind
 
     def _value(self, node: ast.AST, values: Values, rows: int, zone: str) -> Any:
-        def of(child: ast.AST) -> Any:
+        def evaluate(child: ast.AST) -> Any:
             return self._value(child, values, rows, zone)
 
         if isinstance(node, ast.Constant):
@@ -176,45 +176,45 @@ class Formula:
         if isinstance(node, ast.Name):
             return values[node.id]
         if isinstance(node, ast.BinOp):
-            return _OPERATORS[type(node.op)](of(node.left), of(node.right))
+            return _OPERATORS[type(node.op)](evaluate(node.left), evaluate(node.right))
         if isinstance(node, ast.UnaryOp):
-            inner = of(node.operand)
-            return -inner if isinstance(node.op, ast.USub) else _truth(inner == 0.0, inner)
+            operand = evaluate(node.operand)
+            return -operand if isinstance(node.op, ast.USub) else _truth(operand == 0.0, operand)
         if isinstance(node, ast.BoolOp):
-            pick = np.minimum if isinstance(node.op, ast.And) else np.maximum
+            combine = np.minimum if isinstance(node.op, ast.And) else np.maximum
             # Part by part, so that a long condition never holds an array for each of its parts.
-            return reduce(pick, (_truth(part != 0.0, part) for part in map(of, node.values)))
+            return reduce(combine, (_truth(part != 0.0, part) for part in map(evaluate, node.values)))
         if isinstance(node, ast.Compare):
-            return self._compare(node, values, of)
+            return self._compare(node, values, evaluate)
         assert isinstance(node, ast.Call)
-        return self._call(node, values, zone, of)
+        return self._call(node, values, zone, evaluate)
 
-    def _compare(self, node: ast.Compare, values: Values, of: Callable[[ast.AST], Any]) -> Any:
+    def _compare(self, node: ast.Compare, values: Values, evaluate: Callable[[ast.AST], Any]) -> Any:
         compare, right = _COMPARISONS[type(node.ops[0])], node.comparators[0]
         if isinstance(right, ast.Constant) and isinstance(right.value, str):
             assert isinstance(node.left, ast.Name)
-            wanted = right.value if isinstance(node.ops[0], ast.Eq) else None
+            expected_text = right.value if isinstance(node.ops[0], ast.Eq) else None
             texts = values[node.left.id].tolist()
-            hits = [t == wanted if wanted is not None else t != right.value for t in texts]
-            known = [t is not None and t == t for t in texts]
-            return np.where(np.array(known, dtype=np.bool_), np.array(hits, dtype=np.float64), np.nan)
-        first, second = of(node.left), of(right)
+            hits = [t == expected_text if expected_text is not None else t != right.value for t in texts]
+            is_present = [t is not None and t == t for t in texts]
+            return np.where(np.array(is_present, dtype=np.bool_), np.array(hits, dtype=np.float64), np.nan)
+        first, second = evaluate(node.left), evaluate(right)
         return _truth(compare(first, second), first, second)
 
-    def _call(self, node: ast.Call, values: Values, zone: str, of: Callable[[ast.AST], Any]) -> Any:
+    def _call(self, node: ast.Call, values: Values, zone: str, evaluate: Callable[[ast.AST], Any]) -> Any:
         assert isinstance(node.func, ast.Name)
         function = node.func.id
         if function in _FUNCTIONS:
-            return _FUNCTIONS[function][1](*map(of, node.args))
+            return _FUNCTIONS[function][1](*map(evaluate, node.args))
         assert isinstance(node.args[0], ast.Name)
-        given = values[node.args[0].id]
+        column_values = values[node.args[0].id]
         if function == "missing":
-            return np.array([v is None or v != v for v in given.tolist()], dtype=np.float64)
-        known = ~np.isnan(given)
+            return np.array([v is None or v != v for v in column_values.tolist()], dtype=np.float64)
+        is_present = ~np.isnan(column_values)
         if function == "days":
-            return given / _DAY_US
-        local = local_seconds(np.where(known, given, 0.0).astype(np.int64), zone)
-        return np.where(known, part_of(function, local, (0, 0)), np.nan)
+            return column_values / _DAY_US
+        local = local_seconds(np.where(is_present, column_values, 0.0).astype(np.int64), zone)
+        return np.where(is_present, part_of(function, local, (0, 0)), np.nan)
 
 
 def _source(node: ast.AST) -> str:
@@ -225,7 +225,7 @@ def _source(node: ast.AST) -> str:
 
 
 def _excerpt(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
+    return repr(text if len(text) <= _EXCERPT_LENGTH else f"{text[:_EXCERPT_LENGTH]}...")
 
 
 def _is_number(value: object) -> bool:
@@ -234,7 +234,7 @@ def _is_number(value: object) -> bool:
 
 def _truth(result: Any, *operands: Any) -> Any:
     """1 and 0; missing where an operand is."""
-    found = np.asarray(result, dtype=np.float64)
+    truth = np.asarray(result, dtype=np.float64)
     for operand in operands:
-        found = np.where(np.isnan(operand), np.nan, found)
-    return found
+        truth = np.where(np.isnan(operand), np.nan, truth)
+    return truth

@@ -37,23 +37,25 @@ def load_usecase(ref: str | Path) -> UseCase:
 
 def parse_usecase(data: dict[str, Any], file: Path | str = "<memory>") -> UseCase:
     """Validate the content of a use-case file; ``file`` is only named in errors."""
-    for key, found in not_finite(data):
-        raise UseCaseError(file, key, found, "a finite number")
+    for key, actual in not_finite(data):
+        raise UseCaseError(file, key, actual, "a finite number")
     try:
         # JSON mode reads lists as tuples and text as dates while all else stays strict.
         usecase = UseCase.model_validate_json(json.dumps(data, default=str))
     except ValidationError as exc:
         raise explain(exc, file, UseCase) from exc
-    for key, found, allowed in problems(usecase):
-        raise UseCaseError(file, key, found, allowed)
+    for key, actual, allowed in problems(usecase):
+        raise UseCaseError(file, key, actual, allowed)
     return usecase
 
 
 def _locate(ref: str | Path) -> Path:
-    known = builtin_usecases()
-    if str(ref) in known:
-        return known[str(ref)]
+    builtin_files = builtin_usecases()
+    if str(ref) in builtin_files:
+        return builtin_files[str(ref)]
     file = Path(ref)
     if file.suffix == ".toml" and file.is_file():
         return file
-    raise UseCaseError(ref, "use case", "no such name or file", f"{', '.join(known)}, or the path of a .toml file")
+    raise UseCaseError(
+        ref, "use case", "no such name or file", f"{', '.join(builtin_files)}, or the path of a .toml file"
+    )

@@ -129,7 +129,7 @@ class SourceOptions(Policy):
 
 
 class ExternalIncumbent(Policy):
-    """A score column of the event that holds office before any model does."""
+    """A score column of the event that is champion before any model does."""
 
     column: Name
     """The column with the score in 0..1."""
@@ -203,8 +203,8 @@ class NotifyPolicy(Policy):
 
     def targets(self, kind: str) -> tuple[str, ...]:
         """Names of the targets of a kind, in the order of the routes."""
-        named = tuple(dict.fromkeys(route.to for route in self.routes if kind in route.kinds))
-        return named or (DEFAULT_TARGET,)
+        names = tuple(dict.fromkeys(route.to for route in self.routes if kind in route.kinds))
+        return names or (DEFAULT_TARGET,)
 
 
 DEFAULT_TARGET = "default"

@@ -38,10 +38,12 @@ _NUMBERS = ("float", "integer")
 
 def problems(usecase: UseCase) -> Iterator[Problem]:
     """Every problem that no single value of the file shows."""
-    yield from _repeated("columns", [c.name for c in usecase.columns])
+    yield from _repeat_problems("columns", [c.name for c in usecase.columns])
     for table in (None, *dict.fromkeys(c.lookup for c in usecase.columns if c.lookup is not None)):
-        yield from _repeated("columns.source_name", [c.external_name for c in usecase.columns if c.lookup == table])
-    yield from _repeated("features", [f.name for f in usecase.features])
+        yield from _repeat_problems(
+            "columns.source_name", [c.external_name for c in usecase.columns if c.lookup == table]
+        )
+    yield from _repeat_problems("features", [f.name for f in usecase.features])
     yield from _event_problems(usecase)
     yield from _untimed_problems(usecase)
     yield from lookup_problems(usecase)
@@ -51,21 +53,21 @@ def problems(usecase: UseCase) -> Iterator[Problem]:
     for index, feature in enumerate(usecase.features):
         yield from _feature_problems(usecase, feature, f"features[{index}]")
     if usecase.evaluation.entity is not None:
-        yield from _reference(usecase, "evaluation.entity", usecase.evaluation.entity, ("identifier",))
+        yield from _reference_problems(usecase, "evaluation.entity", usecase.evaluation.entity, ("identifier",))
     for name in usecase.evaluation.segments:
-        yield from _reference(usecase, "evaluation.segments", name, (*_TEXTS, "integer", "boolean"))
+        yield from _reference_problems(usecase, "evaluation.segments", name, (*_TEXTS, "integer", "boolean"))
     if usecase.evaluation.amount is not None:
-        yield from _reference(usecase, "evaluation.amount", usecase.evaluation.amount, _NUMBERS)
+        yield from _reference_problems(usecase, "evaluation.amount", usecase.evaluation.amount, _NUMBERS)
     yield from _decision_day_problems(usecase)
     if isinstance(usecase.cost.false_negative, str):
-        yield from _reference(usecase, "cost.false_negative", usecase.cost.false_negative, _NUMBERS)
+        yield from _reference_problems(usecase, "cost.false_negative", usecase.cost.false_negative, _NUMBERS)
     yield from _threshold_problems(usecase)
     yield from _profit_problems(usecase)
     if usecase.incumbent is not None:
-        yield from _reference(usecase, "incumbent.column", usecase.incumbent.column, ("float",))
+        yield from _reference_problems(usecase, "incumbent.column", usecase.incumbent.column, ("float",))
     yield from _fairness_problems(usecase)
     yield from _tuning_problems(usecase)
-    yield from _leaks(usecase)
+    yield from _leak_problems(usecase)
     for index, name in enumerate(usecase.privacy.hashed):
         yield from _hash_problems(usecase, name, f"privacy.hashed[{index}]")
 
@@ -87,22 +89,28 @@ def _profit_problems(usecase: UseCase) -> Iterator[Problem]:
     if profit is None:
         return
     if isinstance(profit.saved_value, str):
-        yield from _reference(usecase, "gates.profit.saved_value", profit.saved_value, _NUMBERS)
+        yield from _reference_problems(usecase, "gates.profit.saved_value", profit.saved_value, _NUMBERS)
         return
-    needed = profit.offer_cost + profit.contact_cost / profit.acceptance_rate
-    if profit.saved_value * profit.saved_times <= needed:
-        found = f"{profit.saved_value:g} kept {profit.saved_times:g} times"
-        allowed = f"more than {needed:g}, which is what keeping one customer costs, so that an offer can earn anything"
-        yield "gates.profit.saved_value", found, allowed
+    minimum_value = profit.offer_cost + profit.contact_cost / profit.acceptance_rate
+    if profit.saved_value * profit.saved_times <= minimum_value:
+        actual = f"{profit.saved_value:g} kept {profit.saved_times:g} times"
+        allowed = (
+            f"more than {minimum_value:g}, which is what keeping one customer costs, so that an offer can earn anything"
+        )
+        yield "gates.profit.saved_value", actual, allowed
 
 
 def _tuning_problems(usecase: UseCase) -> Iterator[Problem]:
     """The file's own settings are always one candidate, so the search space holds them."""
     for name, span in usecase.tuning.space.spans.items() if usecase.tuning else ():
-        own = getattr(usecase.training, name)
-        if not span.holds(own):
-            found = ", ".join(map(str, span.edges)) if span.choices else " to ".join(map(str, span.edges))
-            yield f"tuning.space.{name}", found, f"a range or choices with [training] {name} = {own!r} among them"
+        file_value = getattr(usecase.training, name)
+        if not span.holds(file_value):
+            actual = ", ".join(map(str, span.edges)) if span.choices else " to ".join(map(str, span.edges))
+            yield (
+                f"tuning.space.{name}",
+                actual,
+                f"a range or choices with [training] {name} = {file_value!r} among them",
+            )
 
 
 def not_finite(data: object, key: str = "") -> Iterator[tuple[str, str]]:
@@ -123,18 +131,18 @@ def explain(exc: ValidationError, file: Path | str, root: type[Policy]) -> UseCa
     key = _path(error["loc"])
     if error["type"] == "extra_forbidden":
         allowed = _allowed_keys(error["loc"], root)
-        near = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        close_matches = difflib.get_close_matches(str(error["loc"][-1]), allowed, n=1)
+        hint = f" (did you mean {close_matches[0]!r}?)" if close_matches else ""
         return UseCaseError(file, key, "an unknown key", ", ".join(allowed) + hint)
-    found = "nothing" if error["type"] == "missing" else repr(error["input"])
-    if len(found) > 120:
-        found = found[:117] + "..."
-    return UseCaseError(file, key, found, error["msg"].removeprefix("Value error, "))
+    actual = "nothing" if error["type"] == "missing" else repr(error["input"])
+    if len(actual) > 120:
+        actual = actual[:117] + "..."
+    return UseCaseError(file, key, actual, error["msg"].removeprefix("Value error, "))
 
 
 def _event_problems(usecase: UseCase) -> Iterator[Problem]:
-    yield from _reference(usecase, "event_id", usecase.event_id, ("identifier",))
-    yield from _reference(usecase, "event_time", usecase.event_time, ("datetime",))
+    yield from _reference_problems(usecase, "event_id", usecase.event_id, ("identifier",))
+    yield from _reference_problems(usecase, "event_time", usecase.event_time, ("datetime",))
     for key, name in (("event_id", usecase.event_id), ("event_time", usecase.event_time)):
         if any(c.name == name and c.nullable for c in usecase.columns):
             yield key, f"{name!r}, which is nullable", "a column that every event has"
@@ -151,7 +159,7 @@ def _fairness_problems(usecase: UseCase) -> Iterator[Problem]:
     policy = usecase.fairness
     for key, names in (("sensitive", policy.sensitive), ("slices", policy.slices)):
         for name in names:
-            yield from _reference(usecase, f"fairness.{key}", name, (*_TEXTS, *_NUMBERS, "boolean"))
+            yield from _reference_problems(usecase, f"fairness.{key}", name, (*_TEXTS, *_NUMBERS, "boolean"))
     numbers = {c.name for c in usecase.columns if c.type in _NUMBERS}
     for name in {*policy.sensitive, *policy.slices} & numbers - set(policy.edges):
         yield f"fairness.edges.{name}", "nothing", "edges that cut the number into groups, for example [30, 50]"
@@ -162,23 +170,23 @@ def _fairness_problems(usecase: UseCase) -> Iterator[Problem]:
 def _decision_day_problems(usecase: UseCase) -> Iterator[Problem]:
     """The last look must come before the comparison ends by itself."""
     policy = usecase.promotion
-    last = policy.decision_days[-1] + math.ceil(usecase.label.matures_after / timedelta(days=1))
-    if policy.method == "lan_demets" and last > policy.max_shadow_days:
-        allowed = f"at least {last}: the last decision day and the days that its labels take to mature"
+    last_day = policy.decision_days[-1] + math.ceil(usecase.label.matures_after / timedelta(days=1))
+    if policy.method == "lan_demets" and last_day > policy.max_shadow_days:
+        allowed = f"at least {last_day}: the last decision day and the days that its labels take to mature"
         yield "promotion.max_shadow_days", str(policy.max_shadow_days), allowed
 
 
-def _feature_problems(usecase: UseCase, feature: object, where: str) -> Iterator[Problem]:
+def _feature_problems(usecase: UseCase, feature: object, key: str) -> Iterator[Problem]:
     if isinstance(feature, ColumnFeature):
-        yield from _reference(usecase, f"{where}.column", feature.column, (*_NUMBERS, "boolean", "category"))
+        yield from _reference_problems(usecase, f"{key}.column", feature.column, (*_NUMBERS, "boolean", "category"))
     if isinstance(feature, ExpressionFeature):
-        yield from _formula_problems(usecase, feature, f"{where}.expression")
+        yield from _formula_problems(usecase, feature, f"{key}.expression")
     if isinstance(feature, WindowFeature):
-        yield from _reference(usecase, f"{where}.entity", feature.entity, _TEXTS)
+        yield from _reference_problems(usecase, f"{key}.entity", feature.entity, _TEXTS)
         if feature.column is not None:
             allowed = (*_NUMBERS, *_TEXTS) if AGGREGATES[feature.agg].accepts == "numbers and texts" else _NUMBERS
-            wrong = list(_reference(usecase, f"{where}.column", feature.column, allowed))
-            yield from wrong or _too_large(usecase.column(feature.column), f"{where}.column")
+            mistakes = list(_reference_problems(usecase, f"{key}.column", feature.column, allowed))
+            yield from mistakes or _scale_problems(usecase.column(feature.column), f"{key}.column")
 
 
 def _formula_problems(usecase: UseCase, feature: ExpressionFeature, key: str) -> Iterator[Problem]:
@@ -191,27 +199,27 @@ def _formula_problems(usecase: UseCase, feature: ExpressionFeature, key: str) ->
         yield key, repr(feature.expression), str(exc)
         return
     columns = {c.name: c.type for c in usecase.columns}
-    above = list(takewhile(lambda other: other is not feature, usecase.features))
-    known = columns | {f.name: "float" for f in above if f.name not in columns}
+    earlier_features = list(takewhile(lambda other: other is not feature, usecase.features))
+    types = columns | {f.name: "float" for f in earlier_features if f.name not in columns}
     for name in formula.names:
-        if name not in known:
-            yield key, repr(name), f"a column or a feature above: {', '.join(known)}"
-        elif name in formula.times and known[name] != "datetime":
-            yield key, f"{name!r}, which is a {known[name]}", "a datetime column inside hour, weekday, month, days"
-        elif name in formula.texts and known[name] not in _TEXTS:
-            yield key, f"{name!r}, which is a {known[name]}", "a text column where a text is compared"
-        elif name in formula.numbers and known[name] not in (*_NUMBERS, "boolean"):
-            yield key, f"{name!r}, which is a {known[name]}", "a number, or missing(), days(), == 'text' of it"
+        if name not in types:
+            yield key, repr(name), f"a column or a feature above: {', '.join(types)}"
+        elif name in formula.times and types[name] != "datetime":
+            yield key, f"{name!r}, which is a {types[name]}", "a datetime column inside hour, weekday, month, days"
+        elif name in formula.texts and types[name] not in _TEXTS:
+            yield key, f"{name!r}, which is a {types[name]}", "a text column where a text is compared"
+        elif name in formula.numbers and types[name] not in (*_NUMBERS, "boolean"):
+            yield key, f"{name!r}, which is a {types[name]}", "a number, or missing(), days(), == 'text' of it"
 
 
-def _too_large(column: Column, key: str) -> Iterator[Problem]:
+def _scale_problems(column: Column, key: str) -> Iterator[Problem]:
     """Sums are whole numbers of 10**-decimals in 64 bits."""
     if column.type in _NUMBERS and max(map(abs, bounds(column))) * 10**column.decimals > LARGEST_SCALED:
         allowed = f"numbers up to {LARGEST_SCALED / 10**column.decimals:.3g}; declare min and max, or fewer decimals"
         yield key, f"{column.name!r} with {column.decimals} decimals and no closer limit", allowed
 
 
-def _leaks(usecase: UseCase) -> Iterator[Problem]:
+def _leak_problems(usecase: UseCase) -> Iterator[Problem]:
     """The label must not come in as a column of the event."""
     names = {c.name for c in usecase.columns} | {c.external_name for c in usecase.columns}
     label = {"column": usecase.label.column, "source_name": usecase.label.source_name}
@@ -222,27 +230,27 @@ def _leaks(usecase: UseCase) -> Iterator[Problem]:
 
 
 def _hash_problems(usecase: UseCase, name: str, key: str) -> Iterator[Problem]:
-    wrong = list(_reference(usecase, key, name, ("identifier", "string")))
-    yield from wrong
+    mistakes = list(_reference_problems(usecase, key, name, ("identifier", "string")))
+    yield from mistakes
     if name == usecase.event_id:
         allowed = "another column: labels, answers and retries name an event by its id, so give events an opaque one"
         yield key, f"{name!r}, the event id", allowed
-    if not wrong and usecase.column(name).max_length < HASH_LENGTH:
+    if not mistakes and usecase.column(name).max_length < HASH_LENGTH:
         yield key, f"{name!r} with max_length {usecase.column(name).max_length}", f"a max_length from {HASH_LENGTH} on"
 
 
-def _repeated(key: str, names: list[str]) -> Iterator[Problem]:
+def _repeat_problems(key: str, names: list[str]) -> Iterator[Problem]:
     for name in sorted({n for n in names if names.count(n) > 1}):
         yield key, f"{name!r} twice", "each name once"
 
 
-def _reference(usecase: UseCase, key: str, name: str, allowed: tuple[str, ...]) -> Iterator[Problem]:
+def _reference_problems(usecase: UseCase, key: str, name: str, allowed: tuple[str, ...]) -> Iterator[Problem]:
     types = {c.name: c.type for c in usecase.columns}
-    fitting = ", ".join(sorted(n for n, t in types.items() if t in allowed))
+    candidates = ", ".join(sorted(n for n, t in types.items() if t in allowed))
     if name not in types:
-        yield key, repr(name), f"a declared column ({fitting or 'none of a fitting type is declared'})"
+        yield key, repr(name), f"a declared column ({candidates or 'none of a fitting type is declared'})"
     elif types[name] not in allowed:
-        yield key, f"{name!r} of type {types[name]}", f"a column of type {' or '.join(allowed)} ({fitting})"
+        yield key, f"{name!r} of type {types[name]}", f"a column of type {' or '.join(allowed)} ({candidates})"
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
@@ -268,5 +276,5 @@ def _model_of(annotation: Any) -> Any:
     """The policy class inside an annotation, or none where several are possible."""
     if isinstance(annotation, type) and issubclass(annotation, Policy):
         return annotation
-    found = {m for m in map(_model_of, getattr(annotation, "__args__", ())) if m is not None}
-    return found.pop() if len(found) == 1 else None
+    policies = {m for m in map(_model_of, getattr(annotation, "__args__", ())) if m is not None}
+    return policies.pop() if len(policies) == 1 else None

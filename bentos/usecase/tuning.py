@@ -96,8 +96,8 @@ class SearchSpace(Policy):
     @property
     def spans(self) -> dict[str, Span[int] | Span[float] | Methods]:
         """Parameter to what is tried of it, in the order above."""
-        found = ((name, getattr(self, name)) for name in type(self).model_fields)
-        return {name: span for name, span in found if span is not None}
+        pairs = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: span for name, span in pairs if span is not None}
 
     @model_validator(mode="after")
     def _within_training(self) -> Self:

@@ -14,13 +14,15 @@ from bentos.windows.state import WindowSpec
 class EntityWindows:
     """Every series of one entity column, and how to read the windows that are declared on it."""
 
-    def __init__(self, specs: Sequence[tuple[int, WindowSpec]], places: Mapping[tuple[str, int], int]) -> None:
-        """``specs`` with their slot in the result; ``places`` of (column, decimals) in an event's amounts."""
+    def __init__(
+        self, specs: Sequence[tuple[int, WindowSpec]], amount_positions: Mapping[tuple[str, int], int]
+    ) -> None:
+        """``specs`` with their slot in the result; ``amount_positions`` of (column, decimals) in an event's amounts."""
         self.series: dict[str, Series] = {}
         self.labelled = any(needs_labels(s) for _, s in specs)
-        needed = dict.fromkeys((str(s.column), s.decimals) for _, s in specs if s.column is not None)
-        local = {amount: i for i, amount in enumerate(needed)}
-        self._take = tuple(places[amount] for amount in needed)
+        amount_keys = dict.fromkeys((str(s.column), s.decimals) for _, s in specs if s.column is not None)
+        local = {amount: i for i, amount in enumerate(amount_keys)}
+        self._take = tuple(amount_positions[amount] for amount in amount_keys)
         self._uppers = tuple(dict.fromkeys(s.delay for _, s in specs))
         self._lowers = tuple(dict.fromkeys(s.delay + s.over for _, s in specs))
         aggregates = [aggregate_of(spec, local, self._take) for _, spec in specs]
@@ -29,7 +31,7 @@ class EntityWindows:
             for (slot, s), aggregate in zip(specs, aggregates, strict=True)
         )
         self._kept = tuple(dict.fromkeys(aggregate.place for aggregate in aggregates if aggregate.keeps_values))
-        self._nothing = Series(len(needed), kept=self._kept)
+        self._nothing = Series(len(amount_keys), kept=self._kept)
 
     def add(self, key: str, time_us: int, amounts: Sequence[int | None]) -> str:
         """Add one event of entity ``key``; returns the one text of that key that every event may share."""

@@ -13,11 +13,11 @@ from itertools import groupby
 FOREVER = 2**62
 """End of a span that nothing has ended."""
 
-Said = tuple[int, int, int]
+LabelStatement = tuple[int, int, int]
 """One label: (observed_at in microseconds, rank of its source, y)."""
 
 
-def positive_spans(said: Iterable[Said]) -> tuple[tuple[int, int], ...]:
+def positive_spans(statements: Iterable[LabelStatement]) -> tuple[tuple[int, int], ...]:
     """Spans ``[start, end)`` of microseconds in which the event is a known positive.
 
     Examples:
@@ -25,18 +25,18 @@ def positive_spans(said: Iterable[Said]) -> tuple[tuple[int, int], ...]:
         ((10, 30),)
     """
     spans: list[tuple[int, int]] = []
-    strongest, y, since = 1 << 30, 0, 0
-    for moment, group in groupby(sorted(said), key=lambda label: label[0]):
-        before = y
+    strongest_rank, y, start = 1 << 30, 0, 0
+    for moment, group in groupby(sorted(statements), key=lambda label: label[0]):
+        was_positive = y
         for _, rank, value in group:
-            if rank < strongest:
-                strongest, y = rank, value
-            elif rank == strongest:
+            if rank < strongest_rank:
+                strongest_rank, y = rank, value
+            elif rank == strongest_rank:
                 y = min(y, value)
-        if y and not before:
-            since = moment
-        elif before and not y:
-            spans.append((since, moment))
+        if y and not was_positive:
+            start = moment
+        elif was_positive and not y:
+            spans.append((start, moment))
     if y:
-        spans.append((since, FOREVER))
+        spans.append((start, FOREVER))
     return tuple(spans)

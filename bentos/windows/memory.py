@@ -22,8 +22,8 @@ from typing import Any
 
 from bentos.windows.aggregates import needs_labels
 from bentos.windows.entity_series import EntityWindows
-from bentos.windows.label_spans import Said, positive_spans
-from bentos.windows.state import Known, WindowInput, WindowSpec, WindowState, WindowStats
+from bentos.windows.label_spans import LabelStatement, positive_spans
+from bentos.windows.state import AnswerState, WindowInput, WindowSpec, WindowState, WindowStats
 from monitoring.metrics import serving as metrics
 
 __all__ = ["MemoryWindows", "WindowInput", "WindowSpec", "WindowState", "WindowStats"]
@@ -52,12 +52,13 @@ class MemoryWindows:
     def __init__(self, specs: Iterable[WindowSpec], lateness_us: int = _DAY_US) -> None:
         self.specs = tuple(dict.fromkeys(specs))
         self.entities = tuple(dict.fromkeys(s.entity for s in self.specs))
-        summed = (s for s in self.specs if s.column is not None)
-        self.amounts = tuple(dict.fromkeys((str(s.column), s.decimals) for s in summed))
-        places = {amount: i for i, amount in enumerate(self.amounts)}
+        value_specs = (s for s in self.specs if s.column is not None)
+        self.amounts = tuple(dict.fromkeys((str(s.column), s.decimals) for s in value_specs))
+        amount_positions = {amount: i for i, amount in enumerate(self.amounts)}
         slots = {spec: i for i, spec in enumerate(self.specs)}
         self._groups = [
-            EntityWindows([(slots[s], s) for s in self.specs if s.entity == entity], places) for entity in self.entities
+            EntityWindows([(slots[s], s) for s in self.specs if s.entity == entity], amount_positions)
+            for entity in self.entities
         ]
         self._labelled = any(needs_labels(s) for s in self.specs)
         self._keep = max((s.over + s.delay for s in self.specs), default=0) + lateness_us
@@ -68,8 +69,8 @@ class MemoryWindows:
         # Time and entities, in one tuple: there is one for each event.
         self._seen: dict[str, tuple[Any, ...]] = {}
         self._order: deque[str] = deque()
-        self._said: dict[str, tuple[Said, ...]] = {}
-        self._parked: dict[str, tuple[Said, ...]] = {}
+        self._said: dict[str, tuple[LabelStatement, ...]] = {}
+        self._parked: dict[str, tuple[LabelStatement, ...]] = {}
         self._crowded = _CROWDED
         self._answers: dict[str, tuple[str, bytes, int]] = {}
         self._answer_order: deque[tuple[int, str]] = deque()
@@ -90,28 +91,28 @@ class MemoryWindows:
 
     def add(self, batch: Iterable[WindowInput]) -> int:
         """See :class:`WindowState`."""
-        new = 0
+        added_count = 0
         for event in batch:
             if event.event_id not in self._seen:
-                new += self._add(event)
-        return new
+                added_count += self._add(event)
+        return added_count
 
     def label(self, event_id: str, y: int, observed_at_us: int, rank: int) -> bool:
         """See :class:`WindowState`."""
         if not self._labelled:
             return False
-        seen = self._seen.get(event_id)
-        book = self._parked if seen is None else self._said
-        said = book.get(event_id, ())
+        event_entry = self._seen.get(event_id)
+        book = self._parked if event_entry is None else self._said
+        statements = book.get(event_id, ())
         label = (observed_at_us, rank, y)
-        if label in said:
+        if label in statements:
             return False
-        book[event_id] = (*said, label)
-        if seen is not None:
-            self._count_labels(event_id, *seen)
+        book[event_id] = (*statements, label)
+        if event_entry is not None:
+            self._count_labels(event_id, *event_entry)
         return True
 
-    def claim(self, batch: Sequence[WindowInput]) -> list[Known]:
+    def claim(self, batch: Sequence[WindowInput]) -> list[AnswerState]:
         """See :class:`WindowState`."""
         return [self.answered(event.event_id) for event in batch]
 
@@ -132,8 +133,8 @@ class MemoryWindows:
 
     def answered(self, event_id: str) -> tuple[str, bytes] | None:
         """See :class:`WindowState`."""
-        found = self._answers.get(event_id)
-        return None if found is None else found[:2]
+        entry = self._answers.get(event_id)
+        return None if entry is None else entry[:2]
 
     def remember(self, event_id: str, body_hash: str, answer: bytes, at_us: int) -> None:
         """See :class:`WindowState`."""
@@ -178,7 +179,7 @@ class MemoryWindows:
         if event.time_us <= self._cutoff:
             self._parked.pop(event.event_id, None)
             self._too_late += 1
-            metrics.TOO_LATE.inc()
+            metrics.TOO_LATE_EVENTS.inc()
             return 0
         keys = [
             key if key is None else group.add(key, event.time_us, event.amounts)
@@ -213,7 +214,9 @@ class MemoryWindows:
             self._newest = middle
             self._cutoff = middle - self._keep
             if len(self._parked) > self._crowded:
-                self._parked = {i: said for i, said in self._parked.items() if max(said)[0] > self._cutoff}
+                self._parked = {
+                    i: statements for i, statements in self._parked.items() if max(statements)[0] > self._cutoff
+                }
                 self._crowded = max(_CROWDED, 2 * len(self._parked))
 
     def _expire(self) -> None:

@@ -25,7 +25,7 @@ import msgspec
 from bentos.errors import AnswerPending, WindowsUnavailable
 from bentos.windows.memory import MemoryWindows
 from bentos.windows.redis_connection import OTHER_EPOCH, SCRIPTS, SETTLE, TURN, Link
-from bentos.windows.state import Known, WindowInput, WindowSpec, WindowStats
+from bentos.windows.state import AnswerState, WindowInput, WindowSpec, WindowStats
 
 LEASE_MS: Final = 10_000
 """How long an id is its claimer's, should that one never answer: longer than a request may take."""
@@ -89,34 +89,34 @@ class RedisWindows:
         """See :class:`~bentos.windows.state.WindowState`."""
         if not self._joined:
             return self._local.add(batch)
-        new = 0
+        added_count = 0
         for part in _parts(batch, _CHUNK):
             self._tell(part)
-            new += self._local.add(part)
-        return new
+            added_count += self._local.add(part)
+        return added_count
 
     def label(self, event_id: str, y: int, observed_at_us: int, rank: int) -> bool:
         """See :class:`~bentos.windows.state.WindowState`; the others hear of it with the next turn."""
-        new = self._local.label(event_id, y, observed_at_us, rank)
-        if new and self._joined:
+        is_new = self._local.label(event_id, y, observed_at_us, rank)
+        if is_new and self._joined:
             self._labels.append((event_id, y, observed_at_us, rank))
-        return new
+        return is_new
 
-    def claim(self, batch: Sequence[WindowInput]) -> list[Known]:
+    def claim(self, batch: Sequence[WindowInput]) -> list[AnswerState]:
         """See :class:`~bentos.windows.state.WindowState`; one trip, whatever the size of the batch."""
-        known = [_known(held) for held in self._turn(batch, claim=True)]
+        answers = [_known(reply) for reply in self._turn(batch, claim=True)]
         # An id that was sent and not scored comes with an empty answer: it is ours too, and in the order already.
-        ours = (said is None or (isinstance(said, tuple) and not said[1]) for said in known)
-        self._claimed = {event.event_id for event, mine in zip(batch, ours, strict=True) if mine}
-        return known
+        is_ours = (answer is None or (isinstance(answer, tuple) and not answer[1]) for answer in answers)
+        self._claimed = {event.event_id for event, is_mine in zip(batch, is_ours, strict=True) if is_mine}
+        return answers
 
     def answered(self, event_id: str) -> tuple[str, bytes] | None:
         """See :class:`~bentos.windows.state.WindowState`."""
         if not self._joined:
             return self._local.answered(event_id)
         self._check()
-        held = _known(self._reach(lambda: self._link.call("GET", self._answers + event_id)) or b"")
-        return held if isinstance(held, tuple) else None
+        answer = _known(self._reach(lambda: self._link.call("GET", self._answers + event_id)) or b"")
+        return answer if isinstance(answer, tuple) else None
 
     def remember(self, event_id: str, body_hash: str, answer: bytes, at_us: int) -> None:
         """See :class:`~bentos.windows.state.WindowState`; others hear of it with :meth:`settle`."""
@@ -216,21 +216,21 @@ class RedisWindows:
         fields += [field for label in labels for field in (b"l", _ENCODER.encode(label))]
         ids = [event.event_id for event in batch] if claim else []
         self._claimed = set()
-        missed, known, count, place = self._reach(
+        missed_entries, replies, count, place = self._reach(
             lambda: self._link.call(
                 "EVALSHA", SCRIPTS[TURN], 3, *self._keys, self._epoch, self._place, self._answers,
                 self._owner, LEASE_MS, self._layout, len(fields), *fields, *ids,
             )
         )  # fmt: skip
         self._sent, self._labels = [], []
-        for entry in missed:
+        for entry in missed_entries:
             self._apply(*entry)
-        ours = 1 if place else 0
-        if self._count not in (-1, count - ours):
+        own_count = 1 if place else 0
+        if self._count not in (-1, count - own_count):
             self._lose("the order no longer holds what was missed")
         self._count, self._place = count, place or self._place
         self.settle()
-        return list(known)
+        return list(replies)
 
     def _apply(self, place: bytes, fields: Sequence[bytes]) -> None:
         """Add what another replica added, or we ourselves with a reply that never came."""
@@ -245,10 +245,10 @@ class RedisWindows:
             event = _EVENTS.decode(content)
             self._local.add((event if fields[3] == self._layout else self._read(event.body),))
 
-    def _settling(self, remembered: Iterable[_Remembered]) -> list[Any]:
+    def _settling(self, answers: Iterable[_Remembered]) -> list[Any]:
         now = time.time_ns() // 1000
         command: list[Any] = ["EVALSHA", SCRIPTS[SETTLE], 2, self._answers, self._owner]
-        for event_id, body_hash, answer, at_us in remembered:
+        for event_id, body_hash, answer, at_us in answers:
             command += (event_id, body_hash.encode() + b" " + answer, max(1, (at_us + self._horizon - now) // 1000))
         return command
 
@@ -272,9 +272,9 @@ class RedisWindows:
             self._away = not self.lost
             raise
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, reason: str) -> None:
         self.lost = True
-        raise WindowsUnavailable(f"{why}; the window state is being rebuilt")
+        raise WindowsUnavailable(f"{reason}; the window state is being rebuilt")
 
 
 def prefix_of(name: str) -> str:
@@ -292,16 +292,16 @@ _EVENTS: Final = msgspec.msgpack.Decoder(WindowInput)
 _LABELS: Final = msgspec.msgpack.Decoder(_Label)
 
 
-def _known(held: bytes) -> Known:
-    if not held:
+def _known(reply: bytes) -> AnswerState:
+    if not reply:
         return None
-    if held.startswith(b"?"):
+    if reply.startswith(b"?"):
         return AnswerPending("another replica is answering this event id")
-    body_hash, _, answer = held.partition(b" ")
+    body_hash, _, answer = reply.partition(b" ")
     return body_hash.decode(), answer
 
 
 def _parts(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    rest = iter(items)
-    while part := list(islice(rest, size)):
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
         yield part

@@ -85,9 +85,9 @@ class Link:
             wire.connect()
             for command in (("INFO", "server"), *(("SCRIPT", "LOAD", script) for script in SCRIPTS)):
                 wire.send_command(*command)
-                said = wire.read_response()
+                response = wire.read_response()
                 if command[0] == "INFO":
-                    self.run_id = _run_id(said)
+                    self.run_id = _run_id(response)
         except (redis.RedisError, OSError) as exc:
             wire.disconnect()
             raise _away(exc) from exc

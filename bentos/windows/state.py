@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from bentos.errors import AnswerPending
 
-Known = tuple[str, bytes] | AnswerPending | None
+AnswerState = tuple[str, bytes] | AnswerPending | None
 """What is known of an id: body hash and answer; that another replica is answering it; or nothing."""
 
 TEXT = -1
@@ -120,7 +120,7 @@ class WindowState(Protocol):
         """
         ...
 
-    def claim(self, batch: Sequence[WindowInput]) -> list[Known]:
+    def claim(self, batch: Sequence[WindowInput]) -> list[AnswerState]:
         """What is known of each id. Unknown ids belong to the caller now: it reads, scores and remembers them.
 
         Raises:

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from bentos.settings import Settings
     from bentos.usecase.definition import UseCase
     from flows.workspace.installation import Home
-    from flows.workspace.outcome import Outcome
+    from flows.workspace.outcome import FlowOutcome
 
 
 @dataclass(frozen=True)
-class Reply:
+class CommandResult:
     """What a command found.
 
     Attributes:
@@ -57,7 +57,7 @@ def source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--table", help="table or view of a sql source")
 
 
-def run_flow(args: argparse.Namespace, module: str, title: str, **parameters: object) -> Reply:
+def run_flow(args: argparse.Namespace, module: str, title: str, **parameters: object) -> CommandResult:
     """Run one flow in this process, with a bar, and turn what it found into a reply.
 
     Args:
@@ -75,14 +75,14 @@ def run_flow(args: argparse.Namespace, module: str, title: str, **parameters: ob
     flow = getattr(importlib.import_module(f"flows.{module}"), module)
     with progress(title):
         outcome = call(flow, usecase=args.usecase, **parameters)
-    return Reply(outcome.to_json(), people(outcome), 1 if outcome.status == "refused" else 0)
+    return CommandResult(outcome.to_json(), format_outcome(outcome), 1 if outcome.status == "refused" else 0)
 
 
 def enter_home(args: argparse.Namespace) -> Home:
     """Move this process into ``INCUMBENT_HOME`` before any library looks for its own home."""
     from flows.workspace.roster import open_named_home
 
-    home = open_named_home(args.usecase, tell=tell)
+    home = open_named_home(args.usecase, tell=print_notice)
     args.usecase = home.settings.usecase if args.usecase else args.usecase
     home.enter()
     ensure_hash_key(home.settings)
@@ -101,7 +101,7 @@ def home_of(args: argparse.Namespace) -> Home:
     return home
 
 
-def tell(sentence: str) -> None:
+def print_notice(sentence: str) -> None:
     """Write a sentence for people on standard error."""
     sys.stderr.write(f"{sentence}\n")
 
@@ -113,14 +113,14 @@ def ensure_hash_key(settings: Settings) -> None:
     from bentos.usecase.loading import load_usecase
 
     try:
-        needed = load_usecase(settings.usecase).privacy.hashed
+        needs_key = load_usecase(settings.usecase).privacy.hashed
     except UseCaseError:
         return  # whoever needs the use case says what is wrong with it
-    if needed and (made := make_hash_key(settings)) is not None:
-        sys.stderr.write(f"made {made}: every process needs this key, and without it history matches nobody\n")
+    if needs_key and (key_file := make_hash_key(settings)) is not None:
+        sys.stderr.write(f"made {key_file}: every process needs this key, and without it history matches nobody\n")
 
 
-def people(outcome: Outcome) -> str:
+def format_outcome(outcome: FlowOutcome) -> str:
     """An outcome as lines of text: the sentence, the figures, the checks."""
     parts = [outcome.summary]
     if outcome.figures:
@@ -158,7 +158,7 @@ class UsageRefused(Exception):
     """An argument has a value that cannot be used; the text says what is allowed."""
 
 
-def show(reply: Reply, *, as_json: bool) -> None:
+def print_reply(reply: CommandResult, *, as_json: bool) -> None:
     """Print a reply on standard output, for people or as one JSON object."""
     if as_json or not reply.text:
         text = json.dumps(reply.data, indent=None if as_json else 2, default=str, ensure_ascii=False, allow_nan=False)
@@ -171,7 +171,7 @@ def show(reply: Reply, *, as_json: bool) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def instant(text: str | None, usecase: UseCase) -> datetime | None:
+def parse_instant(text: str | None, usecase: UseCase) -> datetime | None:
     """An ISO time; a plain date is the first instant of that business day.
 
     Raises:

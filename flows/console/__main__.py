@@ -40,11 +40,11 @@ def read_token(settings: Settings) -> str:
     """
     from bentos.errors import SettingsError
 
-    given = settings.console_token.get_secret_value()
-    if given and len(given) < _SHORTEST_TOKEN:
+    token = settings.console_token.get_secret_value()
+    if token and len(token) < _SHORTEST_TOKEN:
         raise SettingsError(f"INCUMBENT_CONSOLE_TOKEN is too short: {_SHORTEST_TOKEN} characters at least")
-    if given:
-        return given
+    if token:
+        return token
     make_logins(settings.root)
     return read_secret(console_token_file(settings.root))
 

@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from flows.console.reports import find_report, list_reports
-from flows.console.session import LASTS_SECONDS, Sessions, local_path
+from flows.console.session import SESSION_S, Sessions, local_path
 from monitoring.core.hosts import AllowedHosts, HostCheck
 
 if TYPE_CHECKING:
@@ -80,17 +80,17 @@ class Console:
 
     async def _log_in(self, request: Request) -> Response:
         """A link with the token, or the form, becomes a cookie; the address that is left holds no token."""
-        given = await _form(request) if request.method == "POST" else dict(request.query_params)
-        target = local_path(given.get("next", "/"))
-        token = given.get("token", "").strip()
+        fields = await _form(request) if request.method == "POST" else dict(request.query_params)
+        target = local_path(fields.get("next", "/"))
+        token = fields.get("token", "").strip()
         if not self._sessions.knows(token):
             return self._ask(target, "That token is not the one of this installation." if token else "")
-        answer = RedirectResponse(target, status_code=303, headers=_PAGE)
-        answer.set_cookie(
-            self._sessions.cookie, self._sessions.issue(self._clock()), max_age=LASTS_SECONDS, path="/", httponly=True,
+        response = RedirectResponse(target, status_code=303, headers=_PAGE)
+        response.set_cookie(
+            self._sessions.cookie, self._sessions.issue(self._clock()), max_age=SESSION_S, path="/", httponly=True,
             samesite="strict", secure=request.url.scheme == "https",
         )  # fmt: skip
-        return answer
+        return response
 
     async def _index(self, request: Request) -> Response:
         if not self._is_logged_in(request):
@@ -100,12 +100,12 @@ class Console:
     async def _report(self, request: Request) -> Response:
         if not self._is_logged_in(request):
             return self._ask(local_path(request.url.path))
-        found = find_report(self._reports, request.path_params["name"])
-        if found is None:
+        path = find_report(self._reports, request.path_params["name"])
+        if path is None:
             return PlainTextResponse("there is no such report\n", 404, _COMMON)
-        if found.suffix != ".html":
-            return FileResponse(found, headers=_REPORT, filename=found.name)
-        return FileResponse(found, headers=_REPORT, media_type="text/html; charset=utf-8")
+        if path.suffix != ".html":
+            return FileResponse(path, headers=_REPORT, filename=path.name)
+        return FileResponse(path, headers=_REPORT, media_type="text/html; charset=utf-8")
 
     def _is_logged_in(self, request: Request) -> bool:
         value = request.cookies.get(self._sessions.cookie, "")

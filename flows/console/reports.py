@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
-LISTED = 500
+LIST_LENGTH = 500
 """Files that the list names; the newest."""
 
 
@@ -35,16 +35,16 @@ def find_report(folder: Path, name: str) -> Path | None:
         return None
     root = folder.resolve()
     try:
-        found = (root / name.lstrip("/")).resolve(strict=True)
+        path = (root / name.lstrip("/")).resolve(strict=True)
     except (OSError, RuntimeError):
         return None
-    return found if found.is_relative_to(root) and found.is_file() else None
+    return path if path.is_relative_to(root) and path.is_file() else None
 
 
 def list_reports(folder: Path) -> list[ReportFile]:
     """The newest files of the folder and its sub-folders, pages before tables."""
-    found = sorted(_files(folder), key=lambda pair: (pair[0].suffix != ".html", -pair[1]))
-    return [_line(folder, path) for path, _ in found[:LISTED]]
+    files = sorted(_files(folder), key=lambda pair: (pair[0].suffix != ".html", -pair[1]))
+    return [_report_file(folder, path) for path, _ in files[:LIST_LENGTH]]
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, float]]:
@@ -53,8 +53,8 @@ def _files(folder: Path) -> Iterator[tuple[Path, float]]:
             yield path, path.stat().st_mtime
 
 
-def _line(folder: Path, path: Path) -> ReportFile:
+def _report_file(folder: Path, path: Path) -> ReportFile:
     name = path.relative_to(folder).as_posix()
     status = path.stat()
-    written = datetime.fromtimestamp(status.st_mtime, UTC).strftime("%Y-%m-%d %H:%M")
-    return ReportFile(name, f"/{quote(name)}", written, -(-status.st_size // 1024))
+    written_at = datetime.fromtimestamp(status.st_mtime, UTC).strftime("%Y-%m-%d %H:%M")
+    return ReportFile(name, f"/{quote(name)}", written_at, -(-status.st_size // 1024))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import urlsplit
 
-LASTS_SECONDS = 7 * 86_400
+SESSION_S = 7 * 86_400
 """How long a browser stays logged in."""
 
 
@@ -29,7 +29,7 @@ class Sessions:
 
     def issue(self, now: float) -> str:
         """A cookie's value that is good for a week from ``now``, seconds since the epoch."""
-        ends = str(int(now) + LASTS_SECONDS)
+        ends = str(int(now) + SESSION_S)
         return f"{ends}.{self._sign(ends)}"
 
     def accepts(self, value: str, now: float) -> bool:
@@ -42,8 +42,8 @@ class Sessions:
         return hmac.new(self.token.encode(), f"incumbent console until {ends}".encode(), sha256).hexdigest()
 
 
-def local_path(asked: str) -> str:
+def local_path(target: str) -> str:
     """The path to go to after a login: one of this server, else its first page."""
-    parts = urlsplit(asked)
-    inside = asked.startswith("/") and not asked.startswith("//") and not parts.scheme and not parts.netloc
-    return asked if inside and "\\" not in asked and asked.isprintable() else "/"
+    parts = urlsplit(target)
+    inside = target.startswith("/") and not target.startswith("//") and not parts.scheme and not parts.netloc
+    return target if inside and "\\" not in target and target.isprintable() else "/"

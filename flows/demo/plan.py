@@ -11,7 +11,7 @@ from typing import Any
 
 from bentos.usecase.definition import NO_TIME, UseCase
 from bentos.usecase.options import Shift
-from flows.steps.data.split import PARTS, days_needed
+from flows.steps.data.split import UNTIMED_FOLDS, days_needed
 from monitoring.core.calendar import TimeWindow
 
 DAY = timedelta(days=1)
@@ -21,7 +21,7 @@ PATIENCE_DAYS = 30
 """Live days that the story may take beyond what the policies ask for."""
 SHIFT_DAY = 3
 PACES = {"cards": 50.0, "telco": 20.0}
-"""A change of office must not use up more than a few days of a world's events."""
+"""A change of champion must not use up more than a few days of a world's events."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class DemoPlan:
         world: which simulated world; the two above belong to cards, the two below to telephone customers.
         price_rise: factor on all charges from then on.
         rival: strength of a rival's offer to fibre customers on long contracts from then on.
-        pace: events a second that are sent one by one while the office changes hands.
+        pace: events a second that are sent one by one while the champion changes.
         overrides: further options of the simulator, for example its size.
     """
 
@@ -114,7 +114,7 @@ def plan_demo(usecase: UseCase, shift_day: int = SHIFT_DAY, **changes: Any) -> D
 
 def days_until_retraining(usecase: UseCase) -> int:
     """Days from a change until a training fold holds enough of it and all later folds have matured."""
-    split, maturity = PARTS if usecase.untimed else usecase.split, usecase.label.matures_after
+    split, maturity = UNTIMED_FOLDS if usecase.untimed else usecase.split, usecase.label.matures_after
     gap = NO_TIME if usecase.untimed else maturity
     return -(-(usecase.retrain.wait_after_change + gap + split.calibration + split.test + maturity) // DAY)
 

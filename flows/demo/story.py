@@ -1,4 +1,4 @@
-"""The demo: a model takes office, meets a changed world and a challenger, is replaced, and comes back.
+"""The demo: a model becomes champion, meets a changed world and a challenger, is replaced, and comes back.
 
 The story is told in a simulated world (card transactions, or telephone customers) with every part
 real: Prefect server and worker, the MLflow store, the Bento service, the scribe, the database. Each
@@ -24,18 +24,18 @@ from flows.demo.summary import summarise
 from flows.errors import FlowRefused, SchemaProblem, StackError
 from flows.sources.simulator import SimulatorSource
 from flows.stack.local_stack import Ports, demo_home, running
-from flows.stack.occupants import orphaned
-from flows.steps.operations.replay_events import Replay, Traffic
+from flows.stack.occupants import find_orphaned_stack
+from flows.steps.operations.replay_events import ReplayClient, SteadyTraffic
 from flows.workspace.installation import Home
 from flows.workspace.progress import progress
 from monitoring.core.durations import format_duration
 
 if TYPE_CHECKING:
-    from flows.workspace.outcome import Outcome
+    from flows.workspace.outcome import FlowOutcome
 
-_OTHERS = "Name another with --usecase: fraud, churn, or a file with the columns of one of them"
+_OTHER_USECASES = "Name another with --usecase: fraud, churn, or a file with the columns of one of them"
 SWAP_DAYS = 5
-"""Live days that a change of office may take at most, at the plan's pace."""
+"""Live days that a change of champion may take at most, at the plan's pace."""
 
 
 def run_demo(home: Home, *, keep: bool = False, plan: DemoPlan | None = None) -> dict[str, Any]:
@@ -47,13 +47,13 @@ def run_demo(home: Home, *, keep: bool = False, plan: DemoPlan | None = None) ->
     """
     require_world(home.settings.usecase)
     home = demo_home(home)
-    with running(home, Ports.find(), outlive=keep, prepare=lambda: _empty(home)) as stack:
+    with running(home, Ports.find(), outlive=keep, prepare=lambda: _empty_home(home)) as stack:
         home.enter()
         os.environ.update(stack.environment)
-        from flows.workspace.workspace import open_house
+        from flows.workspace.workspace import open_workspace
 
-        house = open_house(home.settings.usecase)
-        story = Story(house, stack, plan or plan_demo(house.usecase))
+        workspace = open_workspace(home.settings.usecase)
+        story = Story(workspace, stack, plan or plan_demo(workspace.usecase))
         try:
             summary = story.tell()
         except Exception as exc:
@@ -73,7 +73,7 @@ class Story(Stage):
         self.first_champion()
         self.open_for_traffic()
         with (
-            Replay(self.stack.urls["service"], self.house.usecase) as self.client,
+            ReplayClient(self.stack.urls["service"], self.workspace.usecase) as self.client,
             progress("live days", self.plan.expected_days) as self.bar,
         ):
             self.post_labels(0)
@@ -89,10 +89,10 @@ class Story(Stage):
         return self.figures()
 
     def write_status(self) -> None:
-        """The page of who is in office and what to do next, among the reports."""
-        from flows.steps.reports.overview import overview, write_overview
+        """The page of who is active and what to do next, among the reports."""
+        from flows.steps.reports.overview import build_overview, write_overview
 
-        write_overview(self.house.settings.reports / "status.html", overview(self.house, self.as_of))
+        write_overview(self.workspace.settings.reports / "status.html", build_overview(self.workspace, self.as_of))
 
     def look_from_outside(self) -> None:
         """Every part as a person sees it: what ``incumbent status --deep`` says.
@@ -104,10 +104,10 @@ class Story(Stage):
 
         with progress("every part seen from outside"):
             self.stack.tend()
-            found = deep_status(self.house.reference)
-        wrong = {name: finding for name, finding in found.items() if finding.state == "wrong"}
-        if wrong:
-            raise StackError(f"incumbent status --deep is not content:\n{text_of(wrong)}")
+            findings = deep_status(self.workspace.reference)
+        failures = {name: finding for name, finding in findings.items() if finding.state == "wrong"}
+        if failures:
+            raise StackError(f"incumbent status --deep is not content:\n{text_of(failures)}")
 
     def first_champion(self) -> None:
         """History goes into the log, Prefect comes up, and the training deployment makes the first champion."""
@@ -115,9 +115,9 @@ class Story(Stage):
         from flows.steps.data.import_history import load_history
 
         self.stack.keep("prefect-server", "reports")
-        source = open_source(self.house.usecase, "simulator", **self.plan.simulator())
+        source = open_source(self.workspace.usecase, "simulator", **self.plan.simulator())
         with progress("history") as bar:
-            load_history(source, self.plan.history, self.house.store, self.house.usecase, self.as_of, bar)
+            load_history(source, self.plan.history, self.workspace.store, self.workspace.usecase, self.as_of, bar)
         with progress("Prefect server, deployments, worker"):
             self.stack.keep()
             self.stack.wait_ready("prefect-server", "deployments", "prefect-worker")
@@ -130,7 +130,7 @@ class Story(Stage):
         with progress("service: champion loaded, windows warm"):
             self.stack.await_office()
 
-    def days_until(self, came_true: Callable[[], bool]) -> None:
+    def days_until(self, condition: Callable[[], bool]) -> None:
         """Live days, one after the other, until something came true at the end of one.
 
         Raises:
@@ -139,15 +139,15 @@ class Story(Stage):
         self.bar.say("")
         while self.today < self.plan.live_days:
             self.live_day()
-            if came_true():
+            if condition():
                 return
-        what = came_true.__name__.replace("_", " ")
-        raise FlowRefused(f"after {self.today} live days it is still not so that {what}")
+        event = condition.__name__.replace("_", " ")
+        raise FlowRefused(f"after {self.today} live days it is still not so that {event}")
 
     def the_other_roads_were_used(self) -> bool:
         """Labels from a file and a list scored in bulk, through the worker."""
         self.check_drift()
-        file = self.house.settings.root / "inbox" / "labels" / "second-day.csv"
+        file = self.workspace.settings.root / "inbox" / "labels" / "second-day.csv"
         file.parent.mkdir(parents=True)
         self.labels_of(LABELS_BY_FILE).to_csv(file, index=False)
         self.run("labels")
@@ -157,27 +157,29 @@ class Story(Stage):
 
     def drift_is_noticed(self) -> bool:
         """The daily check raises an alarm; the deployment writes its page."""
-        found = self.check_drift()
-        if found.data["outcome"] not in ("warning", "severe"):
+        outcome = self.check_drift()
+        if outcome.data["outcome"] not in ("warning", "severe"):
             return False
-        self.bar.tell(f"day {self.today - 1}: {found.summary}")
+        self.bar.tell(f"day {self.today - 1}: {outcome.summary}")
         self.run("drift", as_of=self.as_of, html="always")
         return True
 
     def a_challenger_is_in_shadow(self) -> bool:
         """Once the policy says so the retraining deployment trains; a model that passes becomes challenger."""
-        from flows.steps.drift.retraining_due import retraining_due
+        from flows.steps.drift.retraining_due import check_retraining
 
         self.check_drift()
-        champion = self.house.champion()
-        model = self.house.load(champion)
-        due = retraining_due(self.house.store, self.house.usecase, self.house.model, self.as_of, champion.label, model)
-        if not due.due:
-            self.bar.say(due.reason)
+        champion = self.workspace.champion()
+        model = self.workspace.load(champion)
+        decision = check_retraining(
+            self.workspace.store, self.workspace.usecase, self.workspace.model, self.as_of, champion.label, model
+        )
+        if not decision.due:
+            self.bar.say(decision.reason)
             return False
-        self.bar.tell(f"day {self.today - 1}: retraining: {due.reason}")
+        self.bar.tell(f"day {self.today - 1}: retraining: {decision.reason}")
         self.run("retraining", as_of=self.as_of)
-        challenger = self.house.registry.roles(self.house.model).get("challenger")
+        challenger = self.workspace.registry.roles(self.workspace.model).get("challenger")
         if challenger is None:
             self.bar.tell(f"day {self.today - 1}: the gates refused the new model")
             return False
@@ -192,53 +194,57 @@ class Story(Stage):
 
         self.check_drift()
         self.wait_for("the shadow", lambda: self.shadow_pending() == 0)
-        found = call(comparison, usecase=self.house.reference, as_of=self.as_of)
-        verdict = found.data["verdict"]
+        outcome = call(comparison, usecase=self.workspace.reference, as_of=self.as_of)
+        verdict = outcome.data["verdict"]
         self.bar.say(f"{verdict['outcome'].replace('_', ' ')}: {(verdict['reasons'] or ['no matured day yet'])[0]}")
         if verdict["outcome"] == "keep":
             raise FlowRefused(f"the comparison says that the champion stays: {'; '.join(verdict['reasons'])}")
         if verdict["outcome"] != "promote":
             return False
-        self.bar.tell(f"day {self.today - 1}: {found.summary}")
+        self.bar.tell(f"day {self.today - 1}: {outcome.summary}")
         self.run("comparison", as_of=self.as_of)
         return True
 
     def change_office(self, flow: str, reason: str) -> None:
         """Promote or roll back through the worker while events are sent one by one."""
-        before = self.house.champion().version
+        old_version = self.workspace.champion().version
         self.bar.say(f"{flow} under traffic")
         days = [self.events_of(day) for day in range(self.today, self.today + SWAP_DAYS)]
-        with Traffic(self.client, pd.concat(days, ignore_index=True), self.plan.pace) as traffic:
-            self.wait_for("traffic", lambda: traffic.tally.versions[before] >= self.plan.pace)
+        with SteadyTraffic(self.client, pd.concat(days, ignore_index=True), self.plan.pace) as traffic:
+            self.wait_for("traffic", lambda: traffic.tally.versions[old_version] >= self.plan.pace)
             self.run(flow, as_of=self.as_of, preview=False, reason=reason)
-            after = self.house.champion().version
-            self.wait_for("the new champion's answers", lambda: traffic.tally.versions[after] >= self.plan.pace)
-        self.bar.tell(f"day {self.today}: {flow}: version {before} out, version {after} in")
+            new_version = self.workspace.champion().version
+            self.wait_for("the new champion's answers", lambda: traffic.tally.versions[new_version] >= self.plan.pace)
+        self.bar.tell(f"day {self.today}: {flow}: version {old_version} out, version {new_version} in")
         self.finish_days(days, traffic.sent)
 
-    def check_drift(self) -> Outcome:
+    def check_drift(self) -> FlowOutcome:
         """The daily drift check, in this process; the worker's own has the aftermath and the page too."""
         from flows.drift import drift
         from flows.runs.run_record import call
 
-        return call(drift, usecase=self.house.reference, as_of=self.as_of, html="never", skew=False, aftermath=False)
+        return call(
+            drift, usecase=self.workspace.reference, as_of=self.as_of, html="never", skew=False, aftermath=False
+        )
 
     def figures(self) -> dict[str, Any]:
         """What happened, read from the database."""
-        usecase, plan = self.house.usecase, self.plan
-        return summarise(self.house.store, usecase, self.house.model, plan.live, plan.shift_day, self.client.total)
+        usecase, plan = self.workspace.usecase, self.plan
+        return summarise(
+            self.workspace.store, usecase, self.workspace.model, plan.live, plan.shift_day, self.client.total
+        )
 
 
 def require_world(reference: str) -> None:
     """The simulator must make every column of the use case."""
     usecase = load_usecase(reference)
     if usecase.snapshot is not None:
-        raise FlowRefused(f"{_no_world(usecase)}: {_monthly(usecase)}. {_OTHERS}")
+        raise FlowRefused(f"{_no_world(usecase)}: {_monthly_reason(usecase)}. {_OTHER_USECASES}")
     try:
         SimulatorSource(usecase, usecase.source.simulator).names()
     except SchemaProblem as exc:
-        why = exc.message.partition(";")[0]
-        raise FlowRefused(f"{_no_world(usecase)}: {why}. {_OTHERS}") from exc
+        reason = exc.message.partition(";")[0]
+        raise FlowRefused(f"{_no_world(usecase)}: {reason}. {_OTHER_USECASES}") from exc
 
 
 def _no_world(usecase: UseCase) -> str:
@@ -254,20 +260,20 @@ def refuse_table(reference: str, path: str) -> NoReturn:
     usecase, file = load_usecase(reference), shlex.quote(path)
     kind = "parquet" if path.endswith((".parquet", ".pq")) else "csv"
     name = shlex.quote(reference)
-    why = "nobody knows whether and when the world changed in a table, and the demo tells whether that was noticed"
+    reason = "nobody knows whether and when the world changed in a table, and the demo tells whether that was noticed"
     if usecase.snapshot is not None:
-        why = _monthly(usecase)
+        reason = _monthly_reason(usecase)
     elif usecase.untimed:
-        why = "a table without a time has no days to live through"
+        reason = "a table without a time has no days to live through"
     train = f"incumbent train --usecase {name} --source {kind} --path {file}"
     bench = f", and 'python -m tests.bench usecase {name} --data {file}' measures it"
     raise FlowRefused(
-        f"the demo takes no table: {why}. '{train}' makes a model of it"
+        f"the demo takes no table: {reason}. '{train}' makes a model of it"
         f"{bench if usecase.untimed or usecase.snapshot is not None else ''}; 'incumbent serve' answers with it"
     )
 
 
-def _monthly(usecase: UseCase) -> str:
+def _monthly_reason(usecase: UseCase) -> str:
     days = usecase.promotion.min_matured_days
     matures = format_duration(usecase.label.matures_after)
     return (
@@ -276,9 +282,9 @@ def _monthly(usecase: UseCase) -> str:
     )
 
 
-def _empty(home: Home) -> None:
+def _empty_home(home: Home) -> None:
     """Remove what an earlier demo left, but the lock that is ours; a stack that lives is not pulled from under."""
-    if orphaned(home) is not None:
+    if find_orphaned_stack(home) is not None:
         raise StackError(f"an earlier demo is still up in {home.root}; stop it with: incumbent down --demo")
     for entry in home.root.iterdir():
         if entry == home.run:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from bentos.usecase.definition import UseCase
-from flows.steps.operations.replay_events import Tally
+from flows.steps.operations.replay_events import ReplayTally
 from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
@@ -21,33 +21,33 @@ _GATE_FIGURES = ("auc_roc", "average_precision", "profit_per_customer", "profit_
 
 @dataclass(frozen=True)
 class Swap:
-    """A change of office: from which version to which, and how long until the first answer by the new one."""
+    """A change of champion: from which version to which, and how long until the first answer by the new one."""
 
     from_version: str | None
     to_version: str
     seconds: float | None
 
 
-def swaps(store: Store, usecase: UseCase, model: str, window: TimeWindow) -> dict[str, Swap]:
+def find_swaps(store: Store, usecase: UseCase, model: str, window: TimeWindow) -> dict[str, Swap]:
     """The latest promotion and rollback.
 
     The time runs from the journal's row that follows the alias write to the first answer that arrived
     later and names the new version.
     """
     answers = store.log.answers(usecase.name, window)
-    found: dict[str, Swap] = {}
+    by_kind: dict[str, Swap] = {}
     for decision in store.decisions.list(usecase.name, limit=100_000):
-        kind, to = _commit(decision, model)
-        if kind is None or to is None:
+        kind, version = _champion_change(decision, model)
+        if kind is None or version is None:
             continue
-        since = answers[(answers["version"] == to) & (answers["received_at"] >= decision.recorded_at)]
+        since = answers[(answers["version"] == version) & (answers["received_at"] >= decision.recorded_at)]
         seconds = None if since.empty else (since["received_at"].min() - decision.recorded_at).total_seconds()
-        found[kind] = Swap(decision.payload.get("from_version"), to, seconds)
-    return found
+        by_kind[kind] = Swap(decision.payload.get("from_version"), version, seconds)
+    return by_kind
 
 
 def summarise(
-    store: Store, usecase: UseCase, model: str, live: TimeWindow, shift_day: int, client: Tally
+    store: Store, usecase: UseCase, model: str, live: TimeWindow, shift_day: int, client: ReplayTally
 ) -> dict[str, Any]:
     """What ``summary.json`` holds.
 
@@ -60,21 +60,21 @@ def summarise(
         client: what the client counted: answers that it got, and requests that failed and left no row.
     """
     answers = store.log.answers(usecase.name, live)
-    changed = swaps(store, usecase, model, live)
+    changes = find_swaps(store, usecase, model, live)
     verdict = _last_promoting(store, usecase)
-    promotion, rollback = changed.get("promotion"), changed.get("rollback")
+    promotion, rollback = changes.get("promotion"), changes.get("rollback")
     return {
         "rows_scored": client.answered,
         "rows_logged": store.log.count(usecase.name, live),
         "failed_requests": client.failed,
         "days": int(answers["event_time"].dt.floor("D").nunique()),
         "shift_day": shift_day,
-        "noticed_day": _noticed(store, usecase, live, shift_day),
+        "noticed_day": _day_noticed(store, usecase, live, shift_day),
         "champion_version": promotion.from_version if promotion else None,
         "challenger_version": promotion.to_version if promotion else None,
-        "champion": _figures(verdict, "champion"),
-        "challenger": _figures(verdict, "challenger"),
-        "gates": {verdict[who]: _gates(store, usecase, verdict[who]) for who in _SIDES if who in verdict},
+        "champion": _role_figures(verdict, "champion"),
+        "challenger": _role_figures(verdict, "challenger"),
+        "gates": {verdict[role]: _gate_metrics(store, usecase, verdict[role]) for role in _SIDES if role in verdict},
         "matured_days": verdict.get("days"),
         "currency": verdict.get("currency"),
         "promotion_seconds": promotion.seconds if promotion else None,
@@ -82,7 +82,7 @@ def summarise(
     }
 
 
-def _commit(decision: Decision, model: str) -> tuple[str | None, str | None]:
+def _champion_change(decision: Decision, model: str) -> tuple[str | None, str | None]:
     """Kind and new champion, if this row says that ``@champion`` moved."""
     for change in decision.payload.get("roles", ()):
         if change["model"] == model and change["role"] == "champion" and change["version"] is not None:
@@ -90,7 +90,7 @@ def _commit(decision: Decision, model: str) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _noticed(store: Store, usecase: UseCase, live: TimeWindow, shift_day: int) -> int | None:
+def _day_noticed(store: Store, usecase: UseCase, live: TimeWindow, shift_day: int) -> int | None:
     """The last live day that the first alarm after the shift had seen."""
     for report in store.reports.list(usecase.name, "drift", since=live.start + shift_day * _DAY):
         if report.outcome in ("warning", "severe"):
@@ -110,7 +110,7 @@ def _last_promoting(store: Store, usecase: UseCase) -> Mapping[str, Any]:
     return {}
 
 
-def _gates(store: Store, usecase: UseCase, label: str) -> dict[str, Any]:
+def _gate_metrics(store: Store, usecase: UseCase, label: str) -> dict[str, Any]:
     """What the gates saw of a version when it was trained, with intervals."""
     report = store.reports.latest(usecase.name, "training", challenger=label)
     if report is None:
@@ -119,5 +119,5 @@ def _gates(store: Store, usecase: UseCase, label: str) -> dict[str, Any]:
     return {name: metrics[name] for name in _GATE_FIGURES if name in metrics}
 
 
-def _figures(result: Mapping[str, Any], who: str) -> dict[str, Any]:
-    return {"version": result.get(who), "recall": result.get(f"recall_{who}"), "cost": result.get(f"cost_{who}")}
+def _role_figures(result: Mapping[str, Any], role: str) -> dict[str, Any]:
+    return {"version": result.get(role), "recall": result.get(f"recall_{role}"), "cost": result.get(f"cost_{role}")}

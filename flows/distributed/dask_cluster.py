@@ -55,14 +55,14 @@ class Cluster:
 
         self.progress(stage, 0, len(items))
         with self.translated(stage):
-            waiting = self.client.map(task, list(items), pure=False, retries=RETRIES)
+            futures = self.client.map(task, list(items), pure=False, retries=RETRIES)
             try:
-                for done, future in enumerate(as_completed(waiting), start=1):
+                for count, future in enumerate(as_completed(futures), start=1):
                     future.result()
-                    self.progress(stage, done, len(items))
-                return list(self.client.gather(waiting))
+                    self.progress(stage, count, len(items))
+                return list(self.client.gather(futures))
             finally:
-                self.client.cancel(waiting)
+                self.client.cancel(futures)
 
     @contextmanager
     def translated(self, stage: str) -> Iterator[None]:
@@ -85,7 +85,7 @@ class Cluster:
 
 
 @contextmanager
-def connected(scheduler: str, shared: Path, progress: Progress) -> Iterator[Cluster]:
+def open_cluster(scheduler: str, shared: Path, progress: Progress) -> Iterator[Cluster]:
     """The cluster behind a scheduler's address, checked before any work; its folder is removed at the end.
 
     Args:
@@ -138,12 +138,12 @@ def _check_workers(client: Client, scheduler: str, folder: Path) -> None:
         ) from exc
     (folder / "here").touch()
     try:
-        seen = client.run(_look, str(folder / "here"))
+        visibility = client.run(_look, str(folder / "here"))
     except ImportError as exc:
         raise ClusterUnreachable(
             f"a worker of {scheduler} cannot import {exc.name}; install the same incumbent[dask] on every worker"
         ) from exc
-    blind = sorted(address for address, sees in seen.items() if not sees)
+    blind = sorted(address for address, visible in visibility.items() if not visible)
     if blind:
         raise ClusterUnreachable(
             f"worker {blind[0]} does not see {folder.parent}; INCUMBENT_HOME must be a folder that this process and "

@@ -20,7 +20,7 @@ from bentos.usecase.definition import TrainingPolicy
 from flows.distributed.dask_cluster import Cluster
 from flows.distributed.folds import LABEL, STANDS_FOR, PartRows, column_cuts, training_part
 from flows.errors import OneClass, TooFewRows, TrainingError
-from flows.steps.fitting.build import Fitted
+from flows.steps.fitting.build import FittedBooster
 from flows.steps.fitting.fit import booster_parameters
 from monitoring.core.calendar import TimeWindow
 
@@ -29,42 +29,44 @@ def fit_on_cluster(
     cluster: Cluster,
     folder: Path,
     facts: Sequence[PartRows],
-    at: int,
+    fold: int,
     window: TimeWindow,
-    places: Sequence[int],
+    positions: Sequence[int],
     names: Sequence[str],
     policy: TrainingPolicy,
     seed: int,
-) -> Fitted:
+) -> FittedBooster:
     """Fit on the rows of one window.
 
     Args:
         cluster: the workers.
         folder: where :func:`flows.distributed.folds.keep_rows` kept the rows.
-        facts: rows of each part; ``at`` is the place of the window in them.
+        facts: rows of each part; ``fold`` is the place of the window in them.
         window: event times of the rows.
-        places, names: the features of the plan.
+        positions, names: the features of the plan.
         policy, seed: as for one machine.
 
     Raises:
         TooFewRows, OneClass, TrainingError: as on one machine.
         ClusterFailed: a worker died.
     """
-    parts = [fact.part for fact in facts if fact.rows[at]]
-    rows, positives = sum(fact.rows[at] for fact in facts), sum(fact.positives[at] for fact in facts)
+    parts = [fact.part for fact in facts if fact.rows[fold]]
+    rows, positives = sum(fact.rows[fold] for fact in facts), sum(fact.positives[fold] for fact in facts)
     require_hist(policy)
     if not rows:
         raise TooFewRows("the train fold has no labelled row; read another window")
     if positives in (0, rows):
-        held = "positive" if positives else "negative"
-        raise OneClass(f"all {rows} rows of the train fold are {held}; read a longer window, or check the labels")
+        label_kind = "positive" if positives else "negative"
+        raise OneClass(f"all {rows} rows of the train fold are {label_kind}; read a longer window, or check the labels")
     cuts, weighted = None, any(fact.weighted for fact in facts)
     if policy.tree_method == "hist":
-        cuts = cluster.run("bins", partial(column_cuts, folder, window, parts, policy.max_bin, weighted), list(places))
-    load = partial(training_part, folder, window, tuple(places), tuple(names), cuts, weighted)
+        cuts = cluster.run(
+            "bins", partial(column_cuts, folder, window, parts, policy.max_bin, weighted), list(positions)
+        )
+    load = partial(training_part, folder, window, tuple(positions), tuple(names), cuts, weighted)
     with cluster.translated("fit"):
         booster = _train(cluster, load, parts, names, policy, seed, weighted)
-    return Fitted(booster, window, rows, positives)
+    return FittedBooster(booster, window, rows, positives)
 
 
 def require_hist(policy: TrainingPolicy) -> None:
@@ -99,11 +101,11 @@ def _train(
         weight = frame[STANDS_FOR] if weighted else None
         try:
             rows = _matrix(cluster_xgboost, cluster.client, features, label, weight, policy)
-            found = cluster_xgboost.train(cluster.client, parameters, rows, num_boost_round=policy.trees)
+            result = cluster_xgboost.train(cluster.client, parameters, rows, num_boost_round=policy.trees)
         except xgboost.core.XGBoostError as exc:
             raise TrainingError(f"XGBoost refused the rows: {str(exc).splitlines()[0]}") from exc
     # Out of the cluster, a plain booster on one thread, as every other.
-    return XGBoostBooster.load(bytes(found["booster"].save_raw("ubj")))
+    return XGBoostBooster.load(bytes(result["booster"].save_raw("ubj")))
 
 
 def _matrix(module: Any, client: Any, features: Any, label: Any, weight: Any, policy: TrainingPolicy) -> Any:

@@ -17,7 +17,7 @@ from flows.distributed.row_groups import read_frame, write_frame
 from flows.distributed.shuffle import Shuffle
 from flows.distributed.slices import final_labels_of
 from flows.errors import TooFewRows
-from flows.steps.data.folds import Fold, fold_rows, usable
+from flows.steps.data.folds import Fold, fold_rows, usable_rows
 from monitoring.core.calendar import TimeWindow
 from monitoring.stats.label_weights import WEIGHT
 
@@ -56,23 +56,23 @@ def keep_rows(
     events, features = shuffle.features(part)
     rows = fold_rows(usecase, events, final_labels_of(shuffle.folder, part))
     times = rows["event_time"]
-    kept = (usable(rows) & (times >= inside.start) & (times < inside.end)).to_numpy()
-    matrix = features.to_numpy(dtype=np.float32)[kept]
-    rows = rows[kept].reset_index(drop=True).astype({"y": np.int8})
+    mask = (usable_rows(rows) & (times >= inside.start) & (times < inside.end)).to_numpy()
+    matrix = features.to_numpy(dtype=np.float32)[mask]
+    rows = rows[mask].reset_index(drop=True).astype({"y": np.int8})
     columns = pd.DataFrame(matrix, columns=[f"{FEATURE}{n}" for n in range(matrix.shape[1])])
     write_frame(_path(shuffle.folder, part), pd.concat([rows, columns], axis=1))
-    within = [_within(rows, window) for window in windows]
+    masks = [_within(rows, window) for window in windows]
     y = rows["y"].to_numpy()
     times = rows["event_time"]
     span = (times.min().to_pydatetime(), times.max().to_pydatetime()) if len(rows) else None
-    counts = tuple(int(w.sum()) for w in within), tuple(int(y[w].sum()) for w in within)
+    counts = tuple(int(w.sum()) for w in masks), tuple(int(y[w].sum()) for w in masks)
     return PartRows(part, *counts, span, WEIGHT in rows)
 
 
 def read_fold(
-    name: str, folder: Path, parts: Sequence[int], window: TimeWindow, places: Any, share: float = 1.0, seed: int = 0
+    name: str, folder: Path, parts: Sequence[int], window: TimeWindow, positions: Any, share: float = 1.0, seed: int = 0
 ) -> Fold:
-    """The rows of a window with the features at ``places``, or a seeded share of them.
+    """The rows of a window with the features at ``positions``, or a seeded share of them.
 
     Raises:
         TooFewRows: no part may hold a row of it.
@@ -82,17 +82,17 @@ def read_fold(
     matrices, frames = [], []
     for part in parts:
         frame = read_frame(_path(folder, part))
-        kept = _within(frame, window)
+        mask = _within(frame, window)
         if share < 1.0:
-            kept &= np.random.default_rng([seed, part]).random(len(frame)) < share
-        frame = frame[kept]
-        matrices.append(frame[[f"{FEATURE}{n}" for n in places]].to_numpy(dtype=np.float32))
+            mask &= np.random.default_rng([seed, part]).random(len(frame)) < share
+        frame = frame[mask]
+        matrices.append(frame[[f"{FEATURE}{n}" for n in positions]].to_numpy(dtype=np.float32))
         frames.append(frame.loc[:, [c for c in frame if not str(c).startswith(FEATURE)]])
     return Fold(name, window, np.ascontiguousarray(np.concatenate(matrices)), pd.concat(frames, ignore_index=True))
 
 
 def training_part(
-    folder: Path, window: TimeWindow, places: Any, names: Sequence[str], cuts: Sequence[Any] | None, weighted: bool,
+    folder: Path, window: TimeWindow, positions: Any, names: Sequence[str], cuts: Sequence[Any] | None, weighted: bool,
     part: int,
 ) -> pd.DataFrame:  # fmt: skip
     """What one part gives to the booster: features under their names, ``label.y``, where asked for ``label.weight``.
@@ -101,40 +101,40 @@ def training_part(
 
     With ``cuts`` each value becomes the lower edge of its bin, so that every worker finds the same bins.
     """
-    columns = [f"{FEATURE}{n}" for n in places]
+    columns = [f"{FEATURE}{n}" for n in positions]
     extra = [WEIGHT] if weighted else []
     frame = read_frame(_path(folder, part), ["event_time", "y", *extra, *columns])
     frame = frame[_within(frame, window)]
     matrix = frame[columns].to_numpy(dtype=np.float32)
-    for at, edges in enumerate(cuts or ()):
-        known = ~np.isnan(matrix[:, at])
-        bins = np.searchsorted(edges, matrix[known, at], side="right") - 1
-        matrix[known, at] = edges[np.maximum(bins, 0)]
-    made = pd.DataFrame(matrix, columns=list(names))
-    made = made.assign(**{LABEL: frame["y"].to_numpy(dtype=np.float32)})
-    return made.assign(**{STANDS_FOR: frame[WEIGHT].to_numpy(dtype=np.float32)}) if weighted else made
+    for column, edges in enumerate(cuts or ()):
+        present = ~np.isnan(matrix[:, column])
+        bins = np.searchsorted(edges, matrix[present, column], side="right") - 1
+        matrix[present, column] = edges[np.maximum(bins, 0)]
+    rows = pd.DataFrame(matrix, columns=list(names))
+    rows = rows.assign(**{LABEL: frame["y"].to_numpy(dtype=np.float32)})
+    return rows.assign(**{STANDS_FOR: frame[WEIGHT].to_numpy(dtype=np.float32)}) if weighted else rows
 
 
 def column_cuts(
-    folder: Path, window: TimeWindow, parts: Sequence[int], max_bin: int, weighted: bool, place: int
+    folder: Path, window: TimeWindow, parts: Sequence[int], max_bin: int, weighted: bool, position: int
 ) -> Any:
     """The edges of one feature's bins over all training rows, as one process finds them; runs on a worker."""
     import xgboost
 
-    wanted = [f"{FEATURE}{place}", *([WEIGHT] if weighted else [])]
+    columns = [f"{FEATURE}{position}", *([WEIGHT] if weighted else [])]
     frames = []
     for part in parts:
-        frame = read_frame(_path(folder, part), ["event_time", *wanted])
-        frames.append(frame.loc[_within(frame, window), wanted])
+        frame = read_frame(_path(folder, part), ["event_time", *columns])
+        frames.append(frame.loc[_within(frame, window), columns])
     rows = pd.concat(frames, ignore_index=True)
-    column = rows[[wanted[0]]].to_numpy(dtype=np.float32)
+    column = rows[[columns[0]]].to_numpy(dtype=np.float32)
     weight = rows[WEIGHT].to_numpy() if weighted else None
     if np.isnan(column).all():
         return np.zeros(1, dtype=np.float32)
     return xgboost.QuantileDMatrix(column, weight=weight, max_bin=max_bin, nthread=1).get_quantile_cut()[1]
 
 
-def places_of(plan: FeaturePlan, union: FeaturePlan) -> tuple[int, ...]:
+def positions_of(plan: FeaturePlan, union: FeaturePlan) -> tuple[int, ...]:
     """Where a plan's features stand among those that were kept."""
     return tuple(plan.positions_in(union).tolist())
 

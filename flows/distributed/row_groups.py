@@ -25,20 +25,20 @@ def write_frame(path: Path, frame: pd.DataFrame, keys: Any = None) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    cuts, place = [0, len(frame)], None
+    cuts, sorted_keys = [0, len(frame)], None
     if keys is not None:
         order = np.argsort(keys, kind="stable")
-        place = np.asarray(keys)[order].astype(np.int32)
-        frame = frame.iloc[order].assign(**{KEY: place})
-        cuts = [0, *(np.flatnonzero(np.diff(place)) + 1).tolist(), len(frame)]
+        sorted_keys = np.asarray(keys)[order].astype(np.int32)
+        frame = frame.iloc[order].assign(**{KEY: sorted_keys})
+        cuts = [0, *(np.flatnonzero(np.diff(sorted_keys)) + 1).tolist(), len(frame)]
     table = pa.Table.from_pandas(frame.reset_index(drop=True), preserve_index=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
+    partial = path.with_name(f".{path.name}.new")
     # No statistics of texts: nobody asks for them, and they are long.
-    with pq.ParquetWriter(fresh, table.schema, write_statistics=[KEY] if keys is not None else False) as writer:
+    with pq.ParquetWriter(partial, table.schema, write_statistics=[KEY] if keys is not None else False) as writer:
         for start, end in pairwise(cuts):
             writer.write_table(table.slice(start, end - start), row_group_size=max(1, end - start))
-    fresh.replace(path)
+    partial.replace(path)
 
 
 def read_frame(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -59,16 +59,16 @@ def read_key(paths: Sequence[Path], key: int) -> pd.DataFrame:
     tables = []
     for path in paths:
         with pq.ParquetFile(path) as file:
-            groups = [g for g in range(file.num_row_groups) if _holds(file.metadata.row_group(g), key)]
+            groups = [g for g in range(file.num_row_groups) if _has_key(file.metadata.row_group(g), key)]
             empty = file.schema_arrow.empty_table()
             tables.append(file.read_row_groups(groups, use_threads=False) if groups else empty)
     # A column without any value in one part has no type there.
-    whole = pa.concat_tables([t.replace_schema_metadata(None) for t in tables], promote_options="permissive")
-    frame: pd.DataFrame = whole.drop_columns([KEY]).to_pandas(use_threads=False)
+    table = pa.concat_tables([t.replace_schema_metadata(None) for t in tables], promote_options="permissive")
+    frame: pd.DataFrame = table.drop_columns([KEY]).to_pandas(use_threads=False)
     return frame
 
 
-def _holds(group: Any, key: int) -> bool:
+def _has_key(group: Any, key: int) -> bool:
     if not group.num_rows:
         return False
     statistics = group.column(group.num_columns - 1).statistics

@@ -25,15 +25,15 @@ from bentos.usecase.definition import UseCase
 from flows.distributed.dask_cluster import Cluster
 from flows.distributed.row_groups import read_frame, write_frame
 from flows.distributed.shuffle import Shuffle, buckets_of
-from flows.distributed.slices import deal_ids, id_parts, require_distinct
+from flows.distributed.slices import id_parts, partition_ids, require_distinct
 from flows.errors import ClusterUnreachable, FlowRefused, NoData, SchemaProblem
-from flows.sources.locations import translated
-from flows.sources.table import wanted
+from flows.sources.locations import translate_errors
+from flows.sources.table import columns_to_read
 from flows.steps.bulk.chunk_worker import UNORDERED, Worker
 from flows.steps.bulk.input import BulkInput, Rows, even_tables
 from flows.steps.bulk.output import BulkOutput
-from flows.steps.bulk.parts import Parts, run_parts
-from flows.steps.bulk.score_table import CHUNK_ROWS, BulkResult, conclude, run_identity
+from flows.steps.bulk.parts import Parts, open_parts
+from flows.steps.bulk.score_table import CHUNK_ROWS, BulkResult, publish_result, run_identity
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +69,7 @@ def score_on_cluster(
     if not total:
         raise NoData(f"{source.address.shown}: it holds no rows")
     identity = run_identity(usecase, model, ref, source, as_of, reasons, chunk_rows)
-    with run_parts(target.parts, identity) as parts:
+    with open_parts(target.parts, identity) as parts:
         _require_shared(cluster, parts.folder)
         model.save(cluster.folder / "model")
         job = ScoreJob(
@@ -77,7 +77,7 @@ def score_on_cluster(
             _shuffle(cluster, model, as_of, total), _witness(usecase, model, ref, source, as_of, reasons, chunk_rows),
         )  # fmt: skip
         resumed = _score(cluster, job, total)
-        result = conclude(parts, target, total, resumed)
+        result = publish_result(parts, target, total, resumed)
     shutil.rmtree(target.parts.folder)
     return result
 
@@ -107,9 +107,9 @@ class ScoreJob:
 
     def worker(self, number: int) -> Worker:
         """The scorer; the first chunk is read as strictly as a table."""
-        made = Worker(self.usecase, _model(self.folder / "model"), self.ref, self.as_of, self.reasons)
-        made.witness = self.witness if number else None
-        return made
+        scorer = Worker(self.usecase, _model(self.folder / "model"), self.ref, self.as_of, self.reasons)
+        scorer.witness = self.witness if number else None
+        return scorer
 
 
 @dataclass(frozen=True)
@@ -127,56 +127,56 @@ def score_span(job: ScoreJob, span: range) -> int:
     """Clean, score and write the chunks of a span that have no part yet; runs on a worker."""
     for number, chunk in _chunks(job, span):
         if not job.parts.has(number):
-            scored, refused = job.worker(number).scored(chunk, number * job.chunk_rows)
-            job.parts.write(number, scored, refused, len(chunk))
+            scores, refused_rows = job.worker(number).scored(chunk, number * job.chunk_rows)
+            job.parts.write(number, scores, refused_rows, len(chunk))
     return len(span)
 
 
-def deal_span(job: ScoreJob, ids: int, span: range) -> list[ChunkFacts]:
+def partition_span(job: ScoreJob, ids: int, span: range) -> list[ChunkFacts]:
     """Clean the chunks of a span and deal their rows out by entity; runs on a worker."""
     assert job.shuffle is not None
     facts = []
     for number, chunk in _chunks(job, span):
-        events, labels, refused = job.worker(number).clean(chunk, number * job.chunk_rows)
+        events, labels, refused_rows = job.worker(number).clean(chunk, number * job.chunk_rows)
         job.shuffle.put(number, events, labels)
-        deal_ids(job.folder, number, events[job.usecase.event_id], ids)
-        write_frame(job.folder / "refused" / f"{number:06d}.parquet", refused)
+        partition_ids(job.folder, number, events[job.usecase.event_id], ids)
+        write_frame(job.folder / "refused" / f"{number:06d}.parquet", refused_rows)
         times = events[job.usecase.event_time]
         edges = (times.iloc[0].to_pydatetime(), times.iloc[-1].to_pydatetime()) if len(times) else (None, None)
         facts.append(ChunkFacts(number, len(chunk), len(events), *edges))
     return facts
 
 
-def score_dealt(job: ScoreJob, fact: ChunkFacts) -> int:
+def score_chunk(job: ScoreJob, fact: ChunkFacts) -> int:
     """Score one chunk whose windows are made; runs on a worker."""
     assert job.shuffle is not None
     events, features = job.shuffle.features(fact.number)
-    scored = job.worker(fact.number).table(events, np.ascontiguousarray(features.to_numpy()))
-    refused = read_frame(job.folder / "refused" / f"{fact.number:06d}.parquet")
-    job.parts.write(fact.number, scored, refused, fact.rows)
+    scores = job.worker(fact.number).table(events, np.ascontiguousarray(features.to_numpy()))
+    refused_rows = read_frame(job.folder / "refused" / f"{fact.number:06d}.parquet")
+    job.parts.write(fact.number, scores, refused_rows, fact.rows)
     return fact.rows
 
 
 def _score(cluster: Cluster, job: ScoreJob, total: int) -> int:
     """Score what has no part yet; returns the rows that an earlier run had done."""
     chunks = -(-total // job.chunk_rows)
-    done = [number for number in range(chunks) if job.parts.has(number)]
-    resumed = sum(min(job.chunk_rows, total - number * job.chunk_rows) for number in done)
+    finished = [number for number in range(chunks) if job.parts.has(number)]
+    resumed = sum(min(job.chunk_rows, total - number * job.chunk_rows) for number in finished)
     spans = _spans(chunks, cluster.workers)
     if job.shuffle is None:
-        waiting = [span for span in spans if not set(span) <= set(done)]
-        cluster.run("score", partial(score_span, job), waiting)
+        pending = [span for span in spans if not set(span) <= set(finished)]
+        cluster.run("score", partial(score_span, job), pending)
         return resumed
     ids = id_parts(total)
-    found = cluster.run("read the table", partial(deal_span, job, ids), spans)
-    facts = [fact for part in found for fact in part]
+    facts_by_span = cluster.run("read the table", partial(partition_span, job, ids), spans)
+    facts = [fact for part in facts_by_span for fact in part]
     _require_order(facts)
     numbers = [fact.number for fact in facts]
     cluster.run("look for repeats", partial(require_distinct, job.folder, numbers), range(ids))
     for entity in job.shuffle.entities:
         build: Callable[[int], int] = partial(job.shuffle.build, entity, parts=numbers)
         cluster.run(f"windows of {entity}", build, range(job.shuffle.buckets))
-    cluster.run("score", partial(score_dealt, job), [fact for fact in facts if fact.number not in set(done)])
+    cluster.run("score", partial(score_chunk, job), [fact for fact in facts if fact.number not in set(finished)])
     return resumed
 
 
@@ -207,8 +207,8 @@ def _witness(
 
 
 def _require_shared(cluster: Cluster, parts: Path) -> None:
-    seen = cluster.client.run(_exists, str(parts / "run"))
-    blind = sorted(address for address, sees in seen.items() if not sees)
+    visibility = cluster.client.run(_exists, str(parts / "run"))
+    blind = sorted(address for address, visible in visibility.items() if not visible)
     if blind:
         raise ClusterUnreachable(
             f"worker {blind[0]} does not see {parts.parent}; --out must lie in a folder that this process and all "
@@ -238,31 +238,31 @@ def _rows(source: BulkInput, start: int, stop: int, size: int) -> Iterator[pa.Re
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    parquet, at = source._parquet(), 0
-    with translated(source.address):
+    parquet, offset = source._parquet(), 0
+    with translate_errors(source.address):
         try:
             dataset = parquet._dataset()
-            names = wanted(dataset.schema.names, source.usecase)
+            names = columns_to_read(dataset.schema.names, source.usecase)
             for fragment in dataset.get_fragments():
                 for group in fragment.split_by_row_group():
                     rows = int(group.row_groups[0].num_rows)
-                    if at < stop and at + rows > start:
+                    if offset < stop and offset + rows > start:
                         scanner = ds.Scanner.from_fragment(
                             group, schema=dataset.schema, columns=names, batch_size=size, batch_readahead=2,
                             use_threads=False,
                         )  # fmt: skip
-                        yield from _between(scanner.to_batches(), start - at, stop - at)
-                    at += rows
+                        yield from _between(scanner.to_batches(), start - offset, stop - offset)
+                    offset += rows
         except pa.ArrowException as exc:
             raise SchemaProblem(f"{parquet.origin}: not readable as one Parquet table ({exc})") from exc
 
 
 def _between(batches: Iterator[object], start: int, stop: int) -> Iterator[object]:
     """Those rows of consecutive batches that lie between two numbers."""
-    at = 0
+    offset = 0
     for batch in batches:
         rows = batch.num_rows  # type: ignore[attr-defined]  # a record batch of Arrow, which has no types
-        low, high = max(start - at, 0), min(stop - at, rows)
+        low, high = max(start - offset, 0), min(stop - offset, rows)
         if low < high:
             yield batch.slice(low, high - low)  # type: ignore[attr-defined]  # likewise
-        at += rows
+        offset += rows

@@ -18,8 +18,8 @@ from flows.steps.bulk.output import BulkOutput
 from flows.steps.bulk.score_table import BulkResult, score_table
 from flows.steps.data.read_history import history_window, read_history
 from flows.steps.training.train import TrainingOutcome, train_model
-from flows.workspace.progress import told
-from flows.workspace.workspace import House
+from flows.workspace.progress import report_step
+from flows.workspace.workspace import Workspace
 from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class Prepared:
     train: Callable[[], TrainingOutcome]
 
 
-def prepared_training(
-    house: House, usecase: UseCase, chosen: SourceChoice, until: datetime | None, engine: EngineChoice
+def prepare_training(
+    workspace: Workspace, usecase: UseCase, choice: SourceChoice, until: datetime | None, engine: EngineChoice
 ) -> Prepared:
     """Find the history, and say what trains on it.
 
@@ -48,38 +48,54 @@ def prepared_training(
         NoData: the source ends before it starts to matter.
         FlowRefused: engine and scheduler contradict each other, or the use case looks values up on a cluster.
     """
-    address, source = engine.address(house.settings), chosen.open(house)
+    address, source = engine.address(workspace.settings), choice.open(workspace)
     if address is None:
         history = read_history(source, usecase, until)
         return Prepared(
             history.as_of,
             lambda: train_model(
-                usecase, history.read, history.as_of,
-                settings=house.settings, registry=house.registry, snapshots=house.snapshots, progress=told,
+                usecase,
+                history.read,
+                history.as_of,
+                settings=workspace.settings,
+                registry=workspace.registry,
+                snapshots=workspace.snapshots,
+                progress=report_step,
             ),
-        )  # fmt: skip
+        )
     _no_lookups(usecase)
     window = history_window(source, usecase, until)
-    call, rows = _call(house, usecase, chosen), rows_within(source, window)
-    return Prepared(window.end, lambda: _on_cluster(house, address, call, window, rows))
+    call, rows = _source_call(workspace, usecase, choice), estimate_rows(source, window)
+    return Prepared(window.end, lambda: _train_on_cluster(workspace, address, call, window, rows))
 
 
-def score_anywhere(
-    house: House, ref: ModelRef, read: str, write: str, as_of: datetime, reasons: bool, engine: EngineChoice
+def score_by_engine(
+    workspace: Workspace,
+    ref: ModelRef,
+    table_in: str,
+    table_out: str,
+    as_of: datetime,
+    reasons: bool,
+    engine: EngineChoice,
 ) -> BulkResult:
     """Score every row of a table; see :func:`flows.steps.bulk.score_table.score_table`."""
-    address = engine.address(house.settings)
-    source, target = BulkInput(house.usecase, read), BulkOutput(write, house.settings.reports / "scores")
+    address = engine.address(workspace.settings)
+    source, target = (
+        BulkInput(workspace.usecase, table_in),
+        BulkOutput(table_out, workspace.settings.reports / "scores"),
+    )
     if address is None:
         return score_table(
-            house.usecase, house.load(ref), ref, source, target, as_of, reasons=reasons, progress=told
+            workspace.usecase, workspace.load(ref), ref, source, target, as_of, reasons=reasons, progress=report_step
         )  # fmt: skip
-    _no_lookups(house.usecase)
-    from flows.distributed.dask_cluster import connected
+    _no_lookups(workspace.usecase)
+    from flows.distributed.dask_cluster import open_cluster
     from flows.distributed.scoring import score_on_cluster
 
-    with connected(address, house.settings.root, told) as cluster:
-        return score_on_cluster(cluster, house.usecase, house.load(ref), ref, source, target, as_of, reasons=reasons)
+    with open_cluster(address, workspace.settings.root, report_step) as cluster:
+        return score_on_cluster(
+            cluster, workspace.usecase, workspace.load(ref), ref, source, target, as_of, reasons=reasons
+        )
 
 
 def _no_lookups(usecase: UseCase) -> None:
@@ -90,7 +106,7 @@ def _no_lookups(usecase: UseCase) -> None:
         )
 
 
-def rows_within(source: EventSource, window: TimeWindow) -> int | None:
+def estimate_rows(source: EventSource, window: TimeWindow) -> int | None:
     """About how many rows a window holds, where a source knows its rows without reading them."""
     from flows.sources.parquet import ParquetSource
 
@@ -100,22 +116,30 @@ def rows_within(source: EventSource, window: TimeWindow) -> int | None:
     return max(1, round(source.rows() * share))
 
 
-def _on_cluster(house: House, address: str, call: SourceCall, window: TimeWindow, rows: int | None) -> TrainingOutcome:
-    from flows.distributed.dask_cluster import connected
+def _train_on_cluster(
+    workspace: Workspace, address: str, call: SourceCall, window: TimeWindow, rows: int | None
+) -> TrainingOutcome:
+    from flows.distributed.dask_cluster import open_cluster
     from flows.distributed.training import train_on_cluster
 
-    with connected(address, house.settings.root, told) as cluster:
+    with open_cluster(address, workspace.settings.root, report_step) as cluster:
         return train_on_cluster(
-            cluster, call, window, settings=house.settings, registry=house.registry, snapshots=house.snapshots,
-            rows=rows, progress=told,
-        )  # fmt: skip
+            cluster,
+            call,
+            window,
+            settings=workspace.settings,
+            registry=workspace.registry,
+            snapshots=workspace.snapshots,
+            rows=rows,
+            progress=report_step,
+        )
 
 
-def _call(house: House, usecase: UseCase, chosen: SourceChoice) -> SourceCall:
+def _source_call(workspace: Workspace, usecase: UseCase, choice: SourceChoice) -> SourceCall:
     from flows.distributed.slices import SourceCall
 
-    path = chosen.path or usecase.source.path
+    path = choice.path or usecase.source.path
     # A worker has a working directory of its own.
     path = path if path is None or "://" in path or "${" in path else str(Path(path).absolute())
-    given = {"path": path, "url": chosen.url, "table": chosen.table}
-    return SourceCall(usecase, chosen.kind, {k: v for k, v in given.items() if v}, house.settings.log_url)
+    options = {"path": path, "url": choice.url, "table": choice.table}
+    return SourceCall(usecase, choice.kind, {k: v for k, v in options.items() if v}, workspace.settings.log_url)

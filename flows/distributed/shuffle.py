@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bentos.features.frame_windows import completed, window_frame, window_names
+from bentos.features.frame_windows import assemble_features, window_frame, window_names
 from bentos.features.plan import FeaturePlan
 from bentos.schema.table_cleaning import empty_labels
 from bentos.windows.aggregates import needs_labels
@@ -60,26 +60,26 @@ class Shuffle:
         """
         write_frame(self._events(part), events)
         rows = (np.int64(part) << _PART_SHIFT) + np.arange(len(events), dtype=np.int64)
-        told = _of_positives(events[self.plan.event_id], labels, rows)
+        positives = _positive_labels(events[self.plan.event_id], labels, rows)
         for entity in self.entities:
             buckets = _dealt(events[entity], rows, self.buckets)
-            needed = dict.fromkeys([entity, self.plan.event_time, *self._summed(entity)])
-            write_frame(self._dealt(entity, part), events[list(needed)].assign(**{ROW: rows}), buckets)
+            columns = dict.fromkeys([entity, self.plan.event_time, *self._summed(entity)])
+            write_frame(self._dealt(entity, part), events[list(columns)].assign(**{ROW: rows}), buckets)
             if self._rated(entity):
-                at = (told[ROW].to_numpy() & ((1 << _PART_SHIFT) - 1)).astype(np.intp)
-                write_frame(self._labels(entity, part), told, buckets[at])
+                indices = (positives[ROW].to_numpy() & ((1 << _PART_SHIFT) - 1)).astype(np.intp)
+                write_frame(self._labels(entity, part), positives, buckets[indices])
 
     def build(self, entity: str, bucket: int, parts: Sequence[int]) -> int:
         """Make the windows of one bucket of whole entities; returns its rows."""
         events = read_key([self._dealt(entity, part) for part in parts], bucket)
         labels = empty_labels()
         if self._rated(entity):
-            told = read_key([self._labels(entity, part) for part in parts], bucket)
-            labels = told.drop(columns="event_id").rename(columns={ROW: "event_id"})
-        made = _windows(self.plan, entity, events, labels, self.as_of)
+            positives = read_key([self._labels(entity, part) for part in parts], bucket)
+            labels = positives.drop(columns="event_id").rename(columns={ROW: "event_id"})
+        windows = _windows(self.plan, entity, events, labels, self.as_of)
         rows = events[ROW].to_numpy(dtype=np.int64)
-        made[ROW] = (rows & ((1 << _PART_SHIFT) - 1)).astype(np.int32)
-        write_frame(self._windows(entity, bucket), made, rows >> _PART_SHIFT)
+        windows[ROW] = (rows & ((1 << _PART_SHIFT) - 1)).astype(np.int32)
+        write_frame(self._windows(entity, bucket), windows, rows >> _PART_SHIFT)
         return len(rows)
 
     def features(self, part: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -87,14 +87,14 @@ class Shuffle:
         events = self.events(part)
         columns: dict[str, Any] = {}
         for entity in self.entities:
-            found = read_key([self._windows(entity, bucket) for bucket in range(self.buckets)], part)
-            at = found[ROW].to_numpy()
+            windows = read_key([self._windows(entity, bucket) for bucket in range(self.buckets)], part)
+            indices = windows[ROW].to_numpy()
             for name in window_names(self.plan, entity):
-                values = found[name].to_numpy()
+                values = windows[name].to_numpy()
                 column = np.empty(len(events), dtype=values.dtype)
-                column[at] = values
+                column[indices] = values
                 columns[name] = column
-        return events, completed(self.plan, events, columns)
+        return events, assemble_features(self.plan, events, columns)
 
     def events(self, part: int) -> pd.DataFrame:
         """The events of one part, as they were put."""
@@ -137,13 +137,13 @@ def _dealt(keys: pd.Series[Any], rows: Any, buckets: int) -> Any:
     """The bucket of each row; who has no entity is alone and goes anywhere."""
     codes, names = pd.factorize(keys.to_numpy(dtype=object))
     hashes = pd.util.hash_array(np.asarray(names, dtype=object), categorize=False) if len(names) else np.zeros(0)
-    own = (hashes % np.uint64(buckets)).astype(np.int64) if len(names) else np.zeros(0, dtype=np.int64)
-    return np.where(codes < 0, rows % buckets, np.append(own, 0)[codes])
+    numbers = (hashes % np.uint64(buckets)).astype(np.int64) if len(names) else np.zeros(0, dtype=np.int64)
+    return np.where(codes < 0, rows % buckets, np.append(numbers, 0)[codes])
 
 
-def _of_positives(ids: pd.Series[Any], labels: pd.DataFrame, rows: Any) -> pd.DataFrame:
+def _positive_labels(ids: pd.Series[Any], labels: pd.DataFrame, rows: Any) -> pd.DataFrame:
     """The labels of events that were ever positive, with the row that they are about; others change no window."""
     positive = labels["event_id"].isin(labels["event_id"][labels["y"] == 1])
-    kept = labels[positive.to_numpy()]
-    places = pd.Index(ids.to_numpy(dtype=object)).get_indexer(pd.Index(kept["event_id"].to_numpy(dtype=object)))
-    return kept[places >= 0].assign(**{ROW: rows[places[places >= 0]]})
+    revisions = labels[positive.to_numpy()]
+    positions = pd.Index(ids.to_numpy(dtype=object)).get_indexer(pd.Index(revisions["event_id"].to_numpy(dtype=object)))
+    return revisions[positions >= 0].assign(**{ROW: rows[positions[positions >= 0]]})

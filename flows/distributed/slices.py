@@ -22,8 +22,8 @@ from flows.distributed.shuffle import Shuffle
 from flows.errors import NoData, SchemaProblem
 from flows.snapshots.store import SnapshotStore
 from flows.sources import open_source
-from flows.steps.bulk.chunk_worker import lenient
-from flows.steps.data.folds import Known
+from flows.steps.bulk.chunk_worker import without_missing_limits
+from flows.steps.data.folds import TrainingHistory
 from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class SourceCall:
         """The source; nothing is read yet."""
         store = _store(self.log_url) if (self.kind or self.usecase.source.kind) == "log" else None
         # In a slice rows are judged and not tables; see :func:`require_present` for those.
-        return open_source(lenient(self.usecase), self.kind, store=store, **self.overrides)
+        return open_source(without_missing_limits(self.usecase), self.kind, store=store, **self.overrides)
 
 
 @lru_cache(maxsize=1)
@@ -110,15 +110,15 @@ class SliceFacts:
     missing: Mapping[str, int] = field(default_factory=dict)
 
 
-def cut(usecase: UseCase, window: TimeWindow, rows: int | None, workers: int) -> list[TimeWindow]:
+def split_window(usecase: UseCase, window: TimeWindow, rows: int | None, workers: int) -> list[TimeWindow]:
     """A window as slices of whole business days, about :data:`SLICE_ROWS` each; one a day where nobody knows."""
     calendar = usecase.calendar
     days, day = [], calendar.day_of(window.start)
     while calendar.start_of(day) < window.end:
         days.append(calendar.start_of(day))
         day += DAY
-    wanted = len(days) if rows is None else max(4 * workers, -(-rows // SLICE_ROWS))
-    step = max(1, len(days) // max(1, min(wanted, len(days))))
+    count = len(days) if rows is None else max(4 * workers, -(-rows // SLICE_ROWS))
+    step = max(1, len(days) // max(1, min(count, len(days))))
     edges = [window.start, *days[step::step], window.end]
     return [TimeWindow(start, end) for start, end in pairwise(edges) if start < end]
 
@@ -128,20 +128,20 @@ def keep_slice(job: SliceJob, item: tuple[int, TimeWindow]) -> SliceFacts:
     part, window = item
     usecase, source = job.call.usecase, job.call.open()
     try:
-        read = source.read(window, as_of=job.as_of)
+        dataset = source.read(window, as_of=job.as_of)
     except NoData:
         return SliceFacts(part)
-    snapshot = SnapshotStore(job.snapshots).save_read(read, usecase)
-    known = Known.at(usecase, read.events, read.labels, read.revisions, job.as_of)
+    snapshot = SnapshotStore(job.snapshots).save_read(dataset, usecase)
+    history = TrainingHistory.at(usecase, dataset.events, dataset.labels, dataset.revisions, job.as_of)
     folder = job.shuffle.folder
-    job.shuffle.put(part, known.events, known.revisions)
-    write_frame(folder / "final" / f"{part:06d}.parquet", known.labels)
-    deal_ids(folder, part, known.events[usecase.event_id], job.ids)
-    first = known.events[usecase.event_time].min()
+    job.shuffle.put(part, history.events, history.revisions)
+    write_frame(folder / "final" / f"{part:06d}.parquet", history.labels)
+    partition_ids(folder, part, history.events[usecase.event_id], job.ids)
+    first = history.events[usecase.event_time].min()
     return SliceFacts(
-        part, len(known.events), None if first is pd.NaT else first.to_pydatetime(), snapshot.digest,
-        snapshot.positives, read.origin, _values(job, known.events),
-        {c.name: int(known.events[c.name].isna().sum()) for c in usecase.columns if c.nullable},
+        part, len(history.events), None if first is pd.NaT else first.to_pydatetime(), snapshot.digest,
+        snapshot.positives, dataset.origin, _category_values(job, history.events),
+        {c.name: int(history.events[c.name].isna().sum()) for c in usecase.columns if c.nullable},
     )  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def id_parts(rows: int | None) -> int:
     return 16 if rows is None else max(1, -(-rows // ID_ROWS))
 
 
-def deal_ids(folder: Path, part: int, ids: pd.Series[Any], parts: int) -> None:
+def partition_ids(folder: Path, part: int, ids: pd.Series[Any], parts: int) -> None:
     """Keep the ids of one part for :func:`require_distinct`."""
     keys = pd.util.hash_array(ids.to_numpy(dtype=object), categorize=False) % np.uint64(parts)
     write_frame(folder / "ids" / f"{part:06d}.parquet", pd.DataFrame({"id": ids.to_numpy()}), keys.astype(np.int64))
@@ -196,27 +196,29 @@ def require_present(usecase: UseCase, facts: Sequence[SliceFacts]) -> None:
 
 def with_categories(plan: FeaturePlan, facts: Sequence[SliceFacts]) -> FeaturePlan:
     """The plan whose open category lists are the values that the slices told."""
-    told: dict[str, set[str]] = {}
+    values_by_column: dict[str, set[str]] = {}
     for fact in facts:
         for column, values in fact.values.items():
-            told.setdefault(column, set()).update(values)
-    return plan.with_categories(pd.DataFrame({c: pd.Series(sorted(v), dtype=object) for c, v in told.items()}))
+            values_by_column.setdefault(column, set()).update(values)
+    return plan.with_categories(
+        pd.DataFrame({c: pd.Series(sorted(v), dtype=object) for c, v in values_by_column.items()})
+    )
 
 
 def open_columns(plan: FeaturePlan) -> tuple[str, ...]:
     """Columns whose category lists are still to be learnt."""
-    found: list[str] = []
-    waiting = list(plan.definitions)
-    while waiting:
-        definition = waiting.pop()
-        waiting += list(getattr(definition, "operands", ()))
+    columns: list[str] = []
+    definitions = list(plan.definitions)
+    while definitions:
+        definition = definitions.pop()
+        definitions += list(getattr(definition, "operands", ()))
         if isinstance(definition, ColumnDefinition) and definition.is_open:
-            found.append(definition.column)
-    return tuple(dict.fromkeys(found))
+            columns.append(definition.column)
+    return tuple(dict.fromkeys(columns))
 
 
-def _values(job: SliceJob, events: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+def _category_values(job: SliceJob, events: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     times, window = events[job.call.usecase.event_time], job.learnt_in
-    inside = events[(times >= window.start) & (times < window.end)]
+    rows = events[(times >= window.start) & (times < window.end)]
     names = open_columns(job.shuffle.plan)
-    return {name: tuple(map(str, inside[name].dropna().unique())) for name in names}
+    return {name: tuple(map(str, rows[name].dropna().unique())) for name in names}

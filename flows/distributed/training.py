@@ -24,18 +24,18 @@ from bentos.usecase.definition import UseCase
 from flows.distributed import slices
 from flows.distributed.dask_cluster import Cluster
 from flows.distributed.fitting import fit_on_cluster, require_hist
-from flows.distributed.folds import PartRows, keep_rows, places_of, read_fold
+from flows.distributed.folds import PartRows, keep_rows, positions_of, read_fold
 from flows.distributed.shuffle import Shuffle, buckets_of
 from flows.errors import NoData, TooFewRows, TrainingError
 from flows.snapshots.store import SnapshotRef, SnapshotStore
-from flows.steps.data.folds import Fold, Known
+from flows.steps.data.folds import Fold, TrainingHistory
 from flows.steps.data.split import Split, plan_split, split_at
 from flows.steps.evaluation.evaluate import LATENCY_CONTEXT, LATENCY_EVENTS
 from flows.steps.evaluation.judge import Folds, fetch_model
-from flows.steps.fitting.build import Fitted, Recipe, complete_model, reference_window
+from flows.steps.fitting.build import FittedBooster, Recipe, complete_model, reference_window
 from flows.steps.tracking.mlflow_run import Tracker, tracker_of
 from flows.steps.training.train import TrainingOutcome, first_whole_day, train_on
-from flows.steps.training.training_data import every
+from flows.steps.training.training_data import full_window
 from flows.steps.training.training_steps import Job, Progress
 from monitoring.core.calendar import TimeWindow
 
@@ -97,24 +97,24 @@ class OnCluster:
     recipe: Recipe
     split: Split
     snapshot: SnapshotRef
-    known: Known
+    known: TrainingHistory
     union: FeaturePlan
     facts: tuple[PartRows, ...]
 
     def folds(self) -> Folds:
         """The calibration and everything later, and a sample of the training rows."""
         late = TimeWindow(min(self.split.calibration.start, self._reference.start), self.split.matured_until)
-        found = Folds.cut(self._read("history", late, self.recipe.plan), self.split)
+        late_folds = Folds.cut(self._read("history", late, self.recipe.plan), self.split)
         rows = sum(fact.rows[_TRAIN] for fact in self.facts)
         share = min(1.0, BASELINE_ROWS / max(1, rows))
         train = self._read("train", self.split.train, self.recipe.plan, share)
-        return replace(found, train=train, train_rows=rows)
+        return replace(late_folds, train=train, train_rows=rows)
 
     def twin(self, folds: Folds, about: ModelMetadata) -> ScoringModel:
         """See :class:`flows.steps.training.training_data.Material`."""
         return complete_model(self.recipe, self.fitted_twin(), folds.calibration, folds.calibration, about)
 
-    def fitted_twin(self) -> Fitted:
+    def fitted_twin(self) -> FittedBooster:
         """The twin's booster."""
         return self._fit(_TRAIN, self.split.train)
 
@@ -133,17 +133,17 @@ class OnCluster:
         matured = TimeWindow(self.split.refit.start, self.split.refit_calibration.end)
         return reference_window(self.recipe.usecase, matured)
 
-    def _fit(self, at: int, window: TimeWindow) -> Fitted:
+    def _fit(self, fold: int, window: TimeWindow) -> FittedBooster:
         plan, usecase = self.recipe.plan, self.recipe.usecase
         return fit_on_cluster(
-            self.cluster, self.cluster.folder, self.facts, at, window, places_of(plan, self.union), plan.names,
+            self.cluster, self.cluster.folder, self.facts, fold, window, positions_of(plan, self.union), plan.names,
             usecase.training, self.recipe.seed,
         )  # fmt: skip
 
     def _read(self, name: str, window: TimeWindow, plan: FeaturePlan, share: float = 1.0) -> Fold:
         parts = [fact.part for fact in self.facts if fact.overlaps(window)]
-        places = places_of(plan, self.union)
-        return read_fold(name, self.cluster.folder, parts, window, places, share, self.recipe.seed)
+        positions = positions_of(plan, self.union)
+        return read_fold(name, self.cluster.folder, parts, window, positions, share, self.recipe.seed)
 
 
 def prepare(
@@ -167,9 +167,9 @@ def prepare(
     shuffle = Shuffle(cluster.folder, _union(plan, champion), as_of, buckets_of(rows, workers))
     ids = slices.id_parts(rows)
     job = slices.SliceJob(call, as_of, shuffle, ids, snapshots.folder, split.train)
-    pieces = slices.cut(usecase, window, rows, workers)
-    found = cluster.run("read slices", partial(slices.keep_slice, job), list(enumerate(pieces)))
-    facts = [fact for fact in found if fact.rows]
+    windows = slices.split_window(usecase, window, rows, workers)
+    slice_facts = cluster.run("read slices", partial(slices.keep_slice, job), list(enumerate(windows)))
+    facts = [fact for fact in slice_facts if fact.rows]
     _require_rows(usecase, facts, window, as_of)
     parts = [fact.part for fact in facts]
     cluster.run("look for repeats", partial(slices.require_distinct, cluster.folder, parts), range(ids))
@@ -178,14 +178,14 @@ def prepare(
         cluster.run(f"windows of {entity}", build, range(shuffle.buckets))
     plan = slices.with_categories(plan, facts)
     shuffle = replace(shuffle, plan=_union(plan, champion))
-    put = partial(keep_rows, shuffle, usecase, keep or every(split), (split.train, split.refit))
-    kept = cluster.run("features", put, parts)
+    write_part = partial(keep_rows, shuffle, usecase, keep or full_window(split), (split.train, split.refit))
+    part_rows = cluster.run("features", write_part, parts)
     snapshot = snapshots.join(
         [fact.digest for fact in facts], usecase=usecase, window=window, source=facts[0].origin, as_of=as_of
     )
     recipe = Recipe(usecase, plan, usecase.training.seed)
-    known = _newest(usecase, shuffle, facts, as_of)
-    return OnCluster(cluster, recipe, split, snapshot, known, shuffle.plan, tuple(kept))
+    newest_rows = _newest(usecase, shuffle, facts, as_of)
+    return OnCluster(cluster, recipe, split, snapshot, newest_rows, shuffle.plan, tuple(part_rows))
 
 
 def _union(plan: FeaturePlan, champion: FeaturePlan | None) -> FeaturePlan:
@@ -193,7 +193,7 @@ def _union(plan: FeaturePlan, champion: FeaturePlan | None) -> FeaturePlan:
 
 
 def _champion_plan(usecase: UseCase, registry: ModelRegistry, name: str) -> FeaturePlan | None:
-    """The features of who is in office, where that can be measured on these rows."""
+    """The features of who is active, where that can be measured on these rows."""
     ref = registry.roles(name).get("champion")
     if ref is None:
         return None
@@ -209,7 +209,7 @@ def _require_rows(usecase: UseCase, facts: Sequence[slices.SliceFacts], window: 
     plan_split(usecase, first_whole_day(usecase, first, window), as_of)
 
 
-def _newest(usecase: UseCase, shuffle: Shuffle, facts: Sequence[slices.SliceFacts], as_of: datetime) -> Known:
+def _newest(usecase: UseCase, shuffle: Shuffle, facts: Sequence[slices.SliceFacts], as_of: datetime) -> TrainingHistory:
     """As many of the newest events as the latency is measured with; labels are not needed for it."""
     frames: list[pd.DataFrame] = []
     for fact in reversed(facts):
@@ -218,4 +218,4 @@ def _newest(usecase: UseCase, shuffle: Shuffle, facts: Sequence[slices.SliceFact
         frames.insert(0, shuffle.events(fact.part))
     if not frames:
         raise NoData("no slice of the history holds an event")
-    return Known(pd.concat(frames, ignore_index=True), empty_labels(), empty_labels(), as_of)
+    return TrainingHistory(pd.concat(frames, ignore_index=True), empty_labels(), empty_labels(), as_of)

@@ -1,6 +1,6 @@
 """The world of the promotion drill: a registry, a journal, three versions, and what must always hold there.
 
-Version 1 is in office, version 2 was compared with it and may be promoted, and version 3 is what a
+Version 1 is active, version 2 was compared with it and may be promoted, and version 3 is what a
 stranger's hand moves ``@champion`` to.
 """
 
@@ -18,13 +18,13 @@ from sqlalchemy import update
 
 from bentos.errors import IncumbentError, RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.keys import Key
-from bentos.promotion.evidence import enter_verdict
+from bentos.promotion.evidence import write_verdict
 from bentos.promotion.promote import appoint, install_first, promote, reconcile, recover, rollback
 from bentos.registry.ports import ROLES, ModelRef, Role, VersionInfo
 from bentos.release.emergency import TwoKeys, emergencies, promote_emergency
 from bentos.release.expiry import ACTOR, end_overdue
 from bentos.usecase.definition import UseCase
-from flows.drills.interleaving import Before, Watched
+from flows.drills.interleaving import CallHook, ObservedPart
 from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.core.verdict import Verdict
 from monitoring.errors import MonitoringError
@@ -35,8 +35,8 @@ MODEL: Final = "drill-fraud"
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
 REGISTRY_WRITES: Final = frozenset({"point", "clear"})
 STORE_WRITES: Final = frozenset({"acquire", "renew", "release", "plan", "move", "append", "pin", "unpin"})
-AN_HOUR: Final = timedelta(hours=1)
-_TWO: Final = TwoKeys(*(Key(name, name, ("approve",), "", NOW) for name in ("ann", "bob")))
+HOUR: Final = timedelta(hours=1)
+_TWO_KEYS: Final = TwoKeys(*(Key(name, name, ("approve",), "", NOW) for name in ("ann", "bob")))
 REFUSALS: Final = (IncumbentError, MonitoringError)
 
 
@@ -99,31 +99,31 @@ class SketchRegistry:
 
 def version_folders(folder: Path) -> dict[str, Path]:
     """Three versions whose digests agree; no booster is loaded by the drill."""
-    made = {}
+    folders = {}
     for number in ("1", "2", "3"):
-        place = folder / number
-        place.mkdir(parents=True, exist_ok=True)
+        path = folder / number
+        path.mkdir(parents=True, exist_ok=True)
         files = {"model.ubj": number.encode(), "contract.json": b"{}"}
         for name, data in files.items():
-            (place / name).write_bytes(data)
+            (path / name).write_bytes(data)
         digests = canonical_json({name: sha256_hex(data) for name, data in files.items()})
-        (place / "digests.json").write_bytes(digests)
-        made[number] = place
-    return made
+        (path / "digests.json").write_bytes(digests)
+        folders[number] = path
+    return folders
 
 
-def harmless(folder: Path) -> None:
+def accept_version(folder: Path) -> None:
     """A look at a version that every version passes: the drill is about roles, not about models."""
 
 
-def verdict(outcome: Any = "promote", kind: Any = "comparison", challenger: str = "2") -> Verdict:
+def make_verdict(outcome: Any = "promote", kind: Any = "comparison", challenger: str = "2") -> Verdict:
     """The verdict of the comparison of 2 with 1, or of the gates."""
     champion = None if kind == "gate" else f"{MODEL}/1"
     return Verdict(kind, outcome, (), f"{MODEL}/{challenger}", champion, NOW, ("it saves money",))
 
 
 @dataclass(frozen=True)
-class Town:
+class DrillWorld:
     """One world.
 
     Attributes:
@@ -135,36 +135,42 @@ class Town:
     store: Store
     usecase: UseCase
 
-    def founded(self) -> Town:
-        """Version 1 in office, version 2 under comparison."""
-        names: dict[str, Any] = {"usecase": self.usecase, "actor": "drill", "now": NOW, "check": harmless}
-        install_first(self.registry, self.store, verdict("pass", "gate", "1"), **names)
+    def founded(self) -> DrillWorld:
+        """Version 1 active, version 2 under comparison."""
+        names: dict[str, Any] = {"usecase": self.usecase, "actor": "drill", "now": NOW, "check": accept_version}
+        install_first(self.registry, self.store, make_verdict("pass", "gate", "1"), **names)
         appoint(self.registry, self.store, ModelRef(MODEL, "2"), "challenger", reason="it passed", **names)
-        enter_verdict(self.store, self.usecase.name, verdict(), "drill", NOW)
+        write_verdict(self.store, self.usecase.name, make_verdict(), "drill", NOW)
         return self
 
-    def cut_off(self) -> Town:
+    def cut_off(self) -> DrillWorld:
         """The same world without its registry."""
         return dataclasses.replace(self, registry=_Unreachable())
 
-    def seen_by(self, before: Before, before_store: Before) -> Town:
+    def seen_by(self, before: CallHook, before_store: CallHook) -> DrillWorld:
         """The same world as one process sees it, with a call ahead of each of its own."""
         names = ("journal", "decisions", "orders")
-        parts: dict[str, Any] = {name: Watched(getattr(self.store, name), before_store) for name in names}
+        parts: dict[str, Any] = {name: ObservedPart(getattr(self.store, name), before_store) for name in names}
         return dataclasses.replace(
-            self, registry=Watched(self.registry, before), store=dataclasses.replace(self.store, **parts)
+            self, registry=ObservedPart(self.registry, before), store=dataclasses.replace(self.store, **parts)
         )
 
     def promote(self) -> object:
         """Ask for version 2."""
         return promote(
-            self.registry, self.store, verdict(), usecase=self.usecase, actor="drill", now=NOW, check=harmless
+            self.registry,
+            self.store,
+            make_verdict(),
+            usecase=self.usecase,
+            actor="drill",
+            now=NOW,
+            check=accept_version,
         )
 
     def rollback(self) -> object:
         """Ask for the way back."""
         return rollback(
-            self.registry, self.store, MODEL, self.usecase, "drill", "a drill", NOW, check=harmless, patience=0.0
+            self.registry, self.store, MODEL, self.usecase, "drill", "a drill", NOW, check=accept_version, patience=0.0
         )
 
     def pin(self) -> object:
@@ -172,16 +178,16 @@ class Town:
         return self.cut_off().rollback()
 
     def rush(self) -> object:
-        """Two people put version 2 into office without a verdict, for an hour."""
+        """Two people put version 2 into the champion's role without a verdict, for an hour."""
         return promote_emergency(
-            self.registry, self.store, ModelRef(MODEL, "2"), _TWO, usecase=self.usecase, actor="drill",
-            reason="a drill", now=NOW, until=NOW + AN_HOUR, check=harmless,
+            self.registry, self.store, ModelRef(MODEL, "2"), _TWO_KEYS, usecase=self.usecase, actor="drill",
+            reason="a drill", now=NOW, until=NOW + HOUR, check=accept_version,
         )  # fmt: skip
 
     def expire(self) -> object:
         """Look for emergencies whose time is up, when it is."""
         return end_overdue(
-            self.registry, self.store, MODEL, usecase=self.usecase, now=NOW + AN_HOUR, patience=0.0, check=harmless
+            self.registry, self.store, MODEL, usecase=self.usecase, now=NOW + HOUR, patience=0.0, check=accept_version
         )
 
     def expire_cut_off(self) -> object:
@@ -191,7 +197,7 @@ class Town:
     def recover(self, later: timedelta = timedelta()) -> object:
         """End what was left behind."""
         return recover(
-            self.registry, self.store, MODEL, usecase=self.usecase, actor="drill", now=NOW + later, check=harmless
+            self.registry, self.store, MODEL, usecase=self.usecase, actor="drill", now=NOW + later, check=accept_version
         )
 
     def reconcile(self) -> object:
@@ -213,57 +219,65 @@ class Town:
         return {role: terms[-1][0] for role, terms in ends.items() if terms and terms[-1][0] is not None}
 
 
-def always(town: Town, strangers: frozenset[str] = frozenset()) -> list[str]:
-    """What must hold at every moment: old or new in office, and a way back that leads to the old one.
+def broken_invariants(world: DrillWorld, strangers: frozenset[str] = frozenset()) -> list[str]:
+    """What must hold at every moment: old or new active, and a way back that leads to the old one.
 
     ``strangers`` are versions that a hand outside the product has moved the alias to.
     """
-    held = town.roles()
-    wrong = []
-    if held.get("champion") not in {"1", "2"} | strangers:
-        wrong.append(f"@champion is {held.get('champion')}")
-    if held.get("previous") not in (None, "1"):
-        wrong.append(f"@previous is {held.get('previous')}")
-    if not town.store.orders.standing(MODEL).explained <= {"1", "2"}:
-        wrong.append("the journal explains a version that nobody approved")
-    return wrong
+    roles = world.roles()
+    violations = []
+    if roles.get("champion") not in {"1", "2"} | strangers:
+        violations.append(f"@champion is {roles.get('champion')}")
+    if roles.get("previous") not in (None, "1"):
+        violations.append(f"@previous is {roles.get('previous')}")
+    if not world.store.orders.standing(MODEL).explained <= {"1", "2"}:
+        violations.append("the journal explains a version that nobody approved")
+    return violations
 
 
-def afterwards(town: Town) -> list[str]:
+def recover_and_check(world: DrillWorld) -> list[str]:
     """What must hold after time has passed, a recovery and a reconciliation: one truth, nothing left, a whole chain."""
-    wrong = []
-    town.leases_run_out()
-    for act in (town.recover, town.reconcile, town.expire):
+    violations = []
+    world.leases_run_out()
+    for act in (world.recover, world.reconcile, world.expire):
         try:
             act()
         except REFUSALS as exc:
-            wrong.append(f"{act.__name__} is refused: {exc}")
-    if town.roles() != town.journalled():
-        wrong.append(f"the registry says {town.roles()}, the journal {town.journalled()}")
-    if town.store.journal.unfinished(MODEL):
-        wrong.append("an operation is left")
-    return [*wrong, *always(town), *_ended(town), *town.store.decisions.verify(), *_goes_on(town)]
+            violations.append(f"{act.__name__} is refused: {exc}")
+    if world.roles() != world.journalled():
+        violations.append(f"the registry says {world.roles()}, the journal {world.journalled()}")
+    if world.store.journal.unfinished(MODEL):
+        violations.append("an operation is left")
+    return [
+        *violations,
+        *broken_invariants(world),
+        *_emergency_violations(world),
+        *world.store.decisions.verify(),
+        *_next_release_violations(world),
+    ]
 
 
-def _ended(town: Town) -> list[str]:
+def _emergency_violations(world: DrillWorld) -> list[str]:
     """No emergency outlives its time, and none ends twice."""
-    name = town.usecase.name
-    left = [one for one in emergencies(town.store, name, MODEL, NOW + AN_HOUR) if one.state == "overdue"]
-    back = town.store.decisions.list(name, ("rollback.champion_set", "rollback.pinned"), limit=None)
-    ended = sum(line.actor == ACTOR for line in back)
-    return ["an emergency outlived its time"] * len(left) + ([f"it ended {ended} times"] if ended > 1 else [])
+    name = world.usecase.name
+    overdue = [
+        emergency for emergency in emergencies(world.store, name, MODEL, NOW + HOUR) if emergency.state == "overdue"
+    ]
+    rollbacks = world.store.decisions.list(name, ("rollback.champion_set", "rollback.pinned"), limit=None)
+    ended = sum(line.actor == ACTOR for line in rollbacks)
+    return ["an emergency outlived its time"] * len(overdue) + ([f"it ended {ended} times"] if ended > 1 else [])
 
 
-def _goes_on(town: Town) -> list[str]:
+def _next_release_violations(world: DrillWorld) -> list[str]:
     """The state is one that people can work from: what is asked for next is done, or refused for a reason."""
-    for act in (town.promote, town.rollback) if town.roles()["champion"] == "1" else (town.rollback,):
+    for act in (world.promote, world.rollback) if world.roles()["champion"] == "1" else (world.rollback,):
         try:
             act()
         except REFUSALS:
             continue
         except Exception as exc:
             return [f"{act.__name__} fails: {type(exc).__name__}"]
-    return [] if town.roles() == town.journalled() else ["the next release leaves registry and journal apart"]
+    return [] if world.roles() == world.journalled() else ["the next release leaves registry and journal apart"]
 
 
-Founder = Callable[[Path], Town]
+WorldFactory = Callable[[Path], DrillWorld]

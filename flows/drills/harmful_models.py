@@ -1,6 +1,6 @@
 """Versions that harm, each in the way that one guard of the watch is there for, beside a sound one.
 
-Every version passes what a version must pass to take office: its digests, its golden rows, the input schema. Their
+Every version passes what a version must pass to become champion: its digests, its golden rows, the input schema. Their
 thresholds flag nobody unless alerts are the harm, so one guard at a time has something to see.
 
 Answers with 500 of such a version are failed requests and also the harm that is drilled, so a drill counts both and
@@ -27,7 +27,7 @@ from flows.drills.load.models import fit_model, training_rows
 from flows.drills.prediction_log import SMALL_WORLD
 
 Pair = tuple[ScoringModel, ScoringModel]
-"""The version in office and the one that will harm."""
+"""The active version and the one that will harm."""
 
 USECASE: Final = "fraud"
 BROKEN_ABOVE: Final = 100.0
@@ -63,31 +63,33 @@ class Harm:
 
 def flags_everybody() -> Pair:
     """A version whose threshold every event passes."""
-    sound, other = _two()
+    sound, other = _two_models()
     return sound, replace(other, threshold=_EVERYBODY)
 
 
 def fails_on_some() -> Pair:
     """A version with a leaf that is not a number: it has no score for large amounts, and each of these is an error.
 
-    None of its golden rows ends in that leaf, so nothing is found before it takes office.
+    None of its golden rows ends in that leaf, so nothing is found before it becomes champion.
     """
     usecase, features, y = _rows()
     sound, other = (_fit(usecase, features, y, seed) for seed in (1, 2))
     column = other.plan.names.index("amount")
     booster = _read(_with_trees(other, lambda trees: [*trees, _broken_stump(trees[0], column)]))
-    small = np.ascontiguousarray(features[features[:, column] < BROKEN_ABOVE])
-    return sound, replace(other, booster=booster, golden=golden_rows(booster, other.calibrator, small))
+    rows = np.ascontiguousarray(features[features[:, column] < BROKEN_ABOVE])
+    return sound, replace(other, booster=booster, golden=golden_rows(booster, other.calibrator, rows))
 
 
 def answers_late() -> Pair:
     """A version of 60,000 trees of the DART kind, which XGBoost walks tree by tree: about 70 ms a call."""
     usecase, features, y = _rows()
     sound, other = (_fit(usecase, features, y, seed) for seed in (1, 2))
-    each = SLOW_TREES // _SIZE["trees"]
-    booster = _read(_as_dart(_with_trees(other, lambda trees: [_lighter(one, each) for one in trees] * each)))
-    few = np.ascontiguousarray(features[::100])
-    return sound, replace(other, booster=booster, golden=golden_rows(booster, other.calibrator, few))
+    copies = SLOW_TREES // _SIZE["trees"]
+    booster = _read(
+        _as_dart(_with_trees(other, lambda trees: [_divide_leaves(tree, copies) for tree in trees] * copies))
+    )
+    rows = np.ascontiguousarray(features[::100])
+    return sound, replace(other, booster=booster, golden=golden_rows(booster, other.calibrator, rows))
 
 
 def leans_on_amounts() -> Pair:
@@ -97,8 +99,8 @@ def leans_on_amounts() -> Pair:
     """
     usecase, features, y = _rows()
     names = fit_model(usecase, features, y, 1, **_SIZE).plan.names
-    places = _fit(usecase, _only(features, names, _PLACES), y, 1)
-    return places, _fit(usecase, _only(features, names, _AMOUNTS), y, 2)
+    places = _fit(usecase, _keep_columns(features, names, _PLACES), y, 1)
+    return places, _fit(usecase, _keep_columns(features, names, _AMOUNTS), y, 2)
 
 
 HARMS: Final[Mapping[str, Harm]] = {
@@ -117,7 +119,7 @@ def _rows() -> tuple[UseCase, NDArray[np.float32], NDArray[np.int8]]:
     return usecase, *training_rows(usecase, **SMALL_WORLD)
 
 
-def _two() -> Pair:
+def _two_models() -> Pair:
     usecase, features, y = _rows()
     return _fit(usecase, features, y, 1), _fit(usecase, features, y, 2)
 
@@ -126,21 +128,23 @@ def _fit(usecase: UseCase, features: NDArray[np.float32], y: NDArray[np.int8], s
     return replace(fit_model(usecase, features, y, seed, **_SIZE), threshold=_NOBODY)
 
 
-def _only(features: NDArray[np.float32], names: Sequence[str], kept: Sequence[str]) -> NDArray[np.float32]:
+def _keep_columns(
+    features: NDArray[np.float32], names: Sequence[str], name_parts: Sequence[str]
+) -> NDArray[np.float32]:
     """The rows with every other column constant, so that no tree can split by it."""
-    found = features.copy()
-    found[:, [not any(part in name for part in kept) for name in names]] = 0.0
-    return found
+    reduced = features.copy()
+    reduced[:, [not any(part in name for part in name_parts) for name in names]] = 0.0
+    return reduced
 
 
 def _with_trees(model: ScoringModel, change: Callable[[list[Any]], list[Any]]) -> dict[str, Any]:
     """The booster's own JSON with other trees."""
-    found: dict[str, Any] = json.loads(bytes(model.booster.native.save_raw(raw_format="json")))
-    forest = found["learner"]["gradient_booster"]["model"]
-    trees = [tree | {"id": place} for place, tree in enumerate(change(forest["trees"]))]
+    booster: dict[str, Any] = json.loads(bytes(model.booster.native.save_raw(raw_format="json")))
+    forest = booster["learner"]["gradient_booster"]["model"]
+    trees = [tree | {"id": number} for number, tree in enumerate(change(forest["trees"]))]
     forest |= {"trees": trees, "tree_info": [0] * len(trees), "iteration_indptr": list(range(len(trees) + 1))}
     forest["gbtree_model_param"]["num_trees"] = str(len(trees))
-    return found
+    return booster
 
 
 def _as_dart(booster: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +168,7 @@ def _broken_stump(like: Mapping[str, Any], column: int) -> dict[str, Any]:
     return dict(like) | changes
 
 
-def _lighter(tree: Mapping[str, Any], times: int) -> dict[str, Any]:
+def _divide_leaves(tree: Mapping[str, Any], times: int) -> dict[str, Any]:
     """A tree whose leaves say so much less that as many of them say the same together."""
     ends = [left == -1 for left in tree["left_children"]]
     leaves = [value / times if end else value for value, end in zip(tree["split_conditions"], ends, strict=True)]

@@ -1,6 +1,6 @@
 """Several threads that take one step at a time, in an order that a seed decides.
 
-Between two of its calls to :class:`Watched` parts a thread waits for its turn, so a run with the same
+Between two of its calls to :class:`ObservedPart` parts a thread waits for its turn, so a run with the same
 seed takes the same steps in the same order.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-Before = Callable[[str], None]
+CallHook = Callable[[str], None]
 """Called with the name of a method ahead of each call."""
 
 
@@ -20,26 +20,26 @@ class Killed(BaseException):
     """The process is dead: nothing of it runs any more."""
 
 
-class Watched:
+class ObservedPart:
     """A part as one process sees it: ``before`` is called ahead of each call of its methods."""
 
-    def __init__(self, real: object, before: Before) -> None:
+    def __init__(self, real: object, before: CallHook) -> None:
         self._real = real
         self._before = before
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._real, name)
-        if not callable(found):
-            return found
+        attribute = getattr(self._real, name)
+        if not callable(attribute):
+            return attribute
 
-        def call(*args: Any, **named: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             self._before(name)
-            return found(*args, **named)
+            return attribute(*args, **kwargs)
 
         return call
 
 
-class Turns:
+class ActorScheduler:
     """Lets actors take one step at a time.
 
     Args:
@@ -71,19 +71,19 @@ class Turns:
         for thread in threads:
             thread.join()
 
-    def _actor(self, me: int, act: Callable[[Callable[[], None]], object]) -> None:
-        def turn() -> None:
+    def _actor(self, actor: int, act: Callable[[Callable[[], None]], object]) -> None:
+        def take_step() -> None:
             with self._moved:
-                self._waiting.add(me)
+                self._waiting.add(actor)
                 self._moved.notify_all()
-                self._moved.wait_for(lambda: self._allowed == me)
-                self._waiting.discard(me)
+                self._moved.wait_for(lambda: self._allowed == actor)
+                self._waiting.discard(actor)
                 self._allowed = None
                 self._moved.notify_all()
 
         try:
             with suppress(*self._quiet):
-                act(turn)
+                act(take_step)
         except Exception as exc:  # a fault of an actor is a finding, not the end of the drill
             self.failures.append(f"{type(exc).__name__}: {exc}")
         finally:

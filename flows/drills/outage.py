@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from flows.drills.load.run_load import RunningLoad, recorded
+from flows.drills.load.run_load import RunningLoad, read_answers
 from flows.drills.load.temporary_postgresql import Postgres, temporary_postgresql
-from flows.drills.prediction_log import Victims, compare_answers, drained, endless, seated_home
+from flows.drills.prediction_log import Victims, compare_answers, drain_spool, endless_load, make_drill_home
 from flows.errors import StackError
 
-Notice = Callable[[str], None]
-_HOLD = """
+ProgressCallback = Callable[[str], None]
+_LOCK_SCRIPT = """
 import sqlite3, sys
 held = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
 held.execute("BEGIN EXCLUSIVE")
@@ -28,7 +28,7 @@ held.execute("ROLLBACK")
 
 def drill_outage(
     root: Path,
-    notice: Notice,
+    report_progress: ProgressCallback,
     *,
     seconds: float = 60.0,
     postgresql: bool = False,
@@ -39,7 +39,7 @@ def drill_outage(
 
     Args:
         root: folder of the drill; emptied first.
-        notice: told what happens.
+        report_progress: told what happens.
         seconds: how long the database is away.
         postgresql: whether the log lies in a PostgreSQL server (made for the drill).
         pause: seconds of undisturbed load before and after.
@@ -54,45 +54,45 @@ def drill_outage(
     """
     with ExitStack() as stack:
         server = stack.enter_context(temporary_postgresql()) if postgresql else None
-        notice("model")
-        home = seated_home(root, server.url if server else "")
+        report_progress("model")
+        home = make_drill_home(root, server.url if server else "")
         victims = Victims(home)
         record = root / "answers.txt"
         stack.callback(victims.stop)
-        notice("start")
+        report_progress("start")
         victims.start()
-        away = _stopped(server) if server else _locked(home.root / "dev-log.db")
-        with RunningLoad(endless(victims.port, connections, record)) as running:
+        interruption = _stopped_server(server) if server else _locked_file(home.root / "dev-log.db")
+        with RunningLoad(endless_load(victims.port, connections, record)) as running:
             time.sleep(pause)
-            notice(f"the database is away for {seconds:g} s")
-            first, last = _meanwhile(away, seconds)
+            report_progress(f"the database is away for {seconds:g} s")
+            first, last = _interrupt(interruption, seconds)
             time.sleep(pause)
-            measured = running.stop()
-        notice("drain")
-        balance = drained(home)
-        found = compare_answers(home, record)
-    answers = [answer.at for answer in recorded(record) if answer.status == 200]
-    return found | {
+            figures = running.stop()
+        report_progress("drain")
+        balance = drain_spool(home)
+        comparison = compare_answers(home, record)
+    answers = [answer.at for answer in read_answers(record) if answer.status == 200]
+    return comparison | {
         "answered_meanwhile": sum(first <= at <= last for at in answers),
-        "failed": sum(measured.statuses.values()),
-        "refused": measured.statuses,
+        "failed": sum(figures.statuses.values()),
+        "refused": figures.statuses,
         "accounting": balance,
         "seconds": seconds,
     }
 
 
-def _meanwhile(away: AbstractContextManager[None], seconds: float) -> tuple[float, float]:
-    with away:
+def _interrupt(interruption: AbstractContextManager[None], seconds: float) -> tuple[float, float]:
+    with interruption:
         first = time.time()
         time.sleep(seconds)
         return first, time.time()
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def _locked_file(file: Path) -> Iterator[None]:
     """Another process holds the exclusive lock of a SQLite file."""
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", _HOLD, str(file)], stdin=pipe, stdout=pipe) as holder:
+    with subprocess.Popen([sys.executable, "-c", _LOCK_SCRIPT, str(file)], stdin=pipe, stdout=pipe) as holder:
         assert holder.stdout is not None
         if holder.stdout.readline() != b"held\n":
             raise StackError("the database could not be locked")
@@ -101,7 +101,7 @@ def _locked(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _stopped(server: Postgres) -> Iterator[None]:
+def _stopped_server(server: Postgres) -> Iterator[None]:
     """A server that has crashed, and comes back."""
     server.stop("immediate")
     try:

@@ -20,14 +20,14 @@ from bentos.spool.shipper import accounting
 from bentos.usecase.loading import load_usecase
 from flows.drills.load.bodies import BodySpec
 from flows.drills.load.homes import BenchHome
-from flows.drills.load.load_generator import Load
+from flows.drills.load.load_generator import LoadRound
 from flows.drills.load.models import fit_model, training_rows
-from flows.drills.load.run_load import RunningLoad, recorded
+from flows.drills.load.run_load import RunningLoad, read_answers
 from flows.errors import StackError
 from flows.workspace.processes import Child, free_port, stop_all
 from monitoring.store.database.tables import predictions
 
-Notice = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 KILLS = ("worker", "scribe", "both", "worker", "scribe", "both")
 """Who is killed, in this order."""
 SMALL_WORLD = {"customers": 150, "terminals": 300, "days": 40}
@@ -57,16 +57,16 @@ class Victims:
         self.service, self.scribe = self.home.service(self.port), self.home.scribe()
         self.service.wait_ready()
 
-    def kill(self, who: str) -> None:
+    def kill(self, target: str) -> None:
         """SIGKILL the Bento's worker, the scribe or both; a killed scribe is started again, as a supervisor would.
 
         The worker is started again by BentoML's own master process.
         """
-        if who in ("worker", "both"):
+        if target in ("worker", "both"):
             for pid in children_of(self.service.pid):
                 os.kill(pid, signal.SIGKILL)
                 self.killed += 1
-        if who in ("scribe", "both"):
+        if target in ("scribe", "both"):
             os.kill(self.scribe.pid, signal.SIGKILL)
             self.killed += 1
             self.scribe.wait_gone()
@@ -92,7 +92,7 @@ class Victims:
 
 def drill_log(
     root: Path,
-    notice: Notice,
+    report_progress: ProgressCallback,
     *,
     kills: Sequence[str] = KILLS,
     pause: float = 4.0,
@@ -103,7 +103,7 @@ def drill_log(
 
     Args:
         root: folder of the drill; emptied first.
-        notice: told what happens.
+        report_progress: told what happens.
         kills: who, in order.
         pause: seconds of undisturbed load before each kill.
         connections: of the load.
@@ -117,37 +117,37 @@ def drill_log(
     Raises:
         StackError: the service did not come back, or the spool did not drain.
     """
-    started = time.monotonic()
-    notice("model")
-    home = seated_home(root, database_url)
+    start_time = time.monotonic()
+    report_progress("model")
+    home = make_drill_home(root, database_url)
     victims = Victims(home)
     record = root / "answers.txt"
     try:
-        notice("start")
+        report_progress("start")
         victims.start()
-        load = endless(victims.port, connections, record)
+        load = endless_load(victims.port, connections, record)
         with RunningLoad(load) as running:
-            for who in kills:
+            for target in kills:
                 time.sleep(pause)
-                notice(f"kill -9: {who}")
-                victims.kill(who)
+                report_progress(f"kill -9: {target}")
+                victims.kill(target)
                 victims.wait_serving()
             time.sleep(pause)
-            measured = running.stop()
-        notice("drain")
-        balance = drained(home)
+            figures = running.stop()
+        report_progress("drain")
+        balance = drain_spool(home)
     finally:
         victims.stop()
-    found = compare_answers(home, record)
-    return found | {
+    comparison = compare_answers(home, record)
+    return comparison | {
         "kills": victims.killed,
-        "refused": measured.statuses,
+        "refused": figures.statuses,
         "accounting": balance,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(time.monotonic() - start_time, 1),
     }
 
 
-def seated_home(root: Path, database_url: str = "") -> BenchHome:
+def make_drill_home(root: Path, database_url: str = "") -> BenchHome:
     """A new home in an emptied folder, with a small champion and a challenger."""
     shutil.rmtree(root, ignore_errors=True)
     home = BenchHome(root / "home", database_url=database_url)
@@ -158,12 +158,12 @@ def seated_home(root: Path, database_url: str = "") -> BenchHome:
     return home
 
 
-def endless(port: int, connections: int, record: Path) -> Load:
+def endless_load(port: int, connections: int, record: Path) -> LoadRound:
     """A load of single events that goes on until it is stopped and records every answer."""
-    return Load(port, "/score", BodySpec("event", 200_000), connections, 0.0, 0.0, None, "log-", True, str(record))
+    return LoadRound(port, "/score", BodySpec("event", 200_000), connections, 0.0, 0.0, None, "log-", True, str(record))
 
 
-def drained(home: BenchHome) -> dict[str, Any]:
+def drain_spool(home: BenchHome) -> dict[str, Any]:
     """Wait until the spool is empty; the accounting of the log then.
 
     Raises:
@@ -180,32 +180,32 @@ def drained(home: BenchHome) -> dict[str, Any]:
             time.sleep(0.2)
 
 
-class _Said(msgspec.Struct):
+class _ScoredAnswer(msgspec.Struct):
     event_id: str
     score: float
 
 
 def compare_answers(home: BenchHome, record: Path) -> dict[str, Any]:
     """Answers of a load against rows of the log: ``answered``, ``stored``, ``lost``, ``duplicated``, ``wrong``."""
-    decode = msgspec.json.Decoder(_Said).decode
-    said = {a.event_id: decode(a.body).score for a in recorded(record) if a.status == 200}
+    decode = msgspec.json.Decoder(_ScoredAnswer).decode
+    answered_scores = {a.event_id: decode(a.body).score for a in read_answers(record) if a.status == 200}
     c = predictions.c
     query = select(c.event_id, c.score).where(c.usecase == home.usecase.name, c.origin == "live")
     with home.store() as store, store.database.read() as connection:
         rows = [(str(event_id), score) for event_id, score in connection.execute(query)]
-    counted = Counter(event_id for event_id, _ in rows)
+    counts = Counter(event_id for event_id, _ in rows)
     scores = dict(rows)
     return {
-        "answered": len(said),
-        "stored": sum(event_id in counted for event_id in said),
-        "lost": sum(event_id not in counted for event_id in said),
-        "duplicated": sum(count - 1 for count in counted.values()),
-        "wrong": sum(scores.get(event_id, score) != score for event_id, score in said.items()),
+        "answered": len(answered_scores),
+        "stored": sum(event_id in counts for event_id in answered_scores),
+        "lost": sum(event_id not in counts for event_id in answered_scores),
+        "duplicated": sum(count - 1 for count in counts.values()),
+        "wrong": sum(scores.get(event_id, score) != score for event_id, score in answered_scores.items()),
     }
 
 
 def children_of(pid: int) -> list[int]:
     """Direct children of a process."""
-    listed = subprocess.run(["ps", "-o", "pid=,ppid=", "-A"], capture_output=True, text=True, check=True)
-    pairs = (line.split() for line in listed.stdout.splitlines())
+    listing = subprocess.run(["ps", "-o", "pid=,ppid=", "-A"], capture_output=True, text=True, check=True)
+    pairs = (line.split() for line in listing.stdout.splitlines())
     return [int(child) for child, parent in pairs if int(parent) == pid]

@@ -27,36 +27,36 @@ from flows.drills.fake_registry import (
     REFUSALS,
     REGISTRY_WRITES,
     STORE_WRITES,
+    DrillWorld,
     SketchRegistry,
-    Town,
-    afterwards,
-    always,
+    broken_invariants,
+    recover_and_check,
     version_folders,
 )
-from flows.drills.interleaving import Killed, Turns
+from flows.drills.interleaving import ActorScheduler, Killed
 from monitoring.store import Store, memory_store, open_store
 
-Notice = Callable[[str], None]
-Act = Callable[[Town], object]
-Founder = Callable[[], Town]
+ProgressCallback = Callable[[str], None]
+Act = Callable[[DrillWorld], object]
+WorldFactory = Callable[[], DrillWorld]
 _MOST_WRITES = 60
 _MLFLOW_SHARE = 100
 """One interleaving in so many also runs on a real MLflow registry and a database file."""
 
 
-def _promote_and_pin(town: Town) -> object:
-    town.promote()
-    return town.pin()
+def _promote_and_pin(world: DrillWorld) -> object:
+    world.promote()
+    return world.pin()
 
 
-ROADS: tuple[tuple[Act | None, Act], ...] = (
-    (None, Town.promote),
-    (Town.promote, Town.rollback),
-    (Town.promote, Town.pin),
-    (_promote_and_pin, Town.reconcile),
-    (None, Town.rush),
-    (Town.rush, Town.expire),
-    (Town.rush, Town.expire_cut_off),
+RELEASE_PATHS: tuple[tuple[Act | None, Act], ...] = (
+    (None, DrillWorld.promote),
+    (DrillWorld.promote, DrillWorld.rollback),
+    (DrillWorld.promote, DrillWorld.pin),
+    (_promote_and_pin, DrillWorld.reconcile),
+    (None, DrillWorld.rush),
+    (DrillWorld.rush, DrillWorld.expire),
+    (DrillWorld.rush, DrillWorld.expire_cut_off),
 )
 """What is done before, and what dies after every single write."""
 
@@ -71,87 +71,89 @@ class Findings:
 
     def to_json(self) -> dict[str, Any]:
         """The published figures; violations are words only where there are any."""
-        found = {"kill_points": self.kill_points, "interleavings": self.interleavings}
-        said = {"what": self.violations[:20]} if self.violations else {}
-        return {**found, "violations": len(self.violations), **said}
+        figures = {"kill_points": self.kill_points, "interleavings": self.interleavings}
+        details = {"what": self.violations[:20]} if self.violations else {}
+        return {**figures, "violations": len(self.violations), **details}
 
 
 def drill_promotion(
-    root: Path, tell: Notice, interleavings: int = 1000, mlflow: bool = True, repeats: bool = True
+    root: Path, report_progress: ProgressCallback, interleavings: int = 1000, mlflow: bool = True, repeats: bool = True
 ) -> dict[str, Any]:
     """Run the whole drill in a folder of its own.
 
     Args:
         root: emptied first.
-        tell: hears of progress.
+        report_progress: hears of progress.
         interleavings: how many, most of them on a registry in memory.
         mlflow: also on MLflow and a database file: every kill point, and a hundredth of the interleavings.
         repeats: also let the same request, and not only a recovery, come after each death.
     """
     shutil.rmtree(root, ignore_errors=True)
-    found = Findings()
+    findings = Findings()
     on_mlflow = max(1, interleavings // _MLFLOW_SHARE) if mlflow else 0
-    with _quiet(), memory_world(root / "memory") as sketch:
-        _kill_everywhere(sketch, found, repeats)
-        tell(f"{found.kill_points} deaths")
+    with _silence_release_log(), memory_world(root / "memory") as sketch:
+        _kill_everywhere(sketch, findings, repeats)
+        report_progress(f"{findings.kill_points} deaths")
         for seed in range(interleavings - on_mlflow):
-            interleave(sketch(), seed, found)
+            interleave(sketch(), seed, findings)
             if seed % 50 == 0:
-                tell(f"{seed} interleavings")
+                report_progress(f"{seed} interleavings")
     if mlflow:
-        with _quiet(), mlflow_world(root / "mlflow") as real:
-            _kill_everywhere(real, found, repeats)
+        with _silence_release_log(), mlflow_world(root / "mlflow") as real:
+            _kill_everywhere(real, findings, repeats)
             for seed in range(on_mlflow):
-                interleave(real(), seed, found)
-    return found.to_json()
+                interleave(real(), seed, findings)
+    return findings.to_json()
 
 
-def _kill_everywhere(found_town: Founder, found: Findings, repeats: bool) -> None:
-    for prepare, act in ROADS:
-        for again in (None, act) if repeats else (None,):
+def _kill_everywhere(make_world: WorldFactory, findings: Findings, repeats: bool) -> None:
+    for prepare, act in RELEASE_PATHS:
+        for repeat in (None, act) if repeats else (None,):
             for writes in range(_MOST_WRITES):
-                if not kill_once(found_town(), prepare, act, again, writes, found):
+                if not kill_once(make_world(), prepare, act, repeat, writes, findings):
                     break
             else:
-                found.violations.append(f"{act.__name__} never came through")
+                findings.violations.append(f"{act.__name__} never came through")
 
 
-def kill_once(town: Town, prepare: Act | None, act: Act, again: Act | None, writes: int, found: Findings) -> bool:
+def kill_once(
+    world: DrillWorld, prepare: Act | None, act: Act, repeat: Act | None, writes: int, findings: Findings
+) -> bool:
     """Kill an act after so many writes and look at what is left; whether it died at all.
 
     Args:
-        town: a new world.
+        world: a new world.
         prepare: done before, in full.
         act: what dies.
-        again: what its user does next, before any recovery; none leaves it to the recovery.
+        repeat: what its user does next, before any recovery; none leaves it to the recovery.
         writes: how many succeed.
-        found: takes the findings.
+        findings: takes the findings.
     """
     if prepare is not None:
-        prepare(town)
+        prepare(world)
     try:
-        act(town.seen_by(*_dies_after(writes)))
+        act(world.seen_by(*_dies_after(writes)))
     except Killed:
-        found.kill_points += 1
+        findings.kill_points += 1
     else:
-        town.store.close()
+        world.store.close()
         return False
-    wrong = always(town)
-    town.leases_run_out()
-    if again is not None:
+    violations = broken_invariants(world)
+    world.leases_run_out()
+    if repeat is not None:
         with contextlib.suppress(*REFUSALS):
-            again(town)
-        wrong += always(town)
-    wrong += afterwards(town)
-    found.violations += [f"{act.__name__} killed after {writes} writes: {one}" for one in wrong]
-    town.store.close()
+            repeat(world)
+        violations += broken_invariants(world)
+    violations += recover_and_check(world)
+    findings.violations += [f"{act.__name__} killed after {writes} writes: {violation}" for violation in violations]
+    world.store.close()
     return True
 
 
-def interleave(town: Town, seed: int, found: Findings) -> None:
+def interleave(world: DrillWorld, seed: int, findings: Findings) -> None:
     """Two promoters, a rollback, a recovery and a stranger's hand, in the order of one seed."""
-    chance = random.Random(seed)  # noqa: S311  # a schedule, not a secret
-    wrong: list[str] = []
+    rng = random.Random(seed)  # noqa: S311  # a schedule, not a secret
+    violations: list[str] = []
     hands: set[str] = set()
 
     def acting(act: Act, dies: int | None) -> Callable[[Callable[[], None]], object]:
@@ -161,50 +163,50 @@ def interleave(town: Town, seed: int, found: Findings) -> None:
             def before(fate: Callable[[str], None]) -> Callable[[str], None]:
                 def step(name: str) -> None:
                     turn()
-                    wrong.extend(always(town, frozenset(hands)))
+                    violations.extend(broken_invariants(world, frozenset(hands)))
                     fate(name)
 
                 return step
 
-            return act(town.seen_by(before(fates[0]), before(fates[1])))
+            return act(world.seen_by(before(fates[0]), before(fates[1])))
 
         return run
 
     def stranger(turn: Callable[[], None]) -> None:
-        for _ in range(chance.randrange(60)):
+        for _ in range(rng.randrange(60)):
             turn()
         hands.add("3")
-        town.registry.point(MODEL, "champion", chance.choice(["1", "2", "3"]))
+        world.registry.point(MODEL, "champion", rng.choice(["1", "2", "3"]))
 
     def clock(turn: Callable[[], None]) -> None:
         """A process that is paused too long: its lease is gone when it wakes."""
-        for _ in range(chance.randrange(120)):
+        for _ in range(rng.randrange(120)):
             turn()
-        town.leases_run_out()
+        world.leases_run_out()
 
-    fates = [chance.choice([None, None, chance.randrange(20)]) for _ in range(4)]
-    acts: list[Act] = [Town.promote, Town.promote, Town.rollback, Town.recover]
+    fates = [rng.choice([None, None, rng.randrange(20)]) for _ in range(4)]
+    acts: list[Act] = [DrillWorld.promote, DrillWorld.promote, DrillWorld.rollback, DrillWorld.recover]
     running = [acting(act, fate) for act, fate in zip(acts, fates, strict=True)]
-    others = [actor for actor in (stranger, clock) if chance.random() < 0.7]
-    turns = Turns(seed, (*REFUSALS, Killed))
+    others = [actor for actor in (stranger, clock) if rng.random() < 0.7]
+    turns = ActorScheduler(seed, (*REFUSALS, Killed))
     turns.run([*running, *others])
-    wrong += [*turns.failures, *afterwards(town)]
-    found.interleavings += 1
-    found.violations += [f"interleaving {seed}: {one}" for one in dict.fromkeys(wrong)]
-    town.store.close()
+    violations += [*turns.failures, *recover_and_check(world)]
+    findings.interleavings += 1
+    findings.violations += [f"interleaving {seed}: {violation}" for violation in dict.fromkeys(violations)]
+    world.store.close()
 
 
 def _dies_after(writes: int) -> tuple[Callable[[str], None], Callable[[str], None]]:
     """For the registry and the store: the process is dead once so many writes have been made."""
-    left = writes
+    remaining = writes
 
     def counting(names: frozenset[str]) -> Callable[[str], None]:
         def before(name: str) -> None:
-            nonlocal left
-            if left < 0 or (left == 0 and name in names):
-                left = -1
+            nonlocal remaining
+            if remaining < 0 or (remaining == 0 and name in names):
+                remaining = -1
                 raise Killed
-            left -= name in names
+            remaining -= name in names
 
         return before
 
@@ -212,46 +214,46 @@ def _dies_after(writes: int) -> tuple[Callable[[str], None], Callable[[str], Non
 
 
 @contextlib.contextmanager
-def memory_world(folder: Path) -> Iterator[Founder]:
+def memory_world(folder: Path) -> Iterator[WorldFactory]:
     """Worlds whose registry and journal live in memory; the journal is SQLite's own."""
     folders = version_folders(folder)
     usecase = load_usecase("fraud")
-    yield lambda: Town(SketchRegistry(folders), memory_store(), usecase).founded()
+    yield lambda: DrillWorld(SketchRegistry(folders), memory_store(), usecase).founded()
 
 
 @contextlib.contextmanager
-def mlflow_world(folder: Path) -> Iterator[Founder]:
+def mlflow_world(folder: Path) -> Iterator[WorldFactory]:
     """Worlds with a real MLflow registry and a journal on a file; one registry, whose aliases are reset."""
     registry = MlflowRegistry(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
     folders = version_folders(folder / "versions")
     registry.client.create_registered_model(MODEL)
-    for place in folders.values():
-        registry.client.create_model_version(MODEL, str(place))
+    for version_folder in folders.values():
+        registry.client.create_model_version(MODEL, str(version_folder))
     usecase = load_usecase("fraud")
 
-    def found() -> Town:
+    def make_world() -> DrillWorld:
         for role in registry.roles(MODEL):
             registry.clear(MODEL, role)
-        return Town(registry, _file_store(folder), usecase).founded()
+        return DrillWorld(registry, _file_store(folder), usecase).founded()
 
-    yield found
+    yield make_world
 
 
 def _file_store(folder: Path) -> Store:
-    place = Path(tempfile.mkdtemp(dir=folder)) / "log.db"
-    return open_store(f"sqlite:///{place}")
+    path = Path(tempfile.mkdtemp(dir=folder)) / "log.db"
+    return open_store(f"sqlite:///{path}")
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_release_log() -> Iterator[None]:
     """Without the release's own words: here every second of them is meant to go wrong."""
     log = logging.getLogger("incumbent.release")
-    before = log.level
+    level = log.level
     log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        log.setLevel(before)
+        log.setLevel(level)
 
 
 __all__ = ["Findings", "drill_promotion", "interleave", "kill_once", "memory_world", "mlflow_world"]

@@ -1,4 +1,4 @@
-"""A drill: a version that harms takes office under load. How long until the watch has it out again?
+"""A drill: a version that harms becomes champion under load. How long until the watch has it out again?
 
 One guard is drilled at a time, each in a home of its own, by a version that harms in just that way.
 """
@@ -18,26 +18,26 @@ from bentos.release.watch import ACTOR, KIND
 from flows.drills.harmful_models import HARMS, UNIT, USECASE, Harm
 from flows.drills.load.bodies import BodySpec
 from flows.drills.load.homes import BenchHome
-from flows.drills.load.load_generator import Load, Measured
-from flows.drills.load.run_load import Answer, RunningLoad, recorded
-from flows.drills.prediction_log import drained
-from flows.drills.swap import Changes, said_by, steady_load
+from flows.drills.load.load_generator import LoadRound, RoundFigures
+from flows.drills.load.run_load import RecordedAnswer, RunningLoad, read_answers
+from flows.drills.prediction_log import drain_spool
+from flows.drills.swap import Changes, answering_version, steady_load
 from flows.errors import StackError
 from flows.workspace.processes import Child, free_port, stop_all
 from monitoring.store import Store
 
-Notice = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 LIMIT_SECONDS: Final = 180.0
 """The drill gives up then. A guard must act within 60 s; one that is slower is measured all the same."""
-_SHADOWED: Final = 400
-"""Events that the version must have seen in shadow before it takes office, twice what a guard asks for."""
+_SHADOW_EVENTS: Final = 400
+"""Events that the version must have seen in shadow before it becomes champion, twice what a guard asks for."""
 _SHADOW_SECONDS: Final = 120.0
-_LATER: Final = 10_000
+_FIRST_SHIFTED_EVENT: Final = 10_000
 """Number of the first event whose amount comes in cents: some hours later in business time."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class ClientView:
     """What clients saw of one drill.
 
     Attributes:
@@ -49,7 +49,7 @@ class Seen:
         by_failing: whether failing is the harm; else each answer of the version is.
     """
 
-    answers: Sequence[Answer]
+    answers: Sequence[RecordedAnswer]
     failures: Sequence[float]
     promoted: float
     bad: str
@@ -63,29 +63,35 @@ class Seen:
         Raises:
             StackError: the restored version never answered.
         """
-        last = max((answer.at for answer in self.answers if said_by(answer) == self.bad), default=self.promoted)
-        later = [answer.at for answer in self.answers if answer.at >= last and said_by(answer) != self.bad]
+        last = max(
+            (answer.at for answer in self.answers if answering_version(answer) == self.bad), default=self.promoted
+        )
+        later = [answer.at for answer in self.answers if answer.at >= last and answering_version(answer) != self.bad]
         if not later:
             raise StackError("the restored version never answered")
         return min(later)
 
     @property
     def harmed(self) -> list[float]:
-        """Machine times of the harmful answers, in order; failures of the version in office count as its own."""
+        """Machine times of the harmful answers, in order; failures of the active version count as its own."""
         if self.by_failing:
             return sorted(at for at in self.failures if self.promoted <= at <= self.restored)
         ours = (answer for answer in self.answers if answer.event_id.startswith(self.harm_from))
-        return sorted(answer.at for answer in ours if said_by(answer) == self.bad)
+        return sorted(answer.at for answer in ours if answering_version(answer) == self.bad)
 
 
 def drill_rollback(
-    root: Path, notice: Notice, *, guards: Sequence[str] = ("alert_rate",), limit: float = LIMIT_SECONDS
+    root: Path,
+    report_progress: ProgressCallback,
+    *,
+    guards: Sequence[str] = ("alert_rate",),
+    limit: float = LIMIT_SECONDS,
 ) -> dict[str, Any]:
     """Drill each guard in turn.
 
     Args:
         root: folder of the drill; emptied first.
-        notice: told what happens.
+        report_progress: told what happens.
         guards: names of :data:`~flows.drills.harmful_models.HARMS`.
         limit: longest wait for a rollback, in seconds.
 
@@ -97,15 +103,15 @@ def drill_rollback(
         StackError: the watch did not act in time.
     """
     shutil.rmtree(root, ignore_errors=True)
-    found = {name: drill_guard(root / name, notice, HARMS[name], limit) for name in guards}
+    results = {name: drill_guard(root / name, report_progress, HARMS[name], limit) for name in guards}
     worst = {
-        name: max(one[name] for one in found.values())
+        name: max(result[name] for result in results.values())
         for name in ("seconds", "seconds_from_harm", "failed_requests", "failed_otherwise")
     }
-    return worst | {"requests": sum(one["requests"] for one in found.values()), "guards": found}
+    return worst | {"requests": sum(result["requests"] for result in results.values()), "guards": results}
 
 
-def drill_guard(root: Path, notice: Notice, harm: Harm, limit: float) -> dict[str, Any]:
+def drill_guard(root: Path, report_progress: ProgressCallback, harm: Harm, limit: float) -> dict[str, Any]:
     """Promote a version that harms, and wait for the watch.
 
     The stack is as in production: one service, and a scribe that scores challenger and old champion in shadow and
@@ -114,7 +120,7 @@ def drill_guard(root: Path, notice: Notice, harm: Harm, limit: float) -> dict[st
     Returns:
         ``seconds`` from the alias change of the promotion, and ``seconds_from_harm`` from the first harmful answer, to
         the first answer by the restored version; ``failed_requests`` (no answer or no 200) over the whole drill,
-        of which ``failed_otherwise`` are not the version's own errors while it was in office; ``requests``;
+        of which ``failed_otherwise`` are not the version's own errors while it was active; ``requests``;
         ``harmed`` events; ``fired``, the figures that failed, and the id of the ``decision``.
 
     Raises:
@@ -122,37 +128,39 @@ def drill_guard(root: Path, notice: Notice, harm: Harm, limit: float) -> dict[st
     """
     home = BenchHome(root / "home", USECASE)
     home.home.make()
-    notice("models")
+    report_progress("models")
     refs = [home.add(model) for model in harm.make()]
     record = root / "answers.txt"
     with home.store() as store:
         changes = Changes(home, store, refs)
         changes.install(refs[0])
-        measured = _under_load(home, changes, harm, record, notice, limit)
+        figures = _under_load(home, changes, harm, record, report_progress, limit)
         evidence = store.decisions.last(home.usecase.name, (KIND,))
     assert evidence is not None
-    fired = [one["name"] for one in evidence.payload["checks"] if one["status"] == "FAIL"]
-    if harm.check not in fired:
-        raise StackError(f"the watch acted on {', '.join(fired)}; the version that {harm.told} breaks {harm.check}")
-    promoted, bad = changes.registry.moves[-1]
-    seen = _seen(record, promoted, bad, harm)
-    failed, own = sum(one.errors for one in measured), len(seen.harmed) if seen.by_failing else 0
+    failed_checks = [one["name"] for one in evidence.payload["checks"] if one["status"] == "FAIL"]
+    if harm.check not in failed_checks:
+        raise StackError(
+            f"the watch acted on {', '.join(failed_checks)}; the version that {harm.told} breaks {harm.check}"
+        )
+    promoted_at, bad_version = changes.registry.moves[-1]
+    view = _read_view(record, promoted_at, bad_version, harm)
+    failed, own_failures = sum(one.errors for one in figures), len(view.harmed) if view.by_failing else 0
     return {
-        "seconds": round(seen.restored - promoted, 3),
-        "seconds_from_harm": round(seen.restored - seen.harmed[0], 3),
+        "seconds": round(view.restored - promoted_at, 3),
+        "seconds_from_harm": round(view.restored - view.harmed[0], 3),
         "failed_requests": failed,
-        "failed_otherwise": failed - own,
-        "requests": sum(one.requests for one in measured),
-        "harmed": len(seen.harmed),
-        "fired": fired,
+        "failed_otherwise": failed - own_failures,
+        "requests": sum(one.requests for one in figures),
+        "harmed": len(view.harmed),
+        "fired": failed_checks,
         "decision": evidence.id,
-        "p99_ms": max(one.p99_ms for one in measured),
+        "p99_ms": max(one.p99_ms for one in figures),
     }
 
 
 def _under_load(
-    home: BenchHome, changes: Changes, harm: Harm, record: Path, notice: Notice, limit: float
-) -> list[Measured]:
+    home: BenchHome, changes: Changes, harm: Harm, record: Path, report_progress: ProgressCallback, limit: float
+) -> list[RoundFigures]:
     """Run the stack, promote the second version, wait for the rollback; what the load measured."""
     processes: list[Child] = []
     try:
@@ -163,36 +171,38 @@ def _under_load(
             running = [loads.enter_context(RunningLoad(_load(port, record, harm, False)))]
             changes.appoint(changes.refs[1])
             _wait_for_shadow(changes, changes.refs[1])
-            notice(f"a version that {harm.told} takes office")
+            report_progress(f"a version that {harm.told} becomes champion")
             changes.take_office(changes.refs[1])
             if harm.shifted:
                 shifted = loads.enter_context(RunningLoad(_load(port, record, harm, True)))
                 running.append(shifted)
             _wait_for_rollback(changes.store, home.model, limit, harm)
-            notice("the watch rolled back")
+            report_progress("the watch rolled back")
             time.sleep(2.0)
-            measured = [one.stop() for one in running]
-        drained(home)
-        return measured
+            figures = [load.stop() for load in running]
+        drain_spool(home)
+        return figures
     finally:
         stop_all(processes)
         changes.verifier.close()
 
 
-def _load(port: int, record: Path, harm: Harm, shifted: bool) -> Load:
+def _load(port: int, record: Path, harm: Harm, shifted: bool) -> LoadRound:
     """The traffic; what is shifted is a second stream beside the first, with ids of its own."""
-    body = BodySpec("event", 100_000, first=_LATER if shifted else 0, factor=UNIT if shifted else 1)
-    place = record.with_suffix(".shifted") if shifted else record
+    body = BodySpec("event", 100_000, first=_FIRST_SHIFTED_EVENT if shifted else 0, factor=UNIT if shifted else 1)
+    file = record.with_suffix(".shifted") if shifted else record
     ids = "shifted-" if shifted else "rollback-"
-    return steady_load(port, place, ids, rate=harm.rate, connections=harm.connections, body=body)
+    return steady_load(port, file, ids, rate=harm.rate, connections=harm.connections, body=body)
 
 
-def _seen(record: Path, promoted: float, bad: str, harm: Harm) -> Seen:
+def _read_view(record: Path, promoted_at: float, bad_version: str, harm: Harm) -> ClientView:
     files = [record, *([record.with_suffix(".shifted")] if harm.shifted else [])]
-    said = sorted((answer for file in files for answer in recorded(file)), key=lambda answer: answer.at)
-    good = [answer for answer in said if answer.status == 200]
-    failures = [answer.at for answer in said if answer.status == 500]
-    return Seen(good, failures, promoted, bad, "shifted-" if harm.shifted else "", harm.check == "error_rate")
+    answers = sorted((answer for file in files for answer in read_answers(file)), key=lambda answer: answer.at)
+    good = [answer for answer in answers if answer.status == 200]
+    failures = [answer.at for answer in answers if answer.status == 500]
+    return ClientView(
+        good, failures, promoted_at, bad_version, "shifted-" if harm.shifted else "", harm.check == "error_rate"
+    )
 
 
 def _wait_for_shadow(changes: Changes, ref: ModelRef) -> None:
@@ -203,7 +213,7 @@ def _wait_for_shadow(changes: Changes, ref: ModelRef) -> None:
     deadline = time.monotonic() + _SHADOW_SECONDS
     while time.monotonic() < deadline:
         progress = changes.store.shadow.progress(changes.home.usecase.name, ref.label)
-        if progress.scored + progress.errors >= _SHADOWED:
+        if progress.scored + progress.errors >= _SHADOW_EVENTS:
             return
         time.sleep(0.2)
     raise StackError(f"{ref.label} scored too little in shadow within {_SHADOW_SECONDS:g} s; see the scribe's log")

@@ -1,4 +1,4 @@
-"""A drill: the office changes hands a hundred times under load, and every answer must be by the version it names.
+"""A drill: the champion changes a hundred times under load, and every answer must be by the version it names.
 
 Changes go through the release journal like any other: an appointment and a promotion, or a rollback.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from bentos.model.isolated_check import Verifier
 from bentos.model.scoring_model import ScoringModel
 from bentos.promotion.appointments import appoint, lift_bar
-from bentos.promotion.evidence import enter_verdict
+from bentos.promotion.evidence import write_verdict
 from bentos.promotion.promote import install_first, promote, rollback
 from bentos.registry.mlflow import MlflowRegistry
 from bentos.registry.ports import ModelRef, ModelRegistry
@@ -28,24 +28,24 @@ from bentos.schema.event_schema import EventSchema
 from bentos.usecase.loading import load_usecase
 from flows.drills.load.bodies import BodySpec
 from flows.drills.load.homes import BenchHome
-from flows.drills.load.load_generator import Load
+from flows.drills.load.load_generator import LoadRound
 from flows.drills.load.models import fit_model, training_rows
-from flows.drills.load.run_load import Answer, RunningLoad, recorded
-from flows.drills.prediction_log import SMALL_WORLD, drained
+from flows.drills.load.run_load import RecordedAnswer, RunningLoad, read_answers
+from flows.drills.prediction_log import SMALL_WORLD, drain_spool
 from flows.errors import StackError
 from flows.workspace.processes import Child, free_port, stop_all
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Verdict
 from monitoring.store import Store
 
-Notice = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 FLIPS = 100
 VERSIONS = 36
 _ROLLBACK_EVERY = 10
 _RATE = 200.0
 _WAIT_SECONDS = 60.0
 _ACTOR = "drill"
-_EVER = TimeWindow(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+_ALL_TIME = TimeWindow(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 
 
 class WatchedRegistry:
@@ -72,7 +72,7 @@ class Changes:
     Attributes:
         home: whose roles.
         store: its database.
-        refs: versions in the order in which they take office for the first time.
+        refs: versions in the order in which they become champion for the first time.
         registry: notes each move of ``@champion``.
         verifier: looks at versions, warm.
         done: role changes so far.
@@ -128,7 +128,7 @@ class Changes:
         usecase, now = self.home.usecase, self.now()
         champion = self.registry.resolve(ref.name, "champion")
         verdict = Verdict("comparison", "promote", (), ref.label, champion.label, now, ("it is a drill",))
-        enter_verdict(self.store, usecase.name, verdict, _ACTOR, now)
+        write_verdict(self.store, usecase.name, verdict, _ACTOR, now)
         promote(
             self.port, self.store, verdict,
             usecase=usecase, actor=_ACTOR, now=now, wait_seconds=_WAIT_SECONDS, check=self.check,
@@ -138,22 +138,26 @@ class Changes:
     def rollback(self) -> None:
         """Back to ``@previous``; the bar on the version that left is lifted, because this is a drill."""
         model, usecase = self.home.model, self.home.usecase
-        left = self.registry.resolve(model, "champion")
+        old_champion = self.registry.resolve(model, "champion")
         rollback(
             self.port, self.store, model, usecase, _ACTOR, "drill", self.now(),
             wait_seconds=_WAIT_SECONDS, check=self.check,
         )  # fmt: skip
         reason = "the drill uses it again"
-        lift_bar(self.store, model, left.version, usecase=usecase.name, actor=_ACTOR, now=self.now(), reason=reason)
+        lift_bar(
+            self.store, model, old_champion.version, usecase=usecase.name, actor=_ACTOR, now=self.now(), reason=reason
+        )
         self.done += 1
 
 
-def drill_swap(root: Path, notice: Notice, *, flips: int = FLIPS, versions: int = VERSIONS) -> dict[str, Any]:
-    """Change the office under load and recompute every answer.
+def drill_swap(
+    root: Path, report_progress: ProgressCallback, *, flips: int = FLIPS, versions: int = VERSIONS
+) -> dict[str, Any]:
+    """Change the champion under load and recompute every answer.
 
     Args:
         root: folder of the drill; emptied first.
-        notice: told what happens.
+        report_progress: told what happens.
         flips: role changes.
         versions: how many different ones take part; the service has seen one of them when the load starts.
 
@@ -165,11 +169,11 @@ def drill_swap(root: Path, notice: Notice, *, flips: int = FLIPS, versions: int 
     Raises:
         StackError: a change was not acknowledged in time.
     """
-    started = time.monotonic()
+    start_time = time.monotonic()
     shutil.rmtree(root, ignore_errors=True)
     home = BenchHome(root / "home")
     home.home.make()
-    notice("models")
+    report_progress("models")
     models = _models(versions)
     refs = [home.add(model) for model in models]
     record = root / "answers.txt"
@@ -183,27 +187,27 @@ def drill_swap(root: Path, notice: Notice, *, flips: int = FLIPS, versions: int 
             processes[0].wait_ready()
             with RunningLoad(steady_load(port, record, "swap-")) as running:
                 time.sleep(2.0)
-                unseen = _flip(changes, flips, notice)
+                unseen = _flip(changes, flips, report_progress)
                 time.sleep(2.0)
-                measured = running.stop()
-            drained(home)
+                figures = running.stop()
+            drain_spool(home)
         finally:
             stop_all(processes)
             changes.verifier.close()
-        answers = [answer for answer in recorded(record) if answer.status == 200]
+        answers = [answer for answer in read_answers(record) if answer.status == 200]
         mixed = count_mixed(store, home, dict(zip([r.version for r in refs], models, strict=True)), answers)
-    waits = waits_of(changes.registry.moves[1:], answers)
+    waits = swap_waits(changes.registry.moves[1:], answers)
     return {
         "flips": changes.done,
         "unseen": unseen,
-        "requests": measured.requests,
-        "failed": measured.errors,
+        "requests": figures.requests,
+        "failed": figures.errors,
         "mixed": mixed,
         "slowest_s": round(max(waits), 3),
         "median_s": round(float(np.median(waits)), 3),
-        "p99_ms": measured.p99_ms,
-        "statuses": measured.statuses,
-        "seconds": round(time.monotonic() - started, 1),
+        "p99_ms": figures.p99_ms,
+        "statuses": figures.statuses,
+        "seconds": round(time.monotonic() - start_time, 1),
     }
 
 
@@ -216,49 +220,49 @@ def _models(count: int) -> list[ScoringModel]:
 
 def steady_load(
     port: int, record: Path, ids: str, *, rate: float = _RATE, connections: int = 16, body: BodySpec | None = None
-) -> Load:
+) -> LoadRound:
     """200 raw events a second until it is stopped; every answer is recorded."""
-    sent = body or BodySpec("event", 200_000)
-    return Load(port, "/score", sent, connections, 0.0, 0.0, rate, ids, True, str(record), give_up=False)
+    spec = body or BodySpec("event", 200_000)
+    return LoadRound(port, "/score", spec, connections, 0.0, 0.0, rate, ids, True, str(record), give_up=False)
 
 
-def said_by(answer: Answer) -> str:
+def answering_version(answer: RecordedAnswer) -> str:
     """The version that an answer names."""
-    return _SAID.decode(answer.body).model.version
+    return _DECODER.decode(answer.body).model.version
 
 
-def _flip(changes: Changes, flips: int, notice: Notice) -> int:
+def _flip(changes: Changes, flips: int, report_progress: ProgressCallback) -> int:
     """All role changes; returns how many were to versions that had never been served."""
     order = itinerary(len(changes.refs), flips)
-    seen = {0}
-    for number, wanted in enumerate(order):
-        if wanted is None:
+    served = {0}
+    for number, next_version in enumerate(order):
+        if next_version is None:
             changes.rollback()
         else:
-            changes.promote(changes.refs[wanted])
-            seen.add(wanted)
+            changes.promote(changes.refs[next_version])
+            served.add(next_version)
         if number % 10 == 9:
-            notice(f"{number + 1} of {flips} changes")
-    return len(seen) - 1
+            report_progress(f"{number + 1} of {flips} changes")
+    return len(served) - 1
 
 
 def itinerary(versions: int, flips: int) -> list[int | None]:
-    """Which version takes office next; none is a rollback. New ones come every other time, until all were seen."""
+    """Which version becomes champion next; none is a rollback. New ones come every other time, until all were seen."""
     order: list[int | None] = []
-    seen, here, before, turn = 1, 0, 0, 0
+    served_count, champion, previous, step = 1, 0, 0, 0
     for number in range(1, flips + 1):
         if number % _ROLLBACK_EVERY == 0 and order and order[-1] is not None:
             order.append(None)
-            here = before
+            champion = previous
             continue
-        if number % 2 and seen < versions:
-            wanted, seen = seen, seen + 1
+        if number % 2 and served_count < versions:
+            next_version, served_count = served_count, served_count + 1
         else:
-            known = [version for version in range(seen) if version != here]
-            turn += 1
-            wanted = known[turn % len(known)]
-        order.append(wanted)
-        here, before = wanted, here
+            others = [version for version in range(served_count) if version != champion]
+            step += 1
+            next_version = others[step % len(others)]
+        order.append(next_version)
+        champion, previous = next_version, champion
     return order
 
 
@@ -268,7 +272,7 @@ class _Model(msgspec.Struct):
     alias: str
 
 
-class _Said(msgspec.Struct):
+class _DecodedAnswer(msgspec.Struct):
     event_id: str
     score: float
     decision: bool
@@ -276,38 +280,42 @@ class _Said(msgspec.Struct):
     model: _Model
 
 
-_SAID = msgspec.json.Decoder(_Said)
+_DECODER = msgspec.json.Decoder(_DecodedAnswer)
 
 
-def count_mixed(store: Store, home: BenchHome, models: Mapping[str, ScoringModel], answers: Sequence[Answer]) -> int:
+def count_mixed(
+    store: Store, home: BenchHome, models: Mapping[str, ScoringModel], answers: Sequence[RecordedAnswer]
+) -> int:
     """Answers whose score, decision or threshold is not what the version they name gives on the logged features."""
-    decode = _SAID.decode
-    names, table = store.log.features(home.usecase.name, _EVER)
-    rows = {event_id: place for place, event_id in enumerate(table["event_id"])}
+    decode = _DECODER.decode
+    names, table = store.log.features(home.usecase.name, _ALL_TIME)
+    rows = {event_id: row for row, event_id in enumerate(table["event_id"])}
     features = table[list(names)].to_numpy(np.float32)
-    by_version: dict[str, list[_Said]] = {}
+    by_version: dict[str, list[_DecodedAnswer]] = {}
     for answer in answers:
-        said = decode(answer.body)
-        by_version.setdefault(said.model.version, []).append(said)
-    wrong = 0
+        reply = decode(answer.body)
+        by_version.setdefault(reply.model.version, []).append(reply)
+    mismatches = 0
     for version, group in by_version.items():
         model = models.get(version)
-        known = [said for said in group if said.event_id in rows]
-        wrong += len(group) - len(known)
+        logged = [reply for reply in group if reply.event_id in rows]
+        mismatches += len(group) - len(logged)
         if model is None:
-            wrong += len(known)
+            mismatches += len(logged)
             continue
-        own = features[[rows[said.event_id] for said in known]][:, [names.index(name) for name in model.plan.names]]
-        scores = model.score(np.ascontiguousarray(own)).calibrated.tolist()
-        cut = float(model.threshold.value)
-        wrong += sum(
-            (said.score, said.threshold, said.decision) != (score, cut, score >= cut)
-            for said, score in zip(known, scores, strict=True)
+        inputs = features[[rows[reply.event_id] for reply in logged]][
+            :, [names.index(name) for name in model.plan.names]
+        ]
+        scores = model.score(np.ascontiguousarray(inputs)).calibrated.tolist()
+        threshold = float(model.threshold.value)
+        mismatches += sum(
+            (reply.score, reply.threshold, reply.decision) != (score, threshold, score >= threshold)
+            for reply, score in zip(logged, scores, strict=True)
         )
-    return wrong
+    return mismatches
 
 
-def waits_of(moves: Sequence[tuple[float, str]], answers: Sequence[Answer]) -> list[float]:
+def swap_waits(moves: Sequence[tuple[float, str]], answers: Sequence[RecordedAnswer]) -> list[float]:
     """Seconds from each move of ``@champion`` to the first answer by its version.
 
     Raises:
@@ -315,12 +323,12 @@ def waits_of(moves: Sequence[tuple[float, str]], answers: Sequence[Answer]) -> l
     """
     times: dict[str, list[float]] = {}
     for answer in answers:
-        times.setdefault(said_by(answer), []).append(answer.at)
+        times.setdefault(answering_version(answer), []).append(answer.at)
     waits = []
-    for at, version in moves:
+    for moved_at, version in moves:
         later = times.get(version, [])
-        place = bisect_left(later, at)
-        if place == len(later):
-            raise StackError(f"version {version} took office and never answered")
-        waits.append(later[place] - at)
+        index = bisect_left(later, moved_at)
+        if index == len(later):
+            raise StackError(f"version {version} became champion and never answered")
+        waits.append(later[index] - moved_at)
     return waits

@@ -12,13 +12,13 @@ from functools import partial
 from typing import Final
 
 from flows.health import doors, evidence, machine, parts, schedules, serving
-from flows.health.look import Finding, Look, Place, wrong
+from flows.health.look import HealthCheck, HealthContext, HealthFinding, wrong
 from monitoring.core.deadline import run_within
 
 DEADLINE_S: Final = 1.8
 """For all checks together; the command has five seconds, and its start takes some of them."""
 
-CHECKS: Final[Mapping[str, Look]] = {
+CHECKS: Final[Mapping[str, HealthCheck]] = {
     "stack": parts.stack,
     "scribe": parts.scribe,
     "notifier": parts.notifier,
@@ -34,7 +34,7 @@ CHECKS: Final[Mapping[str, Look]] = {
     "replicas": serving.replicas,
     "metrics": serving.metrics,
     "metrics folder": serving.metrics_folder,
-    "schedules": schedules.planned,
+    "schedules": schedules.planned_runs,
     "due runs": schedules.due_runs,
     "scheduled promotion": schedules.promotion,
     "worker": schedules.worker,
@@ -57,29 +57,29 @@ COMMON: Final = frozenset({
 """Checks of what every use case of a home has in common: they are made once."""
 
 
-def look_deep(places: Sequence[Place], deadline_s: float = DEADLINE_S) -> dict[str, Finding]:
+def run_checks(contexts: Sequence[HealthContext], deadline_s: float = DEADLINE_S) -> dict[str, HealthFinding]:
     """Run every check at once and return what each found, by name, in the order of the table.
 
     Args:
-        places: one for each use case; with several, lines of one use case are called ``service of churn``.
+        contexts: one for each use case; with several, lines of one use case are called ``service of churn``.
         deadline_s: seconds that all may take together on a quiet machine.
     """
-    seconds = deadline_s * max(place.patience for place in places)
-    jobs = dict(_jobs(places))
-    found = run_within(jobs, seconds)
+    seconds = deadline_s * max(context.patience for context in contexts)
+    jobs = dict(_jobs(contexts))
+    findings = run_within(jobs, seconds)
     late = wrong(f"no answer within {seconds:g} s", "Look whether what it asks hangs, then ask again.")
-    return {name: found.get(name, late) for name in jobs}
+    return {name: findings.get(name, late) for name in jobs}
 
 
-def _jobs(places: Sequence[Place]) -> Iterator[tuple[str, partial[Finding]]]:
-    for name, look in CHECKS.items():
-        for place in places[:1] if name in COMMON else places:
-            line = name if name in COMMON or len(places) == 1 else f"{name} of {place.name or place.usecase}"
-            yield line, partial(_safely, look, place)
+def _jobs(contexts: Sequence[HealthContext]) -> Iterator[tuple[str, partial[HealthFinding]]]:
+    for name, check in CHECKS.items():
+        for context in contexts[:1] if name in COMMON else contexts:
+            line = name if name in COMMON or len(contexts) == 1 else f"{name} of {context.name or context.usecase}"
+            yield line, partial(_run_safely, check, context)
 
 
-def _safely(look: Look, place: Place) -> Finding:
+def _run_safely(check: HealthCheck, context: HealthContext) -> HealthFinding:
     try:
-        return look(place)
+        return check(context)
     except Exception as exc:  # one check must not take the others with it; the text could hold an address
         return wrong(f"it cannot be looked at ({type(exc).__name__})", "Ask again; if it stays, this is a defect.")

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import httpx
 
-from flows.health.look import Finding, Place, ask, not_looked, ok, wrong
+from flows.health.look import HealthContext, HealthFinding, http_get, not_checked, ok, wrong
 from flows.health.parts import NO_STACK
 from flows.workspace.prefect_answers import PrefectServer, PrefectUnreachable
 
@@ -14,57 +14,63 @@ _FOREIGN: Final = "rebound.example.net"
 _UPGRADE: Final = "Start the stack again: incumbent down, then incumbent up."
 
 
-def prefect_login(place: Place) -> Finding:
+def prefect_login(context: HealthContext) -> HealthFinding:
     """The Prefect server asks for a login."""
-    url = place.url("prefect")
+    url = context.url("prefect")
     if not url:
-        return not_looked(NO_STACK)
-    answer = _get(place, f"{url}/admin/version")
+        return not_checked(NO_STACK)
+    answer = _get(context, f"{url}/admin/version")
     if answer is None:
-        return not_looked("the Prefect server does not answer; see the line prefect")
+        return not_checked("the Prefect server does not answer; see the line prefect")
     if answer.status_code == 401:
         return ok("an anonymous request is answered with 401")
     return wrong(f"an anonymous request is answered with {answer.status_code}: anybody may run code here", _UPGRADE)
 
 
-def prefect_hosts(place: Place) -> Finding:
+def prefect_hosts(context: HealthContext) -> HealthFinding:
     """The Prefect server refuses foreign names and pages of other sites."""
-    url = place.url("prefect")
-    return not_looked(NO_STACK) if not url else _refuses(place, {"Prefect": f"{url}/health"}, login=_login(place))
+    url = context.url("prefect")
+    return (
+        not_checked(NO_STACK)
+        if not url
+        else _check_refusal(context, {"Prefect": f"{url}/health"}, login=_login(context))
+    )
 
 
-def other_hosts(place: Place) -> Finding:
+def other_hosts(context: HealthContext) -> HealthFinding:
     """Service, exporter and reports refuse foreign names and pages of other sites."""
-    if place.stack is None:
-        return not_looked(NO_STACK)
-    asked = {place.part("service"): "/model", "exporter": "/metrics", "reports": "/"}
-    return _refuses(place, {part: place.url(part) + path for part, path in asked.items() if place.url(part)})
+    if context.stack is None:
+        return not_checked(NO_STACK)
+    paths = {context.part("service"): "/model", "exporter": "/metrics", "reports": "/"}
+    return _check_refusal(
+        context, {part: context.url(part) + path for part, path in paths.items() if context.url(part)}
+    )
 
 
-def _refuses(place: Place, urls: dict[str, str], login: tuple[str, str] | None = None) -> Finding:
-    let_in, silent = [], []
+def _check_refusal(context: HealthContext, urls: dict[str, str], login: tuple[str, str] | None = None) -> HealthFinding:
+    accepting, silent_parts = [], []
     for name, url in urls.items():
-        for what, headers in (("Host", {"Host": _FOREIGN}), ("Origin", {"Origin": f"https://{_FOREIGN}"})):
-            answer = _get(place, url, headers, login)
+        for header, headers in (("Host", {"Host": _FOREIGN}), ("Origin", {"Origin": f"https://{_FOREIGN}"})):
+            answer = _get(context, url, headers, login)
             if answer is None:
-                silent.append(name)
+                silent_parts.append(name)
             elif answer.is_success and (
-                what == "Host" or "access-control-allow-origin" in answer.headers or name != "Prefect"
+                header == "Host" or "access-control-allow-origin" in answer.headers or name != "Prefect"
             ):
-                let_in.append(f"{name} takes a foreign {what}")
-    if let_in:
-        return wrong("; ".join(let_in), _UPGRADE)
-    if silent:
-        return not_looked(f"no answer from {', '.join(dict.fromkeys(silent))}")
+                accepting.append(f"{name} takes a foreign {header}")
+    if accepting:
+        return wrong("; ".join(accepting), _UPGRADE)
+    if silent_parts:
+        return not_checked(f"no answer from {', '.join(dict.fromkeys(silent_parts))}")
     return ok(f"{', '.join(urls)} refused a foreign Host and a page of another site")
 
 
-def reports(place: Place) -> Finding:
+def reports(context: HealthContext) -> HealthFinding:
     """The reports ask for their token."""
-    url = place.url("reports")
+    url = context.url("reports")
     if not url:
-        return not_looked(NO_STACK)
-    answer = _get(place, f"{url}/")
+        return not_checked(NO_STACK)
+    answer = _get(context, f"{url}/")
     if answer is None:
         return wrong("the reports' server does not answer", "Look at logs/reports.log.")
     listing = answer.is_success and ("Directory listing" in answer.text or "<li><a href" in answer.text)
@@ -73,34 +79,34 @@ def reports(place: Place) -> Finding:
     return ok(f"a request without the token is answered with {answer.status_code} and shows no report")
 
 
-def work_pool(place: Place) -> Finding:
+def work_pool(context: HealthContext) -> HealthFinding:
     """A run cannot say which command the worker runs, nor with which variables."""
     from flows.stack.parts import POOL
 
-    url = place.environ.get("PREFECT_API_URL", "")
+    url = context.environ.get("PREFECT_API_URL", "")
     if not url:
-        return not_looked("no Prefect server is known here")
+        return not_checked("no Prefect server is known here")
     try:
-        with PrefectServer(url, place.environ.get("PREFECT_API_AUTH_STRING", ""), place.timeout_s) as server:
+        with PrefectServer(url, context.environ.get("PREFECT_API_AUTH_STRING", ""), context.timeout_s) as server:
             template: dict[str, Any] = dict(server.pool(POOL).get("base_job_template") or {})
     except PrefectUnreachable as exc:
         return wrong(f"the Prefect server: {exc}", "See the line prefect.")
     variables = template.get("variables", {}).get("properties", {})
-    loose = [name for name in ("command", "env") if name in variables]
-    if loose:
-        return wrong(f"a run may set {' and '.join(loose)}: whoever starts one runs any command", _UPGRADE)
+    settable = [name for name in ("command", "env") if name in variables]
+    if settable:
+        return wrong(f"a run may set {' and '.join(settable)}: whoever starts one runs any command", _UPGRADE)
     return ok("a run may set neither command nor variables of the worker")
 
 
-def _login(place: Place) -> tuple[str, str] | None:
-    user, colon, password = place.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+def _login(context: HealthContext) -> tuple[str, str] | None:
+    user, colon, password = context.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
     return (user, password) if colon else None
 
 
 def _get(
-    place: Place, url: str, headers: dict[str, str] | None = None, login: tuple[str, str] | None = None
+    context: HealthContext, url: str, headers: dict[str, str] | None = None, login: tuple[str, str] | None = None
 ) -> httpx.Response | None:
     try:
-        return ask(place, url, headers, login)
+        return http_get(context, url, headers, login)
     except httpx.HTTPError:
         return None

@@ -24,7 +24,7 @@ State = Literal["ok", "wrong", "not looked at"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class HealthFinding:
     """One line.
 
     Attributes:
@@ -42,23 +42,23 @@ class Finding:
         return asdict(self)
 
 
-def ok(text: str) -> Finding:
+def ok(text: str) -> HealthFinding:
     """All is well."""
-    return Finding("ok", text)
+    return HealthFinding("ok", text)
 
 
-def wrong(text: str, todo: str) -> Finding:
+def wrong(text: str, todo: str) -> HealthFinding:
     """Somebody must act."""
-    return Finding("wrong", text, todo)
+    return HealthFinding("wrong", text, todo)
 
 
-def not_looked(why: str) -> Finding:
+def not_checked(reason: str) -> HealthFinding:
     """It cannot be seen from here, and need not be."""
-    return Finding("not looked at", why)
+    return HealthFinding("not looked at", reason)
 
 
 @dataclass(frozen=True)
-class Place:
+class HealthContext:
     """What is looked at.
 
     Attributes:
@@ -117,11 +117,11 @@ class Place:
         return self.url(self.part("service"))
 
 
-Look = Callable[[Place], Finding]
+HealthCheck = Callable[[HealthContext], HealthFinding]
 
 
-def ask(
-    place: Place, url: str, headers: dict[str, str] | None = None, login: tuple[str, str] | None = None
+def http_get(
+    context: HealthContext, url: str, headers: dict[str, str] | None = None, login: tuple[str, str] | None = None
 ) -> httpx.Response:
     """Return a server's answer to a GET.
 
@@ -129,5 +129,5 @@ def ask(
         httpx.HTTPError: it gave none in time.
     """
     return httpx.get(
-        url, headers=headers, auth=login, timeout=place.timeout_s, trust_env=False, verify=is_encrypted(url)
+        url, headers=headers, auth=login, timeout=context.timeout_s, trust_env=False, verify=is_encrypted(url)
     )

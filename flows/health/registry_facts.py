@@ -36,13 +36,13 @@ def read_registry(uri: str, model: str, timeout_s: float) -> RegistryFacts:
         RegistryUnread: it does not answer, or not in a way that is understood.
     """
     if uri.startswith(("http://", "https://")):
-        return _over_http(uri, model, timeout_s)
+        return _read_http(uri, model, timeout_s)
     if uri.startswith(("sqlite:", "postgresql")):
-        return _from_tables(uri, model, timeout_s)
+        return _read_tables(uri, model, timeout_s)
     raise RegistryUnread(f"no way to read an MLflow of the kind {uri.partition(':')[0]!r}")
 
 
-def _over_http(uri: str, model: str, timeout_s: float) -> RegistryFacts:
+def _read_http(uri: str, model: str, timeout_s: float) -> RegistryFacts:
     login = (os.environ.get("MLFLOW_TRACKING_USERNAME", ""), os.environ.get("MLFLOW_TRACKING_PASSWORD", ""))
     token = os.environ.get("MLFLOW_TRACKING_TOKEN", "")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -55,24 +55,25 @@ def _over_http(uri: str, model: str, timeout_s: float) -> RegistryFacts:
             headers=headers,
             auth=login if login[0] else None,
         ) as client:
-            found = client.get(f"{base}/registered-models/get", params={"name": model})
-            if found.status_code == 404:
+            model_response = client.get(f"{base}/registered-models/get", params={"name": model})
+            if model_response.status_code == 404:
                 return RegistryFacts({}, frozenset())
-            found.raise_for_status()
-            asked: dict[str, str | int] = {"filter": f"name='{model}'", "max_results": 1000}
-            versions = client.get(f"{base}/model-versions/search", params=asked).raise_for_status()
-            aliases = found.json()["registered_model"].get("aliases", [])
-            named = versions.json().get("model_versions", [])
+            model_response.raise_for_status()
+            query: dict[str, str | int] = {"filter": f"name='{model}'", "max_results": 1000}
+            versions = client.get(f"{base}/model-versions/search", params=query).raise_for_status()
+            aliases = model_response.json()["registered_model"].get("aliases", [])
+            version_rows = versions.json().get("model_versions", [])
     except httpx.HTTPStatusError as exc:
         raise RegistryUnread(f"it answered {exc.response.status_code}") from None
     except (httpx.HTTPError, ValueError, KeyError) as exc:
         raise RegistryUnread(f"it gave no usable answer ({type(exc).__name__})") from None
     return RegistryFacts(
-        {str(one["alias"]): str(one["version"]) for one in aliases}, frozenset(str(one["version"]) for one in named)
+        {str(row["alias"]): str(row["version"]) for row in aliases},
+        frozenset(str(row["version"]) for row in version_rows),
     )
 
 
-def _from_tables(uri: str, model: str, timeout_s: float) -> RegistryFacts:
+def _read_tables(uri: str, model: str, timeout_s: float) -> RegistryFacts:
     from pathlib import Path
 
     from sqlalchemy import create_engine, text

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from bentos.errors import IncumbentError
 from flows.errors import FlowError
-from flows.health.checks import look_deep
-from flows.health.look import Finding, Place
+from flows.health.checks import run_checks
+from flows.health.look import HealthContext, HealthFinding
 from monitoring.core.deadline import run_within
 from monitoring.errors import MonitoringError
 from monitoring.exporter.dependencies import Dependency, probe_all
@@ -29,7 +29,7 @@ _WIDTH: Final = 110
 _SIGNS: Final = {"ok": "well ", "wrong": "WRONG", "not looked at": "-    "}
 
 
-def deep_status(reference: str | None = None) -> dict[str, Finding]:
+def deep_status(reference: str | None = None) -> dict[str, HealthFinding]:
     """Return what every check finds, by name.
 
     Args:
@@ -39,12 +39,12 @@ def deep_status(reference: str | None = None) -> dict[str, Finding]:
         UseCaseError, SettingsError: the use case or a variable is wrong.
         FlowRefused: the file that lists the use cases of the home cannot be read.
     """
-    return look_deep(open_places(reference))
+    return run_checks(open_contexts(reference))
 
 
-def open_places(reference: str | None = None) -> list[Place]:
+def open_contexts(reference: str | None = None) -> list[HealthContext]:
     """Return what is looked at, one for each use case: home, first answers, and the database where it can be read."""
-    from flows.workspace.roster import name_now, open_named_home
+    from flows.workspace.roster import current_name, open_named_home
 
     home = open_named_home(reference)
     usecases = _usecases_of(home, reference)
@@ -57,8 +57,8 @@ def open_places(reference: str | None = None) -> list[Place]:
     store = _open(settings, patience) if dependencies["database"].up else None
     common = (store, dependencies, datetime.now(UTC), dict(os.environ), patience)
     return [
-        Place(settings.model_copy(update={"usecase": at}), usecase, *common, name=name_now(home, usecase))
-        for usecase, at in usecases.items()
+        HealthContext(settings.model_copy(update={"usecase": file}), usecase, *common, name=current_name(home, usecase))
+        for usecase, file in usecases.items()
     ]
 
 
@@ -79,8 +79,8 @@ def _usecases_of(home: Home, reference: str | None) -> dict[str, str]:
 
 def _patience() -> float:
     """How busy the machine is: how long this process has lived for each second of processor that it was given."""
-    given = time.process_time()
-    return min(_MOST_PATIENCE, max(1.0, _age() / given)) if given > 0 else 1.0
+    cpu_seconds = time.process_time()
+    return min(_MOST_PATIENCE, max(1.0, _age() / cpu_seconds)) if cpu_seconds > 0 else 1.0
 
 
 def _age() -> float:
@@ -93,26 +93,26 @@ def _age() -> float:
 
 
 def _ask(settings: Settings, patience: float) -> dict[str, Dependency]:
-    found = probe_all(
+    probes = probe_all(
         database_url=settings.log_url,
         mlflow_uri=settings.registry_uri,
         prefect_url=os.environ.get("PREFECT_API_URL", ""),
         redis_url=settings.redis_url,
         timeout_s=_ASK_S * patience,
     )
-    return {one.name: one for one in found}
+    return {probe.name: probe for probe in probes}
 
 
 def _open(settings: Settings, patience: float) -> Store | None:
     """The database where its tables are those of this program; it is not upgraded."""
     from monitoring.store import open_store
     from monitoring.store.database.engine import Database
-    from monitoring.store.database.migrate import look
+    from monitoring.store.database.migrate import read_schema
 
-    def opened() -> Store | None:
+    def open_current() -> Store | None:
         database = Database(settings.log_url, busy_ms=1000)
         try:
-            if look(database).state not in ("current", "ahead"):
+            if read_schema(database).state not in ("current", "ahead"):
                 return None
         except MonitoringError:
             return None
@@ -123,14 +123,14 @@ def _open(settings: Settings, patience: float) -> Store | None:
         except MonitoringError:
             return None
 
-    return run_within({"store": opened}, _ASK_S * patience).get("store")
+    return run_within({"store": open_current}, _ASK_S * patience).get("store")
 
 
-def text_of(found: Mapping[str, Finding]) -> str:
+def text_of(findings: Mapping[str, HealthFinding]) -> str:
     """One line for each check, wrapped; below what is wrong stands what to do."""
-    width = max(map(len, found))
+    width = max(map(len, findings))
     lines = []
-    for name, finding in found.items():
+    for name, finding in findings.items():
         head = f"{_SIGNS[finding.state]} {name.ljust(width)}  "
         text = finding.text if finding.state != "not looked at" else f"not looked at: {finding.text}"
         lines += textwrap.wrap(text, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head))
@@ -138,7 +138,7 @@ def text_of(found: Mapping[str, Finding]) -> str:
             lines += textwrap.wrap(
                 f"-> {finding.todo}", _WIDTH, initial_indent=" " * len(head), subsequent_indent=" " * (len(head) + 3)
             )
-    wrong = [name for name, finding in found.items() if finding.state == "wrong"]
+    failing = [name for name, finding in findings.items() if finding.state == "wrong"]
     lines.append("")
-    lines.append(f"wrong: {', '.join(wrong)}" if wrong else "all is well")
+    lines.append(f"wrong: {', '.join(failing)}" if failing else "all is well")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from flows.notify.notice import Notice, identified, span
+from flows.notify.notice import Notice, span_text, with_id
 from monitoring.store import StandingCondition
 
 DAILY: Final = timedelta(days=1)
@@ -33,7 +33,7 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Looked:
+class ConditionsView:
     """What one look of one watch found.
 
     Attributes:
@@ -48,7 +48,7 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class Turn:
+class ConditionChanges:
     """What follows from a look: rows to write, rows to forget, notices to tell."""
 
     standing: list[StandingCondition] = field(default_factory=list)
@@ -56,53 +56,66 @@ class Turn:
     notices: list[Notice] = field(default_factory=list)
 
 
-def take_turn(known: Sequence[StandingCondition], looked: Looked, usecase: str, watch: str, now: datetime) -> Turn:
+def follow_conditions(
+    rows: Sequence[StandingCondition], view: ConditionsView, usecase: str, watch: str, now: datetime
+) -> ConditionChanges:
     """What follows from a look at machine time ``now``, given what was known before."""
-    turn, before = Turn(), {one.subject: one for one in known}
-    for found in looked.standing:
-        _goes_on(turn, found, before.pop(found.subject, None), usecase, watch, now)
-    for gone in before.values():
-        _is_over(turn, gone, looked, now)
-    return turn
+    changes, open_rows = ConditionChanges(), {row.subject: row for row in rows}
+    for condition in view.standing:
+        _continue_condition(changes, condition, open_rows.pop(condition.subject, None), usecase, watch, now)
+    for ended_row in open_rows.values():
+        _end_condition(changes, ended_row, view, now)
+    return changes
 
 
-def _goes_on(
-    turn: Turn, found: Condition, row: StandingCondition | None, usecase: str, watch: str, now: datetime
+def _continue_condition(
+    changes: ConditionChanges,
+    condition: Condition,
+    row: StandingCondition | None,
+    usecase: str,
+    watch: str,
+    now: datetime,
 ) -> None:
-    text = found.notice.to_text()
+    text = condition.notice.to_text()
     if row is None:
-        row = StandingCondition(usecase, watch, found.subject, text, now)
+        row = StandingCondition(usecase, watch, condition.subject, text, now)
     row = replace(row, content=text, cleared_at=None)
-    if row.told_at is None and now - row.since >= found.grace:
-        turn.notices.append(_as_told(found.notice, row, "begun", ""))
+    if row.told_at is None and now - row.since >= condition.grace:
+        changes.notices.append(_dated_notice(condition.notice, row, "begun", ""))
         row = replace(row, told_at=now)
     elif row.told_at is not None and now - row.told_at >= DAILY:
         days = (now - row.since) // DAILY
-        turn.notices.append(
-            _as_told(
-                found.notice, row, "lasts", f"This has lasted for {span((now - row.since).total_seconds())}. ", days
+        changes.notices.append(
+            _dated_notice(
+                condition.notice,
+                row,
+                "lasts",
+                f"This has lasted for {span_text((now - row.since).total_seconds())}. ",
+                days,
             )
         )
         row = replace(row, told_at=now)
-    turn.standing.append(row)
+    changes.standing.append(row)
 
 
-def _is_over(turn: Turn, row: StandingCondition, looked: Looked, now: datetime) -> None:
+def _end_condition(changes: ConditionChanges, row: StandingCondition, view: ConditionsView, now: datetime) -> None:
     if row.cleared_at is None:
         row = replace(row, cleared_at=now)
     assert row.cleared_at is not None
-    if now - row.cleared_at < looked.grace and row.told_at is not None:
-        turn.standing.append(row)  # it may come back: one that flaps is one matter
+    if now - row.cleared_at < view.grace and row.told_at is not None:
+        changes.standing.append(row)  # it may come back: one that flaps is one matter
         return
-    turn.ended.append(row)
+    changes.ended.append(row)
     if row.told_at is not None:
         notice = Notice.from_text(row.content)
-        how = looked.endings.get(row.subject, "It is over")
-        text = f"{how}, after {span((row.cleared_at - row.since).total_seconds())}. What was told: {notice.text}"
+        ending = view.endings.get(row.subject, "It is over")
+        text = (
+            f"{ending}, after {span_text((row.cleared_at - row.since).total_seconds())}. What was told: {notice.text}"
+        )
         over = replace(notice, text=text, title=f"Over: {notice.title}", todo="", link=notice.link)
-        turn.notices.append(_as_told(over, row, "ended", ""))
+        changes.notices.append(_dated_notice(over, row, "ended", ""))
 
 
-def _as_told(notice: Notice, row: StandingCondition, outcome: str, lead: str, *more: object) -> Notice:
+def _dated_notice(notice: Notice, row: StandingCondition, outcome: str, lead: str, *more: object) -> Notice:
     dated = replace(notice, outcome=outcome, text=lead + notice.text, since=row.since.isoformat())
-    return identified(dated, row.watch, row.subject, row.since.isoformat(), outcome, *more)
+    return with_id(dated, row.watch, row.subject, row.since.isoformat(), outcome, *more)

@@ -70,26 +70,26 @@ class Notice:
         """The notice as plain text."""
         lines = [self.text, ""]
         lines += [f"Where: {self.where}"]
-        lines += [f"Since: {readable(self.since)}"] if self.since else []
+        lines += [f"Since: {time_text(self.since)}"] if self.since else []
         lines += [f"What to do: {self.todo}"] if self.todo else []
         lines += [f"Look at: {self.link}"] if self.link else []
         return "\n".join([*lines, "", f"Notice {self.id[:16]}"])
 
 
-def identified(notice: Notice, *parts: object) -> Notice:
+def with_id(notice: Notice, *parts: object) -> Notice:
     """The notice with the id that follows from what it is about: the same parts always give the same id."""
-    about = [notice.kind, notice.environment, notice.usecase, *(str(part) for part in parts)]
-    return replace(notice, id=sha256_hex(canonical_json(about))[:32])
+    id_parts = [notice.kind, notice.environment, notice.usecase, *(str(part) for part in parts)]
+    return replace(notice, id=sha256_hex(canonical_json(id_parts))[:32])
 
 
-def readable(moment: str | datetime) -> str:
+def time_text(moment: str | datetime) -> str:
     """A time as people write it, UTC: ``6 June 2026 00:00 UTC``."""
-    at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    at = at.astimezone(UTC)
-    return f"{at.day} {at:%B %Y %H:%M} UTC"
+    time = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    time = time.astimezone(UTC)
+    return f"{time.day} {time:%B %Y %H:%M} UTC"
 
 
-def span(seconds: float) -> str:
+def span_text(seconds: float) -> str:
     """A length of time in words: ``3 minutes``, ``2 hours``, ``4 days``."""
     for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         if seconds >= size:

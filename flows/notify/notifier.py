@@ -14,19 +14,19 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from flows.errors import NotifyError
-from flows.notify.conditions import take_turn
+from flows.notify.conditions import follow_conditions
 from flows.notify.decisions import new_decisions
 from flows.notify.notice import Notice
 from flows.notify.outage import Outage
-from flows.notify.outbox import Delivery, deliver, entries_of, put
-from flows.notify.watches import Watch, dependency_notice, due_watches
+from flows.notify.outbox import Delivery, deliver, entries_of, store_notices
+from flows.notify.watches import NoticeSource, dependency_notice, due_watches
 from flows.workspace.clock import machine_now
 from monitoring.errors import MonitoringError, StoreUnavailable
 from monitoring.exporter.dependencies import Dependency
-from monitoring.store.operations.notices import KEPT
+from monitoring.store.operations.notices import RETENTION
 
 if TYPE_CHECKING:
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
 
 _LOG = logging.getLogger("incumbent.notify")
 PART: Final = "notifier"
@@ -39,11 +39,11 @@ class Notifier:
     """Looks and tells, for one use case and the environment that it is in.
 
     Attributes:
-        house: where it looks.
+        home: where it looks.
         looked: when each watch looked last, by a steady clock.
     """
 
-    house: House
+    workspace: Workspace
     looked: dict[str, float] = field(default_factory=dict)
     _tidied: float = float("-inf")
 
@@ -54,19 +54,19 @@ class Notifier:
             StoreUnavailable: the database is away; :meth:`follow` tells that.
             NotifyError: the file of addresses cannot be used.
         """
-        house, now = self.house, machine_now()
-        notices, marks = new_decisions(house)
-        put(house, notices, now, marks)
+        workspace, now = self.workspace, machine_now()
+        notices, marks = new_decisions(workspace)
+        store_notices(workspace, notices, now, marks)
         for watch in due_watches(self.looked, time.monotonic()):
             self._look(watch, now)
-        done = deliver(house.store, house.settings, machine_now)
-        house.store.heartbeats.beat(house.usecase.name, PART)
+        deliveries = deliver(workspace.store, workspace.settings, machine_now)
+        workspace.store.heartbeats.beat(workspace.usecase.name, PART)
         self._tidy(now)
-        return done
+        return deliveries
 
     def follow(self, stop: threading.Event, every_s: float = EVERY_S) -> None:
         """Look again and again until ``stop``; a database that is away is told without it."""
-        outage = Outage(self.house, database_away(self.house))
+        outage = Outage(self.workspace, outage_notice(self.workspace))
         while not stop.is_set():
             try:
                 self.run_once()
@@ -84,27 +84,29 @@ class Notifier:
                 )
             stop.wait(every_s)
 
-    def _look(self, watch: Watch, now: datetime) -> None:
-        house = self.house
+    def _look(self, watch: NoticeSource, now: datetime) -> None:
+        workspace = self.workspace
         try:
-            looked = watch.look(house, now)
+            view = watch.look(workspace, now)
         except StoreUnavailable:
             raise
         except Exception as exc:  # one watch that fails must not take the others with it
             _LOG.error("%s could not be looked at: %s", watch.name, type(exc).__name__)
             return
-        if looked is None:
+        if view is None:
             return
-        usecase = house.usecase.name if watch.scope == "usecase" else ""
-        turn = take_turn(house.store.notices.conditions(usecase, watch.name), looked, usecase, watch.name, now)
-        house.store.notices.save(turn.standing, turn.ended, entries_of(house, turn.notices), now)
+        usecase = workspace.usecase.name if watch.scope == "usecase" else ""
+        changes = follow_conditions(
+            workspace.store.notices.conditions(usecase, watch.name), view, usecase, watch.name, now
+        )
+        workspace.store.notices.save(changes.standing, changes.ended, entries_of(workspace, changes.notices), now)
 
     def _tidy(self, now: datetime) -> None:
         if time.monotonic() - self._tidied > _TIDY_S:
             self._tidied = time.monotonic()
-            self.house.store.notices.prune(now - KEPT)
+            self.workspace.store.notices.prune(now - RETENTION)
 
 
-def database_away(house: House) -> Notice:
+def outage_notice(workspace: Workspace) -> Notice:
     """What people are told of a database that is away."""
-    return dependency_notice(house, Dependency("database", False, "it cannot be read", 0.0))
+    return dependency_notice(workspace, Dependency("database", False, "it cannot be read", 0.0))

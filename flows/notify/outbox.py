@@ -20,7 +20,7 @@ from monitoring.store import NoticeEntry
 if TYPE_CHECKING:
     from bentos.settings import Settings
     from bentos.usecase.definition import UseCase
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
     from monitoring.store import Store
 
 _LOG = logging.getLogger("incumbent.notify")
@@ -42,7 +42,7 @@ class Delivery:
     problem: str
 
 
-def entries_of(house: House, notices: Sequence[Notice]) -> list[NoticeEntry]:
+def entries_of(workspace: Workspace, notices: Sequence[Notice]) -> list[NoticeEntry]:
     """One entry for each target of each notice; each notice is logged.
 
     Where nothing is configured for the default target the log alone tells: nobody asked to be told.
@@ -50,60 +50,60 @@ def entries_of(house: House, notices: Sequence[Notice]) -> list[NoticeEntry]:
     Raises:
         NotifyError: the file of addresses cannot be read.
     """
-    found: list[NoticeEntry] = []
-    for notice in (named(house, one) for one in notices):
+    entries: list[NoticeEntry] = []
+    for notice in (with_usecase_name(workspace, original) for original in notices):
         _LOG.info("%s of %s: %s: %s", notice.kind, notice.model or notice.where, notice.outcome, notice.text)
-        about = (notice.usecase, notice.kind, notice.to_text())
-        targets = targets_of(house, notice.kind) if notice.usecase else _everybodys_targets(house, notice.kind)
-        found += [NoticeEntry(notice.id, target.name, *about) for target in targets]
-    return found
+        fields = (notice.usecase, notice.kind, notice.to_text())
+        targets = targets_of(workspace, notice.kind) if notice.usecase else _home_targets(workspace, notice.kind)
+        entries += [NoticeEntry(notice.id, target.name, *fields) for target in targets]
+    return entries
 
 
-def _everybodys_targets(house: House, kind: str) -> list[Target]:
+def _home_targets(workspace: Workspace, kind: str) -> list[Target]:
     """Who is told of what concerns every use case of the home: the targets of each; which notifier saw it is chance."""
-    found = {target.name: target for target in targets_of(house, kind)}
-    for usecase in _other_usecases(house):
-        own = targets_of(replace(house, usecase=usecase), kind)
-        found |= {target.name: target for target in own}
-    return list(found.values())
+    targets = {target.name: target for target in targets_of(workspace, kind)}
+    for usecase in _other_usecases(workspace):
+        usecase_targets = targets_of(replace(workspace, usecase=usecase), kind)
+        targets |= {target.name: target for target in usecase_targets}
+    return list(targets.values())
 
 
-def _other_usecases(house: House) -> Iterator[UseCase]:
+def _other_usecases(workspace: Workspace) -> Iterator[UseCase]:
     from bentos.errors import UseCaseError
     from bentos.usecase.loading import load_usecase
     from flows.workspace.installation import Home
     from flows.workspace.roster import read_roster
 
     try:
-        active = read_roster(Home(house.settings)).active
+        active = read_roster(Home(workspace.settings)).active
     except FlowRefused:
         return  # whoever keeps the stack in step tells that
     for name, reference in active.items():
-        if name != house.usecase.name:
+        if name != workspace.usecase.name:
             with suppress(UseCaseError):
                 yield load_usecase(reference)
 
 
-def named(house: House, notice: Notice) -> Notice:
+def with_usecase_name(workspace: Workspace, notice: Notice) -> Notice:
     """Return a notice with what people call its use case, where that was renamed in this house."""
-    is_renamed = notice.usecase == house.usecase.name and house.name != notice.usecase
-    return replace(notice, name=house.name) if is_renamed else notice
+    is_renamed = notice.usecase == workspace.usecase.name and workspace.name != notice.usecase
+    return replace(notice, name=workspace.name) if is_renamed else notice
 
 
-def targets_of(house: House, kind: str) -> list[Target]:
+def targets_of(workspace: Workspace, kind: str) -> list[Target]:
     """Who is told of a kind: each target that a route names, and the default where it has an address."""
-    routed = {route.to for route in house.usecase.notify.routes}
-    named = [find_target(house.settings, name) for name in house.usecase.notify.targets(kind)]
-    return [target for target in named if target.configured or target.name in routed]
+    route_names = {route.to for route in workspace.usecase.notify.routes}
+    targets = [find_target(workspace.settings, name) for name in workspace.usecase.notify.targets(kind)]
+    return [target for target in targets if target.configured or target.name in route_names]
 
 
-def put(
-    house: House, notices: Sequence[Notice], now: datetime, marks: Mapping[tuple[str, str], int] | None = None
+def store_notices(
+    workspace: Workspace, notices: Sequence[Notice], now: datetime, marks: Mapping[tuple[str, str], int] | None = None
 ) -> None:
     """Store notices that are new, and how far their source was read."""
-    entries = entries_of(house, notices)
+    entries = entries_of(workspace, notices)
     if entries or marks:
-        house.store.notices.put(entries, now, marks)
+        workspace.store.notices.put(entries, now, marks)
 
 
 def deliver(
@@ -124,20 +124,20 @@ def deliver(
         tries: of each notice now, unless its target refuses it with 4xx (but 429).
         pause_s: before the second try; it doubles.
     """
-    done = []
-    for claimed in store.notices.claim(clock(), CLAIM_S, notice_id=notice_id):
-        notice = Notice.from_text(claimed.content)
-        problem = _try(settings, notice, claimed.target, tries, pause_s)
+    deliveries = []
+    for entry in store.notices.claim(clock(), CLAIM_S, notice_id=notice_id):
+        notice = Notice.from_text(entry.content)
+        problem = _send_with_retries(settings, notice, entry.target, tries, pause_s)
         if not problem:
-            store.notices.delivered(claimed, clock())
+            store.notices.delivered(entry, clock())
         else:
-            _LOG.warning("target %s did not take notice %s: %s", claimed.target, notice.id, problem)
-            store.notices.refused(claimed, problem, _again(claimed.attempts, clock(), claimed.created_at))
-        done.append(Delivery(notice, claimed.target, problem))
-    return done
+            _LOG.warning("target %s did not take notice %s: %s", entry.target, notice.id, problem)
+            store.notices.refused(entry, problem, _next_attempt(entry.attempts, clock(), entry.created_at))
+        deliveries.append(Delivery(notice, entry.target, problem))
+    return deliveries
 
 
-def _try(settings: Settings, notice: Notice, name: str, tries: int, pause_s: float) -> str:
+def _send_with_retries(settings: Settings, notice: Notice, name: str, tries: int, pause_s: float) -> str:
     problem = ""
     for attempt in range(tries):
         if attempt:
@@ -151,7 +151,7 @@ def _try(settings: Settings, notice: Notice, name: str, tries: int, pause_s: flo
     return problem
 
 
-def _again(attempts: int, now: datetime, created_at: datetime) -> datetime | None:
+def _next_attempt(attempts: int, now: datetime, created_at: datetime) -> datetime | None:
     if now - created_at > GIVEN_UP_AFTER:
         return None
     pause: timedelta = min(LONGEST_PAUSE, FIRST_PAUSE * (1 << min(attempts - 1, 10)))

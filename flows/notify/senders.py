@@ -22,7 +22,7 @@ from flows.notify.notice import Notice
 from flows.notify.targets import Target
 
 TIMEOUT_S: Final = 5.0
-_QUIET = Lock()
+_LOG_LOCK = Lock()
 _CODE: Final = re.compile(r"error=(\d{3})")
 
 
@@ -70,36 +70,36 @@ def _post(notice: Notice, url: str) -> str:
 def _apprise(notice: Notice, url: str, scheme: str) -> str:
     from apprise import Apprise, NotifyFormat, NotifyType
 
-    with _captured() as log:
+    with _capture_logs() as log:
         try:
             service = Apprise()
             if not service.add(url):
                 return f"its address is none that Apprise knows: {scheme or 'no scheme'}://"
             kind = NotifyType.SUCCESS if notice.outcome in ("ended", "done") else NotifyType.WARNING
-            taken = service.notify(
+            accepted = service.notify(
                 body=notice.message, title=notice.subject, notify_type=kind, body_format=NotifyFormat.TEXT
             )
         except Exception as exc:  # a service's own fault must not end the notifier; its text may hold the address
             return f"{scheme} failed ({type(exc).__name__})"
         code = _CODE.search(log.getvalue())
-    return "" if taken else f"{scheme}: it answered {code[1]}" if code else f"{scheme}: it did not take it"
+    return "" if accepted else f"{scheme}: it answered {code[1]}" if code else f"{scheme}: it did not take it"
 
 
 @contextmanager
-def _captured() -> Iterator[io.StringIO]:
+def _capture_logs() -> Iterator[io.StringIO]:
     """Keep what Apprise and its HTTP library log to ourselves: addresses and bodies stand in it."""
     names = ("apprise", "urllib3", "requests")
-    with _QUIET:
+    with _LOG_LOCK:
         loggers = [logging.getLogger(name) for name in names]
-        before = [(one.propagate, one.level, list(one.handlers)) for one in loggers]
+        states = [(logger.propagate, logger.level, list(logger.handlers)) for logger in loggers]
         text = io.StringIO()
         handler = logging.StreamHandler(text)
-        for one in loggers:
-            one.propagate, one.handlers = False, [handler]
-            one.setLevel(logging.WARNING)
+        for logger in loggers:
+            logger.propagate, logger.handlers = False, [handler]
+            logger.setLevel(logging.WARNING)
         try:
             yield text
         finally:
-            for one, (propagate, level, handlers) in zip(loggers, before, strict=True):
-                one.propagate, one.handlers = propagate, handlers
-                one.setLevel(level)
+            for logger, (propagate, level, handlers) in zip(loggers, states, strict=True):
+                logger.propagate, logger.handlers = propagate, handlers
+                logger.setLevel(level)

@@ -51,9 +51,9 @@ def find_target(settings: Settings, name: str) -> Target:
     Raises:
         NotifyError: the file cannot be read, or others may read it.
     """
-    bare = Target(name, ())
-    given = settings.notify_url.get_secret_value() if name == DEFAULT_TARGET else os.environ.get(bare.variable, "")
-    return Target(name, tuple((given or _from_file(settings).get(name, "")).split()))
+    empty = Target(name, ())
+    value = settings.notify_url.get_secret_value() if name == DEFAULT_TARGET else os.environ.get(empty.variable, "")
+    return Target(name, tuple((value or _from_file(settings).get(name, "")).split()))
 
 
 def all_targets(settings: Settings, usecase: UseCase) -> list[Target]:
@@ -76,7 +76,7 @@ def _from_file(settings: Settings) -> dict[str, str]:
         return {}
     except (OSError, ValueError) as exc:  # the text of the error could quote a line, and so a secret
         raise NotifyError(f"{path} cannot be read as TOML: {type(exc).__name__}") from None
-    wrong = [name for name, value in content.items() if not isinstance(value, str)]
-    if wrong:
-        raise NotifyError(f"{path}: {wrong[0]} must be text, an address such as mailto://... or https://...")
+    invalid = [name for name, value in content.items() if not isinstance(value, str)]
+    if invalid:
+        raise NotifyError(f"{path}: {invalid[0]} must be text, an address such as mailto://... or https://...")
     return content

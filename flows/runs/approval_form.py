@@ -22,7 +22,7 @@ from flows.runs.links import report_place
 from flows.steps.comparison.compare import latest_verdict
 from flows.workspace.clock import machine_now
 from flows.workspace.prefect_server import require_guarded_server
-from flows.workspace.workspace import House
+from flows.workspace.workspace import Workspace
 from monitoring.core.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _FORMS = 5
 class ApprovalForm(RunInput):  # type: ignore[misc]  # prefect's types are not read here
     """What the form asks."""
 
-    answer: Literal["approve", "reject"] = Field(description="Whether the challenger may take office.")
+    answer: Literal["approve", "reject"] = Field(description="Whether the challenger may become champion.")
     name: str = Field(min_length=1, description="Your name, as your key has it.")
     note: str = Field(default="", description="Why, in a few words; it is kept.")
     code: str = Field(
@@ -44,25 +44,25 @@ class ApprovalForm(RunInput):  # type: ignore[misc]  # prefect's types are not r
     )
 
 
-def approved_verdict(house: House, run: FlowRun, verdict: Verdict) -> Verdict:
+def approved_verdict(workspace: Workspace, run: FlowRun, verdict: Verdict) -> Verdict:
     """The verdict that may be carried out: as it is, or once a person has agreed to it.
 
     Raises:
         FlowRefused: nobody has agreed yet, somebody rejected it, or the evidence turned meanwhile.
     """
-    usecase = house.usecase
+    usecase = workspace.usecase
     if usecase.promotion.approval != "required" or not verdict.promotes:
         return verdict
-    if approved_by(house.store, usecase.name, verdict) is not None:
+    if approved_by(workspace.store, usecase.name, verdict) is not None:
         return verdict
-    if (by := rejected_by(house.store, usecase.name, verdict)) is not None:
-        raise FlowRefused(f"{by} rejected this verdict; the next comparison brings a new one")
+    if (rejecter := rejected_by(workspace.store, usecase.name, verdict)) is not None:
+        raise FlowRefused(f"{rejecter} rejected this verdict; the next comparison brings a new one")
     inside = FlowRunContext.get() is not None
     if inside:
         require_guarded_server()
     now = machine_now()
     request = open_request(
-        house.store, usecase.name, house.model, verdict, run.run_id if inside else "", house.actor, now,
+        workspace.store, usecase.name, workspace.model, verdict, run.run_id if inside else "", workspace.actor, now,
         now + usecase.promotion.approval_timeout,
     )  # fmt: skip
     if not inside:
@@ -70,48 +70,48 @@ def approved_verdict(house: House, run: FlowRun, verdict: Verdict) -> Verdict:
             f"a person must approve first; request {request.id} is open until {request.due.isoformat()}: "
             f"incumbent approve {request.id} --answer approve --key-file FILE, then promote again"
         )
-    return _ask(house, run, request)
+    return _ask(workspace, run, request)
 
 
-def _ask(house: House, run: FlowRun, request: ApprovalRequest) -> Verdict:
+def _ask(workspace: Workspace, run: FlowRun, request: ApprovalRequest) -> Verdict:
     """Suspend until the form is answered; after the answer this is reached again, and returns."""
-    note, made = _answered(house, request)
-    if made.kind != "approval.granted":
-        raise FlowRefused(f"{made.payload['owner']} rejected the promotion: {note or 'no reason given'}")
-    latest = latest_verdict(house.store, house.usecase, run.as_of)
+    note, decision = _wait_for_answer(workspace, request)
+    if decision.kind != "approval.granted":
+        raise FlowRefused(f"{decision.payload['owner']} rejected the promotion: {note or 'no reason given'}")
+    latest = latest_verdict(workspace.store, workspace.usecase, run.as_of)
     if latest.digest != request.verdict.digest and not latest.promotes:
         raise FlowRefused(f"approved, but the evidence turned meanwhile: the newest comparison says {latest.outcome}")
     return request.verdict
 
 
-def _answered(house: House, request: ApprovalRequest) -> tuple[str, Decision]:
+def _wait_for_answer(workspace: Workspace, request: ApprovalRequest) -> tuple[str, Decision]:
     """The note and the decision of the first form with a good code; after a slip the form is shown again.
 
     Each form has a key of its own, so a run that starts again gets the forms that were answered as they were, and
     a bad one leads to the next once more.
     """
-    told = ""
+    problem = ""
     for attempt in range(_FORMS):
-        left = max(timedelta(seconds=1), request.due - machine_now())
+        remaining = max(timedelta(seconds=1), request.due - machine_now())
         form: Any = suspend_flow_run(
-            wait_for_input=ApprovalForm.with_initial_data(description=page_of(house, request, told)),
-            timeout=int(left.total_seconds()),
+            wait_for_input=ApprovalForm.with_initial_data(description=page_of(workspace, request, problem)),
+            timeout=int(remaining.total_seconds()),
             key=f"approval-{request.id}" + (f"-{attempt + 1}" if attempt else ""),
         )
         try:
-            said = (form.answer, form.name, form.note, form.code)
-            return str(form.note), redeem(house.store, house.usecase.name, request, *said, machine_now())
+            fields = (form.answer, form.name, form.note, form.code)
+            return str(form.note), redeem(workspace.store, workspace.usecase.name, request, *fields, machine_now())
         except ReleaseError as exc:
-            told = str(exc)
-    raise FlowRefused(f"{told}; that was the last of {_FORMS} forms, the next run of the promotion asks again")
+            problem = str(exc)
+    raise FlowRefused(f"{problem}; that was the last of {_FORMS} forms, the next run of the promotion asks again")
 
 
-def page_of(house: House, request: ApprovalRequest, told: str = "") -> str:
+def page_of(workspace: Workspace, request: ApprovalRequest, problem: str = "") -> str:
     """What the form shows above its fields: why it is shown again, the case in short, and where the whole of it is."""
     verdict = request.verdict
     lines = [
-        *([f"**The last answer was not taken: {told}.**", ""] if told else []),
-        f"## {verdict.challenger} for {verdict.champion or 'a vacant office'}",
+        *([f"**The last answer was not taken: {problem}.**", ""] if problem else []),
+        f"## {verdict.challenger} for {verdict.champion or 'a vacant role'}",
         "",
         *[f"- {reason}" for reason in verdict.reasons],
         "",
@@ -119,7 +119,7 @@ def page_of(house: House, request: ApprovalRequest, told: str = "") -> str:
         "|---|---|---|---|",
         *[f"| {c.name} | {_figure(c.value)} | {_figure(c.threshold)} | {c.status} |" for c in verdict.checks],
         "",
-        f"Evidence as of `{verdict.as_of.isoformat()}`, verdict `{verdict.digest[:16]}`. {_dossier(house)}",
+        f"Evidence as of `{verdict.as_of.isoformat()}`, verdict `{verdict.digest[:16]}`. {_dossier(workspace)}",
         "",
         f"Code for the form: `incumbent approve {request.id} --code --key-file FILE`. "
         f"Open until `{request.due.isoformat()}`; afterwards the verdict stays open and the next run asks again.",
@@ -127,13 +127,13 @@ def page_of(house: House, request: ApprovalRequest, told: str = "") -> str:
     return "\n".join(lines)
 
 
-def _dossier(house: House) -> str:
-    report = house.store.reports.latest(house.usecase.name, "comparison")
+def _dossier(workspace: Workspace) -> str:
+    report = workspace.store.reports.latest(workspace.usecase.name, "comparison")
     if report is None or report.html is None:
         return "The comparison wrote no page."
     from pathlib import Path
 
-    return f"The whole case: {report_place(Path(report.html), house.settings)}"
+    return f"The whole case: {report_place(Path(report.html), workspace.settings)}"
 
 
 def _figure(value: float | None) -> str:

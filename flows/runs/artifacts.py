@@ -17,13 +17,13 @@ from prefect.events import emit_event
 
 from bentos.settings import Settings
 from flows.runs.links import mlflow_link, report_link
-from flows.workspace.outcome import Outcome, Picture
+from flows.workspace.outcome import FlowOutcome, Picture
 from monitoring.core.verdict import Check
 
 log = logging.getLogger("incumbent.flows")
 
 
-def publish(outcome: Outcome, settings: Settings, usecase: str) -> None:
+def publish(outcome: FlowOutcome, settings: Settings, usecase: str) -> None:
     """Make the artifacts of one run; each kind has one key, so the UI shows its history."""
     if FlowRunContext.get() is None:
         return
@@ -33,7 +33,7 @@ def publish(outcome: Outcome, settings: Settings, usecase: str) -> None:
         log.warning("the Prefect server took no summary: %s", type(exc).__name__)
 
 
-def _publish(outcome: Outcome, settings: Settings, usecase: str) -> None:
+def _publish(outcome: FlowOutcome, settings: Settings, usecase: str) -> None:
     key = settings.deployment_name(usecase, outcome.flow).replace("_", "-").lower()
     link = None if outcome.report is None else report_link(outcome.report, settings)
     text = summary_of(outcome)
@@ -65,7 +65,7 @@ def emit(name: str, resource: str, payload: dict[str, Any]) -> bool:
     return emit_event(event=name, resource={"prefect.resource.id": resource}, payload=payload) is not None
 
 
-def summary_of(outcome: Outcome) -> str:
+def summary_of(outcome: FlowOutcome) -> str:
     """The run as Markdown."""
     lines = [
         f"# {outcome.flow.capitalize()}: {outcome.status.replace('_', ' ')}",

@@ -16,23 +16,23 @@ POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Submitted:
+class SubmittedRun:
     """A run of a deployment that was asked for."""
 
     flow: str
     run_id: Any
 
 
-def submit(settings: Settings, usecase: str, flow: str, **parameters: object) -> Submitted:
+def submit_run(settings: Settings, usecase: str, flow: str, **parameters: object) -> SubmittedRun:
     """Ask for a run of ``<env>-<usecase>-<flow>`` with these parameters; it starts as soon as a worker is free."""
     name = f"{flow}/{settings.deployment_name(usecase, flow)}"
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name(name)
         run = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-    return Submitted(flow, run.id)
+    return SubmittedRun(flow, run.id)
 
 
-def wait(submitted: Submitted, patience: float = 600.0) -> str:
+def wait_for_run(submitted: SubmittedRun, patience: float = 600.0) -> str:
     """Wait for the end of a run and return the message of its final state.
 
     Raises:

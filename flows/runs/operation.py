@@ -137,13 +137,13 @@ def forget_quiet_runs() -> None:
         return
     from prefect.client.orchestration import get_client
 
-    wanted: dict[str, Any] = {
+    filters: dict[str, Any] = {
         "deployment_id": {"any_": [str(run.deployment_id)]},
         "state": {"name": {"any_": [QUIET]}},
     }
     # What is left over now is deleted by the next look, or by the server's own retention.
     with suppress(httpx.HTTPError), get_client(sync_client=True) as client:
-        client.request("POST", "/flow_runs/bulk_delete", json={"flow_runs": wanted})
+        client.request("POST", "/flow_runs/bulk_delete", json={"flow_runs": filters})
 
 
 def _needs_its_traceback(record: logging.LogRecord) -> bool:

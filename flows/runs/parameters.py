@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from bentos.settings import Settings
     from flows.sources import EventSource
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
 
 Kind = Literal["simulator", "csv", "parquet", "sql", "log"]
 Engine = Literal["single", "dask"]
@@ -27,11 +27,13 @@ class SourceChoice(BaseModel):
     )
     table: str | None = Field(default=None, description="Table or view of a sql source.")
 
-    def open(self, house: House) -> EventSource:
+    def open(self, workspace: Workspace) -> EventSource:
         """The source; nothing is read yet. Raises ``SourceOptionsError`` for options that do not fit."""
         from flows.sources import open_source
 
-        return open_source(house.usecase, self.kind, store=house.store, path=self.path, url=self.url, table=self.table)
+        return open_source(
+            workspace.usecase, self.kind, store=workspace.store, path=self.path, url=self.url, table=self.table
+        )
 
 
 class EngineChoice(BaseModel):

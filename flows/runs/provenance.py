@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 from prefect.context import FlowRunContext
 
-from bentos.promotion.evidence import enter_training
+from bentos.promotion.evidence import write_training
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from bentos.registry.ports import ModelRef
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
     from monitoring.core.verdict import Verdict
     from monitoring.store import Decision
 
@@ -23,12 +23,19 @@ Work = Literal["training", "tuning", "refit"]
 
 
 def note_maker(
-    house: House, work: Work, ref: ModelRef | None, verdict: Verdict, run_id: str, data: str, at: datetime, reason: str
+    workspace: Workspace,
+    work: Work,
+    ref: ModelRef | None,
+    verdict: Verdict,
+    run_id: str,
+    data: str,
+    at: datetime,
+    reason: str,
 ) -> Decision | None:
     """Write who started the work that made a version; none where nothing was registered.
 
     Args:
-        house: whose chain, and who is acting.
+        home: whose chain, and who is acting.
         work: what made the version.
         ref: the registered version.
         verdict: of its gates.
@@ -39,11 +46,17 @@ def note_maker(
     """
     if ref is None:
         return None
-    more = {"work": work, "run_id": run_id, "data_digest": data, "reason": reason, "owners": list(_asked_by())}
-    return enter_training(house.store, house.usecase.name, ref.label, verdict, house.actor, at, **more)
+    fields = {
+        "work": work,
+        "run_id": run_id,
+        "data_digest": data,
+        "reason": reason,
+        "owners": list(_requesting_person()),
+    }
+    return write_training(workspace.store, workspace.usecase.name, ref.label, verdict, workspace.actor, at, **fields)
 
 
-def _asked_by() -> tuple[str, ...]:
+def _requesting_person() -> tuple[str, ...]:
     """The person behind a Prefect run, where the server knows people; the actor is then whoever runs the worker."""
     context = FlowRunContext.get()
     run = None if context is None else context.flow_run

@@ -21,8 +21,8 @@ from flows.errors import NothingToDo
 from flows.runs.artifacts import publish
 from flows.runs.run_name import rename_run
 from flows.workspace.clock import business_time, machine_now
-from flows.workspace.outcome import Outcome
-from flows.workspace.workspace import House
+from flows.workspace.outcome import FlowOutcome
+from flows.workspace.workspace import Workspace
 from monitoring.errors import MonitoringError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class FlowRun:
     """One run of one flow.
 
     Attributes:
-        house: what it works with.
+        home: what it works with.
         flow: name of the flow.
         as_of: business time; see :meth:`set_as_of`.
         run_id: that of the Prefect run, else a new one.
@@ -45,12 +45,12 @@ class FlowRun:
         outcome: what it concluded, once it has.
     """
 
-    house: House
+    workspace: Workspace
     flow: str
     as_of: datetime
     run_id: str
     started: datetime
-    outcome: Outcome | None = None
+    outcome: FlowOutcome | None = None
 
     def set_as_of(self, as_of: datetime) -> datetime:
         """Take the business time that the flow has worked out, and name the Prefect run by it."""
@@ -73,11 +73,11 @@ class FlowRun:
 
         page = None if html is None else str(html)
         report = Report(
-            self.house.usecase.name, kind, self.as_of, outcome, payload, model, challenger, page, self.run_id
+            self.workspace.usecase.name, kind, self.as_of, outcome, payload, model, challenger, page, self.run_id
         )
-        return self.house.store.reports.add(report)
+        return self.workspace.store.reports.add(report)
 
-    def conclude(self, outcome: Outcome) -> Outcome:
+    def conclude(self, outcome: FlowOutcome) -> FlowOutcome:
         """Publish what was found and return it.
 
         In a Prefect run too little data gives a completed state of that name; Prefect takes a returned
@@ -85,27 +85,29 @@ class FlowRun:
         """
         self.outcome = outcome
         log.info("%s: %s", self.flow, outcome.summary)
-        publish(outcome, self.house.settings, self.house.usecase.name)
+        publish(outcome, self.workspace.settings, self.workspace.usecase.name)
         if outcome.status == "insufficient_data" and FlowRunContext.get() is not None:
-            return cast(Outcome, Completed(message=f"insufficient_data: {outcome.summary}", data=outcome))
+            return cast(FlowOutcome, Completed(message=f"insufficient_data: {outcome.summary}", data=outcome))
         return outcome
 
 
 @contextmanager
-def recorded(house: House, flow: str, as_of: datetime | None, *, each_minute: bool = False) -> Iterator[FlowRun]:
+def record_run(
+    workspace: Workspace, flow: str, as_of: datetime | None, *, each_minute: bool = False
+) -> Iterator[FlowRun]:
     """Record a run: its start, its end, its outcome, or the error that ended it.
 
     With ``each_minute`` a run leaves a row only where it did something or failed.
     """
     context = FlowRunContext.get()
     run_id = str(context.flow_run.id) if context is not None and context.flow_run is not None else uuid.uuid4().hex
-    run = FlowRun(house, flow, business_time(as_of), run_id, machine_now())
-    _tidy(house, run.started)
+    run = FlowRun(workspace, flow, business_time(as_of), run_id, machine_now())
+    _tidy(workspace, run.started)
     if not each_minute:
         _warn_of_last(run)
         _write(run, "running", "")
     try:
-        with _vacancy_as_nothing_to_do(house), _alive(run, each_minute):
+        with _vacancy_as_nothing_to_do(workspace), _keep_alive(run, each_minute):
             yield run
     except NothingToDo as exc:
         if not each_minute:
@@ -119,24 +121,24 @@ def recorded(house: House, flow: str, as_of: datetime | None, *, each_minute: bo
         with suppress(MonitoringError):
             _write(run, "failed", _ending(exc))
         raise
-    done = run.outcome
-    _write(run, "completed", "" if done is None else f"{done.status}: {done.summary}")
+    outcome = run.outcome
+    _write(run, "completed", "" if outcome is None else f"{outcome.status}: {outcome.summary}")
 
 
-def _tidy(house: House, now: datetime) -> None:
+def _tidy(workspace: Workspace, now: datetime) -> None:
     """Close what died and drop what is old. A database that is away says so at the first write of the run itself."""
     from flows.steps.operations.dead_runs import close_dead_runs
 
     with suppress(MonitoringError):
-        for dead in close_dead_runs(house.store, house.usecase.name, now):
-            log.warning("%s of %s: %s", dead.flow, dead.started_at.isoformat(), dead.message)
-        house.store.runs.prune(house.usecase.name, now - timedelta(days=house.settings.run_days))
+        for run in close_dead_runs(workspace.store, workspace.usecase.name, now):
+            log.warning("%s of %s: %s", run.flow, run.started_at.isoformat(), run.message)
+        workspace.store.runs.prune(workspace.usecase.name, now - timedelta(days=workspace.settings.run_days))
 
 
 def _warn_of_last(run: FlowRun) -> None:
     """Say how the run before this one ended, where it did not come to its end."""
     with suppress(MonitoringError):
-        last = run.house.store.runs.latest(run.house.usecase.name, run.flow)
+        last = run.workspace.store.runs.latest(run.workspace.usecase.name, run.flow)
         if last is not None and last.state in ("failed", "killed") and last.run_id != run.run_id:
             begun = f"{last.started_at:%Y-%m-%d %H:%M} UTC"
             log.warning("the last %s, begun at %s, did not come to its end: %s", run.flow, begun, last.message)
@@ -150,36 +152,36 @@ def _ending(exc: BaseException) -> str:
 
 
 @contextmanager
-def _alive(run: FlowRun, each_minute: bool) -> Iterator[None]:
+def _keep_alive(run: FlowRun, each_minute: bool) -> Iterator[None]:
     """The row says each minute that its process lives."""
-    from flows.steps.operations.dead_runs import touched
+    from flows.steps.operations.dead_runs import keep_touching
 
     if each_minute:
         yield
         return
-    with touched(lambda: _write(run, "running", "")):
+    with keep_touching(lambda: _write(run, "running", "")):
         yield
 
 
 @contextmanager
-def _vacancy_as_nothing_to_do(house: House) -> Iterator[None]:
+def _vacancy_as_nothing_to_do(workspace: Workspace) -> Iterator[None]:
     """A role that nobody ever held is no fault; one that somebody held and that is gone is one."""
     try:
         yield
     except RoleVacant as exc:
-        if house.store.decisions.terms(house.model, "champion"):
+        if workspace.store.decisions.terms(workspace.model, "champion"):
             raise
         raise NothingToDo(str(exc)) from exc
 
 
-def call(flow: Flow[..., Any], **parameters: object) -> Outcome:
+def call(flow: Flow[..., Any], **parameters: object) -> FlowOutcome:
     """Run a flow from inside another flow or from the command line.
 
     Inside a Prefect run it becomes a run of its own below it. Elsewhere the plain function is called:
     Prefect would start a server for one run.
     """
     result = flow(**parameters) if FlowRunContext.get() is not None else flow.fn(**parameters)
-    return cast(Outcome, result.data if isinstance(result, State) else result)
+    return cast(FlowOutcome, result.data if isinstance(result, State) else result)
 
 
 def _write(run: FlowRun, state: RunState, message: str, *, process: bool = True) -> None:
@@ -190,7 +192,7 @@ def _write(run: FlowRun, state: RunState, message: str, *, process: bool = True)
     payload: dict[str, Any] = this_process(now) if state == "running" and process else {}
     if run.outcome is not None:
         payload |= {name: value for name, value in run.outcome.figures if isinstance(value, int | float)}
-    ended = None if state == "running" else now
-    run.house.store.runs.put(
-        Run(run.run_id, run.house.usecase.name, run.flow, state, run.started, ended, run.as_of, message, payload)
+    ended_at = None if state == "running" else now
+    run.workspace.store.runs.put(
+        Run(run.run_id, run.workspace.usecase.name, run.flow, state, run.started, ended_at, run.as_of, message, payload)
     )

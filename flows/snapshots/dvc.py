@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Tracked:
+class DvcFile:
     """A file that DVC knows.
 
     Attributes:
@@ -42,7 +42,7 @@ def installed() -> bool:
     return shutil.which("dvc") is not None
 
 
-def track(path: Path) -> Tracked:
+def track(path: Path) -> DvcFile:
     """Write ``<name>.dvc`` beside a file, and put the file into the cache of the DVC repository around it.
 
     Idempotent; every step is atomic. Without a repository only the DVC file is written: after
@@ -62,7 +62,7 @@ def track(path: Path) -> Tracked:
             _cache(path, _cache_folder(repository) / "files" / "md5" / md5[:2] / md5[2:])
     except OSError as exc:
         raise SnapshotError(f"{file}: cannot be written ({exc.strerror})") from exc
-    return Tracked(file, md5, size, repository is not None)
+    return DvcFile(file, md5, size, repository is not None)
 
 
 def _md5(path: Path) -> str:
@@ -81,19 +81,19 @@ def _write(file: Path, text: str) -> None:
 
 def _repositories(folder: Path) -> Iterator[Path]:
     """The ``.dvc`` folders around a folder, the nearest first."""
-    for place in (folder, *folder.parents):
-        if (place / ".dvc").is_dir():
-            yield place / ".dvc"
+    for parent in (folder, *folder.parents):
+        if (parent / ".dvc").is_dir():
+            yield parent / ".dvc"
 
 
 def _cache_folder(repository: Path) -> Path:
     """``cache.dir`` of the repository (relative to its configuration), else DVC's default."""
-    found = "cache"
+    cache = "cache"
     for name in ("config", "config.local"):
         config = ConfigParser(interpolation=None)
         config.read(repository / name, encoding="utf-8")
-        found = config.get("cache", "dir", fallback=found)
-    return repository / found
+        cache = config.get("cache", "dir", fallback=cache)
+    return repository / cache
 
 
 def _cache(path: Path, entry: Path) -> None:

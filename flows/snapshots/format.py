@@ -66,9 +66,9 @@ class Frames:
         index = pd.Index(events[event_id])
         if not index.is_unique or labels["event_id"].duplicated().any():
             raise SnapshotError("an event id repeats in the events or in the labels; read them through a source")
-        labels = _ordered(labels, index)
+        labels = _order_labels(labels, index)
         if revisions is not None:
-            revisions = _ordered(revisions, index)
+            revisions = _order_labels(revisions, index)
             revisions = None if revisions.equals(labels) else revisions
         return Frames(event_id, events, labels, revisions)
 
@@ -89,7 +89,7 @@ class Frames:
         for name in map(str, self.labels.columns[1:]):
             columns[f"label.{name}"] = pa.array(self.labels[name]).take(pa.array(label, mask=label < 0))
         if self.revisions is not None:
-            columns[_REVISIONS] = _listed(self.revisions, index)
+            columns[_REVISIONS] = _revision_lists(self.revisions, index)
         return pa.table(columns).replace_schema_metadata(
             {"incumbent.format": FORMAT, "incumbent.event_id": self.event_id}
         )
@@ -100,32 +100,32 @@ class Frames:
         event_id = table.schema.metadata[b"incumbent.event_id"].decode()
         names = [n for n in table.column_names if not n.startswith("label.")]
         events = table.select(names).to_pandas()
-        held = [*LABEL_COLUMNS, WEIGHT] if f"label.{WEIGHT}" in table.column_names else list(LABEL_COLUMNS)
-        flat = table.select([event_id, *(f"label.{name}" for name in held[1:])]).rename_columns(held)
+        columns = [*LABEL_COLUMNS, WEIGHT] if f"label.{WEIGHT}" in table.column_names else list(LABEL_COLUMNS)
+        flat = table.select([event_id, *(f"label.{name}" for name in columns[1:])]).rename_columns(columns)
         labels = flat.filter(flat["y"].is_valid()).to_pandas()
-        revisions = _flattened(table, event_id) if _REVISIONS in table.column_names else None
+        revisions = _revision_frame(table, event_id) if _REVISIONS in table.column_names else None
         return Frames(event_id, events, labels, revisions)
 
 
 def column_digests(frame: pd.DataFrame) -> dict[str, str]:
     """SHA-256 of each column's canonical bytes: equal columns of equal type have equal digests."""
-    found = {}
+    digests = {}
     for name in frame:
         kind = _kind(frame[name])
         hasher = hashlib.sha256(f"{FORMAT}\n{kind}\n".encode())
         for piece in _column_bytes(frame[name], kind):
             hasher.update(piece)
-        found[str(name)] = hasher.hexdigest()
-    return found
+        digests[str(name)] = hasher.hexdigest()
+    return digests
 
 
-def _ordered(labels: pd.DataFrame, index: pd.Index[str]) -> pd.DataFrame:
+def _order_labels(labels: pd.DataFrame, index: pd.Index[str]) -> pd.DataFrame:
     """Labels in the order of the events; several of one event keep their order."""
     positions = index.get_indexer(pd.Index(labels["event_id"]))
     if (positions < 0).any():
         raise SnapshotError(f"{int((positions < 0).sum())} labels name no event of the snapshot; leave them out")
-    held = [*LABEL_COLUMNS, *(name for name in (WEIGHT,) if name in labels)]
-    return labels.loc[:, held].iloc[np.argsort(positions, kind="stable")].reset_index(drop=True)
+    columns = [*LABEL_COLUMNS, *(name for name in (WEIGHT,) if name in labels)]
+    return labels.loc[:, columns].iloc[np.argsort(positions, kind="stable")].reset_index(drop=True)
 
 
 def _position_of_each(labels: pd.DataFrame, index: pd.Index[str]) -> NDArray[np.int64]:
@@ -134,7 +134,7 @@ def _position_of_each(labels: pd.DataFrame, index: pd.Index[str]) -> NDArray[np.
     return np.asarray(positions, np.int64)
 
 
-def _listed(revisions: pd.DataFrame, index: pd.Index[str]) -> pa.ListArray:
+def _revision_lists(revisions: pd.DataFrame, index: pd.Index[str]) -> pa.ListArray:
     """The revisions (in the order of the events) as one list an event."""
     counts = np.bincount(index.get_indexer(pd.Index(revisions["event_id"])), minlength=len(index))
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
@@ -143,7 +143,7 @@ def _listed(revisions: pd.DataFrame, index: pd.Index[str]) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), structs)
 
 
-def _flattened(table: pa.Table, event_id: str) -> pd.DataFrame:
+def _revision_frame(table: pa.Table, event_id: str) -> pd.DataFrame:
     lists = table[_REVISIONS]
     ids = table[event_id].take(pc.list_parent_indices(lists))
     fields = pc.list_flatten(lists)

@@ -109,7 +109,7 @@ class SnapshotStore:
         digest = frames.digest()
         with suppress(SnapshotMissing, SnapshotCorrupt):
             return self._tracked(self._verified_ref(digest))
-        about = {
+        metadata = {
             "rows": len(events),
             "positives": int((labels["y"] == 1).sum()),
             "usecase": usecase.name,
@@ -118,21 +118,21 @@ class SnapshotStore:
             "as_of": as_of.isoformat() if as_of else None,
         }
         try:
-            self._write(digest, frames, about)
+            self._write(digest, frames, metadata)
         except OSError as exc:
             raise SnapshotError(f"{self.folder}: cannot write snapshot {digest[:12]} ({exc.strerror})") from exc
         return self._tracked(self._ref(digest))
 
-    def save_read(self, read: SourceRead, usecase: UseCase) -> SnapshotRef:
+    def save_read(self, dataset: SourceRead, usecase: UseCase) -> SnapshotRef:
         """Store what a source gave; see :meth:`save`."""
         return self.save(
-            read.events,
-            read.labels,
+            dataset.events,
+            dataset.labels,
             usecase=usecase,
-            window=read.window,
-            source=read.origin,
-            as_of=read.as_of,
-            revisions=read.revisions,
+            window=dataset.window,
+            source=dataset.origin,
+            as_of=dataset.as_of,
+            revisions=dataset.revisions,
         )
 
     def join(
@@ -149,7 +149,7 @@ class SnapshotStore:
         refs = [self._ref(digest) for digest in parts]
         content = canonical_json({"parts": list(parts)})
         digest = sha256_hex(content)
-        about = {
+        metadata = {
             "rows": sum(ref.rows for ref in refs), "positives": sum(ref.positives for ref in refs),
             "usecase": usecase.name, "window": [window.start.isoformat(), window.end.isoformat()], "source": source,
             "as_of": as_of.isoformat(), "parts": list(parts), "digest": digest, "file_sha256": digest,
@@ -157,10 +157,10 @@ class SnapshotStore:
         path = self.path(digest).with_suffix(PARTS)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for place, data in ((path, content), (path.with_suffix(".json"), canonical_json(about))):
-                partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+            for file, data in ((path, content), (path.with_suffix(".json"), canonical_json(metadata))):
+                partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
                 partial.write_bytes(data)
-                _into_place(partial, place)
+                _publish_file(partial, file)
         except OSError as exc:
             raise SnapshotError(f"{self.folder}: cannot write snapshot {digest[:12]} ({exc.strerror})") from exc
         return self._ref(digest)
@@ -217,7 +217,7 @@ class SnapshotStore:
                 log.warning("no DVC file for a snapshot: %s", exc)
         return ref
 
-    def _write(self, digest: str, frames: Frames, about: dict[str, Any]) -> None:
+    def _write(self, digest: str, frames: Frames, metadata: dict[str, Any]) -> None:
         import pyarrow.parquet as pq
 
         path = self.path(digest)
@@ -225,32 +225,32 @@ class SnapshotStore:
         partial = path.with_name(f".{digest}.{os.getpid()}.partial")
         try:
             pq.write_table(frames.to_table(), partial, compression="zstd")
-            about = about | {"digest": digest, "file_sha256": sha256_file(partial)}
-            _into_place(partial, path)
-            partial.write_bytes(canonical_json(about))
-            _into_place(partial, path.with_suffix(".json"))
+            metadata = metadata | {"digest": digest, "file_sha256": sha256_file(partial)}
+            _publish_file(partial, path)
+            partial.write_bytes(canonical_json(metadata))
+            _publish_file(partial, path.with_suffix(".json"))
         finally:
             partial.unlink(missing_ok=True)
 
     def _ref(self, digest: str) -> SnapshotRef:
         path = self.path(digest)
         try:
-            about = json.loads(path.with_suffix(".json").read_bytes())
+            metadata = json.loads(path.with_suffix(".json").read_bytes())
         except (FileNotFoundError, NotADirectoryError) as exc:
             raise SnapshotMissing(f"{self.folder}: no snapshot {digest!r}") from exc
         except ValueError as exc:
             raise SnapshotCorrupt(f"{path.with_suffix('.json')}: not JSON; save the data again") from exc
-        start, end = (datetime.fromisoformat(t) for t in about["window"])
+        start, end = (datetime.fromisoformat(t) for t in metadata["window"])
         return SnapshotRef(
             digest=digest,
-            path=path.with_suffix(PARTS) if "parts" in about else path,
-            rows=about["rows"],
-            positives=about["positives"],
-            file_digest=about["file_sha256"],
-            usecase=about["usecase"],
+            path=path.with_suffix(PARTS) if "parts" in metadata else path,
+            rows=metadata["rows"],
+            positives=metadata["positives"],
+            file_digest=metadata["file_sha256"],
+            usecase=metadata["usecase"],
             window=TimeWindow(start, end),
-            source=about["source"],
-            as_of=datetime.fromisoformat(about["as_of"]) if about["as_of"] else None,
+            source=metadata["source"],
+            as_of=datetime.fromisoformat(metadata["as_of"]) if metadata["as_of"] else None,
         )
 
     def _verified_ref(self, digest: str) -> SnapshotRef:
@@ -262,12 +262,12 @@ class SnapshotStore:
         return ref
 
 
-def content_digest(usecase: UseCase, read: SourceRead) -> str:
+def content_digest(usecase: UseCase, dataset: SourceRead) -> str:
     """The digest that a snapshot of these frames would have, without storing them."""
-    return Frames.of(usecase.event_id, read.events, read.labels, read.revisions).digest()
+    return Frames.of(usecase.event_id, dataset.events, dataset.labels, dataset.revisions).digest()
 
 
-def _into_place(partial: Path, path: Path) -> None:
+def _publish_file(partial: Path, path: Path) -> None:
     """Flush a finished file to the disk and give it its name in one step."""
     with partial.open("rb") as stream:
         os.fsync(stream.fileno())

@@ -85,7 +85,7 @@ class SnapshotDiff:
         }
 
 
-def find_one(stores: Sequence[SnapshotStore], prefix: str) -> tuple[SnapshotStore, SnapshotRef]:
+def find_snapshot(stores: Sequence[SnapshotStore], prefix: str) -> tuple[SnapshotStore, SnapshotRef]:
     """The one snapshot whose digest starts so.
 
     Raises:
@@ -94,12 +94,12 @@ def find_one(stores: Sequence[SnapshotStore], prefix: str) -> tuple[SnapshotStor
     """
     if len(prefix) < FEWEST_DIGITS:
         raise SnapshotError(f"{prefix!r} is short; give at least {FEWEST_DIGITS} digits of a digest, see: data list")
-    found = {ref.digest: (store, ref) for store in stores for ref in store.find(prefix)}
-    if not found:
+    matches = {ref.digest: (store, ref) for store in stores for ref in store.find(prefix)}
+    if not matches:
         raise SnapshotMissing(f"no snapshot starts with {prefix!r}; see: data list")
-    if len(found) > 1:
-        raise SnapshotError(f"{prefix!r} names {len(found)} snapshots; give more digits")
-    return next(iter(found.values()))
+    if len(matches) > 1:
+        raise SnapshotError(f"{prefix!r} names {len(matches)} snapshots; give more digits")
+    return next(iter(matches.values()))
 
 
 def columns_of(events: pd.DataFrame) -> tuple[ColumnFacts, ...]:
@@ -121,7 +121,7 @@ def compare(first: Snapshot, second: Snapshot, usecase: UseCase) -> SnapshotDiff
     common = a.index.intersection(b.index, sort=False)
     unequal = _unequal(a.loc[common, shared], b.loc[common, shared])
     counts = {str(c): int(flags.sum()) for c, flags in unequal.items() if flags.any()}
-    touched = np.any(list(unequal.values()), axis=0) if unequal else np.zeros(len(common), bool)
+    changed_rows = np.any(list(unequal.values()), axis=0) if unequal else np.zeros(len(common), bool)
     return SnapshotDiff(
         first=first.ref.digest,
         second=second.ref.digest,
@@ -131,7 +131,7 @@ def compare(first: Snapshot, second: Snapshot, usecase: UseCase) -> SnapshotDiff
         added=len(b) - len(common),
         removed=len(a) - len(common),
         common=len(common),
-        changed=int(touched.sum()),
+        changed=int(changed_rows.sum()),
         changed_columns=counts,
         labels=_label_changes(first.labels, second.labels, common),
         positive_rate=(_rate(first.labels), _rate(second.labels)),
@@ -165,30 +165,30 @@ def write_table(snapshot: Snapshot, usecase: UseCase, out: Path) -> int:
     """
     if out.suffix not in (".parquet", ".csv"):
         raise SnapshotError(f"{out}: write a .parquet or a .csv file")
-    given = snapshot.labels[snapshot.labels["source"] != ABSENT].reset_index(drop=True)
+    labels = snapshot.labels[snapshot.labels["source"] != ABSENT].reset_index(drop=True)
     ref = snapshot.ref
-    made = as_table(SourceRead(snapshot.events, given, pd.DataFrame(), ref.window, ref.source, ref.as_of), usecase)
+    frame = as_table(SourceRead(snapshot.events, labels, pd.DataFrame(), ref.window, ref.source, ref.as_of), usecase)
     partial = out.with_name(f".{out.name}.partial{out.suffix}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        made.to_csv(partial, index=False) if out.suffix == ".csv" else made.to_parquet(partial, index=False)
+        frame.to_csv(partial, index=False) if out.suffix == ".csv" else frame.to_parquet(partial, index=False)
         partial.replace(out)
     except OSError as exc:
         raise SnapshotError(f"{out}: cannot be written ({exc.strerror})") from exc
     finally:
         partial.unlink(missing_ok=True)
-    return len(made)
+    return len(frame)
 
 
 def _unequal(a: pd.DataFrame, b: pd.DataFrame) -> dict[Any, np.ndarray[Any, np.dtype[np.bool_]]]:
-    found = {}
+    flags = {}
     for name in a:
         x, y = a[name], b[name]
         if x.dtype != y.dtype:
             x, y = x.astype(object), y.astype(object)
         both_missing = x.isna().to_numpy() & y.isna().to_numpy()
-        found[name] = (x.to_numpy() != y.to_numpy()) & ~both_missing
-    return found
+        flags[name] = (x.to_numpy() != y.to_numpy()) & ~both_missing
+    return flags
 
 
 def _label_changes(first: pd.DataFrame, second: pd.DataFrame, common: pd.Index[Any]) -> LabelChanges:

@@ -51,7 +51,7 @@ def _csv(usecase: UseCase, options: SourceOptions, store: Store | None) -> Event
         return _derived(usecase, options)
     from flows.sources.csv import CsvSource
 
-    return CsvSource(usecase, _needed(options, "path"))
+    return CsvSource(usecase, _require_option(options, "path"))
 
 
 def _parquet(usecase: UseCase, options: SourceOptions, store: Store | None) -> EventSource:
@@ -59,19 +59,19 @@ def _parquet(usecase: UseCase, options: SourceOptions, store: Store | None) -> E
         return _derived(usecase, options)
     from flows.sources.parquet import ParquetSource
 
-    return ParquetSource(usecase, _needed(options, "path"))
+    return ParquetSource(usecase, _require_option(options, "path"))
 
 
 def _derived(usecase: UseCase, options: SourceOptions) -> EventSource:
     from flows.sources.derived import DerivedSource
 
-    return DerivedSource(usecase, options.kind, _needed(options, "path"))
+    return DerivedSource(usecase, options.kind, _require_option(options, "path"))
 
 
 def _sql(usecase: UseCase, options: SourceOptions, store: Store | None) -> EventSource:
     from flows.sources.sql import SqlSource
 
-    return SqlSource(usecase, _needed(options, "url"), _needed(options, "table"))
+    return SqlSource(usecase, _require_option(options, "url"), _require_option(options, "table"))
 
 
 def _log(usecase: UseCase, options: SourceOptions, store: Store | None) -> EventSource:
@@ -91,13 +91,13 @@ SOURCES: Final[dict[str, Callable[[UseCase, SourceOptions, Store | None], EventS
 
 
 def _options(declared: SourceOptions, kind: str | None, overrides: dict[str, Any]) -> SourceOptions:
-    own = set(SourceOptions.model_fields) - {"kind", "simulator"}
-    unknown = sorted(set(overrides) - own - set(SimulatorOptions.model_fields))
+    option_names = set(SourceOptions.model_fields) - {"kind", "simulator"}
+    unknown = sorted(set(overrides) - option_names - set(SimulatorOptions.model_fields))
     if unknown:
-        allowed = ", ".join(sorted(own | set(SimulatorOptions.model_fields)))
+        allowed = ", ".join(sorted(option_names | set(SimulatorOptions.model_fields)))
         raise SourceOptionsError(f"unknown option {unknown[0]!r}; allowed: {allowed}")
-    world = declared.simulator.model_dump() | {k: v for k, v in overrides.items() if k not in own}
-    plain = declared.model_dump(exclude={"simulator"}) | {k: v for k, v in overrides.items() if k in own}
+    world = declared.simulator.model_dump() | {k: v for k, v in overrides.items() if k not in option_names}
+    plain = declared.model_dump(exclude={"simulator"}) | {k: v for k, v in overrides.items() if k in option_names}
     try:
         return SourceOptions(**plain | {"kind": kind or declared.kind, "simulator": SimulatorOptions(**world)})
     except ValidationError as exc:
@@ -105,7 +105,7 @@ def _options(declared: SourceOptions, kind: str | None, overrides: dict[str, Any
         raise SourceOptionsError(f"{'.'.join(map(str, error['loc']))}: {error['msg']}") from exc
 
 
-def _needed(options: SourceOptions, name: str) -> str:
+def _require_option(options: SourceOptions, name: str) -> str:
     value = getattr(options, name)
     if not value:
         raise SourceOptionsError(f"source {options.kind!r} needs {name!r}: pass it, or write it under [source]")

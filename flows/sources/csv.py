@@ -16,8 +16,8 @@ import pandas as pd
 from bentos.usecase.definition import UseCase
 from flows.errors import NoData, SchemaProblem
 from flows.sources.foreign_table import header_names, separator_of
-from flows.sources.locations import list_files, read_address, translated
-from flows.sources.table import TableSource, time_name, wanted
+from flows.sources.locations import list_files, read_address, translate_errors
+from flows.sources.table import TableSource, columns_to_read, time_name
 from monitoring.core.calendar import TimeWindow
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.bz2", ".csv.xz", ".tsv", ".tsv.gz")
@@ -54,7 +54,7 @@ class CsvSource(TableSource):
 
     def _read_file(self, system: Any, file: str, times_only: bool) -> Iterator[pd.DataFrame]:
         try:
-            with translated(self._address), system.open(file, "rb", compression="infer") as stream:
+            with translate_errors(self._address), system.open(file, "rb", compression="infer") as stream:
                 yield from self._parse(stream, f"{self.origin} ({file})", times_only)
         except (pd.errors.ParserError, UnicodeDecodeError, EOFError, zlib.error) as exc:
             raise SchemaProblem(f"{self.origin}: {file} is not UTF-8 CSV ({exc})") from exc
@@ -64,7 +64,7 @@ class CsvSource(TableSource):
         if not header:
             raise NoData(f"{name} is empty; it needs a header line")
         time = time_name(header, self.usecase, name)
-        columns = [time] if times_only else wanted(header, self.usecase)
+        columns = [time] if times_only else columns_to_read(header, self.usecase)
         stream.seek(0)
         reader = pd.read_csv(
             stream,

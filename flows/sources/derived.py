@@ -35,7 +35,7 @@ class DerivedSource(TableSource):
     def chunks(self, window: TimeWindow | None, times_only: bool = False) -> Iterator[pd.DataFrame]:
         """Every snapshot; a snapshot needs the whole history before it."""
         assert self.usecase.snapshot is not None
-        columns = needed_columns(self.usecase.snapshot)
+        columns = required_columns(self.usecase.snapshot)
         try:
             if self.kind == "csv":
                 table = pd.read_csv(self._path, usecols=lambda name: name in columns)
@@ -49,12 +49,12 @@ class DerivedSource(TableSource):
 DAY = timedelta(days=1)
 
 
-def needed_columns(policy: SnapshotPolicy) -> list[str]:
+def required_columns(policy: SnapshotPolicy) -> list[str]:
     """Columns of the table of events that a derivation reads."""
-    named = [policy.entity, policy.time, *([policy.event] if policy.event else [])]
+    names = [policy.entity, policy.time, *([policy.event] if policy.event else [])]
     for text in (policy.value, policy.where):
-        named += Formula(text).names if text else ()
-    return list(dict.fromkeys(named))
+        names += Formula(text).names if text else ()
+    return list(dict.fromkeys(names))
 
 
 def derive(table: pd.DataFrame, usecase: UseCase) -> pd.DataFrame:
@@ -84,23 +84,23 @@ def derive(table: pd.DataFrame, usecase: UseCase) -> pd.DataFrame:
 
 def _events(table: pd.DataFrame, policy: SnapshotPolicy, usecase: UseCase) -> pd.DataFrame:
     """One row an event: entity, time (UTC), value; ordered by time."""
-    lacking = [name for name in needed_columns(policy) if name not in table.columns]
-    if lacking:
-        raise SchemaProblem(f"column {lacking[0]!r}, which [snapshot] names, is missing")
+    missing = [name for name in required_columns(policy) if name not in table.columns]
+    if missing:
+        raise SchemaProblem(f"column {missing[0]!r}, which [snapshot] names, is missing")
     times = pd.to_datetime(table[policy.time], errors="coerce", format="ISO8601")
     if times.dt.tz is None:
         times = times.dt.tz_localize(usecase.zone, ambiguous="NaT", nonexistent="NaT")
     rows = pd.DataFrame({"entity": table[policy.entity], "time": times.dt.tz_convert("UTC")})
-    rows["value"] = _computed(policy.value, table, usecase) if policy.value else 0.0
+    rows["value"] = _compute(policy.value, table, usecase) if policy.value else 0.0
     rows["event"] = table[policy.event].astype(str) if policy.event else np.arange(len(table))
     if policy.where:
-        rows = rows[_computed(policy.where, table, usecase) > 0.0]
+        rows = rows[_compute(policy.where, table, usecase) > 0.0]
     rows = rows.dropna(subset=["entity", "time"])
     merged = rows.groupby(["entity", "event"], sort=False).agg(time=("time", "min"), value=("value", "sum"))
     return merged.reset_index().sort_values(["time", "entity"], kind="stable")
 
 
-def _computed(text: str, table: pd.DataFrame, usecase: UseCase) -> Any:
+def _compute(text: str, table: pd.DataFrame, usecase: UseCase) -> Any:
     formula = Formula(text)
     values = {n: pd.to_numeric(table[n], errors="coerce").to_numpy(dtype=np.float64) for n in formula.numbers}
     values |= {n: table[n].to_numpy(dtype=object) for n in formula.texts}
@@ -131,7 +131,7 @@ def _snapshot(
     }
     frame = pd.DataFrame(rows)
     for measure in policy.measures:
-        frame[measure.name] = _measured(past, moment, measure).reindex(entities).fillna(0.0).to_numpy(np.float64)
+        frame[measure.name] = _measure(past, moment, measure).reindex(entities).fillna(0.0).to_numpy(np.float64)
     within = policy.label.no_event_within
     next_events = events[(events["time"] >= moment) & (events["time"] < moment + within)]
     label = np.where(entities.isin(next_events["entity"]), 0.0, 1.0)
@@ -140,9 +140,9 @@ def _snapshot(
     return frame
 
 
-def _measured(past: pd.DataFrame, moment: pd.Timestamp, measure: Measure) -> pd.Series[Any]:
-    inside = past if measure.over is None else past[past["time"] >= moment - measure.over]
-    groups = inside.groupby("entity")
+def _measure(past: pd.DataFrame, moment: pd.Timestamp, measure: Measure) -> pd.Series[Any]:
+    rows = past if measure.over is None else past[past["time"] >= moment - measure.over]
+    groups = rows.groupby("entity")
     if measure.agg == "count":
         return groups.size()
     if measure.agg in ("sum", "mean"):

@@ -22,7 +22,7 @@ import pandas as pd
 
 CHUNK_ROWS = 200_000
 """Rows that are looked at to guess types; further rows come in parts of the same size."""
-MADE_ID = "row_number"
+ROW_ID = "row_number"
 """Name of the id that a copy gets where the table has none."""
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "-", "?", "nat", "<na>"}
 _FORMATS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%Y/%m/%d", "%d/%m/%y", "%m/%d/%y")
@@ -70,8 +70,8 @@ def open_raw(path: Path) -> Raw:
 
 def separator_of(header: str) -> str:
     """The one of ``, ; tab |`` that a header line has most of outside of quotes."""
-    bare = re.sub(r'"(?:[^"]|"")*"', "", header)
-    return max(",;\t|", key=bare.count)
+    unquoted = re.sub(r'"(?:[^"]|"")*"', "", header)
+    return max(",;\t|", key=unquoted.count)
 
 
 def header_names(header: str, separator: str) -> list[str]:
@@ -85,19 +85,19 @@ def chunks(raw: Raw) -> Iterator[pd.DataFrame]:
     """The table in parts, every cell a text without blanks around it, or missing."""
     for part in _csv(raw) if raw.kind == "csv" else _parquet(raw.path):
         part.columns = [str(name).strip() for name in part.columns]
-        yield part.apply(_cleaned)
+        yield part.apply(_clean)
 
 
-def reading_of(given: pd.Series[Any], name: str) -> str:
+def reading_of(texts: pd.Series[Any], name: str) -> str:
     """How the texts of a column are to be read.
 
     Returns ``text``, ``number``, ``comma`` (1.234,5), ``grouped`` (1,234.5), ``iso``, ``epoch:UNIT`` or a
     format of ``strptime``. Between day-first and month-first the one that reads every value wins, and
     day-first where both do.
     """
-    if given.empty:
+    if texts.empty:
         return "text"
-    sample = given.iloc[:: max(1, len(given) // 5_000)]
+    sample = texts.iloc[:: max(1, len(texts) // 5_000)]
     numbers = pd.to_numeric(sample, errors="coerce")
     if numbers.notna().all():
         return _epoch(numbers, name) or "number"
@@ -107,17 +107,17 @@ def reading_of(given: pd.Series[Any], name: str) -> str:
     ):
         return "iso"
     for form in (day + clock for day in _FORMATS for clock in _CLOCKS):
-        if pd.to_datetime(sample.iloc[:50], format=form, errors="coerce").notna().all() and _fits(given, form):
+        if pd.to_datetime(sample.iloc[:50], format=form, errors="coerce").notna().all() and _fits(texts, form):
             return form
     if sample.str.fullmatch(_GROUPED.pattern.rstrip("$") + r"|[+-]?\d+(\.\d+)?").all():
-        return "grouped" if not sample.str.fullmatch(r"[+-]?\d+,\d+").all() or _three(sample) else "comma"
+        return "grouped" if not sample.str.fullmatch(r"[+-]?\d+,\d+").all() or _are_thousands(sample) else "comma"
     return "comma" if sample.str.fullmatch(_COMMA.pattern.rstrip("$")).all() else "text"
 
 
-def converted(texts: pd.Series[Any], reading: str) -> pd.Series[Any]:
+def convert_texts(texts: pd.Series[Any], reading: str) -> pd.Series[Any]:
     """The values of a column; what cannot be read so is missing. Times of a format have no offset."""
     if reading in ("number", "comma", "grouped"):
-        return pd.to_numeric(_pointed(texts, reading), errors="coerce").astype(np.float64)
+        return pd.to_numeric(_with_decimal_points(texts, reading), errors="coerce").astype(np.float64)
     if reading == "iso":
         return pd.to_datetime(texts, format="ISO8601", errors="coerce", utc=True).dt.as_unit("us")
     if reading.startswith("epoch:"):
@@ -129,7 +129,7 @@ def converted(texts: pd.Series[Any], reading: str) -> pd.Series[Any]:
     return texts
 
 
-def told(reading: str) -> str | None:
+def conversion_note(reading: str) -> str | None:
     """What the copy changes in a column, in words; nothing where it stays as it is."""
     if reading == "comma":
         return "decimal commas became points"
@@ -141,13 +141,13 @@ def told(reading: str) -> str | None:
     return f"times written as {reading} became ISO" if "%" in reading else None
 
 
-def write_copy(raw: Raw, readings: dict[str, str], keep: Sequence[str], numbered: bool, out: Path) -> int:
+def write_copy(raw: Raw, readings: dict[str, str], columns: Sequence[str], numbered: bool, out: Path) -> int:
     """Write the table as Parquet in the readings given, part by part; returns the number of rows.
 
     Args:
         raw: the table.
         readings: how each column is read.
-        keep: columns of the copy.
+        columns: columns of the copy.
         numbered: whether ``row_number`` (``r-00000001``, ...) is added as an id.
         out: the copy; it appears when it is whole.
     """
@@ -157,15 +157,15 @@ def write_copy(raw: Raw, readings: dict[str, str], keep: Sequence[str], numbered
     part, rows, writer = out.with_name(f".{out.name}.part"), 0, None
     try:
         for chunk in chunks(raw):
-            made = pd.DataFrame({name: converted(chunk[name], readings[name]) for name in keep})
+            frame = pd.DataFrame({name: convert_texts(chunk[name], readings[name]) for name in columns})
             if numbered:
-                made.insert(0, MADE_ID, [f"r-{n:08d}" for n in range(rows + 1, rows + 1 + len(made))])
-            table = pa.Table.from_pandas(made, preserve_index=False, schema=None if writer is None else writer.schema)
+                frame.insert(0, ROW_ID, [f"r-{n:08d}" for n in range(rows + 1, rows + 1 + len(frame))])
+            table = pa.Table.from_pandas(frame, preserve_index=False, schema=None if writer is None else writer.schema)
             if writer is None:
-                table = table.cast(pa.schema([_settled(field) for field in table.schema]))
+                table = table.cast(pa.schema([_text_if_null(field) for field in table.schema]))
                 writer = pq.ParquetWriter(part, table.schema)
             writer.write_table(table)
-            rows += len(made)
+            rows += len(frame)
     finally:
         if writer is not None:
             writer.close()
@@ -173,7 +173,7 @@ def write_copy(raw: Raw, readings: dict[str, str], keep: Sequence[str], numbered
     return rows
 
 
-def _settled(field: Any) -> Any:
+def _text_if_null(field: Any) -> Any:
     """A column without a single value in the first part is text, not nothing."""
     import pyarrow as pa
 
@@ -211,7 +211,7 @@ def _parquet(path: Path) -> Iterator[pd.DataFrame]:
         yield frame.astype(object).where(frame.notna(), "").astype(str)
 
 
-def _cleaned(column: pd.Series[Any]) -> pd.Series[Any]:
+def _clean(column: pd.Series[Any]) -> pd.Series[Any]:
     texts = column.str.strip()
     return texts.mask(texts.str.lower().isin(_MISSING), None)
 
@@ -226,17 +226,17 @@ def _epoch(numbers: pd.Series[Any], name: str) -> str | None:
     )
 
 
-def _fits(given: pd.Series[Any], form: str) -> bool:
-    unique = pd.Series(given.unique())
+def _fits(texts: pd.Series[Any], form: str) -> bool:
+    unique = pd.Series(texts.unique())
     return bool(pd.to_datetime(unique, format=form, errors="coerce").notna().all())
 
 
-def _three(sample: pd.Series[Any]) -> bool:
+def _are_thousands(sample: pd.Series[Any]) -> bool:
     """Whether what follows a comma always has three digits: then it is more likely to stand between thousands."""
     return bool(sample.str.fullmatch(r"[+-]?\d{1,3}(,\d{3})+").all())
 
 
-def _pointed(texts: pd.Series[Any], reading: str) -> pd.Series[Any]:
+def _with_decimal_points(texts: pd.Series[Any], reading: str) -> pd.Series[Any]:
     if reading == "comma":
         return texts.str.replace(".", "", regex=False).str.replace(",", ".", regex=False)
     return texts.str.replace(",", "", regex=False) if reading == "grouped" else texts

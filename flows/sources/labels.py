@@ -28,7 +28,7 @@ def known_at(labels: pd.DataFrame, as_of: datetime | None) -> pd.DataFrame:
 
 def final_labels(
     events: pd.DataFrame,
-    known: pd.DataFrame,
+    labels: pd.DataFrame,
     usecase: UseCase,
     as_of: datetime | None,
     excluded: Collection[str] = (),
@@ -41,22 +41,22 @@ def final_labels(
 
     Args:
         events: an events frame.
-        known: at most one label an event, all known at ``as_of``.
+        labels: at most one label an event, all known at ``as_of``.
         usecase: names the columns and says what absence means.
         as_of: business time; none means that all labels have arrived.
         excluded: ids whose labels contradict each other; they are unknown, not absent.
     """
-    if len(known) == len(events) and (known["event_id"].to_numpy() == events[usecase.event_id].to_numpy()).all():
-        return known.loc[:, list(LABEL_COLUMNS)]  # nothing to complete: saves seconds on a million rows
+    if len(labels) == len(events) and (labels["event_id"].to_numpy() == events[usecase.event_id].to_numpy()).all():
+        return labels.loc[:, list(LABEL_COLUMNS)]  # nothing to complete: saves seconds on a million rows
     ids = pd.Index(events[usecase.event_id])
-    position = pd.Index(known["event_id"]).get_indexer(ids)
+    position = pd.Index(labels["event_id"]).get_indexer(ids)
     matured_at = events[usecase.event_time] + usecase.label.matures_after
     absent = (position < 0) & (usecase.label.absent_after_maturity == "negative")
     if as_of is not None:
         absent &= (matured_at <= as_of).to_numpy()
     if excluded:
         absent &= ~ids.isin(list(excluded))
-    filled = pd.DataFrame(
+    absent_labels = pd.DataFrame(
         {
             "event_id": ids.to_numpy()[absent],
             "y": np.zeros(int(absent.sum()), np.int8),
@@ -64,24 +64,30 @@ def final_labels(
             "source": np.full(int(absent.sum()), ABSENT, dtype=object),
         }
     )
-    found = known.iloc[position[position >= 0]].loc[:, list(LABEL_COLUMNS)]
-    both = pd.concat([found, filled]) if len(found) and len(filled) else filled if len(filled) else found
-    order = np.argsort(ids.get_indexer(pd.Index(both["event_id"])), kind="stable")
-    return both.iloc[order].reset_index(drop=True)
+    present = labels.iloc[position[position >= 0]].loc[:, list(LABEL_COLUMNS)]
+    rows = (
+        pd.concat([present, absent_labels])
+        if len(present) and len(absent_labels)
+        else absent_labels
+        if len(absent_labels)
+        else present
+    )
+    order = np.argsort(ids.get_indexer(pd.Index(rows["event_id"])), kind="stable")
+    return rows.iloc[order].reset_index(drop=True)
 
 
-def as_table(read: SourceRead, usecase: UseCase) -> pd.DataFrame:
+def as_table(dataset: SourceRead, usecase: UseCase) -> pd.DataFrame:
     """Events with their labels as one table in our own names, which every file source can read back.
 
     The label stands in its declared column, empty where it is unknown; ``label.observed_at`` is
     written where it is declared.
     """
-    label = read.labels.set_index("event_id")
-    ids = read.events[usecase.event_id]
+    label = dataset.labels.set_index("event_id")
+    ids = dataset.events[usecase.event_id]
     columns = {usecase.label.column: in_words(label["y"].reindex(ids), usecase.label).array}
     if usecase.label.observed_at is not None:
         columns[usecase.label.observed_at] = label["observed_at"].reindex(ids).array
-    return read.events.assign(**columns)
+    return dataset.events.assign(**columns)
 
 
 def in_words(y: pd.Series[Any], policy: LabelPolicy) -> pd.Series[Any]:
@@ -91,7 +97,7 @@ def in_words(y: pd.Series[Any], policy: LabelPolicy) -> pd.Series[Any]:
     return y.astype("Int8")  # keeps 0 and 1 whole beside missing ones
 
 
-NOTHING: frozenset[str] = frozenset()
+NO_IDS: frozenset[str] = frozenset()
 
 
 def blocked_events(store: Store, usecase: UseCase, window: TimeWindow, as_of: datetime | None) -> frozenset[str]:
@@ -106,7 +112,7 @@ def blocked_events(store: Store, usecase: UseCase, window: TimeWindow, as_of: da
         as_of: business time; reports of actions taken later are not looked at. None looks at all.
     """
     if not usecase.intervention.blocks_flagged:
-        return NOTHING
+        return NO_IDS
     return store.actions.blocked(usecase.name, as_of, window)
 
 
@@ -127,12 +133,12 @@ def weighted_labels(
         as_of: business time; reports of actions taken later are not looked at. None looks at all.
         labels: one final label an event.
     """
-    asked = store.actions.asked(usecase.name, window)
-    asked = asked[asked["event_id"].isin(labels["event_id"])]
+    actions = store.actions.asked(usecase.name, window)
+    actions = actions[actions["event_id"].isin(labels["event_id"])]
     # What was done to a labelled event changes no weight: it counts where nothing was asked, and where a draw was
     # made the draw does.
     weight, _ = label_weights(
-        asked["action"].tolist(), asked["propensity"], [None] * len(asked), np.ones(len(asked), dtype=bool)
+        actions["action"].tolist(), actions["propensity"], [None] * len(actions), np.ones(len(actions), dtype=bool)
     )
-    capped = pd.Series(np.minimum(weight, usecase.intervention.max_weight), index=asked["event_id"].to_numpy())
-    return labels.assign(**{WEIGHT: labels["event_id"].map(capped).fillna(1.0).to_numpy(dtype=np.float64)})
+    weights = pd.Series(np.minimum(weight, usecase.intervention.max_weight), index=actions["event_id"].to_numpy())
+    return labels.assign(**{WEIGHT: labels["event_id"].map(weights).fillna(1.0).to_numpy(dtype=np.float64)})

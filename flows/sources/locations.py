@@ -26,33 +26,33 @@ def list_files(address: Address, suffixes: tuple[str, ...]) -> tuple[Any, list[s
     """
     import fsspec
 
-    with translated(address):
+    with translate_errors(address):
         try:
             system, path = fsspec.core.url_to_fs(address.value)
         except (ValueError, ImportError) as exc:
             raise SourceOptionsError(f"{address.shown}: no such kind of path ({address.scrub(str(exc))})") from None
         if any(c in path for c in "*?[") and not system.exists(path):
-            found = sorted(system.glob(path))
+            files = sorted(system.glob(path))
         elif system.isdir(path):
-            found = sorted(f for f in system.find(path) if f.endswith(suffixes) and not _is_mark(f[len(path) :]))
+            files = sorted(f for f in system.find(path) if f.endswith(suffixes) and not _is_mark(f[len(path) :]))
         elif system.exists(path):
             return system, [path]
         else:
             raise SourceOptionsError(f"{address.shown}: no such file or folder")
-    if not found:
+    if not files:
         raise NoData(f"{address.shown}: no file that ends in {' or '.join(suffixes)}")
-    return system, found
+    return system, files
 
 
 @contextmanager
-def translated(address: Address) -> Iterator[None]:
+def translate_errors(address: Address) -> Iterator[None]:
     """Turn a failing disk or network into ``SourceUnavailable``, without secrets in its text."""
     try:
         yield
     except OSError as exc:
         cause = address.scrub(str(exc))
-        hidden = cause != str(exc)
-        raise SourceUnavailable(f"{address.shown}: cannot be read ({cause})") from (None if hidden else exc)
+        has_secret = cause != str(exc)
+        raise SourceUnavailable(f"{address.shown}: cannot be read ({cause})") from (None if has_secret else exc)
 
 
 def _is_mark(relative: str) -> bool:
@@ -101,16 +101,16 @@ def read_address(text: str) -> Address:
     Raises:
         SourceOptionsError: a variable is not set.
     """
-    filled = [_variable(name) for name in _VARIABLE.findall(text)]
+    variables = [_variable(name) for name in _VARIABLE.findall(text)]
     value = _VARIABLE.sub(lambda match: _variable(match.group(1)), text)
     secrets = (
-        {s for s in filled if s} | {m[1] for m in _USER_INFO.findall(value)} | {m[1] for m in _QUERY.findall(value)}
+        {s for s in variables if s} | {m[1] for m in _USER_INFO.findall(value)} | {m[1] for m in _QUERY.findall(value)}
     )
     # A driver may report the decoded form.
     secrets |= {unquote(s) for s in secrets} | {unquote_plus(s) for s in secrets}
-    shown = _USER_INFO.sub(rf"://\1:{HIDDEN}@", text)
-    shown = _QUERY.sub(lambda m: m.group(0)[: m.start(2) - m.start(0)] + HIDDEN, shown)
-    return Address(value, shown, tuple(sorted(secrets - {""}, key=len, reverse=True)))
+    display = _USER_INFO.sub(rf"://\1:{HIDDEN}@", text)
+    display = _QUERY.sub(lambda m: m.group(0)[: m.start(2) - m.start(0)] + HIDDEN, display)
+    return Address(value, display, tuple(sorted(secrets - {""}, key=len, reverse=True)))
 
 
 def _variable(name: str) -> str:

@@ -11,11 +11,11 @@ import pandas as pd
 
 from bentos.usecase.definition import UseCase
 from flows.errors import NoData, SchemaProblem, SourceUnavailable
-from flows.sources.labels import NOTHING, blocked_events, final_labels, weighted_labels
+from flows.sources.labels import NO_IDS, blocked_events, final_labels, weighted_labels
 from flows.sources.table import STEP, TableSource
 from monitoring.core.calendar import TimeWindow
 from monitoring.errors import StoreError, StoreUnavailable
-from monitoring.store.predictions.labels import resolve
+from monitoring.store.predictions.labels import resolve_labels
 
 if TYPE_CHECKING:
     from monitoring.store import Store
@@ -45,13 +45,13 @@ class LogSource(TableSource):
     def chunks(self, window: TimeWindow | None, times_only: bool = False) -> Iterator[pd.DataFrame]:
         """The logged bodies of the window."""
         columns = {c.name: c.type for c in self.usecase.columns}
-        with _available(self.origin):
+        with _translate_store_errors(self.origin):
             table = self._store.log.events(self.usecase.name, window or self.extent(), columns)
         yield table
 
     def extent(self) -> TimeWindow:
         """See :class:`~flows.sources.base.EventSource`."""
-        with _available(self.origin):
+        with _translate_store_errors(self.origin):
             span = self._store.log.span(self.usecase.name)
         if span is None:
             raise NoData(f"{self.origin}: it holds no events; import some with: incumbent windows load")
@@ -62,25 +62,25 @@ class LogSource(TableSource):
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Final labels by rank, and every statement, about these events as known at ``as_of``."""
         policy = self.usecase.label
-        with _available(self.origin):
-            said = self._store.labels.history(self.usecase.name, as_of)
-        ours = said["event_id"].isin(events[self.usecase.event_id]) & said["source"].isin(policy.sources)
-        revisions = said[ours].reset_index(drop=True)
-        known = resolve(revisions, policy)
-        unknown = set(known.loc[known["conflict"], "event_id"]) | self._blocked(events, as_of)
-        final = final_labels(events, known[~known["conflict"]], self.usecase, as_of, excluded=unknown)
+        with _translate_store_errors(self.origin):
+            history = self._store.labels.history(self.usecase.name, as_of)
+        ours = history["event_id"].isin(events[self.usecase.event_id]) & history["source"].isin(policy.sources)
+        revisions = history[ours].reset_index(drop=True)
+        by_event = resolve_labels(revisions, policy)
+        excluded = set(by_event.loc[by_event["conflict"], "event_id"]) | self._blocked(events, as_of)
+        final = final_labels(events, by_event[~by_event["conflict"]], self.usecase, as_of, excluded=excluded)
         return self._weighted(events, final, as_of), revisions
 
     def _blocked(self, events: pd.DataFrame, as_of: datetime | None) -> frozenset[str]:
         if events.empty:
-            return NOTHING
-        with _available(self.origin):
+            return NO_IDS
+        with _translate_store_errors(self.origin):
             return blocked_events(self._store, self.usecase, self._span(events), as_of)
 
     def _weighted(self, events: pd.DataFrame, final: pd.DataFrame, as_of: datetime | None) -> pd.DataFrame:
         if events.empty or not self.usecase.intervention.blocks_flagged:
             return final
-        with _available(self.origin):
+        with _translate_store_errors(self.origin):
             return weighted_labels(self._store, self.usecase, self._span(events), as_of, final)
 
     def _span(self, events: pd.DataFrame) -> TimeWindow:
@@ -89,7 +89,7 @@ class LogSource(TableSource):
 
 
 @contextmanager
-def _available(origin: str) -> Iterator[None]:
+def _translate_store_errors(origin: str) -> Iterator[None]:
     try:
         yield
     except StoreUnavailable as exc:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from bentos.usecase.definition import UseCase
 from flows.errors import SchemaProblem, SourceUnavailable
-from flows.sources.locations import list_files, read_address, translated
-from flows.sources.table import TableSource, column_in, time_name, wanted
+from flows.sources.locations import list_files, read_address, translate_errors
+from flows.sources.table import TableSource, column_in, columns_to_read, time_name
 from monitoring.core.calendar import TimeWindow
 
 SUFFIXES = (".parquet", ".pq")
@@ -41,11 +41,11 @@ class ParquetSource(TableSource):
         """The rows around the window, and those without a time."""
         import pyarrow as pa
 
-        with translated(self._address):
+        with translate_errors(self._address):
             try:
                 dataset = self._dataset()
                 time = time_name(dataset.schema.names, self.usecase, self.origin)
-                columns = [time] if times_only else wanted(dataset.schema.names, self.usecase)
+                columns = [time] if times_only else columns_to_read(dataset.schema.names, self.usecase)
                 around = None if window is None else _around(dataset.schema.field(time), window)
                 if times_only and window is None:
                     # Times of all rows are looked at part by part: there may be more of them than memory.
@@ -61,7 +61,7 @@ class ParquetSource(TableSource):
 
     def rows(self) -> int:
         """How many rows the files hold; nothing but their ends is read."""
-        with translated(self._address):
+        with translate_errors(self._address):
             return int(self._dataset().count_rows())
 
     def _dataset(self) -> Any:
@@ -78,24 +78,24 @@ class ParquetSource(TableSource):
 
 def frame_of(table: Any, usecase: UseCase) -> pd.DataFrame:
     """An Arrow table as the frame that :meth:`bentos.schema.event_schema.EventSchema.read_table` takes."""
-    frame: pd.DataFrame = plain(table, usecase).to_pandas(integer_object_nulls=True)
+    frame: pd.DataFrame = to_plain_types(table, usecase).to_pandas(integer_object_nulls=True)
     return frame
 
 
-def plain(table: Any, usecase: UseCase) -> Any:
+def to_plain_types(table: Any, usecase: UseCase) -> Any:
     """Types that pandas would change on the way (dictionaries, decimals, ids with gaps) made plain."""
     import pyarrow as pa
 
     ids = {column_in(table.column_names, c) for c in usecase.columns if c.type == "identifier"}
-    for place, field in enumerate(table.schema):
+    for position, field in enumerate(table.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if field.name in ids and pa.types.is_integer(kind) and table.column(place).null_count:
+        if field.name in ids and pa.types.is_integer(kind) and table.column(position).null_count:
             # Else pandas would make 7 into 7.0.
             kind = pa.string()
         elif pa.types.is_decimal(kind):
             kind = pa.float64()
         if kind != field.type:
-            table = table.set_column(place, field.name, table.column(place).cast(kind))
+            table = table.set_column(position, field.name, table.column(position).cast(kind))
     # What the writer's pandas noted about types no longer holds.
     return table.replace_schema_metadata(None)
 

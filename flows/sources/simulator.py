@@ -25,7 +25,7 @@ _CARDS = {
     "terminal_id": "terminal_id",
     "amount": "amount",
 }
-_MADE = {"cards": _CARDS, "telco": {name: name for name in COLUMNS}}
+_WORLD_COLUMNS = {"cards": _CARDS, "telco": {name: name for name in COLUMNS}}
 """What each world makes, by the names under which a use case may ask for it."""
 _LABEL = {"cards": "fraud", "telco": "leaves"}
 _SUBJECT = {"cards": "card transactions", "telco": "telephone customers"}
@@ -62,11 +62,11 @@ class SimulatorSource(TableSource):
     def chunks(self, window: TimeWindow | None, times_only: bool = False) -> Iterator[pd.DataFrame]:
         """The days that overlap the window, in the use case's own names."""
         names = self.names()
-        made, label = self._made(window), self.usecase.label
-        columns = {own: made[name] for own, name in names.items()}
-        observed = {label.observed_at: made["event_time"] + label.matures_after} if label.observed_at else {}
-        said = in_words(made[_LABEL[self.options.world]], label)
-        yield pd.DataFrame(columns | {label.column: said} | observed)
+        rows, label = self._made(window), self.usecase.label
+        columns = {column: rows[name] for column, name in names.items()}
+        label_times = {label.observed_at: rows["event_time"] + label.matures_after} if label.observed_at else {}
+        labels = in_words(rows[_LABEL[self.options.world]], label)
+        yield pd.DataFrame(columns | {label.column: labels} | label_times)
 
     def names(self) -> dict[str, str]:
         """What the world makes for each column of the use case that is not looked up.
@@ -85,9 +85,9 @@ class SimulatorSource(TableSource):
 
         It is the answer key of the world and never part of the events.
         """
-        made = self._made(window)
-        inside = (made["event_time"] >= window.start) & (made["event_time"] < window.end)
-        return made[inside].set_index("event_id")["scenario"]
+        rows = self._made(window)
+        mask = (rows["event_time"] >= window.start) & (rows["event_time"] < window.end)
+        return rows[mask].set_index("event_id")["scenario"]
 
     def _made(self, window: TimeWindow | None) -> pd.DataFrame:
         first, stop = 0, None
@@ -102,10 +102,10 @@ class SimulatorSource(TableSource):
             return "event_id"
         if column.name == self.usecase.event_time:
             return "event_time"
-        made = _MADE[self.options.world]
+        names = _WORLD_COLUMNS[self.options.world]
         for name in (column.external_name, column.name):
-            if name in made:
-                return made[name]
+            if name in names:
+                return names[name]
         raise SchemaProblem(
             f"the simulator makes {_SUBJECT[self.options.world]} and has no column {column.name!r}; "
             "choose another source with --source or under [source]"

@@ -16,7 +16,7 @@ import pandas as pd
 from bentos.usecase.definition import UseCase
 from flows.errors import SchemaProblem, SourceOptionsError, SourceUnavailable
 from flows.sources.locations import read_address
-from flows.sources.table import TableSource, time_name, wanted
+from flows.sources.table import TableSource, columns_to_read, time_name
 from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class SqlSource(TableSource):
         with self._connected() as connection:
             types = self._column_types(connection)
             time = time_name(types, self.usecase, self.origin)
-            names = [time] if times_only else wanted(types, self.usecase)
+            names = [time] if times_only else columns_to_read(types, self.usecase)
             as_text = _is_text(types[time], connection)
             if not (as_text or isinstance(types[time], sa.DateTime | sa.Date)):
                 raise SchemaProblem(

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bentos.errors import TableError
-from bentos.schema.column_parsing import counted_times, read_times
+from bentos.schema.column_parsing import read_times, times_of_steps
 from bentos.schema.event_schema import EventSchema
 from bentos.schema.row_times import FIRST, LAST, times_of
 from bentos.usecase.definition import Column, UseCase
@@ -53,10 +53,10 @@ class TableSource(ABC):
 
     def read(self, window: TimeWindow, as_of: datetime | None = None) -> SourceRead:
         """See :class:`~flows.sources.base.EventSource`."""
-        table, inside = self._cut(window, as_of)
-        if not inside:
-            known = "" if as_of is None else f" known at {as_of.isoformat()}"
-            raise NoData(f"{self.origin}: no event {_span(window)}{known}; it holds events {_span(self.extent())}")
+        table, count = self._cut(window, as_of)
+        if not count:
+            cutoff = "" if as_of is None else f" known at {as_of.isoformat()}"
+            raise NoData(f"{self.origin}: no event {_span(window)}{cutoff}; it holds events {_span(self.extent())}")
         events, observed, quarantine = self._validated(table, window)
         labelled = self.knows_labels or label_in(table.columns, self.usecase.label) is not None
         labels, revisions = self.labels(events, observed, as_of) if labelled else (empty_labels(), empty_labels())
@@ -97,7 +97,7 @@ class TableSource(ABC):
         name = self._time_name(table)
         column = self.usecase.column(self.usecase.event_time)
         if self._made_up(name) and column.counted is not None:
-            return read_times(counted_times(table[name], column.counted, self.usecase.zone), self.usecase.zone, False)
+            return read_times(times_of_steps(table[name], column.counted, self.usecase.zone), self.usecase.zone, False)
         if self._made_up(name):
             return times_of(table[name]), np.zeros(len(table), dtype=np.uint8)
         return read_times(table[name], self.usecase.zone, nullable=False)
@@ -111,21 +111,21 @@ class TableSource(ABC):
         parts, stamps, count, clean = [], [], 0, True
         for chunk in self.chunks(window):
             times, codes = self._times(chunk)
-            inside = ((times >= window.start) & (times < window.end)).to_numpy()
+            in_window = ((times >= window.start) & (times < window.end)).to_numpy()
             if as_of is not None:
-                inside &= (times <= as_of).to_numpy()
-            kept = inside | (codes != 0)
-            if kept.any():
-                parts.append(chunk[kept])
-                stamps.append(times[kept])
-            count += int(inside.sum())
+                in_window &= (times <= as_of).to_numpy()
+            mask = in_window | (codes != 0)
+            if mask.any():
+                parts.append(chunk[mask])
+                stamps.append(times[mask])
+            count += int(in_window.sum())
             clean &= not (codes != 0).any()
         table = pd.concat(parts) if parts else pd.DataFrame()
         if parts and clean:
             # Parsed once is enough: validation then meets times instead of text.
             name = self._time_name(table)
-            own = self.usecase.event_time if self._made_up(name) else name
-            table = table.assign(**{own: pd.concat(stamps).array})
+            time_column = self.usecase.event_time if self._made_up(name) else name
+            table = table.assign(**{time_column: pd.concat(stamps).array})
         return table, count
 
     def _validated(self, table: pd.DataFrame, window: TimeWindow) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -155,13 +155,13 @@ def label_in(names: Iterable[str], policy: LabelPolicy) -> str | None:
     return next((n for n in (policy.source_name, policy.column) if n in present), None)
 
 
-def wanted(names: Iterable[str], usecase: UseCase) -> list[str]:
+def columns_to_read(names: Iterable[str], usecase: UseCase) -> list[str]:
     """Those columns of a table that the use case knows, in the order of the table."""
     present = list(names)
-    known = {column_in(present, c) for c in usecase.columns}
-    known |= {c.counted.column for c in usecase.columns if c.counted is not None}
-    known |= {label_in(present, usecase.label), usecase.label.observed_at}
-    return [n for n in present if n in known]
+    usecase_columns = {column_in(present, c) for c in usecase.columns}
+    usecase_columns |= {c.counted.column for c in usecase.columns if c.counted is not None}
+    usecase_columns |= {label_in(present, usecase.label), usecase.label.observed_at}
+    return [n for n in present if n in usecase_columns]
 
 
 def time_name(names: Iterable[str], usecase: UseCase, origin: str) -> str:
@@ -172,20 +172,20 @@ def time_name(names: Iterable[str], usecase: UseCase, origin: str) -> str:
     """
     present = list(names)
     column = usecase.column(usecase.event_time)
-    found = column_in(present, column)
-    if found is None and column.counted is not None and column.counted.column in present:
-        found = column.counted.column
-    if found is None and usecase.untimed:
-        found = column_in(present, usecase.column(usecase.event_id))
-    if found is None:
+    name = column_in(present, column)
+    if name is None and column.counted is not None and column.counted.column in present:
+        name = column.counted.column
+    if name is None and usecase.untimed:
+        name = column_in(present, usecase.column(usecase.event_id))
+    if name is None:
         allowed = " or ".join(dict.fromkeys([column.external_name, column.name]))
-        raise SchemaProblem(f"{origin}: no column {allowed} (event time); the table has {_listed(present)}")
-    return found
+        raise SchemaProblem(f"{origin}: no column {allowed} (event time); the table has {_join_names(present)}")
+    return name
 
 
 def _span(window: TimeWindow) -> str:
     return f"from {window.start.isoformat()} to {window.end.isoformat()}"
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return ", ".join(names[:30]) or "no columns"

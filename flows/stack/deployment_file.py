@@ -70,8 +70,8 @@ class Declaration:
         """The kept fields as an earlier version of the file had them, for a server that does not know."""
         crons = _FORMER_CRONS.get(self.flow)
         schedules = {
-            slug: one | {"parameters": {}, "schedule": one["schedule"] | ({"cron": crons} if crons else {})}
-            for slug, one in self.kept["schedules"].items()
+            slug: schedule | {"parameters": {}, "schedule": schedule["schedule"] | ({"cron": crons} if crons else {})}
+            for slug, schedule in self.kept["schedules"].items()
         }
         parameters = self.kept["parameters"] | _FORMER_PARAMETERS.get(self.flow, {})
         return self.kept | {"parameters": parameters, "schedules": schedules}
@@ -82,7 +82,7 @@ def read_declarations(values: dict[str, Any], file: Path = PROJECT / "prefect.ya
     in.
     """
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return [_declaration(raw, {"house": values}) for raw in content["deployments"]]
+    return [_declaration(raw, {"home": values}) for raw in content["deployments"]]
 
 
 def refuse_prefect_deploy() -> NoReturn:
@@ -97,39 +97,41 @@ def refuse_prefect_deploy() -> NoReturn:
 
 
 def _declaration(raw: dict[str, Any], values: dict[str, Any]) -> Declaration:
-    triggers = [_trigger(one, values) for one in raw.get("triggers", ())]
-    filled = apply_values({key: value for key, value in raw.items() if key != "triggers"}, values)
-    limit = filled["concurrency_limit"]
-    kept = {
-        "description": filled["description"],
-        "tags": filled["tags"],
-        "parameters": filled["parameters"],
-        "work_pool_name": filled["work_pool"]["name"],
-        "job_variables": filled["work_pool"].get("job_variables", {}),
+    triggers = [_trigger(item, values) for item in raw.get("triggers", ())]
+    fields = apply_values({key: value for key, value in raw.items() if key != "triggers"}, values)
+    limit = fields["concurrency_limit"]
+    defaults = {
+        "description": fields["description"],
+        "tags": fields["tags"],
+        "parameters": fields["parameters"],
+        "work_pool_name": fields["work_pool"]["name"],
+        "job_variables": fields["work_pool"].get("job_variables", {}),
         "concurrency_limit": limit["limit"],
         "concurrency_options": {"collision_strategy": limit["collision_strategy"]},
-        "schedules": {one["slug"]: _schedule(one) for one in filled.get("schedules", ())},
+        "schedules": {item["slug"]: _schedule(item) for item in fields.get("schedules", ())},
     }
-    entrypoint = str(filled["entrypoint"])
-    return Declaration(filled["name"], entrypoint.rpartition(".")[2], kept, entrypoint, _version(entrypoint), triggers)
+    entrypoint = str(fields["entrypoint"])
+    return Declaration(
+        fields["name"], entrypoint.rpartition(".")[2], defaults, entrypoint, _version(entrypoint), triggers
+    )
 
 
 def _version(entrypoint: str) -> str:
     """A digest of the product's version, the flow's module and the types of its form; nothing is imported."""
     digest = hashlib.sha256(version("incumbent").encode())
     for module in (entrypoint.rpartition(".")[0], "flows.runs.parameters", __name__):
-        found = find_spec(module)
-        if found is not None and found.origin is not None:
-            digest.update(Path(found.origin).read_bytes())
+        spec = find_spec(module)
+        if spec is not None and spec.origin is not None:
+            digest.update(Path(spec.origin).read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _schedule(filled: dict[str, Any]) -> dict[str, Any]:
-    timing = {"cron": filled["cron"], "timezone": filled["timezone"], "day_or": True}
-    return {"schedule": timing, "active": filled["active"], "parameters": filled.get("parameters", {})}
+def _schedule(fields: dict[str, Any]) -> dict[str, Any]:
+    timing = {"cron": fields["cron"], "timezone": fields["timezone"], "day_or": True}
+    return {"schedule": timing, "active": fields["active"], "parameters": fields.get("parameters", {})}
 
 
 def _trigger(raw: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     # Templates of its parameters are filled in by the server, from the event.
-    filled: dict[str, Any] = apply_values({key: value for key, value in raw.items() if key != "parameters"}, values)
-    return filled | {"parameters": raw["parameters"]}
+    fields: dict[str, Any] = apply_values({key: value for key, value in raw.items() if key != "parameters"}, values)
+    return fields | {"parameters": raw["parameters"]}

@@ -37,7 +37,7 @@ _LONG: Final = 64
 
 
 @dataclass(frozen=True)
-class Kept:
+class DeploymentMemory:
     """What the server remembers of the file.
 
     Attributes:
@@ -74,87 +74,91 @@ def deploy(make_pool: bool = False) -> dict[str, Change]:
     try:
         with get_client(sync_client=True) as client:
             pool: dict[str, Change] = {f"work pool {POOL}": make_work_pool(client)} if make_pool else {}
-            return pool | {one.name: deploy_one(client, one) for one in declarations}
+            return pool | {declaration.name: deploy_declaration(client, declaration) for declaration in declarations}
     except PrefectHTTPStatusError as exc:
         raise FlowRefused(f"the Prefect server at {address} refused: {exc.response.text[:300]}") from exc
     except httpx.HTTPError as exc:
         raise FlowRefused(f"the Prefect server at {address} does not answer: {exc}") from exc
 
 
-def deploy_one(client: SyncPrefectClient, declaration: Declaration) -> Change:
+def deploy_declaration(client: SyncPrefectClient, declaration: Declaration) -> Change:
     """Make one deployment, or bring it up to the file where no person changed it."""
-    memory = _Memory(client, declaration.name)
-    found = _read(client, declaration)
-    if found is None:
+    variable = _MemoryVariable(client, declaration.name)
+    deployment = _read(client, declaration)
+    if deployment is None:
         _put_triggers(client, _create(client, declaration), declaration, None)
-        memory.end(declaration)
+        variable.end(declaration)
         return "new"
-    return _update(client, declaration, memory, found)
+    return _update(client, declaration, variable, deployment)
 
 
-def _update(client: SyncPrefectClient, declaration: Declaration, memory: _Memory, found: dict[str, Any]) -> Change:
-    kept = memory.read()
-    adopt = kept.declared is None
-    present = _present(found, declaration, adopt)
-    wanted = merged_fields(kept, declaration, present)
-    fixed = declaration.fixed() if found["version"] != declaration.version else {}
-    fields = {name: value for name, value in wanted.items() if name != "schedules" and present.get(name) != value}
-    timing = _schedule_changes(found, wanted["schedules"], adopt)
-    unknown = kept.declared is None or kept.before is not None or kept.triggers != _digest(declaration.triggers)
-    if not (fields or fixed or timing or unknown or kept.declared != marks_of(declaration.kept)):
+def _update(
+    client: SyncPrefectClient, declaration: Declaration, variable: _MemoryVariable, deployment: dict[str, Any]
+) -> Change:
+    memory = variable.read()
+    adopt = memory.declared is None
+    present = _present(deployment, declaration, adopt)
+    target = merge_fields(memory, declaration, present)
+    fixed_fields = declaration.fixed() if deployment["version"] != declaration.version else {}
+    fields = {name: value for name, value in target.items() if name != "schedules" and present.get(name) != value}
+    timing = _schedule_changes(deployment, target["schedules"], adopt)
+    is_outdated = (
+        memory.declared is None or memory.before is not None or memory.triggers != _digest(declaration.triggers)
+    )
+    if not (fields or fixed_fields or timing or is_outdated or memory.declared != marks_of(declaration.kept)):
         return "as it was"
-    memory.begin(declaration, kept)
-    if fields or fixed:
-        client.request("PATCH", "/deployments/{id}", path_params={"id": found["id"]}, json=fields | fixed)
+    variable.begin(declaration, memory)
+    if fields or fixed_fields:
+        client.request("PATCH", "/deployments/{id}", path_params={"id": deployment["id"]}, json=fields | fixed_fields)
     for change in timing:
-        change(client, found["id"])
-    if kept.triggers != _digest(declaration.triggers):
-        _put_triggers(client, found["id"], declaration, kept.triggers)
-    memory.end(declaration)
-    return "changed" if fields or fixed or timing else "as it was"
+        change(client, deployment["id"])
+    if memory.triggers != _digest(declaration.triggers):
+        _put_triggers(client, deployment["id"], declaration, memory.triggers)
+    variable.end(declaration)
+    return "changed" if fields or fixed_fields or timing else "as it was"
 
 
-def merged_fields(kept: Kept, declaration: Declaration, present: Mapping[str, Any]) -> dict[str, Any]:
+def merge_fields(memory: DeploymentMemory, declaration: Declaration, present: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that a deployment should have: the file's, and a person's where a person changed them.
 
     Args:
-        kept: what the server remembers of the file.
+        memory: what the server remembers of the file.
         declaration: the file of now.
         present: the fields as the server has them.
     """
-    if kept.declared is None:
-        bases = [marks_of(_guessed(declaration, present))]
+    if memory.declared is None:
+        bases = [marks_of(_guess_former(declaration, present))]
     else:
-        bases = [kept.declared] if kept.before is None else [kept.before, kept.declared]
+        bases = [memory.declared] if memory.before is None else [memory.before, memory.declared]
     schedules = {
         # Prefect forgets the parameters of a schedule that is switched on or off: none were taken away on purpose.
-        slug: one
-        | {"parameters": one["parameters"] or declaration.kept["schedules"].get(slug, {}).get("parameters", {})}
-        for slug, one in present["schedules"].items()
+        slug: schedule
+        | {"parameters": schedule["parameters"] or declaration.kept["schedules"].get(slug, {}).get("parameters", {})}
+        for slug, schedule in present["schedules"].items()
     }
-    under_way = kept.before is not None
-    return cast("dict[str, Any]", _merge(bases, {**present, "schedules": schedules}, declaration.kept, under_way))
+    is_interrupted = memory.before is not None
+    return cast("dict[str, Any]", _merge(bases, {**present, "schedules": schedules}, declaration.kept, is_interrupted))
 
 
-def _guessed(declaration: Declaration, present: Mapping[str, Any]) -> dict[str, Any]:
+def _guess_former(declaration: Declaration, present: Mapping[str, Any]) -> dict[str, Any]:
     former = declaration.former
     ours = {name: present[name] for name in ("job_variables", "description", "tags")}
     return former | ours
 
 
-def _merge(bases: list[Any], ours: Any, theirs: Any, under_way: bool) -> Any:
+def _merge(bases: list[Any], ours: Any, theirs: Any, is_interrupted: bool) -> Any:
     """A value of the server, or the file's where the server's is one that the file had before."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         parts = {
             key: _merge(
                 [base.get(key, _ABSENT) if isinstance(base, dict) else _ABSENT for base in bases],
-                ours.get(key, _ABSENT), theirs.get(key, _ABSENT), under_way,
+                ours.get(key, _ABSENT), theirs.get(key, _ABSENT), is_interrupted,
             )
             for key in [*ours, *(key for key in theirs if key not in ours)]
         }  # fmt: skip
         return {key: value for key, value in parts.items() if value is not _ABSENT}
     mark = marks_of(ours)
-    if not under_way and marks_of(theirs) == bases[-1]:
+    if not is_interrupted and marks_of(theirs) == bases[-1]:
         return ours  # the file says what it said before: whatever the server has now, somebody chose
     return theirs if any(mark is base or mark == base for base in bases) else ours
 
@@ -162,7 +166,7 @@ def _merge(bases: list[Any], ours: Any, theirs: Any, under_way: bool) -> Any:
 def marks_of(value: Any) -> Any:
     """A value with long texts and lists replaced by digests, so that it can be remembered and compared."""
     if isinstance(value, dict):
-        return {key: marks_of(one) for key, one in value.items()}
+        return {key: marks_of(item) for key, item in value.items()}
     if isinstance(value, list) or (isinstance(value, str) and len(value) > _LONG):
         return _digest(value)
     return value
@@ -172,29 +176,29 @@ def _digest(value: Any) -> str:
     return "sha256:" + hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:24]
 
 
-class _Memory:
+class _MemoryVariable:
     """The variable of the server that remembers what the file said of one deployment."""
 
     def __init__(self, client: SyncPrefectClient, deployment: str) -> None:
         self._client = client
         self._name = f"deployed_{''.join(c if c.isalnum() else '_' for c in deployment.lower())}"
 
-    def read(self) -> Kept:
-        found = self._client.read_variable_by_name(self._name)
-        value = found.value if found is not None and isinstance(found.value, dict) else {}
-        return Kept(value.get("declared"), value.get("before"), value.get("triggers"))
+    def read(self) -> DeploymentMemory:
+        variable = self._client.read_variable_by_name(self._name)
+        value = variable.value if variable is not None and isinstance(variable.value, dict) else {}
+        return DeploymentMemory(value.get("declared"), value.get("before"), value.get("triggers"))
 
-    def begin(self, declaration: Declaration, kept: Kept) -> None:
+    def begin(self, declaration: Declaration, memory: DeploymentMemory) -> None:
         """Before the deployment is touched: both states may be found after a crash."""
-        before = kept.before or kept.declared
-        if before is not None:
-            self._write(declaration, before, kept.triggers)
+        last_fields = memory.before or memory.declared
+        if last_fields is not None:
+            self._write(declaration, last_fields, memory.triggers)
 
     def end(self, declaration: Declaration) -> None:
         self._write(declaration, None, _digest(declaration.triggers))
 
-    def _write(self, declaration: Declaration, before: dict[str, Any] | None, triggers: str | None) -> None:
-        value = {"declared": marks_of(declaration.kept), "before": before, "triggers": triggers}
+    def _write(self, declaration: Declaration, last_fields: dict[str, Any] | None, triggers: str | None) -> None:
+        value = {"declared": marks_of(declaration.kept), "before": last_fields, "triggers": triggers}
         body = {"name": self._name, "value": value, "tags": ["incumbent"]}
         if self._client.read_variable_by_name(self._name) is None:
             self._client.request("POST", "/variables/", json=body)
@@ -202,51 +206,53 @@ class _Memory:
             self._client.request("PATCH", "/variables/name/{name}", path_params={"name": self._name}, json=body)
 
 
-def _present(found: Mapping[str, Any], declaration: Declaration, adopt: bool) -> dict[str, Any]:
-    limit = found.get("global_concurrency_limit") or {}
-    options = found.get("concurrency_options") or {}
+def _present(deployment: Mapping[str, Any], declaration: Declaration, adopt: bool) -> dict[str, Any]:
+    limit = deployment.get("global_concurrency_limit") or {}
+    options = deployment.get("concurrency_options") or {}
     present = {
-        name: found.get(name) for name in ("description", "tags", "parameters", "work_pool_name", "job_variables")
+        name: deployment.get(name) for name in ("description", "tags", "parameters", "work_pool_name", "job_variables")
     }
     present["concurrency_limit"] = limit.get("limit")
     present["concurrency_options"] = {name: options[name] for name in ("collision_strategy",) if name in options}
     present["schedules"] = {
-        slug: {name: one[name] for name in ("schedule", "active", "parameters")}
-        for slug, one in _by_slug(found, declaration.kept["schedules"], adopt).items()
+        slug: {name: schedule[name] for name in ("schedule", "active", "parameters")}
+        for slug, schedule in _by_slug(deployment, declaration.kept["schedules"], adopt).items()
     }
     return present
 
 
-def _by_slug(found: Mapping[str, Any], declared: Mapping[str, Any], adopt: bool) -> dict[str, Any]:
+def _by_slug(deployment: Mapping[str, Any], declared: Mapping[str, Any], adopt: bool) -> dict[str, Any]:
     """The schedules of the file on the server; ``adopt`` takes over one without a slug, from an earlier version."""
-    listed = found["schedules"]
-    named = {one["slug"]: one for one in listed if one["slug"] in declared}
-    free = [one for one in listed if one["slug"] is None]
-    missing = [slug for slug in declared if slug not in named]
-    if adopt and len(free) == 1 and len(missing) == 1:
-        named[missing[0]] = free[0]
-    return named
+    schedules = deployment["schedules"]
+    by_slug = {schedule["slug"]: schedule for schedule in schedules if schedule["slug"] in declared}
+    without_slug = [schedule for schedule in schedules if schedule["slug"] is None]
+    missing = [slug for slug in declared if slug not in by_slug]
+    if adopt and len(without_slug) == 1 and len(missing) == 1:
+        by_slug[missing[0]] = without_slug[0]
+    return by_slug
 
 
 _ScheduleChange = Callable[["SyncPrefectClient", str], None]
 
 
-def _schedule_changes(found: Mapping[str, Any], wanted: Mapping[str, Any], adopt: bool) -> list[_ScheduleChange]:
-    named = _by_slug(found, wanted, adopt)
+def _schedule_changes(
+    deployment: Mapping[str, Any], schedules: Mapping[str, Any], adopt: bool
+) -> list[_ScheduleChange]:
+    by_slug = _by_slug(deployment, schedules, adopt)
     changes: list[_ScheduleChange] = []
-    for slug, one in wanted.items():
-        present = named.get(slug)
-        if present is None:
-            changes.append(_creation(slug, one))
-        elif present["slug"] != slug or any(present[name] != one[name] for name in one):
-            changes.append(_alteration(str(present["id"]), {"slug": slug, **one}))
+    for slug, schedule in schedules.items():
+        current = by_slug.get(slug)
+        if current is None:
+            changes.append(_creation(slug, schedule))
+        elif current["slug"] != slug or any(current[name] != schedule[name] for name in schedule):
+            changes.append(_alteration(str(current["id"]), {"slug": slug, **schedule}))
     return changes
 
 
-def _creation(slug: str, one: Mapping[str, Any]) -> _ScheduleChange:
+def _creation(slug: str, schedule: Mapping[str, Any]) -> _ScheduleChange:
     def create(client: SyncPrefectClient, deployment: str) -> None:
         client.request(
-            "POST", "/deployments/{id}/schedules", path_params={"id": deployment}, json=[{"slug": slug, **one}]
+            "POST", "/deployments/{id}/schedules", path_params={"id": deployment}, json=[{"slug": slug, **schedule}]
         )
 
     return create
@@ -274,14 +280,16 @@ def _read(client: SyncPrefectClient, declaration: Declaration) -> dict[str, Any]
 
 
 def _create(client: SyncPrefectClient, declaration: Declaration) -> str:
-    kept = dict(declaration.kept)
-    schedules = [{"slug": slug, **one} for slug, one in kept.pop("schedules").items()]
+    fields = dict(declaration.kept)
+    schedules = [{"slug": slug, **schedule} for slug, schedule in fields.pop("schedules").items()]
     flow: UUID = client.create_flow_from_name(declaration.flow)
-    body = {"flow_id": str(flow), "name": declaration.name, "schedules": schedules, **kept, **declaration.fixed()}
+    body = {"flow_id": str(flow), "name": declaration.name, "schedules": schedules, **fields, **declaration.fixed()}
     return str(client.request("POST", "/deployments/", json=body).json()["id"])
 
 
-def _put_triggers(client: SyncPrefectClient, deployment: str, declaration: Declaration, known: str | None) -> None:
+def _put_triggers(
+    client: SyncPrefectClient, deployment: str, declaration: Declaration, last_digest: str | None
+) -> None:
     """Make the automations that are missing and bring the others up to the file; whether they are on stays."""
     from uuid import UUID
 
@@ -292,14 +300,14 @@ def _put_triggers(client: SyncPrefectClient, deployment: str, declaration: Decla
         trigger = TypeAdapter(DeploymentTriggerTypes).validate_python(raw)
         trigger.set_deployment_id(UUID(deployment))
         core = trigger.as_automation()
-        there = client.request(
+        automations = client.request(
             "POST", "/automations/filter", json={"automations": {"name": {"any_": [core.name]}}}
         ).json()  # fmt: skip
-        if not there and known is None:
+        if not automations and last_digest is None:
             client.create_automation(core)
-        for one in there if known is not None else ():
-            body = core.model_dump(mode="json") | {"enabled": one["enabled"]}
-            client.request("PUT", "/automations/{id}", path_params={"id": one["id"]}, json=body)
+        for automation in automations if last_digest is not None else ():
+            body = core.model_dump(mode="json") | {"enabled": automation["enabled"]}
+            client.request("PUT", "/automations/{id}", path_params={"id": automation["id"]}, json=body)
 
 
 def main() -> int:

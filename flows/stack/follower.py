@@ -54,7 +54,7 @@ class RunningStack(Protocol):
 
 
 class Follower:
-    """Starts and stops the parts of use cases as the roster of the house says.
+    """Starts and stops the parts of use cases as the roster of the home says.
 
     The use case that the stack was started with keeps the plain names (``service``, ``scribe``); each further one has
     parts and an address of its own (``service-churn``).
@@ -74,17 +74,17 @@ class Follower:
             return False
         self._seen = stamp
         try:
-            before, self._roster = self._roster, read_roster(stack.home)
+            old_roster, self._roster = self._roster, read_roster(stack.home)
             self._leave(stack)
             self._join(stack)
-            self._first(stack, before)
+            self._first(stack, old_roster)
         except (FlowError, IncumbentError) as exc:
             stack.say(f"the use cases of this stack are not those of {roster_file(stack.home)}: {exc}")
         return True
 
     def _leave(self, stack: RunningStack) -> None:
         for name in [name for name in stack.ports.services if name not in self._roster.active]:
-            _drop(stack, *(part_name(kind, name) for kind in KINDS))
+            _remove_parts(stack, *(part_name(kind, name) for kind in KINDS))
             stack.ports = replace(stack.ports, services=_without(stack.ports.services, name))
 
     def _join(self, stack: RunningStack) -> None:
@@ -96,17 +96,17 @@ class Follower:
             if part.name not in stack.keepers:
                 stack.add(part)
 
-    def _first(self, stack: RunningStack, before: Roster) -> None:
+    def _first(self, stack: RunningStack, old_roster: Roster) -> None:
         """The use case with the plain names retires, or comes back."""
         if stack.usecase in self._roster.retired:
-            _drop(stack, *FIRST)
-        elif stack.usecase in before.retired:
+            _remove_parts(stack, *FIRST)
+        elif stack.usecase in old_roster.retired:
             for part in parts_of(stack.home, stack.ports):
                 if part.name in FIRST:
                     stack.add(part)
 
 
-def _drop(stack: RunningStack, *names: str) -> None:
+def _remove_parts(stack: RunningStack, *names: str) -> None:
     """Stop parts in order and forget them."""
     keepers = [stack.keepers.pop(name) for name in names if name in stack.keepers]
     stop_all([keeper.child for keeper in keepers if keeper.child is not None])
@@ -128,11 +128,11 @@ def write_targets(stack: RunningStack) -> None:
     folder = stack.home.run / "targets"
     folder.mkdir(parents=True, exist_ok=True)
     env, ports = stack.home.settings.env, stack.ports
-    served = {**({stack.usecase: ports.service} if "service" in stack.keepers else {}), **ports.services}
-    services = [_target(ports.url(port), usecase, env) for usecase, port in served.items()]
-    for name, found in (("service", services), ("exporter", [_target(ports.urls["exporter"], "all", env)])):
+    usecase_ports = {**({stack.usecase: ports.service} if "service" in stack.keepers else {}), **ports.services}
+    services = [_target(ports.url(port), usecase, env) for usecase, port in usecase_ports.items()]
+    for name, targets in (("service", services), ("exporter", [_target(ports.urls["exporter"], "all", env)])):
         scratch = folder / f".{name}.tmp"
-        scratch.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        scratch.write_text(json.dumps(targets, indent=1) + "\n", encoding="utf-8")
         scratch.replace(folder / f"{name}.json")
 
 

@@ -8,7 +8,7 @@ from threading import Thread
 from typing import Final
 
 from flows.workspace.process_tree import ProcessTree, read_process_tree
-from flows.workspace.processes import answers
+from flows.workspace.processes import responds
 
 _IDLE_SHARE: Final = 0.05
 """Share of one core below which a process that answers nothing counts as doing nothing."""
@@ -84,7 +84,7 @@ class LivenessCheck:
         return True
 
     def _ask(self) -> None:
-        self._answered = answers(self._url, self._limit.timeout)
+        self._answered = responds(self._url, self._limit.timeout)
 
     def _count(self) -> None:
         busy = self._limit.spare_busy and self._is_busy()
@@ -97,8 +97,8 @@ class LivenessCheck:
             self.missed += 1
 
     def _is_busy(self) -> bool:
-        before, since = self._tree, time.monotonic() - self._tree_at
+        tree, since = self._tree, time.monotonic() - self._tree_at
         self._tree, self._tree_at = read_process_tree(self._pid), time.monotonic()
-        if self._tree is None or before is None:
+        if self._tree is None or tree is None:
             return True
-        return self._tree.at_work or self._tree.cpu_seconds - before.cpu_seconds > _IDLE_SHARE * since
+        return self._tree.at_work or self._tree.cpu_seconds - tree.cpu_seconds > _IDLE_SHARE * since

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Self
 
 from bentos.errors import UseCaseError
-from bentos.home_lock import Holder, born
+from bentos.home_lock import LockHolder, born
 from bentos.settings import Settings
 from flows.errors import StackError, StackNotReady
 from flows.stack.follower import Follower, remove_targets, write_targets
 from flows.stack.log_files import rotate
-from flows.stack.occupants import lock_of, orphaned, ports_of, take_lock
+from flows.stack.occupants import find_orphaned_stack, lock_of, ports_of, take_lock
 from flows.stack.part_keeper import Keeper
 from flows.stack.parts import POOL, SERVICE, Part, Ports, parts_of, program, usecase_parts
 from flows.stack.retry import take_retry
@@ -35,18 +35,18 @@ from flows.workspace.processes import (
     Adopted,
     Child,
     Command,
-    answers,
+    end_by_exception,
     end_group,
     end_process,
-    ending_by_exception,
     last_lines,
+    responds,
     stop_all,
 )
 from flows.workspace.roster import read_roster
 
 __all__ = ["POOL", "SERVICE", "Ports", "Stack", "demo_home", "program", "running", "start_all", "stop_left_running"]
 
-Notice = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 """Called with the name of each part that became ready, or with a sentence."""
 
 _LOG_SECONDS = 5.0
@@ -77,7 +77,7 @@ class Stack:
     ports: Ports
     outlive: bool = False
     lock: int = -1
-    say: Notice = to_stderr
+    say: ProgressCallback = to_stderr
     keepers: dict[str, Keeper] = field(default_factory=dict)
     _published: dict[str, str] = field(default_factory=dict)
     _written: StackState | None = None
@@ -163,50 +163,54 @@ class Stack:
             if keeper.state == "given_up":
                 raise StackError(f"{keeper.part.name} {keeper.ended}; look at {self._log(keeper.part)}")
 
-    def wait_ready(self, *names: str, notice: Notice = lambda name: None, needed: Sequence[str] | None = None) -> None:
+    def wait_ready(
+        self, *names: str, report_progress: ProgressCallback = lambda name: None, required: Sequence[str] | None = None
+    ) -> None:
         """Tend the parts until those named (or all) are ready, or a part that is not needed has failed once.
 
         Args:
             names: parts to wait for; none waits for all.
-            notice: is called with each that became ready.
-            needed: parts whose first failure is an error; none needs all that are waited for.
+            report_progress: is called with each that became ready.
+            required: parts whose first failure is an error; none needs all that are waited for.
 
         Raises:
             StackError: a needed part ended.
             StackNotReady: it is not ready in time; both messages name its log file.
         """
-        waiting = [keeper for name, keeper in self.keepers.items() if not names or name in names]
+        pending = [keeper for name, keeper in self.keepers.items() if not names or name in names]
         patience = PATIENCE * (1 + len(self.ports.services))
         deadline = time.monotonic() + patience
-        while waiting:
+        while pending:
             self.tend()
-            for keeper in [one for one in waiting if one.ready]:
-                notice(keeper.part.name)
-                waiting.remove(keeper)
-            for keeper, why in [(one, why) for one in waiting if (why := self._failure(one)) is not None]:
-                if needed is None or keeper.part.name in needed:
-                    raise StackError(f"{keeper.part.name} {why}{self._advice(keeper.part)}")
-                waiting.remove(keeper)
-            if waiting and time.monotonic() > deadline:
-                self._give_up_waiting(waiting, needed, patience)
+            for keeper in [part_keeper for part_keeper in pending if part_keeper.ready]:
+                report_progress(keeper.part.name)
+                pending.remove(keeper)
+            for keeper, failure in [
+                (part_keeper, failure) for part_keeper in pending if (failure := self._failure(part_keeper)) is not None
+            ]:
+                if required is None or keeper.part.name in required:
+                    raise StackError(f"{keeper.part.name} {failure}{self._advice(keeper.part)}")
+                pending.remove(keeper)
+            if pending and time.monotonic() > deadline:
+                self._give_up_waiting(pending, required, patience)
                 break
-            time.sleep(0.1 if waiting else 0.0)
+            time.sleep(0.1 if pending else 0.0)
 
-    def _give_up_waiting(self, waiting: Sequence[Keeper], needed: Sequence[str] | None, patience: float) -> None:
+    def _give_up_waiting(self, pending: Sequence[Keeper], required: Sequence[str] | None, patience: float) -> None:
         """Raise for a part that is needed; the others go on becoming ready while the rest works."""
-        for part in [keeper.part for keeper in waiting]:
-            if needed is None or part.name in needed:
+        for part in [keeper.part for keeper in pending]:
+            if required is None or part.name in required:
                 raise StackNotReady(f"{part.name} is not ready after {patience:.0f} s{self._advice(part)}")
             self.say(f"{part.name} is not ready after {patience:.0f} s; it goes on starting{self._advice(part)}")
 
     def await_office(self, patience: float = 120.0) -> None:
-        """Wait until the running service has a champion in office and warm windows.
+        """Wait until the running service has a champion and warm windows.
 
         Raises:
             StackNotReady: it has none in time; the message names its log file.
         """
         deadline = time.monotonic() + patience
-        while not answers(f"{self.urls['service']}/readyz"):
+        while not responds(f"{self.urls['service']}/readyz"):
             self.check()
             if time.monotonic() > deadline:
                 part = self.keepers["service"].part
@@ -217,9 +221,9 @@ class Stack:
         """Go on with the living parts of a stack whose supervisor is gone."""
         further = usecase_parts(self.ports, read_roster(self.home).active)
         table = {part.name: part for part in [*parts_of(self.home, self.ports), *further]}
-        for name, before in state.parts.items():
+        for name, part_state in state.parts.items():
             if name in table:
-                self.add(table[name]).adopt(self._adopted(table[name], before), before)
+                self.add(table[name]).adopt(self._adopted(table[name], part_state), part_state)
         self._published = state.urls
 
     def publish(self) -> None:
@@ -227,14 +231,14 @@ class Stack:
         self._published = self.urls
         self._write()
         write_targets(self)
-        lock_of(self.home).sign(self.lock, Holder.this_process("a stack", self.urls["service"]))
+        lock_of(self.home).sign(self.lock, LockHolder.this_process("a stack", self.urls["service"]))
 
     def stop(self) -> None:
         """Stop every part and remove the file; parts that were left running stay."""
-        children, kept = self.children, self.keepers
+        children, keepers = self.children, self.keepers
         self.keepers = {}
         stop_all(children)
-        if kept:
+        if keepers:
             self.home.addresses.unlink(missing_ok=True)
             remove_targets(self.home)
         self._release()
@@ -253,7 +257,7 @@ class Stack:
         heir = Child(Command("supervisor", argv, self.environment, log, outlive=True, inherit=[self.lock]))
         self._supervisor = SupervisorState(heir.pid, heir.birth, _now())
         self._write()
-        lock_of(self.home).sign(self.lock, Holder.of(heir.pid, "a stack", self.urls["service"]))
+        lock_of(self.home).sign(self.lock, LockHolder.of(heir.pid, "a stack", self.urls["service"]))
         self.keepers = {}
         self._release()
         return heir
@@ -265,25 +269,30 @@ class Stack:
 
     def _may_start(self, part: Part) -> bool:
         """Whether what a part builds on is there; a job that failed once holds up nobody."""
-        before = self.keepers.get(part.after or "")
-        return before is None or before.ready or (before.part.once and before.ended is not None)
+        predecessor = self.keepers.get(part.after or "")
+        return predecessor is None or predecessor.ready or (predecessor.part.once and predecessor.ended is not None)
 
     def _failure(self, keeper: Keeper) -> str | None:
         """Why a part is not ready and need not be waited for: it failed, or builds on one that did."""
         if keeper.failed:
             return keeper.ended
-        before = self.keepers.get(keeper.part.after or "")
-        if before is None or keeper.child is not None or self._may_start(keeper.part) or not self._failure(before):
+        predecessor = self.keepers.get(keeper.part.after or "")
+        if (
+            predecessor is None
+            or keeper.child is not None
+            or self._may_start(keeper.part)
+            or not self._failure(predecessor)
+        ):
             return None
-        return f"waits for {before.part.name}"
+        return f"waits for {predecessor.part.name}"
 
     def _start(self, part: Part) -> Child:
         return Child(self._command(part))
 
-    def _adopted(self, part: Part, before: PartState) -> Child | None:
-        if before.pid is None or before.born is None or not before.alive:
+    def _adopted(self, part: Part, part_state: PartState) -> Child | None:
+        if part_state.pid is None or part_state.born is None or not part_state.alive:
             return None
-        return Adopted(self._command(part), before.pid, before.born)
+        return Adopted(self._command(part), part_state.pid, part_state.born)
 
     def _command(self, part: Part) -> Command:
         hidden = () if part.prefect_login else (CLIENT_AUTH, SERVER_AUTH)
@@ -338,17 +347,17 @@ def running(
         prepare()
     home.make()
     make_logins(home.root)
-    with ending_by_exception(), Stack(home, ports, outlive, lock) as stack:
-        if (state := orphaned(home)) is not None:
+    with end_by_exception(), Stack(home, ports, outlive, lock) as stack:
+        if (state := find_orphaned_stack(home)) is not None:
             stack.ports = ports_of(state)
             stack.adopt(state)
         yield stack
 
 
-def start_all(stack: Stack, notice: Notice) -> None:
+def start_all(stack: Stack, report_progress: ProgressCallback) -> None:
     """Start every part and wait until all are healthy, or failed once and are started again.
 
-    The service counts as healthy while nobody is in office: then it answers its probes, and scores as
+    The service counts as healthy while no model is active: then it answers its probes, and scores as
     soon as a first model is.
 
     Raises:
@@ -356,7 +365,7 @@ def start_all(stack: Stack, notice: Notice) -> None:
     """
     stack.keep()
     services = [name for name in stack.keepers if name.partition("-")[0] == "service"]
-    stack.wait_ready(notice=notice, needed=services)
+    stack.wait_ready(report_progress=report_progress, required=services)
     stack.publish()
 
 
@@ -376,9 +385,11 @@ def stop_left_running(home: Home) -> list[str]:
 
 def demo_home(home: Home) -> Home:
     """The home of the demo, inside the given one: a demo never touches real state."""
-    own = {"home": home.root / "demo", "database_url": "", "mlflow_uri": "", "prefect_database_url": ""}
+    overrides = {"home": home.root / "demo", "database_url": "", "mlflow_uri": "", "prefect_database_url": ""}
     # The demo lives in a simulated time, whose nights are its longest pauses.
-    settings: Settings = home.settings.model_copy(update=own | {"clock": "stream", "max_future": timedelta(days=2)})
+    settings: Settings = home.settings.model_copy(
+        update=overrides | {"clock": "stream", "max_future": timedelta(days=2)}
+    )
     return Home(settings)
 
 

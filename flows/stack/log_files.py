@@ -14,33 +14,33 @@ import os
 import sys
 from pathlib import Path
 
-LONGEST = 10 << 20
+MAX_BYTES = 10 << 20
 """Bytes of a log file before its beginning is moved."""
-KEPT = 2
+OLDER_FILES = 2
 """Older files beside each, ``.1`` the younger."""
 _COLLAPSE_RANGE = 0x08
 _BLOCK = 1 << 20  # a multiple of every file system's block
 
 
-def rotate(folder: Path, longest: int = LONGEST, kept: int = KEPT) -> None:
-    """Move the beginning of every log file of a folder that is longer than ``longest`` bytes.
+def rotate(folder: Path, max_bytes: int = MAX_BYTES, count: int = OLDER_FILES) -> None:
+    """Move the beginning of every log file of a folder that is longer than ``max_bytes`` bytes.
 
     A disk that is full leaves a file as it is.
     """
     for file in sorted(folder.glob("*.log")):
         with contextlib.suppress(OSError):
-            if file.stat().st_size > longest:
-                _rotate_one(file, kept)
+            if file.stat().st_size > max_bytes:
+                _rotate_one(file, count)
 
 
-def _rotate_one(file: Path, kept: int) -> None:
-    for number in range(kept, 1, -1):
+def _rotate_one(file: Path, count: int) -> None:
+    for number in range(count, 1, -1):
         with contextlib.suppress(FileNotFoundError):
-            _older(file, number - 1).replace(_older(file, number))
+            _older_file(file, number - 1).replace(_older_file(file, number))
     with file.open("r+b") as source:
-        whole = os.fstat(source.fileno()).st_size
-        length = whole - whole % _BLOCK
-        target = _older(file, 1)
+        size = os.fstat(source.fileno()).st_size
+        length = size - size % _BLOCK
+        target = _older_file(file, 1)
         try:
             _copy(source.fileno(), target, 0, length)
         except OSError:
@@ -50,7 +50,7 @@ def _rotate_one(file: Path, kept: int) -> None:
             _cut(source.fileno(), target, length)
 
 
-def _older(file: Path, number: int) -> Path:
+def _older_file(file: Path, number: int) -> Path:
     return file.with_name(f"{file.name}.{number}")
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bentos.errors import HomeTaken
-from bentos.home_lock import Holder, HomeLock
+from bentos.home_lock import HomeLock, LockHolder
 from flows.errors import FlowRefused, PortTaken
 from flows.stack.parts import Ports
 from flows.stack.state_file import StackState, read_state
 from flows.workspace.installation import Home
 
 
-def services_in(home: Home) -> list[Holder]:
+def services_in(home: Home) -> list[LockHolder]:
     """The services that run on a home, of every environment and use case."""
     files = sorted(home.run.glob("service-*.lock"))
     return [holder for file in files if (holder := HomeLock(file).holder()) is not None]
@@ -36,20 +36,20 @@ def lock_of(home: Home) -> HomeLock:
     return HomeLock(home.run / "stack.lock")
 
 
-def take_lock(home: Home, what: str = "a stack") -> int:
+def take_lock(home: Home, purpose: str = "a stack") -> int:
     """Descriptor of the stack's lock.
 
     Raises:
         PortTaken: another stack is up in this home; the message names it.
     """
     try:
-        return lock_of(home).take(Holder.this_process(what))
+        return lock_of(home).take(LockHolder.this_process(purpose))
     except HomeTaken as exc:
-        words = "incumbent down --demo" if home.root.name == "demo" else "incumbent down"
-        raise PortTaken(f"already up: {exc}; stop it first: {words}") from exc
+        command = "incumbent down --demo" if home.root.name == "demo" else "incumbent down"
+        raise PortTaken(f"already up: {exc}; stop it first: {command}") from exc
 
 
-def orphaned(home: Home) -> StackState | None:
+def find_orphaned_stack(home: Home) -> StackState | None:
     """The stack that a killed supervisor left behind, where parts of it live; only who holds the lock may ask."""
     state = read_state(home.addresses)
     return state if state is not None and any(part.alive for part in state.parts.values()) else None

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from flows.stack.liveness import LivenessCheck
 from flows.stack.parts import Part
 from flows.stack.state_file import PartState, State
-from flows.workspace.processes import Child, answers, port_is_free
+from flows.workspace.processes import Child, port_is_free, responds
 
 _PORT_SECONDS = 15.0
 """How long a new start waits for the port, which what the dead process left behind may still hold."""
@@ -66,14 +66,14 @@ class Keeper:
         """Whether its process lives."""
         return self.child is not None and self.child.alive
 
-    def adopt(self, child: Child | None, before: PartState) -> None:
+    def adopt(self, child: Child | None, part_state: PartState) -> None:
         """Go on with what another supervisor left: its living process, or none where that has ended meanwhile."""
-        self.child, self.state, self.ended = child, before.state, before.ended
-        self._since, self._restarts, self._started = before.since, before.restarts, time.monotonic()
+        self.child, self.state, self.ended = child, part_state.state, part_state.ended
+        self._since, self._restarts, self._started = part_state.since, part_state.restarts, time.monotonic()
         self._watch()
-        if child is None and before.state != "done":
+        if child is None and part_state.state != "done":
             self.state = "waiting"
-            if before.pid is not None:
+            if part_state.pid is not None:
                 self._end("ended while nobody watched")
 
     def look(self, may_start: bool) -> None:
@@ -88,7 +88,7 @@ class Keeper:
             if may_start and self._is_due():
                 self._start()
         elif not self.child.alive:
-            self._end(_how(self.child.code))
+            self._end(_ending_text(self.child.code))
         elif self.state == "starting":
             self._await_ready()
         elif self._check is not None:
@@ -103,7 +103,7 @@ class Keeper:
         """The part as it stands, for the file."""
         lives = self.child is not None
         wait = self._due - time.monotonic()
-        later = self.state == "waiting" and self.ended is not None and wait > 0
+        is_pending = self.state == "waiting" and self.ended is not None and wait > 0
         return PartState(
             self.state,
             log,
@@ -112,7 +112,7 @@ class Keeper:
             self._since if lives else None,
             self._restarts,
             self.ended,
-            _now() + timedelta(seconds=round(wait)) if later else None,
+            _now() + timedelta(seconds=round(wait)) if is_pending else None,
         )
 
     def _is_due(self) -> bool:
@@ -145,11 +145,11 @@ class Keeper:
             self.child.kill()
             self._end(f"answered nothing for {check.silent_seconds:.0f} s and was killed")
         elif check.spared == self.part.liveness.missed:
-            silent = f"has answered nothing for {check.silent_seconds:.0f} s, and works"
-            self._say(f"{self.part.name} {silent}: it is left alone{self.child.advice()}")
+            sentence = f"has answered nothing for {check.silent_seconds:.0f} s, and works"
+            self._say(f"{self.part.name} {sentence}: it is left alone{self.child.advice()}")
 
     def _await_ready(self) -> None:
-        if self.part.health is not None and answers(self.part.health):
+        if self.part.health is not None and responds(self.part.health):
             self.state = "running"
             self._watch()
         elif time.monotonic() > self._started + self._patience:
@@ -158,7 +158,7 @@ class Keeper:
             self.child.wait_gone()
             self._end(f"was not ready after {self._patience:.0f} s")
 
-    def _end(self, how: str) -> None:
+    def _end(self, ending: str) -> None:
         child, self.child, self._check = self.child, None, None
         if self.part.once and child is not None and child.code == 0:
             self.state = "done"
@@ -167,17 +167,17 @@ class Keeper:
         self._ends = [*(end for end in self._ends if now - end < policy.window), now]
         advice = "" if child is None else child.advice()
         pause = policy.pause(len(self._ends))
-        self.ended = f"{how} at {_now():%Y-%m-%d %H:%M:%S} UTC"
+        self.ended = f"{ending} at {_now():%Y-%m-%d %H:%M:%S} UTC"
         if pause is None:
             self.state = "given_up"
             self.ended += f", {len(self._ends)} times in {policy.window / 60:.0f} minutes"
             self._say(f"{self.part.name} {self.ended}: given up; when mended, start it with: incumbent up{advice}")
         else:
             self.state, self._due = "waiting", now + pause
-            self._say(f"{self.part.name} {how}; it is started again in {pause:.0f} s{advice}")
+            self._say(f"{self.part.name} {ending}; it is started again in {pause:.0f} s{advice}")
 
 
-def _how(code: int | None) -> str:
+def _ending_text(code: int | None) -> str:
     """The end of a process in words; the code of one that somebody else started is unknown."""
     if code is None:
         return "ended"

@@ -45,9 +45,9 @@ class Ports:
     @classmethod
     def find(cls, settled: bool = False, host: str = "127.0.0.1") -> Ports:
         """Free ports; ``settled`` prefers the customary ones, which people may have bookmarked."""
-        wanted = (4200, 3000, 8900, 9109) if settled else (None, None, None, None)
-        prefect, service, reports = (free_port(port, host) for port in wanted[:3])
-        exporter = free_port(wanted[3], exporter_host())
+        preferred = (4200, 3000, 8900, 9109) if settled else (None, None, None, None)
+        prefect, service, reports = (free_port(port, host) for port in preferred[:3])
+        exporter = free_port(preferred[3], exporter_host())
         return cls(prefect, service, reports, host, exporter)
 
     def url(self, port: int) -> str:
@@ -62,10 +62,8 @@ class Ports:
     @property
     def link_base(self) -> str:
         """Where a browser, perhaps on another machine, reaches the reports."""
-        chosen = os.environ.get("INCUMBENT_REPORTS_URL")
-        return chosen or (
-            f"http://{socket.gethostname()}:{self.reports}" if self.everywhere else self.url(self.reports)
-        )
+        base = os.environ.get("INCUMBENT_REPORTS_URL")
+        return base or (f"http://{socket.gethostname()}:{self.reports}" if self.everywhere else self.url(self.reports))
 
     @property
     def urls(self) -> dict[str, str]:
@@ -81,8 +79,8 @@ class Ports:
     @property
     def numbers(self) -> dict[str, int]:
         """Port of each part that listens, by kind, as written to the addresses file."""
-        found = {"prefect": self.prefect, "service": self.service, "reports": self.reports, "exporter": self.exporter}
-        return found | {part_name("service", usecase): port for usecase, port in self.services.items()}
+        ports = {"prefect": self.prefect, "service": self.service, "reports": self.reports, "exporter": self.exporter}
+        return ports | {part_name("service", usecase): port for usecase, port in self.services.items()}
 
     @classmethod
     def of(cls, host: str, numbers: Mapping[str, int]) -> Ports:
@@ -189,7 +187,7 @@ def usecase_parts(ports: Ports, references: Mapping[str, str]) -> list[Part]:
 
 
 def service(ports: Ports, usecase: str = "", port: int | None = None, reference: str = "") -> Part:
-    """The Bento of one use case; it lives while nobody is in office, and then waits for a first champion.
+    """The Bento of one use case; it lives while no model is active, and then waits for a first champion.
 
     Args:
         ports: where parts listen.
@@ -197,10 +195,10 @@ def service(ports: Ports, usecase: str = "", port: int | None = None, reference:
         port: its own port; none takes the stack's port of the service.
         reference: name or file of the use case.
     """
-    own = port or ports.service
-    argv = [program("bentoml"), "serve", SERVICE, "--host", ports.host, "--port", str(own)]
+    own_port = port or ports.service
+    argv = [program("bentoml"), "serve", SERVICE, "--host", ports.host, "--port", str(own_port)]
     return Part(
-        part_name("service", usecase), [*argv, "--working-dir", str(PROJECT)], own, f"{ports.url(own)}/livez",
+        part_name("service", usecase), [*argv, "--working-dir", str(PROJECT)], own_port, f"{ports.url(own_port)}/livez",
         environment=_usecase(reference), restarts=NEVER_GIVEN_UP, liveness=SCORING_LIVENESS,
     )  # fmt: skip
 
@@ -257,8 +255,8 @@ def _usecase(reference: str) -> dict[str, str]:
 
 def program(name: str) -> str:
     """Path of a console script of this Python environment, which need not be on ``PATH``."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.is_file() else shutil.which(name)
-    if found is None:
+    script = Path(sys.executable).parent / name
+    path = str(script) if script.is_file() else shutil.which(name)
+    if path is None:
         raise StackError(f"the program {name!r} is not installed beside {sys.executable}; run 'make setup'")
-    return found
+    return path

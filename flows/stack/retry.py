@@ -12,16 +12,16 @@ from flows.workspace.installation import Home
 
 PATIENCE = 600.0
 """Seconds until parts that were asked for must be ready."""
-SETTLED = 5.0
+SETTLE_SECONDS = 5.0
 """Seconds that one must live, for those of which nothing but that can be seen."""
 
 
-def retry_given_up(home: Home, settled: float = SETTLED) -> list[str]:
+def retry_given_up(home: Home, settle_seconds: float = SETTLE_SECONDS) -> list[str]:
     """Have the parts that a living supervisor gave up started again, and wait until they are ready.
 
     Args:
         home: where the stack is up.
-        settled: seconds that each must live before it counts as ready.
+        settle_seconds: seconds that each must live before it counts as ready.
 
     Returns:
         Their names; none where no stack is up or none of its parts was given up.
@@ -32,11 +32,11 @@ def retry_given_up(home: Home, settled: float = SETTLED) -> list[str]:
     state = read_state(home.addresses)
     if state is None or not state.supervisor.alive:
         return []
-    before = {name: part for name, part in state.parts.items() if part.state == "given_up"}
-    if before:
+    parts = {name: part for name, part in state.parts.items() if part.state == "given_up"}
+    if parts:
         _request_file(home).touch()
-        _wait(home, before, timedelta(seconds=settled))
-    return list(before)
+        _wait(home, parts, timedelta(seconds=settle_seconds))
+    return list(parts)
 
 
 def take_retry(home: Home) -> bool:
@@ -48,27 +48,27 @@ def take_retry(home: Home) -> bool:
     return True
 
 
-def _wait(home: Home, before: dict[str, PartState], settled: timedelta) -> None:
-    waiting, deadline = dict(before), time.monotonic() + PATIENCE
-    while waiting:
+def _wait(home: Home, parts: dict[str, PartState], settle_time: timedelta) -> None:
+    pending, deadline = dict(parts), time.monotonic() + PATIENCE
+    while pending:
         state = read_state(home.addresses)
         if state is None or not state.supervisor.alive:
-            raise StackNotReady(f"the stack was stopped before {', '.join(waiting)} was started again")
-        waiting = {name: part for name, part in waiting.items() if not _is_back(state, name, part, settled)}
-        if waiting and time.monotonic() > deadline:
-            logs = ", ".join(part.log for part in waiting.values())
-            raise StackNotReady(f"{', '.join(waiting)} is not ready yet; look at {logs}")
-        time.sleep(0.1 if waiting else 0.0)
+            raise StackNotReady(f"the stack was stopped before {', '.join(pending)} was started again")
+        pending = {name: part for name, part in pending.items() if not _is_back(state, name, part, settle_time)}
+        if pending and time.monotonic() > deadline:
+            logs = ", ".join(part.log for part in pending.values())
+            raise StackNotReady(f"{', '.join(pending)} is not ready yet; look at {logs}")
+        time.sleep(0.1 if pending else 0.0)
 
 
-def _is_back(state: StackState, name: str, before: PartState, settled: timedelta) -> bool:
+def _is_back(state: StackState, name: str, old_part: PartState, settle_time: timedelta) -> bool:
     part = state.parts.get(name)
     if part is None:  # its use case was retired meanwhile
         return True
-    if part.restarts > before.restarts and part.pid is None and part.state != "done":
+    if part.restarts > old_part.restarts and part.pid is None and part.state != "done":
         raise StackNotReady(f"{name} was started again and {part.ended}; look at {part.log}")
-    lives = part.state == "running" and part.since is not None and datetime.now(UTC) > part.since + settled
-    return part.restarts > before.restarts and (lives or part.state == "done")
+    lives = part.state == "running" and part.since is not None and datetime.now(UTC) > part.since + settle_time
+    return part.restarts > old_part.restarts and (lives or part.state == "done")
 
 
 def _request_file(home: Home) -> Path:

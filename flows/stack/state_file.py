@@ -93,10 +93,10 @@ class StackState(msgspec.Struct, frozen=True):
 def read_state(file: Path) -> StackState | None:
     """What the file holds; none where there is no stack, or a file that is none."""
     try:
-        found = msgspec.json.decode(file.read_bytes(), type=StackState)
+        state = msgspec.json.decode(file.read_bytes(), type=StackState)
     except (OSError, msgspec.MsgspecError):
         return None
-    return found if found.format == FORMAT else None
+    return state if state.format == FORMAT else None
 
 
 def write_state(file: Path, state: StackState) -> None:

@@ -14,7 +14,7 @@ from flows.stack.local_stack import Stack
 from flows.stack.occupants import ports_of
 from flows.stack.state_file import read_state
 from flows.workspace.installation import open_home
-from flows.workspace.processes import ending_by_exception
+from flows.workspace.processes import end_by_exception
 
 PERIOD = 0.5
 """Seconds between two looks at the parts."""
@@ -34,7 +34,7 @@ def main() -> int:
     if state is None or len(sys.argv) != 2:
         print("refused: no stack was handed over; start one with: incumbent up --detach", file=sys.stderr)  # noqa: T201
         return 1
-    with ending_by_exception(), Stack(home, ports_of(state), outlive=True, lock=int(sys.argv[1])) as stack:
+    with end_by_exception(), Stack(home, ports_of(state), outlive=True, lock=int(sys.argv[1])) as stack:
         stack.adopt(state)
         supervise(stack)
     return 0

@@ -27,13 +27,13 @@ def make_work_pool(client: SyncPrefectClient) -> Literal["new", "changed", "as i
     template = json.loads(TEMPLATE.read_text(encoding="utf-8"))
     path = {"name": POOL}
     try:
-        found = client.request("GET", "/work_pools/{name}", path_params=path).json()
+        pool = client.request("GET", "/work_pools/{name}", path_params=path).json()
     except PrefectHTTPStatusError as exc:
         if exc.response.status_code != 404:
             raise
         client.request("POST", "/work_pools/", json={"name": POOL, "type": _TYPE, "base_job_template": template})
         return "new"
-    if found["type"] != _TYPE or found["base_job_template"] == template:
+    if pool["type"] != _TYPE or pool["base_job_template"] == template:
         return "as it was"
     client.request("PATCH", "/work_pools/{name}", path_params=path, json={"base_job_template": template})
     return "changed"

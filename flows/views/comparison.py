@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from monitoring.comparison.secondary_figures import ALARM_LIMIT, LOWER_THRESHOLD, RECALL_FLOOR
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 
 if TYPE_CHECKING:
     from monitoring.comparison.paired import PairedResult
@@ -17,29 +17,33 @@ def appendix_of(result: PairedResult) -> list[tuple[str, object]]:
     rows += [("recall of the challenger", interval(result.recall_challenger))]
     rows += [(f"cost of the champion, {result.currency}", interval(result.cost_champion))]
     rows += [(f"cost of the challenger, {result.currency}", interval(result.cost_challenger))]
-    found = result.appendix
-    if found is None:
+    appendix = result.appendix
+    if appendix is None:
         return rows
-    ratios = {"recall": found.recall, "precision": found.precision, "false-positive rate": found.false_positive_rate}
-    ratios[f"recall at {found.matched_alerts} alerts"] = found.matched
+    ratios = {
+        "recall": appendix.recall,
+        "precision": appendix.precision,
+        "false-positive rate": appendix.false_positive_rate,
+    }
+    ratios[f"recall at {appendix.matched_alerts} alerts"] = appendix.matched
     rows += [(f"{name}, difference", interval(r.measured)) for name, r in ratios.items()]
-    if found.gains_by_threshold_alone:
+    if appendix.gains_by_threshold_alone:
         rows += [("note", LOWER_THRESHOLD)]
-    rows += [("saving a day, t interval", interval(found.saving.measured))]
-    rows += [("average precision, difference", interval(found.average_precision.difference))]
-    rows += [("AUC, difference", interval(found.auc.difference))]
-    at_recall, at_alarms = found.precision_at_recall.difference, found.recall_at_alarms.difference
+    rows += [("saving a day, t interval", interval(appendix.saving.measured))]
+    rows += [("average precision, difference", interval(appendix.average_precision.difference))]
+    rows += [("AUC, difference", interval(appendix.auc.difference))]
+    at_recall, at_alarms = appendix.precision_at_recall.difference, appendix.recall_at_alarms.difference
     rows += [(f"precision at recall {RECALL_FLOOR:g} and above, difference", interval(at_recall))]
     rows += [(f"recall at a false-positive rate of {ALARM_LIMIT:g} at most, difference", interval(at_alarms))]
-    if found.card_precision is not None:
-        rows += [("card precision, difference", interval(found.card_precision.difference))]
-    rows += [("caught by the challenger only, by the champion only", f"{found.mcnemar.b}, {found.mcnemar.c}")]
-    rows += [("McNemar mid-p", found.mcnemar.mid_p), ("recall, Bonett-Price", interval(found.bonett_price))]
-    rows += [("unpaired t-test, legacy p", found.legacy_p), ("note", found.legacy_note)]
+    if appendix.card_precision is not None:
+        rows += [("card precision, difference", interval(appendix.card_precision.difference))]
+    rows += [("caught by the challenger only, by the champion only", f"{appendix.mcnemar.b}, {appendix.mcnemar.c}")]
+    rows += [("McNemar mid-p", appendix.mcnemar.mid_p), ("recall, Bonett-Price", interval(appendix.bonett_price))]
+    rows += [("unpaired t-test, legacy p", appendix.legacy_p), ("note", appendix.legacy_note)]
     return rows
 
 
-def interval(figure: Measured) -> str:
+def interval(figure: Measurement) -> str:
     """A value with its bounds, four digits each."""
     if figure.value is None:
         return "unknown"

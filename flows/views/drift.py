@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 
 if TYPE_CHECKING:
     from flows.steps.drift.check import DriftFinding
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Figures = list[tuple[str, object]]
 
 
-def lines_of(finding: DriftFinding) -> Figures:
+def drift_figures(finding: DriftFinding) -> Figures:
     """Short figures for the terminal and the run's artifact; the page holds the tables."""
     figures: Figures = []
     if finding.aftermath is not None:
@@ -28,22 +28,22 @@ def lines_of(finding: DriftFinding) -> Figures:
     return figures
 
 
-def _aftermath(after: Aftermath) -> Figures:
+def _aftermath(aftermath: Aftermath) -> Figures:
     figures: Figures = []
-    if (concept := after.concept) is not None:
+    if (concept := aftermath.concept) is not None:
         name = "matured loss against the first days" if concept.lost else "matured change against the first days"
         figures += [(f"{name}, {metric.replace('_', ' ')}", _text(m)) for metric, m in concept.differences.items()]
-    if (prior := after.prior) is not None:
+    if (prior := aftermath.prior) is not None:
         figures.append(("share of positives, p against the reference", prior.p))
-    if (guess := after.estimate) is not None:
-        figures.append((f"estimate (CBPE) of {len(guess.days)} days without labels, recall", guess.recall))
-        figures.append((f"estimate (CBPE) of {len(guess.days)} days without labels, precision", guess.precision))
-    for one in after.checked[-1:]:
-        text = f"estimated {_number(one.recall)}, true {_text(one.true_recall)}"
-        figures.append((f"estimate against truth, recall of {one.day}", text))
-    if after.streams:
-        said = ", ".join(f"{s.detector.replace('_', '-')} {s.changes}" for s in after.streams)
-        figures.append(("changes in the error stream (no alert)", said))
+    if (estimate := aftermath.estimate) is not None:
+        figures.append((f"estimate (CBPE) of {len(estimate.days)} days without labels, recall", estimate.recall))
+        figures.append((f"estimate (CBPE) of {len(estimate.days)} days without labels, precision", estimate.precision))
+    for check in aftermath.checked[-1:]:
+        text = f"estimated {_number(check.recall)}, true {_text(check.true_recall)}"
+        figures.append((f"estimate against truth, recall of {check.day}", text))
+    if aftermath.streams:
+        counts = ", ".join(f"{s.detector.replace('_', '-')} {s.changes}" for s in aftermath.streams)
+        figures.append(("changes in the error stream (no alert)", counts))
     return figures
 
 
@@ -60,7 +60,7 @@ def _quality(quality: QualityReport) -> Figures:
     return figures
 
 
-def _text(m: Measured) -> str:
+def _text(m: Measurement) -> str:
     return _number(m.value) if m.low is None else f"{_number(m.value)} ({_number(m.low)} to {_number(m.high)})"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from flows.workspace.outcome import Picture
 from monitoring.reports.html import saving_chart
-from monitoring.reports.svg_charts import Line, chart
+from monitoring.reports.svg_charts import ChartLine, line_chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ def cost_picture(model: ScoringModel) -> Picture | None:
     title = (
         f"Cost of the rows that chose the threshold, at falling ones; the dot is in use, {model.threshold.value:.4g}"
     )
-    return Picture(title, chart([Line("cost", curve.cost), Line("in use", used)], labels))
+    return Picture(title, line_chart([ChartLine("cost", curve.cost), ChartLine("in use", used)], labels))
 
 
 def drift_picture(reports: Sequence[DriftReport]) -> Picture | None:
@@ -36,7 +36,7 @@ def drift_picture(reports: Sequence[DriftReport]) -> Picture | None:
         return None
     labels = [f"{report.window.end:%Y-%m-%d}" if report.window else "" for report in reports]
     title = "Share of the features that moved, in each window up to its last day"
-    return Picture(title, chart([Line("share", [report.share for report in reports])], labels, zero=True))
+    return Picture(title, line_chart([ChartLine("share", [report.share for report in reports])], labels, zero=True))
 
 
 def saving_picture(result: PairedResult) -> Picture | None:

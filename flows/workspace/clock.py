@@ -24,9 +24,9 @@ def business_time(as_of: datetime | None) -> datetime:
     """
     if as_of is None:
         return machine_now()
-    given = as_of if as_of.tzinfo is not None else as_of.replace(tzinfo=UTC)
+    time = as_of if as_of.tzinfo is not None else as_of.replace(tzinfo=UTC)
     settings = read_settings()
     bound = FutureBound(settings, machine_time_us)
-    if bound.machine and (time_us := to_us(given)) > bound.latest_us():
+    if bound.machine and (time_us := to_us(time)) > bound.latest_us():
         raise FlowRefused(f"{bound.sentence('as_of', time_us)}; a replay declares INCUMBENT_CLOCK=stream")
-    return given
+    return time

@@ -31,7 +31,7 @@ QUIET = {
 
 # A profile, an address or a metrics folder of the user's own must not leak in; how things are logged may.
 _FOREIGN = ("PREFECT_", "PROMETHEUS_MULTIPROC_DIR")
-_KEPT = "PREFECT_LOGGING_"
+_PASSED_ON = "PREFECT_LOGGING_"
 _CREDENTIALS = ("PREFECT_API_KEY", CLIENT_AUTH)
 
 DRIFT_EVENT = "model.drift.detected"
@@ -102,15 +102,15 @@ class Home:
             base: what to start from; the present process's environment by default.
         """
         inherited = os.environ if base is None else base
-        kept = {name: value for name, value in inherited.items() if not _is_foreign(name)}
-        kept.pop(CLIENT_AUTH, None)
+        variables = {name: value for name, value in inherited.items() if not _is_foreign(name)}
+        variables.pop(CLIENT_AUTH, None)
         if prefect_login is not None:
-            kept[CLIENT_AUTH] = prefect_login
+            variables[CLIENT_AUTH] = prefect_login
         elif prefect_url == inherited.get("PREFECT_API_URL"):
             # They go to the server that they were given for, and to no other; a key is for a named server alone.
-            given = _CREDENTIALS if prefect_url is not None else (CLIENT_AUTH,)
-            kept |= {name: inherited[name] for name in given if name in inherited}
-        return {**kept, **QUIET, **self._places(), **self._names(prefect_url, reports_url)}
+            credentials = _CREDENTIALS if prefect_url is not None else (CLIENT_AUTH,)
+            variables |= {name: inherited[name] for name in credentials if name in inherited}
+        return {**variables, **QUIET, **self._places(), **self._names(prefect_url, reports_url)}
 
     def _places(self) -> dict[str, str]:
         root, settings = self.root, self.settings
@@ -158,16 +158,16 @@ class Home:
         target = os.environ if environ is None else environ
         if make:
             self.make()
-        known = self.known_addresses()
-        wanted = self.environment(
-            prefect_url=known.get("prefect", target.get("PREFECT_API_URL")),
-            prefect_login=self._stacks_login(target) if "prefect" in known else None,
-            reports_url=target.get("INCUMBENT_REPORTS_URL", known.get("reports")),
+        addresses = self.known_addresses()
+        variables = self.environment(
+            prefect_url=addresses.get("prefect", target.get("PREFECT_API_URL")),
+            prefect_login=self._stacks_login(target) if "prefect" in addresses else None,
+            reports_url=target.get("INCUMBENT_REPORTS_URL", addresses.get("reports")),
             base=target,
         )
-        for name in set(target) - set(wanted):
+        for name in set(target) - set(variables):
             del target[name]
-        target.update(wanted)
+        target.update(variables)
 
     def _stacks_login(self, environ: Mapping[str, str]) -> str | None:
         # An older version's stack has none: `incumbent down` must still stop it.
@@ -191,14 +191,14 @@ class Home:
 
     def _written(self) -> dict[str, Any]:
         try:
-            written = json.loads(self.addresses.read_text(encoding="utf-8"))
+            content = json.loads(self.addresses.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return written if isinstance(written, dict) else {}
+        return content if isinstance(content, dict) else {}
 
 
 def _is_foreign(name: str) -> bool:
-    return name.startswith(_FOREIGN) and not name.startswith(_KEPT) and name not in CONSIDERED
+    return name.startswith(_FOREIGN) and not name.startswith(_PASSED_ON) and name not in CONSIDERED
 
 
 def foreign_settings(environ: Mapping[str, str]) -> list[str]:

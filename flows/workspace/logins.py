@@ -138,8 +138,8 @@ def require_closed_server(root: Path, environ: Mapping[str, str] = os.environ) -
     for name in _CSRF:
         if environ.get(name, "true").strip().lower() not in _YES:
             raise StackError(f"{name} would switch off what keeps other sites' pages out; unset it")
-    sent = environ.get(CLIENT_AUTH)
-    if sent and not environ.get("PREFECT_API_URL") and sent != read_prefect_login(root, environ):
+    client_login = environ.get(CLIENT_AUTH)
+    if client_login and not environ.get("PREFECT_API_URL") and client_login != read_prefect_login(root, environ):
         raise StackError(
             f"{CLIENT_AUTH} is not the login of the server that is started here; set {SERVER_AUTH} to the same, "
             "or unset both and the home makes one of its own"

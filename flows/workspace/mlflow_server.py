@@ -88,10 +88,10 @@ def _open_stores(store: str, environment: dict[str, str]) -> None:
 
 def _store(settings: Settings) -> str:
     """The database that is served; an MLflow server elsewhere has pages of its own."""
-    own = os.environ.get("MLFLOW_BACKEND_STORE_URI", "") or settings.registry_uri
-    if own.startswith(("http://", "https://")):
+    uri = os.environ.get("MLFLOW_BACKEND_STORE_URI", "") or settings.registry_uri
+    if uri.startswith(("http://", "https://")):
         raise StackError("INCUMBENT_MLFLOW_URI is an MLflow server already: open its address in a browser")
-    return own
+    return uri
 
 
 def server_environment(store: str, settings: Settings) -> dict[str, str]:
@@ -104,7 +104,7 @@ def server_environment(store: str, settings: Settings) -> dict[str, str]:
     from mlflow.server import constants
 
     destination = os.environ.get("MLFLOW_ARTIFACTS_DESTINATION", "")
-    served = {constants.SERVE_ARTIFACTS_ENV_VAR: "true", constants.ARTIFACTS_DESTINATION_ENV_VAR: destination}
+    proxy = {constants.SERVE_ARTIFACTS_ENV_VAR: "true", constants.ARTIFACTS_DESTINATION_ENV_VAR: destination}
     root = "mlflow-artifacts:/" if destination else settings.artifacts.as_uri()
     return {
         constants.BACKEND_STORE_URI_ENV_VAR: store,
@@ -112,7 +112,7 @@ def server_environment(store: str, settings: Settings) -> dict[str, str]:
         constants.ARTIFACT_ROOT_ENV_VAR: root,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "true",  # ours is stricter, and knows our names
-        **(served if destination else {}),
+        **(proxy if destination else {}),
     }
 
 
@@ -121,8 +121,8 @@ def serve(host: str, port: int, allowed: AllowedHosts, login: str) -> None:
     import uvicorn
     from mlflow.server.fastapi_app import app
 
-    door = HostCheck(LoginCheck(app, login), allowed)
-    uvicorn.run(door, host=host, port=port, server_header=False, log_level="warning")
+    guarded_app = HostCheck(LoginCheck(app, login), allowed)
+    uvicorn.run(guarded_app, host=host, port=port, server_header=False, log_level="warning")
 
 
 if __name__ == "__main__":

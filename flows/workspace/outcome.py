@@ -22,7 +22,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FlowOutcome:
     """What a flow found.
 
     Attributes:

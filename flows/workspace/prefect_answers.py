@@ -51,16 +51,18 @@ class ScheduledDeployment:
     @classmethod
     def of(cls, data: Mapping[str, Any], prefix: str) -> Self:
         """From the server's JSON."""
-        on = [one for one in data.get("schedules", ()) if one.get("active")]
-        times = [_time(one["updated"]) for one in on if one.get("updated")]
+        active = [schedule for schedule in data.get("schedules", ()) if schedule.get("active")]
+        times = [_time(schedule["updated"]) for schedule in active if schedule.get("updated")]
         return cls(
             str(data["id"]),
             str(data["name"]),
             str(data["name"]).removeprefix(prefix),
-            bool(on) and not data.get("paused", False),
+            bool(active) and not data.get("paused", False),
             max([*times, _time(data["updated"])]),
-            tuple({**(data.get("parameters") or {}), **(one.get("parameters") or {})} for one in on),
-            tuple(str(one["schedule"].get("cron") or one["schedule"].get("interval", "")) for one in on),
+            tuple({**(data.get("parameters") or {}), **(schedule.get("parameters") or {})} for schedule in active),
+            tuple(
+                str(schedule["schedule"].get("cron") or schedule["schedule"].get("interval", "")) for schedule in active
+            ),
         )
 
 
@@ -97,36 +99,36 @@ class PrefectServer:
 
     def deployments(self, prefix: str) -> list[ScheduledDeployment]:
         """Deployments whose name begins with ``prefix``, for example ``dev-fraud-``."""
-        found = self.ask("deployments/filter", {"deployments": {"name": {"like_": prefix}}, "limit": 200})
-        named = [one for one in found if str(one["name"]).startswith(prefix)]
-        return sorted((ScheduledDeployment.of(one, prefix) for one in named), key=lambda one: one.name)
+        rows = self.ask("deployments/filter", {"deployments": {"name": {"like_": prefix}}, "limit": 200})
+        matches = [row for row in rows if str(row["name"]).startswith(prefix)]
+        return sorted((ScheduledDeployment.of(row, prefix) for row in matches), key=lambda row: row.name)
 
     def planned(self, deployment: str, after: datetime) -> list[datetime]:
         """When the next runs of a deployment are due after a time, soonest first; at most three."""
-        found = self._runs(deployment, {"after_": after.isoformat()}, limit=3)
-        return [_time(run["expected_start_time"]) for run in found]
+        runs = self._runs(deployment, {"after_": after.isoformat()}, limit=3)
+        return [_time(run["expected_start_time"]) for run in runs]
 
     def unstarted(self, deployment: str, before: datetime) -> list[datetime]:
         """When runs of a deployment were due that nobody has begun, oldest first."""
-        found = self._runs(deployment, {"before_": before.isoformat()}, limit=10)
-        return [_time(run["expected_start_time"]) for run in found]
+        runs = self._runs(deployment, {"before_": before.isoformat()}, limit=10)
+        return [_time(run["expected_start_time"]) for run in runs]
 
     def due(self, deployment: str, after: datetime, before: datetime) -> int:
         """How many runs of a deployment, whatever became of them, were due in a span."""
         times = {"after_": after.isoformat(), "before_": before.isoformat()}
-        asked = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"expected_start_time": times}}
-        return int(self.ask("flow_runs/count", asked))
+        filters = {"deployments": {"id": {"any_": [deployment]}}, "flow_runs": {"expected_start_time": times}}
+        return int(self.ask("flow_runs/count", filters))
 
     def workers(self, pool: str) -> list[tuple[str, str, datetime | None]]:
         """Name, status and last sign of life of each worker of a pool."""
-        found = self.ask(f"work_pools/{pool}/workers/filter", {"limit": 50})
+        rows = self.ask(f"work_pools/{pool}/workers/filter", {"limit": 50})
         return [
             (
-                str(one["name"]),
-                str(one.get("status")),
-                _time(one["last_heartbeat_time"]) if one.get("last_heartbeat_time") else None,
+                str(row["name"]),
+                str(row.get("status")),
+                _time(row["last_heartbeat_time"]) if row.get("last_heartbeat_time") else None,
             )
-            for one in found
+            for row in rows
         ]
 
     def pool(self, name: str) -> Mapping[str, Any]:
@@ -157,9 +159,9 @@ class PrefectServer:
         answer = self._client.post(path, json=body)
         if answer.status_code == 403 and _FORGERY_HEADER not in self._client.headers:
             client = str(uuid4())
-            given = self._client.get("csrf-token", params={"client": client})
-            given.raise_for_status()
-            self._client.headers.update({_FORGERY_HEADER: str(given.json()["token"]), _FORGERY_CLIENT: client})
+            token = self._client.get("csrf-token", params={"client": client})
+            token.raise_for_status()
+            self._client.headers.update({_FORGERY_HEADER: str(token.json()["token"]), _FORGERY_CLIENT: client})
             answer = self._client.post(path, json=body)
         return answer
 
@@ -170,8 +172,8 @@ class PrefectServer:
             "sort": "EXPECTED_START_TIME_ASC",
             "limit": limit,
         }
-        found: list[Mapping[str, Any]] = self.ask("flow_runs/filter", body)
-        return found
+        runs: list[Mapping[str, Any]] = self.ask("flow_runs/filter", body)
+        return runs
 
 
 SETTLING: Final = timedelta(minutes=3)

@@ -34,18 +34,18 @@ class ProcessTree:
 
 def read_process_tree(pid: int) -> ProcessTree | None:
     """Return a process with its descendants; none where the kernel has no ``/proc`` (not Linux)."""
-    listed = {int(folder.name): fields for folder in Path("/proc").glob("[0-9]*") if (fields := _stat(folder))}
-    if not listed:
+    stats = {int(folder.name): fields for folder in Path("/proc").glob("[0-9]*") if (fields := _stat(folder))}
+    if not stats:
         return None
     children: dict[int, list[int]] = {}
-    for one, fields in listed.items():
-        children.setdefault(int(fields[1]), []).append(one)
+    for process_id, fields in stats.items():
+        children.setdefault(int(fields[1]), []).append(process_id)
     pids = [pid]
-    for one in pids:
-        pids += children.get(one, [])
-    known = [listed[one] for one in pids if one in listed]
-    ticks = sum(int(fields[11]) + int(fields[12]) for fields in known)
-    return ProcessTree(tuple(pids), ticks / _TICKS_A_SECOND, any(_at_work(one) for one in pids))
+    for process_id in pids:
+        pids += children.get(process_id, [])
+    tree_stats = [stats[process_id] for process_id in pids if process_id in stats]
+    ticks = sum(int(fields[11]) + int(fields[12]) for fields in tree_stats)
+    return ProcessTree(tuple(pids), ticks / _TICKS_A_SECOND, any(_at_work(process_id) for process_id in pids))
 
 
 def _at_work(pid: int) -> bool:

@@ -93,7 +93,7 @@ class Child:
             StackError: when the child has ended; the message names its log file.
         """
         self.require_alive()
-        return self.command.health_url is None or answers(self.command.health_url)
+        return self.command.health_url is None or responds(self.command.health_url)
 
     def wait_ready(self) -> None:
         """Wait until it is ready.
@@ -104,10 +104,10 @@ class Child:
         """
         self.wait_until(self.ready, self.command.patience)
 
-    def wait_until(self, came_true: Callable[[], bool], patience: float) -> None:
+    def wait_until(self, condition: Callable[[], bool], patience: float) -> None:
         """Wait until something is so while this child lives; raises like :meth:`wait_ready`."""
         deadline = time.monotonic() + patience
-        while not came_true():
+        while not condition():
             self.require_alive()
             if time.monotonic() > deadline:
                 raise StackNotReady(f"{self.command.name} is not ready after {patience:.0f} s{self.advice()}")
@@ -140,8 +140,8 @@ class Child:
     def advice(self) -> str:
         """Where its log is, and its last words, to be put behind a sentence about it."""
         tail = last_lines(self.command.log, 3)
-        shown = f" Its last words: {tail}" if tail else ""
-        return f"; look at {self.command.log}.{shown}"
+        note = f" Its last words: {tail}" if tail else ""
+        return f"; look at {self.command.log}.{note}"
 
     def _wait(self, seconds: float | None) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -208,7 +208,7 @@ def end_process(pid: int, birth: str, grace: float = 60.0) -> None:
             time.sleep(0.05)
 
 
-def answers(url: str, timeout: float = 2.0) -> bool:
+def responds(url: str, timeout: float = 2.0) -> bool:
     """Whether a GET gives a 2xx answer within some seconds."""
     try:
         return httpx.get(url, timeout=timeout, trust_env=False, verify=is_encrypted(url)).is_success
@@ -243,7 +243,7 @@ def stop_all(children: Sequence[Child]) -> None:
 
     A second Ctrl-C meanwhile is ignored: leaving now would leave processes behind.
     """
-    with _deaf_to_interrupts():
+    with _ignore_interrupts():
         for child in reversed(children):
             child.ask_to_stop()
         for child in reversed(children):
@@ -260,14 +260,14 @@ def last_lines(file: Path, count: int) -> str:
 
 
 @contextlib.contextmanager
-def ending_by_exception() -> Iterator[None]:
+def end_by_exception() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into ``SystemExit``, so that every ``finally`` runs."""
     names = (signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, _exit) for number in names]
+    handlers = [signal.signal(number, _exit) for number in names]
     try:
         yield
     finally:
-        for number, handler in zip(names, before, strict=True):
+        for number, handler in zip(names, handlers, strict=True):
             signal.signal(number, handler)
 
 
@@ -276,16 +276,16 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def _ignore_interrupts() -> Iterator[None]:
     try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ValueError:  # not in the main thread, where signals never arrive anyway
         yield
         return
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
 
 
 def _end_with_parent() -> Callable[[], None] | None:
@@ -298,9 +298,9 @@ def _end_with_parent() -> Callable[[], None] | None:
     libc, parent = ctypes.CDLL(None), os.getpid()
     set_parent_death_signal = 1
 
-    def ask() -> None:
+    def end_with_parent() -> None:
         libc.prctl(set_parent_death_signal, signal.SIGTERM)
         if os.getppid() != parent:  # we died before the kernel was asked: nobody will tell it
             os._exit(1)
 
-    return ask
+    return end_with_parent

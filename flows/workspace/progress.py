@@ -30,12 +30,12 @@ class Bar(Protocol):
         ...
 
 
-_shown: ContextVar[Bar | None] = ContextVar("incumbent_progress", default=None)
+_current_bar: ContextVar[Bar | None] = ContextVar("incumbent_progress", default=None)
 
 
-def told(step: str, done: int, total: int) -> None:
+def report_step(step: str, done: int, total: int) -> None:
     """Tell whatever bar is shown that a step of a long job begins; nobody need be watching."""
-    bar = _shown.get()
+    bar = _current_bar.get()
     if bar is not None:
         bar.say(step)
         bar(done, total)
@@ -51,19 +51,19 @@ def progress(title: str, total: int | None = None, stream: TextIO | None = None)
         stream: standard error by default.
     """
     out = stream if stream is not None else sys.stderr
-    bar = _terminal_bar if out.isatty() and os.environ.get("TERM") != "dumb" else _plain_bar
-    with bar(title, total, out) as shown, shown_by(shown):
-        yield shown
+    make_bar = _terminal_bar if out.isatty() and os.environ.get("TERM") != "dumb" else _plain_bar
+    with make_bar(title, total, out) as bar, shown_by(bar):
+        yield bar
 
 
 @contextlib.contextmanager
 def shown_by(bar: Bar) -> Iterator[None]:
     """Steps that begin while the block runs are told to this bar."""
-    token = _shown.set(bar)
+    token = _current_bar.set(bar)
     try:
         yield
     finally:
-        _shown.reset(token)
+        _current_bar.reset(token)
 
 
 @contextlib.contextmanager

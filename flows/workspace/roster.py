@@ -1,11 +1,11 @@
-"""The use cases of one house, ``$INCUMBENT_HOME/usecases.json``: which run here, and which have retired.
+"""The use cases of one home, ``$INCUMBENT_HOME/usecases.json``: which run here, and which have retired.
 
 ``incumbent up --usecase A --usecase B`` and ``incumbent usecase`` write it; whoever supervises the stack reads it
-again when it changes, and starts or stops the parts of a use case. Without the file a house has the one use case of
+again when it changes, and starts or stops the parts of a use case. Without the file a home has the one use case of
 ``INCUMBENT_USECASE``.
 
 A use case has one id for good, the ``name`` of its file: models, log, chain, deployments and metrics carry it. People
-may call it something else in this house (``incumbent usecase rename``); every name that it ever had leads to it.
+may call it something else in this home (``incumbent usecase rename``); every name that it ever had leads to it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Naming(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The use cases of a house, by id, in the order in which they came; ``names`` holds those that were renamed."""
+    """The use cases of a home, by id, in the order in which they came; ``names`` holds those that were renamed."""
 
     usecases: dict[str, Member] = {}
     names: dict[str, Naming] = {}
@@ -82,7 +82,7 @@ class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the id of the use case that has or had a name; none where it is nobody's."""
         if name in self.usecases or name in self.names:
             return name
-        return next((key for key, one in self.names.items() if name in (one.name, *one.former)), None)
+        return next((key for key, naming in self.names.items() if name in (naming.name, *naming.former)), None)
 
     def require_free(self, usecase: str) -> None:
         """Refuse a use case whose id is a name of another one here.
@@ -92,7 +92,7 @@ class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         owner = self.id_of(usecase)
         if owner not in (None, usecase):
-            raise FlowRefused(f"{usecase} leads to the use case {owner} in this house; give the file another name")
+            raise FlowRefused(f"{usecase} leads to the use case {owner} in this home; give the file another name")
 
     def rename(self, usecase: str, name: str, reference: str) -> Self:
         """Return the roster in which a use case has another name.
@@ -114,19 +114,19 @@ class Roster(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         owner = self.id_of(name) or (name if name in builtin_usecases() else usecase)
         if owner != usecase:
             raise FlowRefused(f"{name} leads to the use case {owner} already; take another name")
-        before = self.names.get(usecase, Naming(usecase, reference))
-        former = dict.fromkeys([*before.former, before.name])
-        naming = Naming(name, reference, tuple(one for one in former if one not in (name, usecase)))
+        old_naming = self.names.get(usecase, Naming(usecase, reference))
+        former = dict.fromkeys([*old_naming.former, old_naming.name])
+        naming = Naming(name, reference, tuple(old_name for old_name in former if old_name not in (name, usecase)))
         return replace(self, names={**self.names, usecase: naming})
 
 
 def roster_file(home: Home) -> Path:
-    """Where the roster of a house lies."""
+    """Where the roster of a home lies."""
     return home.root / "usecases.json"
 
 
 def read_roster(home: Home) -> Roster:
-    """Return the roster of a house; empty where it has none.
+    """Return the roster of a home; empty where it has none.
 
     Raises:
         FlowRefused: the file holds something else.
@@ -141,7 +141,7 @@ def read_roster(home: Home) -> Roster:
 
 
 def write_roster(home: Home, roster: Roster) -> None:
-    """Replace the roster of a house as a whole."""
+    """Replace the roster of a home as a whole."""
     file = roster_file(home)
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
@@ -153,7 +153,7 @@ def write_roster(home: Home, roster: Roster) -> None:
 
 
 def find_reference(roster: Roster, word: str) -> str:
-    """Return the reference of the use case that has or had the name ``word`` in a house; any other word as it is."""
+    """Return the reference of the use case that has or had the name ``word`` in a home; any other word as it is."""
     usecase = None if word.endswith(".toml") else roster.id_of(word)
     if usecase is None or usecase not in roster.names:
         return word
@@ -161,7 +161,7 @@ def find_reference(roster: Roster, word: str) -> str:
 
 
 def resolve_usecase(home: Home, word: str) -> str:
-    """Return the reference that a name leads to in a house; a roster that cannot be read changes no word."""
+    """Return the reference that a name leads to in a home; a roster that cannot be read changes no word."""
     try:
         return find_reference(read_roster(home), word)
     except FlowRefused:
@@ -180,13 +180,13 @@ def open_named_home(word: str | None, tell: Callable[[str], None] = lambda sente
         SettingsError: a variable holds something unusable.
     """
     home = open_home(**overrides, **({"usecase": usecase_reference(word)} if word else {}))
-    found = resolve_usecase(home, home.settings.usecase)
-    if word and (now := name_now(home, word)) != word:
-        tell(f"{word} is now named {now}")
-    return home if found == home.settings.usecase else Home(home.settings.model_copy(update={"usecase": found}))
+    reference = resolve_usecase(home, home.settings.usecase)
+    if word and (present_name := current_name(home, word)) != word:
+        tell(f"{word} is now named {present_name}")
+    return home if reference == home.settings.usecase else Home(home.settings.model_copy(update={"usecase": reference}))
 
 
-def name_now(home: Home, word: str) -> str:
+def current_name(home: Home, word: str) -> str:
     """Return the present name of the use case that has or had a name; the word itself where it is nobody's."""
     try:
         roster = read_roster(home)
@@ -196,7 +196,7 @@ def name_now(home: Home, word: str) -> str:
     return word if usecase is None else roster.name_of(usecase)
 
 
-def named_usecases(references: Sequence[str]) -> dict[str, str]:
+def map_usecases(references: Sequence[str]) -> dict[str, str]:
     """Return the reference of each use case by its name.
 
     Args:
@@ -208,13 +208,13 @@ def named_usecases(references: Sequence[str]) -> dict[str, str]:
     """
     from bentos.usecase.loading import load_usecase
 
-    found: dict[str, str] = {}
+    by_name: dict[str, str] = {}
     for reference in map(usecase_reference, references):
         name = load_usecase(reference).name
-        if name in found:
-            raise FlowRefused(f"{found[name]} and {reference} are both the use case {name}; name each once")
-        found[name] = reference
-    return found
+        if name in by_name:
+            raise FlowRefused(f"{by_name[name]} and {reference} are both the use case {name}; name each once")
+        by_name[name] = reference
+    return by_name
 
 
 def settle_roster(home: Home, references: Sequence[str]) -> Roster:
@@ -226,13 +226,13 @@ def settle_roster(home: Home, references: Sequence[str]) -> Roster:
     """
     if not references:
         return read_roster(home)
-    before = read_roster(home)
-    found = named_usecases([find_reference(before, reference) for reference in references])
-    for name in found:
-        before.require_free(name)
-    if len(found) == 1 and not before.usecases:
-        return before
-    retired = {name: member for name, member in before.usecases.items() if name not in found and member.retired}
-    roster = Roster({**{name: Member(reference) for name, reference in found.items()}, **retired}, before.names)
+    old_roster = read_roster(home)
+    by_name = map_usecases([find_reference(old_roster, reference) for reference in references])
+    for name in by_name:
+        old_roster.require_free(name)
+    if len(by_name) == 1 and not old_roster.usecases:
+        return old_roster
+    retired = {name: member for name, member in old_roster.usecases.items() if name not in by_name and member.retired}
+    roster = Roster({**{name: Member(reference) for name, reference in by_name.items()}, **retired}, old_roster.names)
     write_roster(home, roster)
     return roster

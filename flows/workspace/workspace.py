@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class House:
+class Workspace:
     """One use case in one environment. Store and registry are opened when first used.
 
     Attributes:
@@ -78,11 +78,11 @@ class House:
 
     @property
     def name(self) -> str:
-        """What people call the use case in this house; its id is ``usecase.name``."""
+        """What people call the use case in this home; its id is ``usecase.name``."""
         from flows.workspace.installation import Home
-        from flows.workspace.roster import name_now
+        from flows.workspace.roster import current_name
 
-        return name_now(Home(self.settings), self.usecase.name)
+        return current_name(Home(self.settings), self.usecase.name)
 
     @property
     def actor(self) -> str:
@@ -101,15 +101,15 @@ class House:
 
         if number is not None:
             return ModelRef(self.model, number)
-        held = self.registry.roles(self.model)
+        holders = self.registry.roles(self.model)
         for role in roles:
-            if role in held:
-                return held[role]
-        wanted = " or ".join(f"@{role}" for role in roles)
-        raise RoleVacant(f"{self.model} has no {wanted}; train a model first; if it had one: incumbent status")
+            if role in holders:
+                return holders[role]
+        role_names = " or ".join(f"@{role}" for role in roles)
+        raise RoleVacant(f"{self.model} has no {role_names}; train a model first; if it had one: incumbent status")
 
     def champion(self) -> ModelRef:
-        """The version in office; raises :class:`~bentos.errors.RoleVacant` when nobody is."""
+        """The active version; raises :class:`~bentos.errors.RoleVacant` when nobody is."""
         return self.registry.resolve(self.model, "champion")
 
     @step(name="load the model", run_name="load {ref.label}", tags=("registry",), retried=True)
@@ -138,8 +138,11 @@ class House:
         from bentos.registry.cache import ModelCache
 
         folder = self.settings.cache(self.usecase.name)
-        found = (ModelCache(place).kept(ref, contract) for place in (folder, folder / "flows", folder / "shadow"))
-        return next((copy for copy in found if copy is not None), None)
+        copies = (
+            ModelCache(cache_folder).kept(ref, contract)
+            for cache_folder in (folder, folder / "flows", folder / "shadow")
+        )
+        return next((copy for copy in copies if copy is not None), None)
 
     def last_day(self, as_of: datetime) -> TimeWindow:
         """The last whole business day before ``as_of``."""
@@ -148,8 +151,8 @@ class House:
         return TimeWindow(calendar.start_of(calendar.day_of(end - timedelta(hours=1))), end)
 
 
-def open_house(reference: str | None = None, **overrides: object) -> House:
-    """The house of a use case; none takes ``INCUMBENT_USECASE``.
+def open_workspace(reference: str | None = None, **overrides: object) -> Workspace:
+    """The home of a use case; none takes ``INCUMBENT_USECASE``.
 
     Raises:
         UseCaseError: the file is missing or wrong.
@@ -161,8 +164,8 @@ def open_house(reference: str | None = None, **overrides: object) -> House:
 
     settings = read_settings(**overrides)
     require_own_environment(settings.env, os.environ.get("PREFECT__DEPLOYMENT_NAME", ""))
-    named = resolve_usecase(Home(settings), reference or settings.usecase)
-    return House(settings, load_usecase(named), named)
+    usecase_reference = resolve_usecase(Home(settings), reference or settings.usecase)
+    return Workspace(settings, load_usecase(usecase_reference), usecase_reference)
 
 
 def require_own_environment(env: str, deployment: str) -> None:
@@ -175,17 +178,17 @@ def require_own_environment(env: str, deployment: str) -> None:
     Raises:
         FlowRefused: naming both.
     """
-    named = deployment.partition("-")[0]
-    if named in get_args(Environment) and named != env:
+    deployment_env = deployment.partition("-")[0]
+    if deployment_env in get_args(Environment) and deployment_env != env:
         raise FlowRefused(
-            f"{deployment} is a deployment of {named}, and this worker works for {env}; "
-            f"give {named} a Prefect server, or a work pool and a worker, of its own"
+            f"{deployment} is a deployment of {deployment_env}, and this worker works for {env}; "
+            f"give {deployment_env} a Prefect server, or a work pool and a worker, of its own"
         )
 
 
-def declared_bound(house: House) -> FutureBound:
+def declared_bound(workspace: Workspace) -> FutureBound:
     """The bound on the future for rows that come by other roads than the service; a stream's clock is the log's."""
     recent = RecentTimes()
-    if house.settings.clock == "stream":
-        recent.seed(latest_times(house.store.database, house.usecase.name, SAMPLE))
-    return FutureBound(house.settings, machine_time_us, recent)
+    if workspace.settings.clock == "stream":
+        recent.seed(latest_times(workspace.store.database, workspace.usecase.name, SAMPLE))
+    return FutureBound(workspace.settings, machine_time_us, recent)

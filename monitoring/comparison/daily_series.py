@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from monitoring.core.measured import Stored
+from monitoring.core.measured import StoredResult
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +22,7 @@ Number = int | float
 
 
 @dataclass(frozen=True)
-class Unseen(Stored):
+class Unseen(StoredResult):
     """Blocked events of a day whose labels nobody will learn.
 
     Attributes:
@@ -43,7 +43,7 @@ class Unseen(Stored):
 
 
 @dataclass(frozen=True)
-class PairedDay(Stored):
+class PairedDay(StoredResult):
     """One matured business day. ``a`` is the champion, ``b`` the challenger; costs in the policy's currency.
 
     Where flagged events are blocked, rows are weighted (:mod:`monitoring.stats.label_weights`): ``seen`` then counts
@@ -98,7 +98,7 @@ class LateLabels:
     rows: int = 0
 
 
-def late_labels(paired: pd.DataFrame, frozen: Sequence[FrozenDay]) -> LateLabels:
+def count_late_labels(paired: pd.DataFrame, frozen: Sequence[FrozenDay]) -> LateLabels:
     """Compare today's rows with the frozen days.
 
     Args:
@@ -109,10 +109,10 @@ def late_labels(paired: pd.DataFrame, frozen: Sequence[FrozenDay]) -> LateLabels
 
     if not frozen:
         return LateLabels()
-    since = {pd.Timestamp(one.day.day): pd.Timestamp(one.as_of) for one in frozen}
-    limit = pd.to_datetime(paired["day"].map(since), utc=True)
-    inside = limit.notna()
-    late = inside & (paired["observed_at"] > limit)
-    stands_for = paired["weight"][inside].sum() if "weight" in paired else inside.sum()
-    grown = round(float(stands_for - sum(one.day.rows for one in frozen)))
-    return LateLabels(int(late.sum()), int((late & (paired["y"] == 1)).sum()), grown)
+    frozen_at = {pd.Timestamp(frozen_day.day.day): pd.Timestamp(frozen_day.as_of) for frozen_day in frozen}
+    limit = pd.to_datetime(paired["day"].map(frozen_at), utc=True)
+    is_frozen = limit.notna()
+    is_late = is_frozen & (paired["observed_at"] > limit)
+    represented_rows = paired["weight"][is_frozen].sum() if "weight" in paired else is_frozen.sum()
+    added_rows = round(float(represented_rows - sum(frozen_day.day.rows for frozen_day in frozen)))
+    return LateLabels(int(is_late.sum()), int((is_late & (paired["y"] == 1)).sum()), added_rows)

@@ -46,49 +46,51 @@ def discordant_groups(
     paired: pd.DataFrame, rows: PairedRows, segments: Sequence[str], amount: str | None
 ) -> tuple[DiscordantGroup, ...]:
     """Counts for each level of each segment, and for ranges of the amount; absent columns are left out."""
-    found: list[DiscordantGroup] = []
+    groups: list[DiscordantGroup] = []
     for name in segments:
         if name in paired.columns:
-            found += _of(name, *levels(paired[name]), rows)
+            groups += _count_groups(name, *segment_levels(paired[name]), rows)
     if amount is not None and amount in paired.columns:
-        found += _of(amount, *_ranges(paired[amount].to_numpy(dtype=float)), rows)
-    return tuple(found)
+        groups += _count_groups(amount, *_amount_ranges(paired[amount].to_numpy(dtype=float)), rows)
+    return tuple(groups)
 
 
-def _of(by: str, codes: np.ndarray, names: Sequence[str], rows: PairedRows) -> list[DiscordantGroup]:
+def _count_groups(by: str, codes: np.ndarray, names: Sequence[str], rows: PairedRows) -> list[DiscordantGroup]:
     """One cell for each group and kind of row, counted in a single pass."""
     table = np.bincount(codes * 8 + (rows.kind & 7), minlength=len(names) * 8).reshape(len(names), 8)
     return [
-        DiscordantGroup(by, name, int(c.sum()), int(c[[1, 3, 5, 7]].sum()), *(int(c[k]) for k in (5, 3, 4, 2)))
-        for name, c in zip(names, table, strict=True)
-        if c.sum()
+        DiscordantGroup(
+            by, name, int(cells.sum()), int(cells[[1, 3, 5, 7]].sum()), *(int(cells[k]) for k in (5, 3, 4, 2))
+        )
+        for name, cells in zip(names, table, strict=True)
+        if cells.sum()
     ]
 
 
-def levels(values: pd.Series) -> tuple[np.ndarray, list[str]]:
+def segment_levels(values: pd.Series) -> tuple[np.ndarray, list[str]]:
     """The most frequent levels, then everything else, then missing: the code of each row, and their names."""
     codes, names = pd.factorize(values, sort=True)
-    kept = np.sort(np.argsort(-np.bincount(codes[codes >= 0], minlength=len(names)), kind="stable")[:_LEVELS])
-    place = np.full(len(names) + 1, len(kept))
-    place[kept] = np.arange(len(kept))
-    place[-1] = len(kept) + 1
-    return place[codes], [*(str(names[i]) for i in kept), "other", "missing"]
+    frequent = np.sort(np.argsort(-np.bincount(codes[codes >= 0], minlength=len(names)), kind="stable")[:_LEVELS])
+    level_of_code = np.full(len(names) + 1, len(frequent))
+    level_of_code[frequent] = np.arange(len(frequent))
+    level_of_code[-1] = len(frequent) + 1
+    return level_of_code[codes], [*(str(names[i]) for i in frequent), "other", "missing"]
 
 
-def _ranges(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def _amount_ranges(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Quartiles, with the top twentieth apart; the bounds are those of these rows."""
-    known = values[np.isfinite(values)]
-    if not len(known):
+    finite_values = values[np.isfinite(values)]
+    if not len(finite_values):
         return np.zeros(len(values), dtype=np.int64), ["missing"]
-    edges = np.unique(np.quantile(known, _AMOUNT_QUANTILES))
+    edges = np.unique(np.quantile(finite_values, _AMOUNT_QUANTILES))
     inner = edges[1:-1]
     codes = np.searchsorted(inner, values, side="left")
     codes[~np.isfinite(values)] = len(inner) + 1
     low = [edges[0], *inner]
     high = [*inner, edges[-1]]
-    names = [f"{_short(a)} to {_short(b)}" for a, b in zip(low, high, strict=True)]
+    names = [f"{_format_amount(a)} to {_format_amount(b)}" for a, b in zip(low, high, strict=True)]
     return codes, [*names, "missing"]
 
 
-def _short(value: float) -> str:
+def _format_amount(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from monitoring.core.measured import Stored
-from monitoring.performance.fairness import FairnessReport, assess
+from monitoring.core.measured import StoredResult
+from monitoring.performance.fairness import FairnessReport, assess_fairness
 from monitoring.policies import FairnessPolicy
 
 
 @dataclass(frozen=True)
-class BothGroups(Stored):
+class GroupEffects(StoredResult):
     """Both reports on the same events.
 
     Attributes:
@@ -28,9 +28,9 @@ class BothGroups(Stored):
     b: FairnessReport
 
 
-def both_groups(
+def compare_groups(
     paired: pd.DataFrame, policy: FairnessPolicy, champion: str, challenger: str, *, labelled: bool = True
-) -> BothGroups | None:
+) -> GroupEffects | None:
     """Compare the groups under each model's decisions; none without rows or declared columns.
 
     Args:
@@ -47,6 +47,7 @@ def both_groups(
     # Who was flagged is known of every row, so what it stands for counts whether or not its label is known.
     weight = paired["weight"] + paired["unseen"] if "weight" in paired else None
     a, b = (
-        assess(paired[columns], y, paired[f"flag_{side}"], policy, labelled=labelled, weight=weight) for side in "ab"
+        assess_fairness(paired[columns], y, paired[f"flag_{side}"], policy, labelled=labelled, weight=weight)
+        for side in "ab"
     )
-    return BothGroups(champion, challenger, len(paired), a, b)
+    return GroupEffects(champion, challenger, len(paired), a, b)

@@ -20,10 +20,10 @@ from typing import Any
 import pandas as pd
 
 from monitoring.comparison.daily_series import FrozenDay, PairedDay
-from monitoring.comparison.paired import PairedResult, bounded_mean, compare_paired, with_series
+from monitoring.comparison.paired import PairedResult, bounded_mean, compare_paired, replace_series
 from monitoring.comparison.plan import ComparisonPlan
-from monitoring.comparison.segment_guardrail import slice_check
-from monitoring.core.verdict import Check, Outcome, Status, Verdict, at_most, combine_checks, enough
+from monitoring.comparison.segment_guardrail import check_segments
+from monitoring.core.verdict import Check, Outcome, Status, Verdict, at_most, combine_checks, has_at_least
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.stats.anytime import AnytimeT, days_needed
 from monitoring.stats.group_sequential import boundaries, next_decision_day
@@ -31,7 +31,7 @@ from monitoring.stats.label_weights import NOT_IDENTIFIED
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedPlan:
     """A comparison by its frozen plan: what was found, and the verdict."""
 
     result: PairedResult
@@ -47,7 +47,7 @@ def judge_plan(
     guards: Sequence[Check] = (),
     repetitions: int = 2000,
     seed: int = 7,
-) -> Judged:
+) -> JudgedPlan:
     """Judge matured rows by a plan alone: the same arguments give the same verdict, bit for bit.
 
     Args:
@@ -66,18 +66,23 @@ def judge_plan(
         cost_cap=math.inf if plan.cost_cap is None else plan.cost_cap, repetitions=repetitions, seed=seed,
         frozen=frozen, alert_rate=plan.alert_rate, segments=plan.segments, amount=plan.amount,
     )  # fmt: skip
-    waited = max(0, (calendar.day_of(as_of) - plan.first_day).days)
-    guards = (*guards, *_slices(plan, rows, result, policy))
-    told: dict[str, Any] = {"guards": guards, "shadow_days": waited, "plan_hash": plan.digest}
+    shadow_days = max(0, (calendar.day_of(as_of) - plan.first_day).days)
+    guards = (*guards, *_segment_guards(plan, rows, result, policy))
+    verdict_inputs: dict[str, Any] = {"guards": guards, "shadow_days": shadow_days, "plan_hash": plan.digest}
     if not result.unseen:
-        return Judged(result, judge_comparison(result, policy, **told))
+        return JudgedPlan(result, judge_comparison(result, policy, **verdict_inputs))
     # The figures shown are those of the bad case; what is frozen stays as it was seen.
-    bad, checks = bounded(result, policy, plan.cost_model.false_positive)
-    shown = replace(bad, series=result.series)
-    return Judged(shown, replace(judge_comparison(bad, policy, checks=checks, **told), evidence_digest=shown.digest))
+    bad_case, checks = bound_result(result, policy, plan.cost_model.false_positive)
+    shown_result = replace(bad_case, series=result.series)
+    return JudgedPlan(
+        shown_result,
+        replace(
+            judge_comparison(bad_case, policy, checks=checks, **verdict_inputs), evidence_digest=shown_result.digest
+        ),
+    )
 
 
-def _slices(
+def _segment_guards(
     plan: ComparisonPlan, rows: pd.DataFrame, result: PairedResult, policy: PromotionPolicy
 ) -> tuple[Check, ...]:
     """The guardrail of segments, where the plan has it and every label of theirs is known."""
@@ -85,27 +90,29 @@ def _slices(
     margin = plan.promotion.get("slice_recall_margin")
     if margin is None or rows.empty or result.unseen:
         return ()
-    found = slice_check(rows, plan.segments, policy, float(margin))
-    return () if found is None else (found,)
+    check = check_segments(rows, plan.segments, policy, float(margin))
+    return () if check is None else (check,)
 
 
-def bounded(
+def bound_result(
     result: PairedResult, policy: PromotionPolicy, false_alarm: float
 ) -> tuple[PairedResult, tuple[Check, ...]]:
     """The comparison in the challenger's bad case, and the checks on which every extreme agrees (Manski bounds)."""
     cases = [
-        with_series(result, [bounded_day(day, false_alarm, good=good, shared=shared) for day in result.series], policy)
+        replace_series(
+            result, [bounded_day(day, false_alarm, good=good, shared=shared) for day in result.series], policy
+        )
         for good, shared in CORNERS
     ]
-    signs = {"cost_saving": [c.saving.mean for c in cases], "recall_gain": [c.recall_gain.mean for c in cases]}
-    opposed = [name for name, means in signs.items() if _opposed(means)]
+    means_by_check = {"cost_saving": [c.saving.mean for c in cases], "recall_gain": [c.recall_gain.mean for c in cases]}
+    opposed_checks = [name for name, means in means_by_check.items() if _have_opposite_signs(means)]
     checks = [comparison_checks(case, policy) for case in cases]
-    return cases[0], agreed_checks(checks, result.unseen, opposed)
+    return cases[0], agreed_checks(checks, result.unseen, opposed_checks)
 
 
-def _opposed(means: Sequence[float | None]) -> bool:
-    known = [mean for mean in means if mean is not None]
-    return len(known) < len(means) or min(known) <= 0.0 < max(known)
+def _have_opposite_signs(means: Sequence[float | None]) -> bool:
+    known_means = [mean for mean in means if mean is not None]
+    return len(known_means) < len(means) or min(known_means) <= 0.0 < max(known_means)
 
 
 def judge_comparison(
@@ -133,9 +140,9 @@ def judge_comparison(
     if result.champion == result.challenger:
         raise ValueError(f"{result.champion} cannot be compared with itself")
     checks = (*(comparison_checks(result, policy) if checks is None else checks), *guards)
-    waited = result.days if shadow_days is None else shadow_days
-    outcome = _outcome(checks, result, policy, waited)
-    needed = expected_days(result, policy) if outcome == "keep_watching" else None
+    days_in_shadow = result.days if shadow_days is None else shadow_days
+    outcome = _decide_outcome(checks, result, policy, days_in_shadow)
+    remaining_days = expected_days(result, policy) if outcome == "keep_watching" else None
     return Verdict(
         kind="comparison",
         outcome=outcome,
@@ -143,9 +150,9 @@ def judge_comparison(
         challenger=result.challenger,
         champion=result.champion,
         as_of=result.as_of,
-        reasons=_reasons(result, policy, checks, outcome, needed, waited),
+        reasons=_reasons(result, policy, checks, outcome, remaining_days, days_in_shadow),
         evidence_digest=result.digest,
-        days_needed=needed,
+        days_needed=remaining_days,
         plan_hash=plan_hash,
     )
 
@@ -155,13 +162,15 @@ def comparison_checks(result: PairedResult, policy: PromotionPolicy) -> tuple[Ch
     margin = policy.recall_non_inferiority_margin
     floor = 0.0 if margin is None else -margin
     return (
-        enough("matured_days", result.days, policy.min_matured_days, "days whose labels have all matured"),
-        enough("matured_positives", result.positives, policy.min_matured_positives, "positives on those days"),
-        _above("cost_saving", result.saving, 0.0, f"{result.currency} a day"),
-        _above("recall_gain", result.recall_gain, floor, "recall"),
-        _point(result.recall_gain, policy.required_recall_gain),
-        _below("false_positive_rate_rise", result.false_positive_rate_rise, policy.max_false_positive_rate_increase),
-        _errors(result, policy),
+        has_at_least("matured_days", result.days, policy.min_matured_days, "days whose labels have all matured"),
+        has_at_least("matured_positives", result.positives, policy.min_matured_positives, "positives on those days"),
+        _check_lower_bound("cost_saving", result.saving, 0.0, f"{result.currency} a day"),
+        _check_lower_bound("recall_gain", result.recall_gain, floor, "recall"),
+        _check_gain(result.recall_gain, policy.required_recall_gain),
+        _check_upper_bound(
+            "false_positive_rate_rise", result.false_positive_rate_rise, policy.max_false_positive_rate_increase
+        ),
+        _check_errors(result, policy),
     )
 
 
@@ -170,25 +179,27 @@ def expected_days(result: PairedResult, policy: PromotionPolicy) -> int | None:
     if not result.days:
         return None
     margin = policy.recall_non_inferiority_margin or 0.0
-    gained = result.column("tp_b") - result.column("tp_a") + margin * result.column("positives")
-    waits = [_wait(test, result.days, policy) for test in (result.saving, bounded_mean(gained, policy))]
-    point = result.recall_gain.mean
-    if point is None or point < policy.required_recall_gain:
+    gain_over_margin = result.column("tp_b") - result.column("tp_a") + margin * result.column("positives")
+    waits = [
+        _days_until_bound(test, result.days, policy) for test in (result.saving, bounded_mean(gain_over_margin, policy))
+    ]
+    recall_gain = result.recall_gain.mean
+    if recall_gain is None or recall_gain < policy.required_recall_gain:
         return None
     rise, limit = result.false_positive_rate_rise, policy.max_false_positive_rate_increase
     if rise.high is None or rise.high > limit:
         negatives = result.column("rows") - result.column("positives")
-        spare = limit * negatives - (result.column("fp_b") - result.column("fp_a"))
-        wait = _wait(bounded_mean(spare, policy), result.days, policy)
+        spare_alarms = limit * negatives - (result.column("fp_b") - result.column("fp_a"))
+        wait = _days_until_bound(bounded_mean(spare_alarms, policy), result.days, policy)
         waits.append(None if wait is None else max(wait, rise.block))
     per_day = result.positives / result.days
     waits.append(max(0, policy.min_matured_days - result.days))
     waits.append(max(0, -int(-(policy.min_matured_positives - result.positives) // per_day)))
-    known = [wait for wait in waits if wait is not None]
-    return max(known) if len(known) == len(waits) else None
+    known_waits = [wait for wait in waits if wait is not None]
+    return max(known_waits) if len(known_waits) == len(waits) else None
 
 
-def _wait(test: AnytimeT, days: int, policy: PromotionPolicy) -> int | None:
+def _days_until_bound(test: AnytimeT, days: int, policy: PromotionPolicy) -> int | None:
     """Days until the rule's lower bound passes zero at the present effect."""
     if policy.method == "anytime":
         return days_needed(test)
@@ -203,52 +214,54 @@ def _wait(test: AnytimeT, days: int, policy: PromotionPolicy) -> int | None:
     return None
 
 
-def _outcome(checks: Sequence[Check], result: PairedResult, policy: PromotionPolicy, waited: int) -> Outcome:
-    found = combine_checks(checks)
-    if found == "pass":
+def _decide_outcome(
+    checks: Sequence[Check], result: PairedResult, policy: PromotionPolicy, shadow_days: int
+) -> Outcome:
+    checks_outcome = combine_checks(checks)
+    if checks_outcome == "pass":
         return "promote"
-    spent = policy.method == "lan_demets" and next_decision_day(result.days, policy.decision_days) is None
-    if waited >= policy.max_shadow_days or spent:
+    looks_used_up = policy.method == "lan_demets" and next_decision_day(result.days, policy.decision_days) is None
+    if shadow_days >= policy.max_shadow_days or looks_used_up:
         return "keep"
-    judged = result.days >= policy.min_matured_days and result.positives >= policy.min_matured_positives
-    return "keep" if found == "fail" and judged else "keep_watching"
+    has_min_evidence = result.days >= policy.min_matured_days and result.positives >= policy.min_matured_positives
+    return "keep" if checks_outcome == "fail" and has_min_evidence else "keep_watching"
 
 
-def _above(name: str, test: AnytimeT, limit: float, unit: str) -> Check:
+def _check_lower_bound(name: str, test: AnytimeT, limit: float, unit: str) -> Check:
     """Passes when the lower bound exceeds ``limit``; fails when the upper one lies below it."""
     if test.low is None or test.high is None:
-        return Check(name, None, limit, None, "INSUFFICIENT", _bounds(test, unit))
+        return Check(name, None, limit, None, "INSUFFICIENT", _describe_bounds(test, unit))
     status: Status = "PASS" if test.low > limit else "FAIL" if test.high < limit else "INSUFFICIENT"
-    return Check(name, test.low, limit, test.low - limit, status, _bounds(test, unit))
+    return Check(name, test.low, limit, test.low - limit, status, _describe_bounds(test, unit))
 
 
-def _below(name: str, test: AnytimeT, limit: float) -> Check:
+def _check_upper_bound(name: str, test: AnytimeT, limit: float) -> Check:
     """Passes when the upper bound is at most ``limit``; fails when the lower one exceeds it."""
     if test.low is None or test.high is None:
-        return Check(name, None, limit, None, "INSUFFICIENT", _bounds(test, "rate"))
+        return Check(name, None, limit, None, "INSUFFICIENT", _describe_bounds(test, "rate"))
     status: Status = "PASS" if test.high <= limit else "FAIL" if test.low > limit else "INSUFFICIENT"
-    return Check(name, test.high, limit, limit - test.high, status, _bounds(test, "rate"))
+    return Check(name, test.high, limit, limit - test.high, status, _describe_bounds(test, "rate"))
 
 
-def _point(test: AnytimeT, needed: float) -> Check:
+def _check_gain(test: AnytimeT, required_gain: float) -> Check:
     """The gain itself must be worth it. It fails only where the upper bound rules it out."""
     if test.mean is None:
-        return Check("recall_gain_point", None, needed, None, "INSUFFICIENT", "no positives yet")
-    ruled_out = test.high is not None and test.high < needed
-    status: Status = "PASS" if test.mean >= needed else "FAIL" if ruled_out else "INSUFFICIENT"
-    detail = f"recall differs by {test.mean:+.4f}, {needed:+.4f} is asked"
-    return Check("recall_gain_point", test.mean, needed, test.mean - needed, status, detail)
+        return Check("recall_gain_point", None, required_gain, None, "INSUFFICIENT", "no positives yet")
+    ruled_out = test.high is not None and test.high < required_gain
+    status: Status = "PASS" if test.mean >= required_gain else "FAIL" if ruled_out else "INSUFFICIENT"
+    detail = f"recall differs by {test.mean:+.4f}, {required_gain:+.4f} is asked"
+    return Check("recall_gain_point", test.mean, required_gain, test.mean - required_gain, status, detail)
 
 
-def _errors(result: PairedResult, policy: PromotionPolicy) -> Check:
+def _check_errors(result: PairedResult, policy: PromotionPolicy) -> Check:
     """Events at which the challenger failed count against it; nothing seen is no evidence."""
-    seen = result.rows + result.unscored
-    share = result.challenger_errors / seen if seen else None
-    detail = f"failed at {result.challenger_errors} of {seen} events"
+    events = result.rows + result.unscored
+    share = result.challenger_errors / events if events else None
+    detail = f"failed at {result.challenger_errors} of {events} events"
     return at_most("challenger_errors", share, policy.max_challenger_errors, detail)
 
 
-def _bounds(test: AnytimeT, unit: str) -> str:
+def _describe_bounds(test: AnytimeT, unit: str) -> str:
     if test.mean is None:
         return "no evidence yet"
     days = f"{test.n * test.block} days" + ("" if test.block == 1 else f" in blocks of {test.block}")
@@ -263,25 +276,33 @@ def _reasons(
     policy: PromotionPolicy,
     checks: Sequence[Check],
     outcome: Outcome,
-    needed: int | None,
-    waited: int,
+    remaining_days: int | None,
+    shadow_days: int,
 ) -> tuple[str, ...]:
-    decided = ("cost_saving", "recall_gain")
-    telling = [c for c in checks if (c.name in decided if outcome == "promote" else c.status != "PASS")]
-    telling.sort(key=lambda c: c.status != "FAIL")  # what rules it out comes first
-    reasons = [f"{c.name.replace('_', ' ')}: {_explained(c)}" for c in telling]
+    deciding_checks = ("cost_saving", "recall_gain")
+    telling_checks = [
+        check for check in checks if (check.name in deciding_checks if outcome == "promote" else check.status != "PASS")
+    ]
+    telling_checks.sort(key=lambda check: check.status != "FAIL")  # what rules it out comes first
+    reasons = [f"{check.name.replace('_', ' ')}: {_explain_check(check)}" for check in telling_checks]
     if outcome == "promote":
         reasons.insert(0, f"all {len(checks)} checks pass")
-    if outcome == "keep" and not any(c.status == "FAIL" for c in checks):
-        limit = f"at most {policy.max_shadow_days}" if waited >= policy.max_shadow_days else "no decision day is left"
-        reasons.insert(0, f"no verdict after {waited} days ({limit}): the champion stays")
+    if outcome == "keep" and not any(check.status == "FAIL" for check in checks):
+        limit = (
+            f"at most {policy.max_shadow_days}" if shadow_days >= policy.max_shadow_days else "no decision day is left"
+        )
+        reasons.insert(0, f"no verdict after {shadow_days} days ({limit}): the champion stays")
     if outcome == "keep_watching":
-        more = "cannot be said at the present effect" if needed is None else f"about {needed} at the present effect"
-        reasons.append(f"matured days still needed: {more}")
+        remaining = (
+            "cannot be said at the present effect"
+            if remaining_days is None
+            else f"about {remaining_days} at the present effect"
+        )
+        reasons.append(f"matured days still needed: {remaining}")
     return tuple(reasons)
 
 
-def _explained(check: Check) -> str:
+def _explain_check(check: Check) -> str:
     if check.value is not None and check.name.startswith("matured_"):
         return f"{check.value:.0f} of {check.threshold:.0f} {check.detail}"
     return check.detail or check.status.lower()
@@ -302,20 +323,22 @@ def bounded_day(day: PairedDay, false_alarm: float, *, good: bool, shared: bool)
         shared: whether what both flagged was positive. It tells nothing about who is better, but it dilutes a
             gain, and where the challenger may be worse by a margin it dilutes a loss.
     """
-    lost = day.unseen
-    if lost is None:
+    unseen = day.unseen
+    if unseen is None:
         return day
-    won, other, missed = (lost.b, lost.a, lost.missed_b) if good else (lost.a, lost.b, lost.missed_a)
-    true, false = (lost.both, 0.0) if shared else (0.0, lost.both)
+    caught, other_blocked, missed_cost = (
+        (unseen.b, unseen.a, unseen.missed_b) if good else (unseen.a, unseen.b, unseen.missed_a)
+    )
+    shared_positives, shared_negatives = (unseen.both, 0.0) if shared else (0.0, unseen.both)
     # ``won`` was positive and belongs to the one side, ``other`` was not and belongs to the other side.
-    alarms = (lost.a if good else 0.0, 0.0 if good else lost.b)
-    hits = (0.0 if good else won, won if good else 0.0)
+    alarms = (unseen.a if good else 0.0, 0.0 if good else unseen.b)
+    hits = (0.0 if good else caught, caught if good else 0.0)
     return replace(
-        day, rows=day.rows + won + other + lost.both, positives=day.positives + won + true,
-        tp_a=day.tp_a + hits[0] + true, tp_b=day.tp_b + hits[1] + true,
-        fp_a=day.fp_a + alarms[0] + false, fp_b=day.fp_b + alarms[1] + false,
-        cost_a=day.cost_a + (missed if good else 0.0) + false_alarm * (alarms[0] + false),
-        cost_b=day.cost_b + (0.0 if good else missed) + false_alarm * (alarms[1] + false),
+        day, rows=day.rows + caught + other_blocked + unseen.both, positives=day.positives + caught + shared_positives,
+        tp_a=day.tp_a + hits[0] + shared_positives, tp_b=day.tp_b + hits[1] + shared_positives,
+        fp_a=day.fp_a + alarms[0] + shared_negatives, fp_b=day.fp_b + alarms[1] + shared_negatives,
+        cost_a=day.cost_a + (missed_cost if good else 0.0) + false_alarm * (alarms[0] + shared_negatives),
+        cost_b=day.cost_b + (0.0 if good else missed_cost) + false_alarm * (alarms[1] + shared_negatives),
     )  # fmt: skip
 
 
@@ -327,25 +350,27 @@ def agreed_checks(cases: Sequence[Sequence[Check]], unseen: float, opposed: Coll
         unseen: events whose labels are missing.
         opposed: names of checks whose figure has another sign at some extreme: watching longer tells nothing.
     """
-    found, open_ones = [], []
-    for same in zip(*cases, strict=True):
-        low = same[0]
-        if len({check.status for check in same}) == 1 and (low.status != "INSUFFICIENT" or low.name not in opposed):
-            found.append(low)
+    agreed, open_names = [], []
+    for same_check in zip(*cases, strict=True):
+        bad_case = same_check[0]
+        if len({check.status for check in same_check}) == 1 and (
+            bad_case.status != "INSUFFICIENT" or bad_case.name not in opposed
+        ):
+            agreed.append(bad_case)
             continue
-        open_ones.append(low.name.replace("_", " "))
-        worst, best = (choose(same, key=_room) for choose in (min, max))
+        open_names.append(bad_case.name.replace("_", " "))
+        worst, best = (choose(same_check, key=_margin_of) for choose in (min, max))
         detail = f"{NOT_IDENTIFIED}: {worst.detail}; or {best.detail}"
-        found.append(Check(low.name, low.value, low.threshold, low.margin, "INSUFFICIENT", detail))
+        agreed.append(Check(bad_case.name, bad_case.value, bad_case.threshold, bad_case.margin, "INSUFFICIENT", detail))
     detail = f"{unseen:.0f} blocked events have no label; every bound holds whatever they were"
-    if open_ones:
+    if open_names:
         detail = (
-            f"{NOT_IDENTIFIED}: {unseen:.0f} blocked events have no label, and {', '.join(open_ones)} hang on what "
+            f"{NOT_IDENTIFIED}: {unseen:.0f} blocked events have no label, and {', '.join(open_names)} hang on what "
             "they were: declare an exploration_share, or report what was really done to POST /actions"
         )
-    status: Status = "INSUFFICIENT" if open_ones else "PASS"
-    return (Check("identification", float(len(open_ones)), 0.0, None, status, detail), *found)
+    status: Status = "INSUFFICIENT" if open_names else "PASS"
+    return (Check("identification", float(len(open_names)), 0.0, None, status, detail), *agreed)
 
 
-def _room(check: Check) -> float:
+def _margin_of(check: Check) -> float:
     return -math.inf if check.margin is None else check.margin

@@ -15,11 +15,11 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from monitoring.comparison.daily_series import FrozenDay, LateLabels, PairedDay, Unseen, late_labels
+from monitoring.comparison.daily_series import FrozenDay, LateLabels, PairedDay, Unseen, count_late_labels
 from monitoring.comparison.discordance import discordant_groups
 from monitoring.comparison.paired_rows import PairedRows
 from monitoring.comparison.secondary_figures import Appendix, build_appendix
-from monitoring.core.measured import Measured, Stored
+from monitoring.core.measured import Measurement, StoredResult
 from monitoring.performance.cost import Prices, prices_of
 from monitoring.policies import CostModel
 from monitoring.policies.promotion import PromotionPolicy
@@ -39,7 +39,7 @@ BESIDE_THE_DECISION = (
 
 
 @dataclass(frozen=True)
-class PairedResult(Stored):
+class PairedResult(StoredResult):
     """What a comparison found; :func:`monitoring.comparison.judge.judge_comparison` makes a verdict of it.
 
     Attributes:
@@ -71,10 +71,10 @@ class PairedResult(Stored):
     saving: AnytimeT
     recall_gain: AnytimeT
     false_positive_rate_rise: AnytimeT
-    recall_champion: Measured
-    recall_challenger: Measured
-    cost_champion: Measured
-    cost_challenger: Measured
+    recall_champion: Measurement
+    recall_challenger: Measurement
+    cost_champion: Measurement
+    cost_challenger: Measurement
     currency: str
     cost_cap: float | None
     unscored: int
@@ -134,12 +134,12 @@ def compare_paired(
             the champion's own alerts.
         segments, amount: columns by which discordant pairs are counted in the appendix.
     """
-    prices, cap = _prices(paired, cost, policy, cost_cap)
+    prices, cap = _capped_prices(paired, cost, policy, cost_cap)
     rows = PairedRows.of(paired, prices, entity)
-    series = _continued(frozen, _series(rows))
+    series = _append_days(frozen, _series(rows))
     saving = np.array([d.saving for d in series])
-    gained = np.array([d.tp_b - d.tp_a for d in series])
-    raised = np.array([d.fp_b - d.fp_a for d in series])
+    recall_gains = np.array([d.tp_b - d.tp_a for d in series])
+    alarm_rises = np.array([d.fp_b - d.fp_a for d in series])
     positives = np.array([d.positives for d in series])
     negatives = np.array([d.rows - d.positives for d in series])
     counts = paired.attrs.get("counts")
@@ -151,8 +151,8 @@ def compare_paired(
         rows=round(sum(d.rows for d in series)),
         positives=round(sum(d.positives if d.seen is None else d.seen for d in series)),
         saving=bounded_mean(saving, policy),
-        recall_gain=bounded_ratio(gained, positives, policy),
-        false_positive_rate_rise=bounded_ratio(raised, negatives, policy),
+        recall_gain=bounded_ratio(recall_gains, positives, policy),
+        false_positive_rate_rise=bounded_ratio(alarm_rises, negatives, policy),
         recall_champion=_share(clustered_ratio([d.tp_a for d in series], positives)),
         recall_challenger=_share(clustered_ratio([d.tp_b for d in series], positives)),
         cost_champion=_total([d.cost_a for d in series]),
@@ -166,24 +166,24 @@ def compare_paired(
             rows, saving, policy, top_k, repetitions, seed,
             alert_rate=alert_rate, groups=discordant_groups(paired, rows, segments, amount),
         ) if appendix and len(paired) and "weight" not in paired else None,
-        late=late_labels(paired, frozen),
+        late=count_late_labels(paired, frozen),
         method=policy.method,
         unseen=float(sum(d.unseen.total for d in series if d.unseen is not None)),
     )  # fmt: skip
 
 
-def with_series(result: PairedResult, series: Sequence[PairedDay], policy: PromotionPolicy) -> PairedResult:
+def replace_series(result: PairedResult, series: Sequence[PairedDay], policy: PromotionPolicy) -> PairedResult:
     """The same comparison on other daily totals: everything that decides is worked out again."""
     positives = np.array([d.positives for d in series])
-    gained = np.array([d.tp_b - d.tp_a for d in series])
-    raised = np.array([d.fp_b - d.fp_a for d in series])
+    recall_gains = np.array([d.tp_b - d.tp_a for d in series])
+    alarm_rises = np.array([d.fp_b - d.fp_a for d in series])
     negatives = np.array([d.rows - d.positives for d in series])
     return replace(
         result,
         series=tuple(series),
         saving=bounded_mean(np.array([d.saving for d in series]), policy),
-        recall_gain=bounded_ratio(gained, positives, policy),
-        false_positive_rate_rise=bounded_ratio(raised, negatives, policy),
+        recall_gain=bounded_ratio(recall_gains, positives, policy),
+        false_positive_rate_rise=bounded_ratio(alarm_rises, negatives, policy),
         recall_champion=_share(clustered_ratio([d.tp_a for d in series], positives)),
         recall_challenger=_share(clustered_ratio([d.tp_b for d in series], positives)),
         cost_champion=_total([d.cost_a for d in series]),
@@ -207,13 +207,16 @@ def bounded_ratio(x: np.ndarray, y: np.ndarray, policy: PromotionPolicy) -> Anyt
     return anytime_ratio(x, y, level, planned)
 
 
-def _continued(frozen: Sequence[FrozenDay], fresh: tuple[PairedDay, ...]) -> tuple[PairedDay, ...]:
+def _append_days(frozen: Sequence[FrozenDay], new_days: tuple[PairedDay, ...]) -> tuple[PairedDay, ...]:
     """The frozen days as they are, then what is later than the last of them."""
-    last = max((one.day.day for one in frozen), default=None)
-    return (*(one.day for one in frozen), *(day for day in fresh if last is None or day.day > last))
+    last_frozen_day = max((frozen_day.day.day for frozen_day in frozen), default=None)
+    return (
+        *(frozen_day.day for frozen_day in frozen),
+        *(day for day in new_days if last_frozen_day is None or day.day > last_frozen_day),
+    )
 
 
-def _prices(
+def _capped_prices(
     paired: pd.DataFrame, cost: CostModel, policy: PromotionPolicy, cap: float | None
 ) -> tuple[Prices, float | None]:
     """Prices of the rows, amounts capped so that one huge loss does not decide alone."""
@@ -230,39 +233,44 @@ def _series(rows: PairedRows) -> tuple[PairedDay, ...]:
     counts = np.array([rows.daily(name) for name in masks]).T.tolist()
     money = np.array([rows.by_day(rows.cost_a), rows.by_day(rows.cost_b)]).T.tolist()
     days = [pd.Timestamp(day).date() for day in rows.days]
-    selection = _selection(rows) if rows.weight is not None else [(None, None)] * len(days)
+    selection = _unseen_by_day(rows) if rows.weight is not None else [(None, None)] * len(days)
     return tuple(
-        PairedDay(day, n, p, tp_a, tp_b, fp_a, fp_b, cost_a, cost_b, seen, unseen)
-        for day, (n, p, tp_a, tp_b, fp_a, fp_b), (cost_a, cost_b), (seen, unseen) in zip(
+        PairedDay(day, n, p, tp_a, tp_b, fp_a, fp_b, cost_a, cost_b, seen_positives, unseen)
+        for day, (n, p, tp_a, tp_b, fp_a, fp_b), (cost_a, cost_b), (seen_positives, unseen) in zip(
             days, counts, money, selection, strict=True
         )
     )
 
 
-def _selection(rows: PairedRows) -> list[tuple[int | None, Unseen | None]]:
+def _unseen_by_day(rows: PairedRows) -> list[tuple[int | None, Unseen | None]]:
     """Positives that were seen on each day, and what has no label."""
     assert rows.weight is not None
     assert rows.unseen is not None
     assert rows.missed is not None
     size = len(rows.days)
-    seen = np.bincount(rows.day, weights=rows.y & (rows.weight > 0.0), minlength=size).astype(int).tolist()
+    seen_positives = np.bincount(rows.day, weights=rows.y & (rows.weight > 0.0), minlength=size).astype(int).tolist()
     flags = rows.kind & 6
-    parts = [np.bincount(rows.day, weights=rows.unseen * (flags == side), minlength=size) for side in (2, 4, 6)]
-    money = [np.bincount(rows.day, weights=rows.unseen * rows.missed * (flags == k), minlength=size) for k in (2, 4)]
-    lost = np.array([*parts, *money]).T.tolist()
-    return [(s, Unseen(*one) if sum(one[:3]) else None) for s, one in zip(seen, lost, strict=True)]
+    unseen_events = [np.bincount(rows.day, weights=rows.unseen * (flags == side), minlength=size) for side in (2, 4, 6)]
+    missed_money = [
+        np.bincount(rows.day, weights=rows.unseen * rows.missed * (flags == k), minlength=size) for k in (2, 4)
+    ]
+    unseen_by_day = np.array([*unseen_events, *missed_money]).T.tolist()
+    return [
+        (positives, Unseen(*figures) if sum(figures[:3]) else None)
+        for positives, figures in zip(seen_positives, unseen_by_day, strict=True)
+    ]
 
 
-def _share(figure: Measured) -> Measured:
+def _share(figure: Measurement) -> Measurement:
     """A linearised interval ends where shares do."""
     if figure.low is None or figure.high is None:
         return figure
-    return Measured(figure.value, max(0.0, figure.low), min(1.0, figure.high))
+    return Measurement(figure.value, max(0.0, figure.low), min(1.0, figure.high))
 
 
-def _total(daily: list[float]) -> Measured:
+def _total(daily: list[float]) -> Measurement:
     """Sum over the days; its interval is that of the daily mean, times the number of days."""
     test, n = mean_interval(daily), len(daily)
     if test.mean is None or test.low is None or test.high is None:
-        return Measured(None if test.mean is None else test.mean * n)
-    return Measured(test.mean * n, test.low * n, test.high * n)
+        return Measurement(None if test.mean is None else test.mean * n)
+    return Measurement(test.mean * n, test.low * n, test.high * n)

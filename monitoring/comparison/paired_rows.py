@@ -92,8 +92,8 @@ class PairedRows:
 
     def by_day(self, values: np.ndarray) -> np.ndarray:
         """Daily totals."""
-        weighted = values if self.weight is None else values * self.weight
-        return np.bincount(self.day, weights=weighted, minlength=len(self.days))
+        weighted_values = values if self.weight is None else values * self.weight
+        return np.bincount(self.day, weights=weighted_values, minlength=len(self.days))
 
     def by_entity(self, values: np.ndarray) -> np.ndarray:
         """Totals of each entity; empty without an entity column."""
@@ -106,5 +106,5 @@ def _selection(paired: pd.DataFrame, prices: Prices) -> tuple[np.ndarray | None,
     """How many events each row stands for, how many are unseen with it, and what missing it costs."""
     if "weight" not in paired:
         return None, None, None
-    missed = np.where(np.isnan(prices.per_row(len(paired))), 0.0, prices.per_row(len(paired)))
-    return paired["weight"].to_numpy(dtype=float), paired["unseen"].to_numpy(dtype=float), missed
+    missed_cost = np.where(np.isnan(prices.per_row(len(paired))), 0.0, prices.per_row(len(paired)))
+    return paired["weight"].to_numpy(dtype=float), paired["unseen"].to_numpy(dtype=float), missed_cost

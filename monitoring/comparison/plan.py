@@ -13,11 +13,11 @@ from datetime import date, time
 from typing import Any, Final
 
 from monitoring.core.calendar import BusinessCalendar
-from monitoring.core.measured import Stored
+from monitoring.core.measured import StoredResult
 from monitoring.policies import CostModel, LabelPolicy
 from monitoring.policies.promotion import PromotionPolicy
 
-EVIDENCE: Final = (
+EVIDENCE_OPTIONS: Final = (
     "alpha",
     "min_recall_gain",
     "recall_non_inferiority_margin",
@@ -33,19 +33,19 @@ EVIDENCE: Final = (
     "decision_days",
 )
 """Options of ``[promotion]`` that a plan fixes; the others say when and by whom, not on what evidence."""
-DECIDING: Final = ("cost_saving", "recall_gain", "false_positive_rate_rise")
+DECIDING_METRICS: Final = ("cost_saving", "recall_gain", "false_positive_rate_rise")
 """Metrics whose bounds decide."""
 
 
 @dataclass(frozen=True)
-class ComparisonPlan(Stored):
+class ComparisonPlan(StoredResult):
     """What a comparison rests on.
 
     Attributes:
         usecase, model: what it is about.
         champion, challenger: labels of the versions.
         first_day: first whole business day that enters.
-        promotion: the options of ``[promotion]`` in :data:`EVIDENCE`.
+        promotion: the options of ``[promotion]`` in :data:`EVIDENCE_OPTIONS`.
         cost: the cost model.
         cost_cap: largest amount that enters a cost, in its currency; none caps nothing.
         alert_rate: share of events flagged by both when they are compared at equal alerts; none takes
@@ -75,7 +75,7 @@ class ComparisonPlan(Stored):
     top_k: int = 100
     segments: tuple[str, ...] = ()
     amount: str | None = None
-    metrics: tuple[str, ...] = DECIDING
+    metrics: tuple[str, ...] = DECIDING_METRICS
     blocks_flagged: bool = False
 
     @property
@@ -102,20 +102,24 @@ class ComparisonPlan(Stored):
     def columns(self) -> tuple[str, ...]:
         """Event columns that the comparison reads beside scores and labels."""
         money = self.cost.get("false_negative")
-        named = [money if isinstance(money, str) else None, self.entity, self.amount, *self.segments]
-        return tuple(dict.fromkeys(name for name in named if name is not None))
+        names = [money if isinstance(money, str) else None, self.entity, self.amount, *self.segments]
+        return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 def planned_options(policy: PromotionPolicy) -> dict[str, Any]:
     """The options of a policy that a plan fixes."""
-    return {name: value for name, value in policy.model_dump(mode="json").items() if name in EVIDENCE}
+    return {name: value for name, value in policy.model_dump(mode="json").items() if name in EVIDENCE_OPTIONS}
 
 
-def changes(plan: ComparisonPlan, today: ComparisonPlan) -> tuple[str, ...]:
+def changed_options(plan: ComparisonPlan, todays_plan: ComparisonPlan) -> tuple[str, ...]:
     """Names of what the policy file says otherwise today, for example ``promotion.alpha``."""
-    found = []
-    for part in ("promotion", "cost", "label"):
-        then, now = dict(getattr(plan, part)), dict(getattr(today, part))
-        found += [f"{part}.{name}" for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
-    single = ("timezone", "day_starts_at", "entity", "top_k", "segments", "amount", "blocks_flagged")
-    return (*found, *(name for name in single if getattr(plan, name) != getattr(today, name)))
+    changed = []
+    for table in ("promotion", "cost", "label"):
+        planned_values, todays_values = dict(getattr(plan, table)), dict(getattr(todays_plan, table))
+        changed += [
+            f"{table}.{name}"
+            for name in sorted({*planned_values, *todays_values})
+            if planned_values.get(name) != todays_values.get(name)
+        ]
+    single_options = ("timezone", "day_starts_at", "entity", "top_k", "segments", "amount", "blocks_flagged")
+    return (*changed, *(name for name in single_options if getattr(plan, name) != getattr(todays_plan, name)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from monitoring.comparison.simulation import Traffic, first_day, promoting_days
+from monitoring.comparison.simulation import SimulatedTraffic, first_day, promoting_days
 from monitoring.policies.promotion import PromotionPolicy
 
 
@@ -119,17 +119,17 @@ def plan_under_rule(
     Raises:
         ValueError: an effect outside 0..1 or larger than the discordance, shares outside 0..1, no traffic.
     """
-    _require(effect, discordance, prevalence, events_per_day, power)
+    _check_inputs(effect, discordance, prevalence, events_per_day, power)
     per_day = prevalence * events_per_day
-    fixed = plan_comparison(
+    fixed_size = plan_comparison(
         effect, discordance, prevalence,
         events_per_day=events_per_day, maturity_days=maturity_days, alpha=policy.alpha, power=power,
     )  # fmt: skip
-    days = min(horizon, max(policy.max_shadow_days, policy.min_matured_days, 8 * (fixed.exposure_days or 0)) + 30)
-    positives, gained = Traffic(per_day, discordance, effect).draw(trials, days, seed)
-    ended = first_day(promoting_days(positives, gained, policy))
-    reached = np.array([np.mean((ended > 0) & (ended <= day)) for day in range(1, days + 1)])
-    exposure = _first(reached >= power)
+    days = min(horizon, max(policy.max_shadow_days, policy.min_matured_days, 8 * (fixed_size.exposure_days or 0)) + 30)
+    positives, recall_gains = SimulatedTraffic(per_day, discordance, effect).draw(trials, days, seed)
+    promotion_day = first_day(promoting_days(positives, recall_gains, policy))
+    power_by_day = np.array([np.mean((promotion_day > 0) & (promotion_day <= day)) for day in range(1, days + 1)])
+    exposure = _first_reaching_day(power_by_day >= power)
     limit = max(0, math.floor(policy.max_shadow_days - maturity_days))
     return PlannedComparison(
         effect, power, policy.method, prevalence, discordance, events_per_day, maturity_days,
@@ -137,17 +137,17 @@ def plan_under_rule(
         events=None if exposure is None else math.ceil(exposure * events_per_day),
         exposure_days=exposure,
         calendar_days=None if exposure is None else math.ceil(exposure + maturity_days),
-        median_days=_first(reached >= 0.5),
-        power_at_limit=float(reached[min(limit, days) - 1]) if limit else 0.0,
-        fixed=fixed,
+        median_days=_first_reaching_day(power_by_day >= 0.5),
+        power_at_limit=float(power_by_day[min(limit, days) - 1]) if limit else 0.0,
+        fixed=fixed_size,
     )  # fmt: skip
 
 
-def _first(reached: np.ndarray) -> int | None:
-    return int(reached.argmax()) + 1 if reached.any() else None
+def _first_reaching_day(is_reached: np.ndarray) -> int | None:
+    return int(is_reached.argmax()) + 1 if is_reached.any() else None
 
 
-def _require(effect: float, discordance: float, prevalence: float, events_per_day: float, power: float) -> None:
+def _check_inputs(effect: float, discordance: float, prevalence: float, events_per_day: float, power: float) -> None:
     if not 0.0 < effect < 1.0:
         raise ValueError(f"the effect is a gain in recall between 0 and 1, such as 0.02; found {effect:.4g}")
     if not effect <= discordance <= 1.0:

@@ -14,7 +14,7 @@ from scipy import special
 
 from monitoring.comparison.discordance import DiscordantGroup
 from monitoring.comparison.paired_rows import PairedRows
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 from monitoring.performance.card_precision import ranked_precision
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.stats.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap
@@ -36,10 +36,10 @@ from monitoring.stats.ranking import (
     DeLong,
     Ranking,
     RankTable,
-    auc_of,
     average_precision,
     delong,
     precision_at_recall,
+    ranked_auc,
     recall_at_false_positive_rate,
 )
 
@@ -62,7 +62,7 @@ class PairedFigure:
 
     a: float | None
     b: float | None
-    difference: Measured
+    difference: Measurement
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,11 @@ class Appendix:
     false_positive_rate: RatioDifference
     saving: MeanTest
     saving_sign_flip_p: float | None
-    saving_bootstrap: Measured
+    saving_bootstrap: Measurement
     legacy_p: float | None
     mcnemar: McNemar
-    bonett_price: Measured
-    tango: Measured
+    bonett_price: Measurement
+    tango: Measurement
     tango_p: float | None
     delong: DeLong | None
     average_precision: PairedFigure
@@ -106,12 +106,12 @@ class Appendix:
     matched: RatioDifference
     matched_alerts: int
     discordant_false_alarms: tuple[int, int]
-    auc: PairedFigure = PairedFigure(None, None, Measured(None))
+    auc: PairedFigure = PairedFigure(None, None, Measurement(None))
     groups: tuple[DiscordantGroup, ...] = ()
     clustered_by: str = "day"
     note: str = NOT_USED
-    precision_at_recall: PairedFigure = PairedFigure(None, None, Measured(None))
-    recall_at_alarms: PairedFigure = PairedFigure(None, None, Measured(None))
+    precision_at_recall: PairedFigure = PairedFigure(None, None, Measurement(None))
+    recall_at_alarms: PairedFigure = PairedFigure(None, None, Measurement(None))
     legacy_factor: float | None = None
 
     @property
@@ -144,17 +144,17 @@ def build_appendix(
     positives = int(rows.y.sum())
     rankings = (Ranking.of(rows.score_a), Ranking.of(rows.score_b))
     alerts, flags = matched_flags(rows, rankings, alert_rate)
-    at_equal = rows.matched(flags)
+    rows_at_equal_alerts = rows.matched(flags)
     margin = policy.recall_non_inferiority_margin or 0.0
     tango_p = float(special.ndtr(-tango_t(only_b, only_a, positives, -margin))) if positives else None
-    recall = ratio_of(rows, "hit_a", "y", "hit_b", "y")
-    areas = delong(rows.y, rows.score_a, rows.score_b, rankings=rankings)
-    ranked = _ranked(rows, rankings, areas, repetitions, seed)
-    at_recall, at_alarms = _operating(rows, rankings)
+    recall = compare_ratio(rows, "hit_a", "y", "hit_b", "y")
+    auc_test = delong(rows.y, rows.score_a, rows.score_b, rankings=rankings)
+    ranking_figures = _ranking_figures(rows, rankings, auc_test, repetitions, seed)
+    precision_at_floor, recall_at_limit = _operating_point_figures(rows, rankings)
     return Appendix(
         recall=recall,
-        precision=ratio_of(rows, "hit_a", "flag_a", "hit_b", "flag_b"),
-        false_positive_rate=ratio_of(rows, "alarm_a", "miss", "alarm_b", "miss"),
+        precision=compare_ratio(rows, "hit_a", "flag_a", "hit_b", "flag_b"),
+        false_positive_rate=compare_ratio(rows, "alarm_a", "miss", "alarm_b", "miss"),
         saving=mean_interval(saving),
         saving_sign_flip_p=sign_flip_p(saving, seed),
         saving_bootstrap=mean_bootstrap(saving, repetitions, seed),
@@ -164,21 +164,21 @@ def build_appendix(
         bonett_price=bonett_price(only_b, only_a, positives),
         tango=tango_interval(only_b, only_a, positives),
         tango_p=tango_p,
-        delong=areas,
+        delong=auc_test,
         card_precision=_card_precision(rows, rankings, top_k, repetitions, seed),
-        matched=ratio_of(at_equal, "hit_matched_a", "y", "hit_matched_b", "y"),
+        matched=compare_ratio(rows_at_equal_alerts, "hit_matched_a", "y", "hit_matched_b", "y"),
         matched_alerts=alerts,
         discordant_false_alarms=(rows.total(4), rows.total(2)),
         groups=groups,
         clustered_by="day" if recall.clusters == len(rows.days) else "entity",
-        average_precision=ranked["average_precision"],
-        auc=ranked["auc"],
-        precision_at_recall=at_recall,
-        recall_at_alarms=at_alarms,
+        average_precision=ranking_figures["average_precision"],
+        auc=ranking_figures["auc"],
+        precision_at_recall=precision_at_floor,
+        recall_at_alarms=recall_at_limit,
     )
 
 
-def ratio_of(rows: PairedRows, x_a: str, y_a: str, x_b: str, y_b: str) -> RatioDifference:
+def compare_ratio(rows: PairedRows, x_a: str, y_a: str, x_b: str, y_b: str) -> RatioDifference:
     """Difference of two pooled ratios, clustered by day, or by entity where they recur and that is wider."""
     by_day = clustered_ratio_difference(rows.daily(x_a), rows.daily(y_a), rows.daily(x_b), rows.daily(y_b))
     if rows.entity is None or rows.entities is None or len(rows.entities) == len(rows.entity):
@@ -206,19 +206,21 @@ def matched_flags(
     by what an alert is expected to save, as its own decisions do.
     """
     merits = ((rows.score_a, rows.merit_a, rankings[0]), (rows.score_b, rows.merit_b, rankings[1]))
-    ranked = [(score, one) if merit is None else (merit, Ranking.of(merit)) for score, merit, one in merits]
+    merit_rankings = [
+        (score, ranking) if merit is None else (merit, Ranking.of(merit)) for score, merit, ranking in merits
+    ]
     if alert_rate is None:
-        alerts, own = rows.total(2, 3, 6, 7), rows.kind & 2 == 2
-        return alerts, (own, ranked[1][0] >= _cut(ranked[1][1], alerts))
+        alerts, champion_flags = rows.total(2, 3, 6, 7), rows.kind & 2 == 2
+        return alerts, (champion_flags, merit_rankings[1][0] >= _cut(merit_rankings[1][1], alerts))
     alerts = int(alert_rate * len(rows.y))
-    flags = [values >= _cut(one, alerts) for values, one in ranked]
+    flags = [values >= _cut(ranking, alerts) for values, ranking in merit_rankings]
     return alerts, (flags[0], flags[1])
 
 
 def _cut(ranking: Ranking, budget: int) -> float:
     """The lowest score that flags no more than ``budget`` rows; equal scores are flagged together."""
-    fits = int(np.searchsorted(ranking.ends, budget - 1, side="right"))
-    return float(ranking.score[ranking.ends[fits - 1]]) if fits else np.inf
+    fitting_runs = int(np.searchsorted(ranking.ends, budget - 1, side="right"))
+    return float(ranking.score[ranking.ends[fitting_runs - 1]]) if fitting_runs else np.inf
 
 
 def _legacy_factor(recall: RatioDifference, discordant: int, positives: int) -> float | None:
@@ -228,32 +230,32 @@ def _legacy_factor(recall: RatioDifference, discordant: int, positives: int) -> 
     return unpaired_factor(recall.a, recall.b, discordant / positives)
 
 
-def _operating(rows: PairedRows, rankings: tuple[Ranking, Ranking]) -> tuple[PairedFigure, PairedFigure]:
+def _operating_point_figures(rows: PairedRows, rankings: tuple[Ranking, Ranking]) -> tuple[PairedFigure, PairedFigure]:
     """Both models at the customary operating points of a ranking."""
-    scored = tuple(zip((rows.score_a, rows.score_b), rankings, strict=True))
-    precision = [precision_at_recall(rows.y, score, RECALL_FLOOR, one) for score, one in scored]
-    recall = [recall_at_false_positive_rate(rows.y, score, ALARM_LIMIT, one) for score, one in scored]
-    return _both(*precision), _both(*recall)
+    score_rankings = tuple(zip((rows.score_a, rows.score_b), rankings, strict=True))
+    precision = [precision_at_recall(rows.y, score, RECALL_FLOOR, ranking) for score, ranking in score_rankings]
+    recall = [recall_at_false_positive_rate(rows.y, score, ALARM_LIMIT, ranking) for score, ranking in score_rankings]
+    return _pair_figures(*precision), _pair_figures(*recall)
 
 
-def _both(a: float | None, b: float | None) -> PairedFigure:
+def _pair_figures(a: float | None, b: float | None) -> PairedFigure:
     """A figure of both models without an interval."""
-    return PairedFigure(a, b, Measured(None if a is None or b is None else b - a))
+    return PairedFigure(a, b, Measurement(None if a is None or b is None else b - a))
 
 
-def _ranked(
-    rows: PairedRows, rankings: tuple[Ranking, Ranking], areas: DeLong | None, repetitions: int, seed: int
+def _ranking_figures(
+    rows: PairedRows, rankings: tuple[Ranking, Ranking], auc_test: DeLong | None, repetitions: int, seed: int
 ) -> dict[str, PairedFigure]:
     """AUC and average precision of both, with day-block intervals of the difference."""
-    known = {
-        "average_precision": [average_precision(rows.y, rows.score_a, one) for one in rankings],
-        "auc": [auc_of(rows.y, one) for one in rankings] if areas is None else [areas.a, areas.b],
+    values = {
+        "average_precision": [average_precision(rows.y, rows.score_a, ranking) for ranking in rankings],
+        "auc": [ranked_auc(rows.y, ranking) for ranking in rankings] if auc_test is None else [auc_test.a, auc_test.b],
     }
-    drawn = len(rows.days) >= MIN_DAYS
+    is_resampled = len(rows.days) >= MIN_DAYS
     units = Units(rows.day, len(rows.days), True)
-    tables = [RankTable.of(rows.y, rows.score_a, units, one) for one in rankings] if drawn else []
+    tables = [RankTable.of(rows.y, rows.score_a, units, ranking) for ranking in rankings] if is_resampled else []
     figures = {}
-    for name, (a, b) in known.items():
+    for name, (a, b) in values.items():
 
         def samples(resamples: Resamples, figure: str = name) -> np.ndarray:
             return np.asarray(getattr(tables[1], figure)(resamples) - getattr(tables[0], figure)(resamples))
@@ -267,7 +269,7 @@ def _card_precision(
 ) -> PairedFigure | None:
     if rows.entity is None or rows.entities is None:
         return None
-    a, b = (ranked_precision(rows.entity, rows.entities, rows.day, rows.y, one, top_k) for one in rankings)
+    a, b = (ranked_precision(rows.entity, rows.entities, rows.day, rows.y, ranking, top_k) for ranking in rankings)
     daily = np.array(b.daily) - np.array(a.daily)
 
     def samples(resamples: Resamples) -> np.ndarray:
@@ -283,11 +285,11 @@ def _difference(
     samples: Callable[[Resamples], np.ndarray],
     repetitions: int,
     seed: int,
-) -> Measured:
+) -> Measurement:
     """b - a with its day-block interval; fewer than 20 days are too few to resample."""
     if a is None or b is None:
-        return Measured(None)
+        return Measurement(None)
     if days < MIN_DAYS:
-        return Measured(b - a)
+        return Measurement(b - a)
     resamples = Resamples.draw(days, repetitions, seed)
     return resamples.interval(b - a, samples(resamples))

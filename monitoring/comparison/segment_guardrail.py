@@ -14,13 +14,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from monitoring.comparison.discordance import levels
+from monitoring.comparison.discordance import segment_levels
 from monitoring.comparison.paired import bounded_ratio
 from monitoring.core.verdict import Check, Status
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.stats.anytime import AnytimeT
 
-FEWEST: Final = 30
+MIN_POSITIVES: Final = 30
 """Positives below which nothing is said of a segment."""
 
 
@@ -41,7 +41,7 @@ class SliceGain:
     certain: AnytimeT
 
 
-def slice_gains(paired: pd.DataFrame, segments: Sequence[str], policy: PromotionPolicy) -> tuple[SliceGain, ...]:
+def measure_segments(paired: pd.DataFrame, segments: Sequence[str], policy: PromotionPolicy) -> tuple[SliceGain, ...]:
     """The segments with enough positives, in the order of their columns and levels.
 
     Args:
@@ -50,24 +50,31 @@ def slice_gains(paired: pd.DataFrame, segments: Sequence[str], policy: Promotion
         policy: rule and level of the bounds.
     """
     series = list(_series(paired, segments))
-    strict = policy.model_copy(update={"alpha": policy.alpha / max(1, len(series))})
+    strict_policy = policy.model_copy(update={"alpha": policy.alpha / max(1, len(series))})
     return tuple(
-        SliceGain(name, seen, bounded_ratio(gained, positives, policy), bounded_ratio(gained, positives, strict))
-        for name, seen, gained, positives in series
+        SliceGain(
+            name,
+            seen_positives,
+            bounded_ratio(recall_gains, positives, policy),
+            bounded_ratio(recall_gains, positives, strict_policy),
+        )
+        for name, seen_positives, recall_gains, positives in series
     )
 
 
-def slice_check(paired: pd.DataFrame, segments: Sequence[str], policy: PromotionPolicy, margin: float) -> Check | None:
+def check_segments(
+    paired: pd.DataFrame, segments: Sequence[str], policy: PromotionPolicy, margin: float
+) -> Check | None:
     """Whether no segment loses more than ``margin`` of recall; none where no segment has enough positives."""
-    found = slice_gains(paired, segments, policy)
-    if not found:
+    gains = measure_segments(paired, segments, policy)
+    if not gains:
         return None
-    lost = [one for one in found if one.certain.high is not None and one.certain.high < -margin]
-    large = [one for one in found if one.positives >= policy.min_matured_positives]
-    open_ones = [one for one in large if one.gain.low is None or one.gain.low < -margin]
-    status: Status = "FAIL" if lost else "INSUFFICIENT" if open_ones else "PASS"
-    worst = min(lost or open_ones or list(found), key=_low)
-    return Check("slices", worst.gain.low, -margin, _margin(worst, margin), status, _said(worst, len(found)))
+    losing = [segment for segment in gains if segment.certain.high is not None and segment.certain.high < -margin]
+    large_segments = [segment for segment in gains if segment.positives >= policy.min_matured_positives]
+    open_segments = [segment for segment in large_segments if segment.gain.low is None or segment.gain.low < -margin]
+    status: Status = "FAIL" if losing else "INSUFFICIENT" if open_segments else "PASS"
+    worst = min(losing or open_segments or list(gains), key=_lower_bound)
+    return Check("slices", worst.gain.low, -margin, _margin(worst, margin), status, _describe(worst, len(gains)))
 
 
 def _series(paired: pd.DataFrame, segments: Sequence[str]) -> Iterator[tuple[str, int, np.ndarray, np.ndarray]]:
@@ -79,24 +86,24 @@ def _series(paired: pd.DataFrame, segments: Sequence[str]) -> Iterator[tuple[str
     for column in segments:
         if column not in paired.columns:
             continue
-        codes, names = levels(paired[column])
-        seen = np.bincount(codes, weights=y & (weight > 0.0), minlength=len(names))
+        codes, names = segment_levels(paired[column])
+        seen_positives = np.bincount(codes, weights=y & (weight > 0.0), minlength=len(names))
         cell, size = codes * len(days) + day, len(names) * len(days)
-        gained = np.bincount(cell, weights=gain, minlength=size).reshape(len(names), -1)
+        recall_gains = np.bincount(cell, weights=gain, minlength=size).reshape(len(names), -1)
         positives = np.bincount(cell, weights=weight * y, minlength=size).reshape(len(names), -1)
-        for at in np.flatnonzero(seen >= FEWEST):
-            yield f"{column} = {names[at]}", int(seen[at]), gained[at], positives[at]
+        for index in np.flatnonzero(seen_positives >= MIN_POSITIVES):
+            yield f"{column} = {names[index]}", int(seen_positives[index]), recall_gains[index], positives[index]
 
 
-def _low(one: SliceGain) -> float:
-    return -np.inf if one.gain.low is None else one.gain.low
+def _lower_bound(segment: SliceGain) -> float:
+    return -np.inf if segment.gain.low is None else segment.gain.low
 
 
-def _margin(one: SliceGain, margin: float) -> float | None:
-    return None if one.gain.low is None else one.gain.low + margin
+def _margin(segment: SliceGain, margin: float) -> float | None:
+    return None if segment.gain.low is None else segment.gain.low + margin
 
 
-def _said(one: SliceGain, count: int) -> str:
+def _describe(one: SliceGain, count: int) -> str:
     bounds = "no bound yet" if one.gain.low is None else f"anytime-valid {one.gain.low:.4g} to {one.gain.high:.4g}"
     return (
         f"{one.name}: {one.gain.mean:+.4g} recall, {bounds}, {one.positives} positives; the worst of {count} segments"

@@ -14,12 +14,12 @@ import numpy as np
 from scipy import special
 
 from monitoring.policies.promotion import PromotionPolicy
-from monitoring.stats.anytime import BLOCK_ABOVE, BLOCK_DAYS, critical_multiplier
-from monitoring.stats.group_sequential import boundaries, multiplier
+from monitoring.stats.anytime import BLOCK_DAYS, BLOCKING_AUTOCORRELATION, critical_multiplier
+from monitoring.stats.group_sequential import boundaries, t_multiplier
 
 
 @dataclass(frozen=True)
-class Traffic:
+class SimulatedTraffic:
     """Matured positives of a simulated comparison, day by day.
 
     Attributes:
@@ -70,12 +70,14 @@ class Traffic:
             ValueError: campaigns, or a recall that leaves no room for what only one of them catches.
         """
         positives, only_b, only_a = self.pairs(trials, days, seed)
-        both = recall - (self.discordance - self.effect) / 2.0
-        if self.clusters > 1.0 or not 0.0 <= both <= 1.0 - self.discordance:
+        both_share = recall - (self.discordance - self.effect) / 2.0
+        if self.clusters > 1.0 or not 0.0 <= both_share <= 1.0 - self.discordance:
             raise ValueError(f"a recall of {recall:g} does not go with a discordance of {self.discordance:g}")
-        rest = positives - only_b - only_a
-        shared = np.random.default_rng((seed, 1)).binomial(rest, both / (1.0 - self.discordance))
-        return positives, shared + only_a, shared + only_b
+        caught_by_both_or_none = positives - only_b - only_a
+        caught_by_both = np.random.default_rng((seed, 1)).binomial(
+            caught_by_both_or_none, both_share / (1.0 - self.discordance)
+        )
+        return positives, caught_by_both + only_a, caught_by_both + only_b
 
     def _campaigns(
         self, rng: np.random.Generator, trials: int, days: int, b: float, a: float
@@ -87,26 +89,26 @@ class Traffic:
         kind = rng.random(total)
         cell = np.repeat(np.arange(trials * days), count.ravel())
         weights = (sizes, sizes * (kind < b), sizes * (kind >= 1.0 - a))
-        found = (np.bincount(cell, weights=w, minlength=trials * days).reshape(trials, days) for w in weights)
-        positives, only_b, only_a = found
+        totals = (np.bincount(cell, weights=w, minlength=trials * days).reshape(trials, days) for w in weights)
+        positives, only_b, only_a = totals
         return positives, only_b, only_a
 
 
 def daily_bounds(series: np.ndarray, policy: PromotionPolicy) -> np.ndarray:
     """The lower bound of the mean as someone sees it on each day: trials x days, NaN where there is none."""
     if policy.method == "anytime":
-        return _looked_at_daily(series, policy)
-    found = np.full(series.shape, np.nan)
+        return _daily_anytime_bounds(series, policy)
+    bounds = np.full(series.shape, np.nan)
     for day, bound in zip(policy.decision_days, boundaries(policy.decision_days, policy.alpha), strict=True):
         if day <= series.shape[1]:
             # Until the next decision day the last look stands.
-            found[:, day - 1 :] = _at(series, day, lambda n, bound=bound: multiplier(n, bound))[:, None]  # type: ignore[misc]  # the default binds the loop's value
-    return found
+            bounds[:, day - 1 :] = _bound_on_day(series, day, lambda n, bound=bound: t_multiplier(n, bound))[:, None]  # type: ignore[misc]  # the default binds the loop's value
+    return bounds
 
 
 def naive_t(series: np.ndarray) -> np.ndarray:
     """Two-sided p of the ordinary paired t on each day, as if nobody had looked before: trials x days."""
-    mean, sd = _running(series)
+    mean, sd = _running_moments(series)
     n = np.arange(1, series.shape[1] + 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         t = np.abs(mean) / sd * np.sqrt(n)
@@ -125,10 +127,10 @@ def legacy_t(positives: np.ndarray, caught_a: np.ndarray, caught_b: np.ndarray) 
 def naive_mcnemar(only_b: np.ndarray, only_a: np.ndarray) -> np.ndarray:
     """McNemar's mid-p of all pairs so far, on each day: trials x days."""
     b, a = np.cumsum(only_b, axis=1), np.cumsum(only_a, axis=1)
-    n, small = b + a, np.minimum(b, a)
-    log_choose = special.gammaln(n + 1) - special.gammaln(small + 1) - special.gammaln(n - small + 1)
-    mid = 2.0 * special.bdtr(small, n.astype(np.int64), 0.5) - np.exp(log_choose - n * math.log(2.0))
-    return np.where(n > 0, np.minimum(1.0, mid), 1.0)
+    n, smaller_count = b + a, np.minimum(b, a)
+    log_choose = special.gammaln(n + 1) - special.gammaln(smaller_count + 1) - special.gammaln(n - smaller_count + 1)
+    mid_p = 2.0 * special.bdtr(smaller_count, n.astype(np.int64), 0.5) - np.exp(log_choose - n * math.log(2.0))
+    return np.where(n > 0, np.minimum(1.0, mid_p), 1.0)
 
 
 def first_day(passes: np.ndarray) -> np.ndarray:
@@ -136,35 +138,35 @@ def first_day(passes: np.ndarray) -> np.ndarray:
     return np.where(passes.any(axis=1), passes.argmax(axis=1) + 1, 0)
 
 
-def promoting_days(positives: np.ndarray, gained: np.ndarray, policy: PromotionPolicy) -> np.ndarray:
+def promoting_days(positives: np.ndarray, recall_gains: np.ndarray, policy: PromotionPolicy) -> np.ndarray:
     """Days (trials x days) on which the recall checks of a comparison all pass."""
     margin = policy.recall_non_inferiority_margin or 0.0
     total = np.cumsum(positives, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        point = np.cumsum(gained, axis=1) / total
-    passes = daily_bounds(gained + margin * positives, policy) > 0.0
-    passes &= (total >= policy.min_matured_positives) & (point >= policy.required_recall_gain)
+        recall_gain = np.cumsum(recall_gains, axis=1) / total
+    passes = daily_bounds(recall_gains + margin * positives, policy) > 0.0
+    passes &= (total >= policy.min_matured_positives) & (recall_gain >= policy.required_recall_gain)
     passes[:, : policy.min_matured_days - 1] = False
     return passes
 
 
-def _looked_at_daily(series: np.ndarray, policy: PromotionPolicy) -> np.ndarray:
+def _daily_anytime_bounds(series: np.ndarray, policy: PromotionPolicy) -> np.ndarray:
     """Plain days, or blocks of three where the days so far resemble each other."""
     alpha, planned = policy.alpha, float(policy.planned_days)
-    plain = _sequence(series, alpha, planned)
+    plain_bounds = _lower_sequence(series, alpha, planned)
     days = series.shape[1]
     blocks = days // BLOCK_DAYS
     if not blocks:
-        return plain
-    means = series[:, : blocks * BLOCK_DAYS].reshape(len(series), blocks, BLOCK_DAYS).mean(axis=2)
-    of_blocks = _sequence(means, alpha, planned / BLOCK_DAYS)
-    at = np.arange(1, days + 1) // BLOCK_DAYS
-    spread = np.where(at[None, :] >= 1, of_blocks[:, np.maximum(at - 1, 0)], np.nan)
-    return np.where(running_autocorrelation(series) > BLOCK_ABOVE, spread, plain)
+        return plain_bounds
+    block_mean_values = series[:, : blocks * BLOCK_DAYS].reshape(len(series), blocks, BLOCK_DAYS).mean(axis=2)
+    block_bounds = _lower_sequence(block_mean_values, alpha, planned / BLOCK_DAYS)
+    finished_blocks = np.arange(1, days + 1) // BLOCK_DAYS
+    spread_bounds = np.where(finished_blocks[None, :] >= 1, block_bounds[:, np.maximum(finished_blocks - 1, 0)], np.nan)
+    return np.where(running_autocorrelation(series) > BLOCKING_AUTOCORRELATION, spread_bounds, plain_bounds)
 
 
-def _sequence(series: np.ndarray, alpha: float, planned: float) -> np.ndarray:
-    mean, sd = _running(series)
+def _lower_sequence(series: np.ndarray, alpha: float, planned: float) -> np.ndarray:
+    mean, sd = _running_moments(series)
     n = np.arange(1, series.shape[1] + 1)
     half = np.array([critical_multiplier(int(k), alpha, planned) for k in n])
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -172,16 +174,23 @@ def _sequence(series: np.ndarray, alpha: float, planned: float) -> np.ndarray:
     return np.where((sd > 0.0) & np.isfinite(half), low, np.nan)
 
 
-def _at(series: np.ndarray, day: int, half: Callable[[int], float]) -> np.ndarray:
+def _bound_on_day(series: np.ndarray, day: int, half: Callable[[int], float]) -> np.ndarray:
     """The lower bound from the first ``day`` days."""
     x = series[:, :day]
-    full = day // BLOCK_DAYS
-    means = x[:, : full * BLOCK_DAYS].reshape(len(x), full, BLOCK_DAYS).mean(axis=2) if full else x[:, :0]
-    lows = [u.mean(axis=1) - half(u.shape[1]) * u.std(axis=1, ddof=1) / math.sqrt(u.shape[1]) for u in (x, means)]
-    return np.asarray(np.where(running_autocorrelation(x)[:, -1] > BLOCK_ABOVE, lows[1], lows[0]))
+    whole_blocks = day // BLOCK_DAYS
+    block_mean_values = (
+        x[:, : whole_blocks * BLOCK_DAYS].reshape(len(x), whole_blocks, BLOCK_DAYS).mean(axis=2)
+        if whole_blocks
+        else x[:, :0]
+    )
+    lows = [
+        u.mean(axis=1) - half(u.shape[1]) * u.std(axis=1, ddof=1) / math.sqrt(u.shape[1])
+        for u in (x, block_mean_values)
+    ]
+    return np.asarray(np.where(running_autocorrelation(x)[:, -1] > BLOCKING_AUTOCORRELATION, lows[1], lows[0]))
 
 
-def _running(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _running_moments(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the first n values, for every n."""
     n = np.arange(1, series.shape[1] + 1)
     mean = np.cumsum(series, axis=1) / n

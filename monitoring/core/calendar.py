@@ -78,14 +78,14 @@ class BusinessCalendar:
         import numpy as np
         import pandas as pd
 
-        known = times.dropna()
-        if known.empty:
+        valid_times = times.dropna()
+        if valid_times.empty:
             return pd.Series(pd.NaT, index=times.index, name=times.name, dtype="datetime64[ns]")
-        days = self.day_range(self.day_of(known.min()), self.day_of(known.max()))
+        days = self.day_range(self.day_of(valid_times.min()), self.day_of(valid_times.max()))
         starts = np.array([self.start_of(d).replace(tzinfo=None) for d in days], dtype="datetime64[us]")
-        place = np.searchsorted(starts, times.to_numpy("datetime64[us]"), side="right") - 1
-        found = pd.Series(np.array(days, dtype="datetime64[ns]")[place], index=times.index, name=times.name)
-        return found.mask(times.isna())
+        positions = np.searchsorted(starts, times.to_numpy("datetime64[us]"), side="right") - 1
+        business_days = pd.Series(np.array(days, dtype="datetime64[ns]")[positions], index=times.index, name=times.name)
+        return business_days.mask(times.isna())
 
     def local(self, times: pd.Series) -> pd.Series:
         """UTC times as timezone-free local wall times."""

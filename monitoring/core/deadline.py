@@ -17,19 +17,19 @@ def run_within(jobs: Mapping[str, Callable[[], T]], seconds: float) -> dict[str,
     A job that hangs is left behind: its thread is a daemon, so it holds up neither the caller nor the end of the
     process. Jobs must not raise; one that does counts as one that did not end.
     """
-    done: SimpleQueue[tuple[str, T]] = SimpleQueue()
+    finished_jobs: SimpleQueue[tuple[str, T]] = SimpleQueue()
 
     def start(name: str, job: Callable[[], T]) -> None:
-        threading.Thread(target=lambda: done.put((name, job())), name=f"look-{name}", daemon=True).start()
+        threading.Thread(target=lambda: finished_jobs.put((name, job())), name=f"look-{name}", daemon=True).start()
 
     end = time.monotonic() + seconds
     for name, job in jobs.items():
         start(name, job)
-    found: dict[str, T] = {}
-    while len(found) < len(jobs):
+    results: dict[str, T] = {}
+    while len(results) < len(jobs):
         try:
-            name, result = done.get(timeout=max(0.0, end - time.monotonic()))
+            name, result = finished_jobs.get(timeout=max(0.0, end - time.monotonic()))
         except Empty:
             break
-        found[name] = result
-    return found
+        results[name] = result
+    return results

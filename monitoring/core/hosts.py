@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 MISDIRECTED: Final = 421
 FORBIDDEN: Final = 403
 
@@ -52,25 +52,25 @@ class AllowedHosts:
         any_address: whether every IP address is a name of ours, because the server listens on all of them.
     """
 
-    names: frozenset[str] = LOCAL
+    names: frozenset[str] = LOCAL_NAMES
     entries: frozenset[str] = frozenset()
     any_address: bool = False
 
     @classmethod
-    def of(cls, listening: str, listed: str = "") -> Self:
+    def of(cls, address: str, host_list: str = "") -> Self:
         """The rule of a server that listens on an address.
 
         Args:
-            listening: the address, such as ``127.0.0.1`` or ``0.0.0.0``.
-            listed: more names, ``name`` or ``name:port``, divided by commas (``INCUMBENT_ALLOWED_HOSTS``).
+            address: the address, such as ``127.0.0.1`` or ``0.0.0.0``.
+            host_list: more names, ``name`` or ``name:port``, divided by commas (``INCUMBENT_ALLOWED_HOSTS``).
 
         Raises:
             ValueError: an entry is no host name; the text names it.
         """
-        entries = frozenset(parse_entries(listed))
-        beyond = not is_loopback(listening)
-        own = {listening, socket.gethostname().lower()} if beyond else set()
-        return cls(LOCAL | own | {_name(entry) for entry in entries}, entries, beyond)
+        entries = frozenset(parse_entries(host_list))
+        beyond_loopback = not is_loopback(address)
+        own_names = {address, socket.gethostname().lower()} if beyond_loopback else set()
+        return cls(LOCAL_NAMES | own_names | {_name(entry) for entry in entries}, entries, beyond_loopback)
 
     def refusal(self, hosts: Iterable[str], origin: str | None) -> HostRefusal | None:
         """Why a request with these headers is refused, or none where it may pass.
@@ -79,8 +79,8 @@ class AllowedHosts:
             hosts: the values of every ``Host`` header.
             origin: the value of ``Origin``, none where there is none.
         """
-        given = list(hosts)
-        host = given[0].strip().lower() if len(given) == 1 else ""
+        host_values = list(hosts)
+        host = host_values[0].strip().lower() if len(host_values) == 1 else ""
         if not self._is_ours(host):
             return HostRefusal(MISDIRECTED, "the Host of this request is no name of this server; "
                                "names behind a proxy are listed in INCUMBENT_ALLOWED_HOSTS")  # fmt: skip
@@ -95,12 +95,12 @@ class AllowedHosts:
         return name in self.names or is_loopback(name) or (self.any_address and _is_address(name))
 
     def _may_ask(self, origin: str, host: str) -> bool:
-        found = _ORIGIN.fullmatch(origin)
-        if found is None:
+        match = _ORIGIN.fullmatch(origin)
+        if match is None:
             return False  # "null", a file, an extension
-        scheme, place = found.groups()
-        place = place.removesuffix(f":{_DEFAULT_PORTS[scheme]}")
-        return place == host.removesuffix(f":{_DEFAULT_PORTS[scheme]}") or place in self.entries
+        scheme, site = match.groups()
+        site = site.removesuffix(f":{_DEFAULT_PORTS[scheme]}")
+        return site == host.removesuffix(f":{_DEFAULT_PORTS[scheme]}") or site in self.entries
 
 
 class HostCheck:
@@ -118,9 +118,9 @@ class HostCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] in ("http", "websocket"):
-            refused = self._allowed.refusal(*host_headers(scope["headers"]))
-            if refused is not None:
-                await _refuse(scope["type"], refused, send)
+            refusal = self._allowed.refusal(*host_headers(scope["headers"]))
+            if refusal is not None:
+                await _refuse(scope["type"], refusal, send)
                 return
         await self._app(scope, receive, send)
 
@@ -136,9 +136,9 @@ def host_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[str], str
     return hosts, origin
 
 
-def parse_entries(listed: str) -> list[str]:
+def parse_entries(host_list: str) -> list[str]:
     """Host names, perhaps with a port, from a comma-separated list; raises ValueError naming the bad one."""
-    entries = [part.strip().lower().removesuffix(".") for part in listed.split(",") if part.strip()]
+    entries = [part.strip().lower().removesuffix(".") for part in host_list.split(",") if part.strip()]
     for entry in entries:
         if _ENTRY.fullmatch(entry) is None:
             raise ValueError(f"{entry!r} is no host name; write name or name:port, divided by commas")
@@ -165,9 +165,9 @@ def is_encrypted(url: str) -> bool:
 
 def _name(host: str) -> str:
     """The name or address alone: no port, no brackets, no last dot."""
-    found = _ENTRY.fullmatch(host)
-    assert found is not None
-    return found[1].strip("[]").removesuffix(".")
+    match = _ENTRY.fullmatch(host)
+    assert match is not None
+    return match[1].strip("[]").removesuffix(".")
 
 
 def _is_address(name: str) -> bool:
@@ -178,11 +178,11 @@ def _is_address(name: str) -> bool:
     return True
 
 
-async def _refuse(kind: str, refused: HostRefusal, send: Send) -> None:
+async def _refuse(kind: str, refusal: HostRefusal, send: Send) -> None:
     if kind == "websocket":
         await send({"type": "websocket.close", "code": 1008, "reason": ""})
     else:
-        await answer_text(send, refused.status, refused.message)
+        await answer_text(send, refusal.status, refusal.message)
 
 
 async def answer_text(send: Send, status: int, message: str) -> None:

@@ -27,7 +27,7 @@ def finite(value: float | None) -> float | None:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """A value with the bounds of its interval; ``None`` is unknown or unbounded, and so are NaN and infinity."""
 
     value: float | None
@@ -45,7 +45,7 @@ class Measured:
         return self.value is not None
 
 
-UNKNOWN = Measured(None)
+UNKNOWN = Measurement(None)
 
 
 def to_plain(value: object) -> Any:
@@ -65,7 +65,7 @@ def from_plain(kind: type[T], data: object) -> T:
         raise ValueError(f"not a stored {kind.__name__}: {exc}") from exc
 
 
-class Stored:
+class StoredResult:
     """A frozen result that is kept as JSON and named by its content."""
 
     @cached_property

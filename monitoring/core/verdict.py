@@ -2,7 +2,7 @@
 
 Two questions end in a :class:`Verdict`. :func:`judge` asks whether a new model may be compared at
 all (``pass``, ``fail``, ``insufficient``); :func:`monitoring.comparison.judge.judge_comparison` asks
-whether it may take office (``promote``, ``keep``, ``keep_watching``). A missing or NaN figure is
+whether it may become champion (``promote``, ``keep``, ``keep_watching``). A missing or NaN figure is
 ``INSUFFICIENT`` and never a pass. Nothing is promoted without a verdict.
 """
 
@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Literal
 
 from monitoring.core.calendar import TimeWindow
-from monitoring.core.measured import Measured, Stored, finite
+from monitoring.core.measured import Measurement, StoredResult, finite
 
 Status = Literal["PASS", "FAIL", "INSUFFICIENT"]
 Outcome = Literal["pass", "fail", "insufficient", "promote", "keep", "keep_watching"]
@@ -42,7 +42,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Evidence(Stored):
+class Evidence(StoredResult):
     """What is known of one model on one window.
 
     Attributes:
@@ -60,11 +60,11 @@ class Evidence(Stored):
     """
 
     model: str
-    metrics: Mapping[str, Measured]
+    metrics: Mapping[str, Measurement]
     rows: int
     positives: int
     window: TimeWindow | None = None
-    baseline: Mapping[str, Measured] = field(default_factory=dict)
+    baseline: Mapping[str, Measurement] = field(default_factory=dict)
     latency_p99_ms: float | None = None
     model_mb: float | None = None
     trained_until: datetime | None = None
@@ -80,15 +80,15 @@ class Evidence(Stored):
 
 
 @dataclass(frozen=True)
-class Verdict(Stored):
+class Verdict(StoredResult):
     """The frozen result of judging, with everything that was looked at.
 
     Attributes:
-        kind: ``gate`` (may it be compared?) or ``comparison`` (may it take office?).
+        kind: ``gate`` (may it be compared?) or ``comparison`` (may it become champion?).
         outcome: gates: ``pass``, ``fail``, ``insufficient``; comparisons: ``promote``, ``keep``, ``keep_watching``.
         checks: every check in the order it was made.
         challenger: label of the judged model.
-        champion: label of the model in office, or none.
+        champion: label of the active model, or none.
         as_of: business time of the judgement.
         reasons: plain sentences that explain the outcome, the deciding one first.
         evidence_digest: SHA-256 of the evidence that was judged.
@@ -122,28 +122,28 @@ class Verdict(Stored):
 
 def at_least(name: str, value: float | None, limit: float, detail: str = "", *, strict: bool = False) -> Check:
     """A check that the value reaches the limit (``strict``: exceeds it)."""
-    known = finite(value)
-    if known is None:
+    figure = finite(value)
+    if figure is None:
         return Check(name, None, limit, None, "INSUFFICIENT", detail or "could not be computed")
-    good = known > limit if strict else known >= limit
-    return Check(name, known, limit, known - limit, "PASS" if good else "FAIL", detail)
+    passes = figure > limit if strict else figure >= limit
+    return Check(name, figure, limit, figure - limit, "PASS" if passes else "FAIL", detail)
 
 
 def at_most(name: str, value: float | None, limit: float, detail: str = "") -> Check:
     """A check that the value does not exceed the limit."""
-    known = finite(value)
-    if known is None:
+    figure = finite(value)
+    if figure is None:
         return Check(name, None, limit, None, "INSUFFICIENT", detail or "could not be computed")
-    return Check(name, known, limit, limit - known, "PASS" if known <= limit else "FAIL", detail)
+    return Check(name, figure, limit, limit - figure, "PASS" if figure <= limit else "FAIL", detail)
 
 
-def enough(name: str, count: int, needed: int, detail: str = "") -> Check:
+def has_at_least(name: str, count: int, required_count: int, detail: str = "") -> Check:
     """A check of an amount of evidence: too little is ``INSUFFICIENT``, for more may come."""
-    status: Status = "PASS" if count >= needed else "INSUFFICIENT"
-    return Check(name, float(count), float(needed), float(count - needed), status, detail)
+    status: Status = "PASS" if count >= required_count else "INSUFFICIENT"
+    return Check(name, float(count), float(required_count), float(count - required_count), status, detail)
 
 
-def above_limit(name: str, figure: Measured, limit: float) -> Check:
+def above_limit(name: str, figure: Measurement, limit: float) -> Check:
     """A check that a figure lies above the limit, decided by its whole interval.
 
     Entirely above passes, entirely at or below fails, anything else is ``INSUFFICIENT`` and never a pass.

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from monitoring.core.measured import Stored
+from monitoring.core.measured import StoredResult
 
 WEEKS: Final = 4
 """Weeks whose same weekday a day's volume is held against."""
@@ -45,7 +45,7 @@ class Volume:
 
 
 @dataclass(frozen=True)
-class QualityReport(Stored):
+class QualityReport(StoredResult):
     """Data quality at one check.
 
     Attributes:
@@ -72,11 +72,11 @@ def freshness(newest: datetime | None, as_of: datetime, limit: timedelta) -> Fre
     return Freshness("fresh" if age <= limit.total_seconds() else "unknown", newest, age, limit.total_seconds())
 
 
-def volume(day: str, rows: int, before: Sequence[int]) -> Volume:
+def volume(day: str, rows: int, earlier_counts: Sequence[int]) -> Volume:
     """Judge a day's number of events against earlier ones of the same weekday; days without any say nothing."""
-    known = [count for count in before if count]
-    if not known:
+    days_with_events = [count for count in earlier_counts if count]
+    if not days_with_events:
         return Volume("unknown", day, rows, None, None)
-    usual = float(np.median(known))
+    usual = float(np.median(days_with_events))
     ratio = rows / usual
     return Volume("low" if ratio < LOW else "high" if ratio > HIGH else "usual", day, rows, usual, ratio)

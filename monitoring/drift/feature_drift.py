@@ -2,7 +2,7 @@
 
 A feature has a band only when its effect is large (PSI above its null expectation, or a
 Kolmogorov-Smirnov distance) AND chance is ruled out over all features together. One odd window is a
-line of a report; :func:`combine` needs the same feature in several disjoint windows for an alarm.
+line of a report; :func:`combine_windows` needs the same feature in several disjoint windows for an alarm.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from monitoring.core.calendar import TimeWindow
-from monitoring.core.measured import Measured, Stored
+from monitoring.core.measured import Measurement, StoredResult
 from monitoring.drift.reference_profile import FeatureProfile, Kind, ReferenceProfile
 from monitoring.drift.window_counts import FeatureCounts, WindowCounter, histograms
 from monitoring.policies import DriftPolicy
@@ -60,7 +60,7 @@ class FeatureDrift:
 
 
 @dataclass(frozen=True)
-class DriftReport(Stored):
+class DriftReport(StoredResult):
     """All features of one window.
 
     Attributes:
@@ -110,7 +110,7 @@ class PriorShift:
 
     rows: int
     positives: int
-    share: Measured
+    share: Measurement
     reference: float
     p: float | None
 
@@ -140,32 +140,32 @@ def compare_profile(
     """
     counter = WindowCounter(profile)
     counter.add(current, scores, days)
-    return report_of(counter, policy, window)
+    return report_window(counter, policy, window)
 
 
-def report_of(counter: WindowCounter, policy: DriftPolicy, window: TimeWindow | None = None) -> DriftReport:
+def report_window(counter: WindowCounter, policy: DriftPolicy, window: TimeWindow | None = None) -> DriftReport:
     """The report of a window that was counted chunk by chunk."""
     profile = counter.profile
     if counter.rows < policy.min_rows:
         return DriftReport("insufficient_data", counter.rows, (), None, None, None, profile.digest, window)
     weekdays = counter.same_weekdays
     shares = profile.importance_shares
-    raw = [
+    measured_features = [
         replace(_measure(f, counter.features[f.name], weekdays, policy), importance=shares.get(f.name))
         for f in profile.features
     ]
-    features = _judge(raw, policy)
+    features = _judge_features(measured_features, policy)
     score = None
     if profile.score is not None and counter.score is not None:
-        score = _judge([_measure(profile.score, counter.score, weekdays, policy)], policy)[0]
-    raising = [f for f in features if f.raises]
-    drifted = [f for f in raising if f.band != "none"]
-    bands = [f.band for f in (*raising, *((score,) if score else ()))]
-    share = len(drifted) / len(raising) if raising else None
-    return DriftReport("ok", counter.rows, features, score, share, worst(bands), profile.digest, window)
+        score = _judge_features([_measure(profile.score, counter.score, weekdays, policy)], policy)[0]
+    raising_features = [f for f in features if f.raises]
+    drifted_features = [f for f in raising_features if f.band != "none"]
+    bands = [f.band for f in (*raising_features, *((score,) if score else ()))]
+    share = len(drifted_features) / len(raising_features) if raising_features else None
+    return DriftReport("ok", counter.rows, features, score, share, worst_band(bands), profile.digest, window)
 
 
-def combine(reports: Sequence[DriftReport], policy: DriftPolicy) -> DriftAlarm:
+def combine_windows(reports: Sequence[DriftReport], policy: DriftPolicy) -> DriftAlarm:
     """The alarm of the latest ``policy.windows`` disjoint windows, oldest first in ``reports``.
 
     One window in twenty or more looks odd by chance; the same feature in two of three does not.
@@ -173,20 +173,24 @@ def combine(reports: Sequence[DriftReport], policy: DriftPolicy) -> DriftAlarm:
     Raises:
         ValueError: when two windows overlap, for they would count the same rows twice.
     """
-    latest = list(reports)[-policy.windows :]
-    _refuse_overlap(latest)
-    usable = [r for r in latest if r.status == "ok"]
-    if len(usable) < policy.windows_needed:
-        return DriftAlarm(None, (), False, len(usable))
-    found = _by_name(usable)
-    votes = {name: _agreed([f.band for f in seen], policy) for name, seen in found.items()}
-    agreeing = sorted(
-        (n for n, band in votes.items() if band != "none"), key=lambda n: (-_ORDER[votes[n]], -found[n][-1].weight, n)
+    latest_reports = list(reports)[-policy.windows :]
+    _refuse_overlap(latest_reports)
+    usable_reports = [r for r in latest_reports if r.status == "ok"]
+    if len(usable_reports) < policy.windows_needed:
+        return DriftAlarm(None, (), False, len(usable_reports))
+    features_by_name = _group_by_name(usable_reports)
+    votes = {
+        name: _agreed_band([f.band for f in windows_of_feature], policy)
+        for name, windows_of_feature in features_by_name.items()
+    }
+    agreeing_names = sorted(
+        (n for n, band in votes.items() if band != "none"),
+        key=lambda n: (-_ORDER[votes[n]], -features_by_name[n][-1].weight, n),
     )
-    scores = [r.score.band for r in usable if r.score is not None]
-    score_band = _agreed(scores, policy)
-    band = worst([score_band, *votes.values()])
-    return DriftAlarm(band, tuple(agreeing), score_band != "none", len(usable))
+    scores = [r.score.band for r in usable_reports if r.score is not None]
+    score_band = _agreed_band(scores, policy)
+    band = worst_band([score_band, *votes.values()])
+    return DriftAlarm(band, tuple(agreeing_names), score_band != "none", len(usable_reports))
 
 
 def prior_shift(positives: int, rows: int, reference: float) -> PriorShift:
@@ -206,7 +210,7 @@ def black_box_prior(flagged_share: float, recall: float, false_positive_rate: fl
     return min(1.0, max(0.0, (flagged_share - false_positive_rate) / (recall - false_positive_rate)))
 
 
-def worst(bands: Sequence[Band]) -> Band:
+def worst_band(bands: Sequence[Band]) -> Band:
     """The most severe of some bands; ``none`` without any."""
     return max(bands, key=_ORDER.__getitem__, default="none")
 
@@ -222,42 +226,42 @@ def _measure(
     psi = psi_test(h.reference, h.current, policy.alpha)
     ks = ks_distance(h.reference_below, h.reference_valid, h.current_below, h.current_valid)
     p = None if ks is None else ks_p(ks, h.reference_valid, h.current_valid)
-    unseen = float(counts.levels[-2]) / counts.rows if feature.kind == "categorical" else None
-    constant = feature.constant or counts.constant
+    unseen_share = float(counts.levels[-2]) / counts.rows if feature.kind == "categorical" else None
+    is_constant = feature.constant or counts.constant
     return FeatureDrift(
-        feature.name, feature.kind, "constant" if constant else "ok", "none", feature.raises,
+        feature.name, feature.kind, "constant" if is_constant else "ok", "none", feature.raises,
         psi.psi, psi.excess, psi.critical, psi.p, None, ks, p, None,
-        counts.missing / counts.rows, feature.missing / feature.rows, unseen,
+        counts.missing / counts.rows, feature.missing / feature.rows, unseen_share,
     )  # fmt: skip
 
 
-def _judge(features: Sequence[FeatureDrift], policy: DriftPolicy) -> tuple[FeatureDrift, ...]:
+def _judge_features(features: Sequence[FeatureDrift], policy: DriftPolicy) -> tuple[FeatureDrift, ...]:
     """Adjust the p values over the features that may raise drift, then give each its band."""
-    psi_p = _adjusted({f.name: f.p for f in features if f.raises and f.p is not None})
-    ks_p_ = _adjusted({f.name: f.ks_p for f in features if f.raises and f.ks_p is not None})
-    return tuple(_banded(f, psi_p.get(f.name), ks_p_.get(f.name), policy) for f in features)
+    psi_p = _adjust_p({f.name: f.p for f in features if f.raises and f.p is not None})
+    ks_p_ = _adjust_p({f.name: f.ks_p for f in features if f.raises and f.ks_p is not None})
+    return tuple(_give_band(f, psi_p.get(f.name), ks_p_.get(f.name), policy) for f in features)
 
 
-def _adjusted(p: dict[str, float]) -> dict[str, float]:
+def _adjust_p(p: dict[str, float]) -> dict[str, float]:
     return dict(zip(p, benjamini_hochberg(list(p.values())).tolist(), strict=True))
 
 
-def _banded(f: FeatureDrift, psi_p: float | None, ks_p_: float | None, policy: DriftPolicy) -> FeatureDrift:
+def _give_band(feature: FeatureDrift, psi_p: float | None, ks_p_: float | None, policy: DriftPolicy) -> FeatureDrift:
     """Warn where the effect is large and chance is ruled out; only PSI can be severe.
 
     A feature that may not raise drift is shown by its own, unadjusted p.
     """
     band: Band = "none"
-    p, excess = (psi_p if f.raises else f.p), f.excess or 0.0
+    p, excess = (psi_p if feature.raises else feature.p), feature.excess or 0.0
     if p is not None and p < policy.alpha and excess >= policy.psi_warning:
         band = "severe" if excess >= policy.psi_severe else "warning"
-    p = ks_p_ if f.raises else f.ks_p
-    if band == "none" and p is not None and p < policy.alpha and (f.ks or 0.0) >= policy.ks_warning:
+    p = ks_p_ if feature.raises else feature.ks_p
+    if band == "none" and p is not None and p < policy.alpha and (feature.ks or 0.0) >= policy.ks_warning:
         band = "warning"
-    return replace(f, band=band, adjusted_p=psi_p, ks_adjusted_p=ks_p_)
+    return replace(feature, band=band, adjusted_p=psi_p, ks_adjusted_p=ks_p_)
 
 
-def _agreed(bands: Sequence[Band], policy: DriftPolicy) -> Band:
+def _agreed_band(bands: Sequence[Band], policy: DriftPolicy) -> Band:
     """The band that enough windows reach."""
     for band in ("severe", "warning"):
         if sum(1 for b in bands if _ORDER[b] >= _ORDER[band]) >= policy.windows_needed:
@@ -265,17 +269,19 @@ def _agreed(bands: Sequence[Band], policy: DriftPolicy) -> Band:
     return "none"
 
 
-def _by_name(reports: Sequence[DriftReport]) -> dict[str, list[FeatureDrift]]:
-    found: dict[str, list[FeatureDrift]] = {}
+def _group_by_name(reports: Sequence[DriftReport]) -> dict[str, list[FeatureDrift]]:
+    features_by_name: dict[str, list[FeatureDrift]] = {}
     for report in reports:
         for feature in report.features:
             if feature.raises:
-                found.setdefault(feature.name, []).append(feature)
-    return found
+                features_by_name.setdefault(feature.name, []).append(feature)
+    return features_by_name
 
 
 def _refuse_overlap(reports: Sequence[DriftReport]) -> None:
     windows = [r.window for r in reports if r.window is not None]
-    for earlier, later in itertools.pairwise(windows):
-        if later.start < earlier.end:
-            raise ValueError(f"drift windows must be disjoint and in order: {earlier.end} lies after {later.start}")
+    for earlier_window, later_window in itertools.pairwise(windows):
+        if later_window.start < earlier_window.end:
+            raise ValueError(
+                f"drift windows must be disjoint and in order: {earlier_window.end} lies after {later_window.start}"
+            )

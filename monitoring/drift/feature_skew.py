@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from monitoring.core.measured import Stored
+from monitoring.core.measured import StoredResult
 
-WORST = 20
+MAX_FEATURES = 20
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FeatureSkew:
 
 
 @dataclass(frozen=True)
-class SkewReport(Stored):
+class SkewReport(StoredResult):
     """All features of one window.
 
     Attributes:
@@ -63,23 +63,32 @@ def feature_skew(logged: pd.DataFrame, recomputed: pd.DataFrame) -> SkewReport:
     names = [name for name in logged.columns if name in recomputed.columns]
     if not names:
         raise ValueError("no feature is in both tables, so there is nothing to compare")
-    common = logged.index.intersection(recomputed.index, sort=False)
-    a, b = (_values(table, common, names) for table in (logged, recomputed))
+    common_ids = logged.index.intersection(recomputed.index, sort=False)
+    a, b = (_values(table, common_ids, names) for table in (logged, recomputed))
     differs = a.view(np.uint32) != b.view(np.uint32)
     differs &= ~((np.isnan(a) & np.isnan(b)) | (a == b))  # another NaN, and minus zero, are the same value
     per_feature = differs.sum(axis=0)
     order = np.argsort(-per_feature, kind="stable")
-    features = tuple(_one(names[i], differs[:, i], a[:, i], b[:, i]) for i in order[:WORST] if per_feature[i])
-    rows, bad = len(common), int(differs.any(axis=1).sum())
-    return SkewReport(rows, bad, bad / rows if rows else None, features, len(recomputed) - rows, len(logged) - rows)
+    features = tuple(
+        _measure_skew(names[i], differs[:, i], a[:, i], b[:, i]) for i in order[:MAX_FEATURES] if per_feature[i]
+    )
+    rows, different_rows = len(common_ids), int(differs.any(axis=1).sum())
+    return SkewReport(
+        rows,
+        different_rows,
+        different_rows / rows if rows else None,
+        features,
+        len(recomputed) - rows,
+        len(logged) - rows,
+    )
 
 
 def _values(table: pd.DataFrame, rows: pd.Index, names: list[str]) -> np.ndarray:
     return np.ascontiguousarray(table.loc[rows, names].to_numpy(dtype=np.float32))
 
 
-def _one(name: str, differs: np.ndarray, a: np.ndarray, b: np.ndarray) -> FeatureSkew:
+def _measure_skew(name: str, differs: np.ndarray, a: np.ndarray, b: np.ndarray) -> FeatureSkew:
     gaps = np.abs(a[differs].astype(float) - b[differs].astype(float))
-    known = gaps[np.isfinite(gaps)]
-    largest = float(known.max()) if len(known) else None
+    finite_gaps = gaps[np.isfinite(gaps)]
+    largest = float(finite_gaps.max()) if len(finite_gaps) else None
     return FeatureSkew(name, int(differs.sum()), float(differs.mean()), largest)

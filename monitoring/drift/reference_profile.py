@@ -20,7 +20,7 @@ from typing import Literal, Self
 import numpy as np
 import pandas as pd
 
-from monitoring.core.measured import Stored
+from monitoring.core.measured import StoredResult
 from monitoring.policies import DriftPolicy
 
 Kind = Literal["numeric", "categorical", "calendar"]
@@ -86,7 +86,7 @@ class FeatureProfile:
 
 
 @dataclass(frozen=True)
-class ReferenceProfile(Stored):
+class ReferenceProfile(StoredResult):
     """All features of the reference and the score, with a stable digest.
 
     Attributes:
@@ -178,7 +178,7 @@ def fit_feature(name: str, values: pd.Series, kind: Kind, bins: int, weekday: np
     """Freeze one feature."""
     if kind == "categorical":
         return _fit_categories(name, values, weekday)
-    return _fit_numbers(name, values.to_numpy(dtype=np.float32, na_value=np.nan), kind, bins, weekday)
+    return _fit_numeric(name, values.to_numpy(dtype=np.float32, na_value=np.nan), kind, bins, weekday)
 
 
 def _fit_scores(scores: np.ndarray, bins: int, days: pd.Series | None) -> FeatureProfile:
@@ -189,12 +189,12 @@ def _fit_scores(scores: np.ndarray, bins: int, days: pd.Series | None) -> Featur
 
 def level_codes(values: pd.Series, categories: tuple[str, ...], coded: bool) -> np.ndarray:
     """Position of each value among the levels; then one code for any other, one for missing."""
-    known = len(categories)
+    level_count = len(categories)
     index = pd.Index([float(c) for c in categories]) if coded else pd.Index(categories, dtype=object)
     column = values.to_numpy(dtype=float, na_value=np.nan) if coded else values.astype(object).to_numpy()
     codes = index.get_indexer(pd.Index(column))
-    codes = np.where(codes < 0, known, codes)
-    return np.asarray(np.where(pd.isna(column), known + 1, codes), dtype=np.int64)
+    codes = np.where(codes < 0, level_count, codes)
+    return np.asarray(np.where(pd.isna(column), level_count + 1, codes), dtype=np.int64)
 
 
 def _kind(name: str, values: pd.Series, calendar: Collection[str], categorical: Collection[str]) -> Kind:
@@ -205,20 +205,22 @@ def _kind(name: str, values: pd.Series, calendar: Collection[str], categorical: 
 
 def _fit_categories(name: str, values: pd.Series, weekday: np.ndarray | None) -> FeatureProfile:
     coded = bool(pd.api.types.is_numeric_dtype(values))
-    tally = values.dropna().value_counts()
+    level_counts = values.dropna().value_counts()
     # Equal counts are ordered by name, so that the digest does not depend on the order of rows.
-    ranked = sorted(tally.items(), key=lambda item: (-int(item[1]), str(item[0])))[:MAX_CATEGORIES]
-    levels = tuple(repr(float(str(k))) if coded else str(k) for k, _ in ranked)
+    frequent_levels = sorted(level_counts.items(), key=lambda item: (-int(item[1]), str(item[0])))[:MAX_CATEGORIES]
+    levels = tuple(repr(float(str(k))) if coded else str(k) for k, _ in frequent_levels)
     codes, slots = level_codes(values, levels, coded), len(levels) + 2
     counts = np.bincount(codes, minlength=slots)
-    by_day = () if weekday is None else _rows(np.bincount(weekday * slots + codes, minlength=7 * slots).reshape(7, -1))
+    by_day = (
+        () if weekday is None else _as_tuples(np.bincount(weekday * slots + codes, minlength=7 * slots).reshape(7, -1))
+    )
     return FeatureProfile(
         name, "categorical", len(values), int(counts[-1]), categories=levels, coded=coded,
         counts=tuple(counts.tolist()), weekdays=by_day,
     )  # fmt: skip
 
 
-def _fit_numbers(name: str, values: np.ndarray, kind: Kind, bins: int, weekday: np.ndarray | None) -> FeatureProfile:
+def _fit_numeric(name: str, values: np.ndarray, kind: Kind, bins: int, weekday: np.ndarray | None) -> FeatureProfile:
     ordered = np.sort(values)
     valid = int(np.searchsorted(ordered, np.float32(np.nan)))
     ordered, missing = np.clip(ordered[:valid], -_LARGEST, _LARGEST), len(values) - valid
@@ -227,23 +229,25 @@ def _fit_numbers(name: str, values: np.ndarray, kind: Kind, bins: int, weekday: 
     edges = _bin_edges(ordered, bins)
     grid = _grid(ordered, edges)
     cumulative = np.searchsorted(ordered, grid, side="right")
-    at_edges = np.searchsorted(grid, edges)
-    coarse = np.unique(np.concatenate([at_edges, np.searchsorted(grid, _quantiles(ordered, WEEKDAY_QUANTILES))]))
+    edge_positions = np.searchsorted(grid, edges)
+    coarse_positions = np.unique(
+        np.concatenate([edge_positions, np.searchsorted(grid, _quantiles(ordered, WEEKDAY_QUANTILES))])
+    )
     return FeatureProfile(
         name, kind, len(values), missing,
         grid=tuple(grid.astype(float).tolist()),
         cumulative=tuple(cumulative.tolist()),
-        edges=tuple(at_edges.tolist()),
-        coarse=tuple(coarse.tolist()),
-        weekdays=_weekday_numbers(values, grid[coarse], weekday),
+        edges=tuple(edge_positions.tolist()),
+        coarse=tuple(coarse_positions.tolist()),
+        weekdays=_weekday_numbers(values, grid[coarse_positions], weekday),
     )  # fmt: skip
 
 
 def _quantiles(ordered: np.ndarray, steps: int) -> np.ndarray:
     """Distinct values at the shares 0, 1/steps, ..., 1 (inverse of the empirical distribution)."""
     n = len(ordered)
-    places = np.maximum((np.arange(steps + 1) * n + steps - 1) // steps - 1, 0)
-    return np.unique(ordered[places])
+    positions = np.maximum((np.arange(steps + 1) * n + steps - 1) // steps - 1, 0)
+    return np.unique(ordered[positions])
 
 
 def _bin_edges(ordered: np.ndarray, bins: int) -> np.ndarray:
@@ -252,23 +256,23 @@ def _bin_edges(ordered: np.ndarray, bins: int) -> np.ndarray:
     An edge at the largest value would make an empty bin, so it is dropped. A constant gets a bin of
     its own between two open ones, because otherwise no movement of it could be seen.
     """
-    places = (np.arange(1, bins) * len(ordered) + bins - 1) // bins - 1
-    edges = np.unique(ordered[places])
+    positions = (np.arange(1, bins) * len(ordered) + bins - 1) // bins - 1
+    edges = np.unique(ordered[positions])
     edges = edges[edges < ordered[-1]]
     if not len(edges) and ordered[0] == ordered[-1]:
-        return np.array([_before(ordered[:1])[0], ordered[0]], dtype=np.float32)
-    return edges if len(edges) else np.unique(_before(ordered[-1:]))
+        return np.array([_next_smaller(ordered[:1])[0], ordered[0]], dtype=np.float32)
+    return edges if len(edges) else np.unique(_next_smaller(ordered[-1:]))
 
 
 def _grid(ordered: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Quantile points and, where many values are tied, the number just below the tie."""
     points = _quantiles(ordered, QUANTILES)
-    left = np.searchsorted(ordered, points, side="left")
-    tied = np.searchsorted(ordered, points, side="right") - left > len(ordered) / QUANTILES
-    return np.unique(np.concatenate([points, _before(points[tied]), edges])).astype(np.float32)
+    left_positions = np.searchsorted(ordered, points, side="left")
+    is_tied = np.searchsorted(ordered, points, side="right") - left_positions > len(ordered) / QUANTILES
+    return np.unique(np.concatenate([points, _next_smaller(points[is_tied]), edges])).astype(np.float32)
 
 
-def _before(values: np.ndarray) -> np.ndarray:
+def _next_smaller(values: np.ndarray) -> np.ndarray:
     """The next smaller float32."""
     return np.maximum(np.nextafter(values.astype(np.float32), np.float32(-np.inf)), -_LARGEST)
 
@@ -279,20 +283,20 @@ def _weekday_numbers(values: np.ndarray, points: np.ndarray, weekday: np.ndarray
         return ()
     table = []
     for day in range(7):
-        chosen = np.sort(values[weekday == day])
-        valid = int(np.searchsorted(chosen, np.float32(np.nan)))
-        below = np.searchsorted(chosen[:valid], points, side="right")
-        table.append((*below.tolist(), valid, len(chosen) - valid))
+        ordered = np.sort(values[weekday == day])
+        valid = int(np.searchsorted(ordered, np.float32(np.nan)))
+        below = np.searchsorted(ordered[:valid], points, side="right")
+        table.append((*below.tolist(), valid, len(ordered) - valid))
     return tuple(table)
 
 
-def _rows(table: np.ndarray) -> tuple[tuple[int, ...], ...]:
+def _as_tuples(table: np.ndarray) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(row) for row in table.tolist())
 
 
 def _prevalence(labels: np.ndarray | None) -> float | None:
     if labels is None:
         return None
-    known = np.asarray(labels, dtype=float)
-    known = known[~np.isnan(known)]
-    return float(known.mean()) if len(known) else None
+    known_labels = np.asarray(labels, dtype=float)
+    known_labels = known_labels[~np.isnan(known_labels)]
+    return float(known_labels.mean()) if len(known_labels) else None

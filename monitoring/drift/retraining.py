@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from monitoring.core.durations import format_duration
-from monitoring.core.measured import Measured, Stored
+from monitoring.core.measured import Measurement, StoredResult
 from monitoring.policies import RetrainPolicy
 
 MONTH = timedelta(days=30)
@@ -33,7 +33,7 @@ class RetrainInputs:
     drift_severe: bool = False
     score_moved: bool = False
     drifted: tuple[str, ...] = ()
-    recall_loss: Measured | None = None
+    recall_loss: Measurement | None = None
     retrainings: tuple[datetime, ...] = ()
     in_flight: bool = False
 
@@ -87,22 +87,22 @@ def standing_alarm(days: Sequence[DriftDay], clear: float) -> StandingAlarm | No
     alarm: StandingAlarm | None = None
     for day in days:
         if day.band in ("warning", "severe"):
-            alarm = _raise(alarm, day)
+            alarm = _extend_alarm(alarm, day)
         elif day.band is not None and day.size < clear:
             alarm = None
     return alarm
 
 
-def _raise(alarm: StandingAlarm | None, day: DriftDay) -> StandingAlarm:
+def _extend_alarm(alarm: StandingAlarm | None, day: DriftDay) -> StandingAlarm:
     severe = day.band == "severe"
     if alarm is None:
         return StandingAlarm(day.as_of, severe, severe and day.score_moved, day.features)
-    moved = alarm.score_moved or (severe and day.score_moved)
-    return StandingAlarm(alarm.since, alarm.severe or severe, moved, day.features or alarm.features)
+    score_moved = alarm.score_moved or (severe and day.score_moved)
+    return StandingAlarm(alarm.since, alarm.severe or severe, score_moved, day.features or alarm.features)
 
 
 @dataclass(frozen=True)
-class RetrainDecision(Stored):
+class RetrainDecision(StoredResult):
     """The answer, with every reason and every obstacle; "no" is stored as well.
 
     Attributes:
@@ -130,14 +130,14 @@ def should_retrain(
     are ignored, so that a past day can be decided again.
     """
     reasons, notes = _reasons(inputs, policy, as_of), _notes(inputs, policy)
-    blocked = _blocks(inputs, policy, as_of, matures_after) if reasons else ()
-    return RetrainDecision(bool(reasons) and not blocked, reasons, blocked, notes, as_of)
+    obstacles = _obstacles(inputs, policy, as_of, matures_after) if reasons else ()
+    return RetrainDecision(bool(reasons) and not obstacles, reasons, obstacles, notes, as_of)
 
 
 def _reasons(inputs: RetrainInputs, policy: RetrainPolicy, as_of: datetime) -> tuple[str, ...]:
     reasons = []
     if inputs.trained_until is None:
-        reasons.append("no champion holds office")
+        reasons.append("no champion is champion")
     elif as_of - inputs.trained_until >= policy.max_age:
         age = (as_of - inputs.trained_until).days
         reasons.append(f"the champion's training data are {age} days old (limit {format_duration(policy.max_age)})")
@@ -145,17 +145,17 @@ def _reasons(inputs: RetrainInputs, policy: RetrainPolicy, as_of: datetime) -> t
         reasons.append(f"{inputs.new_rows} matured rows are new since its training data (limit {policy.max_new_rows})")
     if policy.on_drift and inputs.drift_severe and inputs.score_moved:
         reasons.append(f"severe drift with a moved score distribution ({', '.join(inputs.drifted) or 'score'})")
-    if policy.on_performance and _lost(inputs.recall_loss, policy.max_recall_loss):
-        reasons.append(f"matured recall fell {_size(inputs.recall_loss)}, beyond {policy.max_recall_loss:.3f}")
+    if policy.on_performance and _is_recall_lost(inputs.recall_loss, policy.max_recall_loss):
+        reasons.append(f"matured recall fell {_describe_loss(inputs.recall_loss)}, beyond {policy.max_recall_loss:.3f}")
     return tuple(reasons)
 
 
-def _lost(loss: Measured | None, limit: float) -> bool:
+def _is_recall_lost(loss: Measurement | None, limit: float) -> bool:
     """Only an interval that lies beyond the tolerance counts; an unknown one never does."""
     return loss is not None and loss.low is not None and loss.low > limit
 
 
-def _size(loss: Measured | None) -> str:
+def _describe_loss(loss: Measurement | None) -> str:
     if loss is None or loss.value is None or loss.low is None or loss.high is None:
         return "by an unknown amount"
     return f"by {loss.value:.3f} (interval {loss.low:.3f} to {loss.high:.3f})"
@@ -166,20 +166,24 @@ def _notes(inputs: RetrainInputs, policy: RetrainPolicy) -> tuple[str, ...]:
     if inputs.drift_severe and not inputs.score_moved:
         notes.append("severe drift without a moved score distribution: investigate, do not retrain on it alone")
     loss, limit = inputs.recall_loss, policy.max_recall_loss
-    if loss is not None and (loss.value or 0.0) > limit and not _lost(loss, limit):
+    if loss is not None and (loss.value or 0.0) > limit and not _is_recall_lost(loss, limit):
         notes.append("recall looks lower, but its interval still holds the tolerance")
     return tuple(notes)
 
 
-def _blocks(inputs: RetrainInputs, policy: RetrainPolicy, as_of: datetime, matures_after: timedelta) -> tuple[str, ...]:
-    past = [t for t in inputs.retrainings if t <= as_of]
-    blocked = []
+def _obstacles(
+    inputs: RetrainInputs, policy: RetrainPolicy, as_of: datetime, matures_after: timedelta
+) -> tuple[str, ...]:
+    past_retrainings = [t for t in inputs.retrainings if t <= as_of]
+    obstacles = []
     if inputs.in_flight:
-        blocked.append("a training runs or a new model waits for its comparison")
+        obstacles.append("a training runs or a new model waits for its comparison")
     cooldown = max(policy.cooldown, matures_after)
-    if past and as_of - max(past) < cooldown:
-        blocked.append(f"the last retraining was on {max(past):%Y-%m-%d}, the cooldown is {format_duration(cooldown)}")
-    recent = sum(1 for t in past if as_of - t < MONTH)
-    if recent >= policy.max_per_month:
-        blocked.append(f"{recent} retrainings in the last 30 days (limit {policy.max_per_month})")
-    return tuple(blocked)
+    if past_retrainings and as_of - max(past_retrainings) < cooldown:
+        obstacles.append(
+            f"the last retraining was on {max(past_retrainings):%Y-%m-%d}, the cooldown is {format_duration(cooldown)}"
+        )
+    recent_count = sum(1 for t in past_retrainings if as_of - t < MONTH)
+    if recent_count >= policy.max_per_month:
+        obstacles.append(f"{recent_count} retrainings in the last 30 days (limit {policy.max_per_month})")
+    return tuple(obstacles)

@@ -87,17 +87,19 @@ class WindowCounter:
         Raises:
             ProfileMismatch: when a column of the profile is missing.
         """
-        absent = [name for name in self.profile.names if name not in frame.columns]
-        if absent:
-            raise ProfileMismatch(f"the window lacks the feature columns {', '.join(absent)} of the reference profile")
+        missing_columns = [name for name in self.profile.names if name not in frame.columns]
+        if missing_columns:
+            raise ProfileMismatch(
+                f"the window lacks the feature columns {', '.join(missing_columns)} of the reference profile"
+            )
         if days is None:
             self.dated = False
         for start in range(0, len(frame), CHUNK):
-            part = slice(start, start + CHUNK)
+            rows = slice(start, start + CHUNK)
             self._add_part(
-                frame.iloc[part],
-                None if scores is None else scores[part],
-                None if days is None else days.iloc[part],
+                frame.iloc[rows],
+                None if scores is None else scores[rows],
+                None if days is None else days.iloc[rows],
             )
 
     def _add_part(self, frame: pd.DataFrame, scores: np.ndarray | None, days: pd.Series | None) -> None:
@@ -137,24 +139,36 @@ def histograms(
     With ``weekdays`` the reference is restricted to those, if it has at least ``min_rows`` such rows.
     """
     if feature.kind == "categorical":
-        chosen = _weekday_sum(feature, weekdays)
-        reference = chosen if chosen is not None and chosen.sum() >= min_rows else np.asarray(feature.counts)
-        empty = np.empty(0)
-        return Histograms(*_pool_rare(reference, counts.levels), empty, empty, 0, 0)
-    return _numbers(feature, counts, weekdays, min_rows)
+        weekday_counts = _weekday_sum(feature, weekdays)
+        reference = (
+            weekday_counts
+            if weekday_counts is not None and weekday_counts.sum() >= min_rows
+            else np.asarray(feature.counts)
+        )
+        no_points = np.empty(0)
+        return Histograms(*_pool_rare(reference, counts.levels), no_points, no_points, 0, 0)
+    return _numeric_histograms(feature, counts, weekdays, min_rows)
 
 
-def _numbers(feature: FeatureProfile, counts: FeatureCounts, weekdays: tuple[int, ...], min_rows: int) -> Histograms:
-    chosen = _weekday_sum(feature, weekdays)
-    edges, valid = np.asarray(feature.edges, dtype=int), counts.rows - counts.missing
-    current = _bins(counts.below[edges], valid, counts.missing)
-    if chosen is None or chosen[-2] + chosen[-1] < min_rows:
-        below, n, missing = np.asarray(feature.cumulative), feature.rows - feature.missing, feature.missing
-        return Histograms(_bins(below[edges], n, missing), current, below, counts.below, n, valid)
+def _numeric_histograms(
+    feature: FeatureProfile, counts: FeatureCounts, weekdays: tuple[int, ...], min_rows: int
+) -> Histograms:
+    weekday_counts = _weekday_sum(feature, weekdays)
+    edges, current_valid = np.asarray(feature.edges, dtype=int), counts.rows - counts.missing
+    current = _bins(counts.below[edges], current_valid, counts.missing)
+    if weekday_counts is None or weekday_counts[-2] + weekday_counts[-1] < min_rows:
+        rows_below, valid_rows, missing = (
+            np.asarray(feature.cumulative),
+            feature.rows - feature.missing,
+            feature.missing,
+        )
+        return Histograms(
+            _bins(rows_below[edges], valid_rows, missing), current, rows_below, counts.below, valid_rows, current_valid
+        )
     coarse = np.asarray(feature.coarse, dtype=int)
-    below, n, missing = chosen[:-2], int(chosen[-2]), int(chosen[-1])
-    reference = _bins(below[np.searchsorted(coarse, edges)], n, missing)
-    return Histograms(reference, current, below, counts.below[coarse], n, valid)
+    rows_below, valid_rows, missing = weekday_counts[:-2], int(weekday_counts[-2]), int(weekday_counts[-1])
+    reference = _bins(rows_below[np.searchsorted(coarse, edges)], valid_rows, missing)
+    return Histograms(reference, current, rows_below, counts.below[coarse], valid_rows, current_valid)
 
 
 def _weekday_sum(feature: FeatureProfile, weekdays: tuple[int, ...]) -> np.ndarray | None:
@@ -175,13 +189,13 @@ def _pool_rare(reference: np.ndarray, current: np.ndarray) -> tuple[np.ndarray, 
     otherwise look like drift in every small window. What is pooled depends on the reference and on
     the window's size only, never on what the window holds.
     """
-    share = reference[:-2] / max(1, int(reference.sum()))
-    rare = share * int(current.sum()) < 5.0
-    if np.count_nonzero(rare) < 2:
+    expected_share = reference[:-2] / max(1, int(reference.sum()))
+    is_rare = expected_share * int(current.sum()) < 5.0
+    if np.count_nonzero(is_rare) < 2:
         return reference, current
 
     def pooled(counts: np.ndarray) -> np.ndarray:
         levels = counts[:-2]
-        return np.concatenate([levels[~rare], [levels[rare].sum()], counts[-2:]])
+        return np.concatenate([levels[~is_rare], [levels[is_rare].sum()], counts[-2:]])
 
     return pooled(reference), pooled(current)

@@ -67,9 +67,9 @@ class ExporterSettings(BaseSettings):
 
     @field_validator("allowed_hosts")
     @classmethod
-    def _check_hosts(cls, listed: str) -> str:
-        parse_entries(listed)
-        return listed
+    def _check_hosts(cls, host_list: str) -> str:
+        parse_entries(host_list)
+        return host_list
 
     @property
     def log_url(self) -> str:
@@ -77,7 +77,7 @@ class ExporterSettings(BaseSettings):
         return self.database_url or f"sqlite:///{self.home.expanduser().absolute() / f'{self.env}-log.db'}"
 
 
-def read_all(store: Store, now: datetime) -> list[Sample]:
+def read_samples(store: Store, now: datetime) -> list[Sample]:
     """Every sample of every use case.
 
     A part that cannot be read (a report of a later version, say) is left out and named, so that it never
@@ -86,48 +86,53 @@ def read_all(store: Store, now: datetime) -> list[Sample]:
     Raises:
         StoreUnavailable: the database cannot be read.
     """
-    from monitoring.exporter.attention import everywhere
-    from monitoring.exporter.table_metrics import usecases
+    from monitoring.exporter.attention import environment_samples
+    from monitoring.exporter.table_metrics import read_usecases
 
     with store.database.read() as connection:
-        names = usecases(connection)
-    retired = {name for name in names if _is_retired(store, name)}
-    active = [one for name in names if name not in retired for one in _of_usecase(store, name, now)]
+        names = read_usecases(connection)
+    retired_usecases = {name for name in names if _is_retired(store, name)}
+    active = [
+        metric_sample
+        for name in names
+        if name not in retired_usecases
+        for metric_sample in _usecase_samples(store, name, now)
+    ]
     return [
-        *everywhere(store, now),
+        *environment_samples(store, now),
         *active,
-        *(one for name in sorted(retired) for one in sample("usecase_retired", name, 1)),
+        *(metric_sample for name in sorted(retired_usecases) for metric_sample in sample("usecase_retired", name, 1)),
     ]
 
 
 def _is_retired(store: Store, usecase: str) -> bool:
-    last = store.decisions.last(usecase, (ADDED, RETIRED))
-    return last is not None and last.kind == RETIRED
+    last_decision = store.decisions.last(usecase, (ADDED, RETIRED))
+    return last_decision is not None and last_decision.kind == RETIRED
 
 
-def _of_usecase(store: Store, usecase: str, now: datetime) -> list[Sample]:
+def _usecase_samples(store: Store, usecase: str, now: datetime) -> list[Sample]:
     from monitoring.exporter import usecase_metrics
-    from monitoring.exporter.attention import attention
-    from monitoring.exporter.table_metrics import tables
+    from monitoring.exporter.attention import attention_samples
+    from monitoring.exporter.table_metrics import table_samples
 
     parts: dict[str, Callable[[], Iterable[Sample]]] = {
-        "drift": lambda: usecase_metrics.drift(store, usecase),
-        "comparison": lambda: usecase_metrics.comparison(store, usecase),
-        "flows": lambda: usecase_metrics.flows(store, usecase, now),
-        "replicas": lambda: usecase_metrics.replicas(store, usecase),
-        "routing": lambda: usecase_metrics.routing(store, usecase),
-        "tables": lambda: tables(store, usecase),
-        "attention": lambda: attention(store, usecase, now),
+        "drift": lambda: usecase_metrics.drift_samples(store, usecase),
+        "comparison": lambda: usecase_metrics.comparison_samples(store, usecase),
+        "flows": lambda: usecase_metrics.flow_samples(store, usecase, now),
+        "replicas": lambda: usecase_metrics.replica_samples(store, usecase),
+        "routing": lambda: usecase_metrics.routing_samples(store, usecase),
+        "tables": lambda: table_samples(store, usecase),
+        "attention": lambda: attention_samples(store, usecase, now),
     }
-    found: list[Sample] = []
-    for part, read in parts.items():
+    usecase_samples: list[Sample] = []
+    for part, read_part in parts.items():
         try:
-            ours, readable = list(read()), 1
+            part_samples, readable = list(read_part()), 1
         except (KeyError, TypeError, ValueError, IndexError) as exc:
             log.error("%s of %s cannot be read: %s", part, usecase, type(exc).__name__)
-            ours, readable = [], 0
-        found += [*ours, *sample("exporter_part_readable", usecase, readable, part)]
-    return found
+            part_samples, readable = [], 0
+        usecase_samples += [*part_samples, *sample("exporter_part_readable", usecase, readable, part)]
+    return usecase_samples
 
 
 class StoreCollector:
@@ -173,44 +178,44 @@ class StoreCollector:
                 self._store = None
 
     def _read(self) -> list[Any]:
-        return [*self._read_store(), *families(list(self._services()))]
+        return [*self._read_store(), *metric_families(list(self._services()))]
 
     def _read_store(self) -> list[Any]:
         started = time.monotonic()
         try:
             if self._store is None:
                 self._store = self._open()
-            found = read_all(self._store, datetime.now(UTC))
+            store_samples = read_samples(self._store, datetime.now(UTC))
         except MonitoringError as exc:
             log.warning("the database cannot be read (%s)", type(exc).__name__)
-            return [_own("database_up", "1 while the database can be read", 0)]
+            return [_own_gauge("database_up", "1 while the database can be read", 0)]
         seconds = time.monotonic() - started
         return [
-            *families(found),
-            _own("database_up", "1 while the database can be read", 1),
-            _own("reading_seconds", "Length of the last reading of the database", seconds),
-            _own("read_timestamp_seconds", "When the database was read", time.time()),
+            *metric_families(store_samples),
+            _own_gauge("database_up", "1 while the database can be read", 1),
+            _own_gauge("reading_seconds", "Length of the last reading of the database", seconds),
+            _own_gauge("read_timestamp_seconds", "When the database was read", time.time()),
         ]
 
 
-def families(found: Sequence[Sample]) -> list[Any]:
+def metric_families(all_samples: Sequence[Sample]) -> list[Any]:
     """Samples as metric families, in the order of the catalogue; a metric without samples is left out."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    made = []
+    result = []
     for metric in CATALOGUE:
-        ours = [one for one in found if one.name == metric.name]
-        if not ours:
+        metric_samples = [metric_sample for metric_sample in all_samples if metric_sample.name == metric.name]
+        if not metric_samples:
             continue
         kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
         family = kind(metric.full_name, metric.help, labels=["usecase", *metric.labels])
-        for one in ours:
-            family.add_metric([one.usecase, *one.labels], one.value)
-        made.append(family)
-    return made
+        for metric_sample in metric_samples:
+            family.add_metric([metric_sample.usecase, *metric_sample.labels], metric_sample.value)
+        result.append(family)
+    return result
 
 
-def _own(name: str, text: str, value: float) -> Any:
+def _own_gauge(name: str, text: str, value: float) -> Any:
     from prometheus_client.core import GaugeMetricFamily
 
     return GaugeMetricFamily(f"{NAMESPACE}exporter_{name}", text, value=value)
@@ -221,8 +226,8 @@ def build_registry(collector: StoreCollector, env: str) -> CollectorRegistry:
     from prometheus_client import CollectorRegistry, ProcessCollector
 
     registry = CollectorRegistry()
-    for one in (ProcessCollector(registry=None), collector):
-        registry.register(LabelledCollector(one, scope_labels(ALL, env)))
+    for source in (ProcessCollector(registry=None), collector):
+        registry.register(LabelledCollector(source, scope_labels(ALL, env)))
     return registry
 
 
@@ -266,11 +271,11 @@ class Exporter:
         threading.Thread(target=self._server.shutdown, daemon=True).start()
 
 
-def _with_probe(pages: Any, allowed: AllowedHosts) -> Any:
+def _with_probe(metrics_app: Any, allowed_hosts: AllowedHosts) -> Any:
     def answer(environ: Any, start_response: Any) -> Any:
-        status, text = _judge(environ, allowed)
+        status, text = _judge_request(environ, allowed_hosts)
         if not status and environ.get("PATH_INFO", "") == "/metrics":
-            return pages(environ, start_response)
+            return metrics_app(environ, start_response)
         body = text.encode()
         length = ("Content-Length", str(len(body)))
         start_response(status or "200 OK", [("Content-Type", "text/plain; charset=utf-8"), length])
@@ -279,13 +284,13 @@ def _with_probe(pages: Any, allowed: AllowedHosts) -> Any:
     return answer
 
 
-def _judge(environ: Any, allowed: AllowedHosts) -> tuple[str, str]:
+def _judge_request(environ: Any, allowed_hosts: AllowedHosts) -> tuple[str, str]:
     """Status and text of a refusal; no status where the request may pass."""
     hosts = [environ["HTTP_HOST"]] if "HTTP_HOST" in environ else []
-    refused = allowed.refusal(hosts, environ.get("HTTP_ORIGIN"))
-    if refused is not None:
-        phrase = HTTPStatus(refused.status).phrase
-        return f"{refused.status} {phrase}", f"{refused.message}\n"
+    refusal = allowed_hosts.refusal(hosts, environ.get("HTTP_ORIGIN"))
+    if refusal is not None:
+        phrase = HTTPStatus(refusal.status).phrase
+        return f"{refusal.status} {phrase}", f"{refusal.message}\n"
     if environ.get("PATH_INFO", "") not in ("/livez", "/metrics"):
         return "404 Not Found", "not found\n"
     if environ.get("REQUEST_METHOD") not in ("GET", "HEAD"):
@@ -296,19 +301,19 @@ def _judge(environ: Any, allowed: AllowedHosts) -> tuple[str, str]:
 def _collector(settings: ExporterSettings, seconds: float) -> StoreCollector:
     from functools import partial
 
-    from monitoring.exporter.attention import dependencies
+    from monitoring.exporter.attention import dependency_samples
 
     urls = {"mlflow_uri": settings.mlflow_uri, "redis_url": settings.redis_url, "prefect_url": settings.prefect_url}
-    services = partial(dependencies, database_url=settings.log_url, **urls)
+    services = partial(dependency_samples, database_url=settings.log_url, **urls)
     return StoreCollector(lambda: _open(settings.log_url), seconds, services)
 
 
 def _open(url: str) -> Store:
     from monitoring.store import open_store
 
-    place = url.removeprefix("sqlite:///")
-    if place != url and not Path(place).exists():
-        raise StoreUnavailable(f"there is no database at {place} yet")  # and a reader must not make one
+    path = url.removeprefix("sqlite:///")
+    if path != url and not Path(path).exists():
+        raise StoreUnavailable(f"there is no database at {path} yet")  # and a reader must not make one
     return open_store(url)
 
 
@@ -322,10 +327,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    changed = settings.model_copy(update={"exporter_host": options.host, "exporter_port": options.port})
+    final_settings = settings.model_copy(update={"exporter_host": options.host, "exporter_port": options.port})
     if options.once:
-        return _print_once(changed)
-    exporter = Exporter(changed)
+        return _print_once(final_settings)
+    exporter = Exporter(final_settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, exporter.stop)
     log.info("metrics on http://%s:%d/metrics", options.host, exporter.port)

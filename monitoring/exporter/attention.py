@@ -14,28 +14,28 @@ from monitoring.exporter.dependencies import probe_all
 from monitoring.metrics.exposition import ALL
 from monitoring.store import Decision, Store
 
-_LIMIT: Final = 200
-_RETIRED: Final = timedelta(days=7)
+_MAX_DECISIONS: Final = 200
+_PART_RETIRED_AFTER: Final = timedelta(days=7)
 """A part that has been silent for so long is no part any more: the use case was retired, or moved."""
 _ROLLBACKS: Final = ("rollback.champion_set", "rollback.pinned", "rollback.external")
-_ACTORS: Final = {"watch": "rollback", "expiry": "emergency_end"}
+_ACT_BY_ACTOR: Final = {"watch": "rollback", "expiry": "emergency_end"}
 """Who rolls back by itself, and what that is: written by ``bentos.release.watch`` and ``bentos.release.expiry``; a test
 compares.
 """
 
 
-def attention(store: Store, usecase: str, now: datetime) -> Iterator[Sample]:
+def attention_samples(store: Store, usecase: str, now: datetime) -> Iterator[Sample]:
     """Every figure of one use case at machine time ``now``."""
-    yield from _acted(store, usecase)
+    yield from _automatic_actions(store, usecase)
     yield from _approvals(store, usecase, now)
-    yield from _killed(store, usecase)
+    yield from _killed_flows(store, usecase)
     yield from _conditions(store, usecase, usecase, now)
     for part, (_, age) in store.heartbeats.seen(usecase).items():
-        if age < _RETIRED.total_seconds():
+        if age < _PART_RETIRED_AFTER.total_seconds():
             yield from sample("heartbeat_age_seconds", usecase, age, part)
 
 
-def everywhere(store: Store, now: datetime) -> Iterator[Sample]:
+def environment_samples(store: Store, now: datetime) -> Iterator[Sample]:
     """What concerns every use case of the environment."""
     yield from _conditions(store, "", ALL, now)
     for target, count, since, _ in store.notices.problems():
@@ -43,55 +43,59 @@ def everywhere(store: Store, now: datetime) -> Iterator[Sample]:
         yield from sample("notice_undelivered_seconds", ALL, (now - since).total_seconds(), target)
 
 
-def dependencies(**urls: Any) -> Iterator[Sample]:
+def dependency_samples(**urls: Any) -> Iterator[Sample]:
     """Whether each service that has an address answers; see :func:`monitoring.exporter.dependencies.probe_all`."""
-    for one in probe_all(**urls):
-        yield from sample("dependency_up", ALL, int(one.up), one.name)
+    for dependency in probe_all(**urls):
+        yield from sample("dependency_up", ALL, int(dependency.up), dependency.name)
 
 
-def _acted(store: Store, usecase: str) -> Iterator[Sample]:
+def _automatic_actions(store: Store, usecase: str) -> Iterator[Sample]:
     """When something last acted by itself."""
-    newest: dict[str, datetime] = {}
+    newest_by_kind: dict[str, datetime] = {}
     for kinds in (_ROLLBACKS, ("routing",)):  # a ramp of many steps must not push a rollback out
-        for line in store.decisions.list(usecase, kinds, limit=_LIMIT):
-            if act := _act(line):
-                newest[act] = line.recorded_at
-    rows = [((act,), at.timestamp()) for act, at in sorted(newest.items())]
+        for decision in store.decisions.list(usecase, kinds, limit=_MAX_DECISIONS):
+            if act_kind := _automatic_kind(decision):
+                newest_by_kind[act_kind] = decision.recorded_at
+    rows = [((act_kind,), at.timestamp()) for act_kind, at in sorted(newest_by_kind.items())]
     yield from samples("automatic_timestamp_seconds", usecase, rows)
 
 
-def _act(line: Decision) -> str | None:
-    if line.kind in _ROLLBACKS:
-        return _ACTORS.get(line.actor)
-    return "ramp_return" if line.payload.get("event") == "ramp.returned" else None
+def _automatic_kind(decision: Decision) -> str | None:
+    if decision.kind in _ROLLBACKS:
+        return _ACT_BY_ACTOR.get(decision.actor)
+    return "ramp_return" if decision.payload.get("event") == "ramp.returned" else None
 
 
 def _approvals(store: Store, usecase: str, now: datetime) -> Iterator[Sample]:
     """Age of the promotion that waits for a person longest; none while none waits."""
-    lines = store.decisions.list(usecase, ("approval.requested", "approval.granted", "approval.rejected"), limit=_LIMIT)
-    answered = {int(line.payload["request"]) for line in lines if line.kind != "approval.requested"}
-    waiting = [
-        line.recorded_at
-        for line in lines
-        if line.kind == "approval.requested"
-        and line.seq not in answered
-        and datetime.fromisoformat(str(line.payload["due"])) > now
+    approval_decisions = store.decisions.list(
+        usecase, ("approval.requested", "approval.granted", "approval.rejected"), limit=_MAX_DECISIONS
+    )
+    answered_requests = {
+        int(decision.payload["request"]) for decision in approval_decisions if decision.kind != "approval.requested"
+    }
+    waiting_since = [
+        decision.recorded_at
+        for decision in approval_decisions
+        if decision.kind == "approval.requested"
+        and decision.seq not in answered_requests
+        and datetime.fromisoformat(str(decision.payload["due"])) > now
     ]
-    age = None if not waiting else (now - min(waiting)).total_seconds()
+    age = None if not waiting_since else (now - min(waiting_since)).total_seconds()
     yield from sample("approval_waiting_seconds", usecase, age)
 
 
-def _killed(store: Store, usecase: str) -> Iterator[Sample]:
+def _killed_flows(store: Store, usecase: str) -> Iterator[Sample]:
     """Whether the last finished run of each flow was killed, however long ago it ended."""
-    ended = store.runs.last_ended(usecase)
-    newest = {run.flow: run for run in sorted(ended, key=lambda run: run.ended_at or run.started_at)}
-    rows = [((flow,), int(run.state == "killed")) for flow, run in newest.items()]
+    ended_runs = store.runs.last_ended(usecase)
+    newest_runs = {run.flow: run for run in sorted(ended_runs, key=lambda run: run.ended_at or run.started_at)}
+    rows = [((flow,), int(run.state == "killed")) for flow, run in newest_runs.items()]
     yield from samples("flow_killed", usecase, sorted(rows))
 
 
-def _conditions(store: Store, kept_as: str, usecase: str, now: datetime) -> Iterator[Sample]:
+def _conditions(store: Store, stored_usecase: str, usecase: str, now: datetime) -> Iterator[Sample]:
     """Age of what the notifier has found and told, and not seen end yet."""
-    for one in store.notices.standing(kept_as):
-        if one.told_at is not None and one.cleared_at is None:
-            age = (now - one.since).total_seconds()
-            yield from sample("condition_seconds", usecase, age, one.watch, one.subject)
+    for condition in store.notices.standing(stored_usecase):
+        if condition.told_at is not None and condition.cleared_at is None:
+            age = (now - condition.since).total_seconds()
+            yield from sample("condition_seconds", usecase, age, condition.watch, condition.subject)

@@ -99,7 +99,9 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     Metric("release_open_seconds", "Age of an operation of release that is not finished", ("model", "kind", "state")),
     Metric("releases", "Operations of release that were finished", ("model", "kind", "state"), "counter"),
     Metric("role_version", "Version that the journal gives a role; 0 is vacant", ("model", "role")),
-    Metric("champion_since_timestamp_seconds", "When the champion took office, by the journal", ("model", "version")),
+    Metric(
+        "champion_since_timestamp_seconds", "When the champion became champion, by the journal", ("model", "version")
+    ),
     # Flows.
     Metric("flow_success_timestamp_seconds", "End of the last completed run", ("flow",)),
     Metric("flow_failure_timestamp_seconds", "End of the last failed run", ("flow",)),
@@ -146,9 +148,9 @@ BY_NAME: Final = {metric.name: metric for metric in CATALOGUE}
 
 def samples(name: str, usecase: str, rows: Iterable[tuple[tuple[str, ...], float | int | None]]) -> Iterator[Sample]:
     """Samples of one metric; an unknown value gives none."""
-    expected = len(BY_NAME[name].labels)
+    label_count = len(BY_NAME[name].labels)
     for labels, value in rows:
-        assert len(labels) == expected, name
+        assert len(labels) == label_count, name
         if value is not None:
             yield Sample(name, usecase, labels, float(value))
 

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from monitoring.core.deadline import run_within
 
 TIMEOUT_S: Final = 2.0
-NAMES: Final = ("database", "mlflow", "prefect", "redis")
+DEPENDENCY_NAMES: Final = ("database", "mlflow", "prefect", "redis")
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,17 @@ def probe_all(
         redis_url: of the shared windows.
         timeout_s: for all together.
     """
-    asked: Mapping[str, tuple[str, Callable[[str, float], None]]] = {
+    questions: Mapping[str, tuple[str, Callable[[str, float], None]]] = {
         "database": (database_url, ask_database),
         "mlflow": (mlflow_uri, ask_mlflow),
         "prefect": (prefect_url, ask_prefect),
         "redis": (redis_url, ask_redis),
     }
     _import_drivers(database_url, mlflow_uri, redis_url)
-    jobs = {name: partial(_probe, name, ask, url, timeout_s) for name, (url, ask) in asked.items() if url}
+    jobs = {name: partial(_probe, name, ask, url, timeout_s) for name, (url, ask) in questions.items() if url}
     answers = run_within(jobs, timeout_s + 0.5)
-    late = f"no answer within {timeout_s:g} s"
-    return [answers.get(name) or Dependency(name, False, late, timeout_s) for name in jobs]
+    late_problem = f"no answer within {timeout_s:g} s"
+    return [answers.get(name) or Dependency(name, False, late_problem, timeout_s) for name in jobs]
 
 
 def _import_drivers(database_url: str, mlflow_uri: str, redis_url: str) -> None:
@@ -80,31 +80,31 @@ def _import_drivers(database_url: str, mlflow_uri: str, redis_url: str) -> None:
 
 
 def _probe(name: str, ask: Callable[[str, float], None], url: str, timeout_s: float) -> Dependency:
-    began = time.monotonic()
+    started = time.monotonic()
     try:
         ask(url, timeout_s)
     except Exception as exc:  # whatever a driver raises: its text may hold the address
-        return Dependency(name, False, _reason(exc, timeout_s), time.monotonic() - began)
-    return Dependency(name, True, "", time.monotonic() - began)
+        return Dependency(name, False, _reason(exc, timeout_s), time.monotonic() - started)
+    return Dependency(name, True, "", time.monotonic() - started)
 
 
 def _reason(exc: BaseException, timeout_s: float) -> str:
-    seen: BaseException | None = exc
-    while seen is not None:
-        if isinstance(seen, TimeoutError | socket.timeout):
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, TimeoutError | socket.timeout):
             return f"no answer within {timeout_s:g} s"
-        if isinstance(seen, ConnectionRefusedError):
+        if isinstance(cause, ConnectionRefusedError):
             return "nobody listens at its address"
-        if isinstance(seen, socket.gaierror):
+        if isinstance(cause, socket.gaierror):
             return "its host name is not known"
-        if isinstance(seen, Missing):
-            return str(seen)
-        inner = getattr(seen, "reason", None)
-        seen = inner if isinstance(inner, BaseException) else seen.__cause__ or seen.__context__
+        if isinstance(cause, DependencyMissing):
+            return str(cause)
+        inner = getattr(cause, "reason", None)
+        cause = inner if isinstance(inner, BaseException) else cause.__cause__ or cause.__context__
     return f"it cannot be used ({type(exc).__name__})"
 
 
-class Missing(Exception):
+class DependencyMissing(Exception):
     """A service answered in a way that says it is not there; the text is safe to show."""
 
 
@@ -113,17 +113,17 @@ def ask_database(url: str, timeout_s: float) -> None:
     from sqlalchemy import create_engine, text
     from sqlalchemy.pool import NullPool
 
-    from monitoring.store.database.engine import _normal
+    from monitoring.store.database.engine import _parse_url
 
-    parsed = _normal(url)
-    if parsed.get_backend_name() == "sqlite":
-        place = Path(parsed.database or "")
-        if not place.is_file():
-            raise Missing(f"there is no file {place.name}")
+    database_url = _parse_url(url)
+    if database_url.get_backend_name() == "sqlite":
+        path = Path(database_url.database or "")
+        if not path.is_file():
+            raise DependencyMissing(f"there is no file {path.name}")
         options: dict[str, object] = {"timeout": timeout_s}
     else:
         options = {"connect_timeout": max(1, int(timeout_s))}
-    engine = create_engine(parsed, poolclass=NullPool, connect_args=options)
+    engine = create_engine(database_url, poolclass=NullPool, connect_args=options)
     try:
         with engine.connect() as connection:
             connection.execute(text("SELECT version_num FROM alembic_version"))
@@ -160,16 +160,16 @@ def _get(url: str, timeout_s: float) -> None:
     except HTTPError as exc:
         exc.close()
         if exc.code >= 500:
-            raise Missing(f"it answered {exc.code}") from None
+            raise DependencyMissing(f"it answered {exc.code}") from None
     except HTTPException as exc:
-        raise Missing(f"what answers there is no web server ({type(exc).__name__})") from None
+        raise DependencyMissing(f"what answers there is no web server ({type(exc).__name__})") from None
 
 
 def _request(url: str) -> urllib.request.Request:
     """The question, with the name and password that stand in its address where urllib wants them: in a header."""
     parts = urlsplit(url)
-    login, _, place = parts.netloc.rpartition("@")
-    made = urllib.request.Request(urlunsplit(parts._replace(netloc=place)))  # noqa: S310 - http(s) only
+    login, _, host = parts.netloc.rpartition("@")
+    request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))  # noqa: S310 - http(s) only
     if login:
-        made.add_header("Authorization", f"Basic {b64encode(unquote(login).encode()).decode()}")
-    return made
+        request.add_header("Authorization", f"Basic {b64encode(unquote(login).encode()).decode()}")
+    return request

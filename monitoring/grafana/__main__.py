@@ -17,7 +17,7 @@ SOURCE_FILE: Final = _HERE / "boards.toml"
 FOLDER: Final = _HERE / "dashboards"
 SOURCE: Final = {"type": "prometheus", "uid": "prometheus"}
 COLUMNS: Final = 24
-KNOWN: Final = "incumbent_exporter_part_readable"
+SCOPE_METRIC: Final = "incumbent_exporter_part_readable"
 """Has a series for each use case of each environment."""
 
 
@@ -96,7 +96,7 @@ class _Boards(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     board: list[Dashboard]
 
 
-def dashboards(file: Path = SOURCE_FILE) -> list[Dashboard]:
+def read_dashboards(file: Path = SOURCE_FILE) -> list[Dashboard]:
     """The dashboards that ``boards.toml`` describes.
 
     Raises:
@@ -105,13 +105,13 @@ def dashboards(file: Path = SOURCE_FILE) -> list[Dashboard]:
     return msgspec.toml.decode(file.read_bytes(), type=_Boards).board
 
 
-def render(board: Dashboard) -> dict[str, Any]:
+def render_dashboard(board: Dashboard) -> dict[str, Any]:
     """Grafana's JSON of a dashboard; ids count from 1, panels flow from left to right."""
     panels: list[dict[str, Any]] = []
     top = 0
     for row in board.row:
-        place = {"x": 0, "y": top, "w": COLUMNS, "h": 1}
-        panels.append({"id": len(panels) + 1, "type": "row", "title": row.heading, "gridPos": place, "panels": []})
+        position = {"x": 0, "y": top, "w": COLUMNS, "h": 1}
+        panels.append({"id": len(panels) + 1, "type": "row", "title": row.heading, "gridPos": position, "panels": []})
         left, top = 0, top + 1
         for panel in row.panel:
             if left + panel.width > COLUMNS:
@@ -140,7 +140,7 @@ def _panel(panel: Panel, number: int, left: int, top: int) -> dict[str, Any]:
         {"color": "green", "value": None},
         *({"color": step.color, "value": step.start} for step in panel.steps),
     ]
-    coloured = {"mode": "thresholds"} if panel.kind in ("stat", "state-timeline") else {"mode": "palette-classic"}
+    colour_mode = {"mode": "thresholds"} if panel.kind in ("stat", "state-timeline") else {"mode": "palette-classic"}
     return {
         "id": number,
         "type": panel.kind,
@@ -149,14 +149,14 @@ def _panel(panel: Panel, number: int, left: int, top: int) -> dict[str, Any]:
         "datasource": SOURCE,
         "gridPos": {"x": left, "y": top, "w": panel.width, "h": 8},
         "targets": [
-            {"refId": chr(65 + at), "expr": query.expr, "legendFormat": query.legend, "datasource": SOURCE}
+            {"refId": chr(65 + index), "expr": query.expr, "legendFormat": query.legend, "datasource": SOURCE}
             | ({"format": "time_series" if panel.heat else "heatmap"} if panel.kind == "heatmap" else {})
-            for at, query in enumerate(panel.queries)
+            for index, query in enumerate(panel.queries)
         ],
         "fieldConfig": {
             "defaults": {
                 "unit": panel.unit,
-                "color": coloured,
+                "color": colour_mode,
                 "thresholds": {"mode": "absolute", "steps": thresholds},
                 "custom": {"thresholdsStyle": {"mode": "dashed"}} if panel.kind == "timeseries" else {},
             },
@@ -186,12 +186,12 @@ def _heat(heat: Heat, unit: str) -> dict[str, Any]:
 
 def _environment() -> dict[str, Any]:
     """One at a time: figures of two environments never belong together."""
-    return _variable("env", "Environment", f"label_values({KNOWN}, env)") | {"multi": False, "includeAll": False}
+    return _variable("env", "Environment", f"label_values({SCOPE_METRIC}, env)") | {"multi": False, "includeAll": False}
 
 
 def _usecases() -> dict[str, Any]:
-    chosen = {"includeAll": True, "allValue": ".*", "current": {"text": "All", "value": "$__all"}, "multi": True}
-    return _variable("usecase", "Use case", f'label_values({KNOWN}{{env=~"$env"}}, usecase)') | chosen
+    selection = {"includeAll": True, "allValue": ".*", "current": {"text": "All", "value": "$__all"}, "multi": True}
+    return _variable("usecase", "Use case", f'label_values({SCOPE_METRIC}{{env=~"$env"}}, usecase)') | selection
 
 
 def _variable(name: str, label: str, query: str) -> dict[str, Any]:
@@ -205,17 +205,17 @@ def _variable(name: str, label: str, query: str) -> dict[str, Any]:
     }
 
 
-def write(folder: Path = FOLDER) -> list[Path]:
+def write_dashboards(folder: Path = FOLDER) -> list[Path]:
     """Write every dashboard; returns the files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for board in dashboards():
+    for board in read_dashboards():
         file = folder / f"{board.uid.removeprefix('incumbent-')}.json"
-        file.write_text(json.dumps(render(board), indent=1) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(render_dashboard(board), indent=1) + "\n", encoding="utf-8")
         files.append(file)
     return files
 
 
 if __name__ == "__main__":
-    for written in write():
+    for written in write_dashboards():
         print(written)  # noqa: T201  # a command talks to people

@@ -1,4 +1,4 @@
-"""The labels ``usecase`` and ``env`` on everything that Prometheus reads, so that several houses never add up.
+"""The labels ``usecase`` and ``env`` on everything that Prometheus reads, so that several homes never add up.
 
 They are put on when ``/metrics`` is written, not where something is counted: a process serves one use case in
 one environment, counting costs nothing more, and the framework's own metrics carry them too.
@@ -29,13 +29,13 @@ def label_text(text: str, labels: Mapping[str, str]) -> str:
         text: the page; comments stay as they are.
         labels: value by name; none of the samples has one of these names.
     """
-    added = ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
+    added_labels = ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
 
-    def labelled(match: re.Match[str]) -> str:
-        name, behind = match.groups()
-        return f"{name}{{{added}" + {"{": ",", "{}": "}", " ": "} "}[behind]
+    def with_labels(match: re.Match[str]) -> str:
+        name, ending = match.groups()
+        return f"{name}{{{added_labels}" + {"{": ",", "{}": "}", " ": "} "}[ending]
 
-    return _SAMPLE.sub(labelled, text)
+    return _SAMPLE.sub(with_labels, text)
 
 
 def _escape(value: str) -> str:
@@ -61,5 +61,5 @@ class LabelledCollector:
     def collect(self) -> Iterator[Any]:
         """Yield the families, each sample with its labels."""
         for family in self._collector.collect():
-            family.samples = [one._replace(labels={**self._labels, **one.labels}) for one in family.samples]
+            family.samples = [sample._replace(labels={**self._labels, **sample.labels}) for sample in family.samples]
             yield family

@@ -50,9 +50,9 @@ class ProcessLoad:
 
     def observe(self) -> None:
         """Bring everything up to date."""
-        used = time.process_time()
-        CPU.inc(used - self._counted)
-        self._counted = used
+        cpu_seconds = time.process_time()
+        CPU.inc(cpu_seconds - self._counted)
+        self._counted = cpu_seconds
         CPU_LIMIT.set(self._cores)
         MEMORY.set(resident_bytes())
         MEMORY_LIMIT.set(self._memory)
@@ -64,13 +64,13 @@ class ProcessLoad:
 
 def oldest_seconds(folder: Path, now: float) -> float:
     """How long ago the least recently written segment was written; 0 where there is none."""
-    times = []
+    written_times = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.endswith(".seg"):
                 with contextlib.suppress(OSError):
-                    times.append(entry.stat().st_mtime)
-    return max(0.0, now - min(times, default=now))
+                    written_times.append(entry.stat().st_mtime)
+    return max(0.0, now - min(written_times, default=now))
 
 
 def resident_bytes() -> int:
@@ -82,12 +82,12 @@ def resident_bytes() -> int:
 
 def usable_cores(cgroup: Path = _CGROUP) -> float:
     """Cores by affinity and by the container's quota, whichever is less."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     with contextlib.suppress(OSError, ValueError):
         quota, period = (cgroup / "cpu.max").read_text().split()
         if quota != "max":
-            return min(float(allowed), int(quota) / int(period))
-    return float(allowed)
+            return min(float(cores), int(quota) / int(period))
+    return float(cores)
 
 
 def memory_limit(cgroup: Path = _CGROUP) -> int:

@@ -20,16 +20,16 @@ from prometheus_client import Counter, Gauge, Histogram
 
 NAMESPACE: Final = "incumbent"
 
-SCORED: Final = Counter(
+SCORED_EVENTS: Final = Counter(
     "scored_events",
     "Events answered with a score, by the version that answered, its role and the decision",
     ["version", "alias", "decision"],
     namespace=NAMESPACE,
 )
-REPLAYED: Final = Counter(
+REPLAYED_EVENTS: Final = Counter(
     "replayed_events", "Events whose id and body were answered before: the answer was repeated", namespace=NAMESPACE
 )
-REFUSED: Final = Counter(
+REFUSED_REQUESTS: Final = Counter(
     "refused_requests", "Requests refused, by path and error code", ["path", "code"], namespace=NAMESPACE
 )
 REFUSED_ROWS: Final = Counter(
@@ -38,68 +38,68 @@ REFUSED_ROWS: Final = Counter(
     ["kind", "reason"],
     namespace=NAMESPACE,
 )
-LOGGED_FUTURE: Final = Gauge(
+LOGGED_FUTURE_EVENTS: Final = Gauge(
     "logged_future_events",
     "Events of the future that the log held when the windows here were last built from it",
     namespace=NAMESPACE,
     multiprocess_mode="livemostrecent",
 )
-TOO_LATE: Final = Counter(
+TOO_LATE_EVENTS: Final = Counter(
     "too_late_events",
     "Events answered and logged that the windows here no longer add: older than the longest window reaches, by the "
     "clock of the windows",
     namespace=NAMESPACE,
 )
-BATCH: Final = Histogram(
+BATCH_EVENTS: Final = Histogram(
     "score_batch_events",
     "Events scored together",
     namespace=NAMESPACE,
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 )
-EVENTS: Final = Counter(
+RECEIVED_EVENTS: Final = Counter(
     "received_events", "Events accepted over HTTP that are not to be scored, repeats not counted", namespace=NAMESPACE
 )
-LATE: Final = Counter(
+LATE_REPORTS: Final = Counter(
     "late_reports", "Fallback decisions that clients reported, repeats counted", ["reason"], namespace=NAMESPACE
 )
-LABELS: Final = Counter("received_labels", "Labels accepted over HTTP, by source", ["source"], namespace=NAMESPACE)
-ACTIONS: Final = Counter(
+RECEIVED_LABELS: Final = Counter(
+    "received_labels", "Labels accepted over HTTP, by source", ["source"], namespace=NAMESPACE
+)
+RECEIVED_ACTIONS: Final = Counter(
     "received_actions",
     "Actions accepted over HTTP, by what was done and by whom",
     ["action", "by"],
     namespace=NAMESPACE,
 )
-LABELS_APPLIED: Final = Counter("applied_labels", "Labels fed to the window state", namespace=NAMESPACE)
+APPLIED_LABELS: Final = Counter("applied_labels", "Labels fed to the window state", namespace=NAMESPACE)
 
-READY: Final = Gauge(
-    "ready", "1 while a verified champion is in office", namespace=NAMESPACE, multiprocess_mode="livemax"
-)
-SERVED: Final = Gauge(
+READY: Final = Gauge("ready", "1 while a verified champion is active", namespace=NAMESPACE, multiprocess_mode="livemax")
+SERVED_VERSION: Final = Gauge(
     "served_version",
-    "Version in office here, as a number; 0 is an external incumbent",
+    "Active version here, as a number; 0 is an external incumbent",
     namespace=NAMESPACE,
     multiprocess_mode="livemostrecent",
 )
-SINCE: Final = Gauge(
+SERVED_SINCE: Final = Gauge(
     "served_since_timestamp_seconds",
-    "When the version in office took office here",
+    "When the active version became champion here",
     namespace=NAMESPACE,
     multiprocess_mode="livemostrecent",
 )
-ALIAS: Final = Gauge(
+ALIAS_VERSION: Final = Gauge(
     "alias_version",
     "Version that the registry gives a role, as last seen here; 0 is vacant",
     ["role"],
     namespace=NAMESPACE,
     multiprocess_mode="livemostrecent",
 )
-POLLED: Final = Gauge(
+REGISTRY_POLLED: Final = Gauge(
     "registry_polled_timestamp_seconds",
     "Last time the registry answered",
     namespace=NAMESPACE,
     multiprocess_mode="livemostrecent",
 )
-POLL_FAILURES: Final = Counter(
+REGISTRY_POLL_FAILURES: Final = Counter(
     "registry_poll_failures", "Look-ups that the registry did not answer", namespace=NAMESPACE
 )
 SCORES: Final = Histogram(
@@ -109,40 +109,40 @@ SCORES: Final = Histogram(
     namespace=NAMESPACE,
     buckets=(0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0),
 )
-SWAPS: Final = Counter("model_swaps", "Changes of the version in office", namespace=NAMESPACE)
-REJECTED: Final = Counter(
+MODEL_SWAPS: Final = Counter("model_swaps", "Changes of the active version", namespace=NAMESPACE)
+MODEL_REJECTIONS: Final = Counter(
     "model_rejections",
     "Versions that were refused, by reason: missing, corrupt, schema, journal",
     ["version", "reason"],
     namespace=NAMESPACE,
 )
-UNEXPLAINED: Final = Gauge(
+ALIAS_UNEXPLAINED: Final = Gauge(
     "alias_unexplained",
     "1 while @champion names a version that no approved decision made champion",
     namespace=NAMESPACE,
     multiprocess_mode="livemax",
 )
-LOST: Final = Gauge(
+REGISTRY_LOST_ROLE: Final = Gauge(
     "registry_lost_role",
     "1 while the journal has a version in this role and the registry knows none there",
     ["role"],
     namespace=NAMESPACE,
     multiprocess_mode="livemax",
 )
-PINNED: Final = Gauge(
+JOURNAL_PINNED: Final = Gauge(
     "office_pinned",
-    "1 while a version is in office by the journal alone, because the registry did not answer",
+    "1 while a version is active by the journal alone, because the registry did not answer",
     namespace=NAMESPACE,
     multiprocess_mode="livemax",
 )
-REJECTED_NOW: Final = Gauge(
+MODEL_REJECTED: Final = Gauge(
     "model_rejected",
     "1 while a version that holds a role is refused here",
     ["role"],
     namespace=NAMESPACE,
     multiprocess_mode="livemostrecent",
 )
-SWAP_SECONDS: Final = Histogram(
+MODEL_SWAP_SECONDS: Final = Histogram(
     "model_swap_seconds",
     "From seeing a changed alias to the first batch of the new version: fetch, verify, warm up, swap",
     namespace=NAMESPACE,
@@ -241,7 +241,7 @@ class RecentAnswers:
         part[-1] += failed
 
     def told(self, version: str | None) -> dict[str, Any]:
-        """``requests``, ``failed`` and ``p99_ms`` since this version took office, of the latest minute or two.
+        """``requests``, ``failed`` and ``p99_ms`` since this version became champion, of the latest minute or two.
 
         Each event counts as a request, alone or in a list. There is no percentile without a single one.
         """
@@ -252,9 +252,13 @@ class RecentAnswers:
         if now >= self._due:
             self._before, self._part = self._part, [0] * _CELLS
             self._due = now + self._seconds
-        *counts, listed, failed = (a + b for a, b in zip(self._before, self._part, strict=True))
-        single = sum(counts)
-        return {"requests": single + listed, "failed": failed, "p99_ms": _percentile(counts, single, 0.99)}
+        *counts, list_events, failed = (a + b for a, b in zip(self._before, self._part, strict=True))
+        single_requests = sum(counts)
+        return {
+            "requests": single_requests + list_events,
+            "failed": failed,
+            "p99_ms": _percentile(counts, single_requests, 0.99),
+        }
 
     def _restart(self) -> None:
         self._part, self._before = [0] * _CELLS, [0] * _CELLS
@@ -263,10 +267,10 @@ class RecentAnswers:
 
 def _percentile(counts: Sequence[int], total: int, share: float) -> float | None:
     """Upper bound of the bucket that holds a percentile, in milliseconds."""
-    seen = 0
+    counted_requests = 0
     for bound, count in zip(_BOUNDS, counts, strict=True):
-        seen += count
-        if count and seen >= share * total:
+        counted_requests += count
+        if count and counted_requests >= share * total:
             return round(bound * 1e3, 3)
     return None
 
@@ -275,7 +279,7 @@ _BOUNDS: Final = tuple(0.0002 * 1.1**step for step in range(120))
 """Seconds: from a fifth of a millisecond to 17 s."""
 _CELLS: Final = len(_BOUNDS) + 2
 """A count for each bound, one of the events in lists, one of failures."""
-ANSWERS: Final = RecentAnswers()
+RECENT_ANSWERS: Final = RecentAnswers()
 
 
 class RequestTally:
@@ -294,7 +298,7 @@ class RequestTally:
         self,
         instruments: Callable[[], tuple[Any, Any] | None],
         labels: Callable[[], Mapping[str, str]],
-        recent: RecentAnswers = ANSWERS,
+        recent: RecentAnswers = RECENT_ANSWERS,
     ) -> None:
         self._instruments = instruments
         self._labels = labels
@@ -309,11 +313,11 @@ class RequestTally:
 
     def flush(self) -> None:
         """Move what was counted into the instruments."""
-        if not self._seconds or (found := self._instruments()) is None:
+        if not self._seconds or (instruments := self._instruments()) is None:
             return
-        total, duration = found
-        counted, self._seconds = self._seconds, defaultdict(list)
-        for (endpoint, status), seconds in counted.items():
+        total, duration = instruments
+        seconds_by_request, self._seconds = self._seconds, defaultdict(list)
+        for (endpoint, status), seconds in seconds_by_request.items():
             labels = {**self._labels(), "endpoint": endpoint, "http_response_code": str(status)}
             total.labels(**labels).inc(len(seconds))
             observe_all(duration.labels(**labels), seconds)
@@ -340,11 +344,11 @@ class ScoreTally:
         """Move what was counted into the instruments."""
         sizes, self._sizes = self._sizes, []
         if sizes:
-            observe_all(BATCH, sizes)
-        counted, self._decisions = self._decisions, defaultdict(lambda: [0, 0])
-        for (version, alias), counts in counted.items():
+            observe_all(BATCH_EVENTS, sizes)
+        decision_counts, self._decisions = self._decisions, defaultdict(lambda: [0, 0])
+        for (version, alias), counts in decision_counts.items():
             for decision, number in zip(("pass", "alert"), counts, strict=True):
-                SCORED.labels(version, alias, decision).inc(number)
+                SCORED_EVENTS.labels(version, alias, decision).inc(number)
         scores, self._scores = self._scores, defaultdict(list)
         for (version, alias), values in scores.items():
             # A model that gives no probability answers nothing, and a NaN would spoil the sum for good.

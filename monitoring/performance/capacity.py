@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from monitoring.core.measured import Measured, Stored
+from monitoring.core.measured import Measurement, StoredResult
 from monitoring.performance.cost import Prices, merit_of
 from monitoring.stats.intervals import mean_interval
 
@@ -21,7 +21,7 @@ POINTS = 40
 
 
 @dataclass(frozen=True)
-class CapacityPoint(Stored):
+class CapacityPoint(StoredResult):
     """One capacity.
 
     Attributes:
@@ -32,15 +32,15 @@ class CapacityPoint(Stored):
     """
 
     alerts: int
-    cost_a: Measured
-    cost_b: Measured
-    saving: Measured
+    cost_a: Measurement
+    cost_b: Measurement
+    saving: Measurement
     recall_a: float | None
     recall_b: float | None
 
 
 @dataclass(frozen=True)
-class CapacityCurve(Stored):
+class CapacityCurve(StoredResult):
     """All capacities, rising.
 
     Attributes:
@@ -54,47 +54,50 @@ class CapacityCurve(Stored):
     points: tuple[CapacityPoint, ...]
 
 
-def capacity_curve(paired: pd.DataFrame, prices: Prices, now: int | None) -> CapacityCurve:
+def capacity_curve(paired: pd.DataFrame, prices: Prices, declared_alerts: int | None) -> CapacityCurve:
     """The curve of a comparison's rows.
 
     Args:
         paired: matured rows: ``day``, ``score_a``, ``score_b``, ``y`` (0/1); ``weight`` where rows stand for others.
         prices: of the mistakes on these rows.
-        now: declared alerts a day; the grid holds it and reaches to its threefold, or to a fifth of the rows a day.
+        declared_alerts: a day; the grid holds it and reaches to its threefold, or to a fifth of the rows a day.
     """
     days = [np.asarray(part) for part in paired.groupby("day", sort=True).indices.values()]
     if not days:
-        return CapacityCurve(0, now, ())
-    grid = _grid([len(day) for day in days], now)
+        return CapacityCurve(0, declared_alerts, ())
+    grid = _grid([len(day) for day in days], declared_alerts)
     y = paired["y"].to_numpy() == 1
     weight = paired["weight"].to_numpy(dtype=float) if "weight" in paired else np.ones(len(paired))
     if_flagged = prices.of_rows(y, np.ones(len(y), dtype=bool)) * weight
     if_passed = prices.of_rows(y, np.zeros(len(y), dtype=bool)) * weight
-    found = [_one(_merit(paired, side, prices), days, grid, (if_flagged, if_passed, y * weight)) for side in "ab"]
+    curves = [
+        _day_curves(_ranking_merit(paired, side, prices), days, grid, (if_flagged, if_passed, y * weight))
+        for side in "ab"
+    ]
     points = []
-    for place, alerts in enumerate(grid):
-        (cost_a, caught_a), (cost_b, caught_b) = ((cost[:, place], caught[:, place].sum()) for cost, caught in found)
+    for column, alerts in enumerate(grid):
+        (cost_a, caught_a), (cost_b, caught_b) = ((cost[:, column], caught[:, column].sum()) for cost, caught in curves)
         total = float((y * weight).sum())
         recalls = [float(caught / total) if total > 0.0 else None for caught in (caught_a, caught_b)]
         saving = _mean(cost_a - cost_b)
         points.append(CapacityPoint(alerts, _mean(cost_a), _mean(cost_b), saving, *recalls))
-    return CapacityCurve(len(days), now, tuple(points))
+    return CapacityCurve(len(days), declared_alerts, tuple(points))
 
 
-def _merit(paired: pd.DataFrame, side: str, prices: Prices) -> np.ndarray:
+def _ranking_merit(paired: pd.DataFrame, side: str, prices: Prices) -> np.ndarray:
     """What a version ranks by: its score, or what an alert is expected to save where it goes by the amount."""
     merit = merit_of(paired, side, prices)
     return paired[f"score_{side}"].to_numpy(dtype=float) if merit is None else merit
 
 
-def _grid(sizes: Sequence[int], now: int | None) -> list[int]:
+def _grid(sizes: Sequence[int], declared_alerts: int | None) -> list[int]:
     """From one alert a day upwards, even on a logarithmic scale, with the declared capacity among them."""
-    most = max(2, 3 * now if now is not None else int(np.mean(sizes)) // 5)
-    steps = np.unique(np.round(np.geomspace(1, most, POINTS)).astype(int)).tolist()
-    return sorted({*steps, *([now] if now is not None else [])})
+    largest = max(2, 3 * declared_alerts if declared_alerts is not None else int(np.mean(sizes)) // 5)
+    steps = np.unique(np.round(np.geomspace(1, largest, POINTS)).astype(int)).tolist()
+    return sorted({*steps, *([declared_alerts] if declared_alerts is not None else [])})
 
 
-def _one(
+def _day_curves(
     score: np.ndarray,
     days: Sequence[np.ndarray],
     grid: Sequence[int],
@@ -108,11 +111,11 @@ def _one(
         order = day[np.argsort(-score[day], kind="stable")]
         change = np.concatenate([[0.0], np.cumsum(if_flagged[order] - if_passed[order])])
         hits = np.concatenate([[0.0], np.cumsum(positive[order])])
-        taken = np.minimum(grid, len(day))
-        cost[row] = if_passed[day].sum() + change[taken]
-        caught[row] = hits[taken]
+        flagged_rows = np.minimum(grid, len(day))
+        cost[row] = if_passed[day].sum() + change[flagged_rows]
+        caught[row] = hits[flagged_rows]
     return cost, caught
 
 
-def _mean(daily: np.ndarray) -> Measured:
+def _mean(daily: np.ndarray) -> Measurement:
     return mean_interval(daily).measured

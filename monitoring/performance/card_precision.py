@@ -29,7 +29,12 @@ class CardPrecision:
 
 
 def card_precision(
-    entity: ArrayLike, day: ArrayLike, y: ArrayLike, score: ArrayLike, k: int = 100, known: Collection[str] = ()
+    entity: ArrayLike,
+    day: ArrayLike,
+    y: ArrayLike,
+    score: ArrayLike,
+    k: int = 100,
+    known_entities: Collection[str] = (),
 ) -> CardPrecision:
     """Per day take each entity's maximum score, drop those already found, count positives in the top k.
 
@@ -43,11 +48,11 @@ def card_precision(
         y: 0/1 of each row.
         score: score of each row.
         k: length of the daily list.
-        known: entities that are known to be compromised before the first day.
+        known_entities: entities that are known to be compromised before the first day.
     """
     codes, names = pd.factorize(np.asarray(entity, dtype=object))
     days, _ = pd.factorize(np.asarray(day), sort=True)
-    return ranked_precision(codes, names, days, np.asarray(y) == 1, Ranking.of(score), k, known)
+    return ranked_precision(codes, names, days, np.asarray(y) == 1, Ranking.of(score), k, known_entities)
 
 
 def ranked_precision(
@@ -57,7 +62,7 @@ def ranked_precision(
     y: np.ndarray,
     ranking: Ranking,
     k: int,
-    known: Collection[str] = (),
+    known_entities: Collection[str] = (),
 ) -> CardPrecision:
     """:func:`card_precision` of entities and days that are numbered from 0, with the scores sorted already.
 
@@ -66,35 +71,35 @@ def ranked_precision(
     entities = np.asarray(names, dtype=object)
     if not len(codes):
         return CardPrecision(None, (), 0)
-    alive = ~np.isin(entities, np.asarray(list(known), dtype=object))
+    eligible = ~np.isin(entities, np.asarray(list(known_entities), dtype=object))
     compromised = np.unique(days[y].astype(np.int64) * len(entities) + codes[y])
     by_day = ranking.order[np.argsort(days[ranking.order].astype(np.uint16), kind="stable")]
     # Places in the ranking, so that a run of equal scores is never cut in two.
     score = np.empty(len(codes))
     score[ranking.order] = ranking.score
     bounds = np.concatenate(([0], np.cumsum(np.bincount(days))))
-    daily, short = [], 0
+    daily, short_days = [], 0
     for number, (start, end) in enumerate(itertools.pairwise(bounds.tolist())):
         rows = by_day[start:end]
-        listed = _top(codes[rows], score[rows], alive, entities, k)
-        caught = listed[np.isin(number * len(entities) + listed, compromised)]
+        top_entities = _top_entities(codes[rows], score[rows], eligible, entities, k)
+        caught = top_entities[np.isin(number * len(entities) + top_entities, compromised)]
         daily.append(len(caught) / k)
-        short += len(listed) < k
-        alive[caught] = False
-    return CardPrecision(float(np.mean(daily)), tuple(daily), short)
+        short_days += len(top_entities) < k
+        eligible[caught] = False
+    return CardPrecision(float(np.mean(daily)), tuple(daily), short_days)
 
 
-def _top(codes: np.ndarray, score: np.ndarray, alive: np.ndarray, names: np.ndarray, k: int) -> np.ndarray:
+def _top_entities(codes: np.ndarray, score: np.ndarray, eligible: np.ndarray, names: np.ndarray, k: int) -> np.ndarray:
     """The k living entities with the highest scores of one day, whose rows come by falling score."""
     size = min(len(codes), 4 * k)
     while True:
         # Rows that equal the last one belong to the border too.
         size = int(np.searchsorted(-score, -score[size - 1], side="right"))
-        found, first = np.unique(codes[:size], return_index=True)
-        living = alive[found]
-        if np.count_nonzero(living) >= k or size >= len(codes):
+        candidates, best_row = np.unique(codes[:size], return_index=True)
+        is_eligible = eligible[candidates]
+        if np.count_nonzero(is_eligible) >= k or size >= len(codes):
             break
         size = min(len(codes), 4 * size)
-    found, first = found[living], first[living]
-    tie = pd.util.hash_array(names[found].astype(str).astype(object))
-    return np.asarray(found[np.lexsort((tie, -score[first]))][:k])
+    candidates, best_row = candidates[is_eligible], best_row[is_eligible]
+    tie = pd.util.hash_array(names[candidates].astype(str).astype(object))
+    return np.asarray(candidates[np.lexsort((tie, -score[best_row]))][:k])

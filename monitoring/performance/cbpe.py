@@ -29,14 +29,14 @@ class ConfidenceEstimate:
     kind: str = ESTIMATE
 
 
-def confidence_based(score: ArrayLike, flagged: ArrayLike) -> ConfidenceEstimate:
+def estimate_by_confidence(score: ArrayLike, flagged: ArrayLike) -> ConfidenceEstimate:
     """Confidence-based performance estimation: each score is taken as the chance of a positive.
 
     TP is the sum of p over flagged rows, FP that of 1 - p, FN the sum of p over the others.
     """
-    p, flag = np.asarray(score, dtype=float), np.asarray(flagged, dtype=bool)
-    tp, fp = float(p[flag].sum()), float((1 - p[flag]).sum())
-    fn, tn = float(p[~flag].sum()), float((1 - p[~flag]).sum())
+    p, is_flagged = np.asarray(score, dtype=float), np.asarray(flagged, dtype=bool)
+    tp, fp = float(p[is_flagged].sum()), float((1 - p[is_flagged]).sum())
+    fn, tn = float(p[~is_flagged].sum()), float((1 - p[~is_flagged]).sum())
     return ConfidenceEstimate(tp, fp, fn, tn, _ratio(tp, tp + fn), _ratio(tp, tp + fp), expected_auc(p))
 
 

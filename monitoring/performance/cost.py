@@ -31,8 +31,8 @@ class Prices:
 
     def of_rows(self, y: ArrayLike, flagged: ArrayLike) -> np.ndarray:
         """Cost of the decision on each row: a miss, a false alarm, or nothing."""
-        truth, flag = np.asarray(y, dtype=bool), np.asarray(flagged, dtype=bool)
-        return np.where(truth & ~flag, self.missed, np.where(~truth & flag, self.false_alarm, 0.0))
+        truth, is_flagged = np.asarray(y, dtype=bool), np.asarray(flagged, dtype=bool)
+        return np.where(truth & ~is_flagged, self.missed, np.where(~truth & is_flagged, self.false_alarm, 0.0))
 
 
 def prices_of(cost: CostModel, table: pd.DataFrame | None = None, cap: float | None = None) -> Prices:
@@ -83,18 +83,18 @@ def merit_of(paired: pd.DataFrame, side: str, prices: Prices) -> np.ndarray | No
     name = f"threshold_{side}"
     if name not in paired or not isinstance(prices.missed, np.ndarray):
         return None
-    different = paired[name].iloc[:_LOOKED_AT].nunique()
-    return expected_gain(paired[f"score_{side}"], prices) if different > _ORDERS else None
+    threshold_count = paired[name].iloc[:_CHECKED_ROWS].nunique()
+    return expected_gain(paired[f"score_{side}"], prices) if threshold_count > _MAX_THRESHOLDS else None
 
 
-_LOOKED_AT, _ORDERS = 10_000, 10
+_CHECKED_ROWS, _MAX_THRESHOLDS = 10_000, 10
 
 
-def undersampling_correction(score: ArrayLike, kept: float) -> np.ndarray:
-    """The probability on all rows from one learnt where only a share ``kept`` of negatives stayed.
+def undersampling_correction(score: ArrayLike, kept_share: float) -> np.ndarray:
+    """The probability on all rows from one learnt where only a share ``kept_share`` of negatives stayed.
 
     p' = b p/(b p - p + 1) (Dal Pozzolo and others 2015). For scores of models that were trained so elsewhere; training
     here keeps every row, and a calibrator is fitted on all of them.
     """
     p = np.asarray(score, dtype=float)
-    return np.asarray(kept * p / (kept * p - p + 1.0))
+    return np.asarray(kept_share * p / (kept_share * p - p + 1.0))

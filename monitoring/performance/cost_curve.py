@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from monitoring.core.measured import Stored
+from monitoring.core.measured import StoredResult
 
 
 @dataclass(frozen=True)
-class CostCurve(Stored):
+class CostCurve(StoredResult):
     """Figures at falling thresholds: the first flags nothing, the last flags every row.
 
     Attributes:
@@ -29,10 +29,12 @@ class CostCurve(Stored):
 
     def place_of(self, value: float) -> int:
         """The point whose decisions are those of a threshold ``value``: the lowest threshold not below it."""
-        return max(0, sum(one >= value for one in self.threshold) - 1)
+        return max(0, sum(threshold >= value for threshold in self.threshold) - 1)
 
     def few(self, points: int, value: float) -> list[tuple[float, float, int, float]]:
         """At most ``points`` + 1 of the points, from first to last, with that of ``value`` among them."""
-        last = len(self.threshold) - 1
-        places = {round(n * last / max(1, points - 1)) for n in range(min(points, last + 1))} | {self.place_of(value)}
-        return [(self.threshold[n], self.cost[n], self.alerts[n], self.recall[n]) for n in sorted(places)]
+        last_index = len(self.threshold) - 1
+        indices = {round(n * last_index / max(1, points - 1)) for n in range(min(points, last_index + 1))} | {
+            self.place_of(value)
+        }
+        return [(self.threshold[n], self.cost[n], self.alerts[n], self.recall[n]) for n in sorted(indices)]

@@ -30,7 +30,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special
 
-from monitoring.core.measured import UNKNOWN, Measured, Stored
+from monitoring.core.measured import UNKNOWN, Measurement, StoredResult
 from monitoring.core.verdict import Check, Status
 from monitoring.policies import FairnessPolicy
 from monitoring.stats.distances import benjamini_hochberg
@@ -59,9 +59,9 @@ class Slice:
     positives: int
     flagged: int
     caught: int
-    flag_share: Measured
-    recall: Measured
-    precision: Measured
+    flag_share: Measurement
+    recall: Measurement
+    precision: Measurement
 
 
 _Share = tuple[float, float]
@@ -69,7 +69,7 @@ _Share = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class _Worth:
+class _ShareCounts:
     """What the shares of a group rest on: its counts, or effective ones where rows stand for others."""
 
     flagged: float
@@ -83,12 +83,12 @@ class _Group:
     """A group with what its shares are worth; ``weighted`` where rows stand for others."""
 
     slice: Slice
-    worth: _Worth
+    worth: _ShareCounts
     weighted: bool
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GroupComparison:
     """One measure of one group against the reference group of its column.
 
     Attributes:
@@ -105,7 +105,7 @@ class Comparison:
     group: str
     reference: str
     measure: Measure
-    difference: Measured
+    difference: Measurement
     limit: float
     p: float | None
     status: Status
@@ -113,7 +113,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class FairnessReport(Stored):
+class FairnessReport(StoredResult):
     """Every slice and every comparison of one set of decisions.
 
     Attributes:
@@ -122,29 +122,29 @@ class FairnessReport(Stored):
     """
 
     slices: tuple[Slice, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[GroupComparison, ...]
 
     @property
     def status(self) -> Status:
         """``FAIL`` with any failed comparison, else ``INSUFFICIENT`` with any of those, else ``PASS``."""
-        found = {comparison.status for comparison in self.comparisons}
-        if "FAIL" in found:
+        statuses = {comparison.status for comparison in self.comparisons}
+        if "FAIL" in statuses:
             return "FAIL"
-        return "PASS" if found <= {"PASS"} else "INSUFFICIENT"
+        return "PASS" if statuses <= {"PASS"} else "INSUFFICIENT"
 
     def checks(self, policy: FairnessPolicy) -> tuple[Check, ...]:
         """The comparisons that a gate looks at: all that failed, and those without evidence where they block."""
         blocking = ("FAIL", "INSUFFICIENT") if policy.insufficient_blocks else ("FAIL",)
-        shown = [c for c in self.comparisons if c.status == "PASS" or c.status in blocking]
+        reported = [c for c in self.comparisons if c.status == "PASS" or c.status in blocking]
         return tuple(
             Check(
                 f"{c.measure}:{c.column}={c.group}", c.difference.value, c.limit, _margin(c), c.status, c.detail
             )
-            for c in shown
+            for c in reported
         )  # fmt: skip
 
 
-def assess(
+def assess_fairness(
     groups: pd.DataFrame,
     y: ArrayLike,
     flags: ArrayLike,
@@ -167,28 +167,28 @@ def assess(
         KeyError: a declared column is not in ``groups``.
     """
     truth, flagged = np.asarray(y, dtype=bool), np.asarray(flags, dtype=bool)
-    each = None if weight is None else np.asarray(weight, dtype=float)
+    weights = None if weight is None else np.asarray(weight, dtype=float)
     slices: list[Slice] = []
-    found: list[Comparison] = []
+    comparisons: list[GroupComparison] = []
     for column in dict.fromkeys((*policy.sensitive, *policy.slices)):
         names = group_names(groups[column], policy, column)
-        here = list(_groups(column, names, truth, flagged, policy, labelled, each))
-        slices += [group.slice for group in here]
-        if column in policy.sensitive and here:
-            found += _against_reference(here, policy)
-    return FairnessReport(tuple(slices), _controlled(found, policy))
+        column_groups = list(_groups(column, names, truth, flagged, policy, labelled, weights))
+        slices += [group.slice for group in column_groups]
+        if column in policy.sensitive and column_groups:
+            comparisons += _against_reference(column_groups, policy)
+    return FairnessReport(tuple(slices), _control_false_discoveries(comparisons, policy))
 
 
 def group_names(values: pd.Series, policy: FairnessPolicy, column: str) -> pd.Series:
     """The group of each row as text: numbers cut at the declared edges, missing values a group of their own."""
     edges = policy.edges.get(column)
     if edges:
-        cut = pd.cut(values.astype(float), [-math.inf, *edges, math.inf], right=False, labels=_bands(edges))
+        cut = pd.cut(values.astype(float), [-math.inf, *edges, math.inf], right=False, labels=_range_names(edges))
         return cut.astype(object).where(values.notna(), MISSING)
     return values.astype(object).where(values.notna(), MISSING).astype(str)
 
 
-def _bands(edges: Sequence[float]) -> list[str]:
+def _range_names(edges: Sequence[float]) -> list[str]:
     inner = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
     return [f"below {edges[0]:g}", *inner, f"{edges[-1]:g} and above"]
 
@@ -202,145 +202,170 @@ def _groups(
     labelled: bool,
     weight: np.ndarray | None,
 ) -> Iterator[_Group]:
-    counted = pd.DataFrame({"rows": 1, "positives": y, "flagged": flags, "caught": y & flags}).astype(int)
-    named = names.to_numpy()
-    table = counted.groupby(named, sort=False).sum().sort_values("rows", ascending=False, kind="stable")
+    count_table = pd.DataFrame({"rows": 1, "positives": y, "flagged": flags, "caught": y & flags}).astype(int)
+    group_of_row = names.to_numpy()
+    table = count_table.groupby(group_of_row, sort=False).sum().sort_values("rows", ascending=False, kind="stable")
     if len(table) > policy.max_groups:
         # A column with very many values would bury the report; its small ones are one group.
-        kept, rest = table.iloc[: policy.max_groups - 1], table.iloc[policy.max_groups - 1 :]
-        named = np.where(np.isin(named, rest.index.to_numpy()), OTHER, named)
-        table = pd.concat([kept, rest.sum().to_frame(OTHER).T])
+        largest, smaller = table.iloc[: policy.max_groups - 1], table.iloc[policy.max_groups - 1 :]
+        group_of_row = np.where(np.isin(group_of_row, smaller.index.to_numpy()), OTHER, group_of_row)
+        table = pd.concat([largest, smaller.sum().to_frame(OTHER).T])
     for group, row in table.iterrows():
         rows, positives, flagged, caught = (int(row[name]) for name in ("rows", "positives", "flagged", "caught"))
-        worth, right = _Worth(flagged, rows, caught, positives), (float(caught), float(flagged))
+        share_counts, precision_counts = _ShareCounts(flagged, rows, caught, positives), (float(caught), float(flagged))
         if weight is not None:
-            here = named == group
-            worth, right = _weighed(y[here], flags[here], weight[here])
+            in_group = group_of_row == group
+            share_counts, precision_counts = _weighted_counts(y[in_group], flags[in_group], weight[in_group])
         yield _Group(
             Slice(
                 column, str(group), rows, positives, flagged, caught,
-                wilson(worth.flagged, worth.rows), wilson(worth.caught, worth.positives),
-                wilson(right[0], right[1] if labelled else 0),
+                wilson(share_counts.flagged, share_counts.rows), wilson(share_counts.caught, share_counts.positives),
+                wilson(precision_counts[0], precision_counts[1] if labelled else 0),
             ),
-            worth,
+            share_counts,
             weight is not None,
         )  # fmt: skip
 
 
-def _weighed(y: np.ndarray, flags: np.ndarray, weight: np.ndarray) -> tuple[_Worth, tuple[float, float]]:
+def _weighted_counts(y: np.ndarray, flags: np.ndarray, weight: np.ndarray) -> tuple[_ShareCounts, tuple[float, float]]:
     """Effective counts of flags among rows and among positives; and of positives among flags."""
     share = effective_counts(flags, weight)
     recall = effective_counts(flags[y], weight[y])
-    return _Worth(*share, *recall), effective_counts(y[flags], weight[flags])
+    return _ShareCounts(*share, *recall), effective_counts(y[flags], weight[flags])
 
 
-def _against_reference(groups: Sequence[_Group], policy: FairnessPolicy) -> Iterator[Comparison]:
-    declared = policy.reference.get(groups[0].slice.column)
-    reference = next((g for g in groups if g.slice.group == declared), groups[0])
-    for one in groups:
-        if one is not reference:
-            yield _parity(one, reference, policy)
-            yield _opportunity(one, reference, policy)
-            yield _impact(one, reference, policy)
+def _against_reference(groups: Sequence[_Group], policy: FairnessPolicy) -> Iterator[GroupComparison]:
+    reference_name = policy.reference.get(groups[0].slice.column)
+    reference = next((g for g in groups if g.slice.group == reference_name), groups[0])
+    for group in groups:
+        if group is not reference:
+            yield _parity(group, reference, policy)
+            yield _opportunity(group, reference, policy)
+            yield _impact(group, reference, policy)
 
 
-def _parity(one: _Group, other: _Group, policy: FairnessPolicy) -> Comparison:
-    ours, theirs = ((group.worth.flagged, group.worth.rows) for group in (one, other))
-    needed = (policy.min_rows, "rows")
-    return _difference(one, other, "parity", policy.max_parity_difference, ours, theirs, needed)
+def _parity(group: _Group, reference: _Group, policy: FairnessPolicy) -> GroupComparison:
+    group_share, reference_share = ((member.worth.flagged, member.worth.rows) for member in (group, reference))
+    minimum = (policy.min_rows, "rows")
+    return _difference(group, reference, "parity", policy.max_parity_difference, group_share, reference_share, minimum)
 
 
-def _opportunity(one: _Group, other: _Group, policy: FairnessPolicy) -> Comparison:
-    ours, theirs = ((group.worth.caught, group.worth.positives) for group in (one, other))
-    needed = (policy.min_positives, "positives")
-    return _difference(one, other, "opportunity", policy.max_opportunity_difference, ours, theirs, needed)
+def _opportunity(group: _Group, reference: _Group, policy: FairnessPolicy) -> GroupComparison:
+    group_share, reference_share = ((member.worth.caught, member.worth.positives) for member in (group, reference))
+    minimum = (policy.min_positives, "positives")
+    return _difference(
+        group, reference, "opportunity", policy.max_opportunity_difference, group_share, reference_share, minimum
+    )
 
 
 def _difference(
-    one: _Group, other: _Group, measure: Measure, limit: float, ours: _Share, theirs: _Share, needed: tuple[int, str]
-) -> Comparison:
-    """The difference of two shares, each as hits among how many, of which ``needed`` says the least and the name."""
-    least, what = needed
-    if min(ours[1], theirs[1]) < least:
-        return _too_small(one, other, measure, limit, f"fewer than {least} {_kind(one)}{what}")
-    difference = newcombe(*ours, *theirs)
-    p = _equality(*ours, *theirs)
-    status, detail = _beyond(difference, -limit, limit)
-    return _compared(one, other, measure, difference, limit, p, status, detail + _worth(one, ours[1], theirs[1]))
-
-
-def _impact(one: _Group, other: _Group, policy: FairnessPolicy) -> Comparison:
-    limit, a, b = policy.min_disparate_impact, one.worth, other.worth
-    if min(a.rows, b.rows) < policy.min_rows or not a.flagged or not b.flagged:
-        why = f"fewer than {policy.min_rows} {_kind(one)}rows, or nobody flagged"
-        return _too_small(one, other, "impact", limit, why)
-    ratio = katz(a.flagged, a.rows, b.flagged, b.rows)
-    p = _equality(a.flagged, a.rows, b.flagged, b.rows)
-    # Being flagged is the burden here, so a ratio too high is as unfair as one too low.
-    status, detail = _beyond(ratio, limit, 1.0 / limit)
-    return _compared(one, other, "impact", ratio, limit, p, status, detail + _worth(one, a.rows, b.rows))
-
-
-def _kind(one: _Group) -> str:
-    return "effective " if one.weighted else ""
-
-
-def _worth(one: _Group, a: float, b: float) -> str:
-    return f"; weighted, worth {a:.0f} against {b:.0f} rows" if one.weighted else ""
-
-
-def _too_small(one: _Group, other: _Group, measure: Measure, limit: float, why: str) -> Comparison:
-    return _compared(one, other, measure, UNKNOWN, limit, None, "INSUFFICIENT", why)
-
-
-def _compared(
-    one: _Group,
-    other: _Group,
+    group: _Group,
+    reference: _Group,
     measure: Measure,
-    found: Measured,
+    limit: float,
+    group_share: _Share,
+    reference_share: _Share,
+    minimum: tuple[int, str],
+) -> GroupComparison:
+    """The difference of two shares, each as hits among how many, of which ``minimum`` says the least and the name."""
+    min_count, count_name = minimum
+    if min(group_share[1], reference_share[1]) < min_count:
+        return _report_insufficient(
+            group, reference, measure, limit, f"fewer than {min_count} {_row_kind(group)}{count_name}"
+        )
+    difference = newcombe(*group_share, *reference_share)
+    p = _equality_p(*group_share, *reference_share)
+    status, detail = _judge_interval(difference, -limit, limit)
+    return _build_comparison(
+        group,
+        reference,
+        measure,
+        difference,
+        limit,
+        p,
+        status,
+        detail + _describe_worth(group, group_share[1], reference_share[1]),
+    )
+
+
+def _impact(group: _Group, reference: _Group, policy: FairnessPolicy) -> GroupComparison:
+    limit, a, b = policy.min_disparate_impact, group.worth, reference.worth
+    if min(a.rows, b.rows) < policy.min_rows or not a.flagged or not b.flagged:
+        reason = f"fewer than {policy.min_rows} {_row_kind(group)}rows, or nobody flagged"
+        return _report_insufficient(group, reference, "impact", limit, reason)
+    ratio = katz(a.flagged, a.rows, b.flagged, b.rows)
+    p = _equality_p(a.flagged, a.rows, b.flagged, b.rows)
+    # Being flagged is the burden here, so a ratio too high is as unfair as one too low.
+    status, detail = _judge_interval(ratio, limit, 1.0 / limit)
+    return _build_comparison(
+        group, reference, "impact", ratio, limit, p, status, detail + _describe_worth(group, a.rows, b.rows)
+    )
+
+
+def _row_kind(group: _Group) -> str:
+    return "effective " if group.weighted else ""
+
+
+def _describe_worth(group: _Group, a: float, b: float) -> str:
+    return f"; weighted, worth {a:.0f} against {b:.0f} rows" if group.weighted else ""
+
+
+def _report_insufficient(
+    group: _Group, reference: _Group, measure: Measure, limit: float, reason: str
+) -> GroupComparison:
+    return _build_comparison(group, reference, measure, UNKNOWN, limit, None, "INSUFFICIENT", reason)
+
+
+def _build_comparison(
+    group: _Group,
+    reference: _Group,
+    measure: Measure,
+    difference: Measurement,
     limit: float,
     p: float | None,
     status: Status,
     detail: str,
-) -> Comparison:
-    a, b = one.slice, other.slice
-    return Comparison(a.column, a.group, b.group, measure, found, limit, p, status, detail)
+) -> GroupComparison:
+    a, b = group.slice, reference.slice
+    return GroupComparison(a.column, a.group, b.group, measure, difference, limit, p, status, detail)
 
 
-def _beyond(found: Measured, low: float, high: float) -> tuple[Status, str]:
+def _judge_interval(figure: Measurement, low: float, high: float) -> tuple[Status, str]:
     """Where an interval lies against the allowed range."""
-    if found.low is None or found.high is None:
+    if figure.low is None or figure.high is None:
         return "INSUFFICIENT", "no interval"
-    detail = f"interval {found.low:.4f} to {found.high:.4f}, allowed {low:.4f} to {high:.4f}"
-    if low <= found.low and found.high <= high:
+    detail = f"interval {figure.low:.4f} to {figure.high:.4f}, allowed {low:.4f} to {high:.4f}"
+    if low <= figure.low and figure.high <= high:
         return "PASS", detail
-    return ("FAIL" if found.high < low or found.low > high else "INSUFFICIENT"), detail
+    return ("FAIL" if figure.high < low or figure.low > high else "INSUFFICIENT"), detail
 
 
-def _equality(k1: float, n1: float, k2: float, n2: float) -> float:
+def _equality_p(k1: float, n1: float, k2: float, n2: float) -> float:
     """Two-sided p value of the pooled two-proportion z test."""
     pooled = (k1 + k2) / (n1 + n2)
     spread = math.sqrt(pooled * (1.0 - pooled) * (1.0 / n1 + 1.0 / n2))
     return float(2.0 * special.ndtr(-abs(k1 / n1 - k2 / n2) / spread)) if spread > 0.0 else 1.0
 
 
-def _controlled(found: Sequence[Comparison], policy: FairnessPolicy) -> tuple[Comparison, ...]:
+def _control_false_discoveries(
+    comparisons: Sequence[GroupComparison], policy: FairnessPolicy
+) -> tuple[GroupComparison, ...]:
     """Adjust the p values; a failure that may be chance among so many looks is no evidence."""
-    tested = [c for c in found if c.p is not None]
-    adjusted = iter(benjamini_hochberg([c.p for c in tested if c.p is not None]).tolist() if tested else ())
-    done = [c if c.p is None else replace(c, p=next(adjusted)) for c in found]
+    tested = [c for c in comparisons if c.p is not None]
+    adjusted_p = iter(benjamini_hochberg([c.p for c in tested if c.p is not None]).tolist() if tested else ())
+    adjusted_comparisons = [c if c.p is None else replace(c, p=next(adjusted_p)) for c in comparisons]
     return tuple(
         replace(c, status="INSUFFICIENT", detail=f"{c.detail}; not beyond chance among all comparisons")
         if c.status == "FAIL" and (c.p is None or c.p >= policy.alpha)
         else c
-        for c in done
+        for c in adjusted_comparisons
     )
 
 
-def _margin(c: Comparison) -> float | None:
-    low, high = c.difference.low, c.difference.high
+def _margin(comparison: GroupComparison) -> float | None:
+    low, high = comparison.difference.low, comparison.difference.high
     if low is None or high is None:
         return None
-    if c.measure == "impact":
-        return min(low - c.limit, 1.0 / c.limit - high)
-    return c.limit - max(abs(low), abs(high))
+    if comparison.measure == "impact":
+        return min(low - comparison.limit, 1.0 / comparison.limit - high)
+    return comparison.limit - max(abs(low), abs(high))

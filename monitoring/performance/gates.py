@@ -6,12 +6,21 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from monitoring.core.measured import UNKNOWN, digest_of, finite
-from monitoring.core.verdict import Check, Evidence, Verdict, above_limit, at_least, at_most, combine_checks, enough
+from monitoring.core.verdict import (
+    Check,
+    Evidence,
+    Verdict,
+    above_limit,
+    at_least,
+    at_most,
+    combine_checks,
+    has_at_least,
+)
 from monitoring.errors import UnfairWindow
 from monitoring.policies import GatePolicy
 
 
-def judge(
+def judge_gates(
     candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy, *, as_of: datetime | None = None
 ) -> Verdict:
     """Judge a new model on its test window; the incumbent's figures must come from the same rows.
@@ -24,8 +33,8 @@ def judge(
         ValueError: without a window and without ``as_of``.
     """
     _refuse_unfair_windows(candidate, incumbent)
-    when = as_of or (candidate.window.end if candidate.window else None)
-    if when is None:
+    judged_at = as_of or (candidate.window.end if candidate.window else None)
+    if judged_at is None:
         raise ValueError("judge needs the candidate's window or as_of")
     checks = tuple(check for gate in GATES for check in gate(candidate, incumbent, policy))
     reasons = tuple(_sentence(check) for check in checks if check.status != "PASS")
@@ -35,14 +44,14 @@ def judge(
         checks=checks,
         challenger=candidate.model,
         champion=incumbent.model if incumbent else None,
-        as_of=when,
+        as_of=judged_at,
         reasons=reasons or ("every gate is passed",),
         evidence_digest=digest_of((candidate, incumbent)),
     )
 
 
 def _enough_rows(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
-    yield enough("matured_rows", candidate.rows, policy.min_matured_rows, "rows with matured labels")
+    yield has_at_least("matured_rows", candidate.rows, policy.min_matured_rows, "rows with matured labels")
 
 
 def _rates(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
@@ -85,8 +94,8 @@ def _profit(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy)
     metrics, limits = candidate.metrics, policy.profit
     yield above_limit("profit_per_customer", metrics.get("profit_per_customer", UNKNOWN), limits.min_per_customer)
     if limits.min_above_everybody is not None:
-        beyond = metrics.get("profit_above_everybody", UNKNOWN)
-        yield above_limit("profit_above_everybody", beyond, limits.min_above_everybody)
+        gain_over_everybody = metrics.get("profit_above_everybody", UNKNOWN)
+        yield above_limit("profit_above_everybody", gain_over_everybody, limits.min_above_everybody)
 
 
 def _fairness(candidate: Evidence, incumbent: Evidence | None, policy: GatePolicy) -> Iterator[Check]:
@@ -98,10 +107,10 @@ def _floor(evidence: Evidence, name: str, limit: float) -> Check:
 
 
 def _interval(evidence: Evidence, name: str) -> str:
-    found = evidence.metrics.get(name, UNKNOWN)
-    if found.low is None or found.high is None:
+    figure = evidence.metrics.get(name, UNKNOWN)
+    if figure.low is None or figure.high is None:
         return ""
-    return f"interval {found.low:.4f} to {found.high:.4f}"
+    return f"interval {figure.low:.4f} to {figure.high:.4f}"
 
 
 def _difference(a: float | None, b: float | None) -> float | None:
@@ -116,11 +125,11 @@ def _sentence(check: Check) -> str:
 
 
 def _refuse_unfair_windows(candidate: Evidence, incumbent: Evidence | None) -> None:
-    window, trained = candidate.window, candidate.trained_until
-    if window is not None and trained is not None and window.start < trained:
+    window, trained_until = candidate.window, candidate.trained_until
+    if window is not None and trained_until is not None and window.start < trained_until:
         raise UnfairWindow(
             f"the test window of {candidate.model} starts at {window.start}, "
-            f"before its training data end at {trained}; test on later rows"
+            f"before its training data end at {trained_until}; test on later rows"
         )
     if incumbent is not None and incumbent.window != window:
         raise UnfairWindow(

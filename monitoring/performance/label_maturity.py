@@ -16,19 +16,19 @@ import numpy as np
 import pandas as pd
 
 from monitoring.core.calendar import BusinessCalendar
-from monitoring.core.measured import Stored
+from monitoring.core.measured import StoredResult
 from monitoring.performance.cost import Prices
 from monitoring.policies import LabelPolicy
 
 MIN_LABELS = 50
 """Labels below which the exponential with the same mean stands in for the observed delays."""
-POINT = 0.95
+POINT_SHARE = 0.95
 _KNOTS = 201
 _DAY_S = 86_400.0
 
 
 @dataclass(frozen=True)
-class ArrivalCurve(Stored):
+class ArrivalCurve(StoredResult):
     """How labels of complete cohorts arrived.
 
     Attributes:
@@ -58,7 +58,7 @@ class ArrivalCurve(Stored):
 
 
 @dataclass(frozen=True)
-class LedgerDay(Stored):
+class LedgerDay(StoredResult):
     """One business day's labels.
 
     Attributes:
@@ -89,7 +89,7 @@ class LedgerDay(Stored):
 
 
 @dataclass(frozen=True)
-class Spent(Stored):
+class DecisionCosts(StoredResult):
     """What decisions cost on a set of days, by the labels known of them.
 
     Attributes:
@@ -109,14 +109,14 @@ class Spent(Stored):
     blocked: int = 0
 
 
-def exponential_point(mean_days: float, share: float = POINT) -> float:
+def exponential_point(mean_days: float, share: float = POINT_SHARE) -> float:
     """Age in days by which that share of labels is there, if delays are exponential: -mean ln(1 - share)."""
     return -mean_days * math.log1p(-share)
 
 
 def arrival_curve(
     events: pd.DataFrame,
-    known: pd.DataFrame,
+    labels: pd.DataFrame,
     as_of: datetime,
     policy: LabelPolicy,
     complete_after: timedelta | None = None,
@@ -125,18 +125,20 @@ def arrival_curve(
 
     Args:
         events: event_id, event_time of logged events.
-        known: event_id, observed_at of the label that counts (:func:`monitoring.store.predictions.labels.resolve`).
+        labels: event_id, observed_at of those that count (:func:`monitoring.store.predictions.labels.resolve_labels`).
         as_of: business time of the reader.
         policy: what maturity is.
         complete_after: age from which a cohort is complete; none is twice ``matures_after``.
     """
     limit = pd.Timestamp(as_of - (2 * policy.matures_after if complete_after is None else complete_after))
-    old = events[events["event_time"] < limit]
-    seen = known.merge(old[["event_id", "event_time"]], on="event_id", how="inner")
-    delays = np.maximum((seen["observed_at"] - seen["event_time"]).dt.total_seconds().to_numpy() / _DAY_S, 0.0)
-    share = len(delays) / len(old) if len(old) else None
+    old_events = events[events["event_time"] < limit]
+    labelled_events = labels.merge(old_events[["event_id", "event_time"]], on="event_id", how="inner")
+    delays = np.maximum(
+        (labelled_events["observed_at"] - labelled_events["event_time"]).dt.total_seconds().to_numpy() / _DAY_S, 0.0
+    )
+    share = len(delays) / len(old_events) if len(old_events) else None
     if not len(delays):
-        return ArrivalCurve(len(old), 0, share, None, None, "none")
+        return ArrivalCurve(len(old_events), 0, share, None, None, "none")
     mean = float(delays.mean())
     steps = np.linspace(0.0, 1.0, _KNOTS)
     if len(delays) < MIN_LABELS:
@@ -144,59 +146,72 @@ def arrival_curve(
         point, basis = exponential_point(mean), "exponential"
     else:
         ages = np.quantile(delays, steps, method="inverted_cdf")
-        point, basis = float(np.quantile(delays, POINT, method="inverted_cdf")), "observed"
+        point, basis = float(np.quantile(delays, POINT_SHARE, method="inverted_cdf")), "observed"
     # Several shares may stand at one age (labels that come in batches): the largest is there by then.
-    last = np.append(np.diff(ages) > 0.0, True)
+    is_last = np.append(np.diff(ages) > 0.0, True)
     return ArrivalCurve(
-        len(old), len(delays), share, point, mean, "observed" if basis == "observed" else "exponential",
-        tuple(ages[last].tolist()), tuple(steps[last].tolist()),
+        len(old_events), len(delays), share, point, mean, "observed" if basis == "observed" else "exponential",
+        tuple(ages[is_last].tolist()), tuple(steps[is_last].tolist()),
     )  # fmt: skip
 
 
-def ledger(
+def build_ledger(
     events: pd.DataFrame,
-    known: pd.DataFrame,
+    labels: pd.DataFrame,
     statements: pd.DataFrame,
     curve: ArrivalCurve,
     as_of: datetime,
     policy: LabelPolicy,
     calendar: BusinessCalendar,
-    blocked: Collection[str] = (),
+    blocked_ids: Collection[str] = (),
 ) -> tuple[LedgerDay, ...]:
     """Each day of ``events``, oldest first.
 
     Args:
         events: event_id, event_time, and amount where money is known.
-        known: what counts of each event: event_id, y, observed_at, conflict.
+        labels: what counts of each event: event_id, y, observed_at, conflict.
         statements: every statement up to ``as_of``: event_id, y, source.
         curve: of :func:`arrival_curve`.
         as_of, policy, calendar: as everywhere.
-        blocked: ids of events that were blocked: without a label they are unknown.
+        blocked_ids: ids of events that were blocked: without a label they are unknown.
     """
     if events.empty:
         return ()
-    table = events.merge(known[["event_id", "y", "observed_at", "conflict"]], on="event_id", how="left")
+    table = events.merge(labels[["event_id", "y", "observed_at", "conflict"]], on="event_id", how="left")
     conflict = table["conflict"].eq(True).to_numpy()  # NaN where no label came
-    labelled = (table["y"].notna() & ~conflict).to_numpy()
+    is_labelled = (table["y"].notna() & ~conflict).to_numpy()
     code, days = pd.factorize(calendar.days_of(table["event_time"]), sort=True)
     end = pd.Timestamp(calendar.matured_until(as_of, policy.matures_after))
     matured = (table["event_time"] < end).to_numpy()
     age = (pd.Timestamp(as_of) - table["event_time"]).dt.total_seconds().to_numpy() / _DAY_S
-    late = labelled & (table["observed_at"] - table["event_time"] > policy.matures_after).to_numpy()
-    silent = matured & ~labelled & ~conflict
-    unknown = silent & ((policy.absent_after_maturity == "unknown") | table["event_id"].isin(blocked).to_numpy())
+    is_late = is_labelled & (table["observed_at"] - table["event_time"] > policy.matures_after).to_numpy()
+    unlabelled = matured & ~is_labelled & ~conflict
+    unknown = unlabelled & (
+        (policy.absent_after_maturity == "unknown") | table["event_id"].isin(blocked_ids).to_numpy()
+    )
     revised = table["event_id"].isin(revised_events(statements, policy)).to_numpy()
     money = table["amount"].fillna(0.0).to_numpy(dtype=float) if "amount" in table else np.zeros(len(table))
-    masks = (matured, labelled, labelled & (table["y"] == 1).to_numpy(), ~matured, unknown, late, conflict, revised)
+    masks = (
+        matured,
+        is_labelled,
+        is_labelled & (table["y"] == 1).to_numpy(),
+        ~matured,
+        unknown,
+        is_late,
+        conflict,
+        revised,
+    )
     counts = [np.bincount(code, weights=mask, minlength=len(days)).astype(int).tolist() for mask in masks]
     sizes = np.bincount(code, minlength=len(days)).tolist()
     amounts = np.bincount(code, weights=np.where(conflict, money, 0.0), minlength=len(days)).tolist()
     share = np.nan if curve.share is None else curve.share
-    expected = np.bincount(code, weights=curve.arrived_by(age) * share, minlength=len(days)) / np.maximum(sizes, 1)
+    expected_share = np.bincount(code, weights=curve.arrived_by(age) * share, minlength=len(days)) / np.maximum(
+        sizes, 1
+    )
     return tuple(
         LedgerDay(
             pd.Timestamp(day).date(), sizes[i], counts[0][i] == sizes[i], counts[1][i], counts[2][i],
-            None if np.isnan(expected[i]) else float(expected[i]), (counts[1][i] + counts[6][i]) / sizes[i],
+            None if np.isnan(expected_share[i]) else float(expected_share[i]), (counts[1][i] + counts[6][i]) / sizes[i],
             counts[3][i], counts[4][i], counts[5][i], counts[6][i], float(amounts[i]), counts[7][i],
         )
         for i, day in enumerate(days)
@@ -207,26 +222,26 @@ def revised_events(statements: pd.DataFrame, policy: LabelPolicy) -> set[str]:
     """Events whose strongest source says otherwise than a weaker one did."""
     if statements.empty:
         return set()
-    rank = statements["source"].map({name: at for at, name in enumerate(policy.sources)})
-    ranked = statements.assign(rank=rank)[rank.notna().to_numpy()]
-    strongest = ranked.groupby("event_id")["rank"].transform("min")
-    top = ranked[ranked["rank"] == strongest].groupby("event_id")["y"].agg(["min", "max"])
-    weaker = ranked[ranked["rank"] > strongest].groupby("event_id")["y"].agg(["min", "max"])
-    both = top.join(weaker, how="inner", rsuffix="_weaker")
-    clear = both["min"] == both["max"]
-    turned = (both["min_weaker"] != both["min"]) | (both["max_weaker"] != both["max"])
-    return set(both.index[clear & turned])
+    rank = statements["source"].map({name: index for index, name in enumerate(policy.sources)})
+    ranked_statements = statements.assign(rank=rank)[rank.notna().to_numpy()]
+    strongest = ranked_statements.groupby("event_id")["rank"].transform("min")
+    top = ranked_statements[ranked_statements["rank"] == strongest].groupby("event_id")["y"].agg(["min", "max"])
+    weaker = ranked_statements[ranked_statements["rank"] > strongest].groupby("event_id")["y"].agg(["min", "max"])
+    both_sources = top.join(weaker, how="inner", rsuffix="_weaker")
+    unanimous = both_sources["min"] == both_sources["max"]
+    changed = (both_sources["min_weaker"] != both_sources["min"]) | (both_sources["max_weaker"] != both_sources["max"])
+    return set(both_sources.index[unanimous & changed])
 
 
-def spent(
+def sum_decision_costs(
     answers: pd.DataFrame,
-    known: pd.DataFrame,
-    missed: Prices,
+    labels: pd.DataFrame,
+    prices: Prices,
     as_of: datetime,
     policy: LabelPolicy,
     calendar: BusinessCalendar,
-    blocked: Collection[str] = (),
-) -> tuple[Spent, Spent]:
+    blocked_ids: Collection[str] = (),
+) -> tuple[DecisionCosts, DecisionCosts]:
     """What decisions cost: (provisional, final).
 
     Final are matured days, by the label policy. Provisional are the days after them, by the labels that
@@ -234,39 +249,47 @@ def spent(
 
     Args:
         answers: event_id, event_time, decision of answered events.
-        known: event_id, y, conflict.
-        missed: prices, one for each row of ``answers`` where they differ.
+        labels: event_id, y, conflict.
+        prices: prices, one for each row of ``answers`` where they differ.
         as_of, policy, calendar: as everywhere.
-        blocked: ids of events that were blocked: without a label they enter no figure but their own count.
+        blocked_ids: ids of events that were blocked: without a label they enter no figure but their own count.
     """
-    place = pd.Index(known["event_id"]).get_indexer(pd.Index(answers["event_id"]))
-    found = place >= 0
+    label_rows = pd.Index(labels["event_id"]).get_indexer(pd.Index(answers["event_id"]))
+    has_label = label_rows >= 0
     y, conflict = np.zeros(len(answers), dtype=np.int64), np.zeros(len(answers), dtype=bool)
-    if found.any():
-        y[found] = known["y"].to_numpy()[place[found]]
-        conflict[found] = known["conflict"].to_numpy(dtype=bool)[place[found]]
+    if has_label.any():
+        y[has_label] = labels["y"].to_numpy()[label_rows[has_label]]
+        conflict[has_label] = labels["conflict"].to_numpy(dtype=bool)[label_rows[has_label]]
     matured = (answers["event_time"] < pd.Timestamp(calendar.matured_until(as_of, policy.matures_after))).to_numpy()
-    hidden = ~found & answers["event_id"].isin(blocked).to_numpy()
-    absent = matured & ~hidden & (policy.absent_after_maturity == "negative")
-    counts = ~conflict & (found | absent)
+    blocked_unlabelled = ~has_label & answers["event_id"].isin(blocked_ids).to_numpy()
+    absent = matured & ~blocked_unlabelled & (policy.absent_after_maturity == "negative")
+    is_counted = ~conflict & (has_label | absent)
     flag = answers["decision"].to_numpy(dtype=bool)
-    cost = missed.of_rows(y == 1, flag)
+    cost = prices.of_rows(y == 1, flag)
     days = calendar.days_of(answers["event_time"])
     provisional, final = (
-        _spent(answers[part], days[part], y, flag, cost, counts, part) for part in (~matured, matured)
+        _sum_costs(answers[rows_of_part], days[rows_of_part], y, flag, cost, is_counted, rows_of_part)
+        for rows_of_part in (~matured, matured)
     )
-    return provisional, replace(final, blocked=int((matured & hidden).sum()))
+    return provisional, replace(final, blocked=int((matured & blocked_unlabelled).sum()))
 
 
-def _spent(
+def _sum_costs(
     rows: pd.DataFrame,
     days: pd.Series,
     y: np.ndarray,
     flag: np.ndarray,
     cost: np.ndarray,
-    counts: np.ndarray,
-    part: np.ndarray,
-) -> Spent:
-    taken = part & counts
-    missed, alarms = int((taken & (y == 1) & ~flag).sum()), int((taken & (y == 0) & flag).sum())
-    return Spent(int(days.nunique()), len(rows), int(taken.sum()), missed, alarms, float(cost[taken].sum()))
+    is_counted: np.ndarray,
+    rows_of_part: np.ndarray,
+) -> DecisionCosts:
+    counted_rows = rows_of_part & is_counted
+    missed_positives, alarms = int((counted_rows & (y == 1) & ~flag).sum()), int((counted_rows & (y == 0) & flag).sum())
+    return DecisionCosts(
+        int(days.nunique()),
+        len(rows),
+        int(counted_rows.sum()),
+        missed_positives,
+        alarms,
+        float(cost[counted_rows].sum()),
+    )

@@ -16,11 +16,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from monitoring.core.calendar import BusinessCalendar
-from monitoring.core.measured import UNKNOWN, Measured, Stored
+from monitoring.core.measured import UNKNOWN, Measurement, StoredResult
 from monitoring.performance.card_precision import card_precision
 from monitoring.performance.cost import Prices
 from monitoring.policies import LabelPolicy
-from monitoring.stats.bootstrap import Resamples, Units, mean_bootstrap, units_of
+from monitoring.stats.bootstrap import Resamples, Units, mean_bootstrap, resampling_units
 from monitoring.stats.calibration_error import equal_mass_bins, log_losses
 from monitoring.stats.intervals import wilson
 from monitoring.stats.ranking import RankTable, auc_roc, average_precision
@@ -51,7 +51,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Performance(Stored):
+class Performance(StoredResult):
     """All figures of one model on one set of rows.
 
     Attributes:
@@ -66,7 +66,7 @@ class Performance(Stored):
     rows: int
     positives: int
     flagged: int
-    metrics: Mapping[str, Measured]
+    metrics: Mapping[str, Measurement]
     units: str
     short_days: int = 0
 
@@ -108,27 +108,31 @@ def measure(
     """
     truth, p = np.asarray(y, dtype=np.int64), np.asarray(score, dtype=float)
     flag = np.asarray(flagged, dtype=bool)
-    counts, each = Counts.of(truth, flag), None if weight is None else np.asarray(weight, dtype=float)
+    counts, weights = Counts.of(truth, flag), None if weight is None else np.asarray(weight, dtype=float)
     costs = None if prices is None else prices.of_rows(truth, flag)
     units = _units(truth, p, costs, days, seed)
     resamples = Resamples.draw(max(1, units.count), repetitions, seed, confidence)
-    metrics = dict(proportions(counts, confidence)) if each is None else _rates(truth, flag, each, units, resamples)
-    metrics |= _decisions(truth, flag, each, units, resamples)
-    metrics |= _scores(truth, p, each, units, resamples)
+    metrics = (
+        dict(proportions(counts, confidence))
+        if weights is None
+        else _weighted_proportions(truth, flag, weights, units, resamples)
+    )
+    metrics |= _decision_figures(truth, flag, weights, units, resamples)
+    metrics |= _score_figures(truth, p, weights, units, resamples)
     if costs is not None:
-        metrics |= _money(costs, each, units, resamples)
-    short = 0
-    if entities is not None and days is not None and each is None:
+        metrics |= _cost_figures(costs, weights, units, resamples)
+    short_days = 0
+    if entities is not None and days is not None and weights is None:
         cards = card_precision(entities, days, truth, p, top_k)
         metrics["card_precision"] = mean_bootstrap(cards.daily, repetitions, seed, confidence)
-        short = cards.short_days
+        short_days = cards.short_days
     flagged_rows = counts.tp + counts.fp
     return Performance(
-        counts.rows, counts.tp + counts.fn, flagged_rows, metrics, "days" if units.days else "rows", short
+        counts.rows, counts.tp + counts.fn, flagged_rows, metrics, "days" if units.days else "rows", short_days
     )
 
 
-def proportions(counts: Counts, confidence: float = 0.95) -> dict[str, Measured]:
+def proportions(counts: Counts, confidence: float = 0.95) -> dict[str, Measurement]:
     """Recall, precision, false-positive rate, alert rate and prevalence with Wilson intervals."""
     positives, alerts = counts.tp + counts.fn, counts.tp + counts.fp
     return {
@@ -147,7 +151,7 @@ def f1_score(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> np.ndarray:
         return np.asarray(2 * t / (2 * t + f + n))
 
 
-def matthews(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> np.ndarray:
+def matthews_correlation(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> np.ndarray:
     """Matthews correlation of counts; NaN where a row or column of the table is empty."""
     t, f, n, r = (np.asarray(v, dtype=float) for v in (tp, fp, fn, tn))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -166,13 +170,15 @@ def daily_performance(
     codes, distinct = pd.factorize(days, sort=True)
     table = np.bincount(codes * 4 + truth * 2 + flag, minlength=4 * len(distinct)).reshape(-1, 4)
     counts = [Counts(tp, fp, fn, tn) for tn, fp, fn, tp in table.tolist()]
-    frame = pd.DataFrame([_daily_row(day, c, confidence) for day, c in zip(distinct, counts, strict=True)])
+    frame = pd.DataFrame(
+        [_daily_row(day, day_counts, confidence) for day, day_counts in zip(distinct, counts, strict=True)]
+    )
     if prices is not None and len(frame):
         frame["cost"] = np.bincount(codes, weights=prices.of_rows(truth, flag), minlength=len(distinct))
     return frame
 
 
-def matured(
+def matured_answers(
     answers: pd.DataFrame,
     labels: pd.DataFrame,
     as_of: datetime,
@@ -195,17 +201,17 @@ def matured(
     Returns:
         ``answers`` with ``y`` (int8) and ``day``; rows of unknown truth are left out.
     """
-    until = pd.Timestamp(calendar.matured_until(as_of, policy.matures_after))
-    old = answers[answers["event_time"] < until]
-    known = labels[labels["observed_at"] <= pd.Timestamp(as_of)]
-    y = truth_of(old["event_id"], known, policy, unknown)
-    chosen = old[y.notna()].copy()
-    chosen["y"] = y[y.notna()].astype("int8")
-    chosen["day"] = calendar.days_of(chosen["event_time"])
-    return chosen
+    matured_until = pd.Timestamp(calendar.matured_until(as_of, policy.matures_after))
+    old_answers = answers[answers["event_time"] < matured_until]
+    known_labels = labels[labels["observed_at"] <= pd.Timestamp(as_of)]
+    y = label_events(old_answers["event_id"], known_labels, policy, unknown)
+    matured_rows = old_answers[y.notna()].copy()
+    matured_rows["y"] = y[y.notna()].astype("int8")
+    matured_rows["day"] = calendar.days_of(matured_rows["event_time"])
+    return matured_rows
 
 
-def truth_of(
+def label_events(
     ids: pd.Series[Any], labels: pd.DataFrame, policy: LabelPolicy, unknown: Collection[str] = ()
 ) -> pd.Series[Any]:
     """The label of each event; where the policy says that absence means negative, 0 for those without one.
@@ -226,50 +232,50 @@ def truth_of(
 def _units(y: np.ndarray, p: np.ndarray, costs: np.ndarray | None, days: ArrayLike | None, seed: int) -> Units:
     """Resampling units; the keys make random groups independent of how the table was sorted."""
     keys = (y, p) if costs is None else (costs, y, p)
-    return units_of(np.lexsort(keys), days, seed)
+    return resampling_units(np.lexsort(keys), days, seed)
 
 
-def _rates(
+def _weighted_proportions(
     y: np.ndarray, flag: np.ndarray, weight: np.ndarray, units: Units, resamples: Resamples
-) -> dict[str, Measured]:
+) -> dict[str, Measurement]:
     """:func:`proportions` where rows stand for others: ratios of resampled sums."""
-    truth, every = y == 1, np.ones(len(y), dtype=bool)
+    truth, all_rows = y == 1, np.ones(len(y), dtype=bool)
 
-    def rate(top: np.ndarray, below: np.ndarray) -> Measured:
-        total = float(weight[below].sum())
+    def rate(top: np.ndarray, base: np.ndarray) -> Measurement:
+        total = float(weight[base].sum())
         if not total:
             return UNKNOWN
         with np.errstate(invalid="ignore", divide="ignore"):
-            drawn = resamples.sums(units.totals(weight * top)) / resamples.sums(units.totals(weight * below))
-        return resamples.interval(float(weight[top].sum()) / total, drawn)
+            samples = resamples.sums(units.totals(weight * top)) / resamples.sums(units.totals(weight * base))
+        return resamples.interval(float(weight[top].sum()) / total, samples)
 
     return {
         "recall": rate(truth & flag, truth),
         "precision": rate(truth & flag, flag),
         "false_positive_rate": rate(~truth & flag, ~truth),
-        "alert_rate": rate(flag, every),
-        "prevalence": rate(truth, every),
+        "alert_rate": rate(flag, all_rows),
+        "prevalence": rate(truth, all_rows),
     }
 
 
-def _decisions(
+def _decision_figures(
     y: np.ndarray, flag: np.ndarray, weight: np.ndarray | None, units: Units, resamples: Resamples
-) -> dict[str, Measured]:
+) -> dict[str, Measurement]:
     """F1 and Matthews correlation from the table of each unit."""
     cells = np.bincount(units.codes * 4 + y * 2 + flag, weight, minlength=4 * units.count)
     table = cells.reshape(-1, 4).T.astype(float)
     all_tn, all_fp, all_fn, all_tp = table.sum(axis=1)
     tn, fp, fn, tp = (resamples.sums(cell) for cell in table)
-    f1, mcc = float(f1_score(all_tp, all_fp, all_fn)), float(matthews(all_tp, all_fp, all_fn, all_tn))
+    f1, mcc = float(f1_score(all_tp, all_fp, all_fn)), float(matthews_correlation(all_tp, all_fp, all_fn, all_tn))
     return {
         "f1": resamples.interval(f1, f1_score(tp, fp, fn)),
-        "mcc": resamples.interval(mcc, matthews(tp, fp, fn, tn)),
+        "mcc": resamples.interval(mcc, matthews_correlation(tp, fp, fn, tn)),
     }
 
 
-def _scores(
+def _score_figures(
     y: np.ndarray, p: np.ndarray, weight: np.ndarray | None, units: Units, resamples: Resamples
-) -> dict[str, Measured]:
+) -> dict[str, Measurement]:
     """Ranking and calibration; all unknown when there is no row or a score is not a number."""
     names = ("average_precision", "auc_roc", "brier", "log_loss", "calibration_ratio", "calibration_error")
     if not len(p) or not np.isfinite(p).all():
@@ -277,31 +283,31 @@ def _scores(
     ranking = {"average_precision": UNKNOWN, "auc_roc": UNKNOWN}
     if y.any():
         table = RankTable.of(y, p, units, weight=weight)
-        found = average_precision(y, p, weight=weight)
-        ranking["average_precision"] = resamples.interval(found, table.average_precision(resamples))
+        precision = average_precision(y, p, weight=weight)
+        ranking["average_precision"] = resamples.interval(precision, table.average_precision(resamples))
         ranking["auc_roc"] = resamples.interval(auc_roc(y, p, weight), table.auc(resamples))
-    return ranking | _calibration(y, p, weight, units, resamples)
+    return ranking | _calibration_figures(y, p, weight, units, resamples)
 
 
-def _calibration(
+def _calibration_figures(
     y: np.ndarray, p: np.ndarray, weight: np.ndarray | None, units: Units, resamples: Resamples
-) -> dict[str, Measured]:
+) -> dict[str, Measurement]:
     """Each figure is a function of sums per unit."""
-    each = np.ones(len(p)) if weight is None else weight
-    squares, losses, hits, expected = ((p - y) ** 2 * each, log_losses(y, p) * each, y * each, p * each)
-    drawn, total = resamples.sums(units.totals(each)), float(each.sum())
+    weights = np.ones(len(p)) if weight is None else weight
+    squares, losses, hits, expected = ((p - y) ** 2 * weights, log_losses(y, p) * weights, y * weights, p * weights)
+    resampled_weight, total = resamples.sums(units.totals(weights)), float(weights.sum())
     bins = equal_mass_bins(p, CALIBRATION_BINS, weight)
     cell, size = bins * units.count + units.codes, CALIBRATION_BINS * units.count
-    gaps = np.bincount(cell, weights=(p - y) * each, minlength=size).reshape(CALIBRATION_BINS, -1)
+    gaps = np.bincount(cell, weights=(p - y) * weights, minlength=size).reshape(CALIBRATION_BINS, -1)
 
-    def mean(values: np.ndarray) -> Measured:
-        return resamples.interval(float(values.sum()) / total, resamples.sums(units.totals(values)) / drawn)
+    def mean(values: np.ndarray) -> Measurement:
+        return resamples.interval(float(values.sum()) / total, resamples.sums(units.totals(values)) / resampled_weight)
 
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.float64(hits.sum()) / expected.sum()
         ratios = resamples.sums(units.totals(hits)) / resamples.sums(units.totals(expected))
     error = float(np.abs(gaps.sum(axis=1)).sum() / total)
-    errors = np.abs(gaps @ resamples.weights).sum(axis=0) / drawn
+    errors = np.abs(gaps @ resamples.weights).sum(axis=0) / resampled_weight
     return {
         "brier": mean(squares),
         "log_loss": mean(losses),
@@ -310,16 +316,18 @@ def _calibration(
     }
 
 
-def _money(costs: np.ndarray, weight: np.ndarray | None, units: Units, resamples: Resamples) -> dict[str, Measured]:
+def _cost_figures(
+    costs: np.ndarray, weight: np.ndarray | None, units: Units, resamples: Resamples
+) -> dict[str, Measurement]:
     """Cost of all rows and of one row."""
     if not len(costs):
         return {"cost": UNKNOWN, "cost_per_row": UNKNOWN}
-    each = np.ones(len(costs)) if weight is None else weight
-    rows, money = resamples.sums(units.totals(each)), resamples.sums(units.totals(costs * each))
-    total = float((costs * each).sum())
+    weights = np.ones(len(costs)) if weight is None else weight
+    rows, resampled_cost = resamples.sums(units.totals(weights)), resamples.sums(units.totals(costs * weights))
+    total = float((costs * weights).sum())
     return {
-        "cost": resamples.interval(total, money),
-        "cost_per_row": resamples.interval(total / float(each.sum()), money / rows),
+        "cost": resamples.interval(total, resampled_cost),
+        "cost_per_row": resamples.interval(total / float(weights.sum()), resampled_cost / rows),
     }
 
 
@@ -327,9 +335,13 @@ def _daily_row(day: Any, counts: Counts, confidence: float) -> dict[str, Any]:
     row: dict[str, Any] = {"day": day, "rows": counts.rows, "positives": counts.tp + counts.fn}
     row |= {"tp": counts.tp, "fp": counts.fp, "fn": counts.fn, "tn": counts.tn}
     for name, figure in proportions(counts, confidence).items():
-        row |= {name: _nan(figure.value), f"{name}_low": _nan(figure.low), f"{name}_high": _nan(figure.high)}
+        row |= {
+            name: _nan_if_none(figure.value),
+            f"{name}_low": _nan_if_none(figure.low),
+            f"{name}_high": _nan_if_none(figure.high),
+        }
     return row
 
 
-def _nan(value: float | None) -> float:
+def _nan_if_none(value: float | None) -> float:
     return float("nan") if value is None else value

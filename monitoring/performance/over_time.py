@@ -16,8 +16,8 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from monitoring.core.measured import UNKNOWN, Measured
-from monitoring.performance.cbpe import confidence_based
+from monitoring.core.measured import UNKNOWN, Measurement
+from monitoring.performance.cbpe import estimate_by_confidence
 from monitoring.performance.cost import prices_of
 from monitoring.performance.measure import Counts, Performance, measure
 from monitoring.policies import CostModel
@@ -26,7 +26,7 @@ from monitoring.stats.ranking import RankTable, average_precision
 
 MIN_DAYS: Final = 7
 """Days of each period below which no difference is given: fewer blocks say little about each other."""
-SHOWN: Final = ("recall", "precision", "average_precision", "cost", "calibration_ratio")
+SHOWN_FIGURES: Final = ("recall", "precision", "average_precision", "cost", "calibration_ratio")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ConceptDrift:
 
     reference_days: tuple[str, str, int]
     current_days: tuple[str, str, int]
-    differences: Mapping[str, Measured]
+    differences: Mapping[str, Measurement]
     lost: bool
 
 
@@ -87,7 +87,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class EstimateChecked:
+class CheckedEstimate:
     """A day's estimate beside what came out.
 
     Attributes:
@@ -101,11 +101,11 @@ class EstimateChecked:
     stored: bool
     recall: float | None
     precision: float | None
-    true_recall: Measured
-    true_precision: Measured
+    true_recall: Measurement
+    true_precision: Measurement
 
 
-def by_group(rows: pd.DataFrame, keys: pd.Series, column: str, cost: CostModel) -> tuple[GroupPerformance, ...]:
+def measure_groups(rows: pd.DataFrame, keys: pd.Series, column: str, cost: CostModel) -> tuple[GroupPerformance, ...]:
     """Every figure of each group, in the order of the groups' names.
 
     Args:
@@ -114,11 +114,11 @@ def by_group(rows: pd.DataFrame, keys: pd.Series, column: str, cost: CostModel) 
         column: what the groups are groups of.
         cost: prices.
     """
-    found = []
+    groups = []
     for group, part in rows.groupby(keys, sort=True, observed=True):
         figures = measure(part["y"], part["score"], part["decision"], prices_of(cost, part))
-        found.append(GroupPerformance(column, str(group), figures))
-    return tuple(found)
+        groups.append(GroupPerformance(column, str(group), figures))
+    return tuple(groups)
 
 
 def concept_drift(
@@ -133,57 +133,66 @@ def concept_drift(
     """
     if min(reference["day"].nunique(), current["day"].nunique()) < MIN_DAYS:
         return None
-    then, now = (_drawn(rows, cost, repetitions, seed + i) for i, rows in enumerate((reference, current)))
+    reference_figures, current_figures = (
+        _resample_figures(rows, cost, repetitions, seed + i) for i, rows in enumerate((reference, current))
+    )
     interval = Resamples(np.empty((0, 0))).interval
-    found = {
-        name: UNKNOWN if value is None or (past := then[name][0]) is None else interval(value - past, s - then[name][1])
-        for name, (value, s) in now.items()
+    differences = {
+        name: UNKNOWN
+        if value is None or (reference_value := reference_figures[name][0]) is None
+        else interval(value - reference_value, samples - reference_figures[name][1])
+        for name, (value, samples) in current_figures.items()
     }
-    recall, price = found["recall"], found["cost_per_row"]
-    lost = (recall.high is not None and recall.high < 0.0) or (price.low is not None and price.low > 0.0)
-    return ConceptDrift(_period(reference), _period(current), found, lost)
+    recall, price = differences["recall"], differences["cost_per_row"]
+    performance_lost = (recall.high is not None and recall.high < 0.0) or (price.low is not None and price.low > 0.0)
+    return ConceptDrift(_period(reference), _period(current), differences, performance_lost)
 
 
 def estimate(answers: pd.DataFrame, days: pd.Series, prior: float | None = None) -> Estimate | None:
     """Confidence-based estimates of young answers (``score decision``); none without any."""
     if answers.empty:
         return None
-    whole = confidence_based(answers["score"], answers["decision"])
+    overall = estimate_by_confidence(answers["score"], answers["decision"])
     daily = tuple(estimate_days(answers, days))
-    return Estimate(whole.recall, whole.precision, whole.auc_roc, len(answers), prior, daily)
+    return Estimate(overall.recall, overall.precision, overall.auc_roc, len(answers), prior, daily)
 
 
 def estimate_days(answers: pd.DataFrame, days: pd.Series) -> list[DayEstimate]:
     """The estimate of each day, oldest first."""
-    found = []
+    estimates = []
     for day, part in answers.groupby(days, sort=True):
-        one = confidence_based(part["score"], part["decision"])
-        found.append(DayEstimate(_name(day), len(part), one.recall, one.precision))
-    return found
+        day_estimate = estimate_by_confidence(part["score"], part["decision"])
+        estimates.append(DayEstimate(_name(day), len(part), day_estimate.recall, day_estimate.precision))
+    return estimates
 
 
-def against_truth(
+def check_estimates(
     daily: Sequence[GroupPerformance], stored: Mapping[str, DayEstimate], computed: Sequence[DayEstimate]
-) -> tuple[EstimateChecked, ...]:
+) -> tuple[CheckedEstimate, ...]:
     """Each matured day's estimate (the stored one where there is one) beside the truth."""
-    later = {one.day: one for one in computed}
-    found = []
+    computed_by_day = {day_estimate.day: day_estimate for day_estimate in computed}
+    checked_estimates = []
     for day in daily:
-        one = stored.get(day.group) or later.get(day.group)
-        if one is not None:
+        day_estimate = stored.get(day.group) or computed_by_day.get(day.group)
+        if day_estimate is not None:
             truth = day.performance.metrics
-            found.append(
-                EstimateChecked(
-                    day.group, day.group in stored, one.recall, one.precision, truth["recall"], truth["precision"]
+            checked_estimates.append(
+                CheckedEstimate(
+                    day.group,
+                    day.group in stored,
+                    day_estimate.recall,
+                    day_estimate.precision,
+                    truth["recall"],
+                    truth["precision"],
                 )
             )
-    return tuple(found)
+    return tuple(checked_estimates)
 
 
 def day_names(days: pd.Series) -> pd.Series:
     """Business days as text, ``2026-03-01``."""
-    named: pd.Series = days.dt.strftime("%Y-%m-%d")
-    return named
+    names: pd.Series = days.dt.strftime("%Y-%m-%d")
+    return names
 
 
 def _name(day: object) -> str:
@@ -194,7 +203,7 @@ def _period(rows: pd.DataFrame) -> tuple[str, str, int]:
     return _name(rows["day"].min()), _name(rows["day"].max()), int(rows["day"].nunique())
 
 
-def _drawn(
+def _resample_figures(
     rows: pd.DataFrame, cost: CostModel, repetitions: int, seed: int
 ) -> dict[str, tuple[float | None, np.ndarray]]:
     """Each figure of one period, and the same over resampled days."""
@@ -211,13 +220,13 @@ def _drawn(
         "cost_per_row": (money, np.ones(len(y))),
         "calibration_ratio": (y, score),
     }
-    found = {name: _ratio(units, resamples, top, base) for name, (top, base) in pairs.items()}
-    ranked = (
+    figures = {name: _ratio(units, resamples, top, base) for name, (top, base) in pairs.items()}
+    precision_samples = (
         (average_precision(y, score), RankTable.of(y, score, units).average_precision(resamples))
         if counts.tp + counts.fn and np.isfinite(score).all()
         else (None, np.full(repetitions, np.nan))
     )
-    return found | {"average_precision": ranked}
+    return figures | {"average_precision": precision_samples}
 
 
 def _ratio(units: Units, resamples: Resamples, top: np.ndarray, base: np.ndarray) -> tuple[float | None, np.ndarray]:

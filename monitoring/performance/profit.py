@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from monitoring.core.measured import UNKNOWN, Measured
+from monitoring.core.measured import UNKNOWN, Measurement
 from monitoring.policies import ProfitPolicy
-from monitoring.stats.bootstrap import Resamples, units_of
+from monitoring.stats.bootstrap import Resamples, resampling_units
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,12 @@ class Offer:
     def of_rows(self, y: ArrayLike, flagged: ArrayLike) -> np.ndarray:
         """Profit of the decision on each row."""
         policy = self.policy
-        truth, flag = np.asarray(y, dtype=bool), np.asarray(flagged, dtype=bool)
-        kept = policy.acceptance_rate * (np.asarray(self.value, dtype=float) - policy.offer_cost) - policy.contact_cost
-        given_away = -policy.offer_cost - policy.contact_cost
-        return np.asarray(np.where(flag, np.where(truth, kept, given_away), 0.0))
+        truth, is_flagged = np.asarray(y, dtype=bool), np.asarray(flagged, dtype=bool)
+        profit_if_kept = (
+            policy.acceptance_rate * (np.asarray(self.value, dtype=float) - policy.offer_cost) - policy.contact_cost
+        )
+        profit_if_wasted = -policy.offer_cost - policy.contact_cost
+        return np.asarray(np.where(is_flagged, np.where(truth, profit_if_kept, profit_if_wasted), 0.0))
 
 
 def offer_of(policy: ProfitPolicy, values: ArrayLike | None = None) -> Offer:
@@ -60,8 +62,8 @@ def offer_of(policy: ProfitPolicy, values: ArrayLike | None = None) -> Offer:
         return Offer(policy, policy.saved_times * policy.saved_value)
     if values is None:
         raise ValueError(f"the value of a customer is column {policy.saved_value!r}, whose values are needed")
-    known = np.maximum(np.nan_to_num(np.asarray(values, dtype=float)), 0.0)
-    return Offer(policy, policy.saved_times * known)
+    amounts = np.maximum(np.nan_to_num(np.asarray(values, dtype=float)), 0.0)
+    return Offer(policy, policy.saved_times * amounts)
 
 
 def measure_profit(
@@ -74,7 +76,7 @@ def measure_profit(
     seed: int = 7,
     confidence: float = 0.95,
     weight: ArrayLike | None = None,
-) -> dict[str, Measured]:
+) -> dict[str, Measurement]:
     """Profit of an offer to the flagged, of one row of it, and of one row beyond an offer to everybody.
 
     The last is a paired difference: both are taken from the same rows in each repetition.
@@ -87,18 +89,23 @@ def measure_profit(
         repetitions, seed, confidence: of the bootstrap.
         weight: how many customers each row stands for; by default itself.
     """
-    earned = offer.of_rows(y, flagged)
-    each = np.ones(len(earned)) if weight is None else np.asarray(weight, dtype=float)
-    if not len(earned):
+    profits = offer.of_rows(y, flagged)
+    weights = np.ones(len(profits)) if weight is None else np.asarray(weight, dtype=float)
+    if not len(profits):
         return dict.fromkeys(("profit", "profit_per_customer", "profit_above_everybody"), UNKNOWN)
-    beyond = earned - offer.of_rows(y, np.ones(len(earned), dtype=bool))
-    units = units_of(np.lexsort((beyond, earned)), days, seed)
+    profits_above_everybody = profits - offer.of_rows(y, np.ones(len(profits), dtype=bool))
+    units = resampling_units(np.lexsort((profits_above_everybody, profits)), days, seed)
     resamples = Resamples.draw(units.count, repetitions, seed, confidence)
-    earned, beyond, total = earned * each, beyond * each, float(each.sum())
-    rows = resamples.sums(units.totals(each))
-    money, more = resamples.sums(units.totals(earned)), resamples.sums(units.totals(beyond))
+    profits, profits_above_everybody, total = profits * weights, profits_above_everybody * weights, float(weights.sum())
+    rows = resamples.sums(units.totals(weights))
+    resampled_profit, resampled_gain = (
+        resamples.sums(units.totals(profits)),
+        resamples.sums(units.totals(profits_above_everybody)),
+    )
     return {
-        "profit": resamples.interval(float(earned.sum()), money),
-        "profit_per_customer": resamples.interval(float(earned.sum()) / total, money / rows),
-        "profit_above_everybody": resamples.interval(float(beyond.sum()) / total, more / rows),
+        "profit": resamples.interval(float(profits.sum()), resampled_profit),
+        "profit_per_customer": resamples.interval(float(profits.sum()) / total, resampled_profit / rows),
+        "profit_above_everybody": resamples.interval(
+            float(profits_above_everybody.sum()) / total, resampled_gain / rows
+        ),
     }

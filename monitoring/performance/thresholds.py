@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 from monitoring.performance.cost import Prices, expected_gain
 from monitoring.performance.cost_curve import CostCurve
 from monitoring.policies import CapacityPolicy
-from monitoring.stats.bootstrap import Resamples, Units, units_of
-from monitoring.stats.ranking import descending, tie_ends
+from monitoring.stats.bootstrap import Resamples, Units, resampling_units
+from monitoring.stats.ranking import descending_order, tie_ends
 
 CURVE_POINTS = 200
 
@@ -43,7 +43,7 @@ class ThresholdChoice:
     uncapped: float
     capped: bool
     alerts_per_day: float
-    optimum: Measured
+    optimum: Measurement
 
 
 def calibrated_threshold(false_negative: float, false_positive: float) -> float:
@@ -94,23 +94,23 @@ def choose_threshold(
         repetitions, seed, confidence: of the bootstrap.
         weight: how many events each row stands for, in the capacity and in the cost; by default itself.
     """
-    p, day = np.asarray(score, dtype=float), np.asarray(days)
-    each = _weights(p, weight)
+    p, event_days = np.asarray(score, dtype=float), np.asarray(days)
+    row_weights = _weights(p, weight)
     order = np.lexsort((prices.per_row(len(p)), p))
-    units = units_of(order, day, seed)
+    units = resampling_units(order, event_days, seed)
     resamples = Resamples.draw(units.count, repetitions, seed, confidence)
-    uncapped, uncapped_samples = _cheapest(p, prices, units, resamples, each)
-    budget = _budget(day, capacity)
+    uncapped, uncapped_samples = _cheapest(p, prices, units, resamples, row_weights)
+    budget = _budget(event_days, capacity)
     value, samples = uncapped, uncapped_samples
     if budget is not None:
         value = max(uncapped, capacity_cut(p, budget, weight))
-        samples = np.maximum(uncapped_samples, _cut_samples(p, budget, units, resamples, each))
+        samples = np.maximum(uncapped_samples, _cut_samples(p, budget, units, resamples, row_weights))
     interval = resamples.interval(value, samples)
-    optimum = Measured(None) if y is None else _optimum(np.asarray(y), p, prices, units, resamples, each)
-    alerts = float(each[p >= value].sum()) / max(1, len(np.unique(day)))
+    optimum = Measurement(None) if y is None else _optimum(np.asarray(y), p, prices, units, resamples, row_weights)
+    alerts_per_day = float(row_weights[p >= value].sum()) / max(1, len(np.unique(event_days)))
     low = value if interval.low is None else interval.low
     high = value if interval.high is None else interval.high
-    return ThresholdChoice(value, low, high, uncapped, value > uncapped, alerts, optimum)
+    return ThresholdChoice(value, low, high, uncapped, value > uncapped, alerts_per_day, optimum)
 
 
 def choose_least_saving(
@@ -129,19 +129,19 @@ def choose_least_saving(
     With it the threshold of a row is (c_FP + saving) / (c_FP + amount); see :func:`amount_thresholds` for no
     limit. Arguments as in :func:`choose_threshold`; ``value``, ``low`` and ``high`` are money, ``uncapped`` is 0.
     """
-    p, day = np.asarray(score, dtype=float), np.asarray(days)
-    gain, each = expected_gain(p, prices), _weights(p, weight)
-    units = units_of(np.lexsort((gain,)), day, seed)
+    p, event_days = np.asarray(score, dtype=float), np.asarray(days)
+    gain, row_weights = expected_gain(p, prices), _weights(p, weight)
+    units = resampling_units(np.lexsort((gain,)), event_days, seed)
     resamples = Resamples.draw(units.count, repetitions, seed, confidence)
-    value, budget = choose_gain_cut(gain, day, capacity, weight), _budget(day, capacity)
+    value, budget = choose_gain_cut(gain, event_days, capacity, weight), _budget(event_days, capacity)
     samples = np.zeros(repetitions)
     if budget is not None:
-        samples = np.maximum(samples, _cut_samples(gain, budget, units, resamples, each))
+        samples = np.maximum(samples, _cut_samples(gain, budget, units, resamples, row_weights))
     interval = resamples.interval(value, samples)
-    alerts = float(each[gain >= value].sum()) / max(1, len(np.unique(day)))
+    alerts_per_day = float(row_weights[gain >= value].sum()) / max(1, len(np.unique(event_days)))
     low = value if interval.low is None else interval.low
     high = value if interval.high is None else interval.high
-    return ThresholdChoice(value, low, high, 0.0, value > 0.0, alerts, Measured(None))
+    return ThresholdChoice(value, low, high, 0.0, value > 0.0, alerts_per_day, Measurement(None))
 
 
 def capacity_cut(values: np.ndarray, budget: float, weight: ArrayLike | None = None) -> float:
@@ -152,13 +152,13 @@ def capacity_cut(values: np.ndarray, budget: float, weight: ArrayLike | None = N
     """
     if weight is not None:
         return _weighted_cut(values, budget, np.asarray(weight, dtype=float))
-    room = math.floor(budget)
-    if room >= len(values):
+    max_rows = math.floor(budget)
+    if max_rows >= len(values):
         return -math.inf
     ordered = np.sort(values)[::-1]
-    limit = ordered[room]  # the first value that no longer fits
-    fitting = ordered[:room][ordered[:room] > limit]
-    return float(fitting[-1]) if len(fitting) else float(np.nextafter(limit, np.inf))
+    limit = ordered[max_rows]  # the first value that no longer fits
+    fitting_values = ordered[:max_rows][ordered[:max_rows] > limit]
+    return float(fitting_values[-1]) if len(fitting_values) else float(np.nextafter(limit, np.inf))
 
 
 def cost_curve(
@@ -166,32 +166,32 @@ def cost_curve(
     score: ArrayLike,
     prices: Prices,
     points: int = CURVE_POINTS,
-    used: float | None = None,
+    threshold_in_use: float | None = None,
     weight: ArrayLike | None = None,
 ) -> CostCurve:
     """Cost, alerts and recall at up to ``points`` observed thresholds, closest together where little is flagged.
 
-    ``used`` is the threshold in use: its decisions are one more point. With ``weight`` all figures, alerts too, are
+    The decisions of ``threshold_in_use`` are one more point. With ``weight`` all figures, alerts too, are
     of the events that the rows stand for.
     """
     truth, p = np.asarray(y, dtype=bool), np.asarray(score, dtype=float)
-    order, ends, scores = _falling(p)
-    chosen = np.arange(len(ends))
+    order, ends, scores = _falling_order(p)
+    points_kept = np.arange(len(ends))
     if len(ends) > points:
-        chosen = np.unique(np.geomspace(1, len(ends), points).round().astype(int)) - 1
-    if used is not None and (flagged := int(np.count_nonzero(scores >= used))):
-        chosen = np.union1d(chosen, [flagged - 1])
-    at = ends[chosen]
-    each = _weights(p, weight)
-    loss = (np.where(truth, prices.per_row(len(p)), 0.0) * each)[order]
-    hits, alarms = truth[order] * each[order], ~truth[order] * each[order]
+        points_kept = np.unique(np.geomspace(1, len(ends), points).round().astype(int)) - 1
+    if threshold_in_use is not None and (flagged := int(np.count_nonzero(scores >= threshold_in_use))):
+        points_kept = np.union1d(points_kept, [flagged - 1])
+    run_ends = ends[points_kept]
+    row_weights = _weights(p, weight)
+    loss = (np.where(truth, prices.per_row(len(p)), 0.0) * row_weights)[order]
+    hits, alarms = truth[order] * row_weights[order], ~truth[order] * row_weights[order]
     total, positives = float(loss.sum()), float(hits.sum()) or 1.0
-    cost = total - np.cumsum(loss)[at] + prices.false_alarm * np.cumsum(alarms)[at]
+    cost = total - np.cumsum(loss)[run_ends] + prices.false_alarm * np.cumsum(alarms)[run_ends]
     return CostCurve(
-        (_just_above(scores), *scores[chosen].tolist()),
+        (_just_above(scores), *scores[points_kept].tolist()),
         (total, *cost.tolist()),
-        (0, *np.cumsum(each[order])[at].round().astype(int).tolist()),
-        (0.0, *(np.cumsum(hits)[at] / positives).tolist()),
+        (0, *np.cumsum(row_weights[order])[run_ends].round().astype(int).tolist()),
+        (0.0, *(np.cumsum(hits)[run_ends] / positives).tolist()),
     )
 
 
@@ -202,11 +202,11 @@ def _budget(days: ArrayLike, capacity: CapacityPolicy) -> float | None:
     return float(capacity.alerts_per_day * len(np.unique(np.asarray(days))))
 
 
-def _falling(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _falling_order(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row positions by falling score, the last position of each distinct score, and that score."""
     if not len(p):
         raise ValueError("a threshold needs at least one scored row")
-    order = descending(p)
+    order = descending_order(p)
     ends = tie_ends(p[order])
     return order, ends, p[order][ends]
 
@@ -219,9 +219,9 @@ def _weighted_cut(values: np.ndarray, budget: float, weight: np.ndarray) -> floa
     """:func:`capacity_cut` where rows stand for others."""
     if weight.sum() <= budget:
         return -math.inf
-    order, ends, scores = _falling(values)
-    fits = int(np.searchsorted(np.cumsum(weight[order])[ends], budget, side="right"))
-    return float(scores[fits - 1]) if fits else _just_above(scores)
+    order, ends, scores = _falling_order(values)
+    fitting_runs = int(np.searchsorted(np.cumsum(weight[order])[ends], budget, side="right"))
+    return float(scores[fitting_runs - 1]) if fitting_runs else _just_above(scores)
 
 
 def _just_above(scores: np.ndarray) -> float:
@@ -230,49 +230,51 @@ def _just_above(scores: np.ndarray) -> float:
 
 
 def _cheapest(
-    p: np.ndarray, prices: Prices, units: Units, resamples: Resamples, each: np.ndarray
+    p: np.ndarray, prices: Prices, units: Units, resamples: Resamples, row_weights: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """The threshold of least expected cost and its resampled values."""
     if np.ndim(prices.missed) == 0:
         value = calibrated_threshold(float(prices.missed), prices.false_alarm)
         return value, np.full(resamples.weights.shape[1], value)
-    return _best_cut(expected_gain(p, prices) * each, p, units, resamples)
+    return _most_gaining_cut(expected_gain(p, prices) * row_weights, p, units, resamples)
 
 
-def _best_cut(gain: np.ndarray, p: np.ndarray, units: Units, resamples: Resamples) -> tuple[float, np.ndarray]:
+def _most_gaining_cut(gain: np.ndarray, p: np.ndarray, units: Units, resamples: Resamples) -> tuple[float, np.ndarray]:
     """The score down to which flagging gains most, and its resampled values.
 
     Flagging down to a score adds up the gains of all rows at or above it.
     """
-    order, ends, scores = _falling(p)
-    ordered, codes = gain[order], units.codes[order]
+    order, ends, scores = _falling_order(p)
+    ordered_gain, codes = gain[order], units.codes[order]
 
     def best(weights: np.ndarray | float) -> float:
-        sums = np.cumsum(ordered * weights)[ends]
+        sums = np.cumsum(ordered_gain * weights)[ends]
         top = int(np.argmax(sums))
         return float(scores[top]) if sums[top] > 0.0 else _just_above(scores)
 
     return best(1.0), np.array([best(w[codes]) for w in resamples.weights.T])
 
 
-def _cut_samples(p: np.ndarray, budget: float, units: Units, resamples: Resamples, each: np.ndarray) -> np.ndarray:
+def _cut_samples(
+    p: np.ndarray, budget: float, units: Units, resamples: Resamples, row_weights: np.ndarray
+) -> np.ndarray:
     """The capacity threshold of each repetition."""
-    order, ends, scores = _falling(p)
-    codes, stands_for = units.codes[order], each[order]
+    order, ends, scores = _falling_order(p)
+    codes, ordered_weights = units.codes[order], row_weights[order]
 
     def cut(weights: np.ndarray) -> float:
-        fits = int(np.searchsorted(np.cumsum(weights[codes] * stands_for)[ends], budget, side="right"))
-        return float(scores[fits - 1]) if fits else _just_above(scores)
+        fitting_runs = int(np.searchsorted(np.cumsum(weights[codes] * ordered_weights)[ends], budget, side="right"))
+        return float(scores[fitting_runs - 1]) if fitting_runs else _just_above(scores)
 
     return np.array([cut(w) for w in resamples.weights.T])
 
 
 def _optimum(
-    y: np.ndarray, p: np.ndarray, prices: Prices, units: Units, resamples: Resamples, each: np.ndarray
-) -> Measured:
+    y: np.ndarray, p: np.ndarray, prices: Prices, units: Units, resamples: Resamples, row_weights: np.ndarray
+) -> Measurement:
     """The threshold of least realised cost; unknown without both classes."""
     truth = np.asarray(y, dtype=bool)
     if not truth.any() or truth.all():
-        return Measured(None)
-    saved = np.where(truth, prices.per_row(len(p)), -prices.false_alarm) * each
-    return resamples.interval(*_best_cut(saved, p, units, resamples))
+        return Measurement(None)
+    savings = np.where(truth, prices.per_row(len(p)), -prices.false_alarm) * row_weights
+    return resamples.interval(*_most_gaining_cut(savings, p, units, resamples))

@@ -147,7 +147,7 @@ class RetrainPolicy(Policy):
     max_per_month: Count = 4
     """Retrainings in any 30 days."""
     train: Duration | None = None
-    """Length of the training fold while a champion holds office: how far back the world is still the same. None
+    """Length of the training fold while a champion is champion: how far back the world is still the same. None
     takes ``[split] train``, which is what the first model learns from."""
 
     @field_validator("train")
@@ -188,9 +188,9 @@ class FairnessPolicy(Policy):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        named = {*self.sensitive, *self.slices}
+        columns = {*self.sensitive, *self.slices}
         for key in (*self.edges, *self.reference):
-            if key not in named:
+            if key not in columns:
                 raise ValueError(f"{key!r} is neither sensitive nor a slice")
         for column, edges in self.edges.items():
             if not edges or list(edges) != sorted(set(edges)):

@@ -12,11 +12,11 @@ from monitoring.core.durations import clock_time
 from monitoring.policies.promotion import PromotionPolicy
 
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_FAR = 3 * 366
+_SEARCH_DAYS = 3 * 366
 """Days that are searched for an opening; a policy without one for so long has none."""
 
 
-def open_at(policy: PromotionPolicy, zone: ZoneInfo, at: datetime) -> bool:
+def is_open(policy: PromotionPolicy, zone: ZoneInfo, at: datetime) -> bool:
     """Whether a promotion may happen at an aware instant."""
     local = at.astimezone(zone)
     begin, end = _hours(policy)
@@ -26,11 +26,11 @@ def open_at(policy: PromotionPolicy, zone: ZoneInfo, at: datetime) -> bool:
 
 def next_opening(policy: PromotionPolicy, zone: ZoneInfo, at: datetime) -> datetime | None:
     """The first instant from ``at`` on at which a promotion may happen; none within three years."""
-    if open_at(policy, zone, at):
+    if is_open(policy, zone, at):
         return at
     begin, _ = _hours(policy)
     today = at.astimezone(zone).date()
-    for days in range(_FAR):
+    for days in range(_SEARCH_DAYS):
         day = today + timedelta(days=days)
         start = datetime.combine(day, begin, tzinfo=zone)
         # Compared as instants: a start inside a skipped hour lies later than its wall time says.
@@ -39,17 +39,21 @@ def next_opening(policy: PromotionPolicy, zone: ZoneInfo, at: datetime) -> datet
     return None
 
 
-def why_held(policy: PromotionPolicy, zone: ZoneInfo, at: datetime) -> str | None:
+def hold_reason(policy: PromotionPolicy, zone: ZoneInfo, at: datetime) -> str | None:
     """Why a promotion may not happen at ``at``, with the next time at which it may; ``None`` when it may."""
-    if open_at(policy, zone, at):
+    if is_open(policy, zone, at):
         return None
     local = at.astimezone(zone)
-    coming = next_opening(policy, zone, at)
-    then = "no time within three years is allowed" if coming is None else f"the next allowed time is {_said(coming)}"
-    return f"promotions are held now ({_rule(policy, local)}); the verdict stays open and {then}"
+    opening = next_opening(policy, zone, at)
+    opening_text = (
+        "no time within three years is allowed"
+        if opening is None
+        else f"the next allowed time is {_format_moment(opening)}"
+    )
+    return f"promotions are held now ({_closed_because(policy, local)}); the verdict stays open and {opening_text}"
 
 
-def _rule(policy: PromotionPolicy, local: datetime) -> str:
+def _closed_because(policy: PromotionPolicy, local: datetime) -> str:
     for first, last in policy.freeze:
         if first <= local.date() <= last:
             return f"frozen from {first} to {last}"
@@ -59,7 +63,7 @@ def _rule(policy: PromotionPolicy, local: datetime) -> str:
     return f"allowed from {begin} to {end}, it is {local:%H:%M} {local.tzname()}"
 
 
-def _said(moment: datetime) -> str:
+def _format_moment(moment: datetime) -> str:
     return f"{moment:%A %Y-%m-%d %H:%M} {moment.tzname()}"
 
 

@@ -1,4 +1,4 @@
-"""The evidence that a team asks for before a challenger takes office, as a frozen value."""
+"""The evidence that a team asks for before a challenger becomes champion, as a frozen value."""
 
 from __future__ import annotations
 

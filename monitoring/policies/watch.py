@@ -11,7 +11,7 @@ from monitoring.policies import Count, Policy, Positive
 
 
 class WatchPolicy(Policy):
-    """How long a new champion is watched, and what takes it out of office."""
+    """How long a new champion is watched, and what takes it out of the champion's role."""
 
     automatic: bool = True
     """Whether a failed guard rolls back by itself; else it is written into the chain and nothing more."""

@@ -15,19 +15,19 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from monitoring.comparison.group_effects import BothGroups
+from monitoring.comparison.group_effects import GroupEffects
 from monitoring.comparison.paired import PairedResult
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 from monitoring.core.verdict import Check, Verdict
 from monitoring.performance.capacity import CapacityCurve, CapacityPoint
 from monitoring.performance.cost_curve import CostCurve
 from monitoring.performance.fairness import Slice
 from monitoring.reports import svg_charts
-from monitoring.reports.html import checks_table, comparison_body, interval, number, write_page
+from monitoring.reports.html import checks_table, comparison_body, format_interval, format_number, write_page
 from monitoring.reports.render import note, render, table
 
 NOT_DECISIVE = "For whoever approves; not used in the decision"
-_PRINTED = 8
+_PRINTED_POINTS = 8
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ModelFacts:
     label: str
     version: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
-    threshold: Measured = field(default_factory=lambda: Measured(None))
+    threshold: Measurement = field(default_factory=lambda: Measurement(None))
     features: tuple[str, ...] = ()
     since: str = ""
     curve: CostCurve | None = None
@@ -69,7 +69,7 @@ class Dossier:
         capacity: alerts a day against money.
         latency: name to milliseconds.
         approval: whether a person has to agree, and who did.
-        decision: the decision that put the challenger in office, once there is one.
+        decision: the decision that promote the challenger, once there is one.
         made_with: code and packages that computed the verdict, name to version; empty where they are not on record.
         notes: what could not be found out, in sentences.
     """
@@ -80,7 +80,7 @@ class Dossier:
     gates_as_of: datetime | None = None
     drift: tuple[tuple[str, str], ...] = ()
     fairness: tuple[tuple[str, str, str, str], ...] = ()
-    groups: BothGroups | None = None
+    groups: GroupEffects | None = None
     capacity: CapacityCurve | None = None
     latency: Mapping[str, float | None] = field(default_factory=dict)
     approval: str = ""
@@ -99,23 +99,27 @@ def write_dossier(
 
 def dossier_body(result: PairedResult, verdict: Verdict, dossier: Dossier, warnings: Sequence[str] = ()) -> Markup:
     """The page's content."""
-    file = render(
+    dossier_parts = render(
         "dossier.html", dossier=dossier, verdict=verdict, not_decisive=NOT_DECISIVE, old=dossier.champion,
         new=dossier.challenger, changes=_changes(dossier, result.currency), moved=_moved(dossier),
         lineage=_lineage(dossier), gates=_gates(dossier), fairness=_fairness(dossier),
         capacity=_capacity(dossier.capacity, result.currency), curves=_curves(dossier, result.currency),
-        latency=[(name, number(value)) for name, value in dossier.latency.items()],
+        latency=[(name, format_number(value)) for name, value in dossier.latency.items()],
     )  # fmt: skip
-    return comparison_body(result, verdict, warnings, file)
+    return comparison_body(result, verdict, warnings, dossier_parts)
 
 
 def _changes(dossier: Dossier, currency: str) -> list[tuple[str, str, str]]:
-    old, new = dossier.champion, dossier.challenger
+    champion, challenger = dossier.champion, dossier.challenger
     return [
-        ("version", old.version, new.version),
-        ("threshold (95 % interval)", _cut(old, currency), _cut(new, currency)),
-        ("features", f"{len(old.features)}" if old.features else "–", f"{len(new.features)}" if new.features else "–"),
-        ("in its role", old.since, new.since),
+        ("version", champion.version, challenger.version),
+        ("threshold (95 % interval)", _threshold_text(champion, currency), _threshold_text(challenger, currency)),
+        (
+            "features",
+            f"{len(champion.features)}" if champion.features else "–",
+            f"{len(challenger.features)}" if challenger.features else "–",
+        ),
+        ("in its role", champion.since, challenger.since),
     ]
 
 
@@ -128,15 +132,17 @@ def _moved(dossier: Dossier) -> str:
     return "; ".join(f"{what}: {', '.join(names)}" for what, names in moved.items() if names)
 
 
-def _cut(facts: ModelFacts, currency: str) -> str:
+def _threshold_text(facts: ModelFacts, currency: str) -> str:
     """The threshold; one that goes by the amount is the money that an alert must be expected to save."""
-    shown = interval(facts.threshold)
-    return f"by amount: an alert saves {shown} {currency} at least" if facts.by_amount else shown
+    threshold = format_interval(facts.threshold)
+    return f"by amount: an alert saves {threshold} {currency} at least" if facts.by_amount else threshold
 
 
 def _lineage(dossier: Dossier) -> list[tuple[str, str, str]]:
-    old, new = dossier.champion.facts, dossier.challenger.facts
-    return [(name, old.get(name, "–"), new.get(name, "–")) for name in dict.fromkeys([*new, *old])]
+    champion, challenger = dossier.champion.facts, dossier.challenger.facts
+    return [
+        (name, champion.get(name, "–"), challenger.get(name, "–")) for name in dict.fromkeys([*challenger, *champion])
+    ]
 
 
 def _gates(dossier: Dossier) -> Markup | None:
@@ -160,22 +166,27 @@ def _capacity(curve: CapacityCurve | None, currency: str) -> Markup | None:
     if curve is None or not curve.points:
         return None
     points = curve.points
-    lines = [svg_charts.Line(f"champion, {currency} a day", [p.cost_a.value for p in points])]
-    lines.append(svg_charts.Line(f"challenger, {currency} a day", [p.cost_b.value for p in points]))
-    place = next((n for n, p in enumerate(points) if p.alerts == curve.now), len(points) // 2)
-    now = "" if curve.now is None else f" The declared capacity is {curve.now:,}."
+    lines = [svg_charts.ChartLine(f"champion, {currency} a day", [p.cost_a.value for p in points])]
+    lines.append(svg_charts.ChartLine(f"challenger, {currency} a day", [p.cost_b.value for p in points]))
+    index = next((n for n, p in enumerate(points) if p.alerts == curve.now), len(points) // 2)
+    capacity_text = "" if curve.now is None else f" The declared capacity is {curve.now:,}."
     return render(
-        "capacity.html", place=place, head=_head(currency), rows=[_row(point) for point in points],
-        explanation=f"{curve.days} matured days, each day's highest scores flagged, 95 % t intervals over days.{now}",
-        chart=svg_charts.chart(lines, [f"{p.alerts:,} a day" for p in points], zero=True, id="capacity-chart"),
-        printed=_printed(points, place), edges=svg_charts.EDGES, height=svg_charts.HEIGHT,
-    )  # fmt: skip
+        "capacity.html",
+        place=index,
+        head=_capacity_columns(currency),
+        rows=[_row(point) for point in points],
+        explanation=f"{curve.days} matured days, each day's highest scores flagged, 95 % t intervals over days.{capacity_text}",
+        chart=svg_charts.line_chart(lines, [f"{p.alerts:,} a day" for p in points], zero=True, id="capacity-chart"),
+        printed=_capacity_table(points, index),
+        edges=svg_charts.EDGES,
+        height=svg_charts.HEIGHT,
+    )
 
 
-def _printed(points: Sequence[CapacityPoint], place: int) -> list[tuple[str, ...]]:
+def _capacity_table(points: Sequence[CapacityPoint], index: int) -> list[tuple[str, ...]]:
     """A few capacities as a table: what paper has in the place of the slider."""
-    chosen = sorted({round(n * (len(points) - 1) / (_PRINTED - 1)) for n in range(_PRINTED)} | {place})
-    return [_row(points[n]) for n in chosen]
+    indices = sorted({round(n * (len(points) - 1) / (_PRINTED_POINTS - 1)) for n in range(_PRINTED_POINTS)} | {index})
+    return [_row(points[n]) for n in indices]
 
 
 def _curves(dossier: Dossier, currency: str) -> list[tuple[str, Markup]]:
@@ -184,55 +195,67 @@ def _curves(dossier: Dossier, currency: str) -> list[tuple[str, Markup]]:
     for facts in (dossier.champion, dossier.challenger):
         if facts.curve is None:
             continue
-        used = facts.threshold.value or 0.0
-        now = facts.curve.alerts[facts.curve.place_of(used)]
+        threshold_in_use = facts.threshold.value or 0.0
+        alerts_in_use = facts.curve.alerts[facts.curve.place_of(threshold_in_use)]
         rows = [
-            (number(cut), number(cost), f"{alerts:,}", f"{recall:.1%}", "in use" if alerts == now else "")
-            for cut, cost, alerts, recall in facts.curve.few(_PRINTED, used)
+            (
+                format_number(threshold),
+                format_number(cost),
+                f"{alerts:,}",
+                f"{recall:.1%}",
+                "in use" if alerts == alerts_in_use else "",
+            )
+            for threshold, cost, alerts, recall in facts.curve.few(_PRINTED_POINTS, threshold_in_use)
         ]
-        first = f"least saving, {currency}" if facts.by_amount else "threshold"
-        head = (first, f"cost, {currency}", "alerts", "caught", "")
+        first_column = f"least saving, {currency}" if facts.by_amount else "threshold"
+        head = (first_column, f"cost, {currency}", "alerts", "caught", "")
         parts.append((facts.label, table(head, rows, numeric=range(4))))
     return parts
 
 
-def _head(currency: str) -> tuple[str, ...]:
+def _capacity_columns(currency: str) -> tuple[str, ...]:
     costs = tuple(f"{name}, {currency} a day" for name in ("champion costs", "challenger costs", "saved"))
     return ("alerts a day", *costs, "champion catches", "challenger catches")
 
 
 def _row(point: CapacityPoint) -> tuple[str, ...]:
     shares = ("–" if recall is None else f"{recall:.1%}" for recall in (point.recall_a, point.recall_b))
-    return (f"{point.alerts:,}", interval(point.cost_a), interval(point.cost_b), interval(point.saving), *shares)
-
-
-def groups_section(both: BothGroups) -> Markup:
-    """Two tables: the comparisons of sensitive groups, and every group and slice by itself."""
-    parts = [note(f"{both.rows:,} matured events that both scored, each model at its own decisions.")]
-    compared = [
-        (f"{one.measure} of {one.column}", f"{one.group} against {one.reference}",
-         f"{interval(one.difference)}: {one.status}", interval(other.difference), other.status)
-        for one, other in zip(both.a.comparisons, both.b.comparisons, strict=True)
-    ]  # fmt: skip
-    if compared:
-        head = ("measure", "groups", f"champion {both.champion}", f"challenger {both.challenger}", "")
-        parts.append(table(head, compared, numeric=(2, 3), classed=4))
-    # A line for each model: both beside each other would be wider than a sheet of paper.
-    sliced = [
-        line
-        for one, other in zip(both.a.slices, both.b.slices, strict=True)
-        for line in (
-            (f"{one.column} {one.group}", f"{one.rows:,}", f"{one.positives:,}", *_figures(one, _WHO[0])),
-            ("", "", "", *_figures(other, _WHO[1])),
-        )
-    ]
-    return Markup("").join(
-        [*parts, table(("group", "events", "positives", "", "flagged", "caught"), sliced, numeric=(1, 2, 4, 5))]
+    return (
+        f"{point.alerts:,}",
+        format_interval(point.cost_a),
+        format_interval(point.cost_b),
+        format_interval(point.saving),
+        *shares,
     )
 
 
-def _figures(one: Slice, who: str) -> tuple[str, str, str]:
-    return who, interval(one.flag_share), interval(one.recall)
+def groups_section(group_effects: GroupEffects) -> Markup:
+    """Two tables: the comparisons of sensitive groups, and every group and slice by itself."""
+    parts = [note(f"{group_effects.rows:,} matured events that both scored, each model at its own decisions.")]
+    comparison_rows = [
+        (f"{a.measure} of {a.column}", f"{a.group} against {a.reference}",
+         f"{format_interval(a.difference)}: {a.status}", format_interval(b.difference), b.status)
+        for a, b in zip(group_effects.a.comparisons, group_effects.b.comparisons, strict=True)
+    ]  # fmt: skip
+    if comparison_rows:
+        head = ("measure", "groups", f"champion {group_effects.champion}", f"challenger {group_effects.challenger}", "")
+        parts.append(table(head, comparison_rows, numeric=(2, 3), classed=4))
+    # A line for each model: both beside each other would be wider than a sheet of paper.
+    slice_rows = [
+        row
+        for a, b in zip(group_effects.a.slices, group_effects.b.slices, strict=True)
+        for row in (
+            (f"{a.column} {a.group}", f"{a.rows:,}", f"{a.positives:,}", *_figures(a, _ROLES[0])),
+            ("", "", "", *_figures(b, _ROLES[1])),
+        )
+    ]
+    return Markup("").join(
+        [*parts, table(("group", "events", "positives", "", "flagged", "caught"), slice_rows, numeric=(1, 2, 4, 5))]
+    )
 
 
-_WHO = ("champion", "challenger")
+def _figures(group_slice: Slice, role: str) -> tuple[str, str, str]:
+    return role, format_interval(group_slice.flag_share), format_interval(group_slice.recall)
+
+
+_ROLES = ("champion", "challenger")

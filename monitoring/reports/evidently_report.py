@@ -19,7 +19,7 @@ from markupsafe import Markup
 from monitoring.drift.feature_drift import DriftAlarm, DriftReport
 from monitoring.errors import ReportFailed
 from monitoring.policies import DriftPolicy
-from monitoring.reports.drift_header import DEFAULT, bands_differ, features_of, header_of
+from monitoring.reports.drift_header import DEFAULT_POLICY, bands_differ, drift_header, report_features
 from monitoring.reports.html import STYLE, write_comparison_report, write_page, write_text
 from monitoring.reports.render import render
 
@@ -64,7 +64,7 @@ def write_drift_report(
     seed: int = 7,
     sections: Sequence[Markup] = (),
     matured: pd.DataFrame | None = None,
-    policy: DriftPolicy = DEFAULT,
+    policy: DriftPolicy = DEFAULT_POLICY,
 ) -> DriftReportInfo:
     """Write one self-contained page on a bounded, seeded sample.
 
@@ -88,26 +88,26 @@ def write_drift_report(
         ReportFailed: when Evidently cannot make the report; the cause is attached.
     """
     samples = [_sample(frame, max_rows, seed) for frame in (reference, current)]
-    usable, left_out = _usable(samples, [*numerical, *categorical])
+    usable, left_out = _split_usable(samples, [*numerical, *categorical])
     rows = (len(samples[0]), len(samples[1]))
     if not usable:
-        body = header_of(title, report, alarm, {}, left_out, rows, sections, policy)
+        body = drift_header(title, report, alarm, {}, left_out, rows, sections, policy)
         return DriftReportInfo(write_page(path, title, body), rows, left_out, (), {})
     quality = _quality_columns(samples, target, prediction, score)
     try:
         html, values, tests = _run_evidently(
             samples, [c for c in numerical if c in usable], [c for c in categorical if c in usable], quality
         )
-        judged = _matured_quality(matured, max_rows, seed)
+        matured_section = _matured_quality(matured, max_rows, seed)
     except Exception as exc:
         raise ReportFailed(f"Evidently could not make {path.name}: {type(exc).__name__}: {exc}") from exc
-    header = header_of(title, report, alarm, values, left_out, rows, sections, policy)
+    header = drift_header(title, report, alarm, values, left_out, rows, sections, policy)
     page = html.replace("<body>", f"<body><style>{STYLE}</style>{header}", 1)
-    head, end, rest = page.rpartition("</body>")
-    written = write_text(path, f"{head}{judged}{end}{rest}")
-    compared = [f for f in features_of(report) if f.name in values]
-    disagree = tuple(f.name for f in compared if bands_differ(f, values[f.name], policy))
-    return DriftReportInfo(written, rows, left_out, disagree, tests)
+    head, body_end, page_rest = page.rpartition("</body>")
+    written = write_text(path, f"{head}{matured_section}{body_end}{page_rest}")
+    compared_features = [f for f in report_features(report) if f.name in values]
+    disagreeing = tuple(f.name for f in compared_features if bands_differ(f, values[f.name], policy))
+    return DriftReportInfo(written, rows, left_out, disagreeing, tests)
 
 
 def evidently_psi(reference: pd.DataFrame, current: pd.DataFrame) -> dict[str, float]:
@@ -138,8 +138,8 @@ def _column_drift(reference: pd.DataFrame, current: pd.DataFrame, **settings: An
             from evidently.presets import DataDriftPreset
 
             definition = DataDefinition(numerical_columns=list(reference.columns))
-            both = [Dataset.from_pandas(frame, definition) for frame in (current, reference)]
-            return _values(Report([DataDriftPreset(**settings)]).run(*both).dict())
+            datasets = [Dataset.from_pandas(frame, definition) for frame in (current, reference)]
+            return _values(Report([DataDriftPreset(**settings)]).run(*datasets).dict())
     except Exception as exc:
         raise ReportFailed(f"Evidently could not compare the tables: {type(exc).__name__}: {exc}") from exc
 
@@ -148,11 +148,11 @@ def _sample(frame: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
     """At most ``rows`` rows, in their own order."""
     if len(frame) <= rows:
         return frame.reset_index(drop=True)
-    chosen = np.sort(np.random.default_rng(seed).choice(len(frame), rows, replace=False))
-    return frame.iloc[chosen].reset_index(drop=True)
+    positions = np.sort(np.random.default_rng(seed).choice(len(frame), rows, replace=False))
+    return frame.iloc[positions].reset_index(drop=True)
 
 
-def _usable(samples: Sequence[pd.DataFrame], columns: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+def _split_usable(samples: Sequence[pd.DataFrame], columns: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     """Columns with a value in both tables, and the rest."""
     usable = [c for c in columns if all(c in s.columns and bool(s[c].notna().any()) for s in samples)]
     return usable, tuple(c for c in columns if c not in usable)
@@ -191,11 +191,11 @@ def _run_evidently(
         presets.append(DataSummaryPreset(columns=columns))
         if quality:
             presets.append(ClassificationPreset())
-        kept = [*columns, *quality.values()]
-        reference, current = (Dataset.from_pandas(s[kept], definition) for s in samples)
+        used_columns = [*columns, *quality.values()]
+        reference, current = (Dataset.from_pandas(s[used_columns], definition) for s in samples)
         snapshot = Report(presets, include_tests=True).run(current, reference)
-        found = snapshot.dict()
-        return snapshot.get_html_str(as_iframe=False), _values(found), _tests(found)
+        results = snapshot.dict()
+        return snapshot.get_html_str(as_iframe=False), _values(results), _tests(results)
 
 
 def _matured_quality(matured: pd.DataFrame | None, max_rows: int, seed: int) -> Markup:
@@ -222,15 +222,15 @@ def _matured_quality(matured: pd.DataFrame | None, max_rows: int, seed: int) -> 
     return render("matured_quality.html", frame=frame, rows=len(rows))
 
 
-def _values(found: Mapping[str, Any]) -> dict[str, float]:
+def _values(results: Mapping[str, Any]) -> dict[str, float]:
     """PSI by column from the snapshot's metrics."""
     return {
         str(m["config"]["column"]): float(m["value"])
-        for m in found["metrics"]
+        for m in results["metrics"]
         if str(m["config"].get("type", "")).endswith("ValueDrift")
     }
 
 
-def _tests(found: Mapping[str, Any]) -> dict[str, int]:
-    outcomes = [str(getattr(t["status"], "value", t["status"])) for t in found.get("tests", ())]
+def _tests(results: Mapping[str, Any]) -> dict[str, int]:
+    outcomes = [str(getattr(t["status"], "value", t["status"])) for t in results.get("tests", ())]
     return {name: outcomes.count(name) for name in sorted(set(outcomes))}

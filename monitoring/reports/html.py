@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from monitoring.comparison.paired import PairedResult
 from monitoring.comparison.secondary_figures import ALARM_LIMIT, LOWER_THRESHOLD, NOT_USED, RECALL_FLOOR, Appendix
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 from monitoring.core.verdict import Check, Verdict
 from monitoring.reports.render import render, table
-from monitoring.reports.svg_charts import Line, bars, chart
+from monitoring.reports.svg_charts import ChartLine, bar_chart, line_chart
 from monitoring.stats.anytime import anytime_path
 from monitoring.stats.intervals import RatioDifference
 
@@ -67,8 +67,8 @@ def comparison_body(
     further = result.appendix
     return render(
         "comparison.html", result=result, verdict=verdict, warnings=warnings, dossier=dossier, not_used=NOT_USED,
-        checks=checks_table(verdict.checks), sequence=_sequence(result), saving_chart=saving_chart(result),
-        both=_both(result), recall_chart=_recall_chart(result), disagreements=_disagreements(result),
+        checks=checks_table(verdict.checks), sequence=_bounds_name(result), saving_chart=saving_chart(result),
+        both=_both_models_table(result), recall_chart=_recall_chart(result), disagreements=_disagreements(result),
         figures=None if further is None else _figures(further, result.currency),
         notes=() if further is None else _notes(further),
     )  # fmt: skip
@@ -77,27 +77,34 @@ def comparison_body(
 def checks_table(checks: Iterable[Check]) -> Markup:
     """Every check with its value, limit and margin."""
     rows = [
-        (c.name.replace("_", " "), number(c.value), number(c.threshold), number(c.margin), c.status, c.detail)
+        (
+            c.name.replace("_", " "),
+            format_number(c.value),
+            format_number(c.threshold),
+            format_number(c.margin),
+            c.status,
+            c.detail,
+        )
         for c in checks
     ]
     return table(("check", "value", "limit", "margin", "", ""), rows, numeric=(1, 2, 3), classed=4)
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """Four significant digits, large and whole numbers without decimals, a dash where there is nothing."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 1000.0 or float(value).is_integer() else f"{value:.4g}"
 
 
-def interval(figure: Measured) -> str:
+def format_interval(figure: Measurement) -> str:
     """A value with its bounds."""
     if figure.low is None or figure.high is None:
-        return number(figure.value)
-    return f"{number(figure.value)} ({number(figure.low)} to {number(figure.high)})"
+        return format_number(figure.value)
+    return f"{format_number(figure.value)} ({format_number(figure.low)} to {format_number(figure.high)})"
 
 
-def _sequence(result: PairedResult) -> str:
+def _bounds_name(result: PairedResult) -> str:
     return "confidence sequence" if result.method == "anytime" else "bounds on decision days"
 
 
@@ -106,16 +113,16 @@ def saving_chart(result: PairedResult) -> Markup:
     saving = result.column("saving")
     path = anytime_path(saving, result.saving.alpha, result.saving.planned, result.saving.block)
     labels = [f"{result.series[n - 1].day:%Y-%m-%d}" for n in path.days]
-    mean = Line(f"mean saving, {result.currency} a day", path.mean)
+    mean = ChartLine(f"mean saving, {result.currency} a day", path.mean)
     if result.method == "anytime":
-        band = tuple(Line("anytime-valid bounds of the mean", edge) for edge in (path.low, path.high))
+        band = tuple(ChartLine("anytime-valid bounds of the mean", edge) for edge in (path.low, path.high))
     else:
         ends = (result.saving.low, result.saving.high)
-        band = tuple(Line("bounds of the latest decision day", _at_the_end(end, len(labels))) for end in ends)
-    return chart([mean], labels, band=(band[0], band[1]), zero=True)
+        band = tuple(ChartLine("bounds of the latest decision day", _only_last_step(end, len(labels))) for end in ends)
+    return line_chart([mean], labels, band=(band[0], band[1]), zero=True)
 
 
-def _at_the_end(bound: float | None, steps: int) -> list[float | None]:
+def _only_last_step(bound: float | None, steps: int) -> list[float | None]:
     """A bound that is known for the last step only."""
     return [*([None] * (steps - 1)), bound][:steps]
 
@@ -124,10 +131,12 @@ def _recall_chart(result: PairedResult) -> Markup:
     labels = [f"{d.day:%Y-%m-%d}" for d in result.series]
     total = result.column("positives").cumsum()
 
-    def so_far(name: str) -> list[float | None]:
+    def recall_so_far(name: str) -> list[float | None]:
         return [float(hit / n) if n else None for hit, n in zip(result.column(name).cumsum(), total, strict=True)]
 
-    return chart([Line(result.champion, so_far("tp_a")), Line(result.challenger, so_far("tp_b"))], labels)
+    return line_chart(
+        [ChartLine(result.champion, recall_so_far("tp_a")), ChartLine(result.challenger, recall_so_far("tp_b"))], labels
+    )
 
 
 def _disagreements(result: PairedResult) -> list[tuple[str, Markup, Markup]]:
@@ -135,27 +144,29 @@ def _disagreements(result: PairedResult) -> list[tuple[str, Markup, Markup]]:
     levels = result.appendix.groups if result.appendix is not None else ()
     names = (f"{result.champion} only", f"{result.challenger} only")
     parts = []
-    for by in dict.fromkeys(group.by for group in levels):
-        groups = [group for group in levels if group.by == by]
-        caught = bars([(g.level, g.caught_a, g.caught_b) for g in groups], names)
-        parts.append((by, caught, bars([(g.level, g.alarms_a, g.alarms_b) for g in groups], names)))
+    for column in dict.fromkeys(group.by for group in levels):
+        groups = [group for group in levels if group.by == column]
+        caught = bar_chart([(g.level, g.caught_a, g.caught_b) for g in groups], names)
+        parts.append((column, caught, bar_chart([(g.level, g.alarms_a, g.alarms_b) for g in groups], names)))
     return parts
 
 
-def _both(result: PairedResult) -> list[tuple[str, str, str]]:
+def _both_models_table(result: PairedResult) -> list[tuple[str, str, str]]:
     return [
-        ("recall", interval(result.recall_champion), interval(result.recall_challenger)),
-        (f"cost, {result.currency}", interval(result.cost_champion), interval(result.cost_challenger)),
+        ("recall", format_interval(result.recall_champion), format_interval(result.recall_challenger)),
+        (f"cost, {result.currency}", format_interval(result.cost_champion), format_interval(result.cost_challenger)),
     ]
 
 
 def _figures(a: Appendix, currency: str) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [_ratio(name, ratio) for name, ratio in _ratios(a).items()]
-    rows.append((f"saving a day, {currency}", "", "", interval(a.saving.measured), number(a.saving.p)))
+    rows: list[tuple[str, ...]] = [_ratio_row(name, ratio) for name, ratio in _ratios(a).items()]
+    rows.append((f"saving a day, {currency}", "", "", format_interval(a.saving.measured), format_number(a.saving.p)))
     p = a.delong.p if a.delong is not None else None
-    rows.append(("AUC", number(a.auc.a), number(a.auc.b), interval(a.auc.difference), number(p)))
+    rows.append(
+        ("AUC", format_number(a.auc.a), format_number(a.auc.b), format_interval(a.auc.difference), format_number(p))
+    )
     if a.delong is not None:
-        rows.append(("AUC, DeLong's interval", "", "", interval(a.delong.measured), number(p)))
+        rows.append(("AUC, DeLong's interval", "", "", format_interval(a.delong.measured), format_number(p)))
     ranked = {
         "average precision": a.average_precision,
         "card precision": a.card_precision,
@@ -164,12 +175,14 @@ def _figures(a: Appendix, currency: str) -> list[tuple[str, ...]]:
     }
     for name, figure in ranked.items():
         if figure is not None:
-            rows.append((name, number(figure.a), number(figure.b), interval(figure.difference), ""))
+            rows.append(
+                (name, format_number(figure.a), format_number(figure.b), format_interval(figure.difference), "")
+            )
     m = a.mcnemar
-    rows.append(("McNemar mid-p, caught by one model only", str(m.c), str(m.b), "", number(m.mid_p)))
-    rows.append(("recall, Bonett-Price", "", "", interval(a.bonett_price), ""))
-    rows.append(("recall, Tango", "", "", interval(a.tango), number(a.tango_p)))
-    rows.append(("unpaired t-test (legacy)", "", "", "", number(a.legacy_p)))
+    rows.append(("McNemar mid-p, caught by one model only", str(m.c), str(m.b), "", format_number(m.mid_p)))
+    rows.append(("recall, Bonett-Price", "", "", format_interval(a.bonett_price), ""))
+    rows.append(("recall, Tango", "", "", format_interval(a.tango), format_number(a.tango_p)))
+    rows.append(("unpaired t-test (legacy)", "", "", "", format_number(a.legacy_p)))
     return rows
 
 
@@ -178,14 +191,20 @@ def _notes(a: Appendix) -> tuple[str, ...]:
     return (clusters, *([LOWER_THRESHOLD] if a.gains_by_threshold_alone else []), a.legacy_note)
 
 
-def _ratios(a: Appendix) -> Mapping[str, RatioDifference]:
+def _ratios(appendix: Appendix) -> Mapping[str, RatioDifference]:
     return {
-        "recall": a.recall,
-        "precision": a.precision,
-        "false-positive rate": a.false_positive_rate,
-        f"recall at {a.matched_alerts:,} alerts": a.matched,
+        "recall": appendix.recall,
+        "precision": appendix.precision,
+        "false-positive rate": appendix.false_positive_rate,
+        f"recall at {appendix.matched_alerts:,} alerts": appendix.matched,
     }
 
 
-def _ratio(name: str, r: RatioDifference) -> tuple[str, str, str, str, str]:
-    return name, number(r.a), number(r.b), interval(Measured(r.difference, r.low, r.high)), number(r.p)
+def _ratio_row(name: str, ratio: RatioDifference) -> tuple[str, str, str, str, str]:
+    return (
+        name,
+        format_number(ratio.a),
+        format_number(ratio.b),
+        format_interval(Measurement(ratio.difference, ratio.low, ratio.high)),
+        format_number(ratio.p),
+    )

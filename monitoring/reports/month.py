@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from monitoring.core.measured import Measured, Stored
+from monitoring.core.measured import Measurement, StoredResult
 from monitoring.performance.cost import Prices, total_cost
 from monitoring.stats.intervals import wilson
 
 
 @dataclass(frozen=True)
-class MonthFigures(Stored):
+class MonthFigures(StoredResult):
     """One part of a month.
 
     Attributes:
@@ -42,7 +42,7 @@ class MonthFigures(Stored):
     caught_amount: float | None
     fraud_bp: float | None
     value_detection_rate: float | None
-    recall: Measured
+    recall: Measurement
     false_alarms_per_fraud: float | None
     cost: float
 
@@ -59,18 +59,20 @@ def month_figures(rows: pd.DataFrame, prices: Prices, amount: str | None) -> Mon
     money = None if amount is None else np.nan_to_num(rows[amount].to_numpy(dtype=float))
     positives, caught = int(y.sum()), int((y & flagged).sum())
     size = money if money is not None else np.ones(len(rows))
-    whole, lost, found = (float(size[mask].sum()) for mask in (np.ones(len(rows), dtype=bool), y, y & flagged))
+    total_value, positive_value, caught_value = (
+        float(size[mask].sum()) for mask in (np.ones(len(rows), dtype=bool), y, y & flagged)
+    )
     return MonthFigures(
         days=int(rows["day"].nunique()),
         events=len(rows),
         alerts=int(flagged.sum()),
         positives=positives,
         caught=caught,
-        amount=whole if money is not None else None,
-        fraud_amount=lost if money is not None else None,
-        caught_amount=found if money is not None else None,
-        fraud_bp=lost / whole * 1e4 if whole > 0.0 else None,
-        value_detection_rate=found / lost if lost > 0.0 else None,
+        amount=total_value if money is not None else None,
+        fraud_amount=positive_value if money is not None else None,
+        caught_amount=caught_value if money is not None else None,
+        fraud_bp=positive_value / total_value * 1e4 if total_value > 0.0 else None,
+        value_detection_rate=caught_value / positive_value if positive_value > 0.0 else None,
         recall=wilson(caught, positives),
         false_alarms_per_fraud=(int(flagged.sum()) - caught) / caught if caught else None,
         cost=total_cost(y, flagged, prices),

@@ -22,7 +22,7 @@ COLOURS = ("#0b5cad", "#c2410c", "#4d7c0f")
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """One named series; ``None`` leaves a gap."""
 
     name: str
@@ -47,10 +47,14 @@ class Scale:
         return _TOP + (HEIGHT - _TOP - _BOTTOM) * (1.0 - share)
 
 
-def chart(
-    lines: Sequence[Line], labels: Sequence[str], *, band: tuple[Line, Line] | None = None, zero: bool = False,
+def line_chart(
+    lines: Sequence[ChartLine],
+    labels: Sequence[str],
+    *,
+    band: tuple[ChartLine, ChartLine] | None = None,
+    zero: bool = False,
     id: str = "",
-) -> Markup:  # fmt: skip
+) -> Markup:
     """Lines over labelled steps, with a shaded band between two of them.
 
     Args:
@@ -61,7 +65,7 @@ def chart(
         id: of the picture, for a script.
     """
     values = [v for line in lines for v in line.values if v is not None]
-    values += [v for edge in band or () for v in edge.values if v is not None]
+    values += [v for bound_line in band or () for v in bound_line.values if v is not None]
     if not values:
         return render("no_chart.html")
     scale = _scale(values + ([0.0] if zero else []), len(labels))
@@ -73,7 +77,7 @@ def chart(
     )  # fmt: skip
 
 
-def bars(groups: Sequence[tuple[str, float, float]], names: tuple[str, str]) -> Markup:
+def bar_chart(groups: Sequence[tuple[str, float, float]], names: tuple[str, str]) -> Markup:
     """Two horizontal bars for each group, with their numbers.
 
     Args:
@@ -82,13 +86,13 @@ def bars(groups: Sequence[tuple[str, float, float]], names: tuple[str, str]) -> 
     """
     if not any(a or b for _, a, b in groups):
         return render("no_chart.html")
-    most, room = max(max(a, b) for _, a, b in groups), WIDTH - _BAR_LEFT - 60
+    largest, bar_space = max(max(a, b) for _, a, b in groups), WIDTH - _BAR_LEFT - 60
     rows = [
         (
             label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}…",
-            [(room * value / most, f"{value:,.0f}") for value in pair],
+            [(bar_space * value / largest, f"{value:,.0f}") for value in values],
         )
-        for label, *pair in groups
+        for label, *values in groups
     ]
     return render("bars.html", width=WIDTH, left=_BAR_LEFT, rows=rows, names=names, colours=COLOURS)
 
@@ -99,9 +103,9 @@ def _scale(values: Sequence[float], count: int) -> Scale:
     return Scale(low - pad, high + pad, count)
 
 
-def ticks(low: float, high: float, wanted: int = 4) -> list[float]:
+def ticks(low: float, high: float, tick_count: int = 4) -> list[float]:
     """Round numbers within a range."""
-    raw = (high - low) / wanted
+    raw = (high - low) / tick_count
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(m * size for m in (1, 2, 5, 10) if m * size >= raw)
     first = math.ceil(low / step)
@@ -115,17 +119,17 @@ def _axis(scale: Scale) -> list[tuple[float, str, str]]:
     ]
 
 
-def _path(scale: Scale, line: Line) -> list[list[Point]]:
+def _path(scale: Scale, line: ChartLine) -> list[list[Point]]:
     """The points of each run of known values; a lonely value becomes a dot."""
     return [[_point(scale, at, value) for at, value in run] for run in _runs(line.values) if run]
 
 
-def _shade(scale: Scale, low: Line, high: Line) -> list[list[Point]]:
+def _shade(scale: Scale, low: ChartLine, high: ChartLine) -> list[list[Point]]:
     """The outline of each run of known bounds: along the upper edge, and back along the lower."""
-    both = [None if a is None or b is None else (a, b) for a, b in zip(low.values, high.values, strict=True)]
+    bounds = [None if a is None or b is None else (a, b) for a, b in zip(low.values, high.values, strict=True)]
     return [
         [_point(scale, at, pair[1]) for at, pair in run] + [_point(scale, at, pair[0]) for at, pair in reversed(run)]
-        for run in _runs(both)
+        for run in _runs(bounds)
     ]
 
 

@@ -23,23 +23,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from monitoring.core.measured import UNKNOWN, Measured
+from monitoring.core.measured import UNKNOWN, Measurement
 from monitoring.core.verdict import Check
 from monitoring.errors import GuardError
 from monitoring.stats.intervals import wilson, z_value
 
-Verdict = Literal["holds", "breached", "waits"]
+GuardVerdict = Literal["holds", "breached", "waits"]
 FIGURES: Final = ("error_rate", "alert_rate_ratio", "alert_rate", "p99_ms")
 DEFAULT_GUARD: Final = "error_rate<0.01,p99_ms<100,alert_rate_ratio<1.5,alert_rate_ratio>0.5"
 MISMATCH_P: Final = 0.001
 _CONFIDENCE: Final = 0.99
 """A ramp looks every few seconds: a bound that is often wrong would return good models."""
 _LEAST_EXPECTED: Final = 5.0
-_TERM: Final = re.compile(r"(\w+)\s*([<>=])\s*([0-9.eE+-]+)")
+_CONDITION: Final = re.compile(r"(\w+)\s*([<>=])\s*([0-9.eE+-]+)")
 
 
 @dataclass(frozen=True)
-class Condition:
+class GuardCondition:
     """One limit: a figure must stay below (``<``) or above (``>``) it."""
 
     figure: str
@@ -51,7 +51,7 @@ class Condition:
 class Guard:
     """Conditions, and how many events make them believable."""
 
-    conditions: tuple[Condition, ...]
+    conditions: tuple[GuardCondition, ...]
     min_events: int = 100
 
 
@@ -97,42 +97,45 @@ def parse_guard(text: str) -> Guard:
     Raises:
         GuardError: naming the part that cannot be read.
     """
-    conditions, least = [], 100
+    conditions, min_events = [], 100
     for part in (part.strip() for part in text.split(",")):
         if not part:
             continue
-        found = _TERM.fullmatch(part)
+        match = _CONDITION.fullmatch(part)
         try:
-            if found is None:
+            if match is None:
                 raise ValueError
-            name, sign, limit = found[1], found[2], float(found[3])
+            name, sign, limit = match[1], match[2], float(match[3])
             if not math.isfinite(limit) or limit < 0:
                 raise ValueError
             if (name, sign) == ("min_events", "="):
-                least = max(1, int(limit))
+                min_events = max(1, int(limit))
             elif name in FIGURES and sign in "<>":
-                conditions.append(Condition(name, "<" if sign == "<" else ">", limit))
+                conditions.append(GuardCondition(name, "<" if sign == "<" else ">", limit))
             else:
                 raise ValueError
         except ValueError as exc:
-            known = ", ".join(FIGURES)
-            raise GuardError(f"{part!r} is no condition; write for example error_rate<0.01 ({known})") from exc
-    return Guard(tuple(conditions), least)
+            figure_names = ", ".join(FIGURES)
+            raise GuardError(f"{part!r} is no condition; write for example error_rate<0.01 ({figure_names})") from exc
+    return Guard(tuple(conditions), min_events)
 
 
-def sample_ratio_of(arms: Sequence[ArmFigures]) -> Ratio:
+def check_sample_ratio(arms: Sequence[ArmFigures]) -> Ratio:
     """Chi-square test that the units went to the arms in their shares, with one degree less than arms."""
     units = sum(arm.units for arm in arms)
-    planned = [arm for arm in arms if arm.share > 0]
+    arms_with_share = [arm for arm in arms if arm.share > 0]
     if any(arm.units for arm in arms if arm.share <= 0):
         return Ratio(math.inf, 0.0)
-    expected = [units * arm.share for arm in planned]
-    if len(planned) < 2 or min(expected, default=0.0) < _LEAST_EXPECTED:
+    expected = [units * arm.share for arm in arms_with_share]
+    if len(arms_with_share) < 2 or min(expected, default=0.0) < _LEAST_EXPECTED:
         return Ratio(None, None)
-    chi2 = sum((arm.units - e) ** 2 / e for arm, e in zip(planned, expected, strict=True))
+    chi2 = sum(
+        (arm.units - expected_units) ** 2 / expected_units
+        for arm, expected_units in zip(arms_with_share, expected, strict=True)
+    )
     from scipy import stats
 
-    return Ratio(chi2, float(stats.chi2.sf(chi2, len(planned) - 1)))
+    return Ratio(chi2, float(stats.chi2.sf(chi2, len(arms_with_share) - 1)))
 
 
 def judge_guard(guard: Guard, arms: Sequence[ArmFigures], p99_ms: float | None) -> list[Check]:
@@ -144,9 +147,9 @@ def judge_guard(guard: Guard, arms: Sequence[ArmFigures], p99_ms: float | None) 
         p99_ms: the slowest replica's; none where no replica said it.
     """
     events = sum(arm.events for arm in arms if arm.challenger)
-    values = figures_of(arms) | {"p99_ms": Measured(p99_ms, p99_ms, p99_ms)}
+    values = challenger_figures(arms) | {"p99_ms": Measurement(p99_ms, p99_ms, p99_ms)}
     checks = [_check(condition, values[condition.figure], events, guard.min_events) for condition in guard.conditions]
-    ratio = sample_ratio_of(arms)
+    ratio = check_sample_ratio(arms)
     checks.append(
         Check(
             "sample_ratio_p", ratio.p, MISMATCH_P, None if ratio.p is None else ratio.p - MISMATCH_P,
@@ -157,33 +160,33 @@ def judge_guard(guard: Guard, arms: Sequence[ArmFigures], p99_ms: float | None) 
     return checks
 
 
-def figures_of(arms: Sequence[ArmFigures]) -> dict[str, Measured]:
+def challenger_figures(arms: Sequence[ArmFigures]) -> dict[str, Measurement]:
     """``error_rate``, ``alert_rate`` and ``alert_rate_ratio`` of the challenger's side, with their intervals."""
-    ours = [arm for arm in arms if arm.challenger]
-    theirs = [arm for arm in arms if not arm.challenger]
-    events, alerts = sum(arm.events for arm in ours), sum(arm.alerts for arm in ours)
-    control, flagged = sum(arm.events for arm in theirs), sum(arm.alerts for arm in theirs)
+    challenger_arms = [arm for arm in arms if arm.challenger]
+    other_arms = [arm for arm in arms if not arm.challenger]
+    events, alerts = sum(arm.events for arm in challenger_arms), sum(arm.alerts for arm in challenger_arms)
+    other_events, other_alerts = sum(arm.events for arm in other_arms), sum(arm.alerts for arm in other_arms)
     return {
-        "error_rate": wilson(sum(arm.failures for arm in ours), events, _CONFIDENCE),
+        "error_rate": wilson(sum(arm.failures for arm in challenger_arms), events, _CONFIDENCE),
         "alert_rate": wilson(alerts, events, _CONFIDENCE),
-        "alert_rate_ratio": _ratio(alerts, events, flagged, control),
+        "alert_rate_ratio": _ratio(alerts, events, other_alerts, other_events),
     }
 
 
-def _ratio(alerts: int, events: int, flagged: int, control: int) -> Measured:
+def _ratio(alerts: int, events: int, control_alerts: int, control_events: int) -> Measurement:
     """Ratio of two rates with Katz's interval; half an alert is added to both sides where one has none."""
-    if not events or not control:
+    if not events or not control_events:
         return UNKNOWN
-    a, n, b, m = float(alerts), float(events), float(flagged), float(control)
-    if not alerts or not flagged:
+    a, n, b, m = float(alerts), float(events), float(control_alerts), float(control_events)
+    if not alerts or not control_alerts:
         a, n, b, m = a + 0.5, n + 0.5, b + 0.5, m + 0.5
     spread = z_value(_CONFIDENCE) * math.sqrt(1 / a - 1 / n + 1 / b - 1 / m)
     middle = math.log((a / n) / (b / m))
-    value = (alerts / events) / (flagged / control) if flagged else None
-    return Measured(value, math.exp(middle - spread), math.exp(middle + spread))
+    value = (alerts / events) / (control_alerts / control_events) if control_alerts else None
+    return Measurement(value, math.exp(middle - spread), math.exp(middle + spread))
 
 
-def verdict_of(checks: Sequence[Check]) -> Verdict:
+def guard_verdict(checks: Sequence[Check]) -> GuardVerdict:
     """``breached`` when one check fails, ``waits`` when one cannot be answered yet, else ``holds``."""
     statuses = {check.status for check in checks}
     if "FAIL" in statuses:
@@ -213,18 +216,22 @@ def _rate(arms: Sequence[ArmFigures]) -> float | None:
     return sum(arm.alerts for arm in arms) / events if events else None
 
 
-def _check(condition: Condition, found: Measured, events: int, least: int) -> Check:
-    limit, below, value = condition.limit, condition.sign == "<", found.value
-    words = f"{'below' if below else 'above'} {limit:g} wanted"
-    edge = found.low if below else found.high
-    if edge is not None and (edge >= limit if below else edge <= limit):
-        shown = edge if value is None else value
-        return Check(condition.figure, value, limit, -abs(shown - limit), "FAIL", f"{shown:.4g}, {words}")
-    if events < least:
-        return Check(condition.figure, value, limit, None, "INSUFFICIENT", f"{events} of {least} events; {words}")
+def _check(condition: GuardCondition, measured: Measurement, events: int, min_events: int) -> Check:
+    limit, below, value = condition.limit, condition.sign == "<", measured.value
+    wanted_side = f"{'below' if below else 'above'} {limit:g} wanted"
+    bound = measured.low if below else measured.high
+    if bound is not None and (bound >= limit if below else bound <= limit):
+        figure = bound if value is None else value
+        return Check(condition.figure, value, limit, -abs(figure - limit), "FAIL", f"{figure:.4g}, {wanted_side}")
+    if events < min_events:
+        return Check(
+            condition.figure, value, limit, None, "INSUFFICIENT", f"{events} of {min_events} events; {wanted_side}"
+        )
     if value is None:
-        return Check(condition.figure, None, limit, None, "INSUFFICIENT", f"not known; {words}")
+        return Check(condition.figure, None, limit, None, "INSUFFICIENT", f"not known; {wanted_side}")
     margin = limit - value if below else value - limit
     if margin <= 0:
-        return Check(condition.figure, value, limit, margin, "INSUFFICIENT", f"{value:.4g}, {words}; not yet certain")
-    return Check(condition.figure, value, limit, margin, "PASS", f"{value:.4g}, {words}")
+        return Check(
+            condition.figure, value, limit, margin, "INSUFFICIENT", f"{value:.4g}, {wanted_side}; not yet certain"
+        )
+    return Check(condition.figure, value, limit, margin, "PASS", f"{value:.4g}, {wanted_side}")

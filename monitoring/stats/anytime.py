@@ -25,11 +25,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from monitoring.core.measured import Measured, finite
+from monitoring.core.measured import Measurement, finite
 
 BLOCK_DAYS = 3
 """Days in a block when neighbouring days resemble each other."""
-BLOCK_ABOVE = 0.1
+BLOCKING_AUTOCORRELATION = 0.1
 """Lag-1 autocorrelation above which days are blocked (at .2 the plain test errs in 7 % of cases)."""
 _MIN_FOR_AUTOCORRELATION = 6
 
@@ -72,9 +72,9 @@ class AnytimeT:
         return math.exp(self.log_e)
 
     @property
-    def measured(self) -> Measured:
+    def measured(self) -> Measurement:
         """The mean with its confidence sequence."""
-        return Measured(self.mean, self.low, self.high)
+        return Measurement(self.mean, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def anytime_t(values: ArrayLike, alpha: float = 0.05, planned: float = 28, block
     x = np.asarray(values, dtype=float)
     correlation = lag1_autocorrelation(x)
     size = block or block_size(x)
-    units, n_star = blocked(x, size), planned / size
+    units, n_star = block_means(x, size), planned / size
     n, mean, sd, t = summary(units)
     overall = finite(float(x.mean())) if len(x) and mean is None else mean
     if t is None or sd is None or mean is None:
@@ -149,26 +149,26 @@ def anytime_t(values: ArrayLike, alpha: float = 0.05, planned: float = 28, block
 def anytime_path(values: ArrayLike, alpha: float = 0.05, planned: float = 28, block: int = 1) -> AnytimePath:
     """The same test after every unit of the series, as someone who looks each day would have seen it."""
     x = np.asarray(values, dtype=float)
-    looks = [anytime_t(x[: end * block], alpha, planned, block) for end in range(1, len(x) // block + 1)]
+    tests = [anytime_t(x[: end * block], alpha, planned, block) for end in range(1, len(x) // block + 1)]
     return AnytimePath(
-        tuple((i + 1) * block for i in range(len(looks))),
-        tuple(look.mean for look in looks),
-        tuple(look.low for look in looks),
-        tuple(look.high for look in looks),
-        tuple(look.log_e for look in looks),
+        tuple((i + 1) * block for i in range(len(tests))),
+        tuple(test.mean for test in tests),
+        tuple(test.low for test in tests),
+        tuple(test.high for test in tests),
+        tuple(test.log_e for test in tests),
     )
 
 
 def block_size(values: ArrayLike) -> int:
     """Days in a unit: 3 where neighbouring days resemble each other, else 1."""
     correlation = lag1_autocorrelation(values)
-    return BLOCK_DAYS if correlation is not None and correlation > BLOCK_ABOVE else 1
+    return BLOCK_DAYS if correlation is not None and correlation > BLOCKING_AUTOCORRELATION else 1
 
 
-def blocked(values: np.ndarray, size: int) -> np.ndarray:
+def block_means(values: np.ndarray, size: int) -> np.ndarray:
     """Means of consecutive blocks of ``size`` days; the unfinished last block is left out."""
-    full = len(values) // size * size
-    return np.asarray(values[:full].reshape(-1, size).mean(axis=1), dtype=float)
+    whole_length = len(values) // size * size
+    return np.asarray(values[:whole_length].reshape(-1, size).mean(axis=1), dtype=float)
 
 
 def anytime_ratio(x: ArrayLike, y: ArrayLike, alpha: float = 0.05, planned: float = 28) -> AnytimeT:
@@ -187,10 +187,10 @@ def anytime_ratio(x: ArrayLike, y: ArrayLike, alpha: float = 0.05, planned: floa
         return AnytimeT(at_zero.n, None, None, None, None, None, None, None, at_zero.block, None, alpha, planned)
     point = float(top.sum()) / total
     size = at_zero.block
-    units = blocked(top, size)
-    low, high = fieller(units, blocked(base, size), critical_multiplier(len(units), alpha, planned / size))
+    units = block_means(top, size)
+    low, high = fieller(units, block_means(base, size), critical_multiplier(len(units), alpha, planned / size))
     if not np.any(top):
-        low, high = no_difference(total, alpha)
+        low, high = no_difference_bounds(total, alpha)
     return AnytimeT(
         at_zero.n, point, at_zero.sd, at_zero.t, at_zero.log_e, at_zero.p,
         low, high, at_zero.block, at_zero.autocorrelation, alpha, planned,
@@ -222,8 +222,8 @@ def summary(units: np.ndarray) -> tuple[int, float | None, float | None, float |
 def _largest_log_e(x: np.ndarray, alpha: float, planned: float, block: int | None) -> float:
     """The largest ln E that any daily look at the series saw, each with the block that it took then."""
     sizes = [block] * len(x) if block else [block_size(x[:end]) for end in range(1, len(x) + 1)]
-    seen = {size: [0.0, *_each_log_e(blocked(x, size), alpha, planned / size)] for size in set(sizes)}
-    return max((seen[size][end // size] for end, size in enumerate(sizes, start=1)), default=0.0)
+    log_e_by_size = {size: [0.0, *_each_log_e(block_means(x, size), alpha, planned / size)] for size in set(sizes)}
+    return max((log_e_by_size[size][end // size] for end, size in enumerate(sizes, start=1)), default=0.0)
 
 
 def _each_log_e(units: np.ndarray, alpha: float, planned: float) -> list[float]:
@@ -242,15 +242,15 @@ def running_log_e(series: np.ndarray, alpha: float, planned: float) -> np.ndarra
     means = np.cumsum(shifted, axis=1) / n
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.maximum(np.cumsum(shifted * shifted, axis=1) - n * means * means, 0.0)
-        whole = means + x[:, :1]
+        shifted_back = means + x[:, :1]
         sd = np.sqrt(spread / (n - 1.0))
-        known = (n >= 2) & np.isfinite(sd) & (sd > 1e-7 * np.sqrt(np.cumsum(shifted * shifted, axis=1) / n))
-        known &= sd > 1e-12 * np.maximum(1.0, np.abs(whole))
-        t2 = n * (whole / sd) ** 2
+        valid = (n >= 2) & np.isfinite(sd) & (sd > 1e-7 * np.sqrt(np.cumsum(shifted * shifted, axis=1) / n))
+        valid &= sd > 1e-12 * np.maximum(1.0, np.abs(shifted_back))
+        t2 = n * (shifted_back / sd) ** 2
         k = 1.0 + n * mixture_scale(alpha, planned)
         nu = n - 1.0
-        found = -0.5 * np.log(k) + n / 2.0 * (np.log1p(t2 / nu) - np.log1p(t2 / (nu * k)))
-    return np.where(known, found, np.nan)
+        log_e = -0.5 * np.log(k) + n / 2.0 * (np.log1p(t2 / nu) - np.log1p(t2 / (nu * k)))
+    return np.where(valid, log_e, np.nan)
 
 
 def fieller(x: np.ndarray, y: np.ndarray, c: float) -> tuple[float | None, float | None]:
@@ -274,7 +274,7 @@ def fieller(x: np.ndarray, y: np.ndarray, c: float) -> tuple[float | None, float
     return max(-1.0, (b - math.sqrt(root)) / a), min(1.0, (b + math.sqrt(root)) / a)
 
 
-def no_difference(trials: float, alpha: float) -> tuple[float, float]:
+def no_difference_bounds(trials: float, alpha: float) -> tuple[float, float]:
     """Bounds of a rate that was not seen once in ``trials``, valid at every look.
 
     The e-value of a rate r against a uniform mixture is (1-r)^-n/(n+1); it reaches 1/alpha at

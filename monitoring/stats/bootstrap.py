@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from monitoring.core.measured import Measured, finite
+from monitoring.core.measured import Measurement, finite
 
 MIN_DAYS = 20
 """Days from which days are resampled; below, rows are."""
@@ -45,31 +45,31 @@ class Resamples:
     @classmethod
     def draw(cls, units: int, repetitions: int, seed: int, confidence: float = 0.95) -> Resamples:
         """Draw ``units`` units with replacement, ``repetitions`` times."""
-        drawn = np.random.default_rng(seed).integers(0, units, (repetitions, units))
-        flat = (drawn + np.arange(repetitions)[:, None] * units).ravel()
-        counts = np.bincount(flat, minlength=repetitions * units).reshape(repetitions, units)
+        unit_draws = np.random.default_rng(seed).integers(0, units, (repetitions, units))
+        flat_draws = (unit_draws + np.arange(repetitions)[:, None] * units).ravel()
+        counts = np.bincount(flat_draws, minlength=repetitions * units).reshape(repetitions, units)
         return cls(np.ascontiguousarray(counts.T, dtype=float), confidence)
 
     def sums(self, totals: np.ndarray) -> np.ndarray:
         """The resampled sum of per-unit totals, one per repetition."""
         return np.asarray(totals @ self.weights)
 
-    def interval(self, value: float | None, samples: np.ndarray) -> Measured:
+    def interval(self, value: float | None, samples: np.ndarray) -> Measurement:
         """The value with its percentile interval.
 
         The interval is widened to hold the value where a figure is biased under resampling (a
         calibration error is). More than a twentieth of undefined repetitions gives no interval.
         """
-        known = samples[np.isfinite(samples)]
+        finite_samples = samples[np.isfinite(samples)]
         point = finite(value)
-        if point is None or len(known) < 0.95 * len(samples) or not len(known):
-            return Measured(point)
+        if point is None or len(finite_samples) < 0.95 * len(samples) or not len(finite_samples):
+            return Measurement(point)
         tail = (1.0 - self.confidence) / 2.0
-        low, high = np.quantile(known, [tail, 1.0 - tail])
-        return Measured(point, min(float(low), point), max(float(high), point))
+        low, high = np.quantile(finite_samples, [tail, 1.0 - tail])
+        return Measurement(point, min(float(low), point), max(float(high), point))
 
 
-def units_of(order: np.ndarray, days: ArrayLike | None, seed: int, groups: int = ROW_GROUPS) -> Units:
+def resampling_units(order: np.ndarray, days: ArrayLike | None, seed: int, groups: int = ROW_GROUPS) -> Units:
     """Days where there are at least 20 of them, else seeded random groups of rows.
 
     Args:
@@ -90,10 +90,12 @@ def units_of(order: np.ndarray, days: ArrayLike | None, seed: int, groups: int =
     return Units(codes, count, False)
 
 
-def mean_bootstrap(values: ArrayLike, repetitions: int = 10_000, seed: int = 0, confidence: float = 0.95) -> Measured:
+def mean_bootstrap(
+    values: ArrayLike, repetitions: int = 10_000, seed: int = 0, confidence: float = 0.95
+) -> Measurement:
     """The mean of daily values with the interval of resampled days."""
     x = np.asarray(values, dtype=float)
     if len(x) < 2:
-        return Measured(float(x.mean()) if len(x) else None)
+        return Measurement(float(x.mean()) if len(x) else None)
     resamples = Resamples.draw(len(x), repetitions, seed, confidence)
     return resamples.interval(float(x.mean()), resamples.sums(x) / len(x))

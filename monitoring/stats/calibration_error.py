@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-_SMALLEST = 1e-15
+_SMALLEST_PROBABILITY = 1e-15
 
 
 def brier(y: ArrayLike, score: ArrayLike) -> float | None:
@@ -19,7 +19,10 @@ def brier(y: ArrayLike, score: ArrayLike) -> float | None:
 
 def log_losses(y: ArrayLike, score: ArrayLike) -> np.ndarray:
     """Log loss of each row, with scores kept off 0 and 1 by 1e-15."""
-    truth, p = np.asarray(y, dtype=bool), np.clip(np.asarray(score, dtype=float), _SMALLEST, 1.0 - _SMALLEST)
+    truth, p = (
+        np.asarray(y, dtype=bool),
+        np.clip(np.asarray(score, dtype=float), _SMALLEST_PROBABILITY, 1.0 - _SMALLEST_PROBABILITY),
+    )
     return np.asarray(-np.log(np.where(truth, p, 1.0 - p)))
 
 
@@ -61,11 +64,11 @@ def equal_mass_bins(score: ArrayLike, bins: int = 10, weight: ArrayLike | None =
     p = np.asarray(score, dtype=float)
     if weight is not None:
         order = np.argsort(p, kind="stable")
-        before = np.concatenate(([0.0], np.cumsum(np.asarray(weight, dtype=float)[order])))
-        first = before[np.searchsorted(p[order], p, side="left")]
-        return np.asarray(np.minimum(first * bins / max(before[-1], 1.0), bins - 1), dtype=np.int64)
-    first = np.searchsorted(np.sort(p), p, side="left")
-    return np.asarray(first * bins // max(1, len(p)), dtype=np.int64)
+        weight_before = np.concatenate(([0.0], np.cumsum(np.asarray(weight, dtype=float)[order])))
+        rank = weight_before[np.searchsorted(p[order], p, side="left")]
+        return np.asarray(np.minimum(rank * bins / max(weight_before[-1], 1.0), bins - 1), dtype=np.int64)
+    rank = np.searchsorted(np.sort(p), p, side="left")
+    return np.asarray(rank * bins // max(1, len(p)), dtype=np.int64)
 
 
 def calibration_error(y: ArrayLike, score: ArrayLike, bins: int = 10) -> float | None:

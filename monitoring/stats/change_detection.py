@@ -41,15 +41,15 @@ def detect_changes(errors: ArrayLike, times: Sequence[datetime]) -> tuple[Detect
     from river.drift.binary import DDM
 
     stream = np.asarray(errors, dtype=int)[-MAX_ROWS:].tolist()
-    when = list(times)[-MAX_ROWS:]
-    kinds: dict[str, Any] = {"page_hinkley": PageHinkley, "ddm": DDM, "adwin": ADWIN}
-    return tuple(_run(name, kind(), stream, when) for name, kind in kinds.items())
+    newest_times = list(times)[-MAX_ROWS:]
+    detectors: dict[str, Any] = {"page_hinkley": PageHinkley, "ddm": DDM, "adwin": ADWIN}
+    return tuple(_run(name, detector(), stream, newest_times) for name, detector in detectors.items())
 
 
 def _run(name: str, detector: Any, stream: list[int], times: list[datetime]) -> Detection:
     changes, latest = 0, None
-    for error, at in zip(stream, times, strict=True):
+    for error, event_time in zip(stream, times, strict=True):
         detector.update(error)
         if detector.drift_detected:
-            changes, latest = changes + 1, at
+            changes, latest = changes + 1, event_time
     return Detection(name, len(stream), changes, latest)

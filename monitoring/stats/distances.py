@@ -46,8 +46,8 @@ def psi_test(reference: ArrayLike, current: ArrayLike, alpha: float = 0.05) -> P
     they hold no information, and smoothing would turn unequal sample sizes into a difference.
     """
     r, c = np.asarray(reference, dtype=float), np.asarray(current, dtype=float)
-    used = (r > 0) | (c > 0)
-    r, c = r[used], c[used]
+    occupied = (r > 0) | (c > 0)
+    r, c = r[occupied], c[occupied]
     bins, n, m = len(r), float(r.sum()), float(c.sum())
     if bins < 2 or n == 0.0 or m == 0.0:
         return PsiTest(0.0, 0.0, 0.0, 1.0, bins)
@@ -81,9 +81,9 @@ def benjamini_hochberg(p: ArrayLike) -> np.ndarray:
     values = np.asarray(p, dtype=float)
     n = len(values)
     order = np.argsort(values, kind="stable")
-    raised = values[order] * n / np.arange(1, n + 1)
+    scaled = values[order] * n / np.arange(1, n + 1)
     adjusted = np.empty(n)
-    adjusted[order] = np.minimum(np.minimum.accumulate(raised[::-1])[::-1], 1.0)
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return adjusted
 
 
@@ -94,7 +94,7 @@ def ndcg(reference: ArrayLike, current: ArrayLike) -> float:
     feature is its reference importance, its place is its rank in ``current``.
     """
     gain = np.asarray(reference, dtype=float)
-    place = np.argsort(-np.asarray(current, dtype=float), kind="stable")
+    ranking = np.argsort(-np.asarray(current, dtype=float), kind="stable")
     discount = 1.0 / np.log2(np.arange(2, len(gain) + 2))
-    best = float(np.sort(gain)[::-1] @ discount)
-    return float(gain[place] @ discount) / best if best > 0.0 else 1.0
+    ideal = float(np.sort(gain)[::-1] @ discount)
+    return float(gain[ranking] @ discount) / ideal if ideal > 0.0 else 1.0

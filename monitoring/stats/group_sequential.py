@@ -21,11 +21,11 @@ from scipy import special
 
 from monitoring.stats.anytime import (
     AnytimeT,
+    block_means,
     block_size,
-    blocked,
     fieller,
     lag1_autocorrelation,
-    no_difference,
+    no_difference_bounds,
     summary,
 )
 
@@ -34,7 +34,7 @@ _NO_BOUND = 12.0
 """A bound beyond this many standard errors spends nothing that a float can hold."""
 
 
-def spent(share: float, alpha: float = 0.05) -> float:
+def spent_level(share: float, alpha: float = 0.05) -> float:
     """Two-sided level spent by information time ``share`` (O'Brien-Fleming type)."""
     return float(4.0 * special.ndtr(special.ndtri(alpha / 4.0) / math.sqrt(min(1.0, share))))
 
@@ -45,37 +45,37 @@ def boundaries(decision_days: tuple[int, ...], alpha: float = 0.05) -> tuple[flo
 
     Days are the information: half of the last decision day is half of the information.
     """
-    times = [day / decision_days[-1] for day in decision_days]
+    shares = [day / decision_days[-1] for day in decision_days]
     bounds: list[float] = []
-    before, grid, density = 0.0, np.zeros(1), np.ones(1)
-    last = 0.0
-    for share in times:
-        step = math.sqrt(share - last)
-        wanted = spent(share, alpha) - before
-        bound = _solve(grid, density, step, math.sqrt(share), wanted)
+    level_before, grid, density = 0.0, np.zeros(1), np.ones(1)
+    last_share = 0.0
+    for share in shares:
+        step = math.sqrt(share - last_share)
+        level = spent_level(share, alpha) - level_before
+        bound = _solve(grid, density, step, math.sqrt(share), level)
         bounds.append(bound)
         grid, density = _advance(grid, density, step, bound * math.sqrt(share))
-        before, last = spent(share, alpha), share
+        level_before, last_share = spent_level(share, alpha), share
     return tuple(bounds)
 
 
 def decision_look(days: int, decision_days: Sequence[int]) -> int | None:
     """Which look has been reached with so many matured days; ``None`` before the first."""
-    reached = [index for index, day in enumerate(decision_days) if day <= days]
-    return reached[-1] if reached else None
+    reached_looks = [index for index, day in enumerate(decision_days) if day <= days]
+    return reached_looks[-1] if reached_looks else None
 
 
 def lan_demets_mean(values: ArrayLike, alpha: float, decision_days: tuple[int, ...], planned: float = 28) -> AnytimeT:
     """The mean of a daily series with the bounds of the latest decision day; no bound before the first."""
     x = np.asarray(values, dtype=float)
     look = decision_look(len(x), decision_days)
-    used = x if look is None else x[: decision_days[look]]
-    size, correlation = block_size(used), lag1_autocorrelation(used)
-    n, mean, sd, t = summary(blocked(used, size))
-    half = None
+    decided_values = x if look is None else x[: decision_days[look]]
+    size, correlation = block_size(decided_values), lag1_autocorrelation(decided_values)
+    n, mean, sd, t = summary(block_means(decided_values, size))
+    half_width = None
     if look is not None and sd is not None and t is not None and n > 1:
-        half = multiplier(n, boundaries(decision_days, alpha)[look]) * sd / math.sqrt(n)
-    low, high = (None, None) if half is None or mean is None else (mean - half, mean + half)
+        half_width = t_multiplier(n, boundaries(decision_days, alpha)[look]) * sd / math.sqrt(n)
+    low, high = (None, None) if half_width is None or mean is None else (mean - half_width, mean + half_width)
     return AnytimeT(n, mean, sd, t, None, None, low, high, size, correlation, alpha, planned)
 
 
@@ -95,9 +95,9 @@ def lan_demets_ratio(
     high: float | None = None
     if look is not None:
         size, bound = at_zero.block, boundaries(decision_days, alpha)[look]
-        low, high = fieller(blocked(top, size), blocked(base, size), multiplier(at_zero.n, bound))
+        low, high = fieller(block_means(top, size), block_means(base, size), t_multiplier(at_zero.n, bound))
         if not np.any(top):
-            low, high = no_difference(total, alpha)
+            low, high = no_difference_bounds(total, alpha)
     return AnytimeT(
         at_zero.n, float(top.sum()) / total, at_zero.sd, at_zero.t, None, None, low, high,
         at_zero.block, at_zero.autocorrelation, alpha, planned,
@@ -106,11 +106,11 @@ def lan_demets_ratio(
 
 def next_decision_day(days: int, decision_days: Sequence[int]) -> int | None:
     """Matured days until the next look; ``None`` after the last."""
-    later = [day - days for day in decision_days if day > days]
-    return later[0] if later else None
+    days_until_looks = [day - days for day in decision_days if day > days]
+    return days_until_looks[0] if days_until_looks else None
 
 
-def multiplier(n: int, bound: float) -> float:
+def t_multiplier(n: int, bound: float) -> float:
     """The t quantile with the normal tail of ``bound``, because the spread is estimated from n values."""
     if n < 2:
         return math.inf
@@ -118,14 +118,14 @@ def multiplier(n: int, bound: float) -> float:
     return float(-special.stdtrit(n - 1, tail)) if tail > 0.0 else math.inf
 
 
-def _solve(grid: np.ndarray, density: np.ndarray, step: float, root: float, wanted: float) -> float:
-    """The bound whose crossing probability at this look is ``wanted``; bisection, for it falls with the bound."""
+def _solve(grid: np.ndarray, density: np.ndarray, step: float, root: float, probability: float) -> float:
+    """The bound whose crossing probability at this look is ``probability``; bisection, for it falls with the bound."""
     low, high = 0.0, _NO_BOUND
     for _ in range(80):
-        middle = (low + high) / 2.0
-        edge = middle * root
-        beyond = special.ndtr((grid - edge) / step) + special.ndtr((-grid - edge) / step)
-        low, high = (middle, high) if _integral(grid, density * beyond) > wanted else (low, middle)
+        bound = (low + high) / 2.0
+        edge = bound * root
+        crossing_probability = special.ndtr((grid - edge) / step) + special.ndtr((-grid - edge) / step)
+        low, high = (bound, high) if _integral(grid, density * crossing_probability) > probability else (low, bound)
     return high
 
 

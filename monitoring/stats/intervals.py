@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from monitoring.core.measured import UNKNOWN, Measured, finite
+from monitoring.core.measured import UNKNOWN, Measurement, finite
 
 _EXACT_SIGN_FLIPS = 16
 _RANDOM_SIGN_FLIPS = 20_000
@@ -33,9 +33,9 @@ class MeanTest:
     high: float | None
 
     @property
-    def measured(self) -> Measured:
+    def measured(self) -> Measurement:
         """The mean with its bounds."""
-        return Measured(self.mean, self.low, self.high)
+        return Measurement(self.mean, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class RatioDifference:
     clusters: int
 
     @property
-    def measured(self) -> Measured:
+    def measured(self) -> Measurement:
         """The difference with its bounds."""
-        return Measured(self.difference, self.low, self.high)
+        return Measurement(self.difference, self.low, self.high)
 
     @property
     def width(self) -> float:
@@ -94,12 +94,12 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> MeanTest:
     if mean is None or not sd > 0.0 or not math.isfinite(sd):
         return MeanTest(n, finite(mean), None, None, None, None, None)
     se = sd / math.sqrt(n)
-    half = float(special.stdtrit(n - 1, 0.5 + confidence / 2.0)) * se
+    half_width = float(special.stdtrit(n - 1, 0.5 + confidence / 2.0)) * se
     p = float(2.0 * special.stdtr(n - 1, -abs(mean / se)))
-    return MeanTest(n, mean, se, mean / se, p, mean - half, mean + half)
+    return MeanTest(n, mean, se, mean / se, p, mean - half_width, mean + half_width)
 
 
-def wilson(successes: float, trials: float, confidence: float = 0.95) -> Measured:
+def wilson(successes: float, trials: float, confidence: float = 0.95) -> Measurement:
     """A proportion with its Wilson score interval; ``UNKNOWN`` without trials."""
     if trials <= 0:
         return UNKNOWN
@@ -107,10 +107,10 @@ def wilson(successes: float, trials: float, confidence: float = 0.95) -> Measure
     p = successes / trials
     centre = (p + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z * math.sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials)) / (1 + z * z / trials)
-    return Measured(p, max(0.0, centre - half), min(1.0, centre + half))
+    return Measurement(p, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def newcombe(k1: float, n1: float, k2: float, n2: float, confidence: float = 0.95) -> Measured:
+def newcombe(k1: float, n1: float, k2: float, n2: float, confidence: float = 0.95) -> Measurement:
     """Difference of two independent proportions, Newcombe's hybrid of Wilson intervals."""
     first, second = wilson(k1, n1, confidence), wilson(k2, n2, confidence)
     p1, l1, u1 = first.value, first.low, first.high
@@ -118,26 +118,26 @@ def newcombe(k1: float, n1: float, k2: float, n2: float, confidence: float = 0.9
     if p1 is None or l1 is None or u1 is None or p2 is None or l2 is None or u2 is None:
         return UNKNOWN
     d = p1 - p2
-    return Measured(d, d - math.hypot(p1 - l1, u2 - p2), d + math.hypot(u1 - p1, p2 - l2))
+    return Measurement(d, d - math.hypot(p1 - l1, u2 - p2), d + math.hypot(u1 - p1, p2 - l2))
 
 
-def katz(k1: float, n1: float, k2: float, n2: float, confidence: float = 0.95) -> Measured:
+def katz(k1: float, n1: float, k2: float, n2: float, confidence: float = 0.95) -> Measurement:
     """Ratio of two independent proportions with Katz's log interval; ``UNKNOWN`` with an empty cell."""
     if min(k1, n1, k2, n2) <= 0:
         return UNKNOWN
     ratio = (k1 / n1) / (k2 / n2)
     half = z_value(confidence) * math.sqrt(1 / k1 - 1 / n1 + 1 / k2 - 1 / n2)
-    return Measured(ratio, ratio * math.exp(-half), ratio * math.exp(half))
+    return Measurement(ratio, ratio * math.exp(-half), ratio * math.exp(half))
 
 
-def bonett_price(b: int, c: int, n: int, confidence: float = 0.95) -> Measured:
+def bonett_price(b: int, c: int, n: int, confidence: float = 0.95) -> Measurement:
     """Difference of paired proportions (b - c)/n with Bonett and Price's adjusted Wald interval (2012)."""
     if n <= 0:
         return UNKNOWN
     p12, p21 = (b + 1) / (n + 2), (c + 1) / (n + 2)
     d = p12 - p21
     half = z_value(confidence) * math.sqrt((p12 + p21 - d * d) / (n + 2))
-    return Measured((b - c) / n, max(-1.0, d - half), min(1.0, d + half))
+    return Measurement((b - c) / n, max(-1.0, d - half), min(1.0, d + half))
 
 
 def tango_t(b: int, c: int, n: int, difference: float) -> float:
@@ -156,7 +156,7 @@ def tango_t(b: int, c: int, n: int, difference: float) -> float:
     return gap / math.sqrt(variance)
 
 
-def tango_interval(b: int, c: int, n: int, confidence: float = 0.95) -> Measured:
+def tango_interval(b: int, c: int, n: int, confidence: float = 0.95) -> Measurement:
     """Paired difference (b - c)/n with Tango's score interval: where the statistic crosses +-z."""
     if n <= 0:
         return UNKNOWN
@@ -164,15 +164,15 @@ def tango_interval(b: int, c: int, n: int, confidence: float = 0.95) -> Measured
     point = (b - c) / n
     low = _root(lambda d: tango_t(b, c, n, d) - z, -1.0 + 1e-12, point, -1.0)
     high = _root(lambda d: tango_t(b, c, n, d) + z, point, 1.0 - 1e-12, 1.0)
-    return Measured(point, low, high)
+    return Measurement(point, low, high)
 
 
-def _root(f: Callable[[float], float], left: float, right: float, edge: float) -> float:
+def _root(f: Callable[[float], float], left: float, right: float, range_end: float) -> float:
     """The crossing between two ends of opposite sign, or the edge of the range where there is none."""
     from scipy import optimize  # as slow to import as everything else together
 
     if left >= right or f(left) * f(right) > 0:
-        return edge
+        return range_end
     return float(optimize.brentq(f, left, right, xtol=1e-14))
 
 
@@ -182,15 +182,15 @@ def mcnemar(b: int, c: int) -> McNemar:
     The mid-p is the exact two-sided p minus the probability of the observed smaller count
     (Fagerland, Lydersen and Laake 2013). Pairs that come in clusters break all three.
     """
-    n, small = b + c, min(b, c)
+    n, smaller_count = b + c, min(b, c)
     if n == 0:
         return McNemar(b, c, 1.0, 1.0, None, None)
-    tail = float(special.bdtr(small, n, 0.5))
-    exact = min(1.0, 2.0 * tail)
+    tail = float(special.bdtr(smaller_count, n, 0.5))
+    exact_p = min(1.0, 2.0 * tail)
     # b = c makes the doubled tail exceed one; the mid-p is then one by symmetry of the formula.
-    mid = 2.0 * tail - math.exp(_log_choose(n, small) - n * math.log(2.0))
+    mid_p = 2.0 * tail - math.exp(_log_choose(n, smaller_count) - n * math.log(2.0))
     chi2 = (b - c) ** 2 / n
-    return McNemar(b, c, exact, min(1.0, mid), chi2, float(special.chdtrc(1, chi2)))
+    return McNemar(b, c, exact_p, min(1.0, mid_p), chi2, float(special.chdtrc(1, chi2)))
 
 
 def _log_choose(n: int, k: int) -> float:
@@ -223,20 +223,20 @@ def sign_flip_p(values: ArrayLike, seed: int = 0) -> float | None:
     n = len(x)
     if n == 0:
         return None
-    observed = abs(float(x.sum())) * (1.0 - 1e-12)
+    observed_sum = abs(float(x.sum())) * (1.0 - 1e-12)
     if n <= _EXACT_SIGN_FLIPS:
         bits = (np.arange(1 << n)[:, None] >> np.arange(n)) & 1
-        return float(np.mean(np.abs((1 - 2 * bits) @ x) >= observed))
+        return float(np.mean(np.abs((1 - 2 * bits) @ x) >= observed_sum))
     signs = np.random.default_rng(seed).integers(0, 2, (_RANDOM_SIGN_FLIPS, n)) * 2 - 1
-    hits = int(np.count_nonzero(np.abs(signs @ x) >= observed))
+    hits = int(np.count_nonzero(np.abs(signs @ x) >= observed_sum))
     return (hits + 1) / (_RANDOM_SIGN_FLIPS + 1)
 
 
-def clustered_ratio(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Measured:
+def clustered_ratio(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Measurement:
     """A pooled ratio sum(x)/sum(y) with its linearised interval, one value per cluster."""
     zeros = np.zeros(len(np.asarray(x)))
     test = _ratio_difference(zeros, zeros, np.asarray(x, float), np.asarray(y, float), confidence)
-    return Measured(test.b, test.low, test.high)
+    return Measurement(test.b, test.low, test.high)
 
 
 def clustered_ratio_difference(

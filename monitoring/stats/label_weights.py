@@ -41,15 +41,15 @@ def label_weights(
     import numpy as np
     import pandas as pd
 
-    asked, done = np.array(list(action), dtype=object), np.array(list(really), dtype=object)
+    requested_action, actual_action = np.array(list(action), dtype=object), np.array(list(really), dtype=object)
     p = np.nan_to_num(np.asarray(propensity, dtype=float), nan=1.0)
-    known = np.asarray(labelled, dtype=bool)
-    flagged = asked == "block"
-    blocked = np.where(pd.isna(done), flagged, done == "block")
-    stands_for = np.where(asked == "explore", 1.0 / np.where(p > 0.0, p, 1.0), 1.0)
+    has_label = np.asarray(labelled, dtype=bool)
+    flagged = requested_action == "block"
+    is_blocked = np.where(pd.isna(actual_action), flagged, actual_action == "block")
+    represented_events = np.where(requested_action == "explore", 1.0 / np.where(p > 0.0, p, 1.0), 1.0)
     represented = flagged & (p > 0.0)
-    weight = np.where(represented | (blocked & ~known), 0.0, stands_for)
-    unseen = np.where(~represented & blocked & ~known, stands_for, 0.0)
+    weight = np.where(represented | (is_blocked & ~has_label), 0.0, represented_events)
+    unseen = np.where(~represented & is_blocked & ~has_label, represented_events, 0.0)
     return weight, unseen
 
 
@@ -67,13 +67,13 @@ def effective_counts(hit: ArrayLike, weight: ArrayLike) -> tuple[float, float]:
     """
     import numpy as np
 
-    hits, each = np.asarray(hit, dtype=float), np.asarray(weight, dtype=float)
-    total = float(each.sum())
+    hits, weights = np.asarray(hit, dtype=float), np.asarray(weight, dtype=float)
+    total = float(weights.sum())
     if total <= 0.0:
         return 0.0, 0.0
-    share = float(each @ hits) / total
-    n = total * total / float(each @ each)
-    spread = float(np.square(each * (hits - share)).sum()) / (total * total)
+    share = float(weights @ hits) / total
+    n = total * total / float(weights @ weights)
+    spread = float(np.square(weights * (hits - share)).sum()) / (total * total)
     if spread > 0.0:
         n = min(n, share * (1.0 - share) / spread)
     n = round(n, 9)  # a hundred equal weights are a hundred rows, whatever the last bit says

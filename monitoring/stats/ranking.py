@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 from monitoring.stats.bootstrap import Resamples, Units
 
 _CHUNK_CELLS = 2_000_000
-_SLACK = 1e-9
+_ROUNDING_SLACK = 1e-9
 """Rows; a share times a count may come out a rounding error away from the count that is meant."""
 
 
@@ -39,12 +39,12 @@ class DeLong:
     high: float | None
 
     @property
-    def measured(self) -> Measured:
+    def measured(self) -> Measurement:
         """The difference with its bounds."""
-        return Measured(self.difference, self.low, self.high)
+        return Measurement(self.difference, self.low, self.high)
 
 
-def descending(score: np.ndarray) -> np.ndarray:
+def descending_order(score: np.ndarray) -> np.ndarray:
     """Row positions by falling score; equal scores keep the table's order."""
     return np.argsort(-score, kind="stable")
 
@@ -93,11 +93,11 @@ def average_precision(
     if weight is None:
         hits, rows = np.cumsum(truth[ranking.order])[ranking.ends], ranking.ends + 1
     else:
-        each = np.asarray(weight, dtype=float)[ranking.order]
-        hits = np.cumsum(truth[ranking.order] * each)[ranking.ends]
-        rows = np.cumsum(each)[ranking.ends]
-    gained = np.diff(hits, prepend=0)
-    return float(gained @ (hits / rows) / hits[-1])
+        ordered_weight = np.asarray(weight, dtype=float)[ranking.order]
+        hits = np.cumsum(truth[ranking.order] * ordered_weight)[ranking.ends]
+        rows = np.cumsum(ordered_weight)[ranking.ends]
+    new_hits = np.diff(hits, prepend=0)
+    return float(new_hits @ (hits / rows) / hits[-1])
 
 
 def precision_at_recall(y: ArrayLike, score: ArrayLike, floor: float, ranking: Ranking | None = None) -> float | None:
@@ -106,8 +106,8 @@ def precision_at_recall(y: ArrayLike, score: ArrayLike, floor: float, ranking: R
     if counts is None or not counts[0][-1]:
         return None
     hits, alarms = counts
-    enough = hits >= floor * hits[-1] - _SLACK
-    return float((hits / (hits + alarms))[enough].max())
+    reaches_floor = hits >= floor * hits[-1] - _ROUNDING_SLACK
+    return float((hits / (hits + alarms))[reaches_floor].max())
 
 
 def recall_at_false_positive_rate(
@@ -121,8 +121,8 @@ def recall_at_false_positive_rate(
     if counts is None or not counts[0][-1] or not counts[1][-1]:
         return None
     hits, alarms = counts
-    allowed = alarms <= limit * alarms[-1] + _SLACK
-    return float(hits[allowed].max(initial=0) / hits[-1])
+    within_limit = alarms <= limit * alarms[-1] + _ROUNDING_SLACK
+    return float(hits[within_limit].max(initial=0) / hits[-1])
 
 
 def _falling_counts(y: ArrayLike, score: ArrayLike, ranking: Ranking | None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -151,16 +151,16 @@ def auc_roc(y: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> 
 
 
 def _weighted_auc(truth: np.ndarray, ranking: Ranking, weight: np.ndarray) -> float | None:
-    ordered, each = truth[ranking.order], weight[ranking.order]
-    hits = np.diff(np.cumsum(ordered * each)[ranking.ends], prepend=0.0)
-    misses = np.diff(np.cumsum(~ordered * each)[ranking.ends], prepend=0.0)
+    ordered_truth, ordered_weight = truth[ranking.order], weight[ranking.order]
+    hits = np.diff(np.cumsum(ordered_truth * ordered_weight)[ranking.ends], prepend=0.0)
+    misses = np.diff(np.cumsum(~ordered_truth * ordered_weight)[ranking.ends], prepend=0.0)
     pairs = float(hits.sum() * misses.sum())
     # Negatives below each score, ties half.
     below = misses.sum() - np.cumsum(misses) + misses / 2.0
     return float(hits @ below) / pairs if pairs else None
 
 
-def auc_of(y: np.ndarray, ranking: Ranking) -> float | None:
+def ranked_auc(y: np.ndarray, ranking: Ranking) -> float | None:
     """Area under the ROC curve of rows that are sorted already."""
     truth = np.asarray(y, dtype=bool)
     if not truth.any() or truth.all():
@@ -193,11 +193,11 @@ def delong(
     m, n = int(truth.sum()), int((~truth).sum())
     if m < 2 or n < 2:
         return None
-    first, second = rankings or (Ranking.of(a), Ranking.of(b))
-    component_a, component_b = _components(truth, first), _components(truth, second)
+    ranking_a, ranking_b = rankings or (Ranking.of(a), Ranking.of(b))
+    component_a, component_b = _components(truth, ranking_a), _components(truth, ranking_b)
     auc_a, auc_b = float(component_a[truth].mean()), float(component_b[truth].mean())
-    apart = component_b - component_a
-    variance = float(np.var(apart[truth], ddof=1) / m + np.var(apart[~truth], ddof=1) / n)
+    component_difference = component_b - component_a
+    variance = float(np.var(component_difference[truth], ddof=1) / m + np.var(component_difference[~truth], ddof=1) / n)
     gap = auc_b - auc_a
     if variance <= 0.0:
         return DeLong(auc_a, auc_b, gap, 0.0, None, None, None, None)
@@ -212,20 +212,20 @@ def _components(truth: np.ndarray, ranking: Ranking) -> np.ndarray:
 
     A positive has the share of negatives below it, a negative the share of positives above it.
     """
-    ordered = truth[ranking.order]
-    hits = np.cumsum(ordered)[ranking.ends].astype(float)
+    ordered_truth = truth[ranking.order]
+    hits = np.cumsum(ordered_truth)[ranking.ends].astype(float)
     misses = (ranking.ends + 1) - hits
     # The middle of a run of equal scores: half of the run's own rows count.
     above = (hits + np.concatenate(([0.0], hits[:-1]))) / (2.0 * hits[-1])
     below = 1.0 - (misses + np.concatenate(([0.0], misses[:-1]))) / (2.0 * misses[-1])
-    if len(ranking.ends) == len(ordered):
-        shares = np.where(ordered, below, above)
+    if len(ranking.ends) == len(ordered_truth):
+        shares = np.where(ordered_truth, below, above)
     else:
         sizes = np.diff(ranking.ends, prepend=-1)
-        shares = np.where(ordered, np.repeat(below, sizes), np.repeat(above, sizes))
-    found = np.empty(len(truth))
-    found[ranking.order] = shares
-    return found
+        shares = np.where(ordered_truth, np.repeat(below, sizes), np.repeat(above, sizes))
+    components = np.empty(len(truth))
+    components[ranking.order] = shares
+    return components
 
 
 @dataclass(frozen=True)
@@ -264,19 +264,19 @@ class RankTable:
         ranking = ranking or Ranking.of(score)
         truth = np.asarray(y, dtype=bool)[ranking.order]
         hits = np.cumsum(truth)[ranking.ends]
-        holds = np.diff(hits, prepend=0) > 0
-        last = int(np.flatnonzero(holds)[-1]) + 1 if hits[-1] else 0
-        rows = int(ranking.ends[last - 1]) + 1 if last else 0
-        sizes = np.diff(ranking.ends[:last], prepend=-1)
+        holds_positive = np.diff(hits, prepend=0) > 0
+        run_count = int(np.flatnonzero(holds_positive)[-1]) + 1 if hits[-1] else 0
+        rows = int(ranking.ends[run_count - 1]) + 1 if run_count else 0
+        sizes = np.diff(ranking.ends[:run_count], prepend=-1)
         # A row counts from the first positive score at or below its own.
-        group_of_run = np.cumsum(holds) - holds
-        group, tied = np.repeat(group_of_run[:last], sizes), np.repeat(holds[:last], sizes)
+        group_of_run = np.cumsum(holds_positive) - holds_positive
+        group, tied = np.repeat(group_of_run[:run_count], sizes), np.repeat(holds_positive[:run_count], sizes)
         code = units.codes[ranking.order]
-        each = None if weight is None else weight[ranking.order]
-        rest = None if each is None else each[rows:]
-        below = np.bincount(code[rows:], weights=rest, minlength=units.count).astype(float)
-        listed = None if each is None else each[:rows]
-        return cls(group, code[:rows], truth[:rows], tied, int(holds.sum()), units.count, below, listed)
+        ordered_weight = None if weight is None else weight[ranking.order]
+        rest_weight = None if ordered_weight is None else ordered_weight[rows:]
+        below = np.bincount(code[rows:], weights=rest_weight, minlength=units.count).astype(float)
+        listed_weight = None if ordered_weight is None else ordered_weight[:rows]
+        return cls(group, code[:rows], truth[:rows], tied, int(holds_positive.sum()), units.count, below, listed_weight)
 
     def average_precision(self, resamples: Resamples) -> np.ndarray:
         """Average precision of each repetition.
@@ -286,43 +286,43 @@ class RankTable:
         weights = resamples.weights.astype(np.float32)
         total = np.zeros(weights.shape[1])
         hits_before, rows_before = np.zeros(self.units), np.zeros(self.units)
-        last = np.zeros((1, weights.shape[1]), dtype=np.float32)
+        last_hits = np.zeros((1, weights.shape[1]), dtype=np.float32)
         for positives, negatives, _ in self._chunks(weights.shape[1]):
             # Sums over rows come before the product with the repetitions: units are far fewer.
             hits = hits_before + np.cumsum(positives, axis=0)
             rows = rows_before + np.cumsum(positives + negatives, axis=0)
-            found, seen = hits.astype(np.float32) @ weights, rows.astype(np.float32) @ weights
-            gained = np.diff(found, axis=0, prepend=last)
-            last = found[-1:].copy()
-            np.divide(found, seen, out=found, where=seen > 0.0)
-            np.multiply(gained, found, out=found)
-            total += found.sum(axis=0, dtype=np.float64)
+            precision, weighted_rows = hits.astype(np.float32) @ weights, rows.astype(np.float32) @ weights
+            new_hits = np.diff(precision, axis=0, prepend=last_hits)
+            last_hits = precision[-1:].copy()
+            np.divide(precision, weighted_rows, out=precision, where=weighted_rows > 0.0)
+            np.multiply(new_hits, precision, out=precision)
+            total += precision.sum(axis=0, dtype=np.float64)
             hits_before, rows_before = hits[-1], rows[-1]
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(total / last[0])
+            return np.asarray(total / last_hits[0])
 
     def auc(self, resamples: Resamples) -> np.ndarray:
         """AUC of each repetition: concordant pairs by unit of the positive and unit of the negative."""
         negatives = self._totals(~self.positive) + self.below
         positives = self._totals(self.positive).astype(float)
         pairs = np.zeros((self.units, self.units))
-        passed = np.zeros(self.units)
+        negatives_above = np.zeros(self.units)
         for hits, false, ties in self._chunks(self.units):
-            at_or_above = passed + np.cumsum(false, axis=0)
+            at_or_above = negatives_above + np.cumsum(false, axis=0)
             below = negatives - at_or_above + 0.5 * ties
             # Few cells hold a positive: adding their rows is quicker than a product with all cells.
             unit, group = np.nonzero(hits.T)
             starts = np.flatnonzero(np.diff(unit, prepend=-1))
             pairs[unit[starts]] += np.add.reduceat(hits[group, unit][:, None] * below[group], starts, axis=0)
-            passed = at_or_above[-1]
+            negatives_above = at_or_above[-1]
         w = resamples.weights
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.einsum("ur,ur->r", w, pairs @ w) / ((positives @ w) * (negatives @ w)))
 
-    def _totals(self, chosen: np.ndarray) -> np.ndarray:
+    def _totals(self, mask: np.ndarray) -> np.ndarray:
         """Rows of each unit among the chosen ones, or what they stand for."""
-        weight = None if self.weight is None else self.weight[chosen]
-        return np.bincount(self.code[chosen], weights=weight, minlength=self.units)
+        weight = None if self.weight is None else self.weight[mask]
+        return np.bincount(self.code[mask], weights=weight, minlength=self.units)
 
     def _chunks(self, width: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Positives, negatives and tied negatives of some groups x units at a time."""
@@ -333,10 +333,12 @@ class RankTable:
             size = min(step, self.groups - start)
             cell = (self.group[rows] - start) * self.units + self.code[rows]
             positive = self.positive[rows]
-            each = None if self.weight is None else self.weight[rows]
+            chunk_weight = None if self.weight is None else self.weight[rows]
             yield tuple(
-                np.bincount(cell[chosen], None if each is None else each[chosen], minlength=size * self.units)
+                np.bincount(
+                    cell[mask], None if chunk_weight is None else chunk_weight[mask], minlength=size * self.units
+                )
                 .reshape(size, -1)
                 .astype(float)
-                for chosen in (positive, ~positive, ~positive & self.tied[rows])
+                for mask in (positive, ~positive, ~positive & self.tied[rows])
             )  # type: ignore[misc]  # a generator of three arrays is a triple

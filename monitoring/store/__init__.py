@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from monitoring.store.database.engine import MEMORY_URL, Database
-from monitoring.store.database.migrate import upgrade
+from monitoring.store.database.migrate import upgrade_database
 from monitoring.store.database.records import (
     ActionRecord,
     AppendResult,
@@ -27,10 +27,10 @@ from monitoring.store.database.records import (
 from monitoring.store.decisions.comparisons import Comparisons, StoredComparison
 from monitoring.store.decisions.decisions import Decision, Decisions, RoleChange
 from monitoring.store.decisions.journal import Journal, Lease, Operation
-from monitoring.store.decisions.overrides import Orders, Pin, Standing, ThresholdOrder
+from monitoring.store.decisions.overrides import Orders, Overrides, Pin, ThresholdOrder
 from monitoring.store.operations.heartbeats import Heartbeats
 from monitoring.store.operations.notices import NoticeEntry, Notices, StandingCondition, WaitingNotice
-from monitoring.store.operations.open_alerts import Alerts, OpenAlert
+from monitoring.store.operations.open_alerts import OpenAlert, OpenAlerts
 from monitoring.store.operations.replicas import Replica, Serving
 from monitoring.store.operations.reports import Report, ReportKind, Reports
 from monitoring.store.operations.runs import Run, Runs
@@ -61,7 +61,7 @@ class Store:
     comparisons: Comparisons
     arms: Arms
     actions: Actions
-    alerts: Alerts
+    alerts: OpenAlerts
     notices: Notices
     heartbeats: Heartbeats
 
@@ -83,7 +83,7 @@ def open_store(url: str, busy_seconds: float = 5.0) -> Store:
     """
     database = Database(url, int(busy_seconds * 1000))
     try:
-        upgrade(database)
+        upgrade_database(database)
     except BaseException:
         database.dispose()
         raise
@@ -102,7 +102,7 @@ def open_store(url: str, busy_seconds: float = 5.0) -> Store:
         comparisons=Comparisons(database),
         arms=Arms(database),
         actions=Actions(database),
-        alerts=Alerts(database),
+        alerts=OpenAlerts(database),
         notices=Notices(database),
         heartbeats=Heartbeats(database),
     )
@@ -117,7 +117,6 @@ __all__ = [
     "Accounting",
     "ActionRecord",
     "Actions",
-    "Alerts",
     "AppendResult",
     "Arms",
     "Comparisons",
@@ -133,9 +132,11 @@ __all__ = [
     "NoticeEntry",
     "Notices",
     "OpenAlert",
+    "OpenAlerts",
     "Operation",
     "Orders",
     "Origin",
+    "Overrides",
     "PairedCounts",
     "Pin",
     "PlanRecord",
@@ -153,7 +154,6 @@ __all__ = [
     "ShadowProgress",
     "ShadowRecord",
     "SpoolLedger",
-    "Standing",
     "StandingCondition",
     "Store",
     "StoredComparison",

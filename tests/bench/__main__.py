@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, expected_errors, show
+from flows.commands.common import (
+    CommandResult,
+    UsageRefused,
+    common_arguments,
+    enter_home,
+    expected_errors,
+    print_reply,
+)
 from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
@@ -93,7 +100,7 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(str(exc)) from exc
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Measure one claim; whatever libraries print goes to standard error."""
     from flows.workspace.progress import progress
 
@@ -120,10 +127,10 @@ def run(args: argparse.Namespace) -> Reply:
         return _scale(args, home)
     measured = {"handbook": _handbook, "features": _features, "tuning": _tuning}[args.name]
     with contextlib.redirect_stdout(sys.stderr), progress(f"bench {args.name}"):
-        return Reply(measured(args))
+        return CommandResult(measured(args))
 
 
-def _decisions(args: argparse.Namespace) -> Reply:
+def _decisions(args: argparse.Namespace) -> CommandResult:
     """Needs no home: everything is simulated."""
     # One thread, so that the timing is of the work and not of threads that wait for each other.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -142,10 +149,10 @@ def _decisions(args: argparse.Namespace) -> Reply:
             raise UsageRefused(str(exc)) from exc
     names = ("paired_rows", "paired_s", "read_s", "decode_s", "paired_over_read")
     timed = [(name, found[name]) for name in names if name in found]
-    return Reply(found, "\n\n".join([tables(found), table(timed)]))
+    return CommandResult(found, "\n\n".join([tables(found), table(timed)]))
 
 
-def _drift(args: argparse.Namespace) -> Reply:
+def _drift(args: argparse.Namespace) -> CommandResult:
     """Needs no home: the frames are made."""
     from flows.workspace.progress import progress
     from tests.bench.speed.drift import bench_drift
@@ -154,10 +161,10 @@ def _drift(args: argparse.Namespace) -> Reply:
         raise UsageRefused("bench drift needs at least one row, one column and one reference row")
     with contextlib.redirect_stdout(sys.stderr), progress("bench drift") as bar:
         found = bench_drift(args.rows, args.columns, args.reference, told=bar.tell).to_json()
-    return Reply(found, table(list(found.items())))
+    return CommandResult(found, table(list(found.items())))
 
 
-def _batch(args: argparse.Namespace, home: Home) -> Reply:
+def _batch(args: argparse.Namespace, home: Home) -> CommandResult:
     from flows.workspace.progress import progress
     from tests.bench.speed.batch import bench_batch
 
@@ -165,10 +172,10 @@ def _batch(args: argparse.Namespace, home: Home) -> Reply:
         raise UsageRefused("bench batch needs at least two rows")
     with contextlib.redirect_stdout(sys.stderr), progress("bench batch") as bar:
         found = bench_batch(home.root / "bench", args.rows, bar.tell).to_json()
-    return Reply(found, table(list(found.items())))
+    return CommandResult(found, table(list(found.items())))
 
 
-def _scale(args: argparse.Namespace, home: Home) -> Reply:
+def _scale(args: argparse.Namespace, home: Home) -> CommandResult:
     from flows.workspace.progress import progress
     from tests.bench.speed.scale import bench_scale
 
@@ -181,10 +188,10 @@ def _scale(args: argparse.Namespace, home: Home) -> Reply:
     data = args.data and args.data.absolute()
     with contextlib.redirect_stdout(sys.stderr), progress("bench scale") as bar:
         found = bench_scale(home.root / "bench" / "scale", data, args.rows, args.memory_mb, bar.tell)
-    return Reply(found)
+    return CommandResult(found)
 
 
-def _usecase(args: argparse.Namespace) -> Reply:
+def _usecase(args: argparse.Namespace) -> CommandResult:
     """Needs no home: nothing is kept."""
     from bentos.usecase.loading import load_usecase
     from tests.bench.quality.usecase import bench_usecase
@@ -193,10 +200,10 @@ def _usecase(args: argparse.Namespace) -> Reply:
         raise UsageRefused(f"{args.data}: no such file")
     with contextlib.redirect_stdout(sys.stderr):
         found = bench_usecase(load_usecase(args.subject), args.data)
-    return Reply(found, table(list(found.items())))
+    return CommandResult(found, table(list(found.items())))
 
 
-def _stream(args: argparse.Namespace) -> Reply:
+def _stream(args: argparse.Namespace) -> CommandResult:
     """Has a home of its own: whatever the caller's home or database holds is neither read nor written."""
     from flows.workspace.progress import progress
     from tests.bench.quality.simulated_time import own_house
@@ -206,12 +213,12 @@ def _stream(args: argparse.Namespace) -> Reply:
     if not args.data.is_file():
         raise UsageRefused(f"{args.data}: no such file")
     data = args.data.absolute()
-    with contextlib.redirect_stdout(sys.stderr), own_house(args.usecase) as house, progress("bench stream") as bar:
-        found = bench_stream(house, source_of(house.usecase, data), bar)
-    return Reply(found, table(lines(found)))
+    with contextlib.redirect_stdout(sys.stderr), own_house(args.usecase) as workspace, progress("bench stream") as bar:
+        found = bench_stream(workspace, source_of(workspace.usecase, data), bar)
+    return CommandResult(found, table(lines(found)))
 
 
-def _alarms(args: argparse.Namespace) -> Reply:
+def _alarms(args: argparse.Namespace) -> CommandResult:
     """Needs no home: everything is simulated."""
     from flows.workspace.progress import progress
     from tests.bench.quality.drift_alarms import bench_alarms, table_of, write_table
@@ -225,10 +232,10 @@ def _alarms(args: argparse.Namespace) -> Reply:
             write_table(found, args.write)
         except (OSError, ValueError) as exc:
             raise UsageRefused(str(exc)) from exc
-    return Reply(found, table_of(found))
+    return CommandResult(found, table_of(found))
 
 
-def _windows(args: argparse.Namespace, home: Home) -> Reply:
+def _windows(args: argparse.Namespace, home: Home) -> CommandResult:
     from flows.workspace.progress import progress
     from tests.bench.speed.windows import bench_windows
 
@@ -236,14 +243,14 @@ def _windows(args: argparse.Namespace, home: Home) -> Reply:
         raise UsageRefused("bench windows needs at least one event and one customer")
     with contextlib.redirect_stdout(sys.stderr), progress("bench windows") as bar:
         found = bench_windows(home.root / "bench" / "windows", args.events, args.customers, bar.tell).to_json()
-    return Reply(found, table(list(found.items())))
+    return CommandResult(found, table(list(found.items())))
 
 
-def _serving(args: argparse.Namespace, home: Home) -> Reply:
+def _serving(args: argparse.Namespace, home: Home) -> CommandResult:
     """The table goes to standard error, so that it is seen beside the JSON too."""
     from dataclasses import replace
 
-    from flows.workspace.processes import ending_by_exception
+    from flows.workspace.processes import end_by_exception
     from flows.workspace.progress import progress
     from tests.bench.serving.compare import QUICK, BenchPlan, bench_serving
     from tests.bench.serving.rounds import HEADERS, notes_for_people, rows_for_people
@@ -253,35 +260,35 @@ def _serving(args: argparse.Namespace, home: Home) -> Reply:
         plan = replace(plan, soak=args.soak)
     if args.servers:
         plan = replace(plan, servers=tuple(args.servers.split(",")))
-    with contextlib.redirect_stdout(sys.stderr), ending_by_exception(), progress("bench serving") as bar:
+    with contextlib.redirect_stdout(sys.stderr), end_by_exception(), progress("bench serving") as bar:
         found = bench_serving(home.root / "bench" / "serving", plan, bar.tell)
     text = "\n".join([table(rows_for_people(found), HEADERS), "", *notes_for_people(found)])
     if args.json:
         sys.stderr.write(f"{text}\n")
-    return Reply(found, text)
+    return CommandResult(found, text)
 
 
-def _log(args: argparse.Namespace, home: Home) -> Reply:
-    from flows.workspace.processes import ending_by_exception
+def _log(args: argparse.Namespace, home: Home) -> CommandResult:
+    from flows.workspace.processes import end_by_exception
     from flows.workspace.progress import progress
     from tests.bench.speed.log import bench_log
 
-    with contextlib.redirect_stdout(sys.stderr), ending_by_exception(), progress("bench log") as bar:
-        return Reply(bench_log(home.root / "bench" / "log", bar.tell, rows=args.rows))
+    with contextlib.redirect_stdout(sys.stderr), end_by_exception(), progress("bench log") as bar:
+        return CommandResult(bench_log(home.root / "bench" / "log", bar.tell, rows=args.rows))
 
 
 def _handbook(args: argparse.Namespace) -> dict[str, Any]:
-    from flows.workspace.progress import told
+    from flows.workspace.progress import report_step
     from tests.bench.quality.handbook import bench_handbook
 
     data = _data(args)
     if data is None:
         raise UsageRefused(f"bench handbook needs --data FILE, or {TRANSACTIONS} in the folder INCUMBENT_BENCH_DATA")
-    return bench_handbook(data, args.prequential, told)
+    return bench_handbook(data, args.prequential, report_step)
 
 
 def _tuning(args: argparse.Namespace) -> dict[str, Any]:
-    from flows.workspace.progress import told
+    from flows.workspace.progress import report_step
     from tests.bench.quality.tuning import bench_tuning
 
     if args.trials < 1:
@@ -289,7 +296,7 @@ def _tuning(args: argparse.Namespace) -> dict[str, Any]:
     data = _data(args)
     if data is None:
         raise UsageRefused(f"bench tuning needs --data FILE, or {TRANSACTIONS} in the folder INCUMBENT_BENCH_DATA")
-    return bench_tuning(data, args.trials, told)
+    return bench_tuning(data, args.trials, report_step)
 
 
 def _features(args: argparse.Namespace) -> dict[str, Any]:
@@ -321,7 +328,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    show(reply, as_json=args.json)
+    print_reply(reply, as_json=args.json)
     return reply.code
 
 

@@ -33,10 +33,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 def container(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INCUMBENT_ENV", "prod")  # as the image says
-        house = House(tmp_path_factory.mktemp("volume"))
-        house.add(MODELS()["1"])
-        house.appoint(ModelRef(house.model, "1"), MODELS()["1"].contract_digest)
-    running = Container(image, house)
+        workspace = House(tmp_path_factory.mktemp("volume"))
+        workspace.add(MODELS()["1"])
+        workspace.appoint(ModelRef(workspace.model, "1"), MODELS()["1"].contract_digest)
+    running = Container(image, workspace)
     try:
         running.wait_ready()
         yield running
@@ -51,7 +51,7 @@ def beside(image: Image, container: Container) -> Iterator[Callable[..., subproc
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*words: str, **environment: str) -> subprocess.Popen[bytes]:
-        state = container.house.home
+        state = container.workspace.home
         with (state / "beside.log").open("ab") as log:
             process = subprocess.Popen(
                 [*image.entrypoint, *words], cwd=image.bento, env=image.environment(state, **environment),
@@ -108,15 +108,15 @@ def test_the_scribe_ships_from_a_second_process_of_the_image(
     assert container.score(event("s-1")).status_code == 200
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INCUMBENT_ENV", "prod")
-        house = House(container.house.home)
+        workspace = House(container.workspace.home)
     everything = TimeWindow(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
-    with house.store() as store:
+    with workspace.store() as store:
         until(lambda: store.log.count("fraud", everything) >= 6)
         until(lambda: len(store.labels.of_events("fraud", ["c-1"])) == 1)
 
 
 def test_a_release_can_be_looked_at_inside_the_image(container: Container, image: Image) -> None:
-    done = image.run(["python", "-m", "bentos.release", "status", "--json"], container.house.home)
+    done = image.run(["python", "-m", "bentos.release", "status", "--json"], container.workspace.home)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["roles"]["champion"] == "1"
 

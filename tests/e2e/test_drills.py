@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.platform.drill import WATCHED
+from flows.commands.platform.drill import GUARDS
 from flows.drills.harmful_models import HARMS
 from flows.drills.load.temporary_postgresql import temporary_postgresql
 from flows.drills.outage import drill_outage
@@ -52,7 +52,7 @@ def test_answers_go_on_while_the_database_is_away_for_a_minute(tmp_path: Path, w
     assert found["accounting"]["balanced"]
 
 
-@pytest.mark.parametrize("guard", WATCHED)
+@pytest.mark.parametrize("guard", GUARDS)
 def test_a_version_that_harms_is_out_of_office_within_a_minute_without_a_person(tmp_path: Path, guard: str) -> None:
     found = drill_rollback(tmp_path, print, guards=(guard,), limit=60.0)
     one = found["guards"][guard]

@@ -49,11 +49,11 @@ def eventually(came_true: Callable[[], bool], seconds: float = 300.0) -> None:
 @contextlib.contextmanager
 def serving_on_a_small_disk(tmp_path: Path, mode: str) -> Iterator[tuple[Server, Path]]:
     with small_disk(tmp_path / "disk") as disk:
-        house = House(disk / "home")
-        house.add(MODELS()["1"])
-        house.appoint(ModelRef(house.model, "1"), MODELS()["1"].contract_digest)
+        workspace = House(disk / "home")
+        workspace.add(MODELS()["1"])
+        workspace.appoint(ModelRef(workspace.model, "1"), MODELS()["1"].contract_digest)
         server = Server(
-            house, logs=tmp_path, INCUMBENT_LOG_MODE=mode, INCUMBENT_POLL_SECONDS="0.2",
+            workspace, logs=tmp_path, INCUMBENT_LOG_MODE=mode, INCUMBENT_POLL_SECONDS="0.2",
             INCUMBENT_SPOOL_ROTATE_SECONDS="0.5",
         )  # fmt: skip
         try:
@@ -83,7 +83,7 @@ def test_available_answers_from_a_full_disk_also_after_its_worker_died_and_logs_
         for number, first in answers.items():  # the first answer stands, logged or not
             again = server.score(event(f"full-{number}", amount=10.0 + number)).json()
             assert {**again, "replayed": None} == {**first, "replayed": None}
-        spool = server.house.settings.spool("fraud")
+        spool = server.workspace.settings.spool("fraud")
         assert [file.name for file in spool.glob("*.seg") if file.stat().st_size == 0] == []
         assert len(list(spool.glob("*.seg"))) < 10
         assert server.log.read_text().count("the spool cannot be written") <= 2
@@ -98,8 +98,8 @@ def test_available_answers_from_a_full_disk_also_after_its_worker_died_and_logs_
         eventually(lambda: "the spool is written again" in server.log.read_text())
         assert server.score(event("after")).status_code == 200
         assert dropped(server) == before
-        server.house.ship()
-        with server.house.store() as store, store.database.read() as connection:
+        server.workspace.ship()
+        with server.workspace.store() as store, store.database.read() as connection:
             ids = {row[0] for row in connection.exec_driver_sql("select event_id from predictions")}
         assert {"before", "after"} <= ids
 

@@ -16,10 +16,10 @@ import pytest
 
 from flows.drills.load.homes import BenchHome
 from flows.drills.load.models import fit_model, training_rows
-from flows.drills.load.run_load import RunningLoad, recorded
+from flows.drills.load.run_load import RunningLoad, read_answers
 from flows.drills.load.temporary_postgresql import Postgres, temporary_postgresql
-from flows.drills.prediction_log import Victims, compare_answers, drained, endless
-from flows.steps.operations.backups import back_up
+from flows.drills.prediction_log import Victims, compare_answers, drain_spool, endless_load
+from flows.steps.operations.backups import write_backup
 from flows.workspace.installation import PROJECT
 from flows.workspace.logins import make_logins
 from flows.workspace.processes import Child, Command, free_port
@@ -79,15 +79,15 @@ def test_from_the_first_request_to_a_change_of_office(home: BenchHome, tmp_path:
     victims, record = Victims(home), tmp_path / "answers.txt"
     try:
         victims.start()
-        with RunningLoad(endless(victims.port, 4, record)) as running:
+        with RunningLoad(endless_load(victims.port, 4, record)) as running:
             time.sleep(5.0)
             measured = running.stop()
         assert measured.statuses == {}
-        answers = list(recorded(record))
+        answers = list(read_answers(record))
         label = {"event_id": answers[0].event_id, "label": 1, "observed_at": "2026-03-02T00:00:00Z"}
         said = httpx.post(f"http://127.0.0.1:{victims.port}/labels", json=label | {"source": "chargeback"})
         assert said.status_code < 300, said.text
-        assert drained(home)["balanced"]
+        assert drain_spool(home)["balanced"]
         found = compare_answers(home, record)
         assert found["answered"] == found["stored"] == len(answers) > 100
         with home.store() as store:
@@ -132,7 +132,7 @@ def test_the_prefect_server_keeps_its_state_there_and_all_three_databases_are_ba
             "SELECT count(*) FROM information_schema.tables WHERE table_name = 'flow_run'"
         ).fetchone()  # type: ignore[misc]  # one row
     assert count == 1
-    parts = back_up(home.home, tmp_path / "set").manifest["parts"]
+    parts = write_backup(home.home, tmp_path / "set").manifest["parts"]
     assert {name: parts[name]["kind"] for name in ("log", "mlflow", "prefect")} == dict.fromkeys(
         ("log", "mlflow", "prefect"), "postgresql"
     )

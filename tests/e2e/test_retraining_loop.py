@@ -42,10 +42,12 @@ class Loop:
     hook: Hook
 
     def roles(self) -> dict[Role, str]:
-        return {role: ref.version for role, ref in self.world.house.registry.roles(self.world.house.model).items()}
+        return {
+            role: ref.version for role, ref in self.world.workspace.registry.roles(self.world.workspace.model).items()
+        }
 
     def report(self, kind: Any) -> Any:
-        found = self.world.house.store.reports.latest("fraud", kind)
+        found = self.world.workspace.store.reports.latest("fraud", kind)
         assert found is not None
         return found
 
@@ -65,7 +67,7 @@ class Loop:
 def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
     folder = tmp_path_factory.mktemp("loop")
     with webhook() as hook, pytest.MonkeyPatch.context() as patch, small_world(folder, changes=SHIFT) as world:
-        assert world.live_from.date() == world.house.usecase.source.simulator.start + timedelta(days=30)
+        assert world.live_from.date() == world.workspace.usecase.source.simulator.start + timedelta(days=30)
         call(training, usecase=world.reference, source=LOG, until=world.live_from, reason="a test")
         world.live(0, DAYS)
         for flow in (drift, retraining):  # what the same loop did and decided at the onset, days before
@@ -80,7 +82,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
 
 
 def test_at_the_onset_the_retraining_waits_for_days_that_it_can_learn_from(loop: Loop) -> None:
-    (decided,) = loop.world.house.store.reports.list("fraud", "retraining", until=loop.world.day(ONSET))
+    (decided,) = loop.world.workspace.store.reports.list("fraud", "retraining", until=loop.world.day(ONSET))
     assert decided.outcome == "blocked"
     assert "the training fold would hold 0 of 7 days since the change" in decided.payload["blocked_by"][0]
 
@@ -124,7 +126,7 @@ def test_the_new_challenger_scores_what_the_champion_answers(loop: Loop) -> None
     for number in range(5):
         loop.score(number)
     deadline = time.monotonic() + PATIENCE
-    while (seen := loop.world.house.store.shadow.progress("fraud", "dev-fraud/2")).scored < 5:
+    while (seen := loop.world.workspace.store.shadow.progress("fraud", "dev-fraud/2")).scored < 5:
         assert time.monotonic() < deadline, f"{seen}: {(loop.stack.home.logs / 'scribe.log').read_text()}"
         time.sleep(0.25)
     assert (seen.scored, seen.errors) == (5, 0)

@@ -75,10 +75,10 @@ class Load:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    house = House(tmp_path_factory.mktemp("supervised") / "home")
-    house.add(MODELS()["1"])
-    house.appoint(ModelRef(house.model, "1"), MODELS()["1"].contract_digest)
-    found = open_home(home=house.home)
+    workspace = House(tmp_path_factory.mktemp("supervised") / "home")
+    workspace.add(MODELS()["1"])
+    workspace.appoint(ModelRef(workspace.model, "1"), MODELS()["1"].contract_digest)
+    found = open_home(home=workspace.home)
     up = incumbent(found, "up", "--detach")
     assert up.returncode == 0, up.stderr
     try:

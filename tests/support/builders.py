@@ -17,7 +17,7 @@ from bentos.model.scoring_model import ModelMetadata, ScoringModel, golden_rows
 from bentos.model.xgboost_booster import XGBoostBooster
 from bentos.schema.event_schema import EventSchema
 from bentos.schema.id_hashing import Hasher
-from bentos.schema.lookup_file import checked_rows, lookup_path, write_rows
+from bentos.schema.lookup_file import check_rows, lookup_path, write_rows
 from bentos.schema.table_cleaning import empty_labels
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase, parse_usecase
@@ -196,5 +196,5 @@ def profile_frame(*rows: tuple[str, timedelta, float | None], **more: Any) -> pd
 def place_lookup(usecase: UseCase, folder: Path, table: pd.DataFrame, name: str = "profile") -> Path:
     """Put a table where the look-up tables of a folder are; its file."""
     lookup, path = usecase.lookup(name), lookup_path(folder, name)
-    write_rows(usecase, lookup, checked_rows(usecase, lookup, table, Hasher.for_samples()), path)
+    write_rows(usecase, lookup, check_rows(usecase, lookup, table, Hasher.for_samples()), path)
     return path

@@ -11,7 +11,7 @@ from typing import Any
 
 from bentos.errors import RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.model.scoring_model import MODEL_FILES, verified_files
-from bentos.registry.ports import ROLES, Look, ModelRef, Role, VersionInfo
+from bentos.registry.ports import ROLES, ModelRef, Role, RolesView, VersionInfo
 from bentos.registry.routing_policy import RoutingPolicy
 from flows.steps.tracking.mlflow_run import DatasetFacts
 
@@ -40,8 +40,8 @@ class FakeRegistry:
         self._answer()
         return {role: ModelRef(name, self._aliases[name, role]) for role in ROLES if (name, role) in self._aliases}
 
-    def look(self, name: str) -> Look:
-        return Look(self.roles(name), self._routing.get(name))
+    def look(self, name: str) -> RolesView:
+        return RolesView(self.roles(name), self._routing.get(name))
 
     def routing(self, name: str) -> RoutingPolicy | None:
         text = self.look(name).routing

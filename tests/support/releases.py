@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import update
 
 from bentos.promotion import promote as release
-from bentos.promotion.evidence import enter_training, enter_verdict
-from bentos.promotion.promote import Outcome, appoint, install_first
+from bentos.promotion.evidence import write_training, write_verdict
+from bentos.promotion.promote import ReleaseOutcome, appoint, install_first
 from bentos.registry.ports import ModelRef
 from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.core.verdict import Verdict
@@ -60,7 +60,7 @@ def compared(champion: str | None, challenger: str, outcome: str = "promote", **
     return dataclasses.replace(made, **changes)
 
 
-def promote(registry: Any, store: Store, verdict: Any, **named: Any) -> Outcome:
+def promote(registry: Any, store: Store, verdict: Any, **named: Any) -> ReleaseOutcome:
     """A comparison, or a training, enters its verdict into the chain; then somebody promotes on it."""
     if isinstance(verdict, Verdict):
         enter(store, verdict, named["usecase"].name)
@@ -73,9 +73,9 @@ def enter(store: Store, verdict: Verdict, usecase: str = "fraud") -> None:
     if verdict.digest in [line.payload.get("digest", line.payload.get("verdict")) for line in lines]:
         return
     if verdict.kind == "gate":
-        enter_training(store, usecase, verdict.challenger, verdict, "trainer", verdict.as_of)
+        write_training(store, usecase, verdict.challenger, verdict, "trainer", verdict.as_of)
     else:
-        enter_verdict(store, usecase, verdict, "comparer", verdict.as_of)
+        write_verdict(store, usecase, verdict, "comparer", verdict.as_of)
 
 
 def harmless(folder: Path) -> None:
@@ -83,7 +83,7 @@ def harmless(folder: Path) -> None:
 
 
 def challenged(folder: Path, actor: str = "ann") -> tuple[FakeRegistry, Store]:
-    """A registry and its store: version 1 in office, version 2 its challenger."""
+    """A registry and its store: version 1 active, version 2 its challenger."""
     registry, store = registry_of(folder), memory_store()
     names: dict[str, Any] = {"usecase": fraud(), "actor": actor, "now": NOW, "check": harmless}
     install_first(registry, store, passed("1"), **names)

@@ -1,4 +1,4 @@
-"""A small house in which flows run for real: own home, MLflow store, database, simulated card world."""
+"""A small home in which flows run for real: own home, MLflow store, database, simulated card world."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from bentos.promotion import promote as release
 from bentos.registry.ports import ModelRef
 from bentos.usecase.loading import builtin_usecases
 from flows.sources import open_source
-from flows.steps.comparison.simulate_answers import Arrived, Seated, log_answers, log_shadow
+from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers, log_shadow
 from flows.steps.data.import_history import load_history
 from flows.steps.data.split import days_needed
-from flows.workspace.workspace import House, open_house
+from flows.workspace.workspace import Workspace, open_workspace
 from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord
 from monitoring.store.database.frames import to_us
@@ -50,12 +50,12 @@ class World:
     """One use case, one history, and the days after it.
 
     Attributes:
-        house: what flows open by :attr:`reference`.
+        home: what flows open by :attr:`reference`.
         reference: path of the use-case file.
         live_from: first instant after the history.
     """
 
-    house: House
+    workspace: Workspace
     reference: str
     live_from: datetime
 
@@ -65,20 +65,22 @@ class World:
 
     def model(self, version: str = "1") -> ScoringModel:
         """A registered version."""
-        return self.house.load(ModelRef(self.house.model, version))
+        return self.workspace.load(ModelRef(self.workspace.model, version))
 
     def live(self, first: int, last: int, *, shadow: str | None = None) -> None:
         """Answer live days as version 1 would, and score them in shadow; labels follow."""
-        usecase, store = self.house.usecase, self.house.store
+        usecase, store = self.workspace.usecase, self.workspace.store
         window = TimeWindow(self.day(first), self.day(last))
         read = open_source(usecase, "simulator").read(TimeWindow(self.day(first) - usecase.longest_window, window.end))
         model = self.model()
         wanted = (read.events[usecase.event_time] >= window.start).to_numpy()
         features = model.plan.build(read.events, read.revisions, window.end)[wanted].to_numpy()
-        arrived = Arrived(read.events[wanted].reset_index(drop=True), features, self.live_from)
-        log_answers(store, usecase, Seated(ModelRef(self.house.model, "1"), model), arrived)
+        arrived = EventBatch(read.events[wanted].reset_index(drop=True), features, self.live_from)
+        log_answers(store, usecase, LoadedVersion(ModelRef(self.workspace.model, "1"), model), arrived)
         if shadow is not None:
-            log_shadow(store, usecase, Seated(ModelRef(self.house.model, shadow), self.model(shadow)), arrived)
+            log_shadow(
+                store, usecase, LoadedVersion(ModelRef(self.workspace.model, shadow), self.model(shadow)), arrived
+            )
         # Also of the last days of history, whose labels were not known when it was imported.
         known = read.revisions[read.revisions["y"] == 1]
         rows = zip(known["event_id"], known["observed_at"], strict=True)
@@ -90,10 +92,10 @@ class World:
         """Register version 1 with another threshold and appoint it on the first live day."""
         changed = replace(self.model(), threshold=Threshold(threshold, threshold, threshold))
         changed.save(folder)
-        ref = self.house.registry.register(folder, self.house.model)
+        ref = self.workspace.registry.register(folder, self.workspace.model)
         release.appoint(
-            self.house.registry, self.house.store, ref, "challenger",
-            usecase=self.house.usecase, actor="test", now=self.live_from, reason="a test",
+            self.workspace.registry, self.workspace.store, ref, "challenger",
+            usecase=self.workspace.usecase, actor="test", now=self.live_from, reason="a test",
         )  # fmt: skip
         return ref
 
@@ -116,14 +118,14 @@ def small_world(
     before = os.environ.get("INCUMBENT_HOME")
     os.environ["INCUMBENT_HOME"] = str(folder / "home")
     try:
-        house = open_house(str(file))
-        start = house.usecase.calendar.start_of(house.usecase.source.simulator.start)
-        live_from = start + (days_needed(house.usecase) + 2) * DAY
+        workspace = open_workspace(str(file))
+        start = workspace.usecase.calendar.start_of(workspace.usecase.source.simulator.start)
+        live_from = start + (days_needed(workspace.usecase) + 2) * DAY
         if history:
-            source = open_source(house.usecase, "simulator")
-            load_history(source, TimeWindow(start, live_from), house.store, house.usecase, live_from)
-        yield World(house, str(file), live_from)
-        house.store.close()
+            source = open_source(workspace.usecase, "simulator")
+            load_history(source, TimeWindow(start, live_from), workspace.store, workspace.usecase, live_from)
+        yield World(workspace, str(file), live_from)
+        workspace.store.close()
     finally:
         if before is None:
             del os.environ["INCUMBENT_HOME"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant
+from flows.commands.common import CommandResult, UsageRefused, common_arguments, enter_home, parse_instant
 from monitoring.core.text_table import table
 
 PRUNABLE = ("predictions", "shadow", "labels", "actions", "quarantine", "reports")
@@ -25,48 +25,55 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     common_arguments(repair)
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the chosen action."""
     return _repair(args) if args.action == "repair" else _prune(args)
 
 
-def _repair(args: argparse.Namespace) -> Reply:
+def _repair(args: argparse.Namespace) -> CommandResult:
     enter_home(args)
     from flows.steps.operations.future_rows import repair_log
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    house = open_house(args.usecase)
-    done = repair_log(house, instant(args.after, house.usecase), args.reason.strip())
-    rows = [(one.kind, one.rows, f"{one.first:%Y-%m-%d %H:%M}", f"{one.last:%Y-%m-%d %H:%M}") for one in done.found]
+    workspace = open_workspace(args.usecase)
+    repair = repair_log(workspace, parse_instant(args.after, workspace.usecase), args.reason.strip())
+    rows = [
+        (group.kind, group.rows, f"{group.first:%Y-%m-%d %H:%M}", f"{group.last:%Y-%m-%d %H:%M}")
+        for group in repair.found
+    ]
     parts = [table(rows, ("kind", "rows", "first", "last")) if rows else "the log holds no row of the future"]
-    after = f"rows after {done.after:%Y-%m-%d %H:%M:%S} UTC"
-    if done.decision is not None:
-        parts.append(f"{after} lie in quarantine now; decision {done.decision} records it")
+    rows_after = f"rows after {repair.after:%Y-%m-%d %H:%M:%S} UTC"
+    if repair.decision is not None:
+        parts.append(f"{rows_after} lie in quarantine now; decision {repair.decision} records it")
     elif rows:
-        parts.append(f"{after} would move into quarantine; with --reason TEXT they do")
-    if done.spooled:
-        parts.append(f"{done.spooled} more events lie in the spool: let the scribe ship them, then repair again")
-    return Reply(done.to_json(), "\n\n".join([*parts, *([done.next_step] if done.next_step else [])]))
+        parts.append(f"{rows_after} would move into quarantine; with --reason TEXT they do")
+    if repair.spooled:
+        parts.append(f"{repair.spooled} more events lie in the spool: let the scribe ship them, then repair again")
+    return CommandResult(repair.to_json(), "\n\n".join([*parts, *([repair.next_step] if repair.next_step else [])]))
 
 
-def _prune(args: argparse.Namespace) -> Reply:
+def _prune(args: argparse.Namespace) -> CommandResult:
     from monitoring.core.durations import parse_duration
 
     enter_home(args)
     from flows.steps.operations.retention import prune_log
     from flows.workspace.clock import business_time
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
     try:
         age = parse_duration(args.older_than)
     except ValueError as exc:
         raise UsageRefused(f"--older-than: {exc}") from exc
-    house = open_house(args.usecase)
+    workspace = open_workspace(args.usecase)
     tables = PRUNABLE if args.table == "all" else (args.table,)
-    found = prune_log(house, tables, age, business_time(instant(args.as_of, house.usecase)), args.dry_run)
-    data = found.to_json()
+    result = prune_log(
+        workspace, tables, age, business_time(parse_instant(args.as_of, workspace.usecase)), args.dry_run
+    )
+    data = result.to_json()
     rows = [(d["table"], d["day"], d["rows"], d["bytes"]) for d in data["days"]]
-    said = "would go" if args.dry_run else f"went; decision {found.decision} records it"
+    phrase = "would go" if args.dry_run else f"went; decision {result.decision} records it"
     text = table(rows, ("table", "day", "rows", "bytes")) or "no row is that old"
-    kept = f"\n{found.kept_reports} old reports stay: decisions rest on them" if found.kept_reports else ""
-    return Reply(data, f"{text}\n\nrows before {found.before:%Y-%m-%d}: {sum(r[2] for r in rows)} {said}{kept}")
+    reports_note = f"\n{result.kept_reports} old reports stay: decisions rest on them" if result.kept_reports else ""
+    return CommandResult(
+        data, f"{text}\n\nrows before {result.before:%Y-%m-%d}: {sum(r[2] for r in rows)} {phrase}{reports_note}"
+    )

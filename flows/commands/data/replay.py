@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from datetime import timedelta
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, source_arguments
+from flows.commands.common import (
+    CommandResult,
+    UsageRefused,
+    common_arguments,
+    enter_home,
+    parse_instant,
+    source_arguments,
+)
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
@@ -20,7 +27,7 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--without-labels", action="store_true", help="send events only")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Replay; exit code 1 when an event was not answered."""
     if args.window and args.end:
         raise UsageRefused("give --window or --end, not both")
@@ -29,25 +36,25 @@ def run(args: argparse.Namespace) -> Reply:
     enter_home(args)
     from flows.sources import open_source
     from flows.steps.operations.replay_days import replay_days
-    from flows.steps.operations.replay_events import Replay
+    from flows.steps.operations.replay_events import ReplayClient
     from flows.workspace.progress import progress
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
     from monitoring.core.calendar import TimeWindow
     from monitoring.core.durations import parse_duration
 
-    house = open_house(args.usecase)
-    usecase = house.usecase
-    source = open_source(usecase, args.source, store=house.store, path=args.path, url=args.url, table=args.table)
+    workspace = open_workspace(args.usecase)
+    usecase = workspace.usecase
+    source = open_source(usecase, args.source, store=workspace.store, path=args.path, url=args.url, table=args.table)
     extent = source.extent()
-    start = instant(args.start, usecase) or extent.start
+    start = parse_instant(args.start, usecase) or extent.start
     span: timedelta | None = parse_duration(args.window) if args.window else None
-    end = start + span if span is not None else instant(args.end, usecase) or extent.end
-    with Replay(args.service, usecase) as client, progress("replay") as bar:
-        done = replay_days(
-            client, source, TimeWindow(start, end), house.store, instant(args.as_of, usecase),
+    end = start + span if span is not None else parse_instant(args.end, usecase) or extent.end
+    with ReplayClient(args.service, usecase) as client, progress("replay") as bar:
+        tally = replay_days(
+            client, source, TimeWindow(start, end), workspace.store, parse_instant(args.as_of, usecase),
             batch=args.batch, labels=not args.without_labels, progress=bar,
         )  # fmt: skip
-    text = f"{done.answered} of {done.events} events were answered, {done.labels} labels reported"
-    if done.reasons:
-        text += "; failures: " + ", ".join(f"{why} ({count})" for why, count in done.reasons.items())
-    return Reply(done.to_json(), text, 0 if done.answered == done.events and not done.refused_labels else 1)
+    text = f"{tally.answered} of {tally.events} events were answered, {tally.labels} labels reported"
+    if tally.reasons:
+        text += "; failures: " + ", ".join(f"{reason} ({count})" for reason, count in tally.reasons.items())
+    return CommandResult(tally.to_json(), text, 0 if tally.answered == tally.events and not tally.refused_labels else 1)

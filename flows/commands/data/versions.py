@@ -7,15 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, common_arguments, enter_home
+from flows.commands.common import CommandResult, common_arguments, enter_home
 from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from flows.snapshots.store import Snapshot
     from flows.snapshots.versions import SnapshotDiff
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
 
-_SHOWN = 12
+_DIGEST_LENGTH = 12
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
@@ -38,108 +38,108 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     subs["restore"].add_argument("--out", required=True, metavar="FILE", help="a .parquet or .csv file to write")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the chosen action."""
     enter_home(args)
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    actions: dict[str, Callable[[House, argparse.Namespace], Reply]] = {
+    actions: dict[str, Callable[[Workspace, argparse.Namespace], CommandResult]] = {
         "list": _list, "show": _show, "diff": _diff, "restore": _restore, "track": _track,
     }  # fmt: skip
-    return actions[args.action](open_house(args.usecase), args)
+    return actions[args.action](open_workspace(args.usecase), args)
 
 
-def _list(house: House, _: argparse.Namespace) -> Reply:
-    from flows.steps.tracking.lineage import described, usage
+def _list(workspace: Workspace, _: argparse.Namespace) -> CommandResult:
+    from flows.steps.tracking.lineage import snapshot_summary, users_by_digest
 
-    used = usage(house.registry, house.model, house.store.decisions)
-    kinds = {"training": house.snapshots, "evidence": house.evidence}
+    users = users_by_digest(workspace.registry, workspace.model, workspace.store.decisions)
+    kinds = {"training": workspace.snapshots, "evidence": workspace.evidence}
     data = [
-        described(ref) | {"kind": kind, "here": ref.path.is_file(), "used_by": used.get(ref.digest, [])}
+        snapshot_summary(ref) | {"kind": kind, "here": ref.path.is_file(), "used_by": users.get(ref.digest, [])}
         for kind, store in kinds.items()
         for ref in store.find()
-        if ref.usecase == house.usecase.name
+        if ref.usecase == workspace.usecase.name
     ]
     data.sort(key=lambda d: (d["kind"] == "evidence", d["as_of"] or "", d["digest"]))
     rows = [
-        (d["digest"][:_SHOWN], d["kind"], d["rows"], d["positives"], d["window"][0][:10], d["window"][1][:10],
+        (d["digest"][:_DIGEST_LENGTH], d["kind"], d["rows"], d["positives"], d["window"][0][:10], d["window"][1][:10],
          "" if d["here"] else "gone", ", ".join(d["used_by"]) or "-")
         for d in data
     ]  # fmt: skip
     headers = ("digest", "kind", "rows", "positives", "from", "to", "file", "used by")
-    return Reply({"snapshots": data}, table(rows, headers) if rows else "none yet")
+    return CommandResult({"snapshots": data}, table(rows, headers) if rows else "none yet")
 
 
-def _show(house: House, args: argparse.Namespace) -> Reply:
+def _show(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
     from dataclasses import asdict
 
     from flows.snapshots.versions import columns_of
-    from flows.steps.tracking.lineage import described, users_of
+    from flows.steps.tracking.lineage import snapshot_summary, users_of
 
-    snapshot = _load(house, args.digest)
+    snapshot = _load(workspace, args.digest)
     columns = [asdict(c) for c in columns_of(snapshot.events)]
-    users = users_of(snapshot.ref.digest, house.registry, house.model, house.store.decisions)
-    data = described(snapshot.ref) | {"columns": columns, "labels": len(snapshot.labels), "used_by": users}
+    users = users_of(snapshot.ref.digest, workspace.registry, workspace.model, workspace.store.decisions)
+    data = snapshot_summary(snapshot.ref) | {"columns": columns, "labels": len(snapshot.labels), "used_by": users}
     head = [(name, value) for name, value in data.items() if name not in ("columns", "used_by", "window")]
     head += [("from", data["window"][0]), ("to", data["window"][1])]
     head += [("used by", ", ".join(users["versions"]) or "no version")]
     head += [("decision", f"#{d['seq']} {d['kind']}") for d in users["decisions"]]
-    rows = [(c["name"], c["type"], c["missing_share"], c["distinct"], c["digest"][:_SHOWN]) for c in columns]
-    return Reply(data, f"{table(head)}\n\n{table(rows, ('column', 'type', 'missing', 'distinct', 'digest'))}")
+    rows = [(c["name"], c["type"], c["missing_share"], c["distinct"], c["digest"][:_DIGEST_LENGTH]) for c in columns]
+    return CommandResult(data, f"{table(head)}\n\n{table(rows, ('column', 'type', 'missing', 'distinct', 'digest'))}")
 
 
-def _diff(house: House, args: argparse.Namespace) -> Reply:
+def _diff(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
     from flows.snapshots.versions import compare
-    from flows.steps.tracking.lineage import usage
+    from flows.steps.tracking.lineage import users_by_digest
 
-    found = compare(_load(house, args.first), _load(house, args.second), house.usecase)
-    used = usage(house.registry, house.model, house.store.decisions)
-    data = found.to_json() | {"used_by": {digest: used.get(digest, []) for digest in (found.first, found.second)}}
-    return Reply(data, _diff_text(found, data["used_by"]))
+    diff = compare(_load(workspace, args.first), _load(workspace, args.second), workspace.usecase)
+    users = users_by_digest(workspace.registry, workspace.model, workspace.store.decisions)
+    data = diff.to_json() | {"used_by": {digest: users.get(digest, []) for digest in (diff.first, diff.second)}}
+    return CommandResult(data, _diff_text(diff, data["used_by"]))
 
 
-def _diff_text(found: SnapshotDiff, used: dict[str, list[str]]) -> str:
-    labels = found.labels
+def _diff_text(diff: SnapshotDiff, users: dict[str, list[str]]) -> str:
+    labels = diff.labels
     head: list[tuple[str, Any]] = [
-        ("first", f"{found.first[:_SHOWN]}  {', '.join(used[found.first])}"),
-        ("second", f"{found.second[:_SHOWN]}  {', '.join(used[found.second])}"),
-        ("events", f"{found.added} added, {found.removed} removed, {found.changed} of {found.common} common changed"),
+        ("first", f"{diff.first[:_DIGEST_LENGTH]}  {', '.join(users[diff.first])}"),
+        ("second", f"{diff.second[:_DIGEST_LENGTH]}  {', '.join(users[diff.second])}"),
+        ("events", f"{diff.added} added, {diff.removed} removed, {diff.changed} of {diff.common} common changed"),
         ("labels of common events", f"{labels.gained} gained, {labels.lost} lost, {labels.changed} changed"),
-        ("positive rate", " -> ".join("-" if r is None else f"{r:.4%}" for r in found.positive_rate)),
-        ("columns added", ", ".join(found.added_columns) or "none"),
-        ("columns removed", ", ".join(found.removed_columns) or "none"),
-        ("columns of another type", ", ".join(found.retyped_columns) or "none"),
+        ("positive rate", " -> ".join("-" if r is None else f"{r:.4%}" for r in diff.positive_rate)),
+        ("columns added", ", ".join(diff.added_columns) or "none"),
+        ("columns removed", ", ".join(diff.removed_columns) or "none"),
+        ("columns of another type", ", ".join(diff.retyped_columns) or "none"),
     ]
-    if found.drift is None or found.drift.status != "ok":
+    if diff.drift is None or diff.drift.status != "ok":
         return f"{table(head)}\n\ntoo few rows or no column to compare"
-    rows = [(f.name, f.band, f.psi, f.excess, f.ks, f.missing_share, f.unseen_share) for f in found.drift.ranked]
+    rows = [(f.name, f.band, f.psi, f.excess, f.ks, f.missing_share, f.unseen_share) for f in diff.drift.ranked]
     return f"{table(head)}\n\n{table(rows, ('column', 'band', 'psi', 'excess', 'ks', 'missing', 'unseen'))}"
 
 
-def _restore(house: House, args: argparse.Namespace) -> Reply:
+def _restore(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
     from flows.snapshots.versions import write_table
 
-    snapshot, out = _load(house, args.digest), Path(args.out).absolute()
-    rows = write_table(snapshot, house.usecase, out)
+    snapshot, out = _load(workspace, args.digest), Path(args.out).absolute()
+    rows = write_table(snapshot, workspace.usecase, out)
     window = snapshot.ref.window
     data = {"digest": snapshot.ref.digest, "file": str(out), "rows": rows, "start": window.start, "end": window.end}
-    return Reply(data, f"{rows} events of {snapshot.ref.digest[:_SHOWN]} in {out}")
+    return CommandResult(data, f"{rows} events of {snapshot.ref.digest[:_DIGEST_LENGTH]} in {out}")
 
 
-def _track(house: House, _: argparse.Namespace) -> Reply:
+def _track(workspace: Workspace, _: argparse.Namespace) -> CommandResult:
     from flows.snapshots import dvc
 
-    refs = [ref for ref in house.snapshots.find() if ref.path.is_file()]
-    done = [dvc.track(ref.path) for ref in refs]
-    cached = sum(d.cached for d in done)
-    text = f"{len(done)} DVC files, {cached} of their contents in a DVC cache"
-    if cached < len(done):
-        text += f"; make a repository first: cd {house.snapshots.folder} && dvc init --no-scm, and call this again"
-    return Reply({"files": [str(d.file) for d in done], "cached": cached}, text)
+    refs = [ref for ref in workspace.snapshots.find() if ref.path.is_file()]
+    dvc_files = [dvc.track(ref.path) for ref in refs]
+    cached = sum(d.cached for d in dvc_files)
+    text = f"{len(dvc_files)} DVC files, {cached} of their contents in a DVC cache"
+    if cached < len(dvc_files):
+        text += f"; make a repository first: cd {workspace.snapshots.folder} && dvc init --no-scm, and call this again"
+    return CommandResult({"files": [str(d.file) for d in dvc_files], "cached": cached}, text)
 
 
-def _load(house: House, prefix: str) -> Snapshot:
-    from flows.snapshots.versions import find_one
+def _load(workspace: Workspace, prefix: str) -> Snapshot:
+    from flows.snapshots.versions import find_snapshot
 
-    store, ref = find_one((house.snapshots, house.evidence), prefix)
+    store, ref = find_snapshot((workspace.snapshots, workspace.evidence), prefix)
     return store.load(ref.digest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flows.commands.common import Reply, common_arguments, enter_home, instant, source_arguments
+from flows.commands.common import CommandResult, common_arguments, enter_home, parse_instant, source_arguments
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
@@ -17,32 +17,44 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     action.add_argument("--end", metavar="TIME", help="event time to stop before; the end of the source by default")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the chosen command."""
     home = enter_home(args)
     from flows.sources import open_source
     from flows.stack.occupants import services_in
     from flows.steps.data.import_history import load_history
     from flows.workspace.progress import progress
-    from flows.workspace.workspace import declared_bound, open_house
+    from flows.workspace.workspace import declared_bound, open_workspace
     from monitoring.core.calendar import TimeWindow
 
-    house = open_house(args.usecase)
-    place = {"path": args.path, "url": args.url, "table": args.table}
-    source = open_source(house.usecase, args.source, store=house.store, **place)
+    workspace = open_workspace(args.usecase)
+    location = {"path": args.path, "url": args.url, "table": args.table}
+    source = open_source(workspace.usecase, args.source, store=workspace.store, **location)
     extent = source.extent()
-    start, end = instant(args.start, house.usecase), instant(args.end, house.usecase)
+    start, end = parse_instant(args.start, workspace.usecase), parse_instant(args.end, workspace.usecase)
     window = TimeWindow(start or extent.start, end or extent.end)
     with progress("history") as bar:
-        done = load_history(
-            source, window, house.store, house.usecase, instant(args.as_of, house.usecase), progress=bar,
-            bound=declared_bound(house),
-        )  # fmt: skip
-    data = {"events": done.events, "repeated": done.repeated, "labels": done.labels, "quarantined": done.quarantined}
-    data |= {"future": done.future}
-    text = f"{done.events} events and {done.labels} labels are new in the log; {done.quarantined} rows were refused"
-    if done.future:
-        text += f", {done.future} of them because they are dated in the future"
+        counts = load_history(
+            source,
+            window,
+            workspace.store,
+            workspace.usecase,
+            parse_instant(args.as_of, workspace.usecase),
+            progress=bar,
+            bound=declared_bound(workspace),
+        )
+    data = {
+        "events": counts.events,
+        "repeated": counts.repeated,
+        "labels": counts.labels,
+        "quarantined": counts.quarantined,
+    }
+    data |= {"future": counts.future}
+    text = (
+        f"{counts.events} events and {counts.labels} labels are new in the log; {counts.quarantined} rows were refused"
+    )
+    if counts.future:
+        text += f", {counts.future} of them because they are dated in the future"
     for holder in services_in(home):
         text += f"\n{holder} filled its windows when it started and counts none of this yet: start it again"
-    return Reply(data | {"start": window.start, "end": window.end}, text)
+    return CommandResult(data | {"start": window.start, "end": window.end}, text)

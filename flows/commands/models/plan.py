@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant, usecase_of
+from flows.commands.common import CommandResult, UsageRefused, common_arguments, enter_home, parse_instant, usecase_of
 from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
-    from flows.steps.comparison.traffic_estimate import Outlook
+    from flows.steps.comparison.traffic_estimate import TrafficEstimate
     from monitoring.comparison.sample_size import PlannedComparison
 
 
@@ -28,61 +28,65 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     common_arguments(parser, as_of=True)
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Plan a comparison under the rule in force."""
     from datetime import timedelta
 
-    from flows.steps.comparison.traffic_estimate import chosen, discordance_for
+    from flows.steps.comparison.traffic_estimate import discordance_for, require_figure
     from monitoring.comparison.sample_size import plan_under_rule
 
     usecase = usecase_of(args)
-    seen = _seen(args)
+    log_outlook = _read_outlook(args)
     try:
         plan = plan_under_rule(
             args.effect,
-            discordance_for(args.effect, args.discordance, seen.discordance)[0],
-            chosen("prevalence", args.prevalence, seen.prevalence),
-            chosen("events_per_day", args.events_per_day, seen.events_per_day),
+            discordance_for(args.effect, args.discordance, log_outlook.discordance)[0],
+            require_figure("prevalence", args.prevalence, log_outlook.prevalence),
+            require_figure("events_per_day", args.events_per_day, log_outlook.events_per_day),
             usecase.promotion,
             maturity_days=usecase.label.matures_after / timedelta(days=1),
             power=args.power,
         )
     except ValueError as exc:
         raise UsageRefused(str(exc)) from exc
-    return Reply(_data(plan, seen, args), _text(plan, usecase.promotion.max_shadow_days, seen, args))
+    return CommandResult(
+        _data(plan, log_outlook, args), _text(plan, usecase.promotion.max_shadow_days, log_outlook, args)
+    )
 
 
-def _seen(args: argparse.Namespace) -> Outlook:
+def _read_outlook(args: argparse.Namespace) -> TrafficEstimate:
     """The log is opened only where an option is missing."""
-    from flows.steps.comparison.traffic_estimate import Outlook, outlook
+    from flows.steps.comparison.traffic_estimate import TrafficEstimate, estimate_traffic
 
     if None not in (args.prevalence, args.discordance, args.events_per_day):
-        return Outlook(None, None, None)
+        return TrafficEstimate(None, None, None)
     from flows.workspace.clock import business_time
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
     enter_home(args)
-    house = open_house(args.usecase)
-    return outlook(house.store, house.usecase, business_time(instant(args.as_of, house.usecase)))
+    workspace = open_workspace(args.usecase)
+    return estimate_traffic(
+        workspace.store, workspace.usecase, business_time(parse_instant(args.as_of, workspace.usecase))
+    )
 
 
-def _data(plan: PlannedComparison, seen: Outlook, args: argparse.Namespace) -> dict[str, Any]:
+def _data(plan: PlannedComparison, log_outlook: TrafficEstimate, args: argparse.Namespace) -> dict[str, Any]:
     from monitoring.core.measured import to_plain
 
-    return {**to_plain(plan), "sources": _sources(seen, args)}
+    return {**to_plain(plan), "sources": _sources(log_outlook, args)}
 
 
-def _sources(seen: Outlook, args: argparse.Namespace) -> dict[str, str]:
+def _sources(log_outlook: TrafficEstimate, args: argparse.Namespace) -> dict[str, str]:
     from flows.steps.comparison.traffic_estimate import discordance_for
 
-    named = {"discordance": discordance_for(args.effect, args.discordance, seen.discordance)[1]}
+    sources = {"discordance": discordance_for(args.effect, args.discordance, log_outlook.discordance)[1]}
     for name in ("prevalence", "events_per_day"):
-        named[name] = "given" if getattr(args, name) is not None else seen.sources[name]
-    return named
+        sources[name] = "given" if getattr(args, name) is not None else log_outlook.sources[name]
+    return sources
 
 
-def _text(plan: PlannedComparison, limit: int, seen: Outlook, args: argparse.Namespace) -> str:
-    sources = _sources(seen, args)
+def _text(plan: PlannedComparison, limit: int, log_outlook: TrafficEstimate, args: argparse.Namespace) -> str:
+    sources = _sources(log_outlook, args)
     rows: list[tuple[str, object, str]] = [
         ("prevalence", plan.prevalence, sources["prevalence"]),
         ("discordance", plan.discordance, sources["discordance"]),

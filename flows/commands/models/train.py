@@ -7,7 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, instant, run_flow, source_arguments, usecase_of
+from flows.commands.common import (
+    CommandResult,
+    UsageRefused,
+    common_arguments,
+    parse_instant,
+    run_flow,
+    source_arguments,
+    usecase_of,
+)
 
 if TYPE_CHECKING:
     from flows.runs.parameters import EngineChoice, Kind, SourceChoice
@@ -44,40 +52,40 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--force", action="store_true", help="train whatever the policy says")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the chosen command."""
-    known = {"train": _train, "tune": _tune, "evaluate": _evaluate, "score": _score, "retrain": _retrain}
-    return known[args.command](args)
+    handlers = {"train": _train, "tune": _tune, "evaluate": _evaluate, "score": _score, "retrain": _retrain}
+    return handlers[args.command](args)
 
 
-def _train(args: argparse.Namespace) -> Reply:
-    until = instant(args.until, usecase_of(args))
+def _train(args: argparse.Namespace) -> CommandResult:
+    until = parse_instant(args.until, usecase_of(args))
     source, engine = _source(args, args.source), _engine(args)
     return run_flow(args, "training", "training", until=until, reason=args.reason, source=source, engine=engine)
 
 
-def _tune(args: argparse.Namespace) -> Reply:
+def _tune(args: argparse.Namespace) -> CommandResult:
     if (args.trials is not None and args.trials < 1) or (args.minutes is not None and args.minutes <= 0):
         raise UsageRefused("tune needs --trials of at least 1 and --minutes above 0")
-    until, budget = instant(args.until, usecase_of(args)), {"trials": args.trials, "minutes": args.minutes}
-    found = run_flow(
+    until, budget = parse_instant(args.until, usecase_of(args)), {"trials": args.trials, "minutes": args.minutes}
+    reply = run_flow(
         args, "tuning", "tuning", until=until, reason=args.reason, source=_source(args, args.source), **budget
     )
-    search = found.data["tuning"]
-    if found.code or search["winner"] == 0:
-        return found
-    keep = f"to keep these settings for later trainings, put them into the file:\n\n{search['training_lines']}"
-    return replace(found, text=f"{found.text}\n\n{keep}")
+    search = reply.data["tuning"]
+    if reply.code or search["winner"] == 0:
+        return reply
+    advice = f"to keep these settings for later trainings, put them into the file:\n\n{search['training_lines']}"
+    return replace(reply, text=f"{reply.text}\n\n{advice}")
 
 
-def _evaluate(args: argparse.Namespace) -> Reply:
-    as_of = instant(args.as_of, usecase_of(args))
+def _evaluate(args: argparse.Namespace) -> CommandResult:
+    as_of = parse_instant(args.as_of, usecase_of(args))
     return run_flow(args, "evaluation", "evaluation", version=args.version, as_of=as_of)
 
 
-def _score(args: argparse.Namespace) -> Reply:
+def _score(args: argparse.Namespace) -> CommandResult:
     usecase = usecase_of(args)
-    window: dict[str, object] = {"start": instant(args.start, usecase), "end": instant(args.as_of, usecase)}
+    window: dict[str, object] = {"start": parse_instant(args.start, usecase), "end": parse_instant(args.as_of, usecase)}
     if (args.table_in is None) != (args.table_out is None):
         raise UsageRefused("score needs --in and --out together")
     if args.table_in is not None and (args.start or args.source):
@@ -92,13 +100,13 @@ def _score(args: argparse.Namespace) -> Reply:
     return run_flow(args, "scoring", "scoring", version=args.version, source=source, engine=_engine(args), **window)
 
 
-def _absolute(place: str | None) -> str | None:
+def _absolute(path: str | None) -> str | None:
     """A local path as seen from here: the run moves into the home."""
-    return place if place is None or "://" in place else str(Path(place).absolute())
+    return path if path is None or "://" in path else str(Path(path).absolute())
 
 
-def _retrain(args: argparse.Namespace) -> Reply:
-    as_of = instant(args.as_of, usecase_of(args))
+def _retrain(args: argparse.Namespace) -> CommandResult:
+    as_of = parse_instant(args.as_of, usecase_of(args))
     return run_flow(args, "retraining", "retraining", as_of=as_of, force=args.force)
 
 

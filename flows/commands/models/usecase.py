@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flows.commands.common import Reply, common_arguments, ensure_hash_key
+from flows.commands.common import CommandResult, common_arguments, ensure_hash_key
 from monitoring.core.text_table import table
 
 
@@ -22,12 +22,12 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", metavar="DATE", help="first day")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the chosen command."""
     return _check(args) if args.command == "check" else _simulate(args)
 
 
-def _check(args: argparse.Namespace) -> Reply:
+def _check(args: argparse.Namespace) -> CommandResult:
     from bentos.check.usecase import check_usecase
     from bentos.settings import read_settings
     from bentos.usecase.loading import load_usecase
@@ -35,10 +35,10 @@ def _check(args: argparse.Namespace) -> Reply:
     report = check_usecase(load_usecase(args.file or args.usecase or read_settings().usecase))
     rows = [(finding.status, finding.name, finding.detail) for finding in report.findings]
     verdict = "this use case can be run" if report.passed else "this use case cannot be run yet"
-    return Reply(report.to_json(), f"{table(rows)}\n\n{report.usecase}: {verdict}", 0 if report.passed else 1)
+    return CommandResult(report.to_json(), f"{table(rows)}\n\n{report.usecase}: {verdict}", 0 if report.passed else 1)
 
 
-def _simulate(args: argparse.Namespace) -> Reply:
+def _simulate(args: argparse.Namespace) -> CommandResult:
     from datetime import date
     from pathlib import Path
 
@@ -54,8 +54,8 @@ def _simulate(args: argparse.Namespace) -> Reply:
     if args.start:
         options["start"] = date.fromisoformat(args.start)
     source = open_source(usecase, "simulator", **options)
-    read = source.read(source.extent())
-    made, out = as_table(read, usecase), Path(args.out)
-    made.to_csv(out, index=False) if out.suffix == ".csv" else made.to_parquet(out, index=False)
-    data = {"file": str(out.absolute()), "rows": len(made), "positives": int((read.labels["y"] == 1).sum())}
-    return Reply(data, f"{data['rows']} events with {data['positives']} positives in {data['file']}")
+    dataset = source.read(source.extent())
+    frame, out = as_table(dataset, usecase), Path(args.out)
+    frame.to_csv(out, index=False) if out.suffix == ".csv" else frame.to_parquet(out, index=False)
+    data = {"file": str(out.absolute()), "rows": len(frame), "positives": int((dataset.labels["y"] == 1).sum())}
+    return CommandResult(data, f"{data['rows']} events with {data['positives']} positives in {data['file']}")

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, common_arguments, instant, people, usecase_of
+from flows.commands.common import CommandResult, common_arguments, format_outcome, parse_instant, usecase_of
 
 if TYPE_CHECKING:
-    from flows.steps.comparison.judge_file import Reading
-    from monitoring.comparison.judge import Judged
+    from flows.steps.comparison.judge_file import FileRows
+    from monitoring.comparison.judge import JudgedPlan
 
 _COLUMNS = (
     "event_id", "event_time", "champion_score", "challenger_score", "label", "label_time",
@@ -33,26 +33,26 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     common_arguments(parser, as_of=True)
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Judge the file."""
     # The products are small: threads would wait for each other longer than they work.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     usecase = usecase_of(args)
-    from flows.steps.comparison.judge_file import Asked, judge_file
+    from flows.steps.comparison.judge_file import JudgeOptions, judge_file
 
-    asked = Asked(
+    request = JudgeOptions(
         {role: value for role in _COLUMNS if (value := getattr(args, role)) is not None},
         (args.champion_threshold, args.challenger_threshold),
         _share(args.alert_rate),
-        instant(args.as_of, usecase),
+        parse_instant(args.as_of, usecase),
     )
-    judged, reading, plan = judge_file(usecase, args.file, asked)
-    data = _data(judged, reading) | {"plan": plan.to_json(), "plan_hash": plan.digest}
+    judgement, reading, plan = judge_file(usecase, args.file, request)
+    data = _data(judgement, reading) | {"plan": plan.to_json(), "plan_hash": plan.digest}
     if args.html is not None:
         from monitoring.reports.html import write_comparison_report
 
-        data["report"] = str(write_comparison_report(args.html, judged.result, judged.verdict, reading.notes))
-    return Reply(data, _text(judged, reading, args.html))
+        data["report"] = str(write_comparison_report(args.html, judgement.result, judgement.verdict, reading.notes))
+    return CommandResult(data, _text(judgement, reading, args.html))
 
 
 def _share(value: float | None) -> float | None:
@@ -63,39 +63,43 @@ def _share(value: float | None) -> float | None:
     return value
 
 
-def _data(judged: Judged, reading: Reading) -> dict[str, Any]:
+def _data(judgement: JudgedPlan, reading: FileRows) -> dict[str, Any]:
     from monitoring.comparison.paired import BESIDE_THE_DECISION
 
-    cuts = reading.thresholds
+    thresholds = reading.thresholds
     return {
-        "outcome": judged.verdict.outcome,
-        "reasons": list(judged.verdict.reasons),
+        "outcome": judgement.verdict.outcome,
+        "reasons": list(judgement.verdict.reasons),
         "as_of": reading.as_of.isoformat(),
         "counts": reading.counts,
         "columns": reading.columns,
-        "thresholds": None if cuts is None else {"champion": cuts[0], "challenger": cuts[1]},
+        "thresholds": None if thresholds is None else {"champion": thresholds[0], "challenger": thresholds[1]},
         "notes": list(reading.notes),
-        "verdict": judged.verdict.to_json(),
+        "verdict": judgement.verdict.to_json(),
         "not_used_in_the_decision": list(BESIDE_THE_DECISION),
-        "result": judged.result.to_json(),
+        "result": judgement.result.to_json(),
     }
 
 
-def _text(judged: Judged, reading: Reading, page: Path | None) -> str:
+def _text(judgement: JudgedPlan, reading: FileRows, page: Path | None) -> str:
     from flows.views.comparison import appendix_of
-    from flows.workspace.outcome import Outcome
+    from flows.workspace.outcome import FlowOutcome
 
-    verdict, result = judged.verdict, judged.result
+    verdict, result = judgement.verdict, judgement.result
     summary = f"{verdict.outcome.replace('_', ' ')}: {verdict.challenger} against {verdict.champion}"
     counts = reading.counts
     figures: list[tuple[str, object]] = [("as of", f"{reading.as_of:%Y-%m-%d %H:%M} UTC")]
     figures += [("rows", f"{counts['rows']} read, {counts['judged']} judged, {counts['immature']} not matured")]
     figures += [("matured days", result.days), ("positives", result.positives)]
-    cuts = reading.thresholds
-    figures += [("thresholds", "the file's decisions" if cuts is None else f"{cuts[0]:.6g}, {cuts[1]:.6g}")]
+    thresholds = reading.thresholds
+    figures += [
+        ("thresholds", "the file's decisions" if thresholds is None else f"{thresholds[0]:.6g}, {thresholds[1]:.6g}")
+    ]
     figures += [("blocked without a label", f"{result.unseen:.0f}")] if result.unseen else []
     figures += [("days still needed", verdict.days_needed)] if verdict.outcome == "keep_watching" else []
     figures += [("because", reason) for reason in verdict.reasons]
     figures += [("note", note) for note in reading.notes]
-    outcome = Outcome("verdict", "done", summary, reading.as_of, {}, verdict.checks, figures, page, appendix_of(result))
-    return people(outcome)
+    outcome = FlowOutcome(
+        "verdict", "done", summary, reading.as_of, {}, verdict.checks, figures, page, appendix_of(result)
+    )
+    return format_outcome(outcome)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flows.commands.common import Reply, UsageRefused, common_arguments
+from flows.commands.common import CommandResult, UsageRefused, common_arguments
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
@@ -13,7 +13,7 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="NAME", help="name and options of a bench")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Name the command that measures now."""
     words = " ".join(args.rest) or "NAME --json"
     raise UsageRefused(f"benches run from a checkout of the source; there type: python -m tests.bench {words}")

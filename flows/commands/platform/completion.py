@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flows.commands.common import Reply, common_arguments
+from flows.commands.common import CommandResult, common_arguments
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
@@ -13,9 +13,9 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     common_arguments(parser)
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Print the lines that a shell reads at its start."""
     from argcomplete.shell_integration import shellcode
 
     script = shellcode(["incumbent"], shell=args.shell)
-    return Reply({"shell": args.shell, "script": script}, script)
+    return CommandResult({"shell": args.shell, "script": script}, script)

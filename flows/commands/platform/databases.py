@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home
+from flows.commands.common import CommandResult, UsageRefused, common_arguments, enter_home
 from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     status = actions.add_parser("status", help="where the databases are, and the revision of ours")
     upgrade = actions.add_parser("upgrade", help="back up all three databases, then upgrade ours")
     upgrade.add_argument("--no-backup", action="store_true", help="upgrade without a backup")
-    repair = actions.add_parser("repair", help="make registry, journal and spool agree after a restore")
-    repair.add_argument("--dry-run", action="store_true", help="only say what disagrees")
-    for one in (status, upgrade, repair):
-        common_arguments(one)
+    repair_parser = actions.add_parser("repair", help="make registry, journal and spool agree after a restore")
+    repair_parser.add_argument("--dry-run", action="store_true", help="only say what disagrees")
+    for subparser in (status, upgrade, repair_parser):
+        common_arguments(subparser)
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the chosen command."""
     home = enter_home(args)
     if args.command == "backup":
@@ -51,27 +51,29 @@ def run(args: argparse.Namespace) -> Reply:
     if args.command == "restore":
         return _restore(home, args)
     if args.action == "status":
-        return Reply(data := _status(home), _status_text(data))
+        return CommandResult(data := _status(home), _status_text(data))
     return _upgrade(home, args) if args.action == "upgrade" else _repair(args)
 
 
 def _status(home: Home) -> dict[str, Any]:
-    from flows.steps.operations.databases import places
+    from flows.steps.operations.databases import database_locations
     from monitoring.store.database.engine import Database
-    from monitoring.store.database.migrate import HEAD, look
+    from monitoring.store.database.migrate import HEAD, read_schema
 
     database = Database(home.settings.log_url)
     try:
-        schema = look(database)
+        schema = read_schema(database)
     finally:
         database.dispose()
-    shown = [{"name": p.name, "kind": p.kind, "address": p.shown(), "exists": p.exists} for p in places(home)]
+    databases = [
+        {"name": p.name, "kind": p.kind, "address": p.shown(), "exists": p.exists} for p in database_locations(home)
+    ]
     return {
         "state": schema.state,
         "revision": schema.revision,
         "program": HEAD,
         "oldest_code": schema.oldest_code,
-        "databases": shown,
+        "databases": databases,
     }
 
 
@@ -81,8 +83,8 @@ def _status_text(data: dict[str, Any]) -> str:
     return f"{line}\n\n{table(rows, ('database', 'kind', 'state', 'address'))}"
 
 
-def _upgrade(home: Home, args: argparse.Namespace) -> Reply:
-    from flows.steps.operations.databases import copy_database, places
+def _upgrade(home: Home, args: argparse.Namespace) -> CommandResult:
+    from flows.steps.operations.databases import copy_database, database_locations
     from monitoring.store import open_store
     from monitoring.store.database.migrate import HEAD
 
@@ -91,49 +93,51 @@ def _upgrade(home: Home, args: argparse.Namespace) -> Reply:
     if before["state"] == "behind" and not args.no_backup:
         folder = home.root / "backups" / f"before-{HEAD}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         folder.mkdir(parents=True)
-        copies = [str(copy) for place in places(home) if (copy := copy_database(place, folder)) is not None]
+        copies = [
+            str(copy) for location in database_locations(home) if (copy := copy_database(location, folder)) is not None
+        ]
     open_store(home.settings.log_url).close()
     after = _status(home)
     data = {"from": before["revision"], "to": after["revision"], "state": after["state"], "backup": copies}
     if before["state"] != "behind":
-        return Reply(data, f"nothing to upgrade: the database is at {after['revision']} ({after['state']})")
-    kept = f"copies: {', '.join(copies)}" if copies else "no backup was made"
-    return Reply(data, f"upgraded from {data['from']} to {data['to']}; {kept}")
+        return CommandResult(data, f"nothing to upgrade: the database is at {after['revision']} ({after['state']})")
+    backup_note = f"copies: {', '.join(copies)}" if copies else "no backup was made"
+    return CommandResult(data, f"upgraded from {data['from']} to {data['to']}; {backup_note}")
 
 
-def _backup(home: Home, args: argparse.Namespace) -> Reply:
-    from flows.steps.operations.backups import back_up
+def _backup(home: Home, args: argparse.Namespace) -> CommandResult:
+    from flows.steps.operations.backups import write_backup
 
-    made = back_up(home, args.to.absolute(), args.with_keys)
-    rows = [(part, entry["kind"], entry["files"], entry["bytes"]) for part, entry in made.manifest["parts"].items()]
-    left = made.manifest["not_included"]
-    note = f"\nnot included: {', '.join(left)}, which a server keeps" if left else ""
-    text = f"{made.folder}\n\n{table(rows, ('part', 'kind', 'files', 'bytes'))}{note}"
-    return Reply(made.to_json(), text)
+    backup = write_backup(home, args.to.absolute(), args.with_keys)
+    rows = [(part, entry["kind"], entry["files"], entry["bytes"]) for part, entry in backup.manifest["parts"].items()]
+    excluded_parts = backup.manifest["not_included"]
+    note = f"\nnot included: {', '.join(excluded_parts)}, which a server keeps" if excluded_parts else ""
+    text = f"{backup.folder}\n\n{table(rows, ('part', 'kind', 'files', 'bytes'))}{note}"
+    return CommandResult(backup.to_json(), text)
 
 
-def _restore(home: Home, args: argparse.Namespace) -> Reply:
-    from flows.steps.operations.backups import restore
+def _restore(home: Home, args: argparse.Namespace) -> CommandResult:
+    from flows.steps.operations.backups import restore_backup
 
-    other = {}
+    other_sets = {}
     for word in args.part:
         part, sign, folder = word.partition("=")
         if not sign or not folder:
             raise UsageRefused(f"--part is PART=DIR, for example log=/backups/monday; found {word!r}")
-        other[part] = Path(folder).absolute()
-    done = restore(home, args.source.absolute(), other)
-    text = f"{table(sorted(done.items()), ('part', 'backed up at'))}\n\n"
+        other_sets[part] = Path(folder).absolute()
+    part_times = restore_backup(home, args.source.absolute(), other_sets)
+    text = f"{table(sorted(part_times.items()), ('part', 'backed up at'))}\n\n"
     if args.no_repair:
-        return Reply({"restored": done}, f"{text}not repaired; run: incumbent db repair")
-    repaired = _repair(args)
-    return Reply({"restored": done, **repaired.data}, text + repaired.text)
+        return CommandResult({"restored": part_times}, f"{text}not repaired; run: incumbent db repair")
+    repair_reply = _repair(args)
+    return CommandResult({"restored": part_times, **repair_reply.data}, text + repair_reply.text)
 
 
-def _repair(args: argparse.Namespace) -> Reply:
-    from flows.steps.operations.repairs import repair
-    from flows.workspace.workspace import open_house
+def _repair(args: argparse.Namespace) -> CommandResult:
+    from flows.steps.operations.repairs import repair_disagreements
+    from flows.workspace.workspace import open_workspace
 
-    found = repair(open_house(args.usecase), dry_run=getattr(args, "dry_run", False))
-    rows = [(f.name, f.subject, "repaired" if f.repaired else "named", f.text) for f in found]
+    disagreements = repair_disagreements(open_workspace(args.usecase), dry_run=getattr(args, "dry_run", False))
+    rows = [(f.name, f.subject, "repaired" if f.repaired else "named", f.text) for f in disagreements]
     text = table(rows, ("finding", "where", "state", "what")) or "registry, journal and spool agree"
-    return Reply({"findings": [f.to_json() for f in found]}, text)
+    return CommandResult({"findings": [f.to_json() for f in disagreements]}, text)

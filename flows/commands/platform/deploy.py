@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from flows.commands.common import Reply, common_arguments
+from flows.commands.common import CommandResult, common_arguments
 from monitoring.core.text_table import table
 
 
@@ -14,7 +14,7 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     common_arguments(parser)
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Deploy, and say what became of each deployment."""
     from flows.workspace.installation import open_home
 
@@ -24,5 +24,5 @@ def run(args: argparse.Namespace) -> Reply:
         home.enter()
     from flows.stack.deployments import deploy
 
-    done = deploy()
-    return Reply(done, table(list(done.items()), ("deployment", "")))
+    results = deploy()
+    return CommandResult(results, table(list(results.items()), ("deployment", "")))

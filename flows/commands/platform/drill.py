@@ -7,7 +7,7 @@ import contextlib
 import sys
 from typing import Any
 
-from flows.commands.common import Reply, common_arguments, enter_home
+from flows.commands.common import CommandResult, common_arguments, enter_home
 from monitoring.core.text_table import table
 
 _FAULTS = {
@@ -18,7 +18,7 @@ _FAULTS = {
     "rollback": ("failed_otherwise",),
 }
 
-WATCHED = ("alert_rate", "errors", "latency", "score_distribution")
+GUARDS = ("alert_rate", "errors", "latency", "score_distribution")
 """Guards of the watch that a drill breaks; those of the answers, which must act within a minute."""
 SLOWEST_ROLLBACK = 60.0
 """Seconds from a promotion to the first answer by the restored version."""
@@ -44,7 +44,7 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
         "--database", choices=("sqlite", "postgresql"), default="sqlite", help="locked (default), or a server stopped"
     )
     outage.add_argument("--seconds", type=float, default=60.0, metavar="S", help="how long it is away (default 60)")
-    swap = names.add_parser("swap", help="change the office under load; every answer must be by the version it names")
+    swap = names.add_parser("swap", help="change the champion under load; every answer must be by the version it names")
     swap.add_argument("--flips", type=int, default=100, metavar="N", help="role changes (default 100)")
     release = names.add_parser("promotion", help="kill releases after every write, let them meet in every order")
     release.add_argument("--interleavings", type=int, default=1000, metavar="N", help="orders to try (default 1000)")
@@ -52,53 +52,60 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     back = names.add_parser("rollback", help="promote a version that harms; the watch must roll it back by itself")
     back.add_argument(
         "--guard",
-        choices=(*WATCHED, "all"),
-        default=WATCHED[0],
-        help=f"what the version breaks: {', '.join(WATCHED)}, or all in turn (default {WATCHED[0]})",
+        choices=(*GUARDS, "all"),
+        default=GUARDS[0],
+        help=f"what the version breaks: {', '.join(GUARDS)}, or all in turn (default {GUARDS[0]})",
     )
-    for one in (log, outage, swap, release, back):
-        common_arguments(one)
+    for subparser in (log, outage, swap, release, back):
+        common_arguments(subparser)
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run one drill; progress goes to standard error."""
-    from flows.workspace.processes import ending_by_exception
+    from flows.workspace.processes import end_by_exception
     from flows.workspace.progress import progress
 
     root = enter_home(args).root / "drills" / args.name
-    with contextlib.redirect_stdout(sys.stderr), ending_by_exception(), progress(f"drill {args.name}") as bar:
-        found = _drill(args, root, bar.tell)
-    faults, short = sum(found[name] for name in _FAULTS[args.name]), shortfalls(args.name, found)
-    plain = [(name, value) for name, value in found.items() if not isinstance(value, dict)]
-    return Reply(found, "\n".join([table(plain), *_by_guard(found), *short]), 1 if faults or short else 0)
+    with contextlib.redirect_stdout(sys.stderr), end_by_exception(), progress(f"drill {args.name}") as bar:
+        figures = _drill(args, root, bar.tell)
+    faults, missed_limits = sum(figures[name] for name in _FAULTS[args.name]), shortfalls(args.name, figures)
+    plain = [(name, value) for name, value in figures.items() if not isinstance(value, dict)]
+    return CommandResult(
+        figures, "\n".join([table(plain), *_guard_lines(figures), *missed_limits]), 1 if faults or missed_limits else 0
+    )
 
 
-def _by_guard(found: dict[str, Any]) -> list[str]:
+def _guard_lines(figures: dict[str, Any]) -> list[str]:
     """A line for each guard that was drilled."""
-    if "guards" not in found:
+    if "guards" not in figures:
         return []
     keys = ("seconds", "seconds_from_harm", "requests", "harmed", "failed_requests", "failed_otherwise")
-    rows = [(name, ", ".join(one["fired"]), *(one[key] for key in keys)) for name, one in found["guards"].items()]
+    rows = [
+        (name, ", ".join(guard_figures["fired"]), *(guard_figures[key] for key in keys))
+        for name, guard_figures in figures["guards"].items()
+    ]
     heads = ("guard", "acted on", "s from promotion", "s from harm", "requests", "harmed", "failed", "otherwise")
     return ["", table(rows, heads)]
 
 
-def shortfalls(name: str, found: dict[str, Any]) -> list[str]:
+def shortfalls(name: str, figures: dict[str, Any]) -> list[str]:
     """What a drill without a lost or mixed answer still fell short of, in sentences."""
     if name == "rollback":
         return [
-            f"{guard}: {one['seconds']} s to the restored version, over {SLOWEST_ROLLBACK:g} s"
-            for guard, one in found["guards"].items()
-            if one["seconds"] > SLOWEST_ROLLBACK
+            f"{guard}: {guard_figures['seconds']} s to the restored version, over {SLOWEST_ROLLBACK:g} s"
+            for guard, guard_figures in figures["guards"].items()
+            if guard_figures["seconds"] > SLOWEST_ROLLBACK
         ]
     if name != "swap":
         return []
-    said = []
-    if found["slowest_s"] > SLOWEST_SWAP:
-        said.append(f"the slowest change took {found['slowest_s']} s, over the {SLOWEST_SWAP} s of the default poll")
-    if found["flips"] >= MANY_FLIPS and found["unseen"] < UNSEEN_SWAPS:
-        said.append(f"only {found['unseen']} changes were to versions that the worker had never served")
-    return said
+    sentences = []
+    if figures["slowest_s"] > SLOWEST_SWAP:
+        sentences.append(
+            f"the slowest change took {figures['slowest_s']} s, over the {SLOWEST_SWAP} s of the default poll"
+        )
+    if figures["flips"] >= MANY_FLIPS and figures["unseen"] < UNSEEN_SWAPS:
+        sentences.append(f"only {figures['unseen']} changes were to versions that the worker had never served")
+    return sentences
 
 
 def _drill(args: argparse.Namespace, root: Any, tell: Any) -> dict[str, Any]:
@@ -109,12 +116,12 @@ def _drill(args: argparse.Namespace, root: Any, tell: Any) -> dict[str, Any]:
     if args.name == "rollback":
         from flows.drills.rollback import drill_rollback
 
-        return drill_rollback(root, tell, guards=WATCHED if args.guard == "all" else (args.guard,))
+        return drill_rollback(root, tell, guards=GUARDS if args.guard == "all" else (args.guard,))
     if args.name == "log":
-        from flows.drills.load.temporary_postgresql import database
+        from flows.drills.load.temporary_postgresql import open_database
         from flows.drills.prediction_log import drill_log
 
-        with database(args.database) as url:
+        with open_database(args.database) as url:
             return drill_log(root, tell, database_url=url)
     if args.name == "outage":
         from flows.drills.outage import drill_outage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from flows.commands.common import Reply, common_arguments
+from flows.commands.common import CommandResult, common_arguments
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -16,11 +16,11 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     add_commands(parser, shared)
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the chosen command."""
     from datetime import UTC, datetime
 
     from bentos.keys import __main__ as keys_cli
 
-    said = keys_cli.run(args, datetime.now(UTC))
-    return Reply(said.data, said.text)
+    result = keys_cli.run(args, datetime.now(UTC))
+    return CommandResult(result.data, result.text)

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from flows.commands.common import Reply, common_arguments, home_of
+from flows.commands.common import CommandResult, common_arguments, home_of
 from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--demo", action="store_true", help="the demo's home instead of your own")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Show the logins of a home to whoever may read its files; ``--json`` names the files alone."""
     from bentos.keys.secret_file import read_secret
     from flows.workspace.logins import console_token_file, make_logins, read_mlflow_login, read_prefect_login
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> Reply:
         ("reports", f"{reports or 'not up: '}/login?{token}"),
         (f"MLflow (incumbent mlflow{' --demo' * args.demo})", read_mlflow_login(home.root)),
     ]
-    return Reply(where(home), f"{table(rows)}\n\nWhoever has Prefect's password can run code as its worker.")
+    return CommandResult(where(home), f"{table(rows)}\n\nWhoever has Prefect's password can run code as its worker.")
 
 
 def where(home: Home) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from flows.commands.common import Reply, common_arguments, home_of
+from flows.commands.common import CommandResult, common_arguments, home_of
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=5000, help="port to listen on")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Replace this process by the server, so that signals reach it directly."""
     from flows.commands.platform.serve import require_free
     from flows.workspace.logins import make_logins

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home
+from flows.commands.common import CommandResult, UsageRefused, common_arguments, enter_home
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         )
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Replace this process by the one that is meant, so that signals reach it directly."""
     from flows.stack.local_stack import SERVICE, program
     from flows.workspace.installation import PROJECT
@@ -45,5 +45,5 @@ def require_free(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as exc:
-            why = os.strerror(exc.errno) if exc.errno else str(exc)
-            raise UsageRefused(f"cannot listen on {host}:{port}: {why}; choose another port with --port") from exc
+            reason = os.strerror(exc.errno) if exc.errno else str(exc)
+            raise UsageRefused(f"cannot listen on {host}:{port}: {reason}; choose another port with --port") from exc

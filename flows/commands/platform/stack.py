@@ -8,7 +8,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, common_arguments, home_of, tell
+from flows.commands.common import CommandResult, common_arguments, home_of, print_notice
 from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
@@ -29,88 +29,92 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--data", metavar="FILE", help="refused, with what to run on a table of your own instead")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the chosen command."""
     return {"up": _up, "down": _down, "demo": _demo}[args.command](args)
 
 
-def _up(args: argparse.Namespace) -> Reply:
+def _up(args: argparse.Namespace) -> CommandResult:
     from flows.stack.local_stack import Ports, running, start_all, to_stderr
     from flows.stack.retry import retry_given_up
     from flows.workspace.installation import foreign_settings
     from flows.workspace.progress import progress
     from flows.workspace.roster import settle_roster
 
-    ignored = foreign_settings(os.environ)
+    ignored_settings = foreign_settings(os.environ)
     references = _references(args)
     home = home_of(args)
-    if not references and (again := retry_given_up(home)):
-        return Reply({"started_again": again}, f"already up; started again: {', '.join(again)}")
-    settle = partial(settle_roster, home, references)  # not before the home is ours: a running stack follows the file
-    with running(home, Ports.find(settled=True, host=args.host), outlive=args.detach, prepare=settle) as stack:
+    if not references and (restarted_parts := retry_given_up(home)):
+        return CommandResult(
+            {"started_again": restarted_parts}, f"already up; started again: {', '.join(restarted_parts)}"
+        )
+    prepare = partial(settle_roster, home, references)  # not before the home is ours: a running stack follows the file
+    with running(home, Ports.find(settled=True, host=args.host), outlive=args.detach, prepare=prepare) as stack:
         with progress("stack") as bar:
             ready: list[str] = []
 
-            def notice(name: str) -> None:
+            def show_progress(name: str) -> None:
                 ready.append(name)
                 bar.say(name)
                 bar(len(ready), len(stack.keepers))
 
             stack.say = bar.tell
-            start_all(stack, notice)
+            start_all(stack, show_progress)
         stack.say = to_stderr
-        data = _addresses(stack) | ({"not_followed": ignored} if ignored else {})
+        data = _addresses(stack) | ({"not_followed": ignored_settings} if ignored_settings else {})
         if args.detach:
             stack.leave()
-            words = "incumbent down --demo" if args.demo else "incumbent down"
-            return Reply(data, f"{_shown(data, args)}\n\nstop it with: {words}")
+            stop_command = "incumbent down --demo" if args.demo else "incumbent down"
+            return CommandResult(data, f"{_stack_text(data, args)}\n\nstop it with: {stop_command}")
         _show_and_wait(stack, data, args)
-    return Reply({"stopped": True}, "stopped")
+    return CommandResult({"stopped": True}, "stopped")
 
 
 def _references(args: argparse.Namespace) -> list[str]:
     """The use cases that are named; ``args.usecase`` becomes the one whose parts have the plain names.
 
-    Where none is named, those of the house's roster run, and first among them the one of the settings.
+    Where none is named, those of the home's roster run, and first among them the one of the settings.
     """
     from flows.stack.local_stack import demo_home
     from flows.workspace.installation import open_home, usecase_reference
-    from flows.workspace.roster import name_now, named_usecases, read_roster, resolve_usecase
+    from flows.workspace.roster import current_name, map_usecases, read_roster, resolve_usecase
 
     home = open_home()
     if args.demo:
         home = demo_home(home)
     for word in args.usecase or ():
-        if (now := name_now(home, word)) != word:
-            tell(f"{word} is now named {now}")
-    named = [usecase_reference(resolve_usecase(home, word)) for word in args.usecase or ()]
-    args.usecase = named[0] if named else None
-    active = {} if named else read_roster(home).active
+        if (present_name := current_name(home, word)) != word:
+            print_notice(f"{word} is now named {present_name}")
+    references = [usecase_reference(resolve_usecase(home, word)) for word in args.usecase or ()]
+    args.usecase = references[0] if references else None
+    active = {} if references else read_roster(home).active
     if active:
-        (name,) = named_usecases([resolve_usecase(home, home.settings.usecase)])
+        (name,) = map_usecases([resolve_usecase(home, home.settings.usecase)])
         args.usecase = active.get(name) or next(iter(active.values()))
-    return named
+    return references
 
 
 def _show_and_wait(stack: Stack, data: dict[str, Any], args: argparse.Namespace) -> None:
-    from flows.commands.common import show
+    from flows.commands.common import print_reply
     from flows.stack.supervisor import supervise
 
-    show(Reply(data, f"{_shown(data, args)}\n\nCtrl-C stops it"), as_json=args.json)
+    print_reply(CommandResult(data, f"{_stack_text(data, args)}\n\nCtrl-C stops it"), as_json=args.json)
     try:
         supervise(stack)
     except KeyboardInterrupt:
         return
 
 
-def _down(args: argparse.Namespace) -> Reply:
+def _down(args: argparse.Namespace) -> CommandResult:
     from flows.stack.local_stack import stop_left_running
 
-    stopped = stop_left_running(home_of(args))
-    return Reply({"stopped": stopped}, f"stopped {', '.join(stopped)}" if stopped else "nothing was up")
+    stopped_parts = stop_left_running(home_of(args))
+    return CommandResult(
+        {"stopped": stopped_parts}, f"stopped {', '.join(stopped_parts)}" if stopped_parts else "nothing was up"
+    )
 
 
-def _demo(args: argparse.Namespace) -> Reply:
+def _demo(args: argparse.Namespace) -> CommandResult:
     from flows.demo.story import refuse_table, run_demo
     from flows.stack.local_stack import demo_home
     from flows.workspace.installation import open_home
@@ -119,27 +123,29 @@ def _demo(args: argparse.Namespace) -> Reply:
     if args.data:
         refuse_table(home.settings.usecase, args.data)
     keep = args.keep or os.environ.get("KEEP", "") not in ("", "0")
-    started = time.monotonic()
+    start_time = time.monotonic()
     summary = run_demo(home, keep=keep)
-    return Reply(summary, _closing(summary, demo_home(home), keep, time.monotonic() - started, args.usecase))
+    return CommandResult(
+        summary, _demo_text(summary, demo_home(home), keep, time.monotonic() - start_time, args.usecase)
+    )
 
 
 def _addresses(stack: Stack) -> dict[str, Any]:
     from flows.commands.platform.login import where
     from flows.runs.links import stack_pages
 
-    further = {name: url for name, url in stack.urls.items() if name.startswith("service-")}
+    replica_urls = {name: url for name, url in stack.urls.items() if name.startswith("service-")}
     files = {"scrape_targets": str(stack.home.run / "targets"), "logs": str(stack.home.logs)}
     return (
         stack_pages(stack.urls)
-        | further
+        | replica_urls
         | files
         | where(stack.home)
         | {"mlflow_ui": mlflow_command(demo=stack.home.root.name == "demo")}
     )
 
 
-def _shown(data: dict[str, Any], args: argparse.Namespace) -> str:
+def _stack_text(data: dict[str, Any], args: argparse.Namespace) -> str:
     from monitoring.core.hosts import is_loopback
 
     lines = [table(list(data.items())), "", f"passwords and links with them: incumbent login{' --demo' * args.demo}"]
@@ -158,7 +164,7 @@ def mlflow_command(*, demo: bool = False) -> str:
     return f"incumbent mlflow{' --demo' * demo}"
 
 
-def _closing(summary: dict[str, Any], home: Home, keep: bool, seconds: float, usecase: str | None) -> str:
+def _demo_text(summary: dict[str, Any], home: Home, keep: bool, seconds: float, usecase: str | None) -> str:
     rows = [
         ("live days", summary["days"]),
         ("events answered", summary["rows_scored"]),
@@ -167,25 +173,25 @@ def _closing(summary: dict[str, Any], home: Home, keep: bool, seconds: float, us
         ("the world changed on day", summary["shift_day"]),
         ("it was noticed on day", summary["noticed_day"]),
     ]
-    for who in ("champion", "challenger"):
-        rows += [(f"{who} {summary[who]['version']}: recall", _interval(summary[who]["recall"]))]
-        rows += [(f"{who} {summary[who]['version']}: cost, {summary['currency']}", _interval(summary[who]["cost"]))]
-        rows += _at_the_gates(who, summary)
-    for what in ("promotion", "rollback"):
-        rows.append((f"{what}: seconds to the first answer", summary[f"{what}_seconds"]))
+    for role in ("champion", "challenger"):
+        rows += [(f"{role} {summary[role]['version']}: recall", _interval(summary[role]["recall"]))]
+        rows += [(f"{role} {summary[role]['version']}: cost, {summary['currency']}", _interval(summary[role]["cost"]))]
+        rows += _gate_rows(role, summary)
+    for change in ("promotion", "rollback"):
+        rows.append((f"{change}: seconds to the first answer", summary[f"{change}_seconds"]))
     rows.append(("minutes", round(seconds / 60, 1)))
     return f"{table(rows)}\n\n{_where_to_look(home, keep, usecase)}"
 
 
-def _at_the_gates(who: str, summary: dict[str, Any]) -> list[tuple[str, str]]:
+def _gate_rows(role: str, summary: dict[str, Any]) -> list[tuple[str, str]]:
     """What an offer to the flagged earned on the rows of the gates, where one is declared."""
-    label = summary[who]["version"]
-    found = summary["gates"].get(label, {})
-    if "profit_per_customer" not in found:
+    label = summary[role]["version"]
+    gate_figures = summary["gates"].get(label, {})
+    if "profit_per_customer" not in gate_figures:
         return []
-    profit = f"{who} {label}: profit a customer at the gates, {summary['currency']}"
-    return [(f"{who} {label}: AUC at the gates", _interval(found["auc_roc"])),
-            (profit, _interval(found["profit_per_customer"]))]  # fmt: skip
+    profit = f"{role} {label}: profit a customer at the gates, {summary['currency']}"
+    return [(f"{role} {label}: AUC at the gates", _interval(gate_figures["auc_roc"])),
+            (profit, _interval(gate_figures["profit_per_customer"]))]  # fmt: skip
 
 
 def _interval(figure: dict[str, Any] | None) -> str:

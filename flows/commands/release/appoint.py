@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant
+from flows.commands.common import CommandResult, UsageRefused, common_arguments, enter_home, parse_instant
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -19,28 +19,35 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--evict", action="store_true", help="also where another version holds the role")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run one command."""
     enter_home(args)
-    from bentos.promotion.promote import appoint, dismiss, take_turn
+    from bentos.promotion.promote import appoint, appoint_next_candidate, dismiss
     from bentos.registry.ports import ModelRef
     from flows.workspace.clock import business_time
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
     if not args.reason.strip():
         raise UsageRefused("--reason must say why, in a few words")
-    house = open_house(args.usecase)
-    now = business_time(instant(args.as_of, house.usecase))
-    named: dict[str, Any] = {"usecase": house.usecase, "actor": house.actor, "now": now}
+    workspace = open_workspace(args.usecase)
+    now = business_time(parse_instant(args.as_of, workspace.usecase))
+    common: dict[str, Any] = {"usecase": workspace.usecase, "actor": workspace.actor, "now": now}
     if args.appoints:
-        ref = ModelRef(house.model, args.version)
-        done = appoint(
-            house.registry, house.store, ref, args.role, reason=args.reason, replace=args.evict, **named
+        ref = ModelRef(workspace.model, args.version)
+        decision = appoint(
+            workspace.registry, workspace.store, ref, args.role, reason=args.reason, replace=args.evict, **common
         )  # fmt: skip
-        text = f"{ref.label} is @{args.role}" if done is not None else f"{ref.label} was @{args.role} already"
+        text = f"{ref.label} is @{args.role}" if decision is not None else f"{ref.label} was @{args.role} already"
     else:
-        done = dismiss(house.registry, house.store, house.model, args.role, reason=args.reason, **named)
-        text = f"@{args.role} is vacant" if done is not None else f"nobody was @{args.role}"
-        if args.role == "challenger" and take_turn(house.registry, house.store, house.model, **named) is not None:
+        decision = dismiss(
+            workspace.registry, workspace.store, workspace.model, args.role, reason=args.reason, **common
+        )
+        text = f"@{args.role} is vacant" if decision is not None else f"nobody was @{args.role}"
+        if (
+            args.role == "challenger"
+            and appoint_next_candidate(workspace.registry, workspace.store, workspace.model, **common) is not None
+        ):
             text += "; the candidate has taken its turn"
-    return Reply({"done": done is not None, "decision": None if done is None else done.id, "text": text}, text)
+    return CommandResult(
+        {"done": decision is not None, "decision": None if decision is None else decision.id, "text": text}, text
+    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home
+from flows.commands.common import CommandResult, UsageRefused, common_arguments, enter_home
 from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from bentos.keys import Key
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -24,62 +24,64 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--note", default="", help="why, in a few words; it is kept")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the chosen command."""
     enter_home(args)
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    house = open_house(args.usecase)
+    workspace = open_workspace(args.usecase)
     if not (args.code or args.answer):
-        return _list(house)
+        return _list(workspace)
     if args.code and args.answer:
         raise UsageRefused("--code is for the form, --answer answers without it; say one of them")
-    return _code(house, args) if args.code else _answer(house, args)
+    return _code(workspace, args) if args.code else _answer(workspace, args)
 
 
-def _list(house: House) -> Reply:
-    from bentos.promotion.approval import requests
+def _list(workspace: Workspace) -> CommandResult:
+    from bentos.promotion.approval import list_requests
     from flows.workspace.clock import machine_now
 
     now = machine_now()
-    found = [
+    entries = [
         {"id": r.id, "state": r.state(now), "challenger": r.verdict.challenger, "champion": r.verdict.champion,
          "proposer": r.proposer, "due": r.due.isoformat(), "verdict": r.verdict.digest}
-        for r in requests(house.store, house.usecase.name, house.model)
+        for r in list_requests(workspace.store, workspace.usecase.name, workspace.model)
     ]  # fmt: skip
-    rows = [(r["id"], r["state"], r["challenger"], r["proposer"], r["due"]) for r in found]
+    rows = [(r["id"], r["state"], r["challenger"], r["proposer"], r["due"]) for r in entries]
     text = table(rows, ("request", "state", "challenger", "proposed by", "due"))
-    return Reply({"requests": found}, text or "nothing waits for approval")
+    return CommandResult({"requests": entries}, text or "nothing waits for approval")
 
 
-def _code(house: House, args: argparse.Namespace) -> Reply:
+def _code(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
     from bentos.promotion.approval import CODE_LIFE, find_request, issue_code
     from flows.workspace.clock import machine_now
 
-    request = find_request(house.store, house.usecase.name, house.model, args.request)
+    request = find_request(workspace.store, workspace.usecase.name, workspace.model, args.request)
     now = machine_now()
-    code = issue_code(house.store, house.usecase.name, request, _key(house, args), now)
+    code = issue_code(workspace.store, workspace.usecase.name, request, _key(workspace, args), now)
     data = {"request": request.id, "code": code, "expires": (now + CODE_LIFE).isoformat()}
-    return Reply(data, f"{code}\n\ngood once, for request {request.id}, until {data['expires']}")
+    return CommandResult(data, f"{code}\n\ngood once, for request {request.id}, until {data['expires']}")
 
 
-def _answer(house: House, args: argparse.Namespace) -> Reply:
+def _answer(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
     from bentos.promotion.approval import answer_directly, find_request
     from flows.workspace.clock import machine_now
 
-    request = find_request(house.store, house.usecase.name, house.model, args.request)
-    key = _key(house, args)
-    made = answer_directly(house.store, house.usecase.name, request, args.answer, key, args.note, machine_now())
-    word = made.kind.removeprefix("approval.")
-    return Reply(
-        {"request": request.id, "answer": word, "owner": key.owner, "decision": made.id},
-        f"{request.verdict.challenger}: {word} by {key.owner}; decision {made.id}",
+    request = find_request(workspace.store, workspace.usecase.name, workspace.model, args.request)
+    key = _key(workspace, args)
+    decision = answer_directly(
+        workspace.store, workspace.usecase.name, request, args.answer, key, args.note, machine_now()
+    )
+    answer = decision.kind.removeprefix("approval.")
+    return CommandResult(
+        {"request": request.id, "answer": answer, "owner": key.owner, "decision": decision.id},
+        f"{request.verdict.challenger}: {answer} by {key.owner}; decision {decision.id}",
     )
 
 
-def _key(house: House, args: argparse.Namespace) -> Key:
+def _key(workspace: Workspace, args: argparse.Namespace) -> Key:
     from bentos.keys import KeyRing
     from bentos.keys.prompt import tokens
     from flows.workspace.clock import machine_now
 
-    return KeyRing.load(house.settings.keys_file).check(tokens(args.key_file, 1)[0], "approve", machine_now())
+    return KeyRing.load(workspace.settings.keys_file).check(tokens(args.key_file, 1)[0], "approve", machine_now())

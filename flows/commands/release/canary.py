@@ -6,7 +6,15 @@ import argparse
 import logging
 import sys
 
-from flows.commands.common import Reply, common_arguments, enter_home, instant, people, run_flow, usecase_of
+from flows.commands.common import (
+    CommandResult,
+    common_arguments,
+    enter_home,
+    format_outcome,
+    parse_instant,
+    run_flow,
+    usecase_of,
+)
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -27,11 +35,11 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reason", default="", help="why, in a few words, for the record")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the command."""
-    as_of = instant(args.as_of, usecase_of(args))
-    wanted = (args.share, args.arms, args.ramp)
-    if args.action == "status" or not (any(w is not None for w in wanted) or args.off or args.look or args.resume):
+    as_of = parse_instant(args.as_of, usecase_of(args))
+    routings = (args.share, args.arms, args.ramp)
+    if args.action == "status" or not (any(w is not None for w in routings) or args.off or args.look or args.resume):
         return _status(args)
     from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 
@@ -46,14 +54,14 @@ def run(args: argparse.Namespace) -> Reply:
     )  # fmt: skip
 
 
-def _status(args: argparse.Namespace) -> Reply:
+def _status(args: argparse.Namespace) -> CommandResult:
     enter_home(args)
-    from flows.steps.comparison.routing_change import standing_of
+    from flows.steps.comparison.routing_change import routing_status
     from flows.views.release import canary_view
     from flows.workspace.clock import business_time
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    house = open_house(args.usecase)
-    as_of = business_time(instant(args.as_of, house.usecase))
-    outcome = canary_view(standing_of(house, as_of), as_of)
-    return Reply(outcome.to_json(), people(outcome))
+    workspace = open_workspace(args.usecase)
+    as_of = business_time(parse_instant(args.as_of, workspace.usecase))
+    outcome = canary_view(routing_status(workspace, as_of), as_of)
+    return CommandResult(outcome.to_json(), format_outcome(outcome))

@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home
+from flows.commands.common import CommandResult, UsageRefused, common_arguments, enter_home
 from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
     from bentos.registry.ports import ModelRef
     from flows.steps.tracking.lineage import Ancestry
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
 
 
 def configure(_: str, parser: argparse.ArgumentParser) -> None:
@@ -24,77 +24,79 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     what.add_argument("--decision", metavar="ID", help="back from a decision to versions and data")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the command."""
     enter_home(args)
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    house = open_house(args.usecase)
+    workspace = open_workspace(args.usecase)
     if args.data:
-        return _of_data(house, args.data)
-    return _of_decision(house, args.decision) if args.decision else _of_version(house, args.version)
+        return _data_lineage(workspace, args.data)
+    return _decision_lineage(workspace, args.decision) if args.decision else _version_lineage(workspace, args.version)
 
 
-def _of_version(house: House, name: str) -> Reply:
+def _version_lineage(workspace: Workspace, name: str) -> CommandResult:
     from flows.steps.tracking.lineage import ancestry
     from flows.steps.tracking.mlflow_run import tracker_of
 
-    places = (house.snapshots, house.evidence)
-    found = ancestry(_ref(house, name), house.registry, tracker_of(house.registry), places, house.store.decisions)
-    return Reply(found.to_json(), _text(found))
+    stores = (workspace.snapshots, workspace.evidence)
+    lineage = ancestry(
+        _ref(workspace, name), workspace.registry, tracker_of(workspace.registry), stores, workspace.store.decisions
+    )
+    return CommandResult(lineage.to_json(), _text(lineage))
 
 
-def _of_data(house: House, digest: str) -> Reply:
-    from flows.snapshots.versions import find_one
-    from flows.steps.tracking.lineage import described, users_of
+def _data_lineage(workspace: Workspace, digest: str) -> CommandResult:
+    from flows.snapshots.versions import find_snapshot
+    from flows.steps.tracking.lineage import snapshot_summary, users_of
 
-    _, ref = find_one((house.snapshots, house.evidence), digest)
-    users = users_of(ref.digest, house.registry, house.model, house.store.decisions)
+    _, ref = find_snapshot((workspace.snapshots, workspace.evidence), digest)
+    users = users_of(ref.digest, workspace.registry, workspace.model, workspace.store.decisions)
     head = [("data", ref.digest), ("rows", ref.rows), ("source", ref.source)]
     head += [("version", label) for label in users["versions"]]
-    return Reply({"data": described(ref), **users}, f"{table(head)}\n\n{_decisions(users['decisions'])}")
+    return CommandResult({"data": snapshot_summary(ref), **users}, f"{table(head)}\n\n{_decisions(users['decisions'])}")
 
 
-def _of_decision(house: House, name: str) -> Reply:
+def _decision_lineage(workspace: Workspace, name: str) -> CommandResult:
     from flows.steps.tracking.lineage import decision_lineage, find_decision
 
-    found = decision_lineage(find_decision(house.store.decisions, name), house.registry, house.model)
-    head = [("version", f"{v['version']}  data {(v['data_digest'] or '-')[:12]}") for v in found["versions"]]
-    head += [("rests on", digest) for digest in found["data"]]
-    return Reply(found, f"{_decisions([found['decision']])}\n\n{table(head)}")
+    lineage = decision_lineage(find_decision(workspace.store.decisions, name), workspace.registry, workspace.model)
+    head = [("version", f"{v['version']}  data {(v['data_digest'] or '-')[:12]}") for v in lineage["versions"]]
+    head += [("rests on", digest) for digest in lineage["data"]]
+    return CommandResult(lineage, f"{_decisions([lineage['decision']])}\n\n{table(head)}")
 
 
-def _ref(house: House, name: str) -> ModelRef:
+def _ref(workspace: Workspace, name: str) -> ModelRef:
     from bentos.registry.ports import ROLES, ModelRef
 
     if name in ROLES:
-        return house.registry.resolve(house.model, name)
+        return workspace.registry.resolve(workspace.model, name)
     if name.isdigit():
-        return ModelRef(house.model, name)
+        return ModelRef(workspace.model, name)
     try:
         return ModelRef.parse(name)
     except ValueError as exc:
         raise UsageRefused(f"{exc}; or give a number or one of {', '.join(ROLES)}") from exc
 
 
-def _text(found: Ancestry) -> str:
-    data, code = found.data, found.code or {}
+def _text(lineage: Ancestry) -> str:
+    data, code = lineage.data, lineage.code or {}
     head: list[tuple[str, Any]] = [
-        ("version", f"{found.version}  {found.semantic_version or ''}  {' '.join(f'@{r}' for r in found.roles)}"),
-        ("made", found.created_at),
-        ("run", found.run_id),
+        ("version", f"{lineage.version}  {lineage.semantic_version or ''}  {' '.join(f'@{r}' for r in lineage.roles)}"),
+        ("made", lineage.created_at),
+        ("run", lineage.run_id),
         ("data", f"{data['digest'] or '-'}{'' if data['here'] else '  (not here)'}"),
         ("rows", data.get("rows")),
         ("source", data.get("source")),
         *code.items(),
-        ("ancestors", " <- ".join(found.ancestors) or "none"),
-        ("children", ", ".join(found.children) or "none"),
+        ("ancestors", " <- ".join(lineage.ancestors) or "none"),
+        ("children", ", ".join(lineage.children) or "none"),
     ]
-    parameters = table(sorted((found.parameters or {}).items())) or "the run is gone, and its parameters with it"
-    return f"{table(head)}\n\nparameters\n{parameters}\n\n{_decisions(found.decisions)}"
+    parameters = table(sorted((lineage.parameters or {}).items())) or "the run is gone, and its parameters with it"
+    return f"{table(head)}\n\nparameters\n{parameters}\n\n{_decisions(lineage.decisions)}"
 
 
 def _decisions(rows: Any) -> str:
     lines: list[Mapping[str, Any]] = list(rows)
-    shown = [(d["seq"], d["id"], d["at"][:16], d["kind"], d["actor"], d["reason"] or "") for d in lines]
-    return table(shown, ("seq", "id", "business time", "kind", "actor", "reason")) if shown else "no decision names it"
+    cells = [(d["seq"], d["id"], d["at"][:16], d["kind"], d["actor"], d["reason"] or "") for d in lines]
+    return table(cells, ("seq", "id", "business time", "kind", "actor", "reason")) if cells else "no decision names it"

@@ -1,11 +1,11 @@
-"""``drift``, ``compare``, ``promote``, ``rollback``: what decides who is in office."""
+"""``drift``, ``compare``, ``promote``, ``rollback``: what decides who is active."""
 
 from __future__ import annotations
 
 import argparse
 from datetime import datetime
 
-from flows.commands.common import Reply, common_arguments, enter_home, instant, run_flow, usecase_of
+from flows.commands.common import CommandResult, common_arguments, enter_home, parse_instant, run_flow, usecase_of
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -29,9 +29,9 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--until", metavar="T", help="of an emergency: ISO time, or 4h; then it is rolled back")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run the chosen command."""
-    as_of = instant(args.as_of, usecase_of(args))
+    as_of = parse_instant(args.as_of, usecase_of(args))
     if args.command == "drift":
         return run_flow(args, "drift", "drift check", as_of=as_of, html=args.html, skew=not args.no_skew)
     if args.command == "compare" and args.new_plan:
@@ -45,23 +45,23 @@ def run(args: argparse.Namespace) -> Reply:
     return run_flow(args, module, module, as_of=as_of, preview=preview, reason=args.reason)
 
 
-def _new_plan(args: argparse.Namespace, as_of: datetime | None) -> Reply:
+def _new_plan(args: argparse.Namespace, as_of: datetime | None) -> CommandResult:
     """Freeze a plan of today's policies; the comparison starts again on the next whole day."""
-    from flows.steps.comparison.compare import contestants, renew_plan
+    from flows.steps.comparison.compare import compared_models, renew_plan
     from flows.workspace.clock import business_time
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
     enter_home(args)
-    house, at = open_house(args.usecase), business_time(as_of)
-    duel = contestants(house.store, house.registry, house.usecase, house.model, at)
-    made = renew_plan(house.store, house.usecase, duel, at, actor=house.actor, reason=args.reason)
-    data = {"comparison": made.id, "plan_hash": made.plan_hash, "plan": made.plan.to_json()}
-    text = f"{duel.challenger} against {duel.champion} starts anew on {made.plan.first_day}, plan {made.plan_hash[:16]}"
-    return Reply(data, text)
+    workspace, at = open_workspace(args.usecase), business_time(as_of)
+    pair = compared_models(workspace.store, workspace.registry, workspace.usecase, workspace.model, at)
+    row = renew_plan(workspace.store, workspace.usecase, pair, at, actor=workspace.actor, reason=args.reason)
+    data = {"comparison": row.id, "plan_hash": row.plan_hash, "plan": row.plan.to_json()}
+    text = f"{pair.challenger} against {pair.champion} starts anew on {row.plan.first_day}, plan {row.plan_hash[:16]}"
+    return CommandResult(data, text)
 
 
-def _emergency(args: argparse.Namespace) -> Reply:
-    """The challenger takes office without a verdict; two people answer for it."""
+def _emergency(args: argparse.Namespace) -> CommandResult:
+    """The challenger becomes champion without a verdict; two people answer for it."""
     from dataclasses import asdict
 
     from bentos.keys import KeyRing
@@ -69,15 +69,24 @@ def _emergency(args: argparse.Namespace) -> Reply:
     from bentos.release.__main__ import end_of
     from bentos.release.emergency import promote_emergency, review_time, two_people
     from flows.workspace.clock import machine_now
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
     enter_home(args)
-    house, now = open_house(args.usecase), machine_now()
-    keys = two_people(KeyRing.load(house.settings.keys_file), tokens(args.key_file, 2), now)
-    due = review_time(house.usecase, now, end_of(args.until, now))
-    done = promote_emergency(
-        house.registry, house.store, house.registry.resolve(house.model, "challenger"), keys, usecase=house.usecase,
-        actor=house.actor, reason=args.reason, now=now, until=due, preview=args.preview, wait_seconds=10.0,
-    )  # fmt: skip
-    end = f"it is rolled back at {due:%Y-%m-%d %H:%M:%S} UTC unless a third person has reviewed it"
-    return Reply(asdict(done), f"{done.message}; {end}")
+    workspace, now = open_workspace(args.usecase), machine_now()
+    keys = two_people(KeyRing.load(workspace.settings.keys_file), tokens(args.key_file, 2), now)
+    review_at = review_time(workspace.usecase, now, end_of(args.until, now))
+    promotion = promote_emergency(
+        workspace.registry,
+        workspace.store,
+        workspace.registry.resolve(workspace.model, "challenger"),
+        keys,
+        usecase=workspace.usecase,
+        actor=workspace.actor,
+        reason=args.reason,
+        now=now,
+        until=review_at,
+        preview=args.preview,
+        wait_seconds=10.0,
+    )
+    end = f"it is rolled back at {review_at:%Y-%m-%d %H:%M:%S} UTC unless a third person has reviewed it"
+    return CommandResult(asdict(promotion), f"{promotion.message}; {end}")

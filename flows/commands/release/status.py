@@ -6,11 +6,11 @@ import argparse
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from flows.commands.common import Reply, UsageRefused, common_arguments, enter_home, instant
+from flows.commands.common import CommandResult, UsageRefused, common_arguments, enter_home, parse_instant
 from monitoring.core.text_table import table
 
 if TYPE_CHECKING:
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
 
 
 def configure(name: str, parser: argparse.ArgumentParser) -> None:
@@ -27,94 +27,99 @@ def configure(name: str, parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--month", metavar="YYYY-MM", help="which month; the one of --as-of by default")
 
 
-def run(args: argparse.Namespace) -> Reply:
+def run(args: argparse.Namespace) -> CommandResult:
     """Run one command."""
     if getattr(args, "deep", False):
         return _deep(args)
     enter_home(args)
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    house = open_house(args.usecase)
+    workspace = open_workspace(args.usecase)
     if hasattr(args, "html"):
-        return _status(house, args)
-    return _alerts(house, args) if hasattr(args, "limit") else _report(house, args)
+        return _status(workspace, args)
+    return _alerts(workspace, args) if hasattr(args, "limit") else _report(workspace, args)
 
 
-def _status(house: House, args: argparse.Namespace) -> Reply:
+def _status(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
     from flows.steps.operations.dead_runs import close_dead_runs
-    from flows.steps.reports.overview import overview, text_of, write_overview
-    from flows.steps.reports.status import present
+    from flows.steps.reports.overview import build_overview, text_of, write_overview
+    from flows.steps.reports.status import business_now
     from flows.workspace.clock import machine_now
 
-    close_dead_runs(house.store, house.usecase.name, machine_now())
-    as_of = _as_of(house, args)
-    found = overview(house, as_of if args.as_of else present(house.store, house.usecase, house.model, as_of))
-    data = found.to_json()
-    text = text_of(found)
+    close_dead_runs(workspace.store, workspace.usecase.name, machine_now())
+    as_of = _as_of(workspace, args)
+    summary = build_overview(
+        workspace, as_of if args.as_of else business_now(workspace.store, workspace.usecase, workspace.model, as_of)
+    )
+    data = summary.to_json()
+    text = text_of(summary)
     if args.html:
-        page = write_overview(house.settings.reports / "status.html", found)
+        page = write_overview(workspace.settings.reports / "status.html", summary)
         data, text = data | {"html": str(page)}, f"{text}\n\npage: {page}"
-    if house.name != house.usecase.name:
-        data |= {"name": house.name}
-        text = f"{house.name}: models, log, deployments and metrics carry its id, {house.usecase.name}\n\n{text}"
-    if (since := _retired_since(house)) is not None:
+    if workspace.name != workspace.usecase.name:
+        data |= {"name": workspace.name}
+        text = (
+            f"{workspace.name}: models, log, deployments and metrics carry its id, {workspace.usecase.name}\n\n{text}"
+        )
+    if (since := _retired_since(workspace)) is not None:
         data |= {"retired": since.isoformat()}
         text = (
-            f"{house.usecase.name} retired on {since:%Y-%m-%d %H:%M} UTC: schedules off, service stopped, data kept; "
-            f"`incumbent usecase add {house.reference}` brings it back\n\n{text}"
+            f"{workspace.usecase.name} retired on {since:%Y-%m-%d %H:%M} UTC: schedules off, service stopped, "
+            "data kept; "
+            f"`incumbent usecase add {workspace.reference}` brings it back\n\n{text}"
         )
-    return Reply(data, text)
+    return CommandResult(data, text)
 
 
-def _deep(args: argparse.Namespace) -> Reply:
+def _deep(args: argparse.Namespace) -> CommandResult:
     from flows.health.status import deep_status, text_of
 
     if args.html or args.as_of:
         raise UsageRefused("--deep looks at the present and writes nothing; leave --html and --as-of away")
-    found = deep_status(args.usecase)
-    failed = [name for name, finding in found.items() if finding.state == "wrong"]
-    data = {"well": not failed, "failed": failed, "checks": {name: one.to_json() for name, one in found.items()}}
-    return Reply(data, text_of(found), 1 if failed else 0)
+    checks = deep_status(args.usecase)
+    failed = [name for name, finding in checks.items() if finding.state == "wrong"]
+    data = {"well": not failed, "failed": failed, "checks": {name: check.to_json() for name, check in checks.items()}}
+    return CommandResult(data, text_of(checks), 1 if failed else 0)
 
 
-def _retired_since(house: House) -> datetime | None:
+def _retired_since(workspace: Workspace) -> datetime | None:
     from flows.workspace.installation import Home
     from flows.workspace.roster import read_roster
 
-    return read_roster(Home(house.settings)).retired.get(house.usecase.name)
+    return read_roster(Home(workspace.settings)).retired.get(workspace.usecase.name)
 
 
-def _alerts(house: House, args: argparse.Namespace) -> Reply:
-    from bentos.usecase.definition import stakes_of
+def _alerts(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
+    from bentos.usecase.definition import miss_cost_of
 
     if args.limit < 1:
         raise UsageRefused(f"--limit is at least 1, not {args.limit}")
-    store, usecase = house.store, house.usecase
-    store.alerts.price(usecase.name, *stakes_of(usecase))
-    found = store.alerts.open(usecase.name, args.limit)
+    store, usecase = workspace.store, workspace.usecase
+    store.alerts.price(usecase.name, *miss_cost_of(usecase))
+    alerts = store.alerts.open(usecase.name, args.limit)
     count, loss = store.alerts.total(usecase.name)
     data = {"open": count, "expected_loss": loss, "currency": usecase.cost.currency}
-    data |= {"capacity": usecase.capacity.alerts_per_day, "alerts": [alert.to_json() for alert in found]}
+    data |= {"capacity": usecase.capacity.alerts_per_day, "alerts": [alert.to_json() for alert in alerts]}
     rows = [
         (a.place, a.event_id, f"{a.event_time:%Y-%m-%d %H:%M}", a.model, round(a.score, 4), round(a.expected_loss, 2))
-        for a in found
+        for a in alerts
     ]
     head = ("", "event", "time", "flagged by", "score", f"expected loss, {usecase.cost.currency}")
     line = f"{count} alerts of the latest 24 hours are open, expected loss {loss:,.2f} {usecase.cost.currency}"
-    return Reply(data, "\n\n".join([line, *([table(rows, head)] if rows else [])]))
+    return CommandResult(data, "\n\n".join([line, *([table(rows, head)] if rows else [])]))
 
 
-def _report(house: House, args: argparse.Namespace) -> Reply:
-    from flows.steps.reports.month import month_report
+def _report(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
+    from flows.steps.reports.month import build_month_report
 
-    as_of = _as_of(house, args)
-    month = house.usecase.calendar.day_of(as_of) if args.month is None else _month(args.month)
-    found = month_report(house.store, house.usecase, month, as_of)
-    head = (f"{house.usecase.name}, {found.month:%Y-%m}", "final", "provisional")
+    as_of = _as_of(workspace, args)
+    month = workspace.usecase.calendar.day_of(as_of) if args.month is None else _month(args.month)
+    report = build_month_report(workspace.store, workspace.usecase, month, as_of)
+    head = (f"{workspace.usecase.name}, {report.month:%Y-%m}", "final", "provisional")
     notes = ["final: days whose labels have matured; provisional: young days, by the labels known so far"]
-    if found.unlabelled:
-        notes.append(f"{found.unlabelled:,} events of young days have no label yet and are not counted")
-    return Reply(found.to_json(), "\n\n".join([table(found.rows(), head), *notes]))
+    if report.unlabelled:
+        notes.append(f"{report.unlabelled:,} events of young days have no label yet and are not counted")
+    return CommandResult(report.to_json(), "\n\n".join([table(report.rows(), head), *notes]))
 
 
 def _month(text: str) -> date:
@@ -124,7 +129,7 @@ def _month(text: str) -> date:
         raise UsageRefused(f"--month is a year and a month such as 2026-03, not {text!r}") from exc
 
 
-def _as_of(house: House, args: argparse.Namespace) -> datetime:
+def _as_of(workspace: Workspace, args: argparse.Namespace) -> datetime:
     from flows.workspace.clock import business_time
 
-    return business_time(instant(args.as_of, house.usecase))
+    return business_time(parse_instant(args.as_of, workspace.usecase))

@@ -71,27 +71,27 @@ def _tails(spec: BodySpec, count: int) -> list[bytes]:
     cents = (rng.gamma(2.0, 2500.0, count).astype(np.int64) + 1) * spec.factor
     columns = (np.datetime_as_string(times, unit="us").tolist(), customers.tolist(), terminals.tolist(), cents.tolist())
     return [
-        f',"tx_time":"{at}Z","customer_id":"c-{c:05d}","terminal_id":"m-{t:05d}","amount":{m / 100}}}'.encode()
-        for at, c, t, m in zip(*columns, strict=True)
+        f',"tx_time":"{time}Z","customer_id":"c-{c:05d}","terminal_id":"m-{t:05d}","amount":{m / 100}}}'.encode()
+        for time, c, t, m in zip(*columns, strict=True)
     ]
 
 
 def _batches(tails: Sequence[bytes]) -> list[Pieces]:
     joints = [b'"%b,{"transaction_id":"' % tail for tail in tails]
-    found = []
+    batches = []
     for start in range(0, len(tails), BATCH):
         inner = joints[start : start + BATCH - 1]
-        found.append((b'[{"transaction_id":"', *inner, b'"%b]' % tails[start + BATCH - 1]))
-    return found
+        batches.append((b'[{"transaction_id":"', *inner, b'"%b]' % tails[start + BATCH - 1]))
+    return batches
 
 
 def _feature_body(spec: BodySpec, row: np.ndarray[Any, Any]) -> Pieces:
     # The shortest text that reads back as the same float32, as a client would send it.
     values = [float(str(value)) for value in row]
-    named = {"transaction_id": _ID, "tx_time": "2026-03-01T12:00:00Z"} | dict(zip(spec.names, values, strict=True))
+    event = {"transaction_id": _ID, "tx_time": "2026-03-01T12:00:00Z"} | dict(zip(spec.names, values, strict=True))
     bodies: dict[str, Any] = {
-        "row": named,
-        "rows": {"rows": [named]},
+        "row": event,
+        "rows": {"rows": [event]},
         "v2": {"inputs": [{"name": "x", "shape": [1, len(values)], "datatype": "FP32", "data": values}]},
         "split": {"dataframe_split": {"columns": list(spec.names), "data": [values]}},
     }

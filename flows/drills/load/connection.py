@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 
-class Client(Protocol):
+class RequestSource(Protocol):
     """Who owns the connections."""
 
     def next_request(self) -> tuple[bytes, bytes]:
@@ -25,7 +25,7 @@ class Client(Protocol):
 class Connection(asyncio.Protocol):
     """One keep-alive connection with at most one request under way."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: RequestSource) -> None:
         self.since = 0.0
         self.id = b""
         self._client = client
@@ -64,8 +64,8 @@ class Connection(asyncio.Protocol):
 def _complete(data: bytes, end: int) -> bool:
     """Whether the answer whose headers end at ``end`` is all there."""
     head = data[:end].lower()
-    at = head.find(b"content-length:")
-    if at < 0:
+    start = head.find(b"content-length:")
+    if start < 0:
         return b"transfer-encoding: chunked" not in head or data.endswith(b"0\r\n\r\n")
-    stop = head.find(b"\r", at)
-    return len(data) - end - 4 >= int(head[at + 15 : stop if stop > 0 else end])
+    line_end = head.find(b"\r", start)
+    return len(data) - end - 4 >= int(head[start + 15 : line_end if line_end > 0 else end])

@@ -100,16 +100,16 @@ class BenchHome:
     @contextmanager
     def store(self) -> Iterator[Store]:
         """Its database, opened for the block."""
-        opened = open_store(self.home.settings.log_url)
+        log_store = open_store(self.home.settings.log_url)
         try:
-            yield opened
+            yield log_store
         finally:
-            opened.close()
+            log_store.close()
 
     def environment(self, changes: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of its processes."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
-        return self.home.environment(base=kept) | dict(changes or {})
+        base = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
+        return self.home.environment(base=base) | dict(changes or {})
 
     def service(self, port: int, changes: Mapping[str, str] | None = None) -> Child:
         """Start the Bento, with one worker as in production."""
@@ -125,10 +125,10 @@ class BenchHome:
 
     def _start(self, name: str, argv: list[str], changes: Mapping[str, str] | None, health: str | None = None) -> Child:
         self.home.make()
-        found = self.environment(changes)
+        base = self.environment(changes)
         # What a profile wants to be imported first stands before the project.
-        first = [found["PYTHONPATH"]] if changes and "PYTHONPATH" in changes else []
-        environment = found | {"PYTHONPATH": os.pathsep.join([*first, str(PROJECT)])}
+        first = [base["PYTHONPATH"]] if changes and "PYTHONPATH" in changes else []
+        environment = base | {"PYTHONPATH": os.pathsep.join([*first, str(PROJECT)])}
         return Child(Command(f"{self.root.name}-{name}", argv, environment, self.home.logs / f"{name}.log", health))
 
 
@@ -156,8 +156,8 @@ class LagWatch:
 
     def shadow_pending(self) -> int:
         """Answered events that the challenger has still to score."""
-        held = self._home.registry.roles(self._home.model).get("challenger")
-        if held is None:
+        challenger = self._home.registry.roles(self._home.model).get("challenger")
+        if challenger is None:
             return 0
         with self._home.store() as store:
-            return store.shadow.progress(self._home.usecase.name, held.label).pending
+            return store.shadow.progress(self._home.usecase.name, challenger.label).pending

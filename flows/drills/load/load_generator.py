@@ -1,7 +1,7 @@
 """The load generator: a process of its own that speaks HTTP over keep-alive sockets and nothing else.
 
-``python -m flows.drills.load.load_generator`` reads one :class:`Load` as JSON from standard input and writes one
-:class:`Measured` to standard output. Closed loop: each connection asks again when it was answered.
+``python -m flows.drills.load.load_generator`` reads one :class:`LoadRound` as JSON from standard input and writes one
+:class:`RoundFigures` to standard output. Closed loop: each connection asks again when it was answered.
 Open loop: requests are due at a constant rate, whatever the server does, and a request's time counts
 from when it was due, so waiting for a free connection is part of it.
 
@@ -35,7 +35,7 @@ _BACKLOG_SECONDS = 3.0
 """An open loop that is this far behind has lost; the rest of the round would only repeat it."""
 
 
-class Load(msgspec.Struct, frozen=True):
+class LoadRound(msgspec.Struct, frozen=True):
     """One round of load.
 
     Attributes:
@@ -65,7 +65,7 @@ class Load(msgspec.Struct, frozen=True):
     give_up: bool = True
 
 
-class Measured(msgspec.Struct):
+class RoundFigures(msgspec.Struct):
     """What a round gave: times in ms, ``rps`` in requests a second, ``events`` all that were sent.
 
     ``errors`` are requests with another status than 200, without their id in the answer, or without an
@@ -88,7 +88,7 @@ class Measured(msgspec.Struct):
 class Generator:
     """One round under way."""
 
-    def __init__(self, load: Load, bodies: list[Pieces], record: IO[bytes] | None) -> None:
+    def __init__(self, load: LoadRound, bodies: list[Pieces], record: IO[bytes] | None) -> None:
         self.load = load
         self.record = record
         self.waits: deque[float] = deque()
@@ -129,8 +129,8 @@ class Generator:
             body = pieces[0]
         else:
             parts = [pieces[0]]
-            for at in range(holes):
-                parts += (b"%b%09d" % (self._ids, self._next_id + at), pieces[at + 1])
+            for index in range(holes):
+                parts += (b"%b%09d" % (self._ids, self._next_id + index), pieces[index + 1])
             body = b"".join(parts)
         self._next_id += max(1, holes)
         head = self._head if self._same_length else self._header(len(body))
@@ -192,23 +192,23 @@ class Generator:
 
     async def arrivals(self) -> None:
         """Open loop: whatever is due is sent, or waits for a free connection."""
-        rate, count, started = self.load.rate, 0, time.perf_counter()
+        rate, count, start_time = self.load.rate, 0, time.perf_counter()
         assert rate is not None
         while not self.ends.is_set() and (now := time.perf_counter()) < self.measure_to:
-            due = int((now - started) * rate)
-            while count < due:
-                at = started + count / rate
+            due_count = int((now - start_time) * rate)
+            while count < due_count:
+                send_time = start_time + count / rate
                 count += 1
                 if self.idle:
-                    self.idle.popleft().ask(at)  # in turn: a server closes connections that stay idle
+                    self.idle.popleft().ask(send_time)  # in turn: a server closes connections that stay idle
                 else:
-                    self.waits.append(at)
+                    self.waits.append(send_time)
             if self.load.give_up and self.waits and now - self.waits[0] > _BACKLOG_SECONDS:
                 self.overrun = True
                 self.ends.set()
             await asyncio.sleep(0.001)
 
-    async def run(self) -> Measured:
+    async def run(self) -> RoundFigures:
         """The whole round."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.ends.set)
@@ -217,28 +217,28 @@ class Generator:
         await asyncio.gather(*(self.connect(c) for c in self.connections))
         if self.load.rate is not None:
             pacing = loop.create_task(self.arrivals())
-        with_limit = self.measure_to - time.perf_counter() if self.load.seconds else None
+        timeout = self.measure_to - time.perf_counter() if self.load.seconds else None
         try:
-            await asyncio.wait_for(self.ends.wait(), with_limit)
+            await asyncio.wait_for(self.ends.wait(), timeout)
         except TimeoutError:
             self.ends.set()
-        spent = (time.process_time() - cpu) / (time.perf_counter() - self._started)
+        cpu_share = (time.process_time() - cpu) / (time.perf_counter() - self._started)
         deadline = time.perf_counter() + GRACE
         while any(c.since for c in self.connections) and time.perf_counter() < deadline and not self.overrun:
             await asyncio.sleep(0.01)
         if self.load.rate is not None:
             pacing.cancel()
-        return self.measured(spent)
+        return self.measured(cpu_share)
 
-    def measured(self, cpu_share: float) -> Measured:
+    def measured(self, cpu_share: float) -> RoundFigures:
         """The figures; what was due and never left counts as an error of an overrun, else the round ended first."""
-        waiting = sum(1 for c in self.connections if c.since) + (len(self.waits) if self.overrun else 0)
-        if waiting:
-            self.errors += waiting
-            self.statuses["no answer"] += waiting
+        unanswered = sum(1 for c in self.connections if c.since) + (len(self.waits) if self.overrun else 0)
+        if unanswered:
+            self.errors += unanswered
+            self.statuses["no answer"] += unanswered
         times = sorted(self.times)
         seconds = min(self.measure_to, time.perf_counter()) - self.measure_from
-        return Measured(
+        return RoundFigures(
             rps=len(times) / max(seconds, 1e-9),
             p50_ms=_quantile(times, 0.5),
             p99_ms=_quantile(times, 0.99),
@@ -262,7 +262,7 @@ def _quantile(ordered: list[float], share: float) -> float:
 
 def main() -> None:
     """Read the round from standard input, run it, print what it gave."""
-    load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)
+    load = msgspec.json.decode(sys.stdin.buffer.read(), type=LoadRound)
     bodies = make_bodies(load.body)
     gc.collect()
     gc.freeze()
@@ -270,11 +270,11 @@ def main() -> None:
     with contextlib.ExitStack() as files:
         record = files.enter_context(Path(load.record).open("ab", buffering=1 << 16)) if load.record else None
 
-        async def run() -> Measured:
+        async def run() -> RoundFigures:
             return await Generator(load, bodies, record).run()
 
-        measured = uvloop.run(run())
-    sys.stdout.buffer.write(msgspec.json.encode(measured))
+        figures = uvloop.run(run())
+    sys.stdout.buffer.write(msgspec.json.encode(figures))
 
 
 if __name__ == "__main__":

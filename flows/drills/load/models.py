@@ -28,7 +28,7 @@ SEEDS = (7, 8)
 VECTOR = "bench_vector"
 """Name of the use case whose features are plain columns."""
 _WORLD: dict[str, Any] = {"customers": 600, "terminals": 1200, "days": 60, "seed": 7}
-_FLAGGED = 0.99
+_THRESHOLD_QUANTILE = 0.99
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def bench_models(folder: Path) -> BenchModels:
     vector_file.write_text(_vector_toml(names), encoding="utf-8")
     vector = load_usecase(vector_file)
     try:
-        made = _load(folder, usecase, vector)
+        models = _load(folder, usecase, vector)
     except (ModelError, OSError):
-        made = _train(folder, usecase, vector)
-    return BenchModels(*made, vector_file, folder / "event-0" / "model.ubj", folder / "features.npy")
+        models = _train(folder, usecase, vector)
+    return BenchModels(*models, vector_file, folder / "event-0" / "model.ubj", folder / "features.npy")
 
 
 Models = tuple[tuple[ScoringModel, ...], tuple[ScoringModel, ...]]
@@ -75,13 +75,13 @@ Models = tuple[tuple[ScoringModel, ...], tuple[ScoringModel, ...]]
 def _load(folder: Path, usecase: UseCase, vector: UseCase) -> Models:
     if not (folder / "features.npy").is_file():
         raise FileNotFoundError(folder / "features.npy")
-    found = []
+    pairs = []
     for kind, case in (("event", usecase), ("vector", vector)):
-        models = tuple(ScoringModel.load(folder / f"{kind}-{place}") for place in range(len(SEEDS)))
+        models = tuple(ScoringModel.load(folder / f"{kind}-{number}") for number in range(len(SEEDS)))
         for model in models:
             model.check_schema(EventSchema.of(case).fingerprint)
-        found.append(models)
-    return found[0], found[1]
+        pairs.append(models)
+    return pairs[0], pairs[1]
 
 
 def _train(folder: Path, usecase: UseCase, vector: UseCase) -> Models:
@@ -89,8 +89,8 @@ def _train(folder: Path, usecase: UseCase, vector: UseCase) -> Models:
     events = tuple(fit_model(usecase, features, y, seed) for seed in SEEDS)
     vectors = tuple(_same_booster(model, vector, features, y) for model in events)
     for kind, models in (("event", events), ("vector", vectors)):
-        for place, model in enumerate(models):
-            model.save(folder / f"{kind}-{place}")
+        for number, model in enumerate(models):
+            model.save(folder / f"{kind}-{number}")
     np.save(folder / "features.npy", features[-20_000:])
     return events, vectors
 
@@ -98,9 +98,9 @@ def _train(folder: Path, usecase: UseCase, vector: UseCase) -> Models:
 def training_rows(usecase: UseCase, **world: Any) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     """Features and labels of the simulated world; ``world`` replaces some of its options."""
     source = open_source(usecase, "simulator", **(_WORLD | world))
-    read = source.read(source.extent())
-    features = FeaturePlan.of(usecase).build(read.events, read.revisions, read.window.end)
-    y = read.labels.set_index("event_id")["y"].reindex(read.events[usecase.event_id]).to_numpy(np.int8)
+    dataset = source.read(source.extent())
+    features = FeaturePlan.of(usecase).build(dataset.events, dataset.revisions, dataset.window.end)
+    y = dataset.labels.set_index("event_id")["y"].reindex(dataset.events[usecase.event_id]).to_numpy(np.int8)
     return np.ascontiguousarray(features.to_numpy(np.float32)), y
 
 
@@ -131,13 +131,13 @@ def _complete(
     calibrator = Calibrator("platt", slope=1.1, intercept=-0.1)
     raw = booster.predict(features)
     scores = calibrator.apply(raw)
-    cut = float(np.quantile(scores, _FLAGGED))
+    threshold = float(np.quantile(scores, _THRESHOLD_QUANTILE))
     frame = pd.DataFrame(features, columns=list(plan.names))
     return ScoringModel(
         booster=booster,
         plan=plan,
         calibrator=calibrator,
-        threshold=Threshold(cut, cut, cut),
+        threshold=Threshold(threshold, threshold, threshold),
         profile=ReferenceProfile.fit(frame, scores, usecase.drift, labels=y),
         schema_fingerprint=EventSchema.of(usecase).fingerprint,
         golden=golden_rows(booster, calibrator, features),

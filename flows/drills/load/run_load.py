@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from flows.drills.load.load_generator import GRACE, Load, Measured
+from flows.drills.load.load_generator import GRACE, LoadRound, RoundFigures
 from flows.errors import StackError
 from flows.workspace.installation import PROJECT
 
@@ -22,9 +22,9 @@ _START_SECONDS = 120.0
 class RunningLoad:
     """A load that goes on in the background; leaving the block ends it."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: LoadRound) -> None:
         self._load = load
-        self._measured: Measured | None = None
+        self._measured: RoundFigures | None = None
         command = [sys.executable, "-m", "flows.drills.load.load_generator"]
         pipes = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipes, stdout=pipes, stderr=pipes, cwd=PROJECT)
@@ -33,7 +33,7 @@ class RunningLoad:
         self._process.stdin.close()
         self._process.stdin = None
 
-    def stop(self) -> Measured:
+    def stop(self) -> RoundFigures:
         """Ask it to end, unless it ends by itself, and return what it measured.
 
         Raises:
@@ -46,7 +46,7 @@ class RunningLoad:
             out, err = self._process.communicate(timeout=patience)
             if self._process.returncode != 0 or not out:
                 raise StackError(f"the load generator failed: {err.decode(errors='replace')[-300:]}")
-            self._measured = msgspec.json.decode(out, type=Measured)
+            self._measured = msgspec.json.decode(out, type=RoundFigures)
         return self._measured
 
     def __enter__(self) -> Self:
@@ -63,13 +63,13 @@ class RunningLoad:
                 stream.close()
 
 
-def run_load(load: Load) -> Measured:
+def run_load(load: LoadRound) -> RoundFigures:
     """Run a load of fixed length to its end; raises :class:`StackError` when it fails."""
     with RunningLoad(load) as running:
         return running.stop()
 
 
-class Answer(NamedTuple):
+class RecordedAnswer(NamedTuple):
     """One recorded answer: machine time of its arrival, event id, status, body."""
 
     at: float
@@ -78,9 +78,9 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def recorded(file: Path) -> Iterator[Answer]:
+def read_answers(file: Path) -> Iterator[RecordedAnswer]:
     """The answers in a record."""
     with file.open("rb") as lines:
         for line in lines:
             at, event_id, status, body = line.rstrip(b"\n").split(b" ", 3)
-            yield Answer(float(at), event_id.decode(), int(status), body)
+            yield RecordedAnswer(float(at), event_id.decode(), int(status), body)

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.errors import StackError
-from flows.steps.operations.databases import find_programs
+from flows.steps.operations.databases import find_postgresql_folder
 
-_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 
 
 class Postgres:
@@ -47,14 +47,19 @@ class Postgres:
     def _data(self) -> Path:
         return self._folder / "data"
 
-    def _run(self, program: str, *words: str) -> None:
-        command = [str(self._programs / program), *words]
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._programs / program), *arguments]
         # Its output must not be a pipe of ours: the server inherits it and never closes it.
-        done = subprocess.run(
-            command, user=self._owner, cwd=self._folder, timeout=_SECONDS, check=False, stdout=subprocess.DEVNULL
+        process = subprocess.run(
+            command,
+            user=self._owner,
+            cwd=self._folder,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+            stdout=subprocess.DEVNULL,
         )
-        if done.returncode:
-            raise StackError(f"{program} {words[-1]} failed; look at {self._folder / 'log'}")
+        if process.returncode:
+            raise StackError(f"{program} {arguments[-1]} failed; look at {self._folder / 'log'}")
 
 
 @contextmanager
@@ -64,7 +69,7 @@ def temporary_postgresql() -> Iterator[Postgres]:
     Raises:
         StackError: PostgreSQL is not installed, or does not start.
     """
-    programs = find_programs()
+    programs = find_postgresql_folder()
     if programs is None:
         raise StackError("PostgreSQL is missing: apt-get install postgresql, or name a database by its URL")
     # The server refuses to run as root, so root lends it another user; sockets need a short path.
@@ -85,7 +90,7 @@ def temporary_postgresql() -> Iterator[Postgres]:
 
 
 @contextmanager
-def database(name: str | None) -> Iterator[str]:
+def open_database(name: str | None) -> Iterator[str]:
     """The URL behind ``--database``: nothing or ``sqlite`` is SQLite in the home (empty), ``postgresql`` a new server.
 
     Raises:

@@ -114,8 +114,8 @@ class _Day:
 
 def _one_day(world: World, day: int) -> _Day:
     base, draw = _transactions(world, day)
-    on_bad_terminal = _compromised(world, "terminals", day)[base.terminal]
-    stolen = _compromised(world, "customers", day)[base.customer] & (draw < STOLEN_SHARE)
+    on_bad_terminal = _compromise_mask(world, "terminals", day)[base.terminal]
+    stolen = _compromise_mask(world, "customers", day)[base.customer] & (draw < STOLEN_SHARE)
     large = np.where(base.amount > LARGE_AMOUNT, 1, 0)
     scenario = np.where(stolen, 3, np.where(on_bad_terminal, 2, large)).astype(np.int8)
     amount = np.where(stolen, base.amount * STOLEN_FACTOR, base.amount)
@@ -139,22 +139,22 @@ def _transactions(world: World, day: int) -> tuple[_Day, Floats]:
     customer = np.repeat(np.arange(world.options.customers), rng.poisson(world.rate))
     n = len(customer)
     mean = world.mean_amount[customer]
-    drawn = rng.normal(mean, mean / 2)
-    amount = np.asarray(np.round(np.where(drawn < 0, rng.uniform(0.0, 2 * mean), drawn), 2), np.float64)
+    raw_amount = rng.normal(mean, mean / 2)
+    amount = np.asarray(np.round(np.where(raw_amount < 0, rng.uniform(0.0, 2 * mean), raw_amount), 2), np.float64)
     choices = world.first[customer + 1] - world.first[customer]
     terminal = world.reach[world.first[customer] + np.floor(rng.random(n) * choices).astype(np.int64)]
     second = np.trunc(rng.normal(DAY_SECONDS / 2, 20_000, n)).astype(np.int64)
     draw = rng.random(n)
-    kept = (second > 0) & (second < DAY_SECONDS)
-    genuine = np.zeros(int(kept.sum()), np.int8)
-    return _Day(second[kept], customer[kept], terminal[kept], amount[kept], genuine), draw[kept]
+    in_day = (second > 0) & (second < DAY_SECONDS)
+    genuine = np.zeros(int(in_day.sum()), np.int8)
+    return _Day(second[in_day], customer[in_day], terminal[in_day], amount[in_day], genuine), draw[in_day]
 
 
 def _bursts(world: World, day: int) -> _Day:
     """Scenario 4, card testing: at night stolen cards are tried with small amounts, at terminals anywhere."""
     rng = _generator(world.options, _BURSTS, day)
     rates = [sum(s.factor for s in _active(world.options, "fraud_scenario", d)) for d in range(day + 1)]
-    cards = rng.permutation(world.options.customers)[: _evenly(rates)]
+    cards = rng.permutation(world.options.customers)[: _count_today(rates)]
     size = rng.integers(*BURST_SIZE, len(cards))
     n = int(size.sum())
     gaps = np.cumsum(rng.exponential(BURST_GAP_SECONDS, n))
@@ -172,28 +172,28 @@ def _bursts(world: World, day: int) -> _Day:
 _Kind = Literal["terminals", "customers"]
 
 
-def _compromised(world: World, kind: _Kind, day: int) -> NDArray[np.bool_]:
+def _compromise_mask(world: World, kind: _Kind, day: int) -> NDArray[np.bool_]:
     """Which terminals or customers are compromised on a day, as a mask over all of them."""
     options = world.options
     size = options.terminals if kind == "terminals" else options.customers
     length = TERMINAL_DAYS if kind == "terminals" else CUSTOMER_DAYS
     mask = np.zeros(size, bool)
     for since in range(day - length + 1, day + 1):
-        mask[_picked(options, kind, since)] = True
+        mask[_newly_compromised(options, kind, since)] = True
     return mask
 
 
 @lru_cache(maxsize=4096)
-def _picked(options: SimulatorOptions, kind: _Kind, day: int) -> Ints:
+def _newly_compromised(options: SimulatorOptions, kind: _Kind, day: int) -> Ints:
     """The terminals or customers whose compromise starts on ``day`` (which may lie before day 0)."""
     share = TERMINALS_A_DAY if kind == "terminals" else CUSTOMERS_A_DAY
     size = options.terminals if kind == "terminals" else options.customers
     rates = [share * size * _fraud_rate(options, d) for d in range(-TERMINAL_DAYS, day + 1)]
     stream = _TERMINALS if kind == "terminals" else _CUSTOMERS
-    return _generator(options, stream, day).permutation(size)[: _evenly(rates)].astype(np.int64)
+    return _generator(options, stream, day).permutation(size)[: _count_today(rates)].astype(np.int64)
 
 
-def _evenly(rates: list[float]) -> int:
+def _count_today(rates: list[float]) -> int:
     """How many of a steady trickle fall on the last day: 0.4 a day gives 0, 0, 1, 0, 1, ..."""
     total = sum(rates)
     # The small number keeps 5 x 0.4 from falling short of 2.
@@ -218,21 +218,21 @@ def _frame(options: SimulatorOptions, days: dict[int, _Day]) -> pd.DataFrame:
     times = [first + np.timedelta64(d, "D") + x.second.astype("timedelta64[s]") for d, x in days.items()]
     dates = {d: f"t-{options.start + timedelta(days=d):%Y%m%d}-" for d in days}
     ids = [f"{dates[d]}{i:05d}" for d, x in days.items() for i in range(len(x.second))]
-    scenario = _joined([x.scenario for x in days.values()], np.int8)
+    scenario = _concatenate([x.scenario for x in days.values()], np.int8)
     return pd.DataFrame(
         {
             "event_id": pd.Series(ids, dtype=object),
-            "event_time": pd.Series(_joined(times, "datetime64[us]")).dt.tz_localize("UTC"),
-            "customer_id": _names("c", options.customers)[_joined([x.customer for x in days.values()], np.int64)],
-            "terminal_id": _names("m", options.terminals)[_joined([x.terminal for x in days.values()], np.int64)],
-            "amount": _joined([x.amount for x in days.values()], np.float64),
+            "event_time": pd.Series(_concatenate(times, "datetime64[us]")).dt.tz_localize("UTC"),
+            "customer_id": _names("c", options.customers)[_concatenate([x.customer for x in days.values()], np.int64)],
+            "terminal_id": _names("m", options.terminals)[_concatenate([x.terminal for x in days.values()], np.int64)],
+            "amount": _concatenate([x.amount for x in days.values()], np.float64),
             "fraud": (scenario > 0).astype(np.int8),
             "scenario": scenario,
         }
     )
 
 
-def _joined(parts: list[Any], dtype: DTypeLike) -> NDArray[Any]:
+def _concatenate(parts: list[Any], dtype: DTypeLike) -> NDArray[Any]:
     return np.concatenate([np.empty(0, dtype), *parts]).astype(dtype, copy=False)
 
 

@@ -50,8 +50,8 @@ def simulate_customers(options: SimulatorOptions, start: int = 0, stop: int | No
     it is part of the answer key). Sorted by time. Days outside the world are left out.
     """
     last = options.days if stop is None else min(stop, options.days)
-    made = [_one_day(options, day) for day in range(max(start, 0), last)]
-    return pd.concat(made, ignore_index=True) if made else _one_day(options, 0).iloc[:0]
+    days = [_one_day(options, day) for day in range(max(start, 0), last)]
+    return pd.concat(days, ignore_index=True) if days else _one_day(options, 0).iloc[:0]
 
 
 def _one_day(options: SimulatorOptions, day: int) -> pd.DataFrame:
@@ -96,20 +96,20 @@ def _people(rng: Generator, n: int) -> dict[str, Any]:
     check = np.where((internet == "Fiber optic") & ~bound, 0.55, 0.22)
     payment = np.where(rng.random(n) < check, 0, rng.integers(1, 4, n))
     people: dict[str, Any] = {
-        "gender": _either(rng.random(n) < 0.5, "Female", "Male"),
+        "gender": _yes_or_no(rng.random(n) < 0.5, "Female", "Male"),
         "SeniorCitizen": (rng.random(n) < 0.16).astype(np.int8),
-        "Partner": _either(partner),
-        "Dependents": _either(rng.random(n) < np.where(partner, 0.5, 0.11)),
+        "Partner": _yes_or_no(partner),
+        "Dependents": _yes_or_no(rng.random(n) < np.where(partner, 0.5, 0.11)),
         "tenure": _tenure(rng, contract),
-        "PhoneService": _either(phone),
-        "MultipleLines": np.where(phone, _either(rng.random(n) < 0.47), "No phone service"),
+        "PhoneService": _yes_or_no(phone),
+        "MultipleLines": np.where(phone, _yes_or_no(rng.random(n) < 0.47), "No phone service"),
         "InternetService": internet,
     }
     for name in ADD_ONS:
-        has = _either(rng.random(n) < np.where(bound, 0.55, 0.3))
+        has = _yes_or_no(rng.random(n) < np.where(bound, 0.55, 0.3))
         people[name] = np.where(internet == "No", "No internet service", has)
     people["Contract"] = contract
-    people["PaperlessBilling"] = _either(rng.random(n) < np.where(internet == "No", 0.3, 0.67))
+    people["PaperlessBilling"] = _yes_or_no(rng.random(n) < np.where(internet == "No", 0.3, 0.67))
     people["PaymentMethod"] = np.array(_PAYMENTS, dtype=object)[payment]
     return people
 
@@ -117,12 +117,12 @@ def _people(rng: Generator, n: int) -> dict[str, Any]:
 def _tenure(rng: Generator, contract: NDArray[np.object_]) -> NDArray[np.int64]:
     """Months as a customer: the longer the contract, the longer."""
     n = len(contract)
-    drawn = np.select(
+    months = np.select(
         [contract == _CONTRACTS[0], contract == _CONTRACTS[1]],
         [rng.exponential(18.0, n), rng.normal(42.0, 18.0, n)],
         LONGEST_TENURE - rng.exponential(14.0, n),
     )
-    return np.clip(np.round(drawn), 0, LONGEST_TENURE).astype(np.int64)
+    return np.clip(np.round(months), 0, LONGEST_TENURE).astype(np.int64)
 
 
 def _bills(rng: Generator, people: dict[str, Any], price: float) -> dict[str, Any]:
@@ -144,12 +144,12 @@ def _bills(rng: Generator, people: dict[str, Any], price: float) -> dict[str, An
 def _log_odds(people: dict[str, Any], bills: dict[str, Any]) -> Floats:
     """Of leaving, without a rival."""
     fibre, dsl = people["InternetService"] == "Fiber optic", people["InternetService"] == "DSL"
-    loose, tenure = people["Contract"] == _CONTRACTS[0], people["tenure"]
+    is_monthly, tenure = people["Contract"] == _CONTRACTS[0], people["tenure"]
     monthly, past = bills["MonthlyCharges"], np.nan_to_num(bills["TotalCharges"]) / np.maximum(tenure, 1)
-    risen = (past > 0.0) & (monthly > 1.06 * past)
+    has_risen = (past > 0.0) & (monthly > 1.06 * past)
     odds = -1.3 - 1.5 * (people["Contract"] == _CONTRACTS[1]) - 2.6 * (people["Contract"] == _CONTRACTS[2])
     odds = odds + 0.8 * fibre - 0.9 * (people["InternetService"] == "No") - 0.035 * np.minimum(tenure, 40)
-    odds = odds + 1.1 * (loose & (tenure <= 6)) + 0.4 * risen + 0.5 * (risen & loose)
+    odds = odds + 1.1 * (is_monthly & (tenure <= 6)) + 0.4 * has_risen + 0.5 * (has_risen & is_monthly)
     # Fibre without support, and copper at the price of fibre, are what people run away from.
     odds = odds + 1.0 * (fibre & (people["TechSupport"] == "No") & (people["OnlineSecurity"] == "No"))
     odds = odds + 1.2 * (dsl & (monthly > 65.0)) - 0.8 * (fibre & (monthly < 82.0))
@@ -157,5 +157,5 @@ def _log_odds(people: dict[str, Any], bills: dict[str, Any]) -> Floats:
     return np.asarray(odds + 0.3 * people["SeniorCitizen"] - 0.3 * (people["Dependents"] == "Yes"), np.float64)
 
 
-def _either(true: Flags, yes: str = "Yes", no: str = "No") -> NDArray[np.object_]:
+def _yes_or_no(true: Flags, yes: str = "Yes", no: str = "No") -> NDArray[np.object_]:
     return np.where(true, yes, no).astype(object)

@@ -20,7 +20,7 @@ from bentos.settings import read_settings
 from bentos.usecase.definition import UseCase
 from bentos.windows.aggregates import needs_labels
 from flows.errors import SchemaProblem
-from flows.sources.parquet import frame_of, plain
+from flows.sources.parquet import frame_of, to_plain_types
 from flows.steps.bulk.clean_rows import clear_rows
 from flows.steps.bulk.input import Rows
 from flows.steps.bulk.parts import QUARANTINE
@@ -37,7 +37,7 @@ UNORDERED = (
     "the rows to score are not in the order of their event times, which this model's windows need; "
     "sort the input by time"
 )
-_NONE_REFUSED = pd.DataFrame(columns=list(QUARANTINE))
+_EMPTY_QUARANTINE = pd.DataFrame(columns=list(QUARANTINE))
 
 
 class Worker:
@@ -51,7 +51,7 @@ class Worker:
         self.usecase, self.model, self.ref, self.as_of, self.reasons = usecase, model, ref, as_of, reasons
         # A list may be scored as of a past day; what happened since is none of the future.
         self._latest = to_us(max(as_of, machine_now()) + read_settings().max_future)
-        self._lenient = lenient(usecase)
+        self._lenient = without_missing_limits(usecase)
         # One reading for all chunks: a table that changes during the run changes nothing in it.
         self._lookups = Lookups(usecase)
         self.witness: tuple[pd.DataFrame, str] | None = None
@@ -65,49 +65,54 @@ class Worker:
         After the first chunk, whose frame says whether the table fits, most have no row that needs a closer look.
         """
         if self.witness is not None and not isinstance(chunk, pd.DataFrame):
-            with _readable():
-                clear = clear_rows(plain(chunk, self.usecase), self.usecase)
-            if clear is not None and not (microseconds_of(clear.events[self.usecase.event_time]) > self._latest).any():
-                return self._listed(clear.ids, self._features(clear.events, empty_labels())), _NONE_REFUSED
-        events, labels, refused = self.clean(chunk, first_row)
-        return self.table(events, self._features(events, labels)), refused
+            with _arrow_errors():
+                clean_table = clear_rows(to_plain_types(chunk, self.usecase), self.usecase)
+            if (
+                clean_table is not None
+                and not (microseconds_of(clean_table.events[self.usecase.event_time]) > self._latest).any()
+            ):
+                return self._listed(
+                    clean_table.ids, self._features(clean_table.events, empty_labels())
+                ), _EMPTY_QUARANTINE
+        events, labels, quarantine = self.clean(chunk, first_row)
+        return self.table(events, self._features(events, labels)), quarantine
 
     def clean(self, chunk: Rows, first_row: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """Events, labels and quarantine of a chunk whose first row is number ``first_row`` of the input."""
         if not isinstance(chunk, pd.DataFrame):
-            with _readable():
+            with _arrow_errors():
                 chunk = frame_of(chunk, self.usecase)
         if self.witness is None:
-            events, labels, refused = self._read(chunk, self.usecase)
-            at = next(i for i in range(len(chunk)) if i not in set(refused["row"].tolist()))
-            lone, _, _ = self._read(chunk.iloc[at : at + 1], self._lenient)
-            self.witness = chunk.iloc[at : at + 1], str(lone[self.usecase.event_id].iloc[0])
+            events, labels, quarantine = self._read(chunk, self.usecase)
+            good_index = next(i for i in range(len(chunk)) if i not in set(quarantine["row"].tolist()))
+            witness_events, _, _ = self._read(chunk.iloc[good_index : good_index + 1], self._lenient)
+            self.witness = chunk.iloc[good_index : good_index + 1], str(witness_events[self.usecase.event_id].iloc[0])
         else:
             try:
-                events, labels, refused = self._read(chunk, self._lenient)
+                events, labels, quarantine = self._read(chunk, self._lenient)
             except SchemaProblem:
-                events, labels, refused = self._beside_witness(chunk, *self.witness)
-        return events, labels, refused.assign(row=refused["row"] + first_row)
+                events, labels, quarantine = self._beside_witness(chunk, *self.witness)
+        return events, labels, quarantine.assign(row=quarantine["row"] + first_row)
 
     def _beside_witness(
-        self, chunk: pd.DataFrame, row: pd.DataFrame, name: str
+        self, chunk: pd.DataFrame, witness_row: pd.DataFrame, witness_id: str
     ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         """The same with a known good row in front: a chunk whose rows are all bad is no reason to refuse the table."""
-        events, labels, refused = self._read(pd.concat([row, chunk], ignore_index=True), self._lenient)
-        own = (events[self.usecase.event_id] != name).to_numpy()
-        events, labels = events[own].reset_index(drop=True), labels[labels["event_id"] != name]
-        return events, labels, refused.assign(row=refused["row"] - 1)
+        events, labels, quarantine = self._read(pd.concat([witness_row, chunk], ignore_index=True), self._lenient)
+        is_own = (events[self.usecase.event_id] != witness_id).to_numpy()
+        events, labels = events[is_own].reset_index(drop=True), labels[labels["event_id"] != witness_id]
+        return events, labels, quarantine.assign(row=quarantine["row"] - 1)
 
     def take(self, events: pd.DataFrame, labels: pd.DataFrame, *, only_carry: bool) -> pa.Table | None:
         """The scored rows of cleaned events, or none where they are only context of later ones."""
         plan = self.model.plan
-        context, known = events, labels
+        context, context_labels = events, labels
         if plan.specs:
-            context, known = self._with_carried(events, labels)
-            self._carry(context, known)
+            context, context_labels = self._with_carried(events, labels)
+            self._carry(context, context_labels)
         if only_carry:
             return None
-        return self.table(events, self._features(context, known)[len(context) - len(events) :])
+        return self.table(events, self._features(context, context_labels)[len(context) - len(events) :])
 
     def _features(self, events: pd.DataFrame, labels: pd.DataFrame) -> Any:
         return self.model.plan.build(events, labels, self.as_of).to_numpy()
@@ -117,27 +122,29 @@ class Worker:
         try:
             if self._rated:
                 return schema.read_labelled(table, self._latest)
-            read = schema.read_table(table, self._latest)
+            table_read = schema.read_table(table, self._latest)
         except TableError as exc:
             raise SchemaProblem(f"the rows to score: {exc}") from exc
-        return read.events, empty_labels(), read.quarantine
+        return table_read.events, empty_labels(), table_read.quarantine
 
     def _with_carried(self, events: pd.DataFrame, labels: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         if self._carried is None or events.empty:
             return events, labels
-        before, told = self._carried
-        time, name = self.usecase.event_time, self.usecase.event_id
-        if len(before) and events[time].iloc[0] < before[time].iloc[-1]:
+        carried_events, carried_labels = self._carried
+        time_column, id_column = self.usecase.event_time, self.usecase.event_id
+        if len(carried_events) and events[time_column].iloc[0] < carried_events[time_column].iloc[-1]:
             raise SchemaProblem(UNORDERED)
-        before = before[~before[name].isin(events[name])]
-        return pd.concat([before, events], ignore_index=True), pd.concat([told, labels], ignore_index=True)
+        carried_events = carried_events[~carried_events[id_column].isin(events[id_column])]
+        return pd.concat([carried_events, events], ignore_index=True), pd.concat(
+            [carried_labels, labels], ignore_index=True
+        )
 
-    def _carry(self, context: pd.DataFrame, known: pd.DataFrame) -> None:
+    def _carry(self, context: pd.DataFrame, labels: pd.DataFrame) -> None:
         if context.empty:
             return
         times = context[self.usecase.event_time]
-        kept = context[(times >= times.iloc[-1] - pd.Timedelta(self._reach, unit="us")).to_numpy()]
-        self._carried = kept, known[known["event_id"].isin(kept[self.usecase.event_id])]
+        carried_events = context[(times >= times.iloc[-1] - pd.Timedelta(self._reach, unit="us")).to_numpy()]
+        self._carried = carried_events, labels[labels["event_id"].isin(carried_events[self.usecase.event_id])]
 
     def table(self, events: pd.DataFrame, features: Any) -> pa.Table:
         """The scored rows of cleaned events and their features: event_id, score, decision, model, perhaps reasons."""
@@ -167,17 +174,20 @@ class Worker:
         if not len(features):
             return []
         rows = zip(features, contributions(features), strict=True)
-        return [json.dumps(explain(self.model.plan.names, row, part)["reasons"]) for row, part in rows]
+        return [
+            json.dumps(explain(self.model.plan.names, row, row_contributions)["reasons"])
+            for row, row_contributions in rows
+        ]
 
 
-def lenient(usecase: UseCase) -> UseCase:
+def without_missing_limits(usecase: UseCase) -> UseCase:
     """The use case without limits on missing shares: in a chunk, rows are judged and not tables."""
     columns = tuple(column.model_copy(update={"max_missing_share": 1.0}) for column in usecase.columns)
     return usecase.model_copy(update={"columns": columns})
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def _arrow_errors() -> Iterator[None]:
     import pyarrow as pa
 
     try:

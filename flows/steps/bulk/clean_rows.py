@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _SPACE, _PRINTABLE = np.uint8(0x20), np.uint8(0x5F)
 """Printable ASCII begins with the space; so many characters it has."""
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+_HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """An odd number with bits everywhere (2**64 over the golden ratio): no key is lost by multiplying with it."""
 
 
@@ -43,7 +43,7 @@ def clear_rows(table: pa.Table, usecase: UseCase) -> ClearRows | None:
     """The rows of a table if all of them are good and distinct; none where that takes a closer look.
 
     Args:
-        table: columns with the types that :func:`flows.sources.parquet.plain` leaves.
+        table: columns with the types that :func:`flows.sources.parquet.to_plain_types` leaves.
     """
     if usecase.lookups:  # rows are found by clean ids, which take Python objects
         return None
@@ -64,10 +64,10 @@ def clear_rows(table: pa.Table, usecase: UseCase) -> ClearRows | None:
         columns[column.name] = values
     # Without a copy: pandas would put all numbers into one block.
     events = pd.DataFrame(columns, copy=False)
-    return None if ids is None else _ordered(ids, events, usecase.event_time)
+    return None if ids is None else _sort_by_time(ids, events, usecase.event_time)
 
 
-def _ordered(ids: pa.Array, events: pd.DataFrame, time: str) -> ClearRows:
+def _sort_by_time(ids: pa.Array, events: pd.DataFrame, time: str) -> ClearRows:
     stamps = events[time].to_numpy("M8[us]").view(np.int64)
     if (np.diff(stamps) > 0).all():
         return ClearRows(ids, events)
@@ -87,34 +87,34 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
     return series
 
 
-def _clear_ids(column: pa.ChunkedArray, declared: Column) -> pa.Array | None:
+def _clear_ids(column: pa.ChunkedArray, definition: Column) -> pa.Array | None:
     """Distinct ids of printable ASCII as text, or none where one of them may be something else."""
     import pyarrow as pa
 
-    if column.null_count or declared.categories or declared.pan_guard:
+    if column.null_count or definition.categories or definition.pan_guard:
         return None
     if pa.types.is_integer(column.type):
         column = column.cast(pa.string())
     if column.type != pa.string():
         return None
     ids = pa.concat_arrays(column.chunks)
-    if not _plain_texts(ids, declared.max_length) or not _distinct(ids):
+    if not _plain_texts(ids, definition.max_length) or not _all_distinct(ids):
         return None
     return ids
 
 
-def _plain_texts(texts: pa.Array, longest: int) -> bool:
-    """Whether all texts have 1 to ``longest`` characters, all of them printable ASCII; looked at as bytes."""
+def _plain_texts(texts: pa.Array, max_length: int) -> bool:
+    """Whether all texts have 1 to ``max_length`` characters, all of them printable ASCII; looked at as bytes."""
     _, ends, content = texts.buffers()
     edges = np.frombuffer(ends, dtype=np.int32)[texts.offset : texts.offset + len(texts) + 1]
     lengths = np.diff(edges)
-    if content is None or not len(lengths) or lengths.min() < 1 or lengths.max() > longest:
+    if content is None or not len(lengths) or lengths.min() < 1 or lengths.max() > max_length:
         return False
     letters = np.frombuffer(content, dtype=np.uint8)[edges[0] : edges[-1]]
     return bool((letters - _SPACE < _PRINTABLE).all())
 
 
-def _distinct(texts: pa.Array) -> bool:
+def _all_distinct(texts: pa.Array) -> bool:
     """Whether no text is there twice.
 
     Texts of one length are looked at as numbers of 64 bits, several times as fast: where these differ, so do the
@@ -130,8 +130,8 @@ def _distinct(texts: pa.Array) -> bool:
         padded[:, :size] = np.frombuffer(content, dtype=np.uint8)[edges[0] : edges[-1]].reshape(-1, size)
         words = padded.view(np.uint64)
         keys = words[:, 0].copy()
-        for place in range(1, words.shape[1]):
-            keys = keys * _MIX ^ words[:, place]
+        for word_index in range(1, words.shape[1]):
+            keys = keys * _HASH_MULTIPLIER ^ words[:, word_index]
         keys.sort()
         if (keys[1:] != keys[:-1]).all():
             return True

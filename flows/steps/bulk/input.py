@@ -14,11 +14,11 @@ from bentos.usecase.definition import UseCase
 from flows.errors import SchemaProblem, SourceOptionsError
 from flows.sources.csv import SUFFIXES as CSV_SUFFIXES
 from flows.sources.csv import CsvSource
-from flows.sources.locations import Address, list_files, read_address, translated
+from flows.sources.locations import Address, list_files, read_address, translate_errors
 from flows.sources.parquet import SUFFIXES as PARQUET_SUFFIXES
 from flows.sources.parquet import ParquetSource, streamed
 from flows.sources.sql import SqlSource
-from flows.sources.table import wanted
+from flows.sources.table import columns_to_read
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,22 +60,25 @@ class BulkInput:
         """
         if self._database is not None:
             return [self.address.shown]
-        with translated(self.address):
-            told = [self._system.info(file) for file in self.files]
-        return [[i["name"], i.get("size"), str(i.get("mtime", i.get("LastModified", "")))] for i in told]
+        with translate_errors(self.address):
+            file_infos = [self._system.info(file) for file in self.files]
+        return [
+            [info["name"], info.get("size"), str(info.get("mtime", info.get("LastModified", "")))]
+            for info in file_infos
+        ]
 
     def rows(self) -> int | None:
         """Number of rows where it is known without reading them (Parquet), else none."""
         if self._database is not None or self.csv:
             return None
-        with translated(self.address):
+        with translate_errors(self.address):
             return int(self._parquet()._dataset().count_rows())
 
     def chunks(self, size: int) -> Iterator[Rows]:
         """Tables of ``size`` rows (the last is shorter), with fresh indexes, in the order of the input."""
         if self._database is not None:
-            return even(self._sql(size), size)
-        return even(self._text(), size) if self.csv else self._columns(size)
+            return even_frames(self._sql(size), size)
+        return even_frames(self._text(), size) if self.csv else self._columns(size)
 
     def _parquet(self) -> ParquetSource:
         return ParquetSource(self.usecase, self.address.value)
@@ -84,10 +87,10 @@ class BulkInput:
         import pyarrow as pa
 
         source = self._parquet()
-        with translated(self.address):
+        with translate_errors(self.address):
             try:
                 dataset = source._dataset()
-                names = wanted(dataset.schema.names, self.usecase)
+                names = columns_to_read(dataset.schema.names, self.usecase)
                 yield from even_tables(streamed(dataset, names, batch_size=size), size)
             except pa.ArrowException as exc:
                 raise SchemaProblem(f"{source.origin}: not readable as one Parquet table ({exc})") from exc
@@ -104,12 +107,14 @@ class BulkInput:
         source = SqlSource(self.usecase, url, table)
         with source._connected() as connection:
             types = source._column_types(connection)
-            columns = [sa.column(name, types[name]) for name in wanted(types, self.usecase)]
+            columns = [sa.column(name, types[name]) for name in columns_to_read(types, self.usecase)]
             # Rows of a table have no order of their own, and a resumed run must meet them in the same one.
             keys = [c for c in columns if c.name in _order_names(self.usecase)]
             query = sa.select(*columns).select_from(sa.table(source._table, schema=source._schema or None))
-            streamed = connection.execution_options(stream_results=True)
-            yield from pd.read_sql(query.order_by(*keys), streamed, chunksize=size, dtype_backend="numpy_nullable")
+            streaming_connection = connection.execution_options(stream_results=True)
+            yield from pd.read_sql(
+                query.order_by(*keys), streaming_connection, chunksize=size, dtype_backend="numpy_nullable"
+            )
 
 
 def _order_names(usecase: UseCase) -> set[str]:
@@ -121,38 +126,38 @@ def even_tables(batches: Iterator[pa.RecordBatch], size: int) -> Iterator[pa.Tab
     """Arrow batches of any length as tables of ``size`` rows, the last shorter; nothing is copied."""
     import pyarrow as pa
 
-    kept: list[pa.RecordBatch] = []
-    held = 0
+    pending: list[pa.RecordBatch] = []
+    pending_rows = 0
     for batch in batches:
         if batch.num_rows:
-            kept.append(batch)
-            held += batch.num_rows
-        while held >= size:
-            table = pa.Table.from_batches(kept)
+            pending.append(batch)
+            pending_rows += batch.num_rows
+        while pending_rows >= size:
+            table = pa.Table.from_batches(pending)
             yield table.slice(0, size)
-            held -= size
-            kept = table.slice(size).to_batches() if held else []
-    if held:
-        yield pa.Table.from_batches(kept)
+            pending_rows -= size
+            pending = table.slice(size).to_batches() if pending_rows else []
+    if pending_rows:
+        yield pa.Table.from_batches(pending)
 
 
-def even(frames: Iterator[pd.DataFrame], size: int) -> Iterator[pd.DataFrame]:
+def even_frames(frames: Iterator[pd.DataFrame], size: int) -> Iterator[pd.DataFrame]:
     """Frames of any length as frames of ``size`` rows."""
-    kept: list[pd.DataFrame] = []
-    held = 0
+    pending: list[pd.DataFrame] = []
+    pending_rows = 0
     for frame in frames:
-        kept.append(frame)
-        held += len(frame)
-        while held >= size:
-            whole = kept[0] if len(kept) == 1 else pd.concat(kept, ignore_index=True)
-            if held == size and isinstance(whole.index, pd.RangeIndex) and whole.index.start == 0:
+        pending.append(frame)
+        pending_rows += len(frame)
+        while pending_rows >= size:
+            whole = pending[0] if len(pending) == 1 else pd.concat(pending, ignore_index=True)
+            if pending_rows == size and isinstance(whole.index, pd.RangeIndex) and whole.index.start == 0:
                 yield whole
             else:
                 yield whole.iloc[:size].reset_index(drop=True)
-            kept = [whole.iloc[size:]] if held > size else []
-            held -= size
-    if held:
-        yield (kept[0] if len(kept) == 1 else pd.concat(kept)).reset_index(drop=True)
+            pending = [whole.iloc[size:]] if pending_rows > size else []
+            pending_rows -= size
+    if pending_rows:
+        yield (pending[0] if len(pending) == 1 else pd.concat(pending)).reset_index(drop=True)
 
 
 def split_table(text: str) -> tuple[str, str] | None:
@@ -164,7 +169,7 @@ def split_table(text: str) -> tuple[str, str] | None:
     scheme = text.partition("://")[0].partition("+")[0]
     if scheme not in ("sqlite", "postgresql", "postgres", "mysql", "mariadb", "mssql", "oracle"):
         return None
-    url, mark, table = text.rpartition("#")
-    if not mark or not table:
+    url, separator, table = text.rpartition("#")
+    if not separator or not table:
         raise SourceOptionsError("a database is named URL#table, such as sqlite:////data/events.db#events")
     return url, table

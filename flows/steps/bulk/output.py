@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flows.errors import FlowRefused, SourceOptionsError, SourceUnavailable
 from flows.sources.locations import read_address
 from flows.steps.bulk.input import split_table
-from flows.steps.bulk.parts import ARROW, DICTIONARY, PARQUET, Parts, read_part, schema_of
+from flows.steps.bulk.parts import ARROW, DICTIONARY, PARQUET, Parts, part_schema, read_part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,16 +29,16 @@ class BulkOutput:
         spare: folder for the unfinished parts of a database table.
     """
 
-    def __init__(self, text: str, spare: Path) -> None:
+    def __init__(self, text: str, fallback_folder: Path) -> None:
         self.address = read_address(text)
         self.database = split_table(self.address.value)
         if self.database is None and "://" in self.address.value:
             raise SourceOptionsError(f"{self.address.shown}: scores are written to a local path or a database table")
-        place = Path(self.address.value).absolute() if self.database is None else spare / self.database[1]
-        self.place = place
+        target = Path(self.address.value).absolute() if self.database is None else fallback_folder / self.database[1]
+        self.place = target
         suffix = PARQUET if self.database is None and self._folder() else ARROW
-        self.parts = Parts(place.with_name(f".{place.name}.parts"), suffix)
-        self.quarantine = place.with_name(f"{place.name}.quarantine.csv")
+        self.parts = Parts(target.with_name(f".{target.name}.parts"), suffix)
+        self.quarantine = target.with_name(f"{target.name}.quarantine.csv")
 
     def check(self) -> None:
         """Refuse what a finished run could not be put in place of.
@@ -47,8 +47,8 @@ class BulkOutput:
             FlowRefused: a folder that is no list of scores, or a database table that exists.
         """
         if self.database is None:
-            mine = not self.place.is_dir() or (self._folder() and not self._strangers())
-            if not mine:
+            replaceable = not self.place.is_dir() or (self._folder() and not self._strangers())
+            if not replaceable:
                 raise FlowRefused(f"{self.place} is a folder that holds other files; name another --out")
             return
         import sqlalchemy as sa
@@ -62,22 +62,22 @@ class BulkOutput:
         if self.database is not None:
             self._to_database(parts)
             return
-        fresh = self.place.with_name(f".{self.place.name}.new")
-        _remove(fresh)
+        new_path = self.place.with_name(f".{self.place.name}.new")
+        _remove_path(new_path)
         if self._folder():
-            _link_all(parts, fresh)
-            old = self.place.with_name(f".{self.place.name}.old")
-            _remove(old)
+            _link_all(parts, new_path)
+            old_path = self.place.with_name(f".{self.place.name}.old")
+            _remove_path(old_path)
             # A folder cannot replace one that is not empty: for an instant there is none, never a half.
             if self.place.exists():
-                self.place.rename(old)
-            fresh.rename(self.place)
-            _remove(old)
+                self.place.rename(old_path)
+            new_path.rename(self.place)
+            _remove_path(old_path)
             return
-        (_to_csv if self.place.suffix == ".csv" else _to_parquet)(parts, fresh)
-        with fresh.open("rb") as stream:
+        (_to_csv if self.place.suffix == ".csv" else _to_parquet)(parts, new_path)
+        with new_path.open("rb") as stream:
             os.fsync(stream.fileno())
-        fresh.replace(self.place)
+        new_path.replace(self.place)
 
     def _folder(self) -> bool:
         return self.place.suffix not in (".csv", ".parquet", ".pq")
@@ -128,19 +128,21 @@ def _to_parquet(parts: Sequence[Path], target: Path) -> None:
     def opened(schema: pa.Schema) -> Any:
         return pq.ParquetWriter(target, schema, use_dictionary=DICTIONARY)
 
-    _each(parts, opened, lambda writer, table: writer.write_table(table))
+    _write_parts(parts, opened, lambda writer, table: writer.write_table(table))
 
 
 def _to_csv(parts: Sequence[Path], target: Path) -> None:
     from pyarrow import csv
 
-    _each(parts, lambda schema: csv.CSVWriter(target, schema), lambda writer, table: writer.write_table(table))
+    _write_parts(parts, lambda schema: csv.CSVWriter(target, schema), lambda writer, table: writer.write_table(table))
 
 
-def _each(parts: Sequence[Path], opened: Callable[[pa.Schema], Any], put: Callable[[Any, pa.Table], None]) -> None:
-    with opened(schema_of(parts[0])) as writer:
+def _write_parts(
+    parts: Sequence[Path], open_writer: Callable[[pa.Schema], Any], write: Callable[[Any, pa.Table], None]
+) -> None:
+    with open_writer(part_schema(parts[0])) as writer:
         for part in parts:
-            put(writer, read_part(part))
+            write(writer, read_part(part))
 
 
 def _link_all(parts: Sequence[Path], folder: Path) -> None:
@@ -149,9 +151,9 @@ def _link_all(parts: Sequence[Path], folder: Path) -> None:
         os.link(part, folder / part.name)
 
 
-def _remove(place: Path) -> None:
+def _remove_path(path: Path) -> None:
     with suppress(FileNotFoundError):
-        if place.is_dir():
-            shutil.rmtree(place)
+        if path.is_dir():
+            shutil.rmtree(path)
         else:
-            place.unlink()
+            path.unlink()

@@ -45,25 +45,25 @@ class Parts:
         """Whether the part of a chunk is whole."""
         return self._stem(number).with_suffix(".json").exists()
 
-    def write(self, number: int, scored: pa.Table, refused: pd.DataFrame, rows: int) -> None:
+    def write(self, number: int, scored_rows: pa.Table, refused_rows: pd.DataFrame, rows: int) -> None:
         """Write one part; its note comes last, and a part without one does not count.
 
         Args:
             number: of the chunk.
-            scored: as :meth:`flows.steps.bulk.chunk_worker.Worker.table` makes it.
-            refused: the quarantine of the chunk.
+            scored_rows: as :meth:`flows.steps.bulk.chunk_worker.Worker.table` makes it.
+            refused_rows: the quarantine of the chunk.
             rows: of the chunk.
         """
         import pyarrow.compute as pc
 
         stem = self._stem(number)
-        _write(scored, stem.with_suffix(self.suffix))
-        refused[list(QUARANTINE)].to_csv(stem.with_suffix(".csv"), index=False, header=False)
-        flagged = pc.sum(scored.column("decision")).as_py() or 0
-        note = {"in": rows, "out": scored.num_rows, "refused": len(refused), "flagged": int(flagged)}
-        fresh = stem.with_suffix(".new")
-        fresh.write_text(json.dumps(note))
-        fresh.replace(stem.with_suffix(".json"))
+        _write(scored_rows, stem.with_suffix(self.suffix))
+        refused_rows[list(QUARANTINE)].to_csv(stem.with_suffix(".csv"), index=False, header=False)
+        flagged = pc.sum(scored_rows.column("decision")).as_py() or 0
+        note = {"in": rows, "out": scored_rows.num_rows, "refused": len(refused_rows), "flagged": int(flagged)}
+        new_note = stem.with_suffix(".new")
+        new_note.write_text(json.dumps(note))
+        new_note.replace(stem.with_suffix(".json"))
 
     def files(self) -> list[Path]:
         """The scored rows of all parts, in the order of the input."""
@@ -102,11 +102,11 @@ def read_part(file: Path) -> pa.Table:
         return pq.read_table(file)
     import pyarrow as pa
 
-    with pa.memory_map(str(file)) as mapped, pa.ipc.open_file(mapped) as reader:
+    with pa.memory_map(str(file)) as memory_map, pa.ipc.open_file(memory_map) as reader:
         return reader.read_all()
 
 
-def schema_of(file: Path) -> pa.Schema:
+def part_schema(file: Path) -> pa.Schema:
     """The columns of a part."""
     if file.suffix == PARQUET:
         import pyarrow.parquet as pq
@@ -114,12 +114,12 @@ def schema_of(file: Path) -> pa.Schema:
         return pq.read_schema(file)
     import pyarrow as pa
 
-    with pa.memory_map(str(file)) as mapped, pa.ipc.open_file(mapped) as reader:
+    with pa.memory_map(str(file)) as memory_map, pa.ipc.open_file(memory_map) as reader:
         return reader.schema
 
 
 @contextmanager
-def run_parts(parts: Parts, identity: str) -> Iterator[Parts]:
+def open_parts(parts: Parts, identity: str) -> Iterator[Parts]:
     """The parts of exactly this run; those of another run are thrown away.
 
     Raises:
@@ -128,11 +128,11 @@ def run_parts(parts: Parts, identity: str) -> Iterator[Parts]:
     parts.folder.mkdir(parents=True, exist_ok=True)
     with (parts.folder / "lock").open("w") as lock:
         _lock(lock, parts.folder)
-        known, mine = parts.folder / "run", f"{identity} {parts.suffix}"
-        if not known.exists() or known.read_text() != mine:
+        run_file, run_text = parts.folder / "run", f"{identity} {parts.suffix}"
+        if not run_file.exists() or run_file.read_text() != run_text:
             for file in parts.folder.glob("part-*"):
                 file.unlink()
-            known.write_text(mine)
+            run_file.write_text(run_text)
         yield parts
 
 

@@ -27,7 +27,7 @@ from flows.errors import FlowRefused, NoData
 from flows.steps.bulk.chunk_worker import Worker
 from flows.steps.bulk.input import BulkInput, Rows
 from flows.steps.bulk.output import BulkOutput
-from flows.steps.bulk.parts import QUARANTINE, Parts, run_parts
+from flows.steps.bulk.parts import QUARANTINE, Parts, open_parts
 from flows.workspace.step import step
 from monitoring.core.hashing import canonical_json, sha256_hex
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Made = TypeVar("Made")
 CHUNK_ROWS = 65_536
-_HANDS = 4
+_WORKERS = 4
 """Chunks that are worked on at once, at most: what is not the booster holds the interpreter."""
 Progress = Callable[[str, int, int], None]
 
@@ -103,14 +103,14 @@ def score_table(
     cores = threads or os.cpu_count() or 1
     # Windows carry events from one chunk to the next; without them several chunks are worked on at once, each with
     # its share of the cores: a booster that takes them all waits for the checks of the next chunk to let go of one.
-    hands = 1 if model.plan.specs else min(cores, _HANDS)
-    model.booster.use_threads(max(1, cores // hands))
+    workers = 1 if model.plan.specs else min(cores, _WORKERS)
+    model.booster.use_threads(max(1, cores // workers))
     try:
-        with run_parts(target.parts, identity) as parts:
+        with open_parts(target.parts, identity) as parts:
             total = source.rows()
             worker = Worker(usecase, model, ref, as_of, reasons)
-            resumed = _score_all(worker, source, parts, chunk_rows, progress or _silent, total, hands)
-            result = conclude(parts, target, total, resumed)
+            resumed = _score_all(worker, source, parts, chunk_rows, progress or _silent, total, workers)
+            result = publish_result(parts, target, total, resumed)
         shutil.rmtree(target.parts.folder)
         return result
     finally:
@@ -132,10 +132,16 @@ def run_identity(
 
 
 def _score_all(
-    worker: Worker, source: BulkInput, parts: Parts, chunk_rows: int, progress: Progress, total: int | None, hands: int
+    worker: Worker,
+    source: BulkInput,
+    parts: Parts,
+    chunk_rows: int,
+    progress: Progress,
+    total: int | None,
+    workers: int,
 ) -> int:
     """Score the chunks that have no part yet; returns the rows of those that had one."""
-    done = resumed = 0
+    row_count = resumed = 0
 
     def read() -> Iterator[_Chunk]:
         first = 0
@@ -143,17 +149,17 @@ def _score_all(
             yield _Chunk(number, first, table, parts.has(number))
             first += len(table)
 
-    work = _in_line if worker.model.plan.specs else partial(_side_by_side, hands=hands)
-    for chunk in work(worker, read(), parts):
+    run_chunks = _score_in_sequence if worker.model.plan.specs else partial(_score_in_parallel, workers=workers)
+    for chunk in run_chunks(worker, read(), parts):
         resumed += len(chunk.table) if chunk.whole else 0
-        done += len(chunk.table)
-        progress("score", done, total or done)
-    if not done:
+        row_count += len(chunk.table)
+        progress("score", row_count, total or row_count)
+    if not row_count:
         raise NoData(f"{source.address.shown}: it holds no rows")
     return resumed
 
 
-def _in_line(worker: Worker, chunks: Iterator[_Chunk], parts: Parts) -> Iterator[_Chunk]:
+def _score_in_sequence(worker: Worker, chunks: Iterator[_Chunk], parts: Parts) -> Iterator[_Chunk]:
     """Chunk after chunk, because windows reach from one into the next.
 
     The next one is read and checked while this one is scored: the booster leaves the interpreter alone. Likewise the
@@ -164,27 +170,27 @@ def _in_line(worker: Worker, chunks: Iterator[_Chunk], parts: Parts) -> Iterator
         return ((chunk, worker.clean(chunk.table, chunk.first)) for chunk in chunks)
 
     def scored() -> Iterator[tuple[_Chunk, _Content, pa.Table | None]]:
-        for chunk, content in ahead(cleaned()):
+        for chunk, content in prefetch(cleaned()):
             yield chunk, content, worker.take(content[0], content[1], only_carry=chunk.whole)
 
-    for chunk, content, found in ahead(scored()):
-        if found is not None:
-            parts.write(chunk.number, found, content[2], len(chunk.table))
+    for chunk, content, scored_rows in prefetch(scored()):
+        if scored_rows is not None:
+            parts.write(chunk.number, scored_rows, content[2], len(chunk.table))
         yield chunk
 
 
-def _side_by_side(worker: Worker, chunks: Iterator[_Chunk], parts: Parts, hands: int) -> Iterator[_Chunk]:
+def _score_in_parallel(worker: Worker, chunks: Iterator[_Chunk], parts: Parts, workers: int) -> Iterator[_Chunk]:
     """Several chunks at once; one that has its part is only looked at if it is the first, which shows the table."""
 
     def one(chunk: _Chunk) -> _Chunk:
         if not chunk.whole:
-            found, refused = worker.scored(chunk.table, chunk.first)
-            parts.write(chunk.number, found, refused, len(chunk.table))
+            scored_rows, quarantine = worker.scored(chunk.table, chunk.first)
+            parts.write(chunk.number, scored_rows, quarantine, len(chunk.table))
         elif chunk.number == 0:
             worker.clean(chunk.table, chunk.first)
         return chunk
 
-    return in_order(ahead(chunks), one, hands)
+    return map_in_order(prefetch(chunks), one, workers)
 
 
 _Content = tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
@@ -201,57 +207,63 @@ class _Chunk:
     whole: bool
 
 
-def ahead(items: Iterator[T]) -> Iterator[T]:
+def prefetch(items: Iterator[T]) -> Iterator[T]:
     """The same items, each made in a thread of its own while the one before it is used; errors come in their place."""
-    end: Any = object()
+    sentinel: Any = object()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ahead") as pool:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
+        future = pool.submit(next, items, sentinel)
+        while (item := future.result()) is not sentinel:
+            future = pool.submit(next, items, sentinel)
             yield item
 
 
-def in_order(items: Iterator[T], work: Callable[[T], Made], hands: int) -> Iterator[Made]:
+def map_in_order(items: Iterator[T], work: Callable[[T], Made], workers: int) -> Iterator[Made]:
     """What ``work`` makes of each item, in their order, ``hands`` at a time; errors come in their place.
 
     The first item is worked on alone: it decides whether there is any sense in the others.
     """
-    with ThreadPoolExecutor(max_workers=hands, thread_name_prefix="bulk") as pool:
-        under_way: deque[Future[Made]] = deque()
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="bulk") as pool:
+        futures: deque[Future[Made]] = deque()
         try:
             for number, item in enumerate(items):
                 if number == 0:
                     yield work(item)
                     continue
-                under_way.append(pool.submit(work, item))
-                if len(under_way) > hands:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
+                futures.append(pool.submit(work, item))
+                if len(futures) > workers:
+                    yield futures.popleft().result()
+            while futures:
+                yield futures.popleft().result()
         finally:
-            for coming in under_way:
-                coming.cancel()
+            for future in futures:
+                future.cancel()
 
 
-def conclude(parts: Parts, target: BulkOutput, total: int | None, resumed: int) -> BulkResult:
+def publish_result(parts: Parts, target: BulkOutput, total: int | None, resumed: int) -> BulkResult:
     """Reconcile the rows, then put quarantine and list in their places."""
-    sums = parts.counts()
-    if sums["in"] != sums["out"] + sums["refused"] or total not in (None, sums["in"]):
+    counts = parts.counts()
+    if counts["in"] != counts["out"] + counts["refused"] or total not in (None, counts["in"]):
         raise FlowRefused(
-            f"{sums['in']} rows were read (of {total}), {sums['out']} scored and {sums['refused']} refused: "
+            f"{counts['in']} rows were read (of {total}), {counts['out']} scored and {counts['refused']} refused: "
             "these do not add up, so nothing was written; remove the parts beside --out and score again"
         )
-    fresh = target.quarantine.with_name(f".{target.quarantine.name}.new")
-    with fresh.open("w", encoding="utf-8") as out:
-        out.write(",".join(QUARANTINE) + "\n")
+    new_quarantine = target.quarantine.with_name(f".{target.quarantine.name}.new")
+    with new_quarantine.open("w", encoding="utf-8") as stream:
+        stream.write(",".join(QUARANTINE) + "\n")
         for file in parts.refusals():
-            out.write(file.read_text(encoding="utf-8"))
+            stream.write(file.read_text(encoding="utf-8"))
     target.publish(parts.files())
-    fresh.replace(target.quarantine)
+    new_quarantine.replace(target.quarantine)
     return BulkResult(
-        sums["in"], sums["out"], sums["refused"], sums["flagged"], resumed, target.address.shown, target.quarantine
+        counts["in"],
+        counts["out"],
+        counts["refused"],
+        counts["flagged"],
+        resumed,
+        target.address.shown,
+        target.quarantine,
     )
 
 
-def _silent(step: str, done: int, total: int) -> None:
+def _silent(step: str, row_count: int, total: int) -> None:
     """No progress."""

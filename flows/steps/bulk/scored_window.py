@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     tags=("database",),
     retried=True,
 )
-def scored_window(
+def score_window(
     usecase: UseCase, source: EventSource, model: ScoringModel, window: TimeWindow, as_of: datetime
 ) -> pd.DataFrame:
     """Score the events of a window; earlier events of the source warm its windows.
@@ -38,19 +38,19 @@ def scored_window(
     """
     context = TimeWindow(window.start - usecase.longest_window, window.end)
     source.read(window, as_of=as_of)  # an empty window must not hide behind its context
-    read = source.read(context, as_of=as_of)
-    features = model.plan.build(read.events, read.revisions, as_of)
-    wanted = (read.events[usecase.event_time] >= window.start).to_numpy()
-    scores = model.score(features.to_numpy()[wanted])
+    history = source.read(context, as_of=as_of)
+    features = model.plan.build(history.events, history.revisions, as_of)
+    in_window = (history.events[usecase.event_time] >= window.start).to_numpy()
+    scores = model.score(features.to_numpy()[in_window])
     cuts = model.threshold.value if scores.cuts is None else scores.cuts
-    table = read.events[wanted].assign(
+    table = history.events[in_window].assign(
         score=scores.calibrated, threshold=cuts, decision=model.decide(scores.calibrated, scores.cuts)
     )
     return table.sort_values(["score", usecase.event_id], ascending=[False, True]).reset_index(drop=True)
 
 
 @step(name="write the list", run_name="write the list of {name}", tags=("files",))
-def write_list(table: pd.DataFrame, folder: Path, name: str, window: TimeWindow) -> tuple[Path, Path]:
+def write_score_list(table: pd.DataFrame, folder: Path, name: str, window: TimeWindow) -> tuple[Path, Path]:
     """Write the list as Parquet and CSV; the files are named by model and window."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name}-{window.start:%Y%m%dT%H%M}-{window.end:%Y%m%dT%H%M}"

@@ -11,9 +11,9 @@ from typing import Any
 from bentos.registry.routing_policy import CHALLENGER, EXTERNAL, RoutingPolicy
 from bentos.usecase.definition import UseCase
 from flows.sources.labels import blocked_events
-from flows.steps.drift.recent_cost import labelled_so_far
+from flows.steps.drift.recent_cost import add_labels_so_far
 from monitoring.core.calendar import TimeWindow
-from monitoring.rollout.ramp_guard import ArmFigures, Ratio, figures_of, sample_ratio_of, to_json
+from monitoring.rollout.ramp_guard import ArmFigures, Ratio, challenger_figures, check_sample_ratio, to_json
 from monitoring.store import Replica, Store
 from monitoring.store.predictions.arm_counts import ArmCount
 
@@ -44,7 +44,7 @@ class ArmReport:
     def applied_everywhere(self) -> bool:
         """Whether every live replica applies exactly this policy."""
         return bool(self.replicas) and all(
-            said["digest"] == self.policy.digest and said["applied"] for said in self.replicas.values()
+            state["digest"] == self.policy.digest and state["applied"] for state in self.replicas.values()
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -53,25 +53,25 @@ class ArmReport:
         return {
             "digest": self.policy.digest,
             "arms": list(to_json(self.arms)),
-            **{name: figure.value for name, figure in figures_of(self.arms).items()},
+            **{name: figure.value for name, figure in challenger_figures(self.arms).items()},
             "p99_ms": self.p99_ms,
             "sample_ratio": {"chi2": chi2, "p": self.ratio.p, "mismatch": self.ratio.mismatch},
         }
 
 
-def report_of(store: Store, usecase: UseCase, model: str, policy: RoutingPolicy) -> ArmReport:
+def arm_report(store: Store, usecase: UseCase, model: str, policy: RoutingPolicy) -> ArmReport:
     """Everything that the database knows about a policy."""
     digest = policy.digest
     counts = store.arms.counts(usecase.name, [digest])
     units = store.arms.units(usecase.name, [digest], policy.entity) if counts else {}
     arms = [_figures(policy, arm.name, counts, units) for arm in policy.arms]
-    ratio = sample_ratio_of(arms)
+    ratio = check_sample_ratio(arms)
     if not any(arm.events for arm in arms if not arm.challenger):
         events, alerts = store.arms.shadow_counts(usecase.name, [digest], champion_label(usecase, model, policy))
         arms.append(ArmFigures("champion in shadow", False, 0.0, events, alerts))
-    replicas = {replica.replica: _said(replica) for replica in store.serving.live(usecase.name)}
-    slowest = [said["p99_ms"] for said in replicas.values() if said["p99_ms"] is not None]
-    problems = [f"{name}: {said['problem']}" for name, said in replicas.items() if said["problem"]]
+    replicas = {replica.replica: _routing_state(replica) for replica in store.serving.live(usecase.name)}
+    slowest = [state["p99_ms"] for state in replicas.values() if state["p99_ms"] is not None]
+    problems = [f"{name}: {state['problem']}" for name, state in replicas.items() if state["problem"]]
     refusals = [text for text in problems if "is refused" in text]
     return ArmReport(policy, tuple(arms), ratio, max(slowest, default=None), replicas, tuple(problems), tuple(refusals))
 
@@ -96,21 +96,21 @@ def matured_by_arm(
     rows = store.arms.answers(usecase.name, digests, window)
     if rows.empty:
         return {}
-    known = store.labels.known(usecase.name, as_of, usecase.label, window)
-    rows = labelled_so_far(rows, known, usecase.label, blocked_events(store, usecase, window, as_of))
+    labels = store.labels.known(usecase.name, as_of, usecase.label, window)
+    rows = add_labels_so_far(rows, labels, usecase.label, blocked_events(store, usecase, window, as_of))
     # What was flagged and blocked has no label, so neither figure could be told of what is left.
-    told = not usecase.intervention.blocks_flagged
-    found: dict[str, dict[str, Any]] = {}
+    all_labelled = not usecase.intervention.blocks_flagged
+    figures: dict[str, dict[str, Any]] = {}
     for arm, part in rows.groupby("arm"):
         positive, flagged = part["y"] == 1, part["decision"]
         hits = int((positive & flagged).sum())
-        found[str(arm)] = {
+        figures[str(arm)] = {
             "matured": len(part),
             "positives": int(positive.sum()),
-            "recall": hits / int(positive.sum()) if told and positive.any() else None,
-            "precision": hits / int(flagged.sum()) if told and flagged.any() else None,
+            "recall": hits / int(positive.sum()) if all_labelled and positive.any() else None,
+            "precision": hits / int(flagged.sum()) if all_labelled and flagged.any() else None,
         }
-    return found
+    return figures
 
 
 def _figures(policy: RoutingPolicy, name: str, counts: Sequence[ArmCount], units: Mapping[str, int]) -> ArmFigures:
@@ -128,7 +128,7 @@ def _figures(policy: RoutingPolicy, name: str, counts: Sequence[ArmCount], units
     )
 
 
-def _said(replica: Replica) -> dict[str, Any]:
+def _routing_state(replica: Replica) -> dict[str, Any]:
     """What a heartbeat says about routing."""
     detail = json.loads(replica.detail)
     routing = detail.get("routing", {})

@@ -22,7 +22,7 @@ from flows.workspace.step import step
 from monitoring.comparison.daily_series import FrozenDay
 from monitoring.comparison.judge import judge_plan
 from monitoring.comparison.paired import BESIDE_THE_DECISION, PairedResult
-from monitoring.comparison.plan import ComparisonPlan, changes
+from monitoring.comparison.plan import ComparisonPlan, changed_options
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Check as GateCheck
 from monitoring.core.verdict import Verdict, at_most
@@ -39,7 +39,7 @@ LATENCY: Final = "single_event_p99_ms"
 
 
 @dataclass(frozen=True)
-class Duel:
+class ModelPair:
     """Two versions under comparison: their labels, and the business time at which it began."""
 
     champion: str
@@ -63,7 +63,7 @@ class ProvisionalCosts:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparisonResult:
     """A comparison with its verdict.
 
     Attributes:
@@ -111,100 +111,115 @@ class Comparison:
     tags=("database", "registry"),
     retried=True,
 )
-def contestants(store: Store, registry: ModelRegistry, usecase: UseCase, model: str, as_of: datetime) -> Duel:
+def compared_models(store: Store, registry: ModelRegistry, usecase: UseCase, model: str, as_of: datetime) -> ModelPair:
     """Who is compared with whom at ``as_of``, and since when.
 
     Roles are those of the journal at that time, so that a past day can be judged again. Where no model
-    of ours is in office and the use case declares an external incumbent, that is the champion.
+    of ours is active and the use case declares an external incumbent, that is the champion.
 
     Raises:
-        NothingToDo: nobody was in office, or nobody was under comparison.
+        NothingToDo: nobody was active, or nobody was under comparison.
     """
-    champion = _holder(store, registry, model, "champion", as_of)
-    challenger = _holder(store, registry, model, "challenger", as_of)
-    outsider = usecase.incumbent
-    if champion is None and outsider is None:
-        raise NothingToDo(f"nobody holds office for {model}; train a first model")
+    champion = _version_in_role(store, registry, model, "champion", as_of)
+    challenger = _version_in_role(store, registry, model, "challenger", as_of)
+    external = usecase.incumbent
+    if champion is None and external is None:
+        raise NothingToDo(f"nobody is champion for {model}; train a first model")
     if challenger is None:
         raise NothingToDo(f"no version of {model} is under comparison; train one, or wait for retraining")
-    since = max(at for _, at in _terms(store, model, "challenger", challenger, as_of))
+    since = max(since_time for _, since_time in _terms(store, model, "challenger", challenger, as_of))
     if champion is not None:
-        since = max(since, *(at for _, at in _terms(store, model, "champion", champion, as_of)))
-    held = f"{model}/{champion}" if champion is not None or outsider is None else f"{outsider.column}/0"
-    return Duel(held, f"{model}/{challenger}", since)
+        since = max(since, *(since_time for _, since_time in _terms(store, model, "champion", champion, as_of)))
+    champion_label = f"{model}/{champion}" if champion is not None or external is None else f"{external.column}/0"
+    return ModelPair(champion_label, f"{model}/{challenger}", since)
 
 
 @step(name="compare", run_name="compare {duel.challenger} with {duel.champion}", tags=("database",))
 def compare(
-    store: Store, usecase: UseCase, snapshots: SnapshotStore, duel: Duel, as_of: datetime, actor: str = "comparison"
-) -> Comparison:
+    store: Store,
+    usecase: UseCase,
+    snapshots: SnapshotStore,
+    pair: ModelPair,
+    as_of: datetime,
+    actor: str = "comparison",
+) -> ComparisonResult:
     """Compare by the frozen plan on all whole days since the challenger entered shadow.
 
     Days that matured since the last look are frozen. The rows are kept by content.
     """
-    stored = standing_plan(store, usecase, duel, as_of, actor)
+    stored = ensure_plan(store, usecase, pair, as_of, actor)
     plan, calendar = stored.plan, stored.plan.calendar
     start = calendar.start_of(plan.first_day)
     window = TimeWindow(start, max(as_of, calendar.end_of(plan.first_day)))
-    wanted = {name: usecase.column(name).type for name in plan.columns}
+    column_types = {name: usecase.column(name).type for name in plan.columns}
 
     def read(until: datetime) -> pd.DataFrame:
         return store.log.paired(
-            usecase.name, duel.champion, duel.challenger, TimeWindow(start, until), as_of, plan.label_policy, calendar,
-            wanted, plan.blocks_flagged,
+            usecase.name, pair.champion, pair.challenger, TimeWindow(start, until), as_of, plan.label_policy, calendar,
+            column_types, plan.blocks_flagged,
         )  # fmt: skip
 
     rows = read(window.end)
-    frozen = store.comparisons.days(stored.id, as_of)
-    rows, waiting = caught_up(rows, frozen)
-    if waiting and len(rows):  # failures on days that wait are not held against the days that are judged
+    frozen_days = store.comparisons.days(stored.id, as_of)
+    rows, lag_notes = drop_lagging_days(rows, frozen_days)
+    if lag_notes and len(rows):  # failures on days that wait are not held against the days that are judged
         rows = read(calendar.end_of(rows["day"].max().date()))
-    judged = judge_plan(plan, rows, frozen, as_of=as_of, guards=latency_guard(store, usecase, duel, as_of))
-    current = stored.closed_at is None and _reached(store, usecase, as_of)
-    if current:
-        store.comparisons.freeze(stored.id, judged.result.series[len(frozen) :], as_of)
-    waited = max(0, (calendar.day_of(as_of) - plan.first_day).days)
-    evidence = _keep(snapshots, usecase, rows, window, duel, as_of)
-    warnings = (*_warnings(usecase, plan, judged.result), *waiting)
-    early = provisional_costs(store, usecase, plan, duel, as_of)
+    judged_plan = judge_plan(plan, rows, frozen_days, as_of=as_of, guards=latency_guard(store, usecase, pair, as_of))
+    is_current = stored.closed_at is None and _is_reached(store, usecase, as_of)
+    if is_current:
+        store.comparisons.freeze(stored.id, judged_plan.result.series[len(frozen_days) :], as_of)
+    shadow_days = max(0, (calendar.day_of(as_of) - plan.first_day).days)
+    evidence = _save_evidence(snapshots, usecase, rows, window, pair, as_of)
+    warnings = (*_warnings(usecase, plan, judged_plan.result), *lag_notes)
+    provisional = provisional_costs(store, usecase, plan, pair, as_of)
     capacity = _capacity(usecase, plan, rows)
-    return Comparison(judged.result, judged.verdict, evidence, waited, stored, warnings, current, early, capacity)
+    return ComparisonResult(
+        judged_plan.result,
+        judged_plan.verdict,
+        evidence,
+        shadow_days,
+        stored,
+        warnings,
+        is_current,
+        provisional,
+        capacity,
+    )
 
 
-def latency_guard(store: Store, usecase: UseCase, duel: Duel, as_of: datetime) -> tuple[GateCheck, ...]:
+def latency_guard(store: Store, usecase: UseCase, pair: ModelPair, as_of: datetime) -> tuple[GateCheck, ...]:
     """What one event takes with the challenger, as its training measured it; none where no training is known."""
-    took = [_p99(store, usecase, label, as_of) for label in (duel.challenger, duel.champion)]
-    if took[0] is None:
+    latencies = [_p99(store, usecase, label, as_of) for label in (pair.challenger, pair.champion)]
+    if latencies[0] is None:
         return ()
-    beside = "" if took[1] is None else f", {took[1]:.3g} ms with the champion"
+    champion_note = "" if latencies[1] is None else f", {latencies[1]:.3g} ms with the champion"
     limit = usecase.gates.max_single_event_p99_ms
-    return (at_most(LATENCY, took[0], limit, f"p99 of one event, milliseconds{beside}"),)
+    return (at_most(LATENCY, latencies[0], limit, f"p99 of one event, milliseconds{champion_note}"),)
 
 
 def _p99(store: Store, usecase: UseCase, label: str, as_of: datetime) -> float | None:
     report = store.reports.latest(usecase.name, "training", challenger=label, as_of=as_of)
-    found = None if report is None else report.payload.get("evidence", {}).get("latency_p99_ms")
-    return None if found is None else float(found)
+    p99 = None if report is None else report.payload.get("evidence", {}).get("latency_p99_ms")
+    return None if p99 is None else float(p99)
 
 
-def caught_up(rows: pd.DataFrame, frozen: Sequence[FrozenDay]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def drop_lagging_days(rows: pd.DataFrame, frozen_days: Sequence[FrozenDay]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """The rows up to the first day on which the challenger's shadow is behind, and what to say of it.
 
     A day that was judged half scored would stay so for ever. Days enter in order, so later ones wait too.
 
     Args:
         rows: of the log, with its counts.
-        frozen: days that were judged before; they wait no more.
+        frozen_days: days that were judged before; they wait no more.
     """
-    last = max((one.day.day for one in frozen), default=None)
+    last = max((day.day.day for day in frozen_days), default=None)
     counts = rows.attrs.get("counts")
-    behind = [one for one in getattr(counts, "behind", ()) if last is None or one[0] > last]
+    behind = [day for day in getattr(counts, "behind", ()) if last is None or day[0] > last]
     if not behind:
         return rows, ()
     first, missing = behind[0][0], sum(count for _, count in behind)
-    kept = rows[rows["day"] < pd.Timestamp(first)].reset_index(drop=True)
-    kept.attrs["counts"] = counts
-    return kept, (
+    rows_in_time = rows[rows["day"] < pd.Timestamp(first)].reset_index(drop=True)
+    rows_in_time.attrs["counts"] = counts
+    return rows_in_time, (
         f"the challenger's shadow is behind on {missing} matured events: {first} and later days wait until it has "
         "scored them or its failures are recorded",
     )
@@ -217,7 +232,7 @@ def _capacity(usecase: UseCase, plan: ComparisonPlan, rows: pd.DataFrame) -> Cap
 
 
 def provisional_costs(
-    store: Store, usecase: UseCase, plan: ComparisonPlan, duel: Duel, as_of: datetime
+    store: Store, usecase: UseCase, plan: ComparisonPlan, pair: ModelPair, as_of: datetime
 ) -> ProvisionalCosts | None:
     """What both models cost on days that have ended and not matured, by the labels known so far.
 
@@ -227,12 +242,20 @@ def provisional_costs(
     start = max(calendar.matured_until(as_of, label.matures_after), calendar.start_of(plan.first_day))
     if start >= as_of:
         return None
-    known = label.model_copy(update={"matures_after": timedelta(0), "absent_after_maturity": "unknown"})
-    money = plan.cost_model.false_negative
-    wanted = {money: usecase.column(money).type} if isinstance(money, str) else {}
+    open_policy = label.model_copy(update={"matures_after": timedelta(0), "absent_after_maturity": "unknown"})
+    cost_column = plan.cost_model.false_negative
+    column_types = {cost_column: usecase.column(cost_column).type} if isinstance(cost_column, str) else {}
     window = TimeWindow(start, as_of)
     rows = store.log.paired(
-        usecase.name, duel.champion, duel.challenger, window, as_of, known, calendar, wanted, plan.blocks_flagged
+        usecase.name,
+        pair.champion,
+        pair.challenger,
+        window,
+        as_of,
+        open_policy,
+        calendar,
+        column_types,
+        plan.blocks_flagged,
     )
     weight = np.ones(len(rows))
     if plan.blocks_flagged:
@@ -244,23 +267,23 @@ def provisional_costs(
     return ProvisionalCosts(int(rows["day"].nunique()), len(rows), a, b)
 
 
-def standing_plan(store: Store, usecase: UseCase, duel: Duel, as_of: datetime, actor: str) -> StoredComparison:
+def ensure_plan(store: Store, usecase: UseCase, pair: ModelPair, as_of: datetime, actor: str) -> StoredComparison:
     """The frozen plan of a duel at ``as_of``; where none was frozen in time, it is now.
 
     That is so where the champion changed under the same challenger, or an alias was set by hand.
     """
-    model = ModelRef.parse(duel.challenger).name
-    found = store.comparisons.current(model, duel.champion, duel.challenger, as_of)
-    if found is not None:
-        return found
+    model = ModelRef.parse(pair.challenger).name
+    stored = store.comparisons.current(model, pair.champion, pair.challenger, as_of)
+    if stored is not None:
+        return stored
     return freeze_plan(
-        store, usecase, model, duel.champion, duel.challenger,
-        since=duel.since, actor=actor, reason="no plan was frozen when this comparison began",
+        store, usecase, model, pair.champion, pair.challenger,
+        since=pair.since, actor=actor, reason="no plan was frozen when this comparison began",
     )  # fmt: skip
 
 
 def renew_plan(
-    store: Store, usecase: UseCase, duel: Duel, as_of: datetime, *, actor: str, reason: str
+    store: Store, usecase: UseCase, pair: ModelPair, as_of: datetime, *, actor: str, reason: str
 ) -> StoredComparison:
     """Start anew: a plan of today's policies, from the next whole day on; what was seen so far counts no more.
 
@@ -269,18 +292,18 @@ def renew_plan(
     """
     if not reason.strip():
         raise FlowRefused("a new plan needs a reason: it starts the comparison again")
-    model = ModelRef.parse(duel.challenger).name
+    model = ModelRef.parse(pair.challenger).name
     return freeze_plan(
-        store, usecase, model, duel.champion, duel.challenger, since=as_of, actor=actor, reason=reason
+        store, usecase, model, pair.champion, pair.challenger, since=as_of, actor=actor, reason=reason
     )  # fmt: skip
 
 
 @step(name="retire the challenger", run_name="see whether {found.verdict.challenger} leaves shadow", tags=("roles",))
-def retire(
+def retire_challenger(
     store: Store,
     registry: ModelRegistry,
     usecase: UseCase,
-    found: Comparison,
+    comparison: ComparisonResult,
     as_of: datetime,
     actor: str,
     check: Check | None = None,
@@ -289,24 +312,24 @@ def retire(
 
     A candidate that waits then enters shadow; ``check`` looks at its files (none loads it in a process apart).
     """
-    if found.verdict.outcome != "keep" or not found.current:
+    if comparison.verdict.outcome != "keep" or not comparison.current:
         return False
-    from bentos.promotion.promote import dismiss, take_turn
+    from bentos.promotion.promote import appoint_next_candidate, dismiss
 
-    model = ModelRef.parse(found.verdict.challenger).name
-    reason = f"keep: {(found.verdict.reasons or ('no reason was given',))[0]}"
+    model = ModelRef.parse(comparison.verdict.challenger).name
+    reason = f"keep: {(comparison.verdict.reasons or ('no reason was given',))[0]}"
     dismiss(registry, store, model, "challenger", usecase=usecase, actor=actor, now=as_of, reason=reason)
-    closed = store.comparisons.close(found.stored.id, "keep", found.verdict.digest, as_of, actor)
-    take_turn(registry, store, model, usecase=usecase, actor=actor, now=as_of, check=check)
-    return closed
+    was_closed = store.comparisons.close(comparison.stored.id, "keep", comparison.verdict.digest, as_of, actor)
+    appoint_next_candidate(registry, store, model, usecase=usecase, actor=actor, now=as_of, check=check)
+    return was_closed
 
 
 @step(name="close the comparison", run_name="close the comparison of {verdict.challenger}", tags=("database",))
-def close_promoted(store: Store, verdict: Verdict, as_of: datetime, actor: str) -> bool:
-    """The challenger took office: its comparison is closed with ``promote``; whether one was under way."""
+def close_with_promotion(store: Store, verdict: Verdict, as_of: datetime, actor: str) -> bool:
+    """The challenger became champion: its comparison is closed with ``promote``; whether one was under way."""
     model = ModelRef.parse(verdict.challenger).name
-    found = store.comparisons.current(model, verdict.champion or "", verdict.challenger, as_of)
-    return found is not None and store.comparisons.close(found.id, "promote", verdict.digest, as_of, actor)
+    stored = store.comparisons.current(model, verdict.champion or "", verdict.challenger, as_of)
+    return stored is not None and store.comparisons.close(stored.id, "promote", verdict.digest, as_of, actor)
 
 
 @step(name="read the verdict", run_name="read the newest verdict of {usecase.name}", tags=("database",), retried=True)
@@ -331,13 +354,13 @@ def require_promotable(store: Store, verdict: Verdict, model: str, roles: Mappin
         return
     challenger, champion = roles.get("challenger"), roles.get("champion")
     if champion is not None and champion.label == verdict.challenger:
-        raise NothingToDo(f"{verdict.challenger} is in office already")
+        raise NothingToDo(f"{verdict.challenger} is active already")
     if not verdict.promotes:
-        said = f"the newest comparison says {verdict.outcome.replace('_', ' ')} of {verdict.challenger}"
-        raise NothingToDo(": ".join([said, *verdict.reasons[:1]]))
+        sentence = f"the newest comparison says {verdict.outcome.replace('_', ' ')} of {verdict.challenger}"
+        raise NothingToDo(": ".join([sentence, *verdict.reasons[:1]]))
     if challenger is None or challenger.label != verdict.challenger:
-        now = "nobody" if challenger is None else challenger.label
-        raise NothingToDo(f"the newest verdict is about {verdict.challenger}; under comparison is {now}")
+        compared_label = "nobody" if challenger is None else challenger.label
+        raise NothingToDo(f"the newest verdict is about {verdict.challenger}; under comparison is {compared_label}")
 
 
 def require_reason(preview: bool, reason: str) -> None:
@@ -346,10 +369,10 @@ def require_reason(preview: bool, reason: str) -> None:
         raise FlowRefused("a reason is required when preview is off; say why in a few words")
 
 
-def _holder(store: Store, registry: ModelRegistry, model: str, role: str, as_of: datetime) -> str | None:
-    known = store.decisions.role_at(model, role, as_of)
-    if known is not None or store.decisions.terms(model, role):
-        return known
+def _version_in_role(store: Store, registry: ModelRegistry, model: str, role: str, as_of: datetime) -> str | None:
+    version = store.decisions.role_at(model, role, as_of)
+    if version is not None or store.decisions.terms(model, role):
+        return version
     try:  # an alias that was set by hand, before any decision
         return registry.resolve(model, role).version
     except RoleVacant:
@@ -357,40 +380,41 @@ def _holder(store: Store, registry: ModelRegistry, model: str, role: str, as_of:
 
 
 def _terms(store: Store, model: str, role: str, version: str, as_of: datetime) -> list[tuple[str | None, datetime]]:
-    terms = [(held, at) for held, at, _ in store.decisions.terms(model, role) if at <= as_of]
+    terms = [(holder, at) for holder, at, _ in store.decisions.terms(model, role) if at <= as_of]
     return [term for term in terms if term[0] == version] or [(version, as_of)]
 
 
-def _reached(store: Store, usecase: UseCase, as_of: datetime) -> bool:
+def _is_reached(store: Store, usecase: UseCase, as_of: datetime) -> bool:
     """Whether business time has come to ``as_of``: a look into the future would take young events for matured."""
     span = store.log.span(usecase.name)
     return as_of <= max(machine_now(), span[2] + _DAY if span else as_of)
 
 
 def _warnings(usecase: UseCase, plan: ComparisonPlan, result: PairedResult) -> tuple[str, ...]:
-    found = []
+    warnings = []
     model, day = plan.model, plan.first_day
-    today = changes(plan, draft_plan(usecase, model, plan.champion, plan.challenger, day))
-    if today:
-        found.append(
-            f"the policy file changed since the plan was frozen ({', '.join(today)}); this comparison keeps its plan. "
+    changed_fields = changed_options(plan, draft_plan(usecase, model, plan.champion, plan.challenger, day))
+    if changed_fields:
+        warnings.append(
+            f"the policy file changed since the plan was frozen ({', '.join(changed_fields)}); "
+            "this comparison keeps its plan. "
             "To start anew: incumbent compare --new-plan --reason ..."
         )
     late = result.late
     if late.labels or late.rows:
-        found.append(
+        warnings.append(
             f"{late.labels} labels came after their day was frozen ({late.positives} positive); "
             "they are counted beside the series and change no verdict"
         )
-    return tuple(found)
+    return tuple(warnings)
 
 
-def _keep(
-    snapshots: SnapshotStore, usecase: UseCase, rows: pd.DataFrame, window: TimeWindow, duel: Duel, as_of: datetime
+def _save_evidence(
+    snapshots: SnapshotStore, usecase: UseCase, rows: pd.DataFrame, window: TimeWindow, pair: ModelPair, as_of: datetime
 ) -> str | None:
     if rows.empty:
         return None
     # The day follows from the event time and the use case's calendar.
     table = rows.drop(columns="day").rename(columns={"event_id": usecase.event_id})
-    source = f"comparison {duel.champion} {duel.challenger}"
+    source = f"comparison {pair.champion} {pair.challenger}"
     return snapshots.save(table, empty_labels(), usecase=usecase, window=window, source=source, as_of=as_of).digest

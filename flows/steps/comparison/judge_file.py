@@ -14,9 +14,9 @@ import pandas as pd
 from bentos.promotion.comparison_plans import amount_of, draft_plan, segments_of
 from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
-from flows.steps.comparison.file_decisions import done_of, flags_of, optional_roles, weighed
-from flows.steps.comparison.file_values import labels, numbers, separated, times
-from monitoring.comparison.judge import Judged, judge_plan
+from flows.steps.comparison.file_decisions import optional_roles, read_actions, read_flags, weigh_rows
+from flows.steps.comparison.file_values import parse_labels, parse_numbers, parse_times, separator_hint
+from monitoring.comparison.judge import JudgedPlan, judge_plan
 from monitoring.comparison.plan import ComparisonPlan
 from monitoring.core.durations import format_duration
 
@@ -32,7 +32,7 @@ DEFAULTS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Reading:
+class FileRows:
     """What a file held.
 
     Attributes:
@@ -53,7 +53,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Asked:
+class JudgeOptions:
     """What the caller said about the file; none leaves it to the defaults.
 
     Attributes:
@@ -70,49 +70,49 @@ class Asked:
     as_of: datetime | None = None
 
 
-def judge_file(usecase: UseCase, file: Path, asked: Asked) -> tuple[Judged, Reading, ComparisonPlan]:
+def judge_file(usecase: UseCase, file: Path, options: JudgeOptions) -> tuple[JudgedPlan, FileRows, ComparisonPlan]:
     """Read, pair, judge.
 
     Raises:
         FlowRefused: the file cannot be read or lacks something; the message says what to do.
     """
-    reading = read_pairs(usecase, file, asked)
-    if reading.rows.empty:
+    file_rows = read_pairs(usecase, file, options)
+    if file_rows.rows.empty:
         raise FlowRefused(
-            f"no row of {file} has matured by {reading.as_of:%Y-%m-%d %H:%M} UTC: labels need "
+            f"no row of {file} has matured by {file_rows.as_of:%Y-%m-%d %H:%M} UTC: labels need "
             f"{format_duration(usecase.label.matures_after)}, and all of its rows that could be judged are younger "
-            f"({reading.counts['immature']} of {reading.counts['rows']}); see --as-of"
+            f"({file_rows.counts['immature']} of {file_rows.counts['rows']}); see --as-of"
         )
-    plan = plan_of(usecase, reading)
-    return judge_reading(reading, plan), reading, plan
+    plan = file_plan(usecase, file_rows)
+    return judge_rows(file_rows, plan), file_rows, plan
 
 
-def judge_reading(reading: Reading, plan: ComparisonPlan) -> Judged:
+def judge_rows(file_rows: FileRows, plan: ComparisonPlan) -> JudgedPlan:
     """Judge rows that were read."""
-    return judge_plan(plan, reading.rows, (), as_of=reading.as_of)
+    return judge_plan(plan, file_rows.rows, (), as_of=file_rows.as_of)
 
 
-def read_pairs(usecase: UseCase, file: Path, asked: Asked) -> Reading:
+def read_pairs(usecase: UseCase, file: Path, options: JudgeOptions) -> FileRows:
     """The matured rows of a file, with both decisions and the label as known at ``as_of``."""
-    table, chosen, extra = read_table(usecase, file, asked)
+    table, column_by_role, extra = read_table(usecase, file, options)
     if table.empty:
         raise FlowRefused(f"{file} holds no rows, only column names; nothing can be judged")
-    frame = _frame(usecase, table, chosen, extra, file)
-    as_of = asked.as_of or _latest(frame)
+    frame = _frame(usecase, table, column_by_role, extra, file)
+    as_of = options.as_of or _latest(frame)
     end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
     matured = frame[(frame["event_time"] < end).to_numpy()]
     unscored = matured["score_a"].isna() | matured["score_b"].isna()
-    rows, known = _labelled(matured[~unscored.to_numpy()], as_of)
-    unknown = int((~known).sum())
+    rows, has_label = _add_labels(matured[~unscored.to_numpy()], as_of)
+    unknown = int((~has_label).sum())
     blocks = usecase.intervention.blocks_flagged
     if usecase.label.absent_after_maturity == "unknown" and not blocks:
-        rows = rows[known]
-    thresholds, notes = (None, ()) if "flag_a" in rows else _thresholds(usecase, rows, asked)
+        rows = rows[has_label]
+    thresholds, notes = (None, ()) if "flag_a" in rows else _thresholds(usecase, rows, options)
     if thresholds is not None:
         rows = rows.assign(flag_a=rows["score_a"] >= thresholds[0], flag_b=rows["score_b"] >= thresholds[1])
     if blocks:
-        rows, more = weighed(usecase, rows, known)
-        notes = (*notes, *more)
+        rows, weight_notes = weigh_rows(usecase, rows, has_label)
+        notes = (*notes, *weight_notes)
     rows = rows.assign(day=usecase.calendar.days_of(rows["event_time"])).reset_index(drop=True)
     counts = {
         "rows": len(table), "immature": len(frame) - len(matured),
@@ -120,25 +120,33 @@ def read_pairs(usecase: UseCase, file: Path, asked: Asked) -> Reading:
     }  # fmt: skip
     if unscored.any():
         notes = (*notes, f"{int(unscored.sum())} matured rows lack a score of one model and are left out")
-    return Reading(rows, chosen, as_of, counts, thresholds, notes)
+    return FileRows(rows, column_by_role, as_of, counts, thresholds, notes)
 
 
-def read_table(usecase: UseCase, file: Path, asked: Asked) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
+def read_table(
+    usecase: UseCase, file: Path, options: JudgeOptions
+) -> tuple[pd.DataFrame, dict[str, str], dict[str, str]]:
     """The columns that matter, as the file has them; which plays which role; and further ones by our name.
 
     Raises:
         FlowRefused: the file cannot be read or lacks a column.
     """
     names = _column_names(file)
-    chosen = _choose(usecase, names, asked.columns, file)
-    extra = {name: found for name in _wanted(usecase) if (found := _in_file(usecase, name, names, chosen)) is not None}
-    return _read(file, [*chosen.values(), *extra.values()], chosen), chosen, extra
+    column_by_role = _assign_columns(usecase, names, options.columns, file)
+    extra = {
+        name: column
+        for name in _extra_columns(usecase)
+        if (column := _find_column(usecase, name, names, column_by_role)) is not None
+    }
+    return _read(file, [*column_by_role.values(), *extra.values()], column_by_role), column_by_role, extra
 
 
-def _in_file(usecase: UseCase, name: str, names: Sequence[str], chosen: dict[str, str]) -> str | None:
+def _find_column(usecase: UseCase, name: str, names: Sequence[str], column_by_role: dict[str, str]) -> str | None:
     """How the file calls a declared column, by our name or by that of its source; none where it plays a role."""
-    tried = (name, usecase.column(name).external_name)
-    return next((one for one in tried if one in names and one not in chosen.values()), None)
+    candidates = (name, usecase.column(name).external_name)
+    return next(
+        (candidate for candidate in candidates if candidate in names and candidate not in column_by_role.values()), None
+    )
 
 
 def _column_names(file: Path) -> list[str]:
@@ -159,37 +167,37 @@ def _column_names(file: Path) -> list[str]:
         raise FlowRefused(f"{file} is neither readable CSV nor Parquet: {str(exc).splitlines()[0]}") from exc
 
 
-def _choose(usecase: UseCase, names: Sequence[str], asked: dict[str, str], file: Path) -> dict[str, str]:
+def _assign_columns(usecase: UseCase, names: Sequence[str], overrides: dict[str, str], file: Path) -> dict[str, str]:
     """Which column plays which role; label time may be missing."""
     label = usecase.label
-    own = {
+    own_names = {
         "event_id": (usecase.event_id, usecase.column(usecase.event_id).external_name),
         "event_time": (usecase.event_time, usecase.column(usecase.event_time).external_name),
         "label": (label.column, *((label.source_name,) if label.source_name else ())),
         "label_time": (label.observed_at,) if label.observed_at else (),
     }
-    chosen: dict[str, str] = {}
-    for role, usual in (DEFAULTS | optional_roles(usecase)).items():
-        tried = (asked[role],) if role in asked else (*own.get(role, ()), *usual)
-        found = next((name for name in tried if name in names), None)
-        if found is not None:
-            chosen[role] = found
-        elif role in asked or role in DEFAULTS.keys() - {"label_time"}:
+    column_by_role: dict[str, str] = {}
+    for role, default_names in (DEFAULTS | optional_roles(usecase)).items():
+        candidates = (overrides[role],) if role in overrides else (*own_names.get(role, ()), *default_names)
+        column = next((name for name in candidates if name in names), None)
+        if column is not None:
+            column_by_role[role] = column
+        elif role in overrides or role in DEFAULTS.keys() - {"label_time"}:
             option = f"--{role.replace('_', '-')}"
             raise FlowRefused(
-                f"{file} has no column {' or '.join(dict.fromkeys(tried))}; name it with {option} "
-                f"(the file has: {', '.join(names)})" + separated(names)
+                f"{file} has no column {' or '.join(dict.fromkeys(candidates))}; name it with {option} "
+                f"(the file has: {', '.join(names)})" + separator_hint(names)
             )
-    return chosen
+    return column_by_role
 
 
-def _wanted(usecase: UseCase) -> list[str]:
-    money = usecase.cost.false_negative
-    named = [money if isinstance(money, str) else None, usecase.evaluation.entity, amount_of(usecase)]
-    return list(dict.fromkeys(name for name in (*named, *segments_of(usecase)) if name is not None))
+def _extra_columns(usecase: UseCase) -> list[str]:
+    cost_column = usecase.cost.false_negative
+    names = [cost_column if isinstance(cost_column, str) else None, usecase.evaluation.entity, amount_of(usecase)]
+    return list(dict.fromkeys(name for name in (*names, *segments_of(usecase)) if name is not None))
 
 
-def _read(file: Path, columns: list[str], chosen: dict[str, str]) -> pd.DataFrame:
+def _read(file: Path, columns: list[str], column_by_role: dict[str, str]) -> pd.DataFrame:
     import pyarrow as pa
 
     try:
@@ -201,7 +209,7 @@ def _read(file: Path, columns: list[str], chosen: dict[str, str]) -> pd.DataFram
             import pyarrow.csv as pc
 
             # An id such as 007 is text, whatever it looks like.
-            options = pc.ConvertOptions(include_columns=columns, column_types={chosen["event_id"]: pa.string()})
+            options = pc.ConvertOptions(include_columns=columns, column_types={column_by_role["event_id"]: pa.string()})
             table = pc.read_csv(file, convert_options=options)
     except (pa.ArrowInvalid, OSError) as exc:
         raise FlowRefused(f"{file} cannot be read: {str(exc).splitlines()[0]}") from exc
@@ -210,7 +218,7 @@ def _read(file: Path, columns: list[str], chosen: dict[str, str]) -> pd.DataFram
 
 
 def _frame(
-    usecase: UseCase, table: pd.DataFrame, chosen: dict[str, str], extra: dict[str, str], file: Path
+    usecase: UseCase, table: pd.DataFrame, column_by_role: dict[str, str], extra: dict[str, str], file: Path
 ) -> pd.DataFrame:
     """The table in our names and types.
 
@@ -219,99 +227,110 @@ def _frame(
     """
     frame = pd.DataFrame(
         {
-            "event_id": table[chosen["event_id"]].astype(object),
-            "event_time": times(usecase, table[chosen["event_time"]], chosen["event_time"], file),
-            "score_a": numbers(table[chosen["champion_score"]], chosen["champion_score"], file),
-            "score_b": numbers(table[chosen["challenger_score"]], chosen["challenger_score"], file),
-            "label": labels(table[chosen["label"]], chosen["label"], file),
+            "event_id": table[column_by_role["event_id"]].astype(object),
+            "event_time": parse_times(usecase, table[column_by_role["event_time"]], column_by_role["event_time"], file),
+            "score_a": parse_numbers(table[column_by_role["champion_score"]], column_by_role["champion_score"], file),
+            "score_b": parse_numbers(
+                table[column_by_role["challenger_score"]], column_by_role["challenger_score"], file
+            ),
+            "label": parse_labels(table[column_by_role["label"]], column_by_role["label"], file),
         }
     )
     if frame["event_time"].isna().any():
         raise FlowRefused(f"{int(frame['event_time'].isna().sum())} rows of {file} have no event time")
-    if "label_time" in chosen:
-        frame["observed_at"] = times(usecase, table[chosen["label_time"]], chosen["label_time"], file)
+    if "label_time" in column_by_role:
+        frame["observed_at"] = parse_times(
+            usecase, table[column_by_role["label_time"]], column_by_role["label_time"], file
+        )
     else:
-        known = frame["event_time"] + usecase.label.matures_after
-        frame["observed_at"] = known.where(frame["label"].notna())
-    given = (flags_of(table, chosen, file) or {}) | done_of(table, chosen, file)
-    frame = frame.assign(**given)
+        default_time = frame["event_time"] + usecase.label.matures_after
+        frame["observed_at"] = default_time.where(frame["label"].notna())
+    decisions = (read_flags(table, column_by_role, file) or {}) | read_actions(table, column_by_role, file)
+    frame = frame.assign(**decisions)
     amounts = {amount_of(usecase), usecase.cost.false_negative}
     for name, column in extra.items():
-        frame[name] = numbers(table[column], column, file) if name in amounts else table[column].to_numpy()
-    repeated = int(frame["event_id"].duplicated().sum())
-    if repeated:
-        raise FlowRefused(f"{repeated} rows of {file} repeat an event id; keep one row for each event")
+        frame[name] = parse_numbers(table[column], column, file) if name in amounts else table[column].to_numpy()
+    repeat_count = int(frame["event_id"].duplicated().sum())
+    if repeat_count:
+        raise FlowRefused(f"{repeat_count} rows of {file} repeat an event id; keep one row for each event")
     return frame
 
 
 def _latest(frame: pd.DataFrame) -> datetime:
     """The latest time in the file: nothing later can be known from it."""
     last = max(frame["event_time"].max(), frame["observed_at"].max()) if frame["observed_at"].notna().any() else None
-    found: datetime = (frame["event_time"].max() if last is None else last).to_pydatetime()
-    return found
+    latest: datetime = (frame["event_time"].max() if last is None else last).to_pydatetime()
+    return latest
 
 
-def _labelled(rows: pd.DataFrame, as_of: datetime) -> tuple[pd.DataFrame, np.ndarray[Any, np.dtype[np.bool_]]]:
+def _add_labels(rows: pd.DataFrame, as_of: datetime) -> tuple[pd.DataFrame, np.ndarray[Any, np.dtype[np.bool_]]]:
     """Rows with their label as known at ``as_of``, 0 where there is none, and whether there is one."""
-    known = rows["label"].notna() & ~(rows["observed_at"] > as_of)
-    y = rows["label"].where(known, 0.0).fillna(0.0).to_numpy().astype(np.int8)
-    return rows.assign(y=y, observed_at=rows["observed_at"].where(known)), known.to_numpy()
+    has_label = rows["label"].notna() & ~(rows["observed_at"] > as_of)
+    y = rows["label"].where(has_label, 0.0).fillna(0.0).to_numpy().astype(np.int8)
+    return rows.assign(y=y, observed_at=rows["observed_at"].where(has_label)), has_label.to_numpy()
 
 
-def _thresholds(usecase: UseCase, rows: pd.DataFrame, asked: Asked) -> tuple[tuple[float, float], tuple[str, ...]]:
+def _thresholds(
+    usecase: UseCase, rows: pd.DataFrame, options: JudgeOptions
+) -> tuple[tuple[float, float], tuple[str, ...]]:
     """Those that were given, else the scores that flag the wanted share of the matured rows."""
-    first, second = asked.thresholds
+    first, second = options.thresholds
     if first is not None and second is not None:
         return (first, second), ()
-    if asked.alert_rate is None and usecase.capacity.alerts_per_day is None:
+    if options.alert_rate is None and usecase.capacity.alerts_per_day is None:
         raise FlowRefused(
             "which scores are flagged? Give --champion-threshold and --challenger-threshold, or --alert-rate; "
             "the use case declares no capacity"
         )
     days = max(1, int(usecase.calendar.days_of(rows["event_time"]).nunique()))
     budget = usecase.capacity.alerts_per_day or 0
-    rate = asked.alert_rate if asked.alert_rate is not None else min(1.0, budget * days / max(1, len(rows)))
-    cuts = [_cut(rows[f"score_{side}"].to_numpy(), rate) for side in "ab"]
-    found = (first if first is not None else cuts[0], second if second is not None else cuts[1])
+    rate = options.alert_rate if options.alert_rate is not None else min(1.0, budget * days / max(1, len(rows)))
+    capacity_thresholds = [_capacity_threshold(rows[f"score_{side}"].to_numpy(), rate) for side in "ab"]
+    thresholds = (
+        first if first is not None else capacity_thresholds[0],
+        second if second is not None else capacity_thresholds[1],
+    )
     note = f"thresholds were read from these scores, so that {rate:.3%} are flagged: they were not promoted beforehand"
-    return found, (note, *_tied(rows, found, rate, asked))
+    return thresholds, (note, *_tie_notes(rows, thresholds, rate, options))
 
 
-def _tied(rows: pd.DataFrame, cuts: tuple[float, float], rate: float, asked: Asked) -> list[str]:
+def _tie_notes(rows: pd.DataFrame, thresholds: tuple[float, float], rate: float, options: JudgeOptions) -> list[str]:
     """Where equal scores leave a model with far fewer flags than the share: it is judged by that."""
-    said = []
-    for name, side, cut, given in zip(("champion", "challenger"), "ab", cuts, asked.thresholds, strict=True):
-        flagged = float((rows[f"score_{side}"] >= cut).mean()) if len(rows) else 0.0
-        if given is None and len(rows) * rate >= 1.0 and flagged < rate / 2.0:
-            said.append(
+    notes = []
+    for name, side, threshold, option in zip(
+        ("champion", "challenger"), "ab", thresholds, options.thresholds, strict=True
+    ):
+        flagged = float((rows[f"score_{side}"] >= threshold).mean()) if len(rows) else 0.0
+        if option is None and len(rows) * rate >= 1.0 and flagged < rate / 2.0:
+            notes.append(
                 f"many scores of the {name} are equal, so only {flagged:.3%} are flagged: "
                 f"a lower cut would flag more than {rate:.3%}"
             )
-    return said
+    return notes
 
 
-def _cut(score: np.ndarray[Any, Any], rate: float) -> float:
+def _capacity_threshold(score: np.ndarray[Any, Any], rate: float) -> float:
     """The lowest score that flags at most that share."""
     from monitoring.performance.thresholds import capacity_cut
 
     return float(capacity_cut(score, int(rate * len(score)))) if len(score) else float("inf")
 
 
-def plan_of(usecase: UseCase, reading: Reading) -> ComparisonPlan:
+def file_plan(usecase: UseCase, file_rows: FileRows) -> ComparisonPlan:
     """A plan of the use case's policies, for the columns that the file has."""
-    rows, money = reading.rows, usecase.cost.false_negative
+    rows, cost_column = file_rows.rows, usecase.cost.false_negative
     cap = None
-    if isinstance(money, str):
-        if money not in rows.columns:
-            raise FlowRefused(f"the cost of a miss is the column {money}, which the file lacks")
-        cap = float(rows[money].quantile(usecase.promotion.cost_cap_quantile))
+    if isinstance(cost_column, str):
+        if cost_column not in rows.columns:
+            raise FlowRefused(f"the cost of a miss is the column {cost_column}, which the file lacks")
+        cap = float(rows[cost_column].quantile(usecase.promotion.cost_cap_quantile))
     first = rows["day"].min().date()
-    names = (reading.columns["champion_score"], reading.columns["challenger_score"])
+    names = (file_rows.columns["champion_score"], file_rows.columns["challenger_score"])
     plan = draft_plan(usecase, "file", *names, first, cost_cap=cap)
-    have = set(rows.columns)
+    column_names = set(rows.columns)
     return replace(
         plan,
-        entity=plan.entity if plan.entity in have else None,
-        amount=plan.amount if plan.amount in have else None,
-        segments=tuple(name for name in plan.segments if name in have),
+        entity=plan.entity if plan.entity in column_names else None,
+        amount=plan.amount if plan.amount in column_names else None,
+        segments=tuple(name for name in plan.segments if name in column_names),
     )

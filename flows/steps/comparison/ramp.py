@@ -18,18 +18,18 @@ from typing import Any, Final, Literal
 from bentos.errors import RegistryUnavailable, RoutingError
 from bentos.promotion.change_freeze import why_held_now
 from bentos.registry.routing_policy import EXTERNAL, RoutingPolicy
-from bentos.release.routing_changes import RoutingDesk
-from flows.steps.comparison.arm_figures import ArmReport, report_of
+from bentos.release.routing_changes import RoutingContext
+from flows.steps.comparison.arm_figures import ArmReport, arm_report
 from monitoring.core.hashing import canonical_json
 from monitoring.core.verdict import Check
 from monitoring.errors import StoreUnavailable
-from monitoring.rollout.ramp_guard import judge_guard, parse_guard, reasons_of, verdict_of
+from monitoring.rollout.ramp_guard import guard_verdict, judge_guard, parse_guard, reasons_of
 from monitoring.store import Decision
 
 log = logging.getLogger("incumbent.ramp")
 
-Event = Literal["waits", "stepped", "returned", "finished", "stopped", "resumed"]
-_ENDED: Final = ("ramp.returned", "ramp.finished", "ramp.stopped")
+RampEvent = Literal["waits", "stepped", "returned", "finished", "stopped", "resumed"]
+_END_EVENTS: Final = ("ramp.returned", "ramp.finished", "ramp.stopped")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class RampState:
 
 
 @dataclass(frozen=True)
-class Look:
+class RampCheck:
     """What one look at a ramp did.
 
     Attributes:
@@ -101,7 +101,7 @@ class Look:
         report: figures of the arms.
     """
 
-    event: Event
+    event: RampEvent
     share: float
     reasons: tuple[str, ...]
     checks: tuple[Check, ...] = ()
@@ -126,10 +126,10 @@ def parse_steps(text: str) -> tuple[float, ...]:
 
 def ramp_state(history: Sequence[Decision]) -> RampState | None:
     """Where the latest ramp stands, by the decisions; none without one."""
-    started = [row for row in history if row.payload["event"] == "ramp.started"]
-    if not started:
+    starts = [row for row in history if row.payload["event"] == "ramp.started"]
+    if not starts:
         return None
-    first = started[-1]
+    first = starts[-1]
     data = first.payload["plan"]
     every = timedelta(seconds=data["every_seconds"])
     plan = RampPlan(data["ramp"], tuple(data["steps"]), every, data["guard"], data["reason"])
@@ -137,23 +137,29 @@ def ramp_state(history: Sequence[Decision]) -> RampState | None:
     for row in history:
         if row.seq <= first.seq:
             continue
-        state = _after(state, row)
+        state = _apply_decision(state, row)
     return state
 
 
-def _after(state: RampState, row: Decision) -> RampState:
-    said, plan = row.payload, state.plan
-    event = said["event"]
-    if state.ended or "digest" not in said:
+def _apply_decision(state: RampState, row: Decision) -> RampState:
+    payload, plan = row.payload, state.plan
+    event = payload["event"]
+    if state.ended or "digest" not in payload:
         return state
-    if said.get("ramp") == plan.ramp and event == "ramp.step":
-        return RampState(plan, int(said["step"]), said["digest"], row.recorded_at, "", row)
-    ended = event if said.get("ramp") == plan.ramp and event in _ENDED else "ramp.stopped"
-    return RampState(plan, state.step, said["digest"], row.recorded_at, ended, row)
+    if payload.get("ramp") == plan.ramp and event == "ramp.step":
+        return RampState(plan, int(payload["step"]), payload["digest"], row.recorded_at, "", row)
+    end_event = event if payload.get("ramp") == plan.ramp and event in _END_EVENTS else "ramp.stopped"
+    return RampState(plan, state.step, payload["digest"], row.recorded_at, end_event, row)
 
 
 def start_ramp(
-    desk: RoutingDesk, steps: Sequence[float], every: timedelta, guard: str, reason: str, at: datetime, **draft: Any
+    context: RoutingContext,
+    steps: Sequence[float],
+    every: timedelta,
+    guard: str,
+    reason: str,
+    at: datetime,
+    **draft: Any,
 ) -> RampState:
     """Begin a ramp, or go on with one that is under way and asks for the same.
 
@@ -162,22 +168,22 @@ def start_ramp(
         GuardError: the guard cannot be read.
     """
     parse_guard(guard)
-    wanted = RampPlan(secrets.token_hex(6), tuple(steps), every, guard, reason)
-    here = ramp_state(desk.history())
-    if here is not None and not here.ended:
-        same = (here.plan.steps, here.plan.every, here.plan.guard) == (wanted.steps, wanted.every, wanted.guard)
-        if not same:
+    plan = RampPlan(secrets.token_hex(6), tuple(steps), every, guard, reason)
+    running = ramp_state(context.history())
+    if running is not None and not running.ended:
+        same_plan = (running.plan.steps, running.plan.every, running.plan.guard) == (plan.steps, plan.every, plan.guard)
+        if not same_plan:
             raise RoutingError("another ramp is under way; end it first with: incumbent canary --off")
-        return here
-    drawn = desk.draft(reason=reason, **draft)
-    policy = RoutingPolicy(**{**vars(drawn), "guard": guard})
-    desk.set_share(wanted.steps[0], at=at, draft=policy, event="ramp.started", ramp=wanted.ramp, plan=wanted.to_json())
-    found = ramp_state(desk.history())
-    assert found is not None
-    return found
+        return running
+    draft_policy = context.draft(reason=reason, **draft)
+    policy = RoutingPolicy(**{**vars(draft_policy), "guard": guard})
+    context.set_share(plan.steps[0], at=at, draft=policy, event="ramp.started", ramp=plan.ramp, plan=plan.to_json())
+    state = ramp_state(context.history())
+    assert state is not None
+    return state
 
 
-def look(desk: RoutingDesk, now: datetime) -> Look:
+def check_ramp(context: RoutingContext, now: datetime) -> RampCheck:
     """Look at the ramp once and do what is due. Safe to repeat, and to call from several places in turn.
 
     Args:
@@ -188,43 +194,47 @@ def look(desk: RoutingDesk, now: datetime) -> Look:
         RoutingError: no ramp was ever started.
         RegistryUnavailable, StoreUnavailable: nothing was done; look again.
     """
-    state = ramp_state(desk.history())
+    state = ramp_state(context.history())
     if state is None:
-        raise RoutingError(f"no ramp of {desk.model} was started")
+        raise RoutingError(f"no ramp of {context.model} was started")
     if state.ended:
-        _agree(desk, state)
-        words = state.last.payload.get("reasons") or [state.last.payload.get("reason") or "it was ended"]
-        event: Event = "finished" if state.ended == "ramp.finished" else "returned"
+        _restore_policy(context, state)
+        end_reasons = state.last.payload.get("reasons") or [state.last.payload.get("reason") or "it was ended"]
+        event: RampEvent = "finished" if state.ended == "ramp.finished" else "returned"
         event = "stopped" if state.ended == "ramp.stopped" else event
-        return Look(event, float(state.last.payload["share"]), tuple(words))
-    if (moved := _moved(desk, state)) is not None:
-        return _end(desk, state, "stopped", now, [moved], [], None)
-    resumed = _agree(desk, state)
-    report = report_of(desk.store, desk.usecase, desk.model, _policy(state))
+        return RampCheck(event, float(state.last.payload["share"]), tuple(end_reasons))
+    if (change := _outside_change(context, state)) is not None:
+        return _end_ramp(context, state, "stopped", now, [change], [], None)
+    was_restored = _restore_policy(context, state)
+    report = arm_report(context.store, context.usecase, context.model, _policy(state))
     checks = judge_guard(parse_guard(state.plan.guard), report.arms, report.p99_ms)
-    verdict = verdict_of(checks)
+    verdict = guard_verdict(checks)
     if verdict == "breached":
         reasons = reasons_of(checks, "FAIL")
         if report.ratio.mismatch:
-            desk.note("mismatch", at=now, more={"routing": state.digest, "figures": report.to_json()})
-        return _end(desk, state, "returned", now, reasons, checks, report)
+            context.note("mismatch", at=now, details={"routing": state.digest, "figures": report.to_json()})
+        return _end_ramp(context, state, "returned", now, reasons, checks, report)
     if report.refusals:
-        return _end(desk, state, "returned", now, report.refusals, checks, report)
+        return _end_ramp(context, state, "returned", now, report.refusals, checks, report)
     if now - state.since < state.plan.every:
-        return Look("resumed" if resumed else "waits", state.share, (_remaining(state, now),), tuple(checks), report)
+        return RampCheck(
+            "resumed" if was_restored else "waits", state.share, (_remaining(state, now),), tuple(checks), report
+        )
     last = state.step == len(state.plan.steps) - 1
     # A share of nothing gives no evidence: the challenger is in shadow, and the next step only needs time.
     if state.share > 0 and (verdict == "waits" or not report.applied_everywhere):
         reasons = reasons_of(checks, "INSUFFICIENT") or list(report.problems) or ["not every replica applies it yet"]
-        return Look("waits", state.share, tuple(reasons), tuple(checks), report)
-    if not last and (held := why_held_now(desk.store, desk.usecase, now)) is not None:
-        return Look("waits", state.share, (held,), tuple(checks), report)
+        return RampCheck("waits", state.share, tuple(reasons), tuple(checks), report)
+    if not last and (hold_reason := why_held_now(context.store, context.usecase, now)) is not None:
+        return RampCheck("waits", state.share, (hold_reason,), tuple(checks), report)
     if last:
-        return _end(desk, state, "finished", now, ["every step was taken and the guard held"], checks, report)
-    return _step(desk, state, now, checks, report)
+        return _end_ramp(context, state, "finished", now, ["every step was taken and the guard held"], checks, report)
+    return _take_step(context, state, now, checks, report)
 
 
-def stay(desk: RoutingDesk, notice: Callable[[Look], None], seconds: float, clock: Callable[[], datetime]) -> Look:
+def follow_ramp(
+    context: RoutingContext, notice: Callable[[RampCheck], None], seconds: float, clock: Callable[[], datetime]
+) -> RampCheck:
     """Look again and again until the ramp is over; an outage of database or registry is waited for.
 
     Args:
@@ -233,49 +243,51 @@ def stay(desk: RoutingDesk, notice: Callable[[Look], None], seconds: float, cloc
         seconds: pause between two looks.
         clock: machine time.
     """
-    last: Look | None = None
+    last_check: RampCheck | None = None
     while True:
         try:
-            found = look(desk, clock())
+            ramp_check = check_ramp(context, clock())
         except (RegistryUnavailable, StoreUnavailable) as exc:
             log.warning("the ramp cannot be looked at now: %s", exc)
         else:
-            if last is None or found.event != "waits":
-                notice(found)
-            last = found
-            if found.over:
-                return found
+            if last_check is None or ramp_check.event != "waits":
+                notice(ramp_check)
+            last_check = ramp_check
+            if ramp_check.over:
+                return ramp_check
         time.sleep(seconds)
 
 
-def _step(desk: RoutingDesk, state: RampState, now: datetime, checks: Sequence[Check], report: ArmReport) -> Look:
+def _take_step(
+    context: RoutingContext, state: RampState, now: datetime, checks: Sequence[Check], report: ArmReport
+) -> RampCheck:
     step = state.step + 1
     share = state.plan.steps[step]
-    more = {"ramp": state.plan.ramp, "step": step, "figures": report.to_json(), "checks": _checks(checks)}
-    desk.set_share(share, at=now, draft=_policy(state), event="ramp.step", **more)
-    return Look("stepped", share, (f"the guard held at {state.share:.0%}",), tuple(checks), report)
+    more = {"ramp": state.plan.ramp, "step": step, "figures": report.to_json(), "checks": _checks_json(checks)}
+    context.set_share(share, at=now, draft=_policy(state), event="ramp.step", **more)
+    return RampCheck("stepped", share, (f"the guard held at {state.share:.0%}",), tuple(checks), report)
 
 
-def _end(
-    desk: RoutingDesk,
+def _end_ramp(
+    context: RoutingContext,
     state: RampState,
     event: Literal["returned", "finished", "stopped"],
     now: datetime,
     reasons: Sequence[str],
     checks: Sequence[Check],
     report: ArmReport | None,
-) -> Look:
-    more: dict[str, Any] = {"ramp": state.plan.ramp, "reasons": list(reasons), "checks": _checks(checks)}
+) -> RampCheck:
+    more: dict[str, Any] = {"ramp": state.plan.ramp, "reasons": list(reasons), "checks": _checks_json(checks)}
     if report is not None:
         more["figures"] = report.to_json()
     if event == "returned":
-        desk.off("; ".join(reasons), at=now, event="ramp.returned", more=more, old=_policy(state))
-        return Look(event, 0.0, tuple(reasons), tuple(checks), report)
-    here = desk.current()
-    share = 0.0 if here is None else here.share
-    digest = state.digest if here is None else here.digest
-    desk.note(f"ramp.{event}", at=now, more=more | {"share": share, "digest": digest})
-    return Look(event, share, tuple(reasons), tuple(checks), report)
+        context.off("; ".join(reasons), at=now, event="ramp.returned", details=more, base=_policy(state))
+        return RampCheck(event, 0.0, tuple(reasons), tuple(checks), report)
+    policy = context.current()
+    share = 0.0 if policy is None else policy.share
+    digest = state.digest if policy is None else policy.digest
+    context.note(f"ramp.{event}", at=now, details=more | {"share": share, "digest": digest})
+    return RampCheck(event, share, tuple(reasons), tuple(checks), report)
 
 
 def _policy(state: RampState) -> RoutingPolicy:
@@ -283,41 +295,41 @@ def _policy(state: RampState) -> RoutingPolicy:
     return RoutingPolicy.from_text(canonical_json(state.last.payload["policy"]).decode())
 
 
-def _agree(desk: RoutingDesk, state: RampState) -> bool:
+def _restore_policy(context: RoutingContext, state: RampState) -> bool:
     """Make the registry hold what the last decision says; whether it had to be told."""
     if "policy" not in state.last.payload:
         return False
-    here, wanted = desk.current(), _policy(state)
-    if here is not None and here.digest == wanted.digest:
+    current, policy = context.current(), _policy(state)
+    if current is not None and current.digest == policy.digest:
         return False
-    if state.ended and here is not None and here.created_at > wanted.created_at:
+    if state.ended and current is not None and current.created_at > policy.created_at:
         return False  # somebody has begun something else since
-    desk.registry.set_routing(desk.model, wanted)
+    context.registry.set_routing(context.model, policy)
     return True
 
 
-def _moved(desk: RoutingDesk, state: RampState) -> str | None:
+def _outside_change(context: RoutingContext, state: RampState) -> str | None:
     """Whether roles or routing were changed by another hand while the ramp ran."""
-    wanted = _policy(state)
-    held = desk.registry.roles(desk.model)
-    champion = held["champion"].version if "champion" in held else EXTERNAL
-    challenger = held["challenger"].version if "challenger" in held else "nobody"
-    if (champion, challenger) != (wanted.champion, wanted.challenger):
+    policy = _policy(state)
+    roles = context.registry.roles(context.model)
+    champion = roles["champion"].version if "champion" in roles else EXTERNAL
+    challenger = roles["challenger"].version if "challenger" in roles else "nobody"
+    if (champion, challenger) != (policy.champion, policy.challenger):
         return (
-            f"the ramp was about {wanted.champion} against {wanted.challenger}, "
+            f"the ramp was about {policy.champion} against {policy.challenger}, "
             f"and now it is {champion} against {challenger}"
         )
-    here = desk.current()
-    if here is not None and here.digest != wanted.digest and here.created_at > wanted.created_at:
+    current = context.current()
+    if current is not None and current.digest != policy.digest and current.created_at > policy.created_at:
         return "the routing policy was changed by another hand"
     return None
 
 
 def _remaining(state: RampState, now: datetime) -> str:
-    left = state.plan.every - (now - state.since)
-    return f"at {state.share:.0%} for another {max(0.0, left.total_seconds()):.0f} s"
+    remaining = state.plan.every - (now - state.since)
+    return f"at {state.share:.0%} for another {max(0.0, remaining.total_seconds()):.0f} s"
 
 
-def _checks(checks: Sequence[Check]) -> list[Mapping[str, Any]]:
+def _checks_json(checks: Sequence[Check]) -> list[Mapping[str, Any]]:
     names = ("name", "value", "threshold", "status", "detail")
     return [{name: getattr(check, name) for name in names} for check in checks]

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bentos.promotion.evidence import VERDICT, enter_verdict
+from bentos.promotion.evidence import VERDICT, write_verdict
 from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused, SnapshotMissing
 from flows.snapshots.store import SnapshotStore
 from flows.steps.comparison.compare import LATENCY
-from flows.steps.tracking.code_version import MadeWith, made_with
+from flows.steps.tracking.code_version import CodeVersion, current_code_version
 from flows.workspace.step import step
 from monitoring.comparison.daily_series import FrozenDay
 from monitoring.comparison.judge import judge_plan
@@ -28,14 +28,14 @@ from monitoring.core.verdict import Verdict
 from monitoring.errors import JournalConflict
 
 if TYPE_CHECKING:
-    from flows.steps.comparison.compare import Comparison
+    from flows.steps.comparison.compare import ComparisonResult
     from monitoring.store import Decision, Store
 
 KIND = VERDICT
 
 
 @dataclass(frozen=True)
-class Replay:
+class VerdictReplay:
     """A verdict that was judged again.
 
     Attributes:
@@ -85,21 +85,32 @@ class Replay:
 
 
 @step(name="keep the verdict", run_name="enter the verdict {found.verdict.outcome} into the chain", tags=("database",))
-def record_verdict(store: Store, usecase: UseCase, found: Comparison, as_of: datetime, actor: str) -> Decision | None:
+def record_verdict(
+    store: Store, usecase: UseCase, comparison: ComparisonResult, as_of: datetime, actor: str
+) -> Decision | None:
     """Keep a verdict in the chain with everything that a replay needs.
 
     None for a look at the past, and while no row has matured.
     """
-    if not found.current or found.evidence is None:
+    if not comparison.current or comparison.evidence is None:
         return None
-    frozen = store.comparisons.days(found.stored.id, as_of)
+    frozen_days = store.comparisons.days(comparison.stored.id, as_of)
     # Days that this very look froze were computed by it; only the earlier ones were given to it.
-    given = [day.digest for day in frozen if day.as_of < as_of]
-    return enter_verdict(
-        store, usecase.name, found.verdict, actor, as_of,
-        comparison=found.stored.id, plan=found.stored.plan.to_json(), plan_hash=found.stored.plan_hash,
-        evidence_snapshot=found.evidence, frozen_days=given, as_of=as_of.isoformat(), made_with=made_with().to_json(),
-    )  # fmt: skip
+    day_digests = [day.digest for day in frozen_days if day.as_of < as_of]
+    return write_verdict(
+        store,
+        usecase.name,
+        comparison.verdict,
+        actor,
+        as_of,
+        comparison=comparison.stored.id,
+        plan=comparison.stored.plan.to_json(),
+        plan_hash=comparison.stored.plan_hash,
+        evidence_snapshot=comparison.evidence,
+        frozen_days=day_digests,
+        as_of=as_of.isoformat(),
+        made_with=current_code_version().to_json(),
+    )
 
 
 def find_verdict(store: Store, usecase: str, name: str) -> Decision:
@@ -116,77 +127,90 @@ def find_verdict(store: Store, usecase: str, name: str) -> Decision:
     """
     verdicts = store.decisions.list(usecase, (KIND,), limit=None)
     by_digest = {str(d.payload["digest"]): d for d in verdicts}
-    for line in store.decisions.list(usecase, limit=None):
-        if str(line.seq) == name or (len(name) >= 4 and line.id.startswith(name)):
-            said = line.payload
-            digest = said.get("digest") if line.kind == KIND else said.get("evidence", said.get("digest"))
+    for decision in store.decisions.list(usecase, limit=None):
+        if str(decision.seq) == name or (len(name) >= 4 and decision.id.startswith(name)):
+            payload = decision.payload
+            digest = payload.get("digest") if decision.kind == KIND else payload.get("evidence", payload.get("digest"))
             if digest in by_digest:
                 return by_digest[str(digest)]
-            raise FlowRefused(f"decision {name} ({line.kind}) rests on no comparison whose evidence is kept")
-    for digest, line in by_digest.items():
+            raise FlowRefused(f"decision {name} ({decision.kind}) rests on no comparison whose evidence is kept")
+    for digest, decision in by_digest.items():
         if len(name) >= 8 and digest.startswith(name):
-            return line
+            return decision
     raise FlowRefused(f"no decision {name!r}; see `incumbent audit show`")
 
 
-def replay(store: Store, snapshots: Sequence[SnapshotStore], usecase: UseCase, decision: Decision) -> Replay:
+def replay_decision(
+    store: Store, snapshots: Sequence[SnapshotStore], usecase: UseCase, decision: Decision
+) -> VerdictReplay:
     """Judge the verdict of a decision again.
 
     Raises:
         SnapshotMissing, SnapshotCorrupt: its rows are gone or were changed.
         JournalConflict: a frozen day was changed.
     """
-    said = decision.payload
-    plan, was = ComparisonPlan.from_json(said["plan"]), Verdict.from_json(said["verdict"])
-    as_of = datetime.fromisoformat(str(said["as_of"]))
-    rows = _rows(snapshots, usecase, plan, said["evidence_snapshot"])
-    frozen = _frozen(store, str(said["comparison"]), as_of, said["frozen_days"])
-    given = tuple(check for check in was.checks if check.name == LATENCY)
-    again = judge_plan(plan, rows, frozen, as_of=as_of, guards=given).verdict
-    then = MadeWith.from_json(said.get("made_with"))
-    return Replay(
-        decision.id, decision.seq, as_of.isoformat(), was.outcome, again.outcome, str(said["digest"]), again.digest,
-        said["evidence_snapshot"], str(said["plan_hash"]), tuple(_differences(was, again, plan, said)),
-        then is not None, () if then is None else made_with().other_than(then),
-    )  # fmt: skip
+    payload = decision.payload
+    plan, stored = ComparisonPlan.from_json(payload["plan"]), Verdict.from_json(payload["verdict"])
+    as_of = datetime.fromisoformat(str(payload["as_of"]))
+    rows = _evidence_rows(snapshots, usecase, plan, payload["evidence_snapshot"])
+    frozen_days = _frozen_days(store, str(payload["comparison"]), as_of, payload["frozen_days"])
+    latency_checks = tuple(check for check in stored.checks if check.name == LATENCY)
+    recomputed = judge_plan(plan, rows, frozen_days, as_of=as_of, guards=latency_checks).verdict
+    stored_code = CodeVersion.from_json(payload.get("made_with"))
+    return VerdictReplay(
+        decision.id,
+        decision.seq,
+        as_of.isoformat(),
+        stored.outcome,
+        recomputed.outcome,
+        str(payload["digest"]),
+        recomputed.digest,
+        payload["evidence_snapshot"],
+        str(payload["plan_hash"]),
+        tuple(_differences(stored, recomputed, plan, payload)),
+        stored_code is not None,
+        () if stored_code is None else current_code_version().other_than(stored_code),
+    )
 
 
-def _rows(snapshots: Sequence[SnapshotStore], usecase: UseCase, plan: ComparisonPlan, digest: str) -> pd.DataFrame:
-    for place in snapshots:
+def _evidence_rows(
+    snapshots: Sequence[SnapshotStore], usecase: UseCase, plan: ComparisonPlan, digest: str
+) -> pd.DataFrame:
+    for snapshot_store in snapshots:
         try:
-            found = place.load(digest)
+            snapshot = snapshot_store.load(digest)
         except SnapshotMissing:
             continue
-        rows = found.events.rename(columns={usecase.event_id: "event_id"})
+        rows = snapshot.events.rename(columns={usecase.event_id: "event_id"})
         rows.insert(2, "day", plan.calendar.days_of(rows["event_time"]))
         return rows
     raise SnapshotMissing(f"the rows {digest[:16]} of this verdict are in no evidence folder")
 
 
-def _frozen(store: Store, comparison: str, as_of: datetime, digests: Sequence[str]) -> list[FrozenDay]:
-    known = {day.digest: day for day in store.comparisons.days(comparison, as_of)}
-    lost = [digest[:16] for digest in digests if digest not in known]
-    if lost:
-        raise JournalConflict(f"frozen days that this verdict rests on are gone: {', '.join(lost)}")
-    return [known[digest] for digest in digests]
+def _frozen_days(store: Store, comparison: str, as_of: datetime, digests: Sequence[str]) -> list[FrozenDay]:
+    days_by_digest = {day.digest: day for day in store.comparisons.days(comparison, as_of)}
+    missing = [digest[:16] for digest in digests if digest not in days_by_digest]
+    if missing:
+        raise JournalConflict(f"frozen days that this verdict rests on are gone: {', '.join(missing)}")
+    return [days_by_digest[digest] for digest in digests]
 
 
-def _differences(was: Verdict, again: Verdict, plan: ComparisonPlan, said: Any) -> list[str]:
-    found = []
-    if was.digest != said["digest"]:
-        found.append("the stored verdict is not the one that its digest names")
-    if plan.digest != said["plan_hash"]:
-        found.append("the stored plan is not the one that its hash names")
+def _differences(stored: Verdict, recomputed: Verdict, plan: ComparisonPlan, payload: Any) -> list[str]:
+    differences = []
+    if stored.digest != payload["digest"]:
+        differences.append("the stored verdict is not the one that its digest names")
+    if plan.digest != payload["plan_hash"]:
+        differences.append("the stored plan is not the one that its hash names")
     names = ("outcome", "champion", "challenger", "as_of", "reasons", "evidence_digest", "days_needed")
-    found += [
-        f"{name}: {getattr(was, name)} then, {getattr(again, name)} now"
+    differences += [
+        f"{name}: {getattr(stored, name)} then, {getattr(recomputed, name)} now"
         for name in names
-        if getattr(was, name) != getattr(again, name)
+        if getattr(stored, name) != getattr(recomputed, name)
     ]
-    checks = {check.name: check for check in again.checks}
-    found += [
+    checks = {check.name: check for check in recomputed.checks}
+    differences += [
         f"check {check.name}: {check.value} then, {getattr(checks.get(check.name), 'value', 'missing')} now"
-        for check in was.checks
+        for check in stored.checks
         if checks.get(check.name) != check
     ]
-    return found
+    return differences

@@ -9,17 +9,25 @@ from typing import TYPE_CHECKING, Any
 from bentos.errors import RoutingError
 from bentos.promotion.change_freeze import why_held_now
 from bentos.registry.routing_policy import RoutingPolicy, parse_arms
-from bentos.release.routing_changes import RoutingDesk
-from flows.steps.comparison.arm_figures import ArmReport, matured_by_arm, report_of
-from flows.steps.comparison.ramp import Look, RampState, look, parse_steps, ramp_state, start_ramp, stay
+from bentos.release.routing_changes import RoutingContext
+from flows.steps.comparison.arm_figures import ArmReport, arm_report, matured_by_arm
+from flows.steps.comparison.ramp import (
+    RampCheck,
+    RampState,
+    check_ramp,
+    follow_ramp,
+    parse_steps,
+    ramp_state,
+    start_ramp,
+)
 from monitoring.core.durations import format_duration, parse_duration
 
 if TYPE_CHECKING:
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Turn:
+class RoutingChange:
     """What is asked for; see :func:`flows.canary.canary`."""
 
     share: float | None = None
@@ -34,7 +42,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Routing:
+class RoutingStatus:
     """How the routing of a model stands.
 
     Attributes:
@@ -52,7 +60,7 @@ class Routing:
     report: ArmReport | None
     matured: dict[str, dict[str, Any]]
     ramp: RampState | None = None
-    look: Look | None = None
+    look: RampCheck | None = None
     done: str = ""
 
     @property
@@ -63,7 +71,7 @@ class Routing:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON; ``arms`` has one object for each arm."""
         report = None if self.report is None else self.report.to_json()
-        said: dict[str, Any] = {
+        data: dict[str, Any] = {
             "model": self.model,
             "mode": "shadow" if self.policy is None else self.policy.mode,
             "share": 0.0 if self.policy is None else self.policy.share,
@@ -74,113 +82,117 @@ class Routing:
             "replicas": {} if self.report is None else dict(self.report.replicas),
             "problems": [] if self.report is None else list(self.report.problems),
             "ramp": None if self.ramp is None else _ramp_json(self.ramp),
-            "look": None if self.look is None else _look_json(self.look),
+            "look": None if self.look is None else _ramp_check_json(self.look),
         }
         if report is not None:
             p = report["sample_ratio"]["p"]
             arms = [arm | self.matured.get(str(arm["arm"]), {}) | {"srm_p": p} for arm in report.pop("arms")]
-            said |= report | {"arms": arms}
-        return said
+            data |= report | {"arms": arms}
+        return data
 
 
-def take_turn(house: House, turn: Turn, at: datetime) -> Routing:
+def change_routing(workspace: Workspace, change: RoutingChange, at: datetime) -> RoutingStatus:
     """Do what is asked for, and report.
 
     Raises:
         RoutingError: more than one thing was asked for, or it cannot be done.
         GuardError: the guard cannot be read.
     """
-    asked = [name for name in ("share", "arms", "ramp") if getattr(turn, name) is not None]
-    if len(asked) + turn.off > 1:
-        raise RoutingError(f"ask for one thing at a time, not for {' and '.join([*asked, *['off'] * turn.off])}")
-    desk = RoutingDesk(house.registry, house.store, house.usecase, house.model, house.actor)
-    seen: Look | None = None
-    done = ""
-    if turn.off:
-        desk.off(turn.reason, at=at)
-        done = "the champion answers all"
-    elif turn.share is not None:
-        if not 0.0 <= turn.share <= 100.0:
-            raise RoutingError(f"a share is a percentage from 0 to 100, not {turn.share:g}")
-        if turn.share > 0.0:
-            _require_open(desk, at)
-        desk.set_share(turn.share / 100, at=at, draft=desk.draft(entity=turn.entity, reason=turn.reason))
-        done = f"the challenger answers {turn.share:g} % of the entities"
-    elif turn.arms is not None:
-        _require_open(desk, at)
-        desk.set_arms(parse_arms(turn.arms), at=at, draft=desk.draft(entity=turn.entity, reason=turn.reason))
-        done = f"the arms are {turn.arms}"
+    requests = [name for name in ("share", "arms", "ramp") if getattr(change, name) is not None]
+    if len(requests) + change.off > 1:
+        raise RoutingError(f"ask for one thing at a time, not for {' and '.join([*requests, *['off'] * change.off])}")
+    context = RoutingContext(workspace.registry, workspace.store, workspace.usecase, workspace.model, workspace.actor)
+    ramp_check: RampCheck | None = None
+    action_text = ""
+    if change.off:
+        context.off(change.reason, at=at)
+        action_text = "the champion answers all"
+    elif change.share is not None:
+        if not 0.0 <= change.share <= 100.0:
+            raise RoutingError(f"a share is a percentage from 0 to 100, not {change.share:g}")
+        if change.share > 0.0:
+            _require_no_hold(context, at)
+        context.set_share(change.share / 100, at=at, draft=context.draft(entity=change.entity, reason=change.reason))
+        action_text = f"the challenger answers {change.share:g} % of the entities"
+    elif change.arms is not None:
+        _require_no_hold(context, at)
+        context.set_arms(
+            parse_arms(change.arms), at=at, draft=context.draft(entity=change.entity, reason=change.reason)
+        )
+        action_text = f"the arms are {change.arms}"
     else:
-        seen, done = _ramp(desk, turn, at)
-    found = standing_of(house, at, seen, done)
-    _alarm(desk, found, at)
-    return found
+        ramp_check, action_text = _change_ramp(context, change, at)
+    status = routing_status(workspace, at, ramp_check, action_text)
+    _record_mismatch(context, status, at)
+    return status
 
 
-def _require_open(desk: RoutingDesk, at: datetime) -> None:
+def _require_no_hold(context: RoutingContext, at: datetime) -> None:
     """Raise ``RoutingError`` while hours, weekday or a freeze hold what brings a challenger to clients."""
-    if (held := why_held_now(desk.store, desk.usecase, at)) is not None:
-        raise RoutingError(f"a challenger gets no traffic: {held}; `incumbent canary --off` always works")
+    if (hold_reason := why_held_now(context.store, context.usecase, at)) is not None:
+        raise RoutingError(f"a challenger gets no traffic: {hold_reason}; `incumbent canary --off` always works")
 
 
-def _alarm(desk: RoutingDesk, found: Routing, at: datetime) -> None:
+def _record_mismatch(context: RoutingContext, status: RoutingStatus, at: datetime) -> None:
     """A sample-ratio mismatch of the present policy becomes a decision of its own, once."""
-    if found.policy is None or found.report is None or not found.report.ratio.mismatch:
+    if status.policy is None or status.report is None or not status.report.ratio.mismatch:
         return
-    told = [row for row in desk.history() if row.payload["event"] == "mismatch"]
-    if found.policy.digest not in [row.payload["routing"] for row in told]:
-        desk.note("mismatch", at=at, more={"routing": found.policy.digest, "figures": found.report.to_json()})
+    mismatches = [row for row in context.history() if row.payload["event"] == "mismatch"]
+    if status.policy.digest not in [row.payload["routing"] for row in mismatches]:
+        context.note("mismatch", at=at, details={"routing": status.policy.digest, "figures": status.report.to_json()})
 
 
-def _ramp(desk: RoutingDesk, turn: Turn, at: datetime) -> tuple[Look | None, str]:
+def _change_ramp(context: RoutingContext, change: RoutingChange, at: datetime) -> tuple[RampCheck | None, str]:
     from flows.workspace.clock import machine_now
 
-    done = ""
-    if turn.ramp is not None:
-        steps, every = parse_steps(turn.ramp), parse_duration(turn.every)
-        before = ramp_state(desk.history())
-        if before is None or before.ended:
-            _require_open(desk, at)
-        state = start_ramp(desk, steps, every, turn.guard, turn.reason, at, entity=turn.entity)
-        resumed = before is not None and before.plan.ramp == state.plan.ramp
-        done = f"the ramp {'goes on' if resumed else 'begins'} at {state.share:.0%}"
+    action_text = ""
+    if change.ramp is not None:
+        steps, every = parse_steps(change.ramp), parse_duration(change.every)
+        previous = ramp_state(context.history())
+        if previous is None or previous.ended:
+            _require_no_hold(context, at)
+        state = start_ramp(context, steps, every, change.guard, change.reason, at, entity=change.entity)
+        goes_on = previous is not None and previous.plan.ramp == state.plan.ramp
+        action_text = f"the ramp {'goes on' if goes_on else 'begins'} at {state.share:.0%}"
     else:
-        found = ramp_state(desk.history())
-        if found is None or found.ended:
+        current = ramp_state(context.history())
+        if current is None or current.ended:
             return None, ""
-    if not turn.stay:
-        return look(desk, machine_now()), done
-    seconds = min(30.0, max(1.0, parse_duration(turn.every).total_seconds() / 20))
-    return stay(desk, _told, seconds, machine_now), done
+    if not change.stay:
+        return check_ramp(context, machine_now()), action_text
+    seconds = min(30.0, max(1.0, parse_duration(change.every).total_seconds() / 20))
+    return follow_ramp(context, _log_check, seconds, machine_now), action_text
 
 
-def _told(found: Look) -> None:
+def _log_check(ramp_check: RampCheck) -> None:
     import logging
 
     logging.getLogger("incumbent.ramp").info(
-        "%s, challenger at %s: %s", found.event, f"{found.share:.0%}", "; ".join(found.reasons)
+        "%s, challenger at %s: %s", ramp_check.event, f"{ramp_check.share:.0%}", "; ".join(ramp_check.reasons)
     )
 
 
-def standing_of(house: House, as_of: datetime, seen: Look | None = None, done: str = "") -> Routing:
+def routing_status(
+    workspace: Workspace, as_of: datetime, ramp_check: RampCheck | None = None, action_text: str = ""
+) -> RoutingStatus:
     """How the routing stands; nothing is changed."""
-    desk = RoutingDesk(house.registry, house.store, house.usecase, house.model, house.actor)
-    policy, history = desk.current(), desk.history()
+    context = RoutingContext(workspace.registry, workspace.store, workspace.usecase, workspace.model, workspace.actor)
+    policy, history = context.current(), context.history()
     if policy is None:
-        return Routing(house.model, None, None, {}, ramp_state(history), seen, done)
-    same = [
+        return RoutingStatus(workspace.model, None, None, {}, ramp_state(history), ramp_check, action_text)
+    digests = [
         str(row.payload["digest"])
         for row in history
         if row.payload.get("policy", {}).get("salt") == policy.salt
     ]  # fmt: skip
-    return Routing(
-        house.model,
+    return RoutingStatus(
+        workspace.model,
         policy,
-        report_of(house.store, house.usecase, house.model, policy),
-        matured_by_arm(house.store, house.usecase, sorted({*same, policy.digest}), as_of),
+        arm_report(workspace.store, workspace.usecase, workspace.model, policy),
+        matured_by_arm(workspace.store, workspace.usecase, sorted({*digests, policy.digest}), as_of),
         ramp_state(history),
-        seen,
-        done,
+        ramp_check,
+        action_text,
     )
 
 
@@ -198,9 +210,9 @@ def _ramp_json(state: RampState) -> dict[str, Any]:
     }
 
 
-def _look_json(found: Look) -> dict[str, Any]:
+def _ramp_check_json(ramp_check: RampCheck) -> dict[str, Any]:
     checks = [
         {"name": c.name, "value": c.value, "threshold": c.threshold, "status": c.status, "detail": c.detail}
-        for c in found.checks
+        for c in ramp_check.checks
     ]
-    return {"event": found.event, "share": found.share, "reasons": list(found.reasons), "checks": checks}
+    return {"event": ramp_check.event, "share": ramp_check.share, "reasons": list(ramp_check.reasons), "checks": checks}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bentos.registry.ports import ModelRef
 from bentos.usecase.definition import UseCase
-from flows.steps.data.import_history import as_declared
+from flows.steps.data.import_history import cast_declared_types
 from monitoring.store.database.frames import encode_bodies, to_us
 from monitoring.store.database.records import PlanRecord, ScoreRecord, ShadowRecord
 
@@ -27,7 +27,7 @@ Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Seated:
+class LoadedVersion:
     """A version and its model."""
 
     ref: ModelRef
@@ -35,7 +35,7 @@ class Seated:
 
 
 @dataclass(frozen=True, eq=False)
-class Arrived:
+class EventBatch:
     """Events that arrive together.
 
     Attributes:
@@ -49,25 +49,25 @@ class Arrived:
     received: datetime
 
 
-def log_answers(store: Store, usecase: UseCase, champion: Seated, arrived: Arrived) -> None:
+def log_answers(store: Store, usecase: UseCase, champion: LoadedVersion, batch: EventBatch) -> None:
     """Score events as the champion and log the answers."""
     ref, model = champion.ref, champion.model
     plan = PlanRecord(model.plan.fingerprint, model.plan.names)
     store.log.declare_plan(plan)
-    said, at = _said(model, arrived), to_us(arrived.received)
-    times = [to_us(moment) for moment in arrived.events[usecase.event_time]]
+    scores, received_us = _score_batch(model, batch), to_us(batch.received)
+    times = [to_us(moment) for moment in batch.events[usecase.event_time]]
     rows = zip(
-        arrived.events[usecase.event_id],
+        batch.events[usecase.event_id],
         times,
-        encode_bodies(as_declared(arrived.events, usecase)),
-        arrived.features,
-        *said,
+        encode_bodies(cast_declared_types(batch.events, usecase)),
+        batch.features,
+        *scores,
         strict=True,
     )
     store.log.append(
         [
             ScoreRecord(
-                usecase.name, event_id, time, at, "live", body, plan.plan_id, row.astype("<f4").tobytes(),
+                usecase.name, event_id, time, received_us, "live", body, plan.plan_id, row.astype("<f4").tobytes(),
                 ref.name, ref.version, "champion", model.contract_digest, raw, score, threshold, flag,
             )
             for event_id, time, body, row, raw, score, threshold, flag in rows
@@ -75,15 +75,15 @@ def log_answers(store: Store, usecase: UseCase, champion: Seated, arrived: Arriv
     )  # fmt: skip
 
 
-def log_shadow(store: Store, usecase: UseCase, challenger: Seated, arrived: Arrived) -> None:
+def log_shadow(store: Store, usecase: UseCase, challenger: LoadedVersion, batch: EventBatch) -> None:
     """Score the same events as the challenger in shadow, from the features that were logged."""
     ref, model = challenger.ref, challenger.model
-    at = to_us(arrived.received)
-    rows = zip(arrived.events[usecase.event_id], *_said(model, arrived), strict=True)
+    received_us = to_us(batch.received)
+    rows = zip(batch.events[usecase.event_id], *_score_batch(model, batch), strict=True)
     store.shadow.append(
         [
             ShadowRecord(
-                usecase.name, event_id, ref.name, ref.version, _ROLE, raw, score, threshold, flag, None, at
+                usecase.name, event_id, ref.name, ref.version, _ROLE, raw, score, threshold, flag, None, received_us
             )
             for event_id, raw, score, threshold, flag in rows
         ]
@@ -93,9 +93,9 @@ def log_shadow(store: Store, usecase: UseCase, challenger: Seated, arrived: Arri
 _ROLE: Final = "challenger"
 
 
-def _said(model: ScoringModel, arrived: Arrived) -> tuple[list[float], list[float], list[float], list[bool]]:
+def _score_batch(model: ScoringModel, batch: EventBatch) -> tuple[list[float], list[float], list[float], list[bool]]:
     """Raw scores, calibrated scores, the threshold of each event and decisions."""
-    said = model.score(arrived.features)
-    cuts = np.full(len(said.calibrated), model.threshold.value) if said.cuts is None else said.cuts
-    flags = model.decide(said.calibrated, said.cuts)
-    return said.raw.astype(np.float64).tolist(), said.calibrated.tolist(), cuts.tolist(), flags.tolist()
+    scores = model.score(batch.features)
+    thresholds = np.full(len(scores.calibrated), model.threshold.value) if scores.cuts is None else scores.cuts
+    flags = model.decide(scores.calibrated, scores.cuts)
+    return scores.raw.astype(np.float64).tolist(), scores.calibrated.tolist(), thresholds.tolist(), flags.tolist()

@@ -56,11 +56,11 @@ class ViewFacts:
     online: bool = True
 
 
-def windows_only(usecase: UseCase) -> FeaturePlan:
+def window_plan(usecase: UseCase) -> FeaturePlan:
     """The plan of a use case's window features alone."""
-    whole = FeaturePlan.of(usecase)
-    windows = [d for d in whole.definitions if isinstance(d, WindowDefinition)]
-    return FeaturePlan(windows, whole.event_id, whole.event_time, whole.sources)
+    full_plan = FeaturePlan.of(usecase)
+    windows = [d for d in full_plan.definitions if isinstance(d, WindowDefinition)]
+    return FeaturePlan(windows, full_plan.event_id, full_plan.event_time, full_plan.sources)
 
 
 def newest_window(store: Store, usecase: UseCase) -> TimeWindow:
@@ -76,20 +76,20 @@ def newest_window(store: Store, usecase: UseCase) -> TimeWindow:
     return TimeWindow(newest - usecase.longest_window, newest + timedelta(microseconds=1))
 
 
-def views_of(plan: FeaturePlan) -> dict[str, tuple[str, ...]]:
+def views_by_entity(plan: FeaturePlan) -> dict[str, tuple[str, ...]]:
     """Entity to its window features, in plan order.
 
     Raises:
         FlowRefused: the plan has no window.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    views: dict[str, tuple[str, ...]] = {}
     for definition in plan.definitions:
         if isinstance(definition, WindowDefinition):
             entity = definition.spec.entity
-            found[entity] = (*found.get(entity, ()), definition.name)
-    if not found:
+            views[entity] = (*views.get(entity, ()), definition.name)
+    if not views:
         raise FlowRefused("the use case declares no window feature; there is nothing to put into a feature store")
-    return found
+    return views
 
 
 def entity_rows(
@@ -113,9 +113,9 @@ def entity_rows(
         axis=1,
     )
     frame = frame[frame[entity].notna()].drop_duplicates()
-    kept = frame.drop_duplicates([entity, TIMESTAMP], keep="last").sort_values(TIMESTAMP, kind="stable")
+    rows = frame.drop_duplicates([entity, TIMESTAMP], keep="last").sort_values(TIMESTAMP, kind="stable")
     # Feast breaks ties of the time by a second one; here there are none, but it asks for the column.
-    return kept.assign(**{CREATED: kept[TIMESTAMP]}).reset_index(drop=True), len(frame) - len(kept)
+    return rows.assign(**{CREATED: rows[TIMESTAMP]}).reset_index(drop=True), len(frame) - len(rows)
 
 
 def write_repository(
@@ -138,7 +138,7 @@ def write_repository(
     views = []
     try:
         (folder / "data").mkdir(parents=True, exist_ok=True)
-        keys = views_of(plan)
+        keys = views_by_entity(plan)
         # By event as well: exact for every row, whatever happened in the same microsecond.
         for entity, names in (keys | {plan.event_id: tuple(plan.names)}).items():
             rows, ambiguous = entity_rows(plan, events, features, entity, names)
@@ -156,14 +156,16 @@ def write_repository(
     return tuple(views)
 
 
-def write_online(folder: Path, plan: FeaturePlan, events: pd.DataFrame, served: pd.DataFrame) -> Mapping[str, int]:
+def write_online(
+    folder: Path, plan: FeaturePlan, events: pd.DataFrame, served_features: pd.DataFrame
+) -> Mapping[str, int]:
     """Write the newest row of each entity for ``push.py``; says the rows of each view.
 
     Args:
         folder: of :func:`write_repository`.
         plan: the plan that the repository was written for.
         events: events of the log.
-        served: ``event_id`` and the features with which each was answered.
+        served_features: ``event_id`` and the features with which each was answered.
 
     Raises:
         FlowRefused: the repository is missing or of another plan, or a feature was never served.
@@ -171,13 +173,17 @@ def write_online(folder: Path, plan: FeaturePlan, events: pd.DataFrame, served: 
     manifest = _manifest(folder)
     if manifest["plan"] != plan.fingerprint:
         raise FlowRefused(f"{folder} was written for other features; call feast generate again")
-    lacking = [name for names in views_of(plan).values() for name in names if name not in served]
-    if lacking:
-        raise FlowRefused(f"no event was answered with {lacking[0]!r} yet; there is no window state to show")
-    both = events.merge(served, left_on=plan.event_id, right_on="event_id", how="inner", suffixes=("", "_served"))
+    missing_features = [
+        name for names in views_by_entity(plan).values() for name in names if name not in served_features
+    ]
+    if missing_features:
+        raise FlowRefused(f"no event was answered with {missing_features[0]!r} yet; there is no window state to show")
+    joined = events.merge(
+        served_features, left_on=plan.event_id, right_on="event_id", how="inner", suffixes=("", "_served")
+    )
     counts = {}
     for view in [view for view in manifest["views"] if view["online"]]:
-        rows, _ = entity_rows(plan, both, both[view["features"]], view["entity"], tuple(view["features"]))
+        rows, _ = entity_rows(plan, joined, joined[view["features"]], view["entity"], tuple(view["features"]))
         newest = rows.drop_duplicates(view["entity"], keep="last")
         newest.to_parquet(folder / "data" / f"online_{view['name']}.parquet", index=False)
         counts[str(view["name"])] = len(newest)
@@ -186,10 +192,10 @@ def write_online(folder: Path, plan: FeaturePlan, events: pd.DataFrame, served: 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as exc:
         raise FlowRefused(f"{folder} holds no Feast repository of ours; call feast generate first") from exc
-    return found
+    return manifest
 
 
 def _definitions(usecase: str, views: list[ViewFacts]) -> str:
@@ -207,8 +213,8 @@ def _definitions(usecase: str, views: list[ViewFacts]) -> str:
                 online=view.online,
             )
         )
-    every = ", ".join(f"view_{n}" for n, view in enumerate(views) if view.online)
-    parts.append(f"service = FeatureService(name={usecase + '_windows'!r}, features=[{every}])\n")
+    view_names = ", ".join(f"view_{n}" for n, view in enumerate(views) if view.online)
+    parts.append(f"service = FeatureService(name={usecase + '_windows'!r}, features=[{view_names}])\n")
     return "\n".join(parts)
 
 

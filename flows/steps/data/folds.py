@@ -93,16 +93,16 @@ class Fold:
         days = np.sort(self.rows["day"].unique())
         if len(days) < 2:
             raise EvaluationError(f"the {self.name} fold has rows on one day only; it needs two days or more")
-        first = (self.rows["day"] < days[(len(days) + 1) // 2]).to_numpy()
-        cut = self.rows["event_time"][~first].min().to_pydatetime()
+        in_first_half = (self.rows["day"] < days[(len(days) + 1) // 2]).to_numpy()
+        middle = self.rows["event_time"][~in_first_half].min().to_pydatetime()
         return (
-            self.between(f"{self.name}, first half", TimeWindow(self.window.start, cut)),
-            self.between(f"{self.name}, second half", TimeWindow(cut, self.window.end)),
+            self.between(f"{self.name}, first half", TimeWindow(self.window.start, middle)),
+            self.between(f"{self.name}, second half", TimeWindow(middle, self.window.end)),
         )
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class TrainingHistory:
     """What was known at a business time: events before it, labels observed by it.
 
     Attributes:
@@ -120,48 +120,48 @@ class Known:
     @classmethod
     def at(
         cls, usecase: UseCase, events: pd.DataFrame, labels: pd.DataFrame, revisions: pd.DataFrame, as_of: datetime
-    ) -> Known:
+    ) -> TrainingHistory:
         """Leave out what came later, and revisions that only say that no label came."""
-        told = revisions[revisions["source"].isin(usecase.label.sources)]
+        source_revisions = revisions[revisions["source"].isin(usecase.label.sources)]
         return cls(
             events[events[usecase.event_time] < as_of],
             labels[labels["observed_at"] <= as_of],
-            told[told["observed_at"] <= as_of],
+            source_revisions[source_revisions["observed_at"] <= as_of],
             as_of,
         )
 
 
-def build_fold(usecase: UseCase, plan: FeaturePlan, known: Known, window: TimeWindow) -> Fold:
+def build_fold(usecase: UseCase, plan: FeaturePlan, history: TrainingHistory, window: TimeWindow) -> Fold:
     """Every labelled row of ``window`` with its features as they were at its time."""
-    history = known.events[known.events[usecase.event_time] < window.end]
-    features = plan.build(history, known.revisions, known.as_of)
-    rows = fold_rows(usecase, history, known.labels)
-    kept = (usable(rows) & (rows["event_time"] >= window.start)).to_numpy()
-    rows = rows[kept].reset_index(drop=True).astype({"y": np.int8})
-    matrix = np.ascontiguousarray(features.to_numpy(dtype=np.float32)[kept])
+    past_events = history.events[history.events[usecase.event_time] < window.end]
+    features = plan.build(past_events, history.revisions, history.as_of)
+    rows = fold_rows(usecase, past_events, history.labels)
+    in_fold = (usable_rows(rows) & (rows["event_time"] >= window.start)).to_numpy()
+    rows = rows[in_fold].reset_index(drop=True).astype({"y": np.int8})
+    matrix = np.ascontiguousarray(features.to_numpy(dtype=np.float32)[in_fold])
     return Fold("history", window, matrix, rows)
 
 
-def usable(rows: pd.DataFrame) -> pd.Series[bool]:
+def usable_rows(rows: pd.DataFrame) -> pd.Series[bool]:
     """Which of :func:`fold_rows` are labelled and stand for at least themselves."""
-    labelled = rows["y"].notna()
-    return labelled & (rows[WEIGHT] > 0.0) if WEIGHT in rows else labelled
+    has_label = rows["y"].notna()
+    return has_label & (rows[WEIGHT] > 0.0) if WEIGHT in rows else has_label
 
 
 def fold_rows(usecase: UseCase, events: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """What a fold knows of each event besides its features; ``y`` is missing where no label is known."""
     ids, times = events[usecase.event_id].array, events[usecase.event_time].reset_index(drop=True)
-    told = labels.set_index("event_id")
+    labels_by_event = labels.set_index("event_id")
     rows = pd.DataFrame(
         {
             "event_id": ids,
             "event_time": times,
             "day": usecase.calendar.days_of(times),
-            "y": told["y"].reindex(ids).to_numpy(dtype=np.float64),
+            "y": labels_by_event["y"].reindex(ids).to_numpy(dtype=np.float64),
         }
     )
-    if WEIGHT in told:
-        rows[WEIGHT] = told[WEIGHT].reindex(ids).to_numpy(dtype=np.float64)
+    if WEIGHT in labels_by_event:
+        rows[WEIGHT] = labels_by_event[WEIGHT].reindex(ids).to_numpy(dtype=np.float64)
     if isinstance(usecase.cost.false_negative, str):
         rows["cost"] = events[usecase.cost.false_negative].to_numpy(dtype=np.float64)
     profit = usecase.gates.profit

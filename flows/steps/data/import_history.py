@@ -85,18 +85,23 @@ def load_history(
     """
     if source.kind == "log":
         raise FlowRefused("the log cannot be imported into itself; choose the source that holds the history")
-    load = _Import(store, usecase, progress or (lambda done, total: None), bound)
+    importer = _Importer(store, usecase, progress or (lambda done, total: None), bound)
     parts = -((window.start - window.end) // part)
     for number, span in enumerate(_parts(window, part, bound)):
         try:
-            read = source.read(span, as_of)
+            source_read = source.read(span, as_of)
         except NoData:  # no fault while other parts have events
             continue
-        load.take(read, number, number + 1 if span.end >= window.end else max(parts, number + 2))
-    if not load.rows:
+        importer.take(source_read, number, number + 1 if span.end >= window.end else max(parts, number + 2))
+    if not importer.rows:
         source.read(window, as_of)  # says why there is nothing in all of it
     return HistoryResult(
-        window, load.stored, load.repeated, load.labels, len(load.refused) + load.future_labels, load.future
+        window,
+        importer.stored,
+        importer.repeated,
+        importer.labels,
+        len(importer.refused) + importer.future_labels,
+        importer.future,
     )
 
 
@@ -110,10 +115,10 @@ def _parts(window: TimeWindow, part: timedelta, bound: FutureBound | None) -> It
         start = end
 
 
-class _Import:
+class _Importer:
     """Stores one part after the other and counts."""
 
-    def __init__(self, store: Store, usecase: UseCase, tell: Progress, bound: FutureBound | None) -> None:
+    def __init__(self, store: Store, usecase: UseCase, progress: Progress, bound: FutureBound | None) -> None:
         self._bound = bound
         self.future_labels = 0
         self.stored = self.repeated = self.labels = self.rows = 0
@@ -121,61 +126,67 @@ class _Import:
         self.refused: set[tuple[object, str]] = set()
         self._store = store
         self._usecase = usecase
-        self._tell = tell
+        self._tell = progress
 
     @property
     def future(self) -> int:
         return self.future_labels + sum(reason == IN_FUTURE for _, reason in self.refused)
 
-    def take(self, read: SourceRead, number: int, parts: int) -> None:
-        read = self._without_future(read)
-        usecase, done = self._usecase, self.rows
-        self.rows += len(read.events) + len(read.revisions)
+    def take(self, source_read: SourceRead, number: int, parts: int) -> None:
+        source_read = self._without_future(source_read)
+        usecase, row_count = self._usecase, self.rows
+        self.rows += len(source_read.events) + len(source_read.revisions)
         total = self.rows * parts // (number + 1)
-        for start in range(0, len(read.events), BATCH_ROWS):
-            batch = as_declared(read.events.iloc[start : start + BATCH_ROWS], usecase)
-            added = self._store.log.import_history(usecase.name, batch, usecase.event_id, usecase.event_time)
-            self.stored, self.repeated = self.stored + added.stored, self.repeated + added.duplicates
-            done += len(batch)
-            self._tell(done, total)
-        for start in range(0, len(read.revisions), BATCH_ROWS):
-            records = statements(read.revisions.iloc[start : start + BATCH_ROWS], usecase.name)
+        for start in range(0, len(source_read.events), BATCH_ROWS):
+            batch = cast_declared_types(source_read.events.iloc[start : start + BATCH_ROWS], usecase)
+            counts = self._store.log.import_history(usecase.name, batch, usecase.event_id, usecase.event_time)
+            self.stored, self.repeated = self.stored + counts.stored, self.repeated + counts.duplicates
+            row_count += len(batch)
+            self._tell(row_count, total)
+        for start in range(0, len(source_read.revisions), BATCH_ROWS):
+            records = label_records(source_read.revisions.iloc[start : start + BATCH_ROWS], usecase.name)
             self.labels += self._store.labels.add(records, usecase.label).stored
-            done += len(records)
-            self._tell(done, total)
-        bad = read.quarantine
-        self.refused.update(zip(bad["event_id"].fillna(bad["row"]), bad["reason"], strict=True))
+            row_count += len(records)
+            self._tell(row_count, total)
+        quarantine = source_read.quarantine
+        self.refused.update(zip(quarantine["event_id"].fillna(quarantine["row"]), quarantine["reason"], strict=True))
 
-    def _without_future(self, read: SourceRead) -> SourceRead:
+    def _without_future(self, source_read: SourceRead) -> SourceRead:
         """The part without rows of the future; they are counted."""
         if self._bound is None:
-            return read
-        times = read.events[self._usecase.event_time].dt.as_unit("us").astype("int64")
+            return source_read
+        times = source_read.events[self._usecase.event_time].dt.as_unit("us").astype("int64")
         latest = self._bound.latest_of(times.tail(SAMPLE))
-        good = (times <= latest).to_numpy()
-        self.refused.update((name, IN_FUTURE) for name in read.events[self._usecase.event_id][~good])
+        in_time = (times <= latest).to_numpy()
+        self.refused.update((name, IN_FUTURE) for name in source_read.events[self._usecase.event_id][~in_time])
         # A table that does not say when a label became known says it of the day on which it matures.
         slack = timedelta() if self._usecase.label.observed_at is not None else self._usecase.label.matures_after
-        observed = read.revisions["observed_at"].dt.as_unit("us").astype("int64")
-        gone = read.revisions["event_id"].isin(read.events[self._usecase.event_id][~good]).to_numpy()
-        late = (observed > latest + microseconds(slack)).to_numpy() & ~gone
-        known = ~(late | gone)
+        observed = source_read.revisions["observed_at"].dt.as_unit("us").astype("int64")
+        of_future_event = (
+            source_read.revisions["event_id"].isin(source_read.events[self._usecase.event_id][~in_time]).to_numpy()
+        )
+        late = (observed > latest + microseconds(slack)).to_numpy() & ~of_future_event
+        usable = ~(late | of_future_event)
         self.future_labels += int(late.sum())
-        if good.all() and known.all():
-            return read
-        return replace(read, events=read.events[good].reset_index(drop=True), revisions=read.revisions[known])
+        if in_time.all() and usable.all():
+            return source_read
+        return replace(
+            source_read,
+            events=source_read.events[in_time].reset_index(drop=True),
+            revisions=source_read.revisions[usable],
+        )
 
 
-def as_declared(events: pd.DataFrame, usecase: UseCase) -> pd.DataFrame:
+def cast_declared_types(events: pd.DataFrame, usecase: UseCase) -> pd.DataFrame:
     """An events frame whose optional integers and booleans are no floats: the log keeps 3 and true, not 3.0 and 1.0."""
     kinds = {"integer": "Int64", "boolean": "boolean"}
     types = {c.name: kinds[c.type] for c in usecase.columns if c.nullable and c.type in kinds and c.name in events}
     return events.astype(types) if types else events
 
 
-def statements(labels: pd.DataFrame, usecase: str) -> Sequence[LabelRecord]:
+def label_records(labels: pd.DataFrame, usecase: str) -> Sequence[LabelRecord]:
     """The rows of a labels frame as records of the log, received now."""
-    received = int(datetime.now(UTC).timestamp() * 1_000_000)
-    observed = labels["observed_at"].dt.as_unit("us").astype("int64")
-    rows = zip(labels["event_id"], labels["y"].tolist(), observed.tolist(), labels["source"], strict=True)
-    return [LabelRecord(usecase, event_id, y, at, source, received) for event_id, y, at, source in rows]
+    received_us = int(datetime.now(UTC).timestamp() * 1_000_000)
+    observed_us = labels["observed_at"].dt.as_unit("us").astype("int64")
+    rows = zip(labels["event_id"], labels["y"].tolist(), observed_us.tolist(), labels["source"], strict=True)
+    return [LabelRecord(usecase, event_id, y, at, source, received_us) for event_id, y, at, source in rows]

@@ -34,19 +34,19 @@ class LabelFile:
     refused: dict[str, int]
 
 
-def label_files(path: Path, *, named: bool = True) -> list[Path]:
+def label_files(path: Path, *, must_exist: bool = True) -> list[Path]:
     """The file itself, or the label files of a folder by name.
 
     Args:
         path: a file or a folder.
-        named: whether a person named it; only then is it a mistake that it does not exist.
+        must_exist: whether a person named it; only then is it a mistake that it does not exist.
 
     Raises:
         SourceOptionsError: a named path does not exist.
     """
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-    if named and not path.exists():
+    if must_exist and not path.exists():
         raise SourceOptionsError(f"{path}: no such file or folder")
     return [path] if path.exists() else []
 
@@ -70,28 +70,33 @@ def read_label_file(file: Path, usecase: UseCase, now: datetime, latest_us: int 
         SchemaProblem: a column is missing.
         SourceOptionsError: the file is of another kind.
     """
-    table = _read(file)
+    table = _read_table(file)
     if table.empty:
         raise NoData(f"{file}: it holds no rows")
-    ids, id_codes = read_column(table[_name(table, _id_names(usecase), file)], _ID, usecase.zone)
-    y, y_codes = read_booleans(table[_name(table, _label_names(usecase), file)], False)
-    times, time_codes = read_times(table[_name(table, ("observed_at",), file)], usecase.zone, False)
+    ids, id_codes = read_column(table[_column_name(table, _id_names(usecase), file)], _ID, usecase.zone)
+    y, y_codes = read_booleans(table[_column_name(table, _label_names(usecase), file)], False)
+    times, time_codes = read_times(table[_column_name(table, ("observed_at",), file)], usecase.zone, False)
     source, source_codes = _sources(table, usecase)
     codes = np.maximum.reduce([np.asarray(c, np.uint8) for c in (id_codes, y_codes, time_codes)])
     reasons = pd.Series(np.asarray(REASONS, dtype=object)[codes]).where(codes > 0, source_codes)
-    observed = ((times - _EPOCH) // _MICROSECOND).to_numpy()
-    reasons = reasons.mask((reasons == "") & (observed > latest_us), IN_FUTURE)
-    good = (reasons == "").to_numpy()
-    arrived = int((pd.Timestamp(now) - _EPOCH) // _MICROSECOND)
-    rows = zip(np.asarray(ids)[good], np.asarray(y)[good], observed[good], np.asarray(source)[good], strict=True)
-    records = [LabelRecord(usecase.name, str(i), int(v), int(at), str(s), arrived) for i, v, at, s in rows]
-    return LabelFile(records, {str(k): int(v) for k, v in reasons[~good].value_counts().items()})
+    observed_us = ((times - _EPOCH) // _MICROSECOND).to_numpy()
+    reasons = reasons.mask((reasons == "") & (observed_us > latest_us), IN_FUTURE)
+    is_good = (reasons == "").to_numpy()
+    received_us = int((pd.Timestamp(now) - _EPOCH) // _MICROSECOND)
+    rows = zip(
+        np.asarray(ids)[is_good], np.asarray(y)[is_good], observed_us[is_good], np.asarray(source)[is_good], strict=True
+    )
+    records = [
+        LabelRecord(usecase.name, str(event_id), int(value), int(observed_at), str(source_name), received_us)
+        for event_id, value, observed_at, source_name in rows
+    ]
+    return LabelFile(records, {str(k): int(value) for k, value in reasons[~is_good].value_counts().items()})
 
 
 _ID = Column(name="event_id", type="identifier")
 
 
-def _read(file: Path) -> pd.DataFrame:
+def _read_table(file: Path) -> pd.DataFrame:
     if file.suffix == ".parquet":
         return pd.read_parquet(file)
     if file.suffix == ".csv":
@@ -100,9 +105,9 @@ def _read(file: Path) -> pd.DataFrame:
 
 
 def _sources(table: pd.DataFrame, usecase: UseCase) -> tuple[pd.Series, pd.Series]:
-    ranked = usecase.label.sources
-    named = table["source"].astype(str) if "source" in table else pd.Series(ranked[0], index=table.index)
-    return named, pd.Series(np.where(named.isin(ranked), "", "unknown_source"), dtype=object)
+    source_names = usecase.label.sources
+    sources = table["source"].astype(str) if "source" in table else pd.Series(source_names[0], index=table.index)
+    return sources, pd.Series(np.where(sources.isin(source_names), "", "unknown_source"), dtype=object)
 
 
 def _id_names(usecase: UseCase) -> tuple[str, ...]:
@@ -114,8 +119,8 @@ def _label_names(usecase: UseCase) -> tuple[str, ...]:
     return tuple(name for name in names if name is not None)
 
 
-def _name(table: pd.DataFrame, allowed: tuple[str, ...], file: Path) -> str:
-    for name in allowed:
+def _column_name(table: pd.DataFrame, candidates: tuple[str, ...], file: Path) -> str:
+    for name in candidates:
         if name in table.columns:
             return name
-    raise SchemaProblem(f"{file}: no column {' or '.join(dict.fromkeys(allowed))}")
+    raise SchemaProblem(f"{file}: no column {' or '.join(dict.fromkeys(candidates))}")

@@ -1,6 +1,6 @@
 """Look-up tables of an installation: put there from Parquet, or from a Feast view, and shown.
 
-Feast is not imported: it wants protobuf 4. :func:`pull` runs a small program with the Python of an environment
+Feast is not imported: it wants protobuf 4. :func:`pull_view` runs a small program with the Python of an environment
 that has it; a Parquet file in a temporary folder is all that passes between the two.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bentos.errors import LookupProblem
-from bentos.schema.lookup_file import checked_rows, lookup_path, write_rows
+from bentos.schema.lookup_file import check_rows, lookup_path, write_rows
 from bentos.schema.lookups import LookupTable, read_lookup
 from bentos.usecase.definition import UseCase
 from bentos.usecase.lookup_problems import VALID_FROM
@@ -51,7 +51,7 @@ class LookupFacts:
 
 
 @dataclass(frozen=True)
-class Pulled:
+class PullResult:
     """What a Feast view gave.
 
     Attributes:
@@ -65,26 +65,26 @@ class Pulled:
     superseded: int
 
 
-def chosen(usecase: UseCase, name: str | None, view: str | None = None) -> str:
+def choose_lookup(usecase: UseCase, name: str | None, view: str | None = None) -> str:
     """The lookup that is meant: the one that is named, else the one named like the view, else the only one.
 
     Raises:
         FlowRefused: there is no such lookup, or none was named and there are several.
     """
-    declared = [lookup.name for lookup in usecase.lookups]
-    if not declared:
+    lookup_names = [lookup.name for lookup in usecase.lookups]
+    if not lookup_names:
         raise FlowRefused(f"{usecase.name} declares no [[lookups]]; there is no table to fill")
-    if name is None and view in declared:
+    if name is None and view in lookup_names:
         return str(view)
-    if name is None and len(declared) == 1:
-        return declared[0]
-    if name not in declared:
-        found = "no lookup was named" if name is None else f"no lookup is named {name!r}"
-        raise FlowRefused(f"{found}; {usecase.name} declares {', '.join(declared)}")
+    if name is None and len(lookup_names) == 1:
+        return lookup_names[0]
+    if name not in lookup_names:
+        problem = "no lookup was named" if name is None else f"no lookup is named {name!r}"
+        raise FlowRefused(f"{problem}; {usecase.name} declares {', '.join(lookup_names)}")
     return name
 
 
-def facts_of(table: LookupTable, folder: Path) -> LookupFacts:
+def lookup_facts(table: LookupTable, folder: Path) -> LookupFacts:
     """What there is to tell of a table."""
     lookup = table.lookup
     columns = tuple(column.name for column in table.columns)
@@ -94,25 +94,25 @@ def facts_of(table: LookupTable, folder: Path) -> LookupFacts:
     )
 
 
-def show(usecase: UseCase, folder: Path) -> tuple[list[LookupFacts], list[str]]:
+def list_lookups(usecase: UseCase, folder: Path) -> tuple[list[LookupFacts], list[str]]:
     """Every declared table that can be used, and what is wrong with the others."""
-    found, wrong = [], []
+    tables, problems = [], []
     for lookup in usecase.lookups:
         try:
-            found.append(facts_of(read_lookup(usecase, lookup.name, folder), folder))
+            tables.append(lookup_facts(read_lookup(usecase, lookup.name, folder), folder))
         except LookupProblem as exc:
-            wrong.append(str(exc))
-    return found, wrong
+            problems.append(str(exc))
+    return tables, problems
 
 
-def load(usecase: UseCase, name: str, file: Path, folder: Path) -> LookupFacts:
+def load_lookup(usecase: UseCase, name: str, file: Path, folder: Path) -> LookupFacts:
     """Check a Parquet file and put it in the place of a table, by one rename.
 
     Args:
         usecase: declares the lookup.
         name: of the lookup.
         file: holds the entity, ``valid_from`` and the filled columns; see
-            :func:`bentos.schema.lookup_file.checked_rows`.
+            :func:`bentos.schema.lookup_file.check_rows`.
         folder: of the installation's tables.
 
     Raises:
@@ -124,15 +124,15 @@ def load(usecase: UseCase, name: str, file: Path, folder: Path) -> LookupFacts:
     lookup = usecase.lookup(name)
     try:
         table = pq.read_table(file).to_pandas()
-        write_rows(usecase, lookup, checked_rows(usecase, lookup, table), lookup_path(folder, name))
+        write_rows(usecase, lookup, check_rows(usecase, lookup, table), lookup_path(folder, name))
     except (OSError, pa.ArrowException) as exc:
         raise LookupProblem(f"lookup {name!r}: {file}: no readable Parquet file ({exc})") from exc
     except LookupProblem as exc:
         raise LookupProblem(f"lookup {name!r}: {file}: {exc}") from exc
-    return facts_of(read_lookup(usecase, name, folder), folder)
+    return lookup_facts(read_lookup(usecase, name, folder), folder)
 
 
-def pull(usecase: UseCase, name: str, repo: Path, view: str, python: str, folder: Path) -> Pulled:
+def pull_view(usecase: UseCase, name: str, repo: Path, view: str, python: str, folder: Path) -> PullResult:
     """Fill a table with the whole history of a Feast view.
 
     Args:
@@ -151,51 +151,51 @@ def pull(usecase: UseCase, name: str, repo: Path, view: str, python: str, folder
     fields = [column.external_name for column in usecase.filled_by(name)]
     with tempfile.TemporaryDirectory(prefix="incumbent-feast-") as scratch:
         out = Path(scratch) / "view.parquet"
-        asked = {
+        request = {
             "repo": str(repo), "view": view, "fields": fields, "entity": lookup.entity, "since": VALID_FROM,
             "out": str(out),
         }  # fmt: skip
-        said = _ask(python, repo, asked)
-        facts = load(usecase, name, out, folder)
-    ttl = timedelta(seconds=said["ttl_seconds"]) if said["ttl_seconds"] else None
-    return Pulled(facts, ttl, int(said["superseded"]))
+        reply = _run_feast(python, repo, request)
+        facts = load_lookup(usecase, name, out, folder)
+    ttl = timedelta(seconds=reply["ttl_seconds"]) if reply["ttl_seconds"] else None
+    return PullResult(facts, ttl, int(reply["superseded"]))
 
 
-def feast_python(given: str | None) -> str:
+def feast_python(python: str | None) -> str:
     """The interpreter that has Feast: the given one, else the one beside ``feast`` on PATH.
 
     Raises:
         FlowRefused: neither is there.
     """
-    if given is not None:
-        return given
+    if python is not None:
+        return python
     program = shutil.which("feast")
-    beside = Path(program).resolve().with_name("python") if program else None
-    if beside is None or not beside.exists():
+    candidate = Path(program).resolve().with_name("python") if program else None
+    if candidate is None or not candidate.exists():
         raise FlowRefused(
             "no feast on PATH; it lives in an environment of its own, so name its interpreter: "
             "--python /path/to/environment/bin/python"
         )
-    return str(beside)
+    return str(candidate)
 
 
-def _ask(python: str, repo: Path, asked: dict[str, Any]) -> dict[str, Any]:
+def _run_feast(python: str, repo: Path, request: dict[str, Any]) -> dict[str, Any]:
     # The interpreter is another environment's: what steers ours must not reach it.
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     if not repo.is_dir():
         raise FlowRefused(f"{repo}: no such folder; name that of an applied Feast repository with --repo")
     try:
-        done = subprocess.run(
-            [python, "-c", _PROGRAM, json.dumps(asked)],
+        process = subprocess.run(
+            [python, "-c", _PROGRAM, json.dumps(request)],
             cwd=repo, env=environment | {"DO_NOT_TRACK": "1", "FEAST_USAGE": "False"},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
     except OSError as exc:
         raise FlowRefused(f"{python}: cannot be run ({exc.strerror}); name a Python that has feast") from exc
-    if done.returncode != 0:
-        raise FlowRefused(f"feast did not give view {asked['view']!r} of {repo}: {done.stderr.strip()[-_TAIL:]}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    if process.returncode != 0:
+        raise FlowRefused(f"feast did not give view {request['view']!r} of {repo}: {process.stderr.strip()[-_TAIL:]}")
+    reply: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return reply
 
 
 _PROGRAM = """\

@@ -6,7 +6,7 @@ The folds are counted back from the last day whose labels have all matured, in b
 use case. The gap after training is as long as labels take: in real life that is how old the newest
 label is when a model starts. The first longest-window days of a history only warm the windows.
 
-``[retrain] train`` replaces ``[split] train`` while a champion holds office: in a drifting stream a retraining on all
+``[retrain] train`` replaces ``[split] train`` while a champion is champion: in a drifting stream a retraining on all
 history learns the old world.
 """
 
@@ -21,7 +21,7 @@ from flows.errors import EvaluationError, TooFewRows
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
 
 DAY = timedelta(days=1)
-PARTS = SplitPolicy(train=30 * DAY, calibration=10 * DAY, test=10 * DAY, refit_calibration=10 * DAY)
+UNTIMED_FOLDS = SplitPolicy(train=30 * DAY, calibration=10 * DAY, test=10 * DAY, refit_calibration=10 * DAY)
 """Parts of the fifty days of data without a time: made-up ones, each a random part of the rows, or live ones."""
 
 
@@ -76,16 +76,16 @@ def split_at(usecase: UseCase, as_of: datetime) -> Split:
     # A table without a time is known as a whole; events that came live are known once they have matured.
     end = calendar.matured_until(as_of, NO_TIME if usecase.untimed and as_of <= LAST else delay)
     if usecase.untimed:
-        policy, delay = PARTS, NO_TIME
-    test = _before(calendar, end, policy.test)
-    calibration = _before(calendar, test.start, policy.calibration)
-    train = _before(calendar, back(calendar, calibration.start, delay), policy.train)
-    late = _before(calendar, end, policy.refit_calibration)
-    return Split(train, calibration, test, TimeWindow(train.start, late.start), late)
+        policy, delay = UNTIMED_FOLDS, NO_TIME
+    test = _window_before(calendar, end, policy.test)
+    calibration = _window_before(calendar, test.start, policy.calibration)
+    train = _window_before(calendar, business_time_before(calendar, calibration.start, delay), policy.train)
+    refit_calibration = _window_before(calendar, end, policy.refit_calibration)
+    return Split(train, calibration, test, TimeWindow(train.start, refit_calibration.start), refit_calibration)
 
 
 def retraining_case(usecase: UseCase) -> UseCase:
-    """The use case with the folds of a retraining: those while a champion holds office."""
+    """The use case with the folds of a retraining: those while a champion is champion."""
     if usecase.retrain.train is None or usecase.untimed:
         return usecase
     split = usecase.split.model_copy(update={"train": usecase.retrain.train})
@@ -107,7 +107,7 @@ def context_end(usecase: UseCase, history_start: datetime) -> datetime:
     return end
 
 
-def back(calendar: BusinessCalendar, end: datetime, length: timedelta) -> datetime:
+def business_time_before(calendar: BusinessCalendar, end: datetime, length: timedelta) -> datetime:
     """The instant ``length`` before ``end``, counting whole days as business days.
 
     A day of 23 or 25 hours is one day, so that folds start where days start.
@@ -118,17 +118,18 @@ def back(calendar: BusinessCalendar, end: datetime, length: timedelta) -> dateti
     return calendar.start_of(day - days * DAY) + into_day - rest
 
 
-def _before(calendar: BusinessCalendar, end: datetime, length: timedelta) -> TimeWindow:
-    return TimeWindow(back(calendar, end, length), end)
+def _window_before(calendar: BusinessCalendar, end: datetime, length: timedelta) -> TimeWindow:
+    return TimeWindow(business_time_before(calendar, end, length), end)
 
 
 def _require_history(usecase: UseCase, history_start: datetime, train_start: datetime, as_of: datetime) -> None:
     if context_end(usecase, history_start) <= train_start:
         return
-    have = (as_of - history_start) / DAY
+    history_days = (as_of - history_start) / DAY
     policy = usecase.split
     raise TooFewRows(
-        f"the history starts {have:.1f} days before {as_of:%Y-%m-%d %H:%M} UTC; {days_needed(usecase)} are needed: "
+        f"the history starts {history_days:.1f} days before {as_of:%Y-%m-%d %H:%M} UTC; "
+        f"{days_needed(usecase)} are needed: "
         f"{usecase.longest_window / DAY:g} context, {policy.train / DAY:g} train, "
         f"{policy.calibration / DAY:g} calibration, {policy.test / DAY:g} test, "
         f"and twice {usecase.label.matures_after / DAY:g} for labels. Read more history, or shorten [split]"

@@ -16,20 +16,20 @@ import pandas as pd
 from bentos.registry.ports import ModelRef, ModelRegistry
 from bentos.usecase.definition import UseCase
 from flows.sources.labels import blocked_events
-from flows.steps.data.split import back
-from flows.steps.drift.data_quality import data_quality
-from flows.steps.drift.over_time import Aftermath, look_back
-from flows.steps.drift.served_windows import Looked, by_event, look_at
+from flows.steps.data.split import business_time_before
+from flows.steps.drift.data_quality import measure_data_quality
+from flows.steps.drift.over_time import Aftermath, measure_aftermath
+from flows.steps.drift.served_windows import WindowDrift, features_by_event, measure_window
 from flows.steps.fitting.contributions import mean_contributions
 from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.measured import to_plain
 from monitoring.drift.data_quality import QualityReport
-from monitoring.drift.feature_drift import DriftAlarm, DriftReport, combine
+from monitoring.drift.feature_drift import DriftAlarm, DriftReport, combine_windows
 from monitoring.drift.feature_skew import SkewReport, feature_skew
 from monitoring.performance.cost import prices_of
-from monitoring.performance.fairness import FairnessReport, assess
-from monitoring.performance.measure import Performance, matured, measure
+from monitoring.performance.fairness import FairnessReport, assess_fairness
+from monitoring.performance.measure import Performance, matured_answers, measure
 from monitoring.stats.distances import ndcg
 from monitoring.stats.label_weights import label_weights
 from monitoring.store.predictions.answered_batches import newest_champion
@@ -105,10 +105,10 @@ class DriftFinding:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
-        plain: dict[str, Any] = to_plain(self)
+        data: dict[str, Any] = to_plain(self)
         # The exporter reads the estimate beside the matured figures.
-        guessed = None if self.aftermath is None else plain["aftermath"].pop("estimate")
-        return plain | {"outcome": self.outcome, "estimate": guessed}
+        estimate = None if self.aftermath is None else data["aftermath"].pop("estimate")
+        return data | {"outcome": self.outcome, "estimate": estimate}
 
 
 def windows_before(usecase: UseCase, as_of: datetime) -> list[TimeWindow]:
@@ -117,26 +117,26 @@ def windows_before(usecase: UseCase, as_of: datetime) -> list[TimeWindow]:
     end = calendar.start_of(calendar.day_of(as_of))
     windows = []
     for _ in range(policy.windows):
-        start = back(calendar, end, policy.window)
+        start = business_time_before(calendar, end, policy.window)
         windows.append(TimeWindow(start, end))
         end = start
     return windows[::-1]
 
 
-def answering(store: Store, usecase: UseCase, name: str, window: TimeWindow) -> ModelRef | None:
-    """The version of a model that gave the newest answer as champion: who was in office, by the log itself."""
+def newest_champion_ref(store: Store, usecase: UseCase, name: str, window: TimeWindow) -> ModelRef | None:
+    """The version of a model that gave the newest answer as champion: who was active, by the log itself."""
     label = newest_champion(store.database, usecase.name, window, name)
     return None if label is None else ModelRef.parse(label)
 
 
-def in_office(store: Store, registry: ModelRegistry, model: str, usecase: UseCase, as_of: datetime) -> ModelRef:
+def version_to_check(store: Store, registry: ModelRegistry, model: str, usecase: UseCase, as_of: datetime) -> ModelRef:
     """Who answered the newest event of the windows under test; where nobody did, the registry's champion.
 
     Raises:
         RoleVacant: there is no champion either.
     """
     windows = windows_before(usecase, as_of)
-    ref = answering(store, usecase, model, TimeWindow(windows[0].start, windows[-1].end))
+    ref = newest_champion_ref(store, usecase, model, TimeWindow(windows[0].start, windows[-1].end))
     return ref or registry.resolve(model, "champion")
 
 
@@ -155,39 +155,39 @@ def check_drift(
     Without ``aftermath`` no matured day is looked at one by one, nothing is estimated, and no detector runs.
     """
     windows = windows_before(usecase, as_of)
-    seen = [look_at(store, usecase, model, window) for window in windows]
-    reports = tuple(one.report for one in seen)
+    window_drifts = [measure_window(store, usecase, model, window) for window in windows]
+    reports = tuple(window_drift.report for window_drift in window_drifts)
     return DriftFinding(
         ref.label,
         as_of,
         reports,
-        combine(reports, usecase.drift),
+        combine_windows(reports, usecase.drift),
         matured_performance(store, usecase, as_of, model=ref.label),
-        skew_of(store, usecase, model, windows[-1]) if skew else None,
+        measure_skew(store, usecase, model, windows[-1]) if skew else None,
         matured_fairness(store, usecase, as_of),
-        look_back(store, usecase, ref, model, as_of) if aftermath else None,
-        attribution_drift(model, seen[-1], usecase.drift.min_rows),
+        measure_aftermath(store, usecase, ref, model, as_of) if aftermath else None,
+        attribution_drift(model, window_drifts[-1], usecase.drift.min_rows),
         _quality(store, usecase, as_of),
     )
 
 
-def attribution_drift(model: ScoringModel, seen: Looked, min_rows: int) -> Attribution | None:
+def attribution_drift(model: ScoringModel, window_drift: WindowDrift, min_rows: int) -> Attribution | None:
     """The ranking of what the model leans on in a window, against the one frozen with its reference."""
-    then = model.profile.importance
-    if not then or seen.report.rows < min_rows:
+    reference = model.profile.importance
+    if not reference or window_drift.report.rows < min_rows:
         return None
-    now = mean_contributions(model.booster, seen.sample)
+    current = mean_contributions(model.booster, window_drift.sample)
     names = model.profile.names
-    moved = sorted(zip(names, then, now, strict=True), key=lambda row: -abs(row[2] - row[1]))
-    return Attribution(ndcg(then, now), len(seen.sample), tuple(moved[:5]))
+    changes = sorted(zip(names, reference, current, strict=True), key=lambda row: -abs(row[2] - row[1]))
+    return Attribution(ndcg(reference, current), len(window_drift.sample), tuple(changes[:5]))
 
 
 @step(name="check data quality", run_name="check the data quality of {usecase.name}", tags=("database",), retried=True)
 def _quality(store: Store, usecase: UseCase, as_of: datetime) -> QualityReport:
     """Freshness, volume, duplicates and quarantine against the check before."""
-    before = store.reports.latest(usecase.name, "drift", as_of=as_of)
-    known = None if before is None else before.payload.get("quality")
-    return data_quality(store, usecase.name, usecase.calendar, as_of, usecase.drift.stale_after, known)
+    last_report = store.reports.latest(usecase.name, "drift", as_of=as_of)
+    last_quality = None if last_report is None else last_report.payload.get("quality")
+    return measure_data_quality(store, usecase.name, usecase.calendar, as_of, usecase.drift.stale_after, last_quality)
 
 
 @step(
@@ -208,10 +208,10 @@ def matured_performance(
         rows = rows[rows["model"] == model].reset_index(drop=True)
     if rows.empty:
         return None
-    priced = with_cost_column(store, usecase, window, rows)
+    cost_rows = add_cost_column(store, usecase, window, rows)
     if usecase.intervention.blocks_flagged:
-        return _weighted_performance(store, usecase, as_of, window, priced)
-    prices = prices_of(usecase.cost, priced)
+        return _weighted_performance(store, usecase, as_of, window, cost_rows)
+    prices = prices_of(usecase.cost, cost_rows)
     return measure(rows["y"], rows["score"], rows["decision"], prices, days=rows["day"])
 
 
@@ -219,17 +219,24 @@ def _weighted_performance(
     store: Store, usecase: UseCase, as_of: datetime, window: TimeWindow, rows: pd.DataFrame
 ) -> Performance | None:
     """The same where flagged events are blocked: what was let through stands for what was not."""
-    done = store.actions.latest(usecase.name, as_of, window).set_index("event_id")["action"]
-    known = store.labels.resolved(usecase.name, as_of, usecase.label, window)
-    labelled = rows["event_id"].isin(known["event_id"])
-    really = rows["event_id"].map(done).tolist()
-    weight, _ = label_weights(rows["action"].tolist(), rows["propensity"], really, labelled)
-    kept = weight > 0.0
-    seen = rows[kept].reset_index(drop=True)
-    if seen.empty:
+    actions = store.actions.latest(usecase.name, as_of, window).set_index("event_id")["action"]
+    labels = store.labels.resolved(usecase.name, as_of, usecase.label, window)
+    has_label = rows["event_id"].isin(labels["event_id"])
+    actual_actions = rows["event_id"].map(actions).tolist()
+    weight, _ = label_weights(rows["action"].tolist(), rows["propensity"], actual_actions, has_label)
+    has_weight = weight > 0.0
+    weighted_rows = rows[has_weight].reset_index(drop=True)
+    if weighted_rows.empty:
         return None
-    prices = prices_of(usecase.cost, seen)
-    return measure(seen["y"], seen["score"], seen["decision"], prices, days=seen["day"], weight=weight[kept])
+    prices = prices_of(usecase.cost, weighted_rows)
+    return measure(
+        weighted_rows["y"],
+        weighted_rows["score"],
+        weighted_rows["decision"],
+        prices,
+        days=weighted_rows["day"],
+        weight=weight[has_weight],
+    )
 
 
 @step(name="compare groups", run_name="compare the groups of {usecase.name}", tags=("database",), retried=True)
@@ -248,11 +255,17 @@ def matured_fairness(store: Store, usecase: UseCase, as_of: datetime, days: int 
         rows = store.log.answers(usecase.name, window).assign(y=0)
     if rows.empty:
         return None
-    wanted = {usecase.event_id: "identifier"} | {name: usecase.column(name).type for name in columns}
-    events = store.log.events(usecase.name, window, wanted)
-    both = rows.merge(events.rename(columns={usecase.event_id: "event_id"}), on="event_id", how="left")
-    judged = not usecase.intervention.blocks_flagged
-    return assess(both[list(columns)], both["y"], both["decision"], usecase.fairness, labelled=judged)
+    column_types = {usecase.event_id: "identifier"} | {name: usecase.column(name).type for name in columns}
+    events = store.log.events(usecase.name, window, column_types)
+    rows_with_groups = rows.merge(events.rename(columns={usecase.event_id: "event_id"}), on="event_id", how="left")
+    has_labels = not usecase.intervention.blocks_flagged
+    return assess_fairness(
+        rows_with_groups[list(columns)],
+        rows_with_groups["y"],
+        rows_with_groups["decision"],
+        usecase.fairness,
+        labelled=has_labels,
+    )
 
 
 def matured_rows(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> pd.DataFrame:
@@ -262,14 +275,14 @@ def matured_rows(store: Store, usecase: UseCase, as_of: datetime, days: int = 7)
 
 def _matured_rows(store: Store, usecase: UseCase, as_of: datetime, days: int) -> tuple[TimeWindow, pd.DataFrame]:
     end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
-    window = TimeWindow(back(usecase.calendar, end, timedelta(days=days)), end)
+    window = TimeWindow(business_time_before(usecase.calendar, end, timedelta(days=days)), end)
     answers = store.log.answers(usecase.name, window)
-    known = store.labels.known(usecase.name, as_of, usecase.label, window)
-    hidden = blocked_events(store, usecase, window, as_of)
-    return window, matured(answers, known, as_of, usecase.label, usecase.calendar, hidden)
+    labels = store.labels.known(usecase.name, as_of, usecase.label, window)
+    blocked_ids = blocked_events(store, usecase, window, as_of)
+    return window, matured_answers(answers, labels, as_of, usecase.label, usecase.calendar, blocked_ids)
 
 
-def with_cost_column(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame) -> pd.DataFrame:
+def add_cost_column(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with the event column that a miss costs, where the policy names one."""
     cost = usecase.cost.false_negative
     if not isinstance(cost, str):
@@ -278,12 +291,12 @@ def with_cost_column(store: Store, usecase: UseCase, window: TimeWindow, rows: p
     return rows.merge(events.rename(columns={usecase.event_id: "event_id"}), on="event_id", how="left")
 
 
-def with_cost_column_of(store: Store, usecase: UseCase, rows: pd.DataFrame) -> pd.DataFrame:
+def add_cost_column_over_span(store: Store, usecase: UseCase, rows: pd.DataFrame) -> pd.DataFrame:
     """The same for rows of any days."""
     if rows.empty:
         return rows
     first, last = rows["event_time"].min().to_pydatetime(), rows["event_time"].max().to_pydatetime()
-    return with_cost_column(store, usecase, TimeWindow(first, last + timedelta(microseconds=1)), rows)
+    return add_cost_column(store, usecase, TimeWindow(first, last + timedelta(microseconds=1)), rows)
 
 
 @step(
@@ -292,17 +305,17 @@ def with_cost_column_of(store: Store, usecase: UseCase, rows: pd.DataFrame) -> p
     tags=("database",),
     retried=True,
 )
-def skew_of(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow) -> SkewReport:
+def measure_skew(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow) -> SkewReport:
     """Build the window's features again from the logged raw events and compare them bit by bit."""
-    logged = by_event(store, usecase, model, window)
+    logged_features = features_by_event(store, usecase, model, window)
     context = TimeWindow(window.start - usecase.longest_window, window.end)
     events = store.log.events(usecase.name, context, {c.name: c.type for c in usecase.columns})
     statements = store.labels.history(usecase.name, as_of=window.end)
-    built = model.plan.build(events, statements, window.end).set_index(events[usecase.event_id])
-    return feature_skew(logged, built[built.index.isin(logged.index)])
+    rebuilt_features = model.plan.build(events, statements, window.end).set_index(events[usecase.event_id])
+    return feature_skew(logged_features, rebuilt_features[rebuilt_features.index.isin(logged_features.index)])
 
 
 def drifted_features(finding: DriftFinding) -> Mapping[str, float | None]:
     """The alarm's features with the size of the newest window's shift (PSI above chance)."""
-    sizes = {feature.name: feature.excess for feature in finding.latest.features}
-    return {name: sizes.get(name) for name in finding.alarm.features}
+    shifts = {feature.name: feature.excess for feature in finding.latest.features}
+    return {name: shifts.get(name) for name in finding.alarm.features}

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from monitoring.store import Store
 
 
-def data_quality(
+def measure_data_quality(
     store: Store,
     usecase: str,
     calendar: BusinessCalendar,
     as_of: datetime,
     stale_after: timedelta,
-    before: Mapping[str, Any] | None = None,
+    last_payload: Mapping[str, Any] | None = None,
 ) -> QualityReport:
     """Look at one use case.
 
@@ -30,7 +30,7 @@ def data_quality(
         usecase, calendar: whose events, in which days.
         as_of: business time of the check; later events are not looked at.
         stale_after: age of the newest event from which it is unknown whether all is well.
-        before: what this function found at the check before, as JSON.
+        last_payload: what this function found at the check before, as JSON.
     """
     end = calendar.start_of(calendar.day_of(as_of))
     last = calendar.day_of(end - timedelta(hours=1))
@@ -38,14 +38,14 @@ def data_quality(
     counts = [store.log.count(usecase, TimeWindow(calendar.start_of(d), calendar.end_of(d))) for d in days]
     reasons = quarantined(store.database, usecase)
     duplicates = store.ledger.accounting(usecase).duplicates
-    known = None if before is None else QualityReport.from_json(before)
-    past = {} if known is None else known.quarantine
-    grown = {name: count - past.get(name, 0) for name, count in reasons.items()}
+    last_quality = None if last_payload is None else QualityReport.from_json(last_payload)
+    last_quarantine = {} if last_quality is None else last_quality.quarantine
+    increases = {name: count - last_quarantine.get(name, 0) for name, count in reasons.items()}
     return QualityReport(
         freshness(newest_event(store.database, usecase, as_of), as_of, stale_after),
         volume(str(last), counts[0], counts[1:]),
         duplicates,
-        None if known is None else duplicates - known.duplicates,
+        None if last_quality is None else duplicates - last_quality.duplicates,
         reasons,
-        {name: count for name, count in grown.items() if count > 0},
+        {name: count for name, count in increases.items() if count > 0},
     )

@@ -11,7 +11,7 @@ from bentos.usecase.definition import UseCase
 from flows.steps.data.split import DAY, retraining_case, split_at
 from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 from monitoring.drift.retraining import DriftDay, RetrainDecision, RetrainInputs, should_retrain, standing_alarm
 from monitoring.policies import DriftPolicy
 from monitoring.stats.intervals import newcombe
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Renewal:
+class RetrainingCheck:
     """The policy's answer about one champion.
 
     Attributes:
@@ -52,8 +52,8 @@ class Renewal:
     @property
     def reason(self) -> str:
         """The answer in one line."""
-        found = self.decision.reasons if self.due else self.decision.blocked_by or self.decision.reasons
-        return "; ".join(found) or "nothing calls for it"
+        reasons = self.decision.reasons if self.due else self.decision.blocked_by or self.decision.reasons
+        return "; ".join(reasons) or "nothing calls for it"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -62,7 +62,7 @@ class Renewal:
 
 
 @step(name="ask the policy", run_name="ask whether {name} is due for retraining", tags=("database",), retried=True)
-def retraining_due(
+def check_retraining(
     store: Store,
     usecase: UseCase,
     name: str,
@@ -71,7 +71,7 @@ def retraining_due(
     model: ScoringModel | None,
     *,
     busy: bool = False,
-) -> Renewal:
+) -> RetrainingCheck:
     """Ask the policy at ``as_of``.
 
     Args:
@@ -86,7 +86,7 @@ def retraining_due(
     reports = store.reports.list(usecase.name, "drift", until=as_of)
     trained_until = None if model is None else _trained_until(store, usecase, model, as_of)
     # An alarm against the reference of an earlier champion says nothing about this one.
-    alarm = standing_alarm([_day(r) for r in reports if r.model == label], _clear(usecase.drift))
+    alarm = standing_alarm([_day(report) for report in reports if report.model == label], _clear(usecase.drift))
     inputs = RetrainInputs(
         trained_until=trained_until,
         new_rows=0 if trained_until is None else _new_rows(store, usecase, trained_until, as_of),
@@ -96,15 +96,15 @@ def retraining_due(
         recall_loss=_recall_loss(store, usecase, label, reports, as_of),
         # What people force counts for the cooldown and the monthly limit as well.
         retrainings=tuple(
-            r.as_of
-            for r in store.reports.list(usecase.name, "retraining", until=as_of)
-            if r.outcome in ("retrain", "forced")
+            report.as_of
+            for report in store.reports.list(usecase.name, "retraining", until=as_of)
+            if report.outcome in ("retrain", "forced")
         ),
         in_flight=busy or any(store.decisions.role_at(name, role, as_of) for role in ("challenger", "candidate")),
     )
     decision = should_retrain(inputs, usecase.retrain, as_of, usecase.label.matures_after)
     since = _raised_since(reports, usecase.drift)
-    return Renewal(label, _wait_for_the_change(decision, usecase, since, as_of, model is None), since)
+    return RetrainingCheck(label, _wait_for_the_change(decision, usecase, since, as_of, model is None), since)
 
 
 def _trained_until(store: Store, usecase: UseCase, model: ScoringModel, as_of: datetime) -> datetime:
@@ -128,10 +128,10 @@ def training_runs(store: Store, usecase: str, now: datetime) -> bool:
 _TRAININGS = ("training", "tuning")
 
 
-def is_news(store: Store, usecase: str, renewal: Renewal, as_of: datetime) -> bool:
+def is_news(store: Store, usecase: str, retraining: RetrainingCheck, as_of: datetime) -> bool:
     """Whether people have not been told yet what holds a retraining back: once is enough, not every day."""
-    before = store.reports.latest(usecase, "retraining", as_of=as_of)
-    return renewal.outcome == "blocked" and (before is None or before.outcome != "blocked")
+    last_report = store.reports.latest(usecase, "retraining", as_of=as_of)
+    return retraining.outcome == "blocked" and (last_report is None or last_report.outcome != "blocked")
 
 
 def _wait_for_the_change(
@@ -139,20 +139,20 @@ def _wait_for_the_change(
 ) -> RetrainDecision:
     """Hold a retraining back while its training fold would hardly hold what has changed.
 
-    Nobody waits while the office is ``vacant``: any model is better than none.
+    Nobody waits while the role is ``vacant``: any model is better than none.
 
     The gates look at the newest matured days. A model fitted on days before the change would be judged
     on days after it, and be refused.
     """
     if not decision.retrain or since is None or vacant:
         return decision
-    needed = usecase.retrain.wait_after_change
-    seen = split_at(retraining_case(usecase), as_of).train.end - since
-    if seen >= needed:
+    required_span = usecase.retrain.wait_after_change
+    covered_span = split_at(retraining_case(usecase), as_of).train.end - since
+    if covered_span >= required_span:
         return decision
-    days = f"{max(0.0, seen / DAY):.0f} of {needed / DAY:.0f}"
-    blocked = f"the training fold would hold {days} days since the change of {since:%Y-%m-%d}"
-    return replace(decision, retrain=False, blocked_by=(*decision.blocked_by, blocked))
+    days = f"{max(0.0, covered_span / DAY):.0f} of {required_span / DAY:.0f}"
+    hold_reason = f"the training fold would hold {days} days since the change of {since:%Y-%m-%d}"
+    return replace(decision, retrain=False, blocked_by=(*decision.blocked_by, hold_reason))
 
 
 def _raised_since(reports: list[Report], policy: DriftPolicy) -> datetime | None:
@@ -186,15 +186,15 @@ def _new_rows(store: Store, usecase: UseCase, trained_until: datetime, as_of: da
 
 def _recall_loss(
     store: Store, usecase: UseCase, label: str | None, reports: list[Report], as_of: datetime
-) -> Measured | None:
+) -> Measurement | None:
     """Recall of the reference period minus recall of the latest matured week."""
-    trained = store.reports.latest(usecase.name, "training", challenger=label, as_of=as_of) if label else None
-    now = reports[-1].payload.get("performance") if reports else None
-    if trained is None or not now:
+    training_report = store.reports.latest(usecase.name, "training", challenger=label, as_of=as_of) if label else None
+    performance = reports[-1].payload.get("performance") if reports else None
+    if training_report is None or not performance:
         return None
-    then = trained.payload["evidence"]
-    before, after = then["metrics"]["recall"]["value"], now["metrics"]["recall"]["value"]
+    evidence = training_report.payload["evidence"]
+    before, after = evidence["metrics"]["recall"]["value"], performance["metrics"]["recall"]["value"]
     if before is None or after is None:
         return None
-    n1, n2 = int(then["positives"]), int(now["positives"])
+    n1, n2 = int(evidence["positives"]), int(performance["positives"])
     return newcombe(round(before * n1), n1, round(after * n2), n2)

@@ -16,12 +16,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bentos.usecase.definition import UseCase
-from flows.steps.fitting.contributions import ROWS
+from flows.steps.fitting.contributions import EXPLAINED_ROWS
 from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
-from monitoring.drift.feature_drift import DriftReport, report_of
+from monitoring.drift.feature_drift import DriftReport, report_window
 from monitoring.drift.window_counts import WindowCounter
-from monitoring.store.predictions.answered_batches import CHUNK, AnsweredPart, answered_parts
+from monitoring.store.predictions.answered_batches import CHUNK, AnsweredPart, read_answered_parts
 
 if TYPE_CHECKING:
     from bentos.model.booster import Matrix
@@ -33,7 +33,7 @@ log = logging.getLogger("incumbent.flows")
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class WindowDrift:
     """One window against a model's reference.
 
     Attributes:
@@ -45,11 +45,11 @@ class Looked:
     sample: Matrix
 
 
-def parts_of(
+def read_parts(
     store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow, chunk: int = CHUNK
 ) -> Iterator[AnsweredPart]:
     """The answered events of a window with the features of one model as logged."""
-    return answered_parts(store.database, usecase.name, window, model.plan.names, chunk)
+    return read_answered_parts(store.database, usecase.name, window, model.plan.names, chunk)
 
 
 @step(
@@ -58,34 +58,39 @@ def parts_of(
     tags=("database",),
     retried=True,
 )
-def look_at(
-    store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow, rows: int = ROWS, chunk: int = CHUNK
-) -> Looked:
+def measure_window(
+    store: Store,
+    usecase: UseCase,
+    model: ScoringModel,
+    window: TimeWindow,
+    rows: int = EXPLAINED_ROWS,
+    chunk: int = CHUNK,
+) -> WindowDrift:
     """Count a window against the model's reference, ``chunk`` rows at a time, and keep at most ``rows`` of it."""
     counter, sample = WindowCounter(model.profile), RowSample(rows)
-    for part in parts_of(store, usecase, model, window, chunk):
+    for part in read_parts(store, usecase, model, window, chunk):
         values = part.features.to_numpy()
         # Another version may have answered some of these events: its scores have another distribution.
         counter.add(part.features, model.score(values).calibrated, usecase.calendar.days_of(part.times))
         sample.add(values)
-    report = report_of(counter, usecase.drift, window)
+    report = report_window(counter, usecase.drift, window)
     days = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
     log.info("read %d answers of %s: %s", report.rows, days, report.status)
-    return Looked(report, sample.rows(len(model.plan.names)))
+    return WindowDrift(report, sample.rows(len(model.plan.names)))
 
 
-def sampled(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow, rows: int) -> pd.DataFrame:
+def sample_window(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow, rows: int) -> pd.DataFrame:
     """At most ``rows`` of a window's feature rows."""
     sample = RowSample(rows)
-    for part in parts_of(store, usecase, model, window):
+    for part in read_parts(store, usecase, model, window):
         sample.add(part.features.to_numpy())
     return pd.DataFrame(sample.rows(len(model.plan.names)), columns=list(model.plan.names))
 
 
-def by_event(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow) -> pd.DataFrame:
+def features_by_event(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow) -> pd.DataFrame:
     """Every feature row of a window, by event id."""
-    found = [part.features.set_index(part.ids) for part in parts_of(store, usecase, model, window)]
-    return pd.concat(found) if found else pd.DataFrame(columns=list(model.plan.names), dtype="float32")
+    frames = [part.features.set_index(part.ids) for part in read_parts(store, usecase, model, window)]
+    return pd.concat(frames) if frames else pd.DataFrame(columns=list(model.plan.names), dtype="float32")
 
 
 class RowSample:
@@ -107,12 +112,12 @@ class RowSample:
     def add(self, rows: NDArray[np.float32]) -> None:
         """Consider some rows."""
         keys = np.concatenate([self._keys, self._random.random(len(rows))])
-        both = rows if self._rows is None else np.concatenate([self._rows, rows])
+        all_rows = rows if self._rows is None else np.concatenate([self._rows, rows])
         if len(keys) > self._size:
             # Those with the smallest keys stay, so nothing depends on how many rows there will be.
-            kept = np.sort(np.argpartition(keys, self._size)[: self._size])
-            keys, both = keys[kept], both[kept]
-        self._keys, self._rows = keys, np.array(both, dtype=np.float32)  # a copy: the part may go
+            sample_index = np.sort(np.argpartition(keys, self._size)[: self._size])
+            keys, all_rows = keys[sample_index], all_rows[sample_index]
+        self._keys, self._rows = keys, np.array(all_rows, dtype=np.float32)  # a copy: the part may go
 
     def rows(self, width: int) -> NDArray[np.float32]:
         """The sample; ``width`` columns where nothing was added."""

@@ -1,4 +1,4 @@
-"""Measure a model, a baseline and whoever is in office on the same rows."""
+"""Measure a model, a baseline and whoever is active on the same rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flows.steps.fitting.baseline import baseline_scores
 from flows.steps.fitting.fit import require_both_classes
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Evidence
-from monitoring.performance.fairness import FairnessReport, assess
+from monitoring.performance.fairness import FairnessReport, assess_fairness
 from monitoring.performance.measure import Performance, measure
 from monitoring.performance.profit import measure_profit
 
@@ -34,7 +34,7 @@ _WARM_UP = 50
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class ScoredFold:
     """A scored fold: rows, calibrated scores and decisions."""
 
     fold: Fold
@@ -44,7 +44,7 @@ class Judged:
     def performance(self, usecase: UseCase, seed: int) -> Performance:
         """Every figure with its interval (:func:`monitoring.performance.measure.measure`)."""
         rows, profit, weight = self.fold.rows, usecase.gates.profit, self.fold.weight
-        found = measure(
+        result = measure(
             self.fold.y,
             self.scores,
             self.flags,
@@ -56,20 +56,20 @@ class Judged:
             weight=weight,
         )
         if profit is None:
-            return found
+            return result
         offer = self.fold.offer(profit)
-        earned = measure_profit(self.fold.y, self.flags, offer, days=rows["day"], seed=seed, weight=weight)
-        return replace(found, metrics={**found.metrics, **earned})
+        profit_metrics = measure_profit(self.fold.y, self.flags, offer, days=rows["day"], seed=seed, weight=weight)
+        return replace(result, metrics={**result.metrics, **profit_metrics})
 
     def fairness(self, usecase: UseCase) -> FairnessReport:
-        """The decisions by sensitive group and slice (:func:`monitoring.performance.fairness.assess`)."""
-        return assess(self.fold.groups, self.fold.y, self.flags, usecase.fairness, weight=self.fold.weight)
+        """The decisions by sensitive group and slice (:func:`monitoring.performance.fairness.assess_fairness`)."""
+        return assess_fairness(self.fold.groups, self.fold.y, self.flags, usecase.fairness, weight=self.fold.weight)
 
 
-def scored(model: ScoringModel, fold: Fold) -> Judged:
+def score_fold(model: ScoringModel, fold: Fold) -> ScoredFold:
     """The model's calibrated scores and decisions on a fold of its own features."""
-    said = model.score(fold.features)
-    return Judged(fold, said.calibrated, model.decide(said.calibrated, said.cuts))
+    scores = model.score(fold.features)
+    return ScoredFold(fold, scores.calibrated, model.decide(scores.calibrated, scores.cuts))
 
 
 def candidate_evidence(
@@ -97,34 +97,36 @@ def candidate_evidence(
     seed = model.metadata.seed
     baseline = baseline_scores(train, test)
     # The baseline has no threshold of its own: it may flag as many rows as the model does.
-    flagged = scored(model, test)
-    simple = Judged(test, baseline, top(baseline, flagged.flags, test.weight))
-    found = flagged.performance(usecase, seed)
+    scored_test = score_fold(model, test)
+    scored_baseline = ScoredFold(test, baseline, flag_top(baseline, scored_test.flags, test.weight))
+    performance = scored_test.performance(usecase, seed)
     return Evidence(
         model=label,
-        metrics=found.metrics,
+        metrics=performance.metrics,
         rows=matured_rows,
-        positives=found.positives,
+        positives=performance.positives,
         window=test.window,
-        baseline=simple.performance(usecase, seed).metrics,
+        baseline=scored_baseline.performance(usecase, seed).metrics,
         latency_p99_ms=latency_ms,
         model_mb=sum(len(data) for data in model.files.values()) / 1e6,
         trained_until=trained_until,
-        fairness=flagged.fairness(usecase).checks(usecase.fairness),
+        fairness=scored_test.fairness(usecase).checks(usecase.fairness),
     )
 
 
-def incumbent_evidence(usecase: UseCase, label: str, judged: Judged, window: TimeWindow, seed: int) -> Evidence:
-    """The figures of whoever is in office on the same rows."""
-    found = judged.performance(usecase, seed)
-    return Evidence(label, found.metrics, rows=found.rows, positives=found.positives, window=window)
+def incumbent_evidence(
+    usecase: UseCase, label: str, scored_fold: ScoredFold, window: TimeWindow, seed: int
+) -> Evidence:
+    """The figures of whoever is active on the same rows."""
+    performance = scored_fold.performance(usecase, seed)
+    return Evidence(label, performance.metrics, rows=performance.rows, positives=performance.positives, window=window)
 
 
-def external_judged(usecase: UseCase, fold: Fold) -> Judged:
+def score_external(usecase: UseCase, fold: Fold) -> ScoredFold:
     """The external incumbent's score column against its declared threshold."""
     assert usecase.incumbent is not None
     scores = fold.rows["external"].to_numpy(dtype=np.float64)
-    return Judged(fold, scores, scores >= usecase.incumbent.threshold)
+    return ScoredFold(fold, scores, scores >= usecase.incumbent.threshold)
 
 
 def single_event_p99_ms(
@@ -145,37 +147,37 @@ def single_event_p99_ms(
         events: an events frame ordered by time; the last 500 are timed.
         clock: seconds, ever rising.
     """
-    timed = min(LATENCY_EVENTS, len(events) // 2)
-    warm = events.iloc[max(0, len(events) - timed - LATENCY_CONTEXT) : len(events) - timed]
+    event_count = min(LATENCY_EVENTS, len(events) // 2)
+    context = events.iloc[max(0, len(events) - event_count - LATENCY_CONTEXT) : len(events) - event_count]
     schema = EventSchema.of(usecase)
     state = MemoryWindows(model.plan.specs)
-    bodies = schema.bodies(events.iloc[len(events) - timed :])
-    model.plan.add((schema.decode(body) for body in schema.bodies(warm)), state)
+    bodies = schema.bodies(events.iloc[len(events) - event_count :])
+    model.plan.add((schema.decode(body) for body in schema.bodies(context)), state)
     model.warm_up()
 
     def seconds(body: bytes) -> float:
-        began = clock()
+        started = clock()
         event = schema.decode(body)
-        said = model.score(model.plan.row(event, state)[None, :])
-        model.decide(said.calibrated, said.cuts)
-        return clock() - began
+        scores = model.score(model.plan.row(event, state)[None, :])
+        model.decide(scores.calibrated, scores.cuts)
+        return clock() - started
 
-    passes = np.array([[seconds(body) for body in bodies] for _ in range(LATENCY_PASSES)])
-    return float(np.percentile(passes.min(axis=0)[min(_WARM_UP, timed // 2) :], 99.0) * 1000.0)
+    timings = np.array([[seconds(body) for body in bodies] for _ in range(LATENCY_PASSES)])
+    return float(np.percentile(timings.min(axis=0)[min(_WARM_UP, event_count // 2) :], 99.0) * 1000.0)
 
 
-def constant_features(fold: Fold, plan: FeaturePlan) -> tuple[str, ...]:
+def constant_feature_notes(fold: Fold, plan: FeaturePlan) -> tuple[str, ...]:
     """A note for each feature that has one value, or none, in every row: it teaches nothing."""
     first = fold.features[:1]
-    same = ((fold.features == first) | (np.isnan(fold.features) & np.isnan(first))).all(axis=0)
-    flat = [name for name, constant in zip(plan.names, same, strict=True) if constant]
-    return tuple(f"feature {name} is constant in the {fold.name} fold" for name in flat)
+    is_constant = ((fold.features == first) | (np.isnan(fold.features) & np.isnan(first))).all(axis=0)
+    names = [name for name, constant in zip(plan.names, is_constant, strict=True) if constant]
+    return tuple(f"feature {name} is constant in the {fold.name} fold" for name in names)
 
 
-def top(scores: Floats, flagged: NDArray[np.bool_], weight: Floats | None = None) -> NDArray[np.bool_]:
+def flag_top(scores: Floats, flagged: NDArray[np.bool_], weight: Floats | None = None) -> NDArray[np.bool_]:
     """The rows of the highest scores, as many as are flagged; with weights, at most as many as those stand for."""
-    each = np.ones(len(scores)) if weight is None else weight
+    weights = np.ones(len(scores)) if weight is None else weight
     order = np.argsort(-scores, kind="stable")
     flags = np.zeros(len(scores), dtype=np.bool_)
-    flags[order] = np.cumsum(each[order]) <= each[flagged].sum() * (1.0 + 1e-12)
+    flags[order] = np.cumsum(weights[order]) <= weights[flagged].sum() * (1.0 + 1e-12)
     return flags

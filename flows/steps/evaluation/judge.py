@@ -1,4 +1,4 @@
-"""The evaluated twin against its gates, the baseline and whoever is in office.
+"""The evaluated twin against its gates, the baseline and whoever is active.
 
 An event is timed in three passes and its shortest time counts: a pause of the machine rarely meets one event thrice.
 A champion that was fitted on rows of the test window is not measured on them.
@@ -20,21 +20,21 @@ from bentos.model.scoring_model import ScoringModel
 from bentos.registry.mlflow import ModelRef, ModelRegistry
 from bentos.schema.event_schema import EventSchema
 from bentos.usecase.definition import UseCase
-from flows.steps.data.folds import Fold, Known, build_fold
+from flows.steps.data.folds import Fold, TrainingHistory, build_fold
 from flows.steps.data.split import Split
-from flows.steps.evaluation.crossfit import crossed_evidence
+from flows.steps.evaluation.crossfit import cross_fit_evidence
 from flows.steps.evaluation.evaluate import (
     candidate_evidence,
-    external_judged,
     incumbent_evidence,
-    scored,
+    score_external,
+    score_fold,
     single_event_p99_ms,
 )
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Evidence, Verdict
-from monitoring.performance.gates import judge
+from monitoring.performance.gates import judge_gates
 
-RowsOf = Callable[[FeaturePlan], Fold]
+BuildTestRows = Callable[[FeaturePlan], Fold]
 """The test rows with the features of a plan."""
 
 
@@ -55,10 +55,10 @@ class Folds:
     train_rows: int | None = None
 
     @classmethod
-    def cut(cls, every: Fold, split: Split) -> Folds:
+    def cut(cls, rows: Fold, split: Split) -> Folds:
         """Cut every matured row of the split into its folds."""
-        cut = {name: every.between(name, getattr(split, name)) for name in Split.__dataclass_fields__}
-        return cls(every, cut["train"], cut["calibration"], cut["test"], cut["refit"], cut["refit_calibration"])
+        cut = {name: rows.between(name, getattr(split, name)) for name in Split.__dataclass_fields__}
+        return cls(rows, cut["train"], cut["calibration"], cut["test"], cut["refit"], cut["refit_calibration"])
 
     @property
     def matured_rows(self) -> int:
@@ -83,7 +83,7 @@ class Judgement:
     def of(self, label: str, usecase: UseCase) -> Judgement:
         """The same judgement about the version that the twin became."""
         evidence = replace(self.evidence, model=label)
-        verdict = judge(evidence, self.incumbent, usecase.gates, as_of=self.verdict.as_of)
+        verdict = judge_gates(evidence, self.incumbent, usecase.gates, as_of=self.verdict.as_of)
         return replace(self, evidence=evidence, verdict=verdict)
 
 
@@ -92,11 +92,11 @@ def judge_twin(
     twin: ScoringModel,
     label: str,
     folds: Folds,
-    known: Known,
+    history: TrainingHistory,
     registry: ModelRegistry,
     name: str,
     as_of: datetime,
-    rows_of: RowsOf | None = None,
+    rows_of: BuildTestRows | None = None,
 ) -> Judgement:
     """Measure the twin on the test fold, the incumbent on the same rows, and judge.
 
@@ -105,59 +105,59 @@ def judge_twin(
         twin: the model that the gates look at.
         label: how the evidence names it.
         folds: rows with the twin's features.
-        known: events and labels, for an incumbent with other features.
+        history: events and labels, for an incumbent with other features.
         registry, name: where the champion is.
         as_of: business time of the judgement.
-        rows_of: makes the test rows with an incumbent's features; by default out of ``known``.
+        rows_of: makes the test rows with an incumbent's features; by default out of ``history``.
     """
-    latency = single_event_p99_ms(usecase, twin, known.events)
+    latency_ms = single_event_p99_ms(usecase, twin, history.events)
     if usecase.untimed:
         # The champion was fitted on these very rows: a comparison with it needs live traffic.
-        evidence = crossed_evidence(usecase, twin, label, folds.every, latency)
+        evidence = cross_fit_evidence(usecase, twin, label, folds.every, latency_ms)
         note = f"figures of {usecase.evaluation.folds}-fold cross-validation over {len(folds.every)} rows"
         notes = (note, *weight_notes(usecase, folds.every))
-        return Judgement(judge(evidence, None, usecase.gates, as_of=as_of), evidence, None, notes)
-    evidence = candidate_evidence(usecase, twin, label, folds.train, folds.test, folds.matured_rows, latency)
-    incumbent, notes = measure_incumbent(usecase, registry, name, label, known, folds.test, rows_of)
+        return Judgement(judge_gates(evidence, None, usecase.gates, as_of=as_of), evidence, None, notes)
+    evidence = candidate_evidence(usecase, twin, label, folds.train, folds.test, folds.matured_rows, latency_ms)
+    incumbent, notes = measure_incumbent(usecase, registry, name, label, history, folds.test, rows_of)
     notes += weight_notes(usecase, folds.calibration, folds.test)
-    return Judgement(judge(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)
+    return Judgement(judge_gates(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)
 
 
 def measure_incumbent(
     usecase: UseCase,
     registry: ModelRegistry,
     name: str,
-    own: str,
-    known: Known,
+    own_label: str,
+    history: TrainingHistory,
     test: Fold,
-    rows_of: RowsOf | None = None,
+    rows_of: BuildTestRows | None = None,
 ) -> tuple[Evidence | None, tuple[str, ...]]:
     """The figures of the champion, or of an external incumbent, on the rows of ``test``.
 
     A champion that was fitted on these rows would win on them by memory. It is not measured then: the comparison on
-    live traffic is between the two. Where models take office after their gates nothing follows, so it is measured.
+    live traffic is between the two. Where models become champion after their gates nothing follows, so it is measured.
 
     Returns:
-        The evidence, or none when nobody else is in office or can be measured, and notes on its fairness.
+        The evidence, or none when nobody else is active or can be measured, and notes on its fairness.
     """
     ref = registry.roles(name).get("champion")
     if ref is None and usecase.incumbent is not None:
         label = f"external/{usecase.incumbent.column}"
-        judged = external_judged(usecase, test)
-        return incumbent_evidence(usecase, label, judged, test.window, usecase.training.seed), ()
-    if ref is None or ref.label == own:
+        scored_fold = score_external(usecase, test)
+        return incumbent_evidence(usecase, label, scored_fold, test.window, usecase.training.seed), ()
+    if ref is None or ref.label == own_label:
         return None, ()
     champion = fetch_model(registry, ref)
     try:
         champion.check_schema(EventSchema.of(usecase).fingerprint)
     except ContractMismatch:
-        return None, (f"{ref.label} is in office with another input schema and cannot be measured on these rows",)
-    seen = _seen(ref, champion, test.window)
-    if seen and usecase.promotion.takes_office == "after_comparison":
-        return None, (f"{seen}: it is not measured on them; the comparison in shadow decides",)
-    rows = rows_of(champion.plan) if rows_of else build_fold(usecase, champion.plan, known, test.window)
-    found = incumbent_evidence(usecase, ref.label, scored(champion, rows), test.window, usecase.training.seed)
-    return found, ((f"{seen}: its figures flatter it",) if seen else ())
+        return None, (f"{ref.label} is active with another input schema and cannot be measured on these rows",)
+    overlap = _training_overlap(ref, champion, test.window)
+    if overlap and usecase.promotion.takes_office == "after_comparison":
+        return None, (f"{overlap}: it is not measured on them; the comparison in shadow decides",)
+    rows = rows_of(champion.plan) if rows_of else build_fold(usecase, champion.plan, history, test.window)
+    evidence = incumbent_evidence(usecase, ref.label, score_fold(champion, rows), test.window, usecase.training.seed)
+    return evidence, ((f"{overlap}: its figures flatter it",) if overlap else ())
 
 
 def weight_notes(usecase: UseCase, *folds: Fold) -> tuple[str, ...]:
@@ -165,16 +165,16 @@ def weight_notes(usecase: UseCase, *folds: Fold) -> tuple[str, ...]:
     weights = [fold.weight for fold in folds]
     if any(weight is None for weight in weights):
         return ()
-    every = np.concatenate([weight for weight in weights if weight is not None])
-    drawn, cap = every[every > 1.0], usecase.intervention.max_weight
-    if not len(drawn):
+    all_weights = np.concatenate([weight for weight in weights if weight is not None])
+    explored, cap = all_weights[all_weights > 1.0], usecase.intervention.max_weight
+    if not len(explored):
         return (
             "flagged events are blocked and none that was let through has a label: what was flagged is missing from "
             "these figures; declare an exploration_share",
         )
-    held = int(np.count_nonzero(drawn >= cap))
-    text = f"{len(drawn)} explored events stand for {drawn.sum():.0f} flagged ones"
-    return (f"{text}; {held} of them are held at [intervention] max_weight = {cap:g}" if held else text,)
+    capped = int(np.count_nonzero(explored >= cap))
+    sentence = f"{len(explored)} explored events stand for {explored.sum():.0f} flagged ones"
+    return (f"{sentence}; {capped} of them are held at [intervention] max_weight = {cap:g}" if capped else sentence,)
 
 
 def fetch_model(registry: ModelRegistry, ref: ModelRef) -> ScoringModel:
@@ -183,9 +183,9 @@ def fetch_model(registry: ModelRegistry, ref: ModelRef) -> ScoringModel:
         return ScoringModel.load(registry.fetch(ref, Path(folder)))
 
 
-def _seen(ref: ModelRef, champion: ScoringModel, test: TimeWindow) -> str:
+def _training_overlap(ref: ModelRef, champion: ScoringModel, test: TimeWindow) -> str:
     """That the champion was fitted on rows of the test window, in words; empty where it was not."""
-    until = champion.metadata.calibration_end
-    if until and datetime.fromisoformat(until) > test.start:
-        return f"{ref.label} was fitted on rows up to {until}, inside the test window"
+    trained_until = champion.metadata.calibration_end
+    if trained_until and datetime.fromisoformat(trained_until) > test.start:
+        return f"{ref.label} was fitted on rows up to {trained_until}, inside the test window"
     return ""

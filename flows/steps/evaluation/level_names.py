@@ -16,16 +16,16 @@ UNLISTED = "(unlisted)"
 """A level that the model does not know."""
 
 
-def levels_of(model: ScoringModel) -> dict[str, tuple[str, ...]]:
+def category_levels(model: ScoringModel) -> dict[str, tuple[str, ...]]:
     """The features that are categories, with their levels in the order of their codes."""
-    declared = [d for d in model.plan.definitions if isinstance(d, ColumnDefinition) and d.type == "category"]
-    return {definition.name: definition.categories for definition in declared}
+    categories = [d for d in model.plan.definitions if isinstance(d, ColumnDefinition) and d.type == "category"]
+    return {definition.name: definition.categories for definition in categories}
 
 
-def named_levels(features: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
+def name_levels(features: pd.DataFrame, levels: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
     """The same rows with the names of levels for their codes, so that nobody takes a code for a number."""
     names = {
-        column: features[column].map(dict(enumerate((*known, UNLISTED)))).astype(object)
-        for column, known in levels.items()
+        column: features[column].map(dict(enumerate((*level_names, UNLISTED)))).astype(object)
+        for column, level_names in levels.items()
     }
     return features.assign(**names)

@@ -64,30 +64,30 @@ class ShapSummary:
 def shap_summary(booster: Booster, features: NDArray[np.float32], names: Sequence[str], seed: int) -> ShapSummary:
     """Exact tree SHAP (``pred_contribs``) on at most 2,000 rows, drawn by ``seed``."""
     rows = len(features)
-    chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:_SHAP_ROWS])
-    contributions = booster.contributions(features[chosen])[:, :-1]
-    strength = np.abs(contributions).mean(axis=0)
-    order = np.argsort(-strength, kind="stable")
-    return ShapSummary(tuple(names[i] for i in order), tuple(float(strength[i]) for i in order), rows=len(chosen))
+    sample = np.sort(np.random.default_rng(seed).permutation(rows)[:_SHAP_ROWS])
+    contributions = booster.contributions(features[sample])[:, :-1]
+    mean_abs = np.abs(contributions).mean(axis=0)
+    order = np.argsort(-mean_abs, kind="stable")
+    return ShapSummary(tuple(names[i] for i in order), tuple(float(mean_abs[i]) for i in order), rows=len(sample))
 
 
-def draw_all(data: PlotData, booster: Booster, shap: ShapSummary, folder: Path) -> list[Path]:
+def draw_plots(data: PlotData, booster: Booster, shap: ShapSummary, folder: Path) -> list[Path]:
     """Write every picture into ``folder`` (made if missing) and return the files."""
     folder.mkdir(parents=True, exist_ok=True)
     gains = dict(booster.importance(shap.names))
-    drawn = [
-        _precision_recall(data, folder / "precision_recall.png"),
-        _calibration(data, folder / "calibration.png"),
-        _scores(data, folder / "score_distribution.png"),
-        _cost(data, folder / "cost_against_threshold.png"),
-        _bars(gains, "Total gain of each feature", "gain", folder / "importance.png"),
+    files = [
+        _draw_precision_recall(data, folder / "precision_recall.png"),
+        _draw_calibration(data, folder / "calibration.png"),
+        _draw_scores(data, folder / "score_distribution.png"),
+        _draw_cost(data, folder / "cost_against_threshold.png"),
+        _draw_bars(gains, "Total gain of each feature", "gain", folder / "importance.png"),
     ]
     strengths = dict(zip(shap.names, shap.mean_abs, strict=True))
     title = f"Mean |SHAP| over {shap.rows} test rows"
-    return [*drawn, _bars(strengths, title, "log odds", folder / "shap_summary.png")]
+    return [*files, _draw_bars(strengths, title, "log odds", folder / "shap_summary.png")]
 
 
-def _precision_recall(data: PlotData, path: Path) -> Path:
+def _draw_precision_recall(data: PlotData, path: Path) -> Path:
     from sklearn.metrics import precision_recall_curve
 
     precision, recall, _ = precision_recall_curve(data.y, data.probabilities, sample_weight=data.weight)
@@ -98,7 +98,7 @@ def _precision_recall(data: PlotData, path: Path) -> Path:
     return path
 
 
-def _calibration(data: PlotData, path: Path) -> Path:
+def _draw_calibration(data: PlotData, path: Path) -> Path:
     bins = equal_mass_bins(data.probabilities, weight=data.weight)
     groups = [bins == group for group in np.unique(bins)]
     predicted = [data.mean(data.probabilities, group) for group in groups]
@@ -112,7 +112,7 @@ def _calibration(data: PlotData, path: Path) -> Path:
     return path
 
 
-def _scores(data: PlotData, path: Path) -> Path:
+def _draw_scores(data: PlotData, path: Path) -> Path:
     edges = np.linspace(0.0, 1.0, 51).tolist()
     with _figure(path, "Calibrated scores", "score", "rows (log scale)") as axes:
         axes.hist(data.probabilities[data.y == 0], bins=edges, alpha=0.6, label="negative")
@@ -124,19 +124,19 @@ def _scores(data: PlotData, path: Path) -> Path:
     return path
 
 
-def _cost(data: PlotData, path: Path) -> Path:
+def _draw_cost(data: PlotData, path: Path) -> Path:
     curve = cost_curve(data.y, data.probabilities, data.prices, weight=data.weight)
     with _figure(path, "Cost against threshold", "threshold", f"cost on the test window, {data.currency}") as axes:
         axes.plot(np.maximum(curve.threshold, 1e-6), curve.cost)
         axes.set_xscale("log")
         if data.threshold is not None:
-            cut = max(data.threshold, 1e-6)
-            axes.axvline(cut, linestyle="--", color="black", label=f"in use: {data.threshold:.4f}")
+            threshold = max(data.threshold, 1e-6)
+            axes.axvline(threshold, linestyle="--", color="black", label=f"in use: {data.threshold:.4f}")
             axes.legend()
     return path
 
 
-def _bars(values: dict[str, float], title: str, unit: str, path: Path) -> Path:
+def _draw_bars(values: dict[str, float], title: str, unit: str, path: Path) -> Path:
     ranked = sorted(values.items(), key=lambda item: (item[1], item[0]))[-30:]
     with _figure(path, title, unit, "") as axes:
         axes.barh([name for name, _ in ranked], [value for _, value in ranked])
@@ -144,14 +144,14 @@ def _bars(values: dict[str, float], title: str, unit: str, path: Path) -> Path:
 
 
 @contextmanager
-def _figure(path: Path, title: str, across: str, up: str) -> Iterator[Axes]:
+def _figure(path: Path, title: str, x_label: str, y_label: str) -> Iterator[Axes]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 4.5))
     FigureCanvasAgg(figure)
     # Long feature names need the room on the left; measuring it costs half of the drawing.
-    axes = figure.add_axes((0.3 if not up else 0.12, 0.12, 0.67 if not up else 0.84, 0.8))
-    axes.set(title=title, xlabel=across, ylabel=up)
+    axes = figure.add_axes((0.3 if not y_label else 0.12, 0.12, 0.67 if not y_label else 0.84, 0.8))
+    axes.set(title=title, xlabel=x_label, ylabel=y_label)
     yield axes
     figure.savefig(path, dpi=90)

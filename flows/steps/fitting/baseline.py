@@ -26,10 +26,10 @@ def baseline_scores(train: Fold, test: Fold) -> NDArray[np.float64]:
     mean, scale = _moments(train.features)
     model = LogisticRegression(max_iter=1000)
     try:
-        model.fit(_standard(train.features, mean, scale), train.y, sample_weight=train.weight)
+        model.fit(_standardise(train.features, mean, scale), train.y, sample_weight=train.weight)
     except ValueError as exc:
         raise TrainingError(f"the logistic-regression baseline could not be fitted: {type(exc).__name__}") from exc
-    scores: NDArray[np.float64] = model.predict_proba(_standard(test.features, mean, scale))[:, 1]
+    scores: NDArray[np.float64] = model.predict_proba(_standardise(test.features, mean, scale))[:, 1]
     return scores
 
 
@@ -42,7 +42,7 @@ def _moments(features: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArra
     return mean, np.where(spread > 0.0, spread, 1.0)
 
 
-def _standard(
+def _standardise(
     features: NDArray[np.float32], mean: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     return np.nan_to_num((features.astype(np.float64) - mean) / scale, nan=0.0)

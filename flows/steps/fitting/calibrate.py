@@ -61,11 +61,11 @@ def fit_isotonic(raw: Floats, y: NDArray[np.int8], weight: Floats | None = None)
     x, index, counts = np.unique(raw, return_inverse=True, return_counts=True)
     weights = counts if weight is None else np.bincount(index, weights=weight)
     mean = np.bincount(index, weights=y if weight is None else y * weight) / weights
-    fitted = isotonic_regression(mean, weights=weights)
-    starts = np.asarray(fitted.blocks[:-1])
+    regression = isotonic_regression(mean, weights=weights)
+    starts = np.asarray(regression.blocks[:-1])
     centres = np.add.reduceat(x * weights, starts) / np.add.reduceat(weights, starts)
     edge = 0.5 / len(raw)
-    values = np.clip(fitted.x[starts], edge, 1.0 - edge)
+    values = np.clip(regression.x[starts], edge, 1.0 - edge)
     return _with_slopes(centres.tolist(), values.tolist())
 
 
@@ -88,15 +88,15 @@ def _with_slopes(x: list[float], y: list[float]) -> Calibrator:
 def _newton(x: Floats, target: Floats, weight: Floats | None) -> tuple[float, float]:
     """Slope and intercept of the logistic regression of ``target`` on ``x``."""
     # A mean weight of one keeps the ridge below as small as it is without weights.
-    each = np.ones_like(x) if weight is None else weight / weight.mean()
+    row_weights = np.ones_like(x) if weight is None else weight / weight.mean()
     design = np.column_stack([x, np.ones_like(x)])
-    weights = np.array([1.0, 0.0])
+    coefficients = np.array([1.0, 0.0])
     for _ in range(_ROUNDS):
-        p = sigmoid(design @ weights)
-        hessian = design.T @ (design * (each * p * (1 - p))[:, None]) + 1e-9 * np.eye(2)
-        step = np.linalg.solve(hessian, design.T @ (each * (target - p)))
+        p = sigmoid(design @ coefficients)
+        hessian = design.T @ (design * (row_weights * p * (1 - p))[:, None]) + 1e-9 * np.eye(2)
+        step = np.linalg.solve(hessian, design.T @ (row_weights * (target - p)))
         # Full Newton steps overshoot when the first guess is far away.
-        weights = weights + step / max(1.0, float(np.abs(step).max()) / 2.0)
+        coefficients = coefficients + step / max(1.0, float(np.abs(step).max()) / 2.0)
         if float(np.abs(step).max()) < 1e-10:
             break
-    return float(weights[0]), float(weights[1])
+    return float(coefficients[0]), float(coefficients[1])

@@ -9,11 +9,13 @@ import numpy as np
 if TYPE_CHECKING:
     from bentos.model.booster import Booster, Matrix
 
-ROWS: Final = 1000
+EXPLAINED_ROWS: Final = 1000
 """Rows that are explained: TreeSHAP takes about a millisecond for each."""
 
 
-def mean_contributions(booster: Booster, features: Matrix, seed: int = 7, rows: int = ROWS) -> tuple[float, ...]:
+def mean_contributions(
+    booster: Booster, features: Matrix, seed: int = 7, rows: int = EXPLAINED_ROWS
+) -> tuple[float, ...]:
     """Mean absolute TreeSHAP contribution of each feature (log odds), over a seeded sample; empty without rows.
 
     Args:
@@ -23,8 +25,8 @@ def mean_contributions(booster: Booster, features: Matrix, seed: int = 7, rows: 
     """
     if not len(features):
         return ()
-    known = np.ascontiguousarray(features, dtype=np.float32)
-    if len(known) > rows:
-        known = known[np.sort(np.random.default_rng(seed).choice(len(known), rows, replace=False))]
-    explained = np.abs(booster.quick_contributions(known[:8])(known)[:, :-1].astype(float))
-    return tuple(round(float(v), 9) for v in explained.mean(axis=0))
+    sample = np.ascontiguousarray(features, dtype=np.float32)
+    if len(sample) > rows:
+        sample = sample[np.sort(np.random.default_rng(seed).choice(len(sample), rows, replace=False))]
+    contributions = np.abs(booster.quick_contributions(sample[:8])(sample)[:, :-1].astype(float))
+    return tuple(round(float(v), 9) for v in contributions.mean(axis=0))

@@ -77,8 +77,10 @@ def require_both_classes(y: NDArray[np.int8], fold: str) -> None:
         raise TooFewRows(f"the {fold} fold has no labelled row; read another window")
     positives = int(y.sum())
     if positives in (0, len(y)):
-        held = "positive" if positives else "negative"
-        raise OneClass(f"all {len(y)} rows of the {fold} fold are {held}; read a longer window, or check the labels")
+        only_class = "positive" if positives else "negative"
+        raise OneClass(
+            f"all {len(y)} rows of the {fold} fold are {only_class}; read a longer window, or check the labels"
+        )
 
 
 def _matrix(
@@ -91,7 +93,7 @@ def _matrix(
 ) -> DMatrix:
     import xgboost
 
-    shared: dict[str, Any] = {"label": y, "weight": weight, "feature_names": list(names), "nthread": threads}
+    arguments: dict[str, Any] = {"label": y, "weight": weight, "feature_names": list(names), "nthread": threads}
     if policy.tree_method == "hist":
-        return xgboost.QuantileDMatrix(features, max_bin=policy.max_bin, **shared)
-    return xgboost.DMatrix(features, **shared)
+        return xgboost.QuantileDMatrix(features, max_bin=policy.max_bin, **arguments)
+    return xgboost.DMatrix(features, **arguments)

@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from flows.errors import FlowRefused
 from flows.stack.occupants import require_quiet
-from flows.steps.operations.databases import Place, copy_database, places, restore_database
+from flows.steps.operations.databases import DatabaseLocation, copy_database, database_locations, restore_database
 from monitoring.core.hashing import sha256_file
 from monitoring.store.database.engine import Database
 
@@ -53,21 +53,21 @@ class BackupSet:
         return {"folder": str(self.folder)} | {k: v for k, v in self.manifest.items() if k != "digests"}
 
 
-def back_up(home: Home, to: Path, with_keys: bool = False) -> BackupSet:
+def write_backup(home: Home, target: Path, with_keys: bool = False) -> BackupSet:
     """Copy everything into a new folder; it appears under its name only when it is whole.
 
     Raises:
         FlowRefused: the folder is not empty, a program is missing, or releases never pause.
     """
-    if to.exists() and any(to.iterdir()):
-        raise FlowRefused(f"{to} is not empty; choose a new folder for each backup")
-    unfinished = to.with_name(f"{to.name}.unfinished")
+    if target.exists() and any(target.iterdir()):
+        raise FlowRefused(f"{target} is not empty; choose a new folder for each backup")
+    unfinished = target.with_name(f"{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    found = {place.name: place for place in places(home)}
+    locations = {location.name: location for location in database_locations(home)}
     _copy_folder(home.root / "spool", unfinished / "spool")
-    _copy_together(found["mlflow"], found["log"], unfinished)
-    copy_database(found["prefect"], unfinished)
+    _copy_together(locations["mlflow"], locations["log"], unfinished)
+    copy_database(locations["prefect"], unfinished)
     _copy_folder(home.settings.artifacts, unfinished / "artifacts")
     _copy_folder(home.settings.snapshots, unfinished / "snapshots")
     for name in ("evidence", "lookups"):
@@ -75,12 +75,12 @@ def back_up(home: Home, to: Path, with_keys: bool = False) -> BackupSet:
     if with_keys and home.settings.keys_file.exists():
         shutil.copyfile(home.settings.keys_file, unfinished / "keys.json")
         (unfinished / "keys.json").chmod(0o600)
-    manifest = _manifest(home, unfinished, found)
+    manifest = _manifest(home, unfinished, locations)
     (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
-    if to.exists():
-        to.rmdir()
-    unfinished.rename(to)
-    return BackupSet(to, manifest)
+    if target.exists():
+        target.rmdir()
+    unfinished.rename(target)
+    return BackupSet(target, manifest)
 
 
 def read_set(folder: Path) -> BackupSet:
@@ -99,13 +99,13 @@ def read_set(folder: Path) -> BackupSet:
     for name, digest in digests.items():
         path = folder / name
         if not path.is_file() or sha256_file(path) != digest:
-            wrong = "is not what the manifest says" if path.is_file() else "is missing"
+            problem = "is not what the manifest says" if path.is_file() else "is missing"
             part = Path(name).parts[0].partition(".")[0]
-            raise FlowRefused(f"{path} {wrong}; restore this part from another backup (--part {part}=DIR)")
+            raise FlowRefused(f"{path} {problem}; restore this part from another backup (--part {part}=DIR)")
     return BackupSet(folder, manifest)
 
 
-def restore(home: Home, source: Path, other: Mapping[str, Path] | None = None) -> dict[str, str]:
+def restore_backup(home: Home, source: Path, other: Mapping[str, Path] | None = None) -> dict[str, str]:
     """Fill an empty home from a set; single parts may come from other sets, also of another age.
 
     Args:
@@ -122,26 +122,26 @@ def restore(home: Home, source: Path, other: Mapping[str, Path] | None = None) -
     sets = dict.fromkeys(_PARTS, source) | dict(other or {})
     if unknown := sets.keys() - set(_PARTS):
         raise FlowRefused(f"unknown part {', '.join(sorted(unknown))}; parts are {', '.join(_PARTS)}")
-    opened = {folder: read_set(folder) for folder in dict.fromkeys(sets.values())}
-    found = {place.name: place for place in places(home)}
+    backup_sets = {folder: read_set(folder) for folder in dict.fromkeys(sets.values())}
+    locations = {location.name: location for location in database_locations(home)}
     require_quiet(home, "a backup is not restored")
-    _refuse_full_home(home, found)
+    _refuse_full_home(home, locations)
     home.make()
-    done: dict[str, str] = {}
+    made_at_by_part: dict[str, str] = {}
     for part, folder in sets.items():
-        if _restore_part(home, found, part, folder):
-            done[part] = str(opened[folder].manifest["made_at"])
-    if "mlflow" in done and found["mlflow"].exists:
-        relocate(found["mlflow"], str(opened[sets["mlflow"]].manifest["home"]), str(home.root))
-    return done
+        if _restore_part(home, locations, part, folder):
+            made_at_by_part[part] = str(backup_sets[folder].manifest["made_at"])
+    if "mlflow" in made_at_by_part and locations["mlflow"].exists:
+        rename_artifact_roots(locations["mlflow"], str(backup_sets[sets["mlflow"]].manifest["home"]), str(home.root))
+    return made_at_by_part
 
 
-def _restore_part(home: Home, found: Mapping[str, Place], part: str, folder: Path) -> bool:
-    if part in found:
-        place = found[part]
+def _restore_part(home: Home, locations: Mapping[str, DatabaseLocation], part: str, folder: Path) -> bool:
+    if part in locations:
+        location = locations[part]
         copies = [copy for copy in (folder / f"{part}.db", folder / f"{part}.dump") if copy.exists()]
         for copy in copies:
-            restore_database(place, copy)
+            restore_database(location, copy)
         return bool(copies)
     if part == "keys":
         if not (folder / "keys.json").exists():
@@ -154,37 +154,39 @@ def _restore_part(home: Home, found: Mapping[str, Place], part: str, folder: Pat
     return _copy_folder(folder / part, targets[part])
 
 
-def relocate(place: Place, old: str, new: str) -> None:
+def rename_artifact_roots(location: DatabaseLocation, old_root: str, new_root: str) -> None:
     """Make MLflow's absolute paths name the new home."""
-    if old == new or place.url is None:
+    if old_root == new_root or location.url is None:
         return
-    url = place.url.set(drivername="postgresql+psycopg") if place.kind == "postgresql" else place.url
+    url = location.url.set(drivername="postgresql+psycopg") if location.kind == "postgresql" else location.url
     engine = create_engine(url)
     try:
         with engine.begin() as connection:
-            there = inspect(connection)
+            inspector = inspect(connection)
             for table, columns in _LOCATIONS.items():
-                present = {column["name"] for column in there.get_columns(table)} if there.has_table(table) else set()
+                present = (
+                    {column["name"] for column in inspector.get_columns(table)} if inspector.has_table(table) else set()
+                )
                 for column in present & set(columns):
                     statement = f"UPDATE {table} SET {column} = replace({column}, :old, :new)"  # noqa: S608  # names of our own
-                    connection.execute(text(statement), {"old": f"{old}/", "new": f"{new}/"})
+                    connection.execute(text(statement), {"old": f"{old_root}/", "new": f"{new_root}/"})
     finally:
         engine.dispose()
 
 
-def _copy_together(mlflow: Place, log: Place, folder: Path) -> None:
+def _copy_together(mlflow: DatabaseLocation, log: DatabaseLocation, folder: Path) -> None:
     """Registry and journal of one moment: once more when a decision was written in between."""
     for _ in range(_TRIES):
-        before = _newest_decision(log)
-        for place in (mlflow, log):
-            (folder / place.copy_name).unlink(missing_ok=True)
-            copy_database(place, folder)
-        if _newest_decision(log) == before:
+        newest = _newest_decision(log)
+        for location in (mlflow, log):
+            (folder / location.copy_name).unlink(missing_ok=True)
+            copy_database(location, folder)
+        if _newest_decision(log) == newest:
             return
     raise FlowRefused("decisions are written all the time; make the backup while no release is under way")
 
 
-def _newest_decision(log: Place) -> int:
+def _newest_decision(log: DatabaseLocation) -> int:
     if not log.exists or log.url is None:
         return 0
     database = Database(log.url.render_as_string(hide_password=False))
@@ -204,50 +206,54 @@ def _copy_folder(source: Path, target: Path) -> bool:
     for path in sorted(source.rglob("*")):
         if path.is_dir() or path.name.startswith("."):
             continue
-        there = target / path.relative_to(source)
-        there.parent.mkdir(parents=True, exist_ok=True)
+        destination = target / path.relative_to(source)
+        destination.parent.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copyfile(path, there)
+            shutil.copyfile(path, destination)
         except FileNotFoundError:
-            there.unlink(missing_ok=True)
+            destination.unlink(missing_ok=True)
     return True
 
 
-def _refuse_full_home(home: Home, found: Mapping[str, Place]) -> None:
-    full = [str(place.file) for place in found.values() if place.file is not None and place.file.exists()]
+def _refuse_full_home(home: Home, locations: Mapping[str, DatabaseLocation]) -> None:
+    existing_files = [
+        str(location.file) for location in locations.values() if location.file is not None and location.file.exists()
+    ]
     folders = (home.root / "spool", home.settings.artifacts, home.settings.snapshots)
-    full += [str(folder) for folder in folders if folder.is_dir() and any(_files(folder))]
-    if full:
-        text = f"there is something already: {', '.join(full)}; restore into an empty home (INCUMBENT_HOME)"
+    existing_files += [str(folder) for folder in folders if folder.is_dir() and any(_files(folder))]
+    if existing_files:
+        text = f"there is something already: {', '.join(existing_files)}; restore into an empty home (INCUMBENT_HOME)"
         spool = home.root / "spool"
-        if str(spool) in full:
+        if str(spool) in existing_files:
             text += (
                 f". {spool} may hold answers that are not in the backup: move it away, restore, and put it "
                 "back over the restored one before anything is started, then: incumbent db repair"
             )
         raise FlowRefused(text)
     # Asked before anything is copied: the spool comes first, and a home with a spool is no empty one any more.
-    used = [f"{place.name} ({place.shown()})" for place in found.values() if place.holds_tables()]
-    if used:
-        raise FlowRefused(f"there are tables already: {', '.join(used)}; restore into empty databases")
+    used_databases = [
+        f"{location.name} ({location.shown()})" for location in locations.values() if location.holds_tables()
+    ]
+    if used_databases:
+        raise FlowRefused(f"there are tables already: {', '.join(used_databases)}; restore into empty databases")
 
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
-def _manifest(home: Home, folder: Path, found: Mapping[str, Place]) -> dict[str, Any]:
+def _manifest(home: Home, folder: Path, locations: Mapping[str, DatabaseLocation]) -> dict[str, Any]:
     from importlib.metadata import version
 
     digests = {str(path.relative_to(folder)): sha256_file(path) for path in sorted(_files(folder))}
     parts: dict[str, Any] = {}
     for name in digests:
         part = name.split("/")[0].split(".")[0]
-        kind = found[part].kind if part in found else "files"
+        kind = locations[part].kind if part in locations else "files"
         entry = parts.setdefault(part, {"kind": kind, "files": 0, "bytes": 0})
         entry["files"] += 1
         entry["bytes"] += (folder / name).stat().st_size
-    remote = [place.name for place in found.values() if place.kind == "remote"]
+    remote = [location.name for location in locations.values() if location.kind == "remote"]
     return {
         "format": _FORMAT,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),

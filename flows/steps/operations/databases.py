@@ -24,7 +24,7 @@ _SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class Place:
+class DatabaseLocation:
     """One database: its name (``log``, ``mlflow``, ``prefect``) and where it is; no ``url`` for a remote server."""
 
     name: str
@@ -57,8 +57,8 @@ class Place:
         try:
             return bool(inspect(engine).get_table_names())
         except SQLAlchemyError as exc:
-            said = str(getattr(exc, "orig", None) or type(exc).__name__).strip().splitlines()[0]
-            raise FlowRefused(f"the database of {self.name} at {self.shown()} cannot be asked: {said}") from exc
+            message = str(getattr(exc, "orig", None) or type(exc).__name__).strip().splitlines()[0]
+            raise FlowRefused(f"the database of {self.name} at {self.shown()} cannot be asked: {message}") from exc
         finally:
             engine.dispose()
 
@@ -72,11 +72,11 @@ class Place:
         return "a server that keeps its own backups" if self.url is None else self.url.render_as_string()
 
 
-def places(home: Home) -> list[Place]:
+def database_locations(home: Home) -> list[DatabaseLocation]:
     """The three databases of a home."""
     settings = home.settings
-    found = {"log": settings.log_url, "mlflow": settings.registry_uri, "prefect": home.prefect_database}
-    return [Place(name, _url(text)) for name, text in found.items()]
+    addresses = {"log": settings.log_url, "mlflow": settings.registry_uri, "prefect": home.prefect_database}
+    return [DatabaseLocation(name, _url(text)) for name, text in addresses.items()]
 
 
 def _url(text: str) -> URL | None:
@@ -84,73 +84,77 @@ def _url(text: str) -> URL | None:
         url = make_url(text)
     except ArgumentError:
         return None
-    known = url.get_backend_name() in ("sqlite", "postgresql")
-    return url if known else None
+    is_supported = url.get_backend_name() in ("sqlite", "postgresql")
+    return url if is_supported else None
 
 
-def copy_database(place: Place, folder: Path) -> Path | None:
+def copy_database(location: DatabaseLocation, folder: Path) -> Path | None:
     """Copy a database into a folder while it is in use; none when there is nothing to copy or it is remote.
 
     Raises:
         FlowRefused: PostgreSQL's client programs are missing or fail.
     """
-    if not place.exists:
+    if not location.exists:
         return None
-    target = folder / place.copy_name
-    if place.file is not None:
-        copy_sqlite(place.file, target)
+    target = folder / location.copy_name
+    if location.file is not None:
+        copy_sqlite(location.file, target)
         return target
-    assert place.url is not None
-    run_client("pg_dump", place.url, "--format=custom", "--no-owner", f"--file={target}")
+    assert location.url is not None
+    run_client("pg_dump", location.url, "--format=custom", "--no-owner", f"--file={target}")
     return target
 
 
 def copy_sqlite(source: Path, target: Path) -> None:
     """SQLite's online backup: one state of the file, while others write."""
-    opened = sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60)
-    with closing(opened) as old, closing(sqlite3.connect(target)) as new:
+    source_connection = sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60)
+    with closing(source_connection) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
         new.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
 
 
-def restore_database(place: Place, copy: Path) -> None:
+def restore_database(location: DatabaseLocation, copy: Path) -> None:
     """Put a copy into an empty place.
 
     Raises:
         FlowRefused: the place is not empty, is of another kind than the copy, or PostgreSQL's programs fail.
     """
-    if copy.name != place.copy_name:
-        raise FlowRefused(f"the backup holds {copy.name}, but {place.name} is to be {place.kind}: {place.shown()}")
-    if place.file is not None:
-        place.file.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(copy, place.file)
-        if place.name == "log":
-            with closing(sqlite3.connect(place.file)) as session:
+    if copy.name != location.copy_name:
+        raise FlowRefused(
+            f"the backup holds {copy.name}, but {location.name} is to be {location.kind}: {location.shown()}"
+        )
+    if location.file is not None:
+        location.file.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(copy, location.file)
+        if location.name == "log":
+            with closing(sqlite3.connect(location.file)) as session:
                 session.execute("PRAGMA journal_mode=WAL")  # readers never wait for the scribe
         return
-    assert place.url is not None
-    run_client("pg_restore", place.url, "--no-owner", "--exit-on-error", "--single-transaction", str(copy))
+    assert location.url is not None
+    run_client("pg_restore", location.url, "--no-owner", "--exit-on-error", "--single-transaction", str(copy))
 
 
 def run_client(program: str, url: URL, *words: str) -> None:
     """Run one of PostgreSQL's client programs on a database; the password goes by the environment."""
-    places_ = find_programs()
-    path = shutil.which(program) or (str(places_ / program) if places_ else None)
+    program_folder = find_postgresql_folder()
+    path = shutil.which(program) or (str(program_folder / program) if program_folder else None)
     if path is None or not Path(path).exists():
         raise FlowRefused(f"{program} is missing: apt-get install postgresql-client, or go on with --no-backup")
-    plain = url.set(drivername="postgresql", password=None).render_as_string()
+    address = url.set(drivername="postgresql", password=None).render_as_string()
     environment: dict[str, Any] = dict(os.environ) | ({"PGPASSWORD": str(url.password)} if url.password else {})
-    done = subprocess.run(
-        [path, f"--dbname={plain}", *words], env=environment, capture_output=True, text=True, timeout=_SECONDS,
+    process = subprocess.run(
+        [path, f"--dbname={address}", *words], env=environment, capture_output=True, text=True, timeout=_SECONDS,
         check=False,
     )  # fmt: skip
-    if done.returncode:
-        raise FlowRefused(f"{program} failed: {done.stderr.strip().splitlines()[0] if done.stderr else 'no reason'}")
+    if process.returncode:
+        raise FlowRefused(
+            f"{program} failed: {process.stderr.strip().splitlines()[0] if process.stderr else 'no reason'}"
+        )
 
 
-def find_programs() -> Path | None:
+def find_postgresql_folder() -> Path | None:
     """Folder with ``initdb`` and ``pg_ctl``; none where PostgreSQL is not installed."""
-    found = shutil.which("initdb")
-    places = [Path(found).resolve().parent] if found else []
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((place for place in places if (place / "pg_ctl").exists()), None)
+    initdb = shutil.which("initdb")
+    folders = [Path(initdb).resolve().parent] if initdb else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return next((folder for folder in folders if (folder / "pg_ctl").exists()), None)

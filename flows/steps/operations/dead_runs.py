@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TOUCH_SECONDS: Final = 60.0
 _SILENT: Final = timedelta(minutes=15)
 """A run of another machine that was not touched for so long is dead; a locked database may delay some touches."""
-_FORMER: Final = timedelta(hours=6)
+_SILENT_WITHOUT_PROCESS: Final = timedelta(hours=6)
 """The same for a run that names no process, of an earlier version."""
 
 
@@ -43,19 +43,19 @@ def close_dead_runs(store: Store, usecase: str, now: datetime) -> list[Run]:
     Returns:
         The runs that this call closed, as they are now.
     """
-    closed = []
+    closed_runs = []
     for run in store.runs.running(usecase):
-        why = death_of(run, now)
-        if why is not None and store.runs.end(run.run_id, "killed", now, why):
-            closed.append(replace(run, state="killed", ended_at=now, message=why))
-    return closed
+        reason = death_reason(run, now)
+        if reason is not None and store.runs.end(run.run_id, "killed", now, reason):
+            closed_runs.append(replace(run, state="killed", ended_at=now, message=reason))
+    return closed_runs
 
 
-def death_of(run: Run, now: datetime) -> str | None:
+def death_reason(run: Run, now: datetime) -> str | None:
     """Why a running row cannot be true any more; none while its process lives or a person is awaited."""
     process = run.payload.get("process")
     if process is None:
-        if run.message or now - run.started_at < _FORMER:
+        if run.message or now - run.started_at < _SILENT_WITHOUT_PROCESS:
             return None
         return f"killed: nothing was heard of it since {run.started_at:%Y-%m-%d %H:%M} UTC"
     if process["host"] == _host():
@@ -65,19 +65,19 @@ def death_of(run: Run, now: datetime) -> str | None:
             f"killed: its process {process['pid']} is gone and left no word; the kernel may have ended it for want of "
             "memory (journalctl -k)"
         )
-    seen = datetime.fromisoformat(process["seen"])
-    if now - seen < _SILENT:
+    last_seen = datetime.fromisoformat(process["seen"])
+    if now - last_seen < _SILENT:
         return None
-    return f"killed: its process on {process['host']} was not heard of since {seen:%Y-%m-%d %H:%M} UTC"
+    return f"killed: its process on {process['host']} was not heard of since {last_seen:%Y-%m-%d %H:%M} UTC"
 
 
 @contextmanager
-def touched(touch: Any) -> Iterator[None]:
+def keep_touching(touch: Any) -> Iterator[None]:
     """Call ``touch`` each minute, in a thread of its own, while the block runs."""
-    over = threading.Event()
+    stop = threading.Event()
 
     def loop() -> None:
-        while not over.wait(TOUCH_SECONDS):
+        while not stop.wait(TOUCH_SECONDS):
             with suppress(MonitoringError):  # the next one says the same
                 touch()
 
@@ -86,7 +86,7 @@ def touched(touch: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         thread.join()
 
 

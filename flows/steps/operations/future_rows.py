@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bentos.scoring.future_bound import FutureBound, iso_text
 from bentos.scoring.scorer import machine_time_us
-from bentos.serving.shared_windows import begin_anew, require_redis, shared_name
+from bentos.serving.shared_windows import require_redis, reset_shared_windows, shared_name
 from bentos.spool.segments import spooled_records
 from bentos.usecase.limits import LATEST_US
 from flows.errors import FlowRefused
@@ -20,7 +20,7 @@ from monitoring.store.database.records import ScoreRecord
 from monitoring.store.predictions.future_rows import FutureRows, find_future_rows, move_future_rows
 
 if TYPE_CHECKING:
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
 
 RESTART = "start the service again: its windows are built from the log"
 ANEW = "the replicas that share windows build them anew by themselves"
@@ -50,7 +50,7 @@ class LogRepair:
         """Plain JSON."""
         return {
             "after": self.after.isoformat(),
-            "found": {one.kind: _span(one) for one in self.found},
+            "found": {group.kind: _span(group) for group in self.found},
             "spooled": self.spooled,
             "moved": self.moved,
             "decision": self.decision,
@@ -58,11 +58,11 @@ class LogRepair:
         }
 
 
-def repair_log(house: House, after: datetime | None, reason: str) -> LogRepair:
+def repair_log(workspace: Workspace, after: datetime | None, reason: str) -> LogRepair:
     """Move rows of the future into quarantine, and record that in the chain; without a reason show them.
 
     Args:
-        house: use case, log and settings.
+        home: use case, log and settings.
         after: rows of later times are of the future; none is the declared clock and what it allows.
         reason: why, for the chain; empty is a preview.
 
@@ -71,29 +71,35 @@ def repair_log(house: House, after: datetime | None, reason: str) -> LogRepair:
         StoreUnavailable: what was moved before stays moved; start again.
         WindowsUnavailable: Redis is away, so the shared windows could not be told; nothing was moved.
     """
-    limit = _limit(house, after)
-    usecase, database = house.usecase.name, house.store.database
-    found = find_future_rows(database, usecase, limit)
-    waiting = spooled_records(house.settings.spool(usecase))
-    spooled = sum(isinstance(one, ScoreRecord) and one.event_time > limit for one in waiting)
-    if not reason or not found:
-        return LogRepair(from_us(limit), found, spooled, {}, None)
-    if house.settings.redis_url:
-        require_redis(house.settings.redis_url)
+    limit_us = _limit_us(workspace, after)
+    usecase, database = workspace.usecase.name, workspace.store.database
+    future_rows = find_future_rows(database, usecase, limit_us)
+    spool_records = spooled_records(workspace.settings.spool(usecase))
+    spooled = sum(isinstance(item, ScoreRecord) and item.event_time > limit_us for item in spool_records)
+    if not reason or not future_rows:
+        return LogRepair(from_us(limit_us), future_rows, spooled, {}, None)
+    if workspace.settings.redis_url:
+        require_redis(workspace.settings.redis_url)
     # Written before the first row goes: whoever misses rows after a crash finds the reason.
-    payload = {"model": house.model, "after": iso_text(limit), "rows": {one.kind: _span(one) for one in found}}
+    payload = {
+        "model": workspace.model,
+        "after": iso_text(limit_us),
+        "rows": {item.kind: _span(item) for item in future_rows},
+    }
     payload["reason"] = reason
-    line = house.store.decisions.append(usecase, "log.repaired", payload, house.actor, machine_now())
-    moved: Counter[str] = Counter()
+    decision = workspace.store.decisions.append(usecase, "log.repaired", payload, workspace.actor, machine_now())
+    moved_counts: Counter[str] = Counter()
     ids: list[str] = []
-    for kind, part in move_future_rows(database, usecase, limit):
-        moved[kind] += len(part)
-        ids += part if kind == "event" else []
-    return LogRepair(from_us(limit), found, spooled, dict(moved), line.seq, _rebuild(house, ids))
+    for kind, event_ids in move_future_rows(database, usecase, limit_us):
+        moved_counts[kind] += len(event_ids)
+        ids += event_ids if kind == "event" else []
+    return LogRepair(
+        from_us(limit_us), future_rows, spooled, dict(moved_counts), decision.seq, _rebuild_windows(workspace, ids)
+    )
 
 
-def _limit(house: House, after: datetime | None) -> int:
-    bound = FutureBound(house.settings, machine_time_us)
+def _limit_us(workspace: Workspace, after: datetime | None) -> int:
+    bound = FutureBound(workspace.settings, machine_time_us)
     latest = bound.latest_us()
     if after is None:
         if latest == LATEST_US:
@@ -107,15 +113,15 @@ def _limit(house: House, after: datetime | None) -> int:
     return to_us(after)
 
 
-def _rebuild(house: House, ids: Sequence[str]) -> str:
+def _rebuild_windows(workspace: Workspace, ids: Sequence[str]) -> str:
     """Make replicas that share windows build them anew; says what else is to be done."""
     if not ids:
         return ""
-    if not house.settings.redis_url:
+    if not workspace.settings.redis_url:
         return RESTART
-    begin_anew(house.settings.redis_url, shared_name(house.settings.env, house.usecase.name), ids)
+    reset_shared_windows(workspace.settings.redis_url, shared_name(workspace.settings.env, workspace.usecase.name), ids)
     return ANEW
 
 
-def _span(one: FutureRows) -> dict[str, Any]:
-    return {"rows": one.rows, "first": one.first.isoformat(), "last": one.last.isoformat()}
+def _span(group: FutureRows) -> dict[str, Any]:
+    return {"rows": group.rows, "first": group.first.isoformat(), "last": group.last.isoformat()}

@@ -4,7 +4,7 @@ The journal is the truth about roles, the ledger about what was stored, the regi
 exist. ``spool_already_stored`` and ``log_older_than_spool`` need no repair, only a name: the scribe skips what
 the ledger holds, and numbers that are nowhere count as quarantined, so the accounting stays exact.
 
-Where the champion's files are gone, ``@previous`` takes office as in a rollback; the missing version is not barred.
+Where the champion's files are gone, ``@previous`` becomes champion as in a rollback; the missing version is not barred.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from monitoring.store import RoleChange
 from monitoring.store.predictions.spool_ledger import WriterState
 
 if TYPE_CHECKING:
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
 
 _REASON = "registry and journal disagree"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Disagreement:
     """One disagreement.
 
     Attributes:
@@ -53,7 +53,7 @@ class Finding:
         return asdict(self)
 
 
-def repair(house: House, dry_run: bool = False) -> list[Finding]:
+def repair_disagreements(workspace: Workspace, dry_run: bool = False) -> list[Disagreement]:
     """Find what disagrees and, unless it is a dry run, repair it; repeating it finds nothing to repair.
 
     Raises:
@@ -61,149 +61,173 @@ def repair(house: House, dry_run: bool = False) -> list[Finding]:
         ReleaseError: a release is under way.
         StoreUnavailable: the database cannot be used.
     """
-    found = [Finding("journal_damaged", "decisions", problem) for problem in house.store.decisions.verify()]
-    found += _experiment(house, dry_run)
+    findings = [Disagreement("journal_damaged", "decisions", problem) for problem in workspace.store.decisions.verify()]
+    findings += _restore_experiment(workspace, dry_run)
     # In the order of their numbers: MLflow counts on, and a lower one cannot come back after a higher one.
-    held = sorted((int(version), role) for role in ROLES if (version := journalled(house, role)) is not None)
-    found += [finding for number, role in held if (finding := _recover(house, role, str(number), dry_run))]
-    found += _follow_journal(house, dry_run)
-    found += _spool(house)
-    return found
+    role_versions = sorted(
+        (int(version), role) for role in ROLES if (version := journal_version(workspace, role)) is not None
+    )
+    findings += [
+        finding
+        for number, role in role_versions
+        if (finding := _recover_version(workspace, role, str(number), dry_run))
+    ]
+    findings += _follow_journal(workspace, dry_run)
+    findings += _check_spool(workspace)
+    return findings
 
 
-def journalled(house: House, role: Role) -> str | None:
+def journal_version(workspace: Workspace, role: Role) -> str | None:
     """The version that holds the role by the journal."""
-    terms = house.store.decisions.terms(house.model, role)
+    terms = workspace.store.decisions.terms(workspace.model, role)
     return terms[-1][0] if terms else None
 
 
-def _experiment(house: House, dry_run: bool) -> Iterator[Finding]:
+def _restore_experiment(workspace: Workspace, dry_run: bool) -> Iterator[Disagreement]:
     """An experiment that was deleted in MLflow comes back: without it nothing can be trained or registered."""
-    if house.registry.experiment_deleted(house.model):
+    if workspace.registry.experiment_deleted(workspace.model):
         if not dry_run:
-            house.registry.bring_back_experiment(house.model)
+            workspace.registry.bring_back_experiment(workspace.model)
         text = "the MLflow experiment of that name was deleted: it is brought back"
-        yield Finding("experiment_deleted", house.model, text, repaired=not dry_run)
+        yield Disagreement("experiment_deleted", workspace.model, text, repaired=not dry_run)
 
 
-def _recover(house: House, role: Role, version: str, dry_run: bool) -> Finding | None:
+def _recover_version(workspace: Workspace, role: Role, version: str, dry_run: bool) -> Disagreement | None:
     """A version that the journal has in a role and the registry has lost: again from a verified copy, or it leaves."""
-    ref = ModelRef(house.model, version)
-    contract = house.store.decisions.contract_of(house.model, version)
-    name, problem = _problem(house, ref, contract)
+    ref = ModelRef(workspace.model, version)
+    contract = workspace.store.decisions.contract_of(workspace.model, version)
+    name, problem = _problem(workspace, ref, contract)
     if not name:
         return None
     text = f"the journal has version {version} as @{role}, but {problem}"
     if name == "content_differs":
-        return Finding(name, f"@{role}", f"{text}; look whether INCUMBENT_MLFLOW_URI names the right registry")
-    copy = None if contract is None else house.verified_copy(ref, contract)
+        return Disagreement(name, f"@{role}", f"{text}; look whether INCUMBENT_MLFLOW_URI names the right registry")
+    copy = None if contract is None else workspace.verified_copy(ref, contract)
     if copy is not None:
-        after = _register_again(house, role, ref, str(contract), copy, name, dry_run)
-        return Finding(name, f"@{role}", f"{text}: {after}", repaired=not dry_run)
-    live = house.store.serving.live(house.usecase.name)
+        after = _register_again(workspace, role, ref, str(contract), copy, name, dry_run)
+        return Disagreement(name, f"@{role}", f"{text}: {after}", repaired=not dry_run)
+    live = workspace.store.serving.live(workspace.usecase.name)
     serving = [replica.replica for replica in live if replica.version == version]
     if serving and role == "champion":
-        return Finding(name, f"@{role}", f"{text}; {serving[0]} serves it from its verified copy: repair there")
-    return Finding(name, f"@{role}", f"{text}: {_vacate(house, role, version, name, dry_run)}", repaired=not dry_run)
+        return Disagreement(name, f"@{role}", f"{text}; {serving[0]} serves it from its verified copy: repair there")
+    return Disagreement(
+        name, f"@{role}", f"{text}: {_vacate(workspace, role, version, name, dry_run)}", repaired=not dry_run
+    )
 
 
 def _register_again(
-    house: House, role: Role, ref: ModelRef, contract: str, copy: Path, name: str, dry_run: bool
+    workspace: Workspace, role: Role, ref: ModelRef, contract: str, copy: Path, name: str, dry_run: bool
 ) -> str:
     """Give the registry the version back; what was done, in words."""
     if dry_run:
         return "it is registered again from the verified copy"
-    made = house.registry.restore(ref, copy, content_tags(ScoringModel.load(copy, contract)))
-    house.registry.point(made.name, role, made.version)
-    changes = [] if made == ref else [RoleChange(house.model, role, made.version, contract)]
-    payload = {"model": house.model, "repair": name, "reason": _REASON, "contract": contract, "role": role}
-    payload |= {"from_version": ref.version, "to_version": made.version}
-    house.store.decisions.append(house.usecase.name, "repair", payload, house.actor, datetime.now(UTC), changes)
-    number = "" if made == ref else f", as version {made.version} since MLflow gives no number twice"
+    new_ref = workspace.registry.restore(ref, copy, content_tags(ScoringModel.load(copy, contract)))
+    workspace.registry.point(new_ref.name, role, new_ref.version)
+    changes = [] if new_ref == ref else [RoleChange(workspace.model, role, new_ref.version, contract)]
+    payload = {"model": workspace.model, "repair": name, "reason": _REASON, "contract": contract, "role": role}
+    payload |= {"from_version": ref.version, "to_version": new_ref.version}
+    workspace.store.decisions.append(
+        workspace.usecase.name, "repair", payload, workspace.actor, datetime.now(UTC), changes
+    )
+    number = "" if new_ref == ref else f", as version {new_ref.version} since MLflow gives no number twice"
     return f"registered again from the verified copy{number}"
 
 
-def _vacate(house: House, role: Role, version: str, name: str, dry_run: bool) -> str:
+def _vacate(workspace: Workspace, role: Role, version: str, name: str, dry_run: bool) -> str:
     """Let a version leave its role; what becomes of the role, in words."""
-    heir = _heir(house, role, version)
+    successor = _find_successor(workspace, role, version)
     if not dry_run:
-        contract = house.store.decisions.contract_of(house.model, heir) if heir else None
-        changes = [RoleChange(house.model, role, heir, contract)]
-        if heir is not None and journalled(house, "previous") == heir:
-            changes.append(RoleChange(house.model, "previous", None))  # nobody is the way back from itself
-        payload = {"model": house.model, "repair": name, "reason": _REASON, "from_version": version}
-        house.store.decisions.append(house.usecase.name, "repair", payload, house.actor, datetime.now(UTC), changes)
-        if heir is None and role in house.registry.roles(house.model):
-            house.registry.clear(house.model, role)
-    return f"version {heir} takes its place" if heir else f"@{role} is vacant now"
+        contract = workspace.store.decisions.contract_of(workspace.model, successor) if successor else None
+        changes = [RoleChange(workspace.model, role, successor, contract)]
+        if successor is not None and journal_version(workspace, "previous") == successor:
+            changes.append(RoleChange(workspace.model, "previous", None))  # nobody is the way back from itself
+        payload = {"model": workspace.model, "repair": name, "reason": _REASON, "from_version": version}
+        workspace.store.decisions.append(
+            workspace.usecase.name, "repair", payload, workspace.actor, datetime.now(UTC), changes
+        )
+        if successor is None and role in workspace.registry.roles(workspace.model):
+            workspace.registry.clear(workspace.model, role)
+    return f"version {successor} takes its place" if successor else f"@{role} is vacant now"
 
 
-def _heir(house: House, role: Role, missing: str) -> str | None:
-    """Who takes office instead: whom the older registry has there, else the way back; known to the journal, whole."""
+def _find_successor(workspace: Workspace, role: Role, missing: str) -> str | None:
+    """Who becomes champion instead: whom the older registry has, else the way back; known to the journal, whole."""
     if role != "champion":
         return None
-    held = house.registry.roles(house.model).get(role)
-    for version in (None if held is None else held.version, journalled(house, "previous")):
-        if version is None or version == missing or house.store.decisions.contract_of(house.model, version) is None:
+    registry_ref = workspace.registry.roles(workspace.model).get(role)
+    for version in (None if registry_ref is None else registry_ref.version, journal_version(workspace, "previous")):
+        if (
+            version is None
+            or version == missing
+            or workspace.store.decisions.contract_of(workspace.model, version) is None
+        ):
             continue
-        ref, contract = ModelRef(house.model, version), house.store.decisions.contract_of(house.model, version)
-        if not _problem(house, ref, contract)[0]:
+        ref, contract = (
+            ModelRef(workspace.model, version),
+            workspace.store.decisions.contract_of(workspace.model, version),
+        )
+        if not _problem(workspace, ref, contract)[0]:
             return version
     return None
 
 
-def _problem(house: House, ref: ModelRef, contract: str | None) -> tuple[str, str]:
+def _problem(workspace: Workspace, ref: ModelRef, contract: str | None) -> tuple[str, str]:
     """Why a version cannot be had with the journal's content: a name and words; two empty texts when it can."""
     try:
-        house.registry.describe(ref)
+        workspace.registry.describe(ref)
     except RegistryUnavailable:
         raise
     except ModelError:
         return "version_missing", "the registry has no such version"
     try:
         with TemporaryDirectory(prefix="incumbent-repair-") as scratch:
-            found = ScoringModel.load(house.registry.fetch(ref, Path(scratch))).contract_digest
+            digest = ScoringModel.load(workspace.registry.fetch(ref, Path(scratch))).contract_digest
     except (ModelError, RegistryUnavailable, OSError):
         return "artifact_missing", "its files are gone or damaged"
-    if contract not in (None, found):
+    if contract not in (None, digest):
         return "content_differs", "the registry holds another model under that number"
     return "", ""
 
 
-def _follow_journal(house: House, dry_run: bool) -> Iterator[Finding]:
+def _follow_journal(workspace: Workspace, dry_run: bool) -> Iterator[Disagreement]:
     """Aliases that the journal does not explain become those of the journal."""
-    held = house.registry.roles(house.model)
-    moved = [
-        f"@{role} is {held[role].version if role in held else 'vacant'}, by the journal {wanted or 'vacant'}"
+    roles = workspace.registry.roles(workspace.model)
+    differences = [
+        f"@{role} is {roles[role].version if role in roles else 'vacant'}, by the journal {version or 'vacant'}"
         for role in ROLES
-        if (wanted := journalled(house, role)) != (held[role].version if role in held else None)
+        if (version := journal_version(workspace, role)) != (roles[role].version if role in roles else None)
     ]
     # A champion that was there before any journal stays: an installation may begin with it.
-    if not moved or not house.store.decisions.terms(house.model, "champion"):
+    if not differences or not workspace.store.decisions.terms(workspace.model, "champion"):
         return
-    done = False
+    was_reconciled = False
     if not dry_run:
         reconcile(
-            house.registry, house.store, house.model, usecase=house.usecase, actor=house.actor,
+            workspace.registry, workspace.store, workspace.model, usecase=workspace.usecase, actor=workspace.actor,
             now=datetime.now(UTC), reason=_REASON,
         )  # fmt: skip
-        done = True
-    yield Finding("roles_not_in_journal", house.model, f"{'; '.join(moved)}: the aliases follow the journal", done)
+        was_reconciled = True
+    yield Disagreement(
+        "roles_not_in_journal",
+        workspace.model,
+        f"{'; '.join(differences)}: the aliases follow the journal",
+        was_reconciled,
+    )
 
 
-def _spool(house: House) -> Iterator[Finding]:
-    folder = house.settings.spool(house.usecase.name)
+def _check_spool(workspace: Workspace) -> Iterator[Disagreement]:
+    folder = workspace.settings.spool(workspace.usecase.name)
     for writer in writers_of(folder):
-        state = house.store.ledger.state(house.usecase.name, writer)
+        state = workspace.store.ledger.state(workspace.usecase.name, writer)
         numbers = segments_of(folder, writer)
-        stored = [number for number in numbers if _is_stored(folder, state, number)]
-        if stored:
-            text = f"{len(stored)} segments are in the log already: the scribe removes them"
-            yield Finding("spool_already_stored", writer, text)
-        missing = _missing(folder, state, [number for number in numbers if number not in stored])
+        stored_segments = [number for number in numbers if _is_stored(folder, state, number)]
+        if stored_segments:
+            text = f"{len(stored_segments)} segments are in the log already: the scribe removes them"
+            yield Disagreement("spool_already_stored", writer, text)
+        missing = _missing(folder, state, [number for number in numbers if number not in stored_segments])
         if missing:
             text = f"{missing} records were stored after this log was backed up and are in neither: they count as lost"
-            yield Finding("log_older_than_spool", writer, text)
+            yield Disagreement("log_older_than_spool", writer, text)
 
 
 def _is_stored(folder: Path, state: WriterState, number: int) -> bool:

@@ -19,7 +19,7 @@ import pandas as pd
 from bentos.schema.table_cleaning import empty_labels
 from flows.errors import FlowRefused, NoData
 from flows.sources.base import EventSource, SourceRead
-from flows.steps.operations.replay_events import Replay
+from flows.steps.operations.replay_events import ReplayClient
 from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class ReplayResult:
 
 
 def replay_days(
-    client: Replay,
+    client: ReplayClient,
     source: EventSource,
     window: TimeWindow,
     store: Store,
@@ -80,7 +80,7 @@ def replay_days(
     *,
     batch: int = 100,
     labels: bool = True,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = lambda result, total: None,
     patience: float = PATIENCE,
 ) -> ReplayResult:
     """Send a window of a source through a service; one day is held in memory, and the labels still to come.
@@ -100,25 +100,29 @@ def replay_days(
         SourceError: a day cannot be read.
         FlowRefused: the labels of a day did not reach the windows; is the scribe running?
     """
-    done, waiting = ReplayResult(window), empty_labels()
+    result, pending_labels = ReplayResult(window), empty_labels()
     days = list(_days(window))
     for number, day in enumerate(days):
-        read = _read(source, day, as_of)
-        if read is not None:
-            done.quarantined += len(read.quarantine)
-            waiting = pd.concat([waiting, read.revisions], ignore_index=True) if len(waiting) else read.revisions
+        source_read = _read_day(source, day, as_of)
+        if source_read is not None:
+            result.quarantined += len(source_read.quarantine)
+            pending_labels = (
+                pd.concat([pending_labels, source_read.revisions], ignore_index=True)
+                if len(pending_labels)
+                else source_read.revisions
+            )
         if labels:
-            due = (waiting["observed_at"] < day.end).to_numpy()
-            _report(client, store, waiting[due], done, patience)
-            waiting = waiting[~due]
-        if read is not None:
-            tally = client.send(read.events, batch)
-            done.events += tally.sent
-            done.answered += tally.answered
-            done.versions += tally.versions
-            done.reasons += tally.reasons
+            is_due = (pending_labels["observed_at"] < day.end).to_numpy()
+            _post_labels(client, store, pending_labels[is_due], result, patience)
+            pending_labels = pending_labels[~is_due]
+        if source_read is not None:
+            tally = client.send(source_read.events, batch)
+            result.events += tally.sent
+            result.answered += tally.answered
+            result.versions += tally.versions
+            result.reasons += tally.reasons
         progress(number + 1, len(days))
-    return done
+    return result
 
 
 def _days(window: TimeWindow) -> Iterator[TimeWindow]:
@@ -128,7 +132,7 @@ def _days(window: TimeWindow) -> Iterator[TimeWindow]:
         start += _DAY
 
 
-def _read(source: EventSource, day: TimeWindow, as_of: datetime | None) -> SourceRead | None:
+def _read_day(source: EventSource, day: TimeWindow, as_of: datetime | None) -> SourceRead | None:
     """A day of the source, or nothing: a day without events is no fault."""
     try:
         return source.read(day, as_of)
@@ -136,24 +140,33 @@ def _read(source: EventSource, day: TimeWindow, as_of: datetime | None) -> Sourc
         return None
 
 
-def _report(client: Replay, store: Store, labels: pd.DataFrame, done: ReplayResult, patience: float) -> None:
+def _post_labels(
+    client: ReplayClient, store: Store, labels: pd.DataFrame, result: ReplayResult, patience: float
+) -> None:
     """Post labels in the order in which they became known, and wait until the windows know them."""
     if not len(labels):
         return
     labels = labels.sort_values("observed_at", kind="stable")
-    done.labels += len(labels)
+    result.labels += len(labels)
     refused = client.send_labels(labels)
-    done.refused_labels += refused
+    result.refused_labels += refused
     if refused:
         return
-    name, wanted = client.usecase.name, set(zip(labels["event_id"], labels["observed_at"], strict=True))
+    name, expected_keys = client.usecase.name, set(zip(labels["event_id"], labels["observed_at"], strict=True))
     ids = list(dict.fromkeys(labels["event_id"]))
-    deadline, last = time.monotonic() + patience, 0
-    while not last or client.model()["labels_known_up_to"] < last:
-        if not last:
-            said = store.labels.of_events(name, ids)
-            known = {(s.event_id, pd.Timestamp(s.observed_at, unit="us", tz="UTC")) for s in said}
-            last = max(s.label_id for s in said) if said and known >= wanted else 0
+    deadline, last_id = time.monotonic() + patience, 0
+    while not last_id or client.model()["labels_known_up_to"] < last_id:
+        if not last_id:
+            statements = store.labels.of_events(name, ids)
+            stored_keys = {
+                (statement.event_id, pd.Timestamp(statement.observed_at, unit="us", tz="UTC"))
+                for statement in statements
+            }
+            last_id = (
+                max(statement.label_id for statement in statements)
+                if statements and stored_keys >= expected_keys
+                else 0
+            )
         if time.monotonic() > deadline:
             raise FlowRefused("labels do not reach the windows of the service; does its scribe run on this database?")
         time.sleep(0.05)

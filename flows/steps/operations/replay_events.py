@@ -23,7 +23,7 @@ _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
 @dataclass
-class Tally:
+class ReplayTally:
     """What became of the requests.
 
     Attributes:
@@ -40,7 +40,7 @@ class Tally:
     versions: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: ReplayTally) -> None:
         """Count what another tally counted as well."""
         self.sent += other.sent
         self.answered += other.answered
@@ -49,7 +49,7 @@ class Tally:
         self.reasons += other.reasons
 
 
-class Replay:
+class ReplayClient:
     """A client of one service. Requests go one after the other, so that events arrive in order.
 
     Args:
@@ -60,21 +60,23 @@ class Replay:
 
     def __init__(self, url: str, usecase: UseCase, transport: httpx.BaseTransport | None = None) -> None:
         self.usecase = usecase
-        self.total = Tally()
+        self.total = ReplayTally()
         # An HTTP proxy of the user's must not see local traffic.
         self._client = httpx.Client(base_url=url, timeout=_TIMEOUT, trust_env=False, transport=transport)
 
-    def send(self, events: pd.DataFrame, batch: int = BATCH, done: Callable[[int], None] | None = None) -> Tally:
-        """Score events in batches; ``done`` hears the number of events of each batch."""
-        bodies, tally = event_bodies(events, self.usecase), Tally()
+    def send(
+        self, events: pd.DataFrame, batch: int = BATCH, after_batch: Callable[[int], None] | None = None
+    ) -> ReplayTally:
+        """Score events in batches; ``after_batch`` hears the number of events of each batch."""
+        bodies, tally = event_bodies(events, self.usecase), ReplayTally()
         for start in range(0, len(bodies), batch):
             part = bodies[start : start + batch]
             tally.add(self._post("/score/batch", b"[" + b",".join(part) + b"]", len(part)))
-            if done is not None:
-                done(len(part))
+            if after_batch is not None:
+                after_batch(len(part))
         return tally
 
-    def send_one(self, body: bytes) -> Tally:
+    def send_one(self, body: bytes) -> ReplayTally:
         """Score one event."""
         return self._post("/score", body, 1)
 
@@ -84,32 +86,32 @@ class Replay:
         for start in range(0, len(bodies), batch):
             part = bodies[start : start + batch]
             try:
-                answer = self._client.post("/labels", content=b"[" + b",".join(part) + b"]", headers=_JSON)
+                response = self._client.post("/labels", content=b"[" + b",".join(part) + b"]", headers=_JSON)
             except httpx.HTTPError:
                 refused += len(part)
                 continue
-            refused += len(answer.json().get("refused", ())) if answer.is_success else len(part)
+            refused += len(response.json().get("refused", ())) if response.is_success else len(part)
         return refused
 
     def model(self) -> dict[str, Any]:
-        """What the service says is in office."""
-        answer: dict[str, Any] = self._client.get("/model").raise_for_status().json()
-        return answer
+        """What the service says is active."""
+        response: dict[str, Any] = self._client.get("/model").raise_for_status().json()
+        return response
 
-    def _post(self, path: str, body: bytes, count: int) -> Tally:
-        tally = Tally(sent=count)
+    def _post(self, path: str, body: bytes, count: int) -> ReplayTally:
+        tally = ReplayTally(sent=count)
         try:
-            reply = self._client.post(path, content=body, headers=_JSON)
-            if not reply.is_success:
-                raise _Refused(str(reply.status_code))
-            found = _answers(reply.content, many=path.endswith("batch"))
-        except (httpx.HTTPError, msgspec.MsgspecError, _Refused) as exc:
+            response = self._client.post(path, content=body, headers=_JSON)
+            if not response.is_success:
+                raise _RefusedRequest(str(response.status_code))
+            answers = _answers(response.content, many=path.endswith("batch"))
+        except (httpx.HTTPError, msgspec.MsgspecError, _RefusedRequest) as exc:
             tally.failed = count
-            tally.reasons[str(exc) if isinstance(exc, _Refused) else type(exc).__name__] += 1
+            tally.reasons[str(exc) if isinstance(exc, _RefusedRequest) else type(exc).__name__] += 1
         else:
-            tally.answered = len(found)
-            tally.failed = count - len(found)
-            tally.versions.update(answer.model.version for answer in found)
+            tally.answered = len(answers)
+            tally.failed = count - len(answers)
+            tally.versions.update(answer.model.version for answer in answers)
         self.total.add(tally)
         return tally
 
@@ -126,7 +128,7 @@ class Replay:
         self.close()
 
 
-class Traffic:
+class SteadyTraffic:
     """Events sent one by one at a steady pace from a thread, while something else happens.
 
     Args:
@@ -135,8 +137,8 @@ class Traffic:
         pace: events a second.
     """
 
-    def __init__(self, replay: Replay, events: pd.DataFrame, pace: float = 100.0) -> None:
-        self.tally = Tally()
+    def __init__(self, replay: ReplayClient, events: pd.DataFrame, pace: float = 100.0) -> None:
+        self.tally = ReplayTally()
         self._replay = replay
         self._bodies = event_bodies(events, replay.usecase)
         self._gap = 1.0 / pace
@@ -145,12 +147,12 @@ class Traffic:
         self.sent = 0
 
     def _run(self) -> None:
-        due = time.monotonic()
+        send_at = time.monotonic()
         while not self._stop.is_set() and self.sent < len(self._bodies):
             self.tally.add(self._replay.send_one(self._bodies[self.sent]))
             self.sent += 1
-            due = max(due + self._gap, time.monotonic() - self._gap)
-            self._stop.wait(max(0.0, due - time.monotonic()))
+            send_at = max(send_at + self._gap, time.monotonic() - self._gap)
+            self._stop.wait(max(0.0, send_at - time.monotonic()))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -205,7 +207,7 @@ def _answers(body: bytes, *, many: bool) -> list[_Answer]:
     return msgspec.json.decode(body, type=list[_Answer]) if many else [msgspec.json.decode(body, type=_Answer)]
 
 
-class _Refused(Exception):
+class _RefusedRequest(Exception):
     """An answer that is no success; its text is the status."""
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from flows.errors import FlowRefused
 from monitoring.store.database.frames import to_us
-from monitoring.store.predictions.retention import TABLES, OldDay, kept_reports, old_days, prune
+from monitoring.store.predictions.retention import TABLES, OldDay, kept_reports, old_days, prune_table
 
 if TYPE_CHECKING:
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
 
 _EVIDENCE = ("predictions", "shadow", "labels", "actions")
 _WINDOWS = ("predictions", "labels")
@@ -28,7 +28,7 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Pruning:
+class PruneResult:
     """What was found and, unless it was a dry run, removed.
 
     Attributes:
@@ -50,7 +50,7 @@ class Pruning:
         return {
             "before": self.before.isoformat(),
             "dry_run": self.decision is None,
-            "tables": totals(self.days),
+            "tables": sum_by_table(self.days),
             "days": [{"table": d.table, "day": day_text(d.day), "rows": d.rows, "bytes": d.bytes} for d in self.days],
             "removed": self.removed,
             "kept_reports": self.kept_reports,
@@ -58,76 +58,81 @@ class Pruning:
         }
 
 
-def prune_log(house: House, tables: Sequence[str], age: timedelta, as_of: datetime, dry_run: bool) -> Pruning:
+def prune_log(
+    workspace: Workspace, tables: Sequence[str], age: timedelta, as_of: datetime, dry_run: bool
+) -> PruneResult:
     """Remove rows older than ``age`` before ``as_of``, in whole UTC days, and record that in the chain.
 
     Raises:
         FlowRefused: something still needs such rows; the message names it and the longest age that is free.
     """
     start = datetime.combine((as_of - age).astimezone(UTC).date(), datetime.min.time(), UTC)
-    refuse_what_is_needed(needs(house), tables, start)
-    database, usecase, before = house.store.database, house.usecase.name, to_us(start)
-    days = [day for table in tables for day in old_days(database, usecase, table, before)]
-    kept = kept_reports(database, usecase, before) if "reports" in tables else 0
+    require_unneeded(list_needs(workspace), tables, start)
+    database, usecase, before_us = workspace.store.database, workspace.usecase.name, to_us(start)
+    days = [day for table in tables for day in old_days(database, usecase, table, before_us)]
+    report_count = kept_reports(database, usecase, before_us) if "reports" in tables else 0
     if dry_run:
-        return Pruning(start, days, {}, kept, None)
+        return PruneResult(start, days, {}, report_count, None)
     # Written before the first row goes: whoever misses rows after a crash finds the reason.
-    payload = {"model": house.model, "before": start.isoformat(), "tables": totals(days)}
-    made = house.store.decisions.append(usecase, "log.pruned", payload, house.actor, as_of)
-    removed = {table: prune(database, usecase, table, before) for table in tables}
-    return Pruning(start, days, removed, kept, made.seq)
+    payload = {"model": workspace.model, "before": start.isoformat(), "tables": sum_by_table(days)}
+    decision = workspace.store.decisions.append(usecase, "log.pruned", payload, workspace.actor, as_of)
+    removed = {table: prune_table(database, usecase, table, before_us) for table in tables}
+    return PruneResult(start, days, removed, report_count, decision.seq)
 
 
-def refuse_what_is_needed(found: Sequence[Need], tables: Sequence[str], before: datetime) -> None:
+def require_unneeded(all_needs: Sequence[Need], tables: Sequence[str], before: datetime) -> None:
     """Raise :class:`FlowRefused` when a row before the limit is needed."""
-    broken = [need for need in found if need.since < before and set(need.tables) & set(tables)]
-    if not broken:
+    violated = [need for need in all_needs if need.since < before and set(need.tables) & set(tables)]
+    if not violated:
         return
-    first = min(need.since for need in broken)
-    said = "; ".join(f"{need.reason} needs {', '.join(need.tables)} from {need.since:%Y-%m-%d} on" for need in broken)
-    raise FlowRefused(f"nothing was pruned: {said}. Rows before {first:%Y-%m-%d} may go: choose a greater age")
+    first = min(need.since for need in violated)
+    sentence = "; ".join(
+        f"{need.reason} needs {', '.join(need.tables)} from {need.since:%Y-%m-%d} on" for need in violated
+    )
+    raise FlowRefused(f"nothing was pruned: {sentence}. Rows before {first:%Y-%m-%d} may go: choose a greater age")
 
 
-def needs(house: House) -> list[Need]:
+def list_needs(workspace: Workspace) -> list[Need]:
     """Open comparisons, and the longest window of the use case and of every model in a role."""
-    found = [
+    all_needs = [
         Need(
-            house.usecase.calendar.start_of(one.plan.first_day),
+            workspace.usecase.calendar.start_of(comparison.plan.first_day),
             _EVIDENCE,
-            f"the comparison {one.id} of {one.plan.challenger} with {one.plan.champion}, which is under way,",
+            f"the comparison {comparison.id} of {comparison.plan.challenger} with {comparison.plan.champion}, "
+            "which is under way,",
         )
-        for one in house.store.comparisons.list(house.usecase.name)
-        if one.closed_at is None
+        for comparison in workspace.store.comparisons.list(workspace.usecase.name)
+        if comparison.closed_at is None
     ]
-    span, reach = house.store.log.span(house.usecase.name), _reach(house)
+    span, reach = workspace.store.log.span(workspace.usecase.name), _reach(workspace)
     if span is not None and reach:
         newest = min(span[2], datetime.now(UTC))
-        found.append(Need(newest - reach - timedelta(days=1), _WINDOWS, f"the longest window ({reach.days} days)"))
-    return found
+        all_needs.append(Need(newest - reach - timedelta(days=1), _WINDOWS, f"the longest window ({reach.days} days)"))
+    return all_needs
 
 
-def _reach(house: House) -> timedelta:
+def _reach(workspace: Workspace) -> timedelta:
     from bentos.features.plan import FeaturePlan
 
-    plans = [FeaturePlan.of(house.usecase)]
-    plans += [house.load(ref).plan for ref in house.registry.roles(house.model).values()]
+    plans = [FeaturePlan.of(workspace.usecase)]
+    plans += [workspace.load(ref).plan for ref in workspace.registry.roles(workspace.model).values()]
     longest = max((spec.over + spec.delay for plan in plans for spec in plan.specs), default=0)
     return timedelta(microseconds=longest)
 
 
-def totals(days: Sequence[OldDay]) -> dict[str, dict[str, Any]]:
+def sum_by_table(days: Sequence[OldDay]) -> dict[str, dict[str, Any]]:
     """Rows, bytes, first and last day of each table."""
-    found: dict[str, dict[str, Any]] = {}
+    sums: dict[str, dict[str, Any]] = {}
     for table in TABLES:
-        ours = [day for day in days if day.table == table]
-        if ours:
-            found[table] = {
-                "rows": sum(day.rows for day in ours),
-                "bytes": sum(day.bytes for day in ours),
-                "first_day": day_text(ours[0].day),
-                "last_day": day_text(ours[-1].day),
+        table_days = [day for day in days if day.table == table]
+        if table_days:
+            sums[table] = {
+                "rows": sum(day.rows for day in table_days),
+                "bytes": sum(day.bytes for day in table_days),
+                "first_day": day_text(table_days[0].day),
+                "last_day": day_text(table_days[-1].day),
             }
-    return found
+    return sums
 
 
 def day_text(day: int) -> str:

@@ -1,4 +1,4 @@
-"""Adding a use case to a house and retiring it: the line in the chain of decisions, and its deployments in Prefect."""
+"""Adding a use case to a home and retiring it: the line in the chain of decisions, and its deployments in Prefect."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from monitoring.exporter.catalogue import RETIRED
 RENAMED: Final = "usecase.renamed"
 
 
-def note_usecase(reference: str, kind: str, reason: str, paused: Sequence[str] = ()) -> None:
-    """Append to the chain that a use case was added to this house, or retired.
+def record_usecase(reference: str, kind: str, reason: str, paused: Sequence[str] = ()) -> None:
+    """Append to the chain that a use case was added to this home, or retired.
 
     Args:
         reference: name or file of the use case.
@@ -24,10 +24,10 @@ def note_usecase(reference: str, kind: str, reason: str, paused: Sequence[str] =
         reason: as given.
         paused: names of the deployments that were paused.
     """
-    _append(reference, kind, {"reason": reason, "paused": list(paused)})
+    _append_decision(reference, kind, {"reason": reason, "paused": list(paused)})
 
 
-def note_renaming(reference: str, before: str, after: str, reason: str) -> None:
+def record_renaming(reference: str, before: str, after: str, reason: str) -> None:
     """Append to the chain that people call a use case something else; its id, which the line stands under, stays.
 
     Args:
@@ -35,25 +35,25 @@ def note_renaming(reference: str, before: str, after: str, reason: str) -> None:
         before, after: its name until now, and from now on.
         reason: as given.
     """
-    _append(reference, RENAMED, {"reason": reason, "before": before, "after": after})
+    _append_decision(reference, RENAMED, {"reason": reason, "before": before, "after": after})
 
 
-def _append(reference: str, kind: str, payload: dict[str, Any]) -> None:
-    from flows.workspace.workspace import open_house
+def _append_decision(reference: str, kind: str, payload: dict[str, Any]) -> None:
+    from flows.workspace.workspace import open_workspace
 
-    house = open_house(reference)
-    whole = {"reference": reference, "model": house.model} | payload
-    with closing(house.store) as store:
-        store.decisions.append(house.usecase.name, kind, whole, house.actor, datetime.now(UTC))
+    workspace = open_workspace(reference)
+    full_payload = {"reference": reference, "model": workspace.model} | payload
+    with closing(workspace.store) as store:
+        store.decisions.append(workspace.usecase.name, kind, full_payload, workspace.actor, datetime.now(UTC))
 
 
 def paused_at_retirement(reference: str) -> frozenset[str]:
     """Return the names of the deployments that were paused when the use case retired last."""
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
-    house = open_house(reference)
-    with closing(house.store) as store:
-        last = store.decisions.last(house.usecase.name, (RETIRED,))
+    workspace = open_workspace(reference)
+    with closing(workspace.store) as store:
+        last = store.decisions.last(workspace.usecase.name, (RETIRED,))
     return frozenset(last.payload["paused"]) if last is not None else frozenset()
 
 
@@ -63,11 +63,11 @@ def pause_deployments(home: Home, usecase: str) -> list[str]:
     Raises:
         StackError: the Prefect server does not answer.
     """
-    with _deployments(home, usecase) as (client, found):
-        running = [one for one in found if not one.paused]
-        for one in running:
-            client.pause_deployment(one.id)
-    return [one.name for one in running]
+    with _deployments(home, usecase) as (client, deployments):
+        unpaused = [deployment for deployment in deployments if not deployment.paused]
+        for deployment in unpaused:
+            client.pause_deployment(deployment.id)
+    return [deployment.name for deployment in unpaused]
 
 
 def resume_deployments(home: Home, usecase: str, names: Collection[str]) -> None:
@@ -76,10 +76,10 @@ def resume_deployments(home: Home, usecase: str, names: Collection[str]) -> None
     Raises:
         StackError: the Prefect server does not answer.
     """
-    with _deployments(home, usecase) as (client, found):
-        for one in found:
-            if one.name in names:
-                client.resume_deployment(one.id)
+    with _deployments(home, usecase) as (client, deployments):
+        for deployment in deployments:
+            if deployment.name in names:
+                client.resume_deployment(deployment.id)
 
 
 @contextmanager
@@ -90,12 +90,19 @@ def _deployments(home: Home, usecase: str) -> Iterator[tuple[Any, list[Any]]]:
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
     from prefect.exceptions import PrefectHTTPStatusError
 
-    prefix, whose = home.settings.deployment_name(usecase, ""), {usecase, home.settings.env}
-    wanted = DeploymentFilter(name=DeploymentFilterName(like_=prefix))
+    prefix, tags = home.settings.deployment_name(usecase, ""), {usecase, home.settings.env}
+    name_filter = DeploymentFilter(name=DeploymentFilterName(like_=prefix))
     try:
         with get_client(sync_client=True) as client:
-            found = client.read_deployments(deployment_filter=wanted, limit=200)
+            deployments = client.read_deployments(deployment_filter=name_filter, limit=200)
             # The server matches any part of a name: fraud-eu-training is none of fraud's.
-            yield client, [one for one in found if one.name.startswith(prefix) and whose <= set(one.tags)]
+            yield (
+                client,
+                [
+                    deployment
+                    for deployment in deployments
+                    if deployment.name.startswith(prefix) and tags <= set(deployment.tags)
+                ],
+            )
     except (httpx.HTTPError, PrefectHTTPStatusError) as exc:
         raise StackError(f"the Prefect server does not answer ({type(exc).__name__}); try again") from exc

@@ -25,12 +25,12 @@ from bentos.scoring.active_models import ModelHolder
 from bentos.scoring.explanations import explain
 from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
-from flows.steps.evaluation.level_names import UNLISTED, levels_of
+from flows.steps.evaluation.level_names import UNLISTED, category_levels
 from monitoring.reports.html import write_page
 from monitoring.reports.render import render
 from monitoring.store import Decision, Store
 from monitoring.store.database.frames import from_us
-from monitoring.store.predictions.answers import Answered, answered_event
+from monitoring.store.predictions.answers import LoggedAnswer, find_answer
 
 Load = Callable[[ModelRef, str | None], ScoringModel]
 
@@ -66,19 +66,26 @@ class EventPage:
 
     def sections(self) -> list[tuple[str, list[tuple[str, object]]]]:
         """Headings with rows of name and value, as people read them."""
-        found = [("Answer", list(self.answer.items())), ("Event", list(self.event.items()))]
-        told = self.reasons.get("reasons") or []
-        why = [(r["feature"], f"{_told(r)}: {r['direction']} the score ({r['contribution']:+.4f})") for r in told]
-        found.append(("Reasons, strongest first", why or [("none", self.reasons.get("problem", "not available"))]))
-        rest = ("Model", self.model), ("Threshold", self.threshold), ("In office by", self.office)
-        found += [(title, list(content.items())) for title, content in rest]
-        same = {True: "yes, to the last bit", False: "NO"}.get(self.rescored["identical"], "cannot be told")
-        found.append(("Scored again", list((self.rescored | {"identical": same}).items())))
-        found.append(("Truth", [(one["source"], f"{one['y']}, known {one['observed_at']}") for one in self.labels]))
-        return found
+        page_sections = [("Answer", list(self.answer.items())), ("Event", list(self.event.items()))]
+        reason_rows = self.reasons.get("reasons") or []
+        reason_lines = [
+            (r["feature"], f"{_value_text(r)}: {r['direction']} the score ({r['contribution']:+.4f})")
+            for r in reason_rows
+        ]
+        page_sections.append(
+            ("Reasons, strongest first", reason_lines or [("none", self.reasons.get("problem", "not available"))])
+        )
+        other_sections = ("Model", self.model), ("Threshold", self.threshold), ("Active by", self.office)
+        page_sections += [(title, list(content.items())) for title, content in other_sections]
+        identical_text = {True: "yes, to the last bit", False: "NO"}.get(self.rescored["identical"], "cannot be told")
+        page_sections.append(("Scored again", list((self.rescored | {"identical": identical_text}).items())))
+        page_sections.append(
+            ("Truth", [(label["source"], f"{label['y']}, known {label['observed_at']}") for label in self.labels])
+        )
+        return page_sections
 
 
-def _told(reason: dict[str, Any]) -> str:
+def _value_text(reason: dict[str, Any]) -> str:
     """A feature's value for people; a category by the name of its level."""
     return str(reason.get("level", _plain(reason["value"])))
 
@@ -88,7 +95,7 @@ def _plain(value: float | None) -> str:
     return "missing" if value is None else str(np.float32(value)).removesuffix(".0")
 
 
-def event_page(store: Store, usecase: UseCase, event_id: str, load: Load) -> EventPage:
+def build_event_page(store: Store, usecase: UseCase, event_id: str, load: Load) -> EventPage:
     """Gather the page.
 
     Args:
@@ -100,183 +107,199 @@ def event_page(store: Store, usecase: UseCase, event_id: str, load: Load) -> Eve
     Raises:
         FlowRefused: the log holds no answer to that event.
     """
-    found = answered_event(store.database, usecase.name, event_id)
-    if found is None:
+    answer = find_answer(store.database, usecase.name, event_id)
+    if answer is None:
         raise FlowRefused(f"the log of {usecase.name} holds no answer to this event id")
-    model, problem = _loaded(found, load)
+    model, problem = _load_version(answer, load)
     return EventPage(
-        answer=_answer(found),
-        event=json.loads(found.body),
-        reasons=_reasons(found, model, problem),
-        model=_model(found, model),
-        threshold=_threshold(store, usecase, found, model),
-        office=_office(store, usecase, found),
-        rescored=_rescored(found, model, problem),
+        answer=_answer(answer),
+        event=json.loads(answer.body),
+        reasons=_reasons(answer, model, problem),
+        model=_model(answer, model),
+        threshold=_threshold(store, usecase, answer, model),
+        office=_role_decision(store, usecase, answer),
+        rescored=_score_again(answer, model, problem),
         labels=_labels(store, usecase, event_id),
     )
 
 
-def _loaded(found: Answered, load: Load) -> tuple[ScoringModel | None, str]:
-    if found.alias == EXTERNAL:
+def _load_version(answer: LoggedAnswer, load: Load) -> tuple[ScoringModel | None, str]:
+    if answer.alias == EXTERNAL:
         return None, "an external score answered; it was given, not computed here"
     try:
-        return load(ModelRef(found.model, found.version), found.contract), ""
+        return load(ModelRef(answer.model, answer.version), answer.contract), ""
     except IncumbentError as exc:
         return None, f"the version cannot be loaded: {exc}"
 
 
-def _answer(found: Answered) -> dict[str, Any]:
+def _answer(answer: LoggedAnswer) -> dict[str, Any]:
     return {
-        "event_id": found.event_id, "event_time": found.event_time.isoformat(),
-        "answered_at": found.received_at.isoformat(), "origin": found.origin,
-        "decision": "flagged" if found.decision else "passed", "score": found.score, "raw_score": found.raw_score,
-        "threshold": found.threshold, "model": f"{found.model}/{found.version}", "answered_as": found.alias,
+        "event_id": answer.event_id, "event_time": answer.event_time.isoformat(),
+        "answered_at": answer.received_at.isoformat(), "origin": answer.origin,
+        "decision": "flagged" if answer.decision else "passed", "score": answer.score, "raw_score": answer.raw_score,
+        "threshold": answer.threshold, "model": f"{answer.model}/{answer.version}", "answered_as": answer.alias,
     }  # fmt: skip
 
 
-def _row(found: Answered, model: ScoringModel) -> Any:
+def _row(answer: LoggedAnswer, model: ScoringModel) -> Any:
     """The version's own features as served, one row; ``None`` when the log lacks one."""
-    if found.features is None or not set(model.plan.names) <= set(found.names):
+    if answer.features is None or not set(model.plan.names) <= set(answer.names):
         return None
-    values = np.frombuffer(found.features, dtype="<f4")
-    places = [found.names.index(name) for name in model.plan.names]
-    return np.ascontiguousarray(values[places].reshape(1, -1))
+    values = np.frombuffer(answer.features, dtype="<f4")
+    positions = [answer.names.index(name) for name in model.plan.names]
+    return np.ascontiguousarray(values[positions].reshape(1, -1))
 
 
-def _reasons(found: Answered, model: ScoringModel | None, problem: str) -> dict[str, Any]:
-    row = None if model is None else _row(found, model)
+def _reasons(answer: LoggedAnswer, model: ScoringModel | None, problem: str) -> dict[str, Any]:
+    row = None if model is None else _row(answer, model)
     if model is None or row is None:
         return {"reasons": None, "problem": problem or "the log holds no features of this event"}
     contributions = model.booster.quick_contributions(model.golden.features[:4])
-    said = explain(model.plan.names, row[0], contributions(row)[0])
-    return said | {"reasons": [reason | _level(reason, levels_of(model)) for reason in said["reasons"]]}
+    explanation = explain(model.plan.names, row[0], contributions(row)[0])
+    return explanation | {
+        "reasons": [reason | _level(reason, category_levels(model)) for reason in explanation["reasons"]]
+    }
 
 
 def _level(reason: dict[str, Any], levels: dict[str, tuple[str, ...]]) -> dict[str, str]:
     """The name behind the code of a category; nothing for a number and a missing value."""
-    known, code = levels.get(reason["feature"]), reason["value"]
-    return {} if known is None or code is None else {"level": dict(enumerate(known)).get(int(code), UNLISTED)}
+    level_names, code = levels.get(reason["feature"]), reason["value"]
+    return (
+        {} if level_names is None or code is None else {"level": dict(enumerate(level_names)).get(int(code), UNLISTED)}
+    )
 
 
-def _model(found: Answered, model: ScoringModel | None) -> dict[str, Any]:
-    told: dict[str, Any] = {"version": f"{found.model}/{found.version}", "contract_digest": found.contract}
+def _model(answer: LoggedAnswer, model: ScoringModel | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {"version": f"{answer.model}/{answer.version}", "contract_digest": answer.contract}
     if model is not None:
-        about = model.metadata
-        told |= {
-            "semantic_version": about.semantic_version, "trained_from": about.training_start,
-            "trained_until": about.training_end, "training_rows": about.rows, "training_data": about.data_digest,
-        }  # fmt: skip
-    return told
+        metadata = model.metadata
+        facts |= {
+            "semantic_version": metadata.semantic_version,
+            "trained_from": metadata.training_start,
+            "trained_until": metadata.training_end,
+            "training_rows": metadata.rows,
+            "training_data": metadata.data_digest,
+        }
+    return facts
 
 
-def _threshold(store: Store, usecase: UseCase, found: Answered, model: ScoringModel | None) -> dict[str, Any]:
-    promoted = None if model is None else _promoted(found, model)
-    told: dict[str, Any] = {"in_force": found.threshold, "promoted_with_the_version": promoted}
-    if found.alias == EXTERNAL:
-        declared = None if usecase.incumbent is None else usecase.incumbent.threshold
-        return {"in_force": found.threshold, "declared_in_the_use_case_today": declared}
-    if promoted is None or promoted == found.threshold:
-        return told
-    for line in reversed(store.decisions.list(usecase.name, ("threshold.override",), limit=None)):
-        said = line.payload
-        held = line.recorded_at <= found.received_at < datetime.fromisoformat(str(said["until"]))
+def _threshold(store: Store, usecase: UseCase, answer: LoggedAnswer, model: ScoringModel | None) -> dict[str, Any]:
+    own_threshold = None if model is None else _own_threshold(answer, model)
+    facts: dict[str, Any] = {"in_force": answer.threshold, "promoted_with_the_version": own_threshold}
+    if answer.alias == EXTERNAL:
+        declared_threshold = None if usecase.incumbent is None else usecase.incumbent.threshold
+        return {"in_force": answer.threshold, "declared_in_the_use_case_today": declared_threshold}
+    if own_threshold is None or own_threshold == answer.threshold:
+        return facts
+    for decision in reversed(store.decisions.list(usecase.name, ("threshold.override",), limit=None)):
+        payload = decision.payload
+        in_force = decision.recorded_at <= answer.received_at < datetime.fromisoformat(str(payload["until"]))
         # A replica may still have answered by an older order: only the one with this very value explains it.
-        ours = said["model"] == found.model and str(said["version"]) == found.version
-        if ours and held and float(said["value"]) == found.threshold:
-            return told | {
-                "ordered_by": " and ".join(said["owners"]), "reason": said["reason"], "until": said["until"],
-                "decision": line.id, "evidence_based": False,
+        same_version = payload["model"] == answer.model and str(payload["version"]) == answer.version
+        if same_version and in_force and float(payload["value"]) == answer.threshold:
+            return facts | {
+                "ordered_by": " and ".join(payload["owners"]), "reason": payload["reason"], "until": payload["until"],
+                "decision": decision.id, "evidence_based": False,
             }  # fmt: skip
-    return told | {"warning": "no decision in the chain explains this threshold"}
+    return facts | {"warning": "no decision in the chain explains this threshold"}
 
 
-def _promoted(found: Answered, model: ScoringModel) -> float | None:
+def _own_threshold(answer: LoggedAnswer, model: ScoringModel) -> float | None:
     """The version's own threshold for this event; none where it goes by an amount that was not logged."""
     if model.threshold.amount is None:
         return float(model.threshold.value)
-    row = _row(found, model)
-    cuts = None if row is None else model.cuts(row)
-    return None if cuts is None else float(cuts[0])
+    row = _row(answer, model)
+    thresholds = None if row is None else model.cuts(row)
+    return None if thresholds is None else float(thresholds[0])
 
 
-def _office(store: Store, usecase: UseCase, found: Answered) -> dict[str, Any]:
+def _role_decision(store: Store, usecase: UseCase, answer: LoggedAnswer) -> dict[str, Any]:
     """The newest decision before the answer that gave the version its role."""
-    if found.alias == EXTERNAL:
-        return _external_office(store, usecase, found)
-    role = "challenger" if found.alias == "challenger" else "champion"
-    seqs = [seq for version, _, seq in store.decisions.terms(found.model, role) if version == found.version]
-    lines = {d.seq: d for d in store.decisions.list(usecase.name, limit=None)}
-    held = [lines[seq] for seq in seqs if seq in lines and lines[seq].recorded_at <= found.received_at]
-    if not held:
+    if answer.alias == EXTERNAL:
+        return _external_authority(store, usecase, answer)
+    role = "challenger" if answer.alias == "challenger" else "champion"
+    seqs = [seq for version, _, seq in store.decisions.terms(answer.model, role) if version == answer.version]
+    decisions_by_seq = {d.seq: d for d in store.decisions.list(usecase.name, limit=None)}
+    role_decisions = [
+        decisions_by_seq[seq]
+        for seq in seqs
+        if seq in decisions_by_seq and decisions_by_seq[seq].recorded_at <= answer.received_at
+    ]
+    if not role_decisions:
         return {"warning": "no decision before the answer made this version champion"}
-    return _authority(held[-1], list(lines.values())) | _at_its_own_time(store, found, role)
+    return _authority(role_decisions[-1], list(decisions_by_seq.values())) | _holder_at_event_time(store, answer, role)
 
 
-def _at_its_own_time(store: Store, found: Answered, role: str) -> dict[str, Any]:
-    """Who held the role at the event's time, where that is another: the event arrived after a change of office."""
-    then = store.decisions.role_at(found.model, role, found.event_time)
-    if then == found.version:
+def _holder_at_event_time(store: Store, answer: LoggedAnswer, role: str) -> dict[str, Any]:
+    """Who held the role at the event's time, where that is another: the event arrived after a change of champion."""
+    holder = store.decisions.role_at(answer.model, role, answer.event_time)
+    if holder == answer.version:
         return {}
-    name = "nobody" if then is None else f"version {then}"
-    return {"at_event_time": f"{name} was {role}; whoever is in office when an event arrives answers it"}
+    holder_text = "nobody" if holder is None else f"version {holder}"
+    return {"at_event_time": f"{holder_text} was {role}; whoever is active when an event arrives answers it"}
 
 
-def _external_office(store: Store, usecase: UseCase, found: Answered) -> dict[str, Any]:
-    """An external score holds office by the use-case file, until a model takes it and from its return on."""
-    lines = store.decisions.list(usecase.name, limit=None)
-    seated = [
-        (line, change)
-        for line in lines
-        if line.recorded_at <= found.received_at
-        for change in line.payload.get("roles", ())
+def _external_authority(store: Store, usecase: UseCase, answer: LoggedAnswer) -> dict[str, Any]:
+    """An external score is champion by the use-case file, until a model takes it and from its return on."""
+    decisions = store.decisions.list(usecase.name, limit=None)
+    role_changes = [
+        (decision, change)
+        for decision in decisions
+        if decision.recorded_at <= answer.received_at
+        for change in decision.payload.get("roles", ())
         if change["role"] == "champion"
     ]
-    line, change = seated[-1] if seated else (None, {"version": None})
-    told: dict[str, Any] = {"external": f"the score of column {found.model}"}
-    if line is not None and change["version"] is not None:
+    decision, change = role_changes[-1] if role_changes else (None, {"version": None})
+    facts: dict[str, Any] = {"external": f"the score of column {answer.model}"}
+    if decision is not None and change["version"] is not None:
         holder = f"{change['model']}/{change['version']}"
-        return told | {"warning": f"by decision {line.id} (number {line.seq}) {holder} was in office, not this score"}
-    if line is not None and line.kind == RETURN:
-        return told | _authority(line, lines)
-    if usecase.incumbent is None or usecase.incumbent.column != found.model:
-        return told | {"warning": "the use-case file of today declares no such external incumbent"}
-    return told | {"by": "declaration in the use-case file; no model had taken office before this answer"}
+        return facts | {
+            "warning": f"by decision {decision.id} (number {decision.seq}) {holder} was active, not this score"
+        }
+    if decision is not None and decision.kind == RETURN:
+        return facts | _authority(decision, decisions)
+    if usecase.incumbent is None or usecase.incumbent.column != answer.model:
+        return facts | {"warning": "the use-case file of today declares no such external incumbent"}
+    return facts | {"by": "declaration in the use-case file; no model had become champion before this answer"}
 
 
-def _authority(line: Decision, lines: list[Decision]) -> dict[str, Any]:
-    said = line.payload
-    told: dict[str, Any] = {
-        "decision": f"{line.id} (number {line.seq})", "kind": line.kind, "by": line.actor,
-        "at": line.at.isoformat(), "recorded_at": line.recorded_at.isoformat(), "reason": said.get("reason"),
-        "replaced": said.get("from_version"), "verdict": said.get("evidence"),
+def _authority(decision: Decision, decisions: list[Decision]) -> dict[str, Any]:
+    payload = decision.payload
+    facts: dict[str, Any] = {
+        "decision": f"{decision.id} (number {decision.seq})", "kind": decision.kind, "by": decision.actor,
+        "at": decision.at.isoformat(), "recorded_at": decision.recorded_at.isoformat(), "reason": payload.get("reason"),
+        "replaced": payload.get("from_version"), "verdict": payload.get("evidence"),
     }  # fmt: skip
-    for other in lines:
-        if other.kind == "approval.granted" and other.payload["digest"] == said.get("evidence"):
-            told["approved_by"] = f"{other.payload['owner']} (decision {other.id})"
-        if other.payload.get("op_id") == said.get("op_id") and "emergency" in other.payload:
-            told["evidence_based"] = False
-            told["emergency_by"] = " and ".join(other.payload["emergency"]["owners"])
-    return told
+    for other in decisions:
+        if other.kind == "approval.granted" and other.payload["digest"] == payload.get("evidence"):
+            facts["approved_by"] = f"{other.payload['owner']} (decision {other.id})"
+        if other.payload.get("op_id") == payload.get("op_id") and "emergency" in other.payload:
+            facts["evidence_based"] = False
+            facts["emergency_by"] = " and ".join(other.payload["emergency"]["owners"])
+    return facts
 
 
-def _rescored(found: Answered, model: ScoringModel | None, problem: str) -> dict[str, Any]:
-    row = None if model is None else _row(found, model)
+def _score_again(answer: LoggedAnswer, model: ScoringModel | None, problem: str) -> dict[str, Any]:
+    row = None if model is None else _row(answer, model)
     if model is None or row is None:
         return {"identical": None, "problem": problem or "the log holds no features of this event"}
-    holder = ModelHolder(ModelRef(found.model, found.version), model, found.contract)
+    holder = ModelHolder(ModelRef(answer.model, answer.version), model, answer.contract)
     raw = holder.predict(row)
     score = float(model.calibrator.apply(raw)[0])
-    decision = bool(score >= found.threshold)
-    same = score == found.score and float(raw[0]) == found.raw_score and decision == found.decision
+    decision = bool(score >= answer.threshold)
+    identical = score == answer.score and float(raw[0]) == answer.raw_score and decision == answer.decision
     return {
-        "score": score, "raw_score": float(raw[0]), "decision": "flagged" if decision else "passed", "identical": same,
-    }  # fmt: skip
+        "score": score,
+        "raw_score": float(raw[0]),
+        "decision": "flagged" if decision else "passed",
+        "identical": identical,
+    }
 
 
 def _labels(store: Store, usecase: UseCase, event_id: str) -> list[dict[str, Any]]:
     return [
-        {"source": one.source, "y": int(one.y), "observed_at": from_us(one.observed_at).isoformat()}
-        for one in store.labels.of_events(usecase.name, [event_id])
+        {"source": label.source, "y": int(label.y), "observed_at": from_us(label.observed_at).isoformat()}
+        for label in store.labels.of_events(usecase.name, [event_id])
     ]
 
 

@@ -14,8 +14,8 @@ from bentos.usecase.definition import UseCase
 from flows.errors import SnapshotError
 from flows.snapshots.store import SnapshotStore
 from flows.steps.drift.check import DriftFinding, matured_rows
-from flows.steps.drift.served_windows import sampled
-from flows.steps.evaluation.level_names import levels_of, named_levels
+from flows.steps.drift.served_windows import sample_window
+from flows.steps.evaluation.level_names import category_levels, name_levels
 from flows.workspace.step import step
 from monitoring.errors import ReportFailed
 from monitoring.reports import drift_sections as pages
@@ -30,7 +30,7 @@ log = logging.getLogger("incumbent.flows")
 
 
 @step(name="write the page", run_name="write the drift page of {finding.model}", tags=("files",))
-def drift_page(
+def write_drift_page(
     store: Store,
     snapshots: SnapshotStore,
     folder: Path,
@@ -48,20 +48,20 @@ def drift_page(
     if window is None:
         return None
     path = folder / "drift" / f"{finding.model.replace('/', '-')}-{finding.as_of:%Y%m%dT%H%M}.html"
-    levels = levels_of(model)
+    levels = category_levels(model)
     reference, note = _reference(snapshots, model)
-    current = sampled(store, usecase, model, window, MAX_ROWS if finding.latest.status == "ok" else 0)
+    current = sample_window(store, usecase, model, window, MAX_ROWS if finding.latest.status == "ok" else 0)
     try:
         info = write_drift_report(
             path,
-            named_levels(reference, levels),
-            named_levels(current, levels),
+            name_levels(reference, levels),
+            name_levels(current, levels),
             numerical=[name for name in model.plan.names if name not in levels],
             categorical=list(levels),
             report=finding.latest,
             alarm=finding.alarm,
             title=f"Drift of {finding.model} as of {finding.as_of:%Y-%m-%d %H:%M}",
-            sections=[*note, *sections_of(finding, usecase)],
+            sections=[*note, *page_sections(finding, usecase)],
             matured=matured_rows(store, usecase, finding.as_of),
             policy=usecase.drift,
         )
@@ -81,21 +81,21 @@ def _reference(snapshots: SnapshotStore, model: ScoringModel) -> tuple[pd.DataFr
         return pd.DataFrame(columns=list(model.plan.names), dtype="float32"), [paragraph(f"{note}.")]
 
 
-def sections_of(finding: DriftFinding, usecase: UseCase) -> list[Markup]:
+def page_sections(finding: DriftFinding, usecase: UseCase) -> list[Markup]:
     """Everything of the check that is not drift of features, as parts of the page."""
     parts = [pages.quality_section(finding.quality)]
-    if (after := finding.aftermath) is not None:
+    if (aftermath := finding.aftermath) is not None:
         parts += [
-            pages.performance_section(after.daily, after.segments, usecase.cost.currency),
-            pages.concept_section(after.concept, after.prior),
-            pages.estimate_section(after.estimate, after.checked),
+            pages.performance_section(aftermath.daily, aftermath.segments, usecase.cost.currency),
+            pages.concept_section(aftermath.concept, aftermath.prior),
+            pages.estimate_section(aftermath.estimate, aftermath.checked),
         ]
     parts.append(pages.fairness_section(finding.fairness))
-    if (leans := finding.attribution) is not None:
-        parts.append(pages.attribution_section(leans.ndcg, leans.rows, leans.moved))
+    if (attribution := finding.attribution) is not None:
+        parts.append(pages.attribution_section(attribution.ndcg, attribution.rows, attribution.moved))
     parts.append(pages.skew_section(finding.skew))
-    if after is not None:
-        parts.append(pages.streams_section(after.streams))
+    if aftermath is not None:
+        parts.append(pages.streams_section(aftermath.streams))
     return [part for part in parts if part]
 
 
@@ -106,10 +106,10 @@ def training_rows(snapshots: SnapshotStore, model: ScoringModel, rows: int = REF
         SnapshotMissing: its data is gone.
         SnapshotCorrupt: its data was changed.
     """
-    about = model.metadata
-    data = snapshots.load(about.data_digest)
-    features = model.plan.build(data.events, data.revisions, datetime.fromisoformat(about.as_of))
+    metadata = model.metadata
+    data = snapshots.load(metadata.data_digest)
+    features = model.plan.build(data.events, data.revisions, datetime.fromisoformat(metadata.as_of))
     times = data.events[model.plan.event_time]
-    start, end = pd.Timestamp(about.training_start), pd.Timestamp(about.training_end)
-    fitted = features[((times >= start) & (times < end)).to_numpy()]
-    return fitted.sample(min(rows, len(fitted)), random_state=about.seed).sort_index()
+    start, end = pd.Timestamp(metadata.training_start), pd.Timestamp(metadata.training_end)
+    training_features = features[((times >= start) & (times < end)).to_numpy()]
+    return training_features.sample(min(rows, len(training_features)), random_state=metadata.seed).sort_index()

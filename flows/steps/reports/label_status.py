@@ -14,7 +14,14 @@ from bentos.promotion.comparison_plans import amount_of
 from flows.sources.labels import blocked_events
 from monitoring.core.calendar import TimeWindow
 from monitoring.performance.cost import prices_of
-from monitoring.performance.label_maturity import ArrivalCurve, LedgerDay, Spent, arrival_curve, ledger, spent
+from monitoring.performance.label_maturity import (
+    ArrivalCurve,
+    DecisionCosts,
+    LedgerDay,
+    arrival_curve,
+    build_ledger,
+    sum_decision_costs,
+)
 
 if TYPE_CHECKING:
     from bentos.usecase.definition import UseCase
@@ -41,32 +48,32 @@ class LabelStatus:
     matures_after_days: float
     days: tuple[LedgerDay, ...]
     parked: int
-    provisional: Spent
-    final: Spent
+    provisional: DecisionCosts
+    final: DecisionCosts
     currency: str
     newest: datetime | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader should act on."""
-        told = []
+        sentences = []
         if self.newest is not None and not any(day.events for day in self.days):
-            told.append(
+            sentences.append(
                 f"none of the listed days up to {self.as_of:%Y-%m-%d} has an event; the newest event of the log is of "
                 f"{self.newest:%Y-%m-%d}: see --as-of and --days"
             )
         point, declared = self.curve.point_days, self.matures_after_days
         if point is not None and point > declared:
-            told.append(
+            sentences.append(
                 f"5 % of the labels of old days came later than {point:.1f} days, matures_after is {declared:g} days: "
                 "matured days miss them"
             )
         if self.final.blocked:
-            told.append(
+            sentences.append(
                 f"{self.final.blocked} matured events were blocked and have no label: they are in no cost; "
                 "an exploration_share lets some through, so that they are known"
             )
-        return tuple(told)
+        return tuple(sentences)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -87,7 +94,7 @@ class LabelStatus:
         }
 
 
-def label_status(store: Store, usecase: UseCase, as_of: datetime, days: int | None = None) -> LabelStatus:
+def read_label_status(store: Store, usecase: UseCase, as_of: datetime, days: int | None = None) -> LabelStatus:
     """The ledger of the newest ``days`` business days, the curve of everything that is complete.
 
     Args:
@@ -102,36 +109,36 @@ def label_status(store: Store, usecase: UseCase, as_of: datetime, days: int | No
     policy, calendar = usecase.label, usecase.calendar
     span = store.log.span(usecase.name)
     first = as_of if span is None else min(span[1], as_of)
-    whole = TimeWindow(first, as_of + timedelta(microseconds=1))
-    money = amount_of(usecase)
-    wanted = {} if money is None else {money: usecase.column(money).type}
-    events = store.log.listed(usecase.name, whole, as_of, wanted)
-    if money is not None:
-        events = events.rename(columns={money: "amount"})
-    known = store.labels.resolved(usecase.name, as_of, policy, whole)
-    curve = arrival_curve(events, known, as_of, policy)
+    full_window = TimeWindow(first, as_of + timedelta(microseconds=1))
+    amount_column = amount_of(usecase)
+    column_types = {} if amount_column is None else {amount_column: usecase.column(amount_column).type}
+    events = store.log.listed(usecase.name, full_window, as_of, column_types)
+    if amount_column is not None:
+        events = events.rename(columns={amount_column: "amount"})
+    labels = store.labels.resolved(usecase.name, as_of, policy, full_window)
+    curve = arrival_curve(events, labels, as_of, policy)
     start = calendar.start_of(calendar.day_of(as_of) - timedelta(days=listed_days - 1))
     recent = events[events["event_time"] >= pd.Timestamp(start)]
-    window = TimeWindow(min(start, as_of), whole.end)
-    hidden = blocked_events(store, usecase, window, as_of)
-    listed = ledger(
-        recent, known, store.labels.history(usecase.name, as_of), curve, as_of, policy, calendar, hidden
+    window = TimeWindow(min(start, as_of), full_window.end)
+    blocked_ids = blocked_events(store, usecase, window, as_of)
+    ledger_days = build_ledger(
+        recent, labels, store.labels.history(usecase.name, as_of), curve, as_of, policy, calendar, blocked_ids
     )  # fmt: skip
-    provisional, final = costs(store, usecase, window, as_of, hidden)
+    provisional, final = costs(store, usecase, window, as_of, blocked_ids)
     return LabelStatus(
-        as_of, curve, mature, listed, store.labels.parked(usecase.name), provisional, final, usecase.cost.currency,
+        as_of, curve, mature, ledger_days, store.labels.parked(usecase.name), provisional, final, usecase.cost.currency,
         None if span is None else span[2],
     )  # fmt: skip
 
 
 def costs(
-    store: Store, usecase: UseCase, window: TimeWindow, as_of: datetime, hidden: Collection[str]
-) -> tuple[Spent, Spent]:
-    """What the answers of a window cost: (provisional, final); ``hidden`` events were blocked."""
-    from flows.steps.drift.check import with_cost_column
+    store: Store, usecase: UseCase, window: TimeWindow, as_of: datetime, blocked_ids: Collection[str]
+) -> tuple[DecisionCosts, DecisionCosts]:
+    """What the answers of a window cost: (provisional, final); ``blocked_ids`` events were blocked."""
+    from flows.steps.drift.check import add_cost_column
 
     answers = store.log.answers(usecase.name, window, as_of)
     answers = answers[answers["origin"] == "live"].reset_index(drop=True)
-    known = store.labels.resolved(usecase.name, as_of, usecase.label, window)
-    prices = prices_of(usecase.cost, with_cost_column(store, usecase, window, answers))
-    return spent(answers, known, prices, as_of, usecase.label, usecase.calendar, hidden)
+    labels = store.labels.resolved(usecase.name, as_of, usecase.label, window)
+    prices = prices_of(usecase.cost, add_cost_column(store, usecase, window, answers))
+    return sum_decision_costs(answers, labels, prices, as_of, usecase.label, usecase.calendar, blocked_ids)

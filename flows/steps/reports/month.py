@@ -12,10 +12,10 @@ from bentos.promotion.comparison_plans import amount_of
 from bentos.usecase.definition import UseCase
 from flows.errors import NoData
 from flows.sources.labels import blocked_events
-from flows.steps.drift.recent_cost import labelled_so_far
+from flows.steps.drift.recent_cost import add_labels_so_far
 from monitoring.core.calendar import TimeWindow
 from monitoring.performance.cost import prices_of
-from monitoring.performance.measure import matured
+from monitoring.performance.measure import matured_answers
 from monitoring.reports.month import MonthFigures, month_figures
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class MonthReport:
             "amount": f"amount, {self.currency}", "fraud_amount": f"fraud amount, {self.currency}",
         }  # fmt: skip
         parts = (self.final, self.provisional)
-        found = [(title, *(_said(part, name) for part in parts)) for name, title in names.items()]
-        return [(title, final, young) for title, final, young in found]
+        figures = [(title, *(_figure_text(part, name) for part in parts)) for name, title in names.items()]
+        return [(title, final, provisional) for title, final, provisional in figures]
 
 
-def month_report(store: Store, usecase: UseCase, month: date, as_of: datetime) -> MonthReport:
+def build_month_report(store: Store, usecase: UseCase, month: date, as_of: datetime) -> MonthReport:
     """The report of the business days of a month.
 
     Raises:
@@ -83,28 +83,30 @@ def month_report(store: Store, usecase: UseCase, month: date, as_of: datetime) -
     if answers.empty:
         raise NoData(f"no event of {usecase.name} was answered in {first:%Y-%m}; see: incumbent status")
     amount = amount_of(usecase)
-    answers = _with(store, usecase, window, answers, amount)
-    known = store.labels.known(usecase.name, as_of, label, window)
-    hidden = blocked_events(store, usecase, window, as_of)
-    final = matured(answers, known, as_of, label, calendar, hidden)
-    settled = pd.Timestamp(calendar.matured_until(as_of, label.matures_after))
-    recent = answers[answers["event_time"] >= settled]
-    young = labelled_so_far(recent, known, label, hidden)
-    blank = len(recent) - len(young)
-    if hidden:
-        blank += int((answers["event_time"] < settled).sum()) - len(final)
-    young = young.assign(day=calendar.days_of(young["event_time"]))
-    parts = [_figures(usecase, rows, amount) for rows in (final, young)]
-    return MonthReport(first, as_of, usecase.cost.currency, parts[0], parts[1], blank)
+    answers = _add_money_columns(store, usecase, window, answers, amount)
+    labels = store.labels.known(usecase.name, as_of, label, window)
+    blocked_ids = blocked_events(store, usecase, window, as_of)
+    final = matured_answers(answers, labels, as_of, label, calendar, blocked_ids)
+    matured_until = pd.Timestamp(calendar.matured_until(as_of, label.matures_after))
+    recent = answers[answers["event_time"] >= matured_until]
+    provisional = add_labels_so_far(recent, labels, label, blocked_ids)
+    unlabelled = len(recent) - len(provisional)
+    if blocked_ids:
+        unlabelled += int((answers["event_time"] < matured_until).sum()) - len(final)
+    provisional = provisional.assign(day=calendar.days_of(provisional["event_time"]))
+    parts = [_figures(usecase, rows, amount) for rows in (final, provisional)]
+    return MonthReport(first, as_of, usecase.cost.currency, parts[0], parts[1], unlabelled)
 
 
-def _with(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame, amount: str | None) -> pd.DataFrame:
+def _add_money_columns(
+    store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame, amount: str | None
+) -> pd.DataFrame:
     """The answers with the columns that money is counted in."""
-    money = usecase.cost.false_negative
-    wanted = dict.fromkeys([name for name in (amount, money) if isinstance(name, str)])
-    if not wanted:
+    cost_column = usecase.cost.false_negative
+    money_columns = dict.fromkeys([name for name in (amount, cost_column) if isinstance(name, str)])
+    if not money_columns:
         return rows
-    columns = {usecase.event_id: "identifier"} | {name: usecase.column(name).type for name in wanted}
+    columns = {usecase.event_id: "identifier"} | {name: usecase.column(name).type for name in money_columns}
     events = store.log.events(usecase.name, window, columns).rename(columns={usecase.event_id: "event_id"})
     return rows.merge(events, on="event_id", how="left")
 
@@ -113,7 +115,7 @@ def _figures(usecase: UseCase, rows: pd.DataFrame, amount: str | None) -> MonthF
     return None if rows.empty else month_figures(rows, prices_of(usecase.cost, rows), amount)
 
 
-def _said(part: MonthFigures | None, name: str) -> str:
+def _figure_text(part: MonthFigures | None, name: str) -> str:
     value = None if part is None else getattr(part, name)
     if value is None:
         return "–"

@@ -11,12 +11,12 @@ from bentos.registry.ports import ModelRef, Role
 from bentos.registry.routing_policy import EXTERNAL, RoutingPolicy
 from monitoring.store import Replica, Store
 
-_REMEMBERED_SECONDS: Final = 600.0
+_FORGOTTEN_AFTER_SECONDS: Final = 600.0
 """A replica that was not heard of for longer is forgotten; one that signed off is forgotten at once."""
 STALE_SECONDS: Final = 15.0
 
 
-def acknowledged(
+def replica_states(
     store: Store,
     usecase: str,
     model: str,
@@ -41,46 +41,52 @@ def acknowledged(
         ``routing_behind_s``: seconds since the policy was set without being seen; ``refused``.
     """
     champion = roles.get("champion")
-    moved = _moved(store, usecase, model, champion)
-    found = store.serving.live(usecase, _REMEMBERED_SECONDS)
-    return [_one(replica, champion, moved, policy, now) for replica in found]
+    champion_since = _champion_since(store, usecase, model, champion)
+    replicas = store.serving.live(usecase, _FORGOTTEN_AFTER_SECONDS)
+    return [_replica_state(replica, champion, champion_since, policy, now) for replica in replicas]
 
 
-def replica_line(said: Mapping[str, Any]) -> tuple[str, str]:
+def replica_line(state: Mapping[str, Any]) -> tuple[str, str]:
     """One replica for people."""
-    text = f"version {said['version'] or 'nothing'} as {said['alias'] or 'nobody'}"
-    if said["behind_s"] > 0:
-        wanted = said["alias_version"] or "vacant"
-        text += f", BEHIND @champion ({wanted}) by {said['behind_s']:.0f} s"
-    text += f", challenger {said['share']:.0%}"
-    if said["routing_behind_s"] > 0:
-        text += f", BEHIND the routing policy by {said['routing_behind_s']:.0f} s"
-    if said["problem"]:
-        text += f" ({said['problem']})"
-    return f"served by {said['replica']}", f"{text}, heard of {said['heartbeat_s']:.0f} s ago" + (
-        ", STALE" if said["stale"] else ""
+    text = f"version {state['version'] or 'nothing'} as {state['alias'] or 'nobody'}"
+    if state["behind_s"] > 0:
+        champion_version = state["alias_version"] or "vacant"
+        text += f", BEHIND @champion ({champion_version}) by {state['behind_s']:.0f} s"
+    text += f", challenger {state['share']:.0%}"
+    if state["routing_behind_s"] > 0:
+        text += f", BEHIND the routing policy by {state['routing_behind_s']:.0f} s"
+    if state["problem"]:
+        text += f" ({state['problem']})"
+    return f"served by {state['replica']}", f"{text}, heard of {state['heartbeat_s']:.0f} s ago" + (
+        ", STALE" if state["stale"] else ""
     )
 
 
-def _one(
-    replica: Replica, champion: ModelRef | None, moved: datetime | None, policy: RoutingPolicy | None, now: datetime
+def _replica_state(
+    replica: Replica,
+    champion: ModelRef | None,
+    champion_since: datetime | None,
+    policy: RoutingPolicy | None,
+    now: datetime,
 ) -> dict[str, Any]:
     detail: dict[str, Any] = json.loads(replica.detail)
     routing: dict[str, Any] = detail.get("routing", {})
-    wanted = None if champion is None else champion.version
-    serves = detail.get("alias") == EXTERNAL if wanted is None else replica.version == wanted
+    champion_version = None if champion is None else champion.version
+    serves = detail.get("alias") == EXTERNAL if champion_version is None else replica.version == champion_version
     digest = None if policy is None else policy.digest
-    seen = routing.get("digest") == digest
+    routing_matches = routing.get("digest") == digest
     return {
         "replica": replica.replica,
         "version": replica.version,
         "alias": detail.get("alias"),
         "contract": detail.get("contract"),
         "since": replica.since,
-        "alias_version": wanted,
+        "alias_version": champion_version,
         "seen_version": replica.champion,
-        # Nothing is behind an office that nobody holds.
-        "behind_s": 0.0 if serves or wanted is None else _seconds(moved or _instant(detail, "champion_since"), now),
+        # Nothing is behind a role that nobody holds.
+        "behind_s": 0.0
+        if serves or champion_version is None
+        else _seconds(champion_since or _instant(detail, "champion_since"), now),
         "heartbeat_s": round(replica.age, 1),
         "stale": replica.age > STALE_SECONDS,
         "registry_reachable": detail.get("reachable"),
@@ -89,13 +95,13 @@ def _one(
         "share": routing.get("share", 0.0),
         "applied": routing.get("applied", False),
         "routing": routing.get("digest"),
-        "routing_behind_s": 0.0 if seen or policy is None else _seconds(policy.created_at, now),
+        "routing_behind_s": 0.0 if routing_matches or policy is None else _seconds(policy.created_at, now),
         "problem": routing.get("problem", ""),
         "refused": detail.get("refused", {}),
     }
 
 
-def _moved(store: Store, usecase: str, model: str, champion: ModelRef | None) -> datetime | None:
+def _champion_since(store: Store, usecase: str, model: str, champion: ModelRef | None) -> datetime | None:
     """When the alias got its version, by the database's clock; none where a hand moved it past the journal."""
     terms = store.decisions.terms(model, "champion")
     if champion is None or not terms or terms[-1][0] != champion.version:

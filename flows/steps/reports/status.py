@@ -1,4 +1,4 @@
-"""Who is in office and how it goes, in a few lines.
+"""Who is active and how it goes, in a few lines.
 
 Who held which role on a past day comes from the chain of decisions, not from today's aliases. What is known of now
 only (replicas, routing, runs) is left out of a look at a past day.
@@ -15,8 +15,8 @@ from bentos.errors import RoutingError
 from bentos.registry.ports import ROLES, ModelRef, ModelRegistry, Role
 from bentos.registry.routing_policy import RoutingPolicy
 from bentos.usecase.definition import UseCase
-from flows.steps.comparison.arm_figures import report_of
-from flows.steps.reports.replica_status import acknowledged, replica_line
+from flows.steps.comparison.arm_figures import arm_report
+from flows.steps.reports.replica_status import replica_line, replica_states
 from monitoring.store.decisions.role_terms import terms_between
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ LOST = ", by the journal; the registry has lost it: incumbent db repair"
 
 
 @dataclass(frozen=True)
-class Standing:
+class ModelStatus:
     """The state of one model.
 
     Attributes:
@@ -42,7 +42,7 @@ class Standing:
         reports: newest report of each kind: as_of and outcome.
         runs: newest runs: flow, state, message.
         replicas: alias against served and the routing that is applied; see
-            :func:`flows.steps.reports.replica_status.acknowledged`.
+            :func:`flows.steps.reports.replica_status.replica_states`.
         routing: the routing policy, and the sample-ratio check of its arms.
         past: whether ``as_of`` is a past day: the log goes on for a day or more, or a role changed hands afterwards.
             Then ``served``, ``runs``, ``replicas`` and ``routing`` are empty.
@@ -70,7 +70,7 @@ class Standing:
             for role, v in self.roles.items()
         ]
         vacant = "vacant" if self.past else "vacant: train a first model"
-        lines = lines or [("office", vacant)]
+        lines = lines or [("champion", vacant)]
         lines += [("routing", _routing_line(self.routing))] if self.routing else []
         lines += [replica_line(replica) for replica in self.replicas]
         lines.append(("log", f"{self.log['events']} events, the last at {self.log['last']}" if self.log else "empty"))
@@ -81,68 +81,70 @@ class Standing:
         return lines
 
 
-def standing(
+def model_status(
     store: Store, registry: ModelRegistry, usecase: UseCase, model: str, as_of: datetime, runs: int = 5
-) -> Standing:
+) -> ModelStatus:
     """Look everything up; nothing is computed."""
-    look = registry.look(model)
-    latest = {k: store.reports.latest(usecase.name, k, as_of=as_of) for k in ("drift", "comparison", "training")}
+    roles_view = registry.look(model)
+    reports = {k: store.reports.latest(usecase.name, k, as_of=as_of) for k in ("drift", "comparison", "training")}
     span = store.log.span(usecase.name)
     past = span is not None and span[2] >= as_of + _DAY
-    past = past or any(_later(store, model, role, as_of) for role in ROLES)
+    past = past or any(_changed_later(store, model, role, as_of) for role in ROLES)
     span = store.log.span(usecase.name, before=as_of) if past else span
-    found = Standing(
+    status = ModelStatus(
         model=model,
-        roles=_held(store, usecase, model, look.roles, as_of),
+        roles=_roles_at(store, usecase, model, roles_view.roles, as_of),
         log={} if span is None else {"events": span[0], "first": span[1], "last": span[2]},
-        reports={k: {"as_of": r.as_of, "outcome": r.outcome} for k, r in latest.items() if r is not None},
+        reports={k: {"as_of": r.as_of, "outcome": r.outcome} for k, r in reports.items() if r is not None},
         past=past,
     )
-    if found.past:
-        return found
-    policy, routing = _routing(store, usecase, model, look.routing)
+    if status.past:
+        return status
+    policy, routing = _routing(store, usecase, model, roles_view.routing)
     return replace(
-        found,
+        status,
         served={replica.replica: replica.version for replica in store.serving.live(usecase.name)},
         runs=[
             {"flow": r.flow, "state": r.state, "message": r.message, "started_at": r.started_at}
             for r in store.runs.recent(usecase.name, runs)
         ],
-        replicas=acknowledged(store, usecase.name, model, look.roles, policy, datetime.now(UTC)),
+        replicas=replica_states(store, usecase.name, model, roles_view.roles, policy, datetime.now(UTC)),
         routing=routing,
     )
 
 
-def present(store: Store, usecase: UseCase, model: str, now: datetime) -> datetime:
+def business_now(store: Store, usecase: UseCase, model: str, now: datetime) -> datetime:
     """The present of a model's business time: the clock, or what is newest where simulated time runs ahead of it."""
     span = store.log.span(usecase.name)
     changes = [at for role in ROLES for _, at, _ in store.decisions.terms(model, role)]
     return max([now, *changes, *([] if span is None else [span[2]])])
 
 
-def _held(
+def _roles_at(
     store: Store, usecase: UseCase, model: str, now: Mapping[Role, ModelRef], as_of: datetime
 ) -> dict[str, dict[str, Any]]:
     """Role to version and since when, at ``as_of``; an alias that no decision names stands for its whole past."""
-    held: dict[str, dict[str, Any]] = {}
-    standing = store.orders.standing(model)
-    ruled = standing.pin is None and not usecase.promotion.hand_edits
+    roles: dict[str, dict[str, Any]] = {}
+    overrides = store.orders.standing(model)
+    journal_rules = overrides.pin is None and not usecase.promotion.hand_edits
     terms = terms_between(store.database, model, as_of, _LAST)
     for role in ROLES:
-        ref, then = now.get(role), [term for term in terms if term.role == role and term.since <= as_of]
-        lost = ref is None and ruled and role in standing.holders
-        version = standing.holders[role] if lost else None if ref is None else ref.version
-        if _later(store, model, role, as_of) or any(term.until is not None for term in then):
-            version, lost = (then[-1].version if then else None), False
+        ref, role_terms = now.get(role), [term for term in terms if term.role == role and term.since <= as_of]
+        is_lost = ref is None and journal_rules and role in overrides.holders
+        version = overrides.holders[role] if is_lost else None if ref is None else ref.version
+        if _changed_later(store, model, role, as_of) or any(term.until is not None for term in role_terms):
+            version, is_lost = (role_terms[-1].version if role_terms else None), False
         if version is not None:
-            since = [term.since for term in then if term.version == version]
-            held[role] = {"version": version, "since": since[-1] if since else None} | ({"lost": True} if lost else {})
-    return held
+            since = [term.since for term in role_terms if term.version == version]
+            roles[role] = {"version": version, "since": since[-1] if since else None} | (
+                {"lost": True} if is_lost else {}
+            )
+    return roles
 
 
-def _later(store: Store, model: str, role: Role, as_of: datetime) -> bool:
+def _changed_later(store: Store, model: str, role: Role, as_of: datetime) -> bool:
     """Whether the role changed hands after ``as_of``."""
-    return any(at > as_of for _, at, _ in store.decisions.terms(model, role))
+    return any(since > as_of for _, since, _ in store.decisions.terms(model, role))
 
 
 def _routing(
@@ -155,10 +157,10 @@ def _routing(
         policy = RoutingPolicy.from_text(text)
     except RoutingError as exc:
         return None, {"problem": str(exc)}
-    report = report_of(store, usecase, model, policy)
-    shown: dict[str, Any] = {"mode": policy.mode, "share": policy.share, "set_at": policy.created_at}
-    shown |= {"champion": policy.champion, "challenger": policy.challenger, "actor": policy.actor}
-    return policy, shown | report.to_json()
+    report = arm_report(store, usecase, model, policy)
+    summary: dict[str, Any] = {"mode": policy.mode, "share": policy.share, "set_at": policy.created_at}
+    summary |= {"champion": policy.champion, "challenger": policy.challenger, "actor": policy.actor}
+    return policy, summary | report.to_json()
 
 
 def _routing_line(routing: dict[str, Any]) -> str:

@@ -17,13 +17,13 @@ from typing import Any, Final, Self
 from flows.workspace.installation import PROJECT
 from monitoring.core.hashing import canonical_json, sha256_file, sha256_hex
 
-ROOMS: Final = ("flows", "bentos", "monitoring")
+SOURCE_FOLDERS: Final = ("flows", "bentos", "monitoring")
 PACKAGES: Final = ("numpy", "pandas", "scipy", "pyarrow")
 """Those whose arithmetic or reading of files is in a verdict."""
 
 
 @dataclass(frozen=True)
-class MadeWith:
+class CodeVersion:
     """Code and environment of a computation.
 
     Attributes:
@@ -49,24 +49,24 @@ class MadeWith:
         """For people: name to value."""
         return {"incumbent": self.product, "source": self.code[:16], **dict(sorted(self.versions.items()))}
 
-    def other_than(self, then: MadeWith) -> tuple[str, ...]:
-        """What is not the same as it was ``then``, each in words; empty where all is."""
-        now, was = self.lines(), then.lines()
-        names = dict.fromkeys([*was, *now])
-        found = [(name, was.get(name, "none"), now.get(name, "none")) for name in names]
-        return tuple(f"{name} ({before} then, {after} now)" for name, before, after in found if before != after)
+    def other_than(self, other: CodeVersion) -> tuple[str, ...]:
+        """What is not the same as it was ``other``, each in words; empty where all is."""
+        current, earlier = self.lines(), other.lines()
+        names = dict.fromkeys([*earlier, *current])
+        changes = [(name, earlier.get(name, "none"), current.get(name, "none")) for name in names]
+        return tuple(f"{name} ({before} then, {after} now)" for name, before, after in changes if before != after)
 
 
 @cache
-def made_with() -> MadeWith:
+def current_code_version() -> CodeVersion:
     """What runs in this process, as its files are at the first call."""
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
-    return MadeWith(_product(), code_digest(PROJECT), versions)
+    return CodeVersion(_product(), code_digest(PROJECT), versions)
 
 
 def code_digest(folder: Path) -> str:
     """SHA-256 over the Python files of the three rooms below a folder; moved, renamed and changed files change it."""
-    files = sorted(file for room in ROOMS for file in (folder / room).rglob("*.py"))
+    files = sorted(file for room in SOURCE_FOLDERS for file in (folder / room).rglob("*.py"))
     return sha256_hex(canonical_json([[file.relative_to(folder).as_posix(), sha256_file(file)] for file in files]))
 
 

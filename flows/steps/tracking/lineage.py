@@ -73,53 +73,55 @@ def ancestry(
         RegistryUnavailable: it does not answer.
     """
     info = registry.describe(ref)
-    every = {found.ref.label: found for found in registry.versions(ref.name)}
-    params = _params(tracker, info.run_id)
+    versions = {version_info.ref.label: version_info for version_info in registry.versions(ref.name)}
+    run_params = _params(tracker, info.run_id)
     return Ancestry(
         version=ref.label,
         semantic_version=info.tags.get(SEMANTIC_VERSION),
         created_at=info.created_at.isoformat(),
         run_id=info.run_id,
         data=_data(info.tags.get("data_digest"), stores),
-        code=None if params is None else {name: params.get(name, "none") for name in CODE},
-        parameters=None if params is None else {k: v for k, v in params.items() if not _is_context(k)},
+        code=None if run_params is None else {name: run_params.get(name, "none") for name in CODE},
+        parameters=None if run_params is None else {k: v for k, v in run_params.items() if not _is_context(k)},
         tags=dict(info.tags),
-        ancestors=tuple(_line(info, every)),
-        children=tuple(label for label, found in every.items() if found.tags.get("parent") == ref.label),
-        roles=tuple(role for role, held in registry.roles(ref.name).items() if held == ref),
-        decisions=tuple(brief(d) for d in decisions.list(limit=None) if ref in versions_in(d, ref.name)),
+        ancestors=tuple(_ancestors(info, versions)),
+        children=tuple(
+            label for label, version_info in versions.items() if version_info.tags.get("parent") == ref.label
+        ),
+        roles=tuple(role for role, holder in registry.roles(ref.name).items() if holder == ref),
+        decisions=tuple(decision_summary(d) for d in decisions.list(limit=None) if ref in versions_in(d, ref.name)),
     )
 
 
 def users_of(digest: str, registry: ModelRegistry, model: str, decisions: Decisions) -> dict[str, Any]:
     """Versions that were made of a snapshot, and decisions that rest on it or name one of these versions."""
-    made = [v.ref for v in registry.versions(model) if v.tags.get("data_digest") == digest]
-    about = [
-        brief(d)
+    refs = [v.ref for v in registry.versions(model) if v.tags.get("data_digest") == digest]
+    briefs = [
+        decision_summary(d)
         for d in decisions.list(limit=None)
-        if digest in _digests_in(d.payload) or versions_in(d, model).intersection(made)
+        if digest in _digests_in(d.payload) or versions_in(d, model).intersection(refs)
     ]
-    return {"versions": [ref.label for ref in made], "decisions": about}
+    return {"versions": [ref.label for ref in refs], "decisions": briefs}
 
 
-def usage(registry: ModelRegistry, model: str, decisions: Decisions) -> dict[str, list[str]]:
+def users_by_digest(registry: ModelRegistry, model: str, decisions: Decisions) -> dict[str, list[str]]:
     """Digest to the versions made of it and the decisions (``#seq kind``) that rest on it, in one pass.
 
     The line of a training is not told beside the version that it made; it is where that version is gone.
     """
-    found: dict[str, list[str]] = {}
-    known = registry.versions(model)
-    for version in known:
+    users: dict[str, list[str]] = {}
+    versions = registry.versions(model)
+    for version in versions:
         if digest := version.tags.get("data_digest"):
-            found.setdefault(digest, []).append(version.ref.label)
-    made = frozenset(version.ref for version in known)
+            users.setdefault(digest, []).append(version.ref.label)
+    refs = frozenset(version.ref for version in versions)
     for decision in decisions.list(limit=None):
-        said = decision.payload
-        if decision.kind == TRAINING and ModelRef(said["model"], said["version"]) in made:
+        payload = decision.payload
+        if decision.kind == TRAINING and ModelRef(payload["model"], payload["version"]) in refs:
             continue
         for digest in sorted(_digests_in(decision.payload)):
-            found.setdefault(digest, []).append(f"#{decision.seq} {decision.kind}")
-    return found
+            users.setdefault(digest, []).append(f"#{decision.seq} {decision.kind}")
+    return users
 
 
 def find_decision(decisions: Decisions, name: str) -> Decision:
@@ -130,18 +132,18 @@ def find_decision(decisions: Decisions, name: str) -> Decision:
     """
     rows = decisions.list(limit=None)
     by_number = [d for d in rows if name.lstrip("#") == str(d.seq)]
-    found = by_number or [d for d in rows if len(name) >= 6 and d.hash.startswith(name)]
-    if len(found) != 1:
-        raise FlowRefused(f"{len(found)} decisions are named {name!r}; see: audit show")
-    return found[0]
+    matches = by_number or [d for d in rows if len(name) >= 6 and d.hash.startswith(name)]
+    if len(matches) != 1:
+        raise FlowRefused(f"{len(matches)} decisions are named {name!r}; see: audit show")
+    return matches[0]
 
 
 def decision_lineage(decision: Decision, registry: ModelRegistry, model: str) -> dict[str, Any]:
     """A decision with the versions that it names, each with its data, and the rows that it rests on."""
     tags = {v.ref: v.tags for v in registry.versions(model)}
-    named = sorted(versions_in(decision, model), key=lambda ref: int(ref.version))
-    versions = [{"version": ref.label, "data_digest": tags.get(ref, {}).get("data_digest")} for ref in named]
-    return {"decision": brief(decision), "versions": versions, "data": sorted(_digests_in(decision.payload))}
+    refs = sorted(versions_in(decision, model), key=lambda ref: int(ref.version))
+    versions = [{"version": ref.label, "data_digest": tags.get(ref, {}).get("data_digest")} for ref in refs]
+    return {"decision": decision_summary(decision), "versions": versions, "data": sorted(_digests_in(decision.payload))}
 
 
 def versions_in(decision: Decision, model: str) -> frozenset[ModelRef]:
@@ -152,7 +154,7 @@ def versions_in(decision: Decision, model: str) -> frozenset[ModelRef]:
     return frozenset(ModelRef(model, v) for v in _versions(decision.payload, model, about=False))
 
 
-def brief(decision: Decision) -> dict[str, Any]:
+def decision_summary(decision: Decision) -> dict[str, Any]:
     """A decision in one line: ``seq id kind actor at reason``."""
     return {
         "seq": decision.seq,
@@ -164,7 +166,7 @@ def brief(decision: Decision) -> dict[str, Any]:
     }
 
 
-def described(ref: SnapshotRef) -> dict[str, Any]:
+def snapshot_summary(ref: SnapshotRef) -> dict[str, Any]:
     """What a snapshot says of itself, as JSON."""
     return {
         "digest": ref.digest,
@@ -196,19 +198,19 @@ def _data(digest: str | None, stores: Sequence[SnapshotStore]) -> dict[str, Any]
     for store in stores if digest else ():
         try:
             ref = store.describe(str(digest))
-            return described(ref) | {"here": ref.path.is_file()}
+            return snapshot_summary(ref) | {"here": ref.path.is_file()}
         except SnapshotMissing:
             continue
     return {"digest": digest, "here": False}
 
 
-def _line(info: VersionInfo, every: Mapping[str, VersionInfo]) -> Iterator[str]:
-    seen = {info.ref.label}
+def _ancestors(info: VersionInfo, versions: Mapping[str, VersionInfo]) -> Iterator[str]:
+    labels = {info.ref.label}
     parent = info.tags.get("parent", "none")
-    while parent != "none" and parent not in seen:
-        seen.add(parent)
+    while parent != "none" and parent not in labels:
+        labels.add(parent)
         yield parent
-        parent = every[parent].tags.get("parent", "none") if parent in every else "none"
+        parent = versions[parent].tags.get("parent", "none") if parent in versions else "none"
 
 
 def _versions(value: Any, model: str, about: bool) -> Iterator[str]:

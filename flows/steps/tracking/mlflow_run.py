@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bentos.errors import RegistryUnavailable, VersionMissing
-from bentos.registry.mlflow import MlflowRegistry, ModelRegistry, translated
+from bentos.registry.mlflow import MlflowRegistry, ModelRegistry, translate_errors
 
 _DIGEST_LENGTH = 36  # MLflow's column; the whole digest is a parameter beside it
 _TEXT_LENGTH = 5_000
@@ -87,9 +87,9 @@ class MlflowTracker:
 
     def start(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         """See :class:`Tracker`."""
-        with translated(experiment):
-            where = self.registry.experiment(experiment)
-            return str(self.registry.client.create_run(where, tags=dict(tags), run_name=name).info.run_id)
+        with translate_errors(experiment):
+            experiment_id = self.registry.experiment(experiment)
+            return str(self.registry.client.create_run(experiment_id, tags=dict(tags), run_name=name).info.run_id)
 
     def log(
         self,
@@ -102,7 +102,7 @@ class MlflowTracker:
         from mlflow.entities import Metric, Param, RunTag
 
         now = int(time.time() * 1000)
-        with translated(f"run {run_id}"):
+        with translate_errors(f"run {run_id}"):
             self.registry.client.log_batch(
                 run_id,
                 metrics=[Metric(k, v, now, 0) for k, v in (metrics or {}).items()],
@@ -114,7 +114,7 @@ class MlflowTracker:
         """See :class:`Tracker`."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        described = Dataset(
+        dataset_entity = Dataset(
             name=facts.name,
             digest=facts.digest[:_DIGEST_LENGTH],
             source_type="local",
@@ -122,24 +122,24 @@ class MlflowTracker:
             schema=json.dumps({"columns": dict(facts.columns)}),
             profile=json.dumps({"num_rows": facts.rows, "num_positives": facts.positives, "sha256": facts.digest}),
         )
-        with translated(f"run {run_id}"):
-            entry = DatasetInput(described, [InputTag("mlflow.data.context", "training")])
+        with translate_errors(f"run {run_id}"):
+            entry = DatasetInput(dataset_entity, [InputTag("mlflow.data.context", "training")])
             self.registry.client.log_inputs(run_id, datasets=[entry])
 
     def params(self, run_id: str) -> Mapping[str, str]:
         """See :class:`Tracker`."""
-        with translated(f"run {run_id}"):
+        with translate_errors(f"run {run_id}"):
             return dict(self.registry.client.get_run(run_id).data.params)
 
     def keep(self, run_id: str, folder: Path) -> None:
         """See :class:`Tracker`."""
-        with translated(f"run {run_id}"):
+        with translate_errors(f"run {run_id}"):
             self.registry.client.log_artifacts(run_id, str(folder))
 
     def fetch(self, run_id: str, path: str, into: Path) -> Path:
         """See :class:`Tracker`."""
         into.mkdir(parents=True, exist_ok=True)
-        with translated(f"run {run_id}"):
+        with translate_errors(f"run {run_id}"):
             try:
                 return Path(self.registry.client.download_artifacts(run_id, path, str(into)))
             except FileNotFoundError as exc:
@@ -147,7 +147,7 @@ class MlflowTracker:
 
     def finish(self, run_id: str, ok: bool) -> None:
         """See :class:`Tracker`."""
-        with translated(f"run {run_id}"):
+        with translate_errors(f"run {run_id}"):
             self.registry.client.set_terminated(run_id, "FINISHED" if ok else "FAILED")
 
 

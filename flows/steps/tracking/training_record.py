@@ -17,13 +17,13 @@ from bentos.usecase.definition import UseCase
 from flows.errors import EvaluationError
 from flows.snapshots.store import SnapshotRef
 from flows.steps.data.split import Split
-from flows.steps.evaluation.evaluate import scored
+from flows.steps.evaluation.evaluate import score_fold
 from flows.steps.evaluation.judge import Folds, Judgement
-from flows.steps.evaluation.plots import PlotData, ShapSummary, draw_all, shap_summary
+from flows.steps.evaluation.plots import PlotData, ShapSummary, draw_plots, shap_summary
 from flows.steps.tracking.mlflow_run import DatasetFacts, Tracker
 from flows.steps.tracking.version_tags import environment_digest, git_commit
 from monitoring.core.calendar import TimeWindow
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 from monitoring.core.verdict import Evidence
 
 EVALUATION_FILE = "evaluation.json"
@@ -46,7 +46,7 @@ def record_data(tracker: Tracker, run_id: str, usecase: UseCase, snapshot: Snaps
         run_id,
         DatasetFacts(usecase.name, snapshot.digest, str(snapshot.path), columns, snapshot.rows, snapshot.positives),
     )
-    folds = {f"window_{name}": span(getattr(split, name)) for name in split.__dataclass_fields__}
+    folds = {f"window_{name}": format_window(getattr(split, name)) for name in split.__dataclass_fields__}
     params = {
         "data_digest": snapshot.digest,
         "data_source": snapshot.source,
@@ -64,7 +64,7 @@ def record_twin(
     twin: ScoringModel,
     judgement: Judgement,
     folds: Folds,
-    stored: StoredEvaluation,
+    evaluation: StoredEvaluation,
 ) -> None:
     """Parameters, figures with intervals, pictures, SHAP, verdict and the twin's own files."""
     shap = shap_summary(twin.booster, folds.test.features, twin.plan.names, twin.metadata.seed)
@@ -72,18 +72,18 @@ def record_twin(
     tracker.log(run_id, params=params, metrics=figures(judgement, twin), tags=_tags(judgement))
     with tempfile.TemporaryDirectory(prefix="incumbent-run-") as scratch:
         folder = Path(scratch)
-        judged = scored(twin, folds.test)
+        scored_test = score_fold(twin, folds.test)
         data = PlotData(
             folds.test.y,
-            judged.scores,
+            scored_test.scores,
             None if twin.threshold.amount else twin.threshold.value,
             folds.test.prices(usecase),
             usecase.cost.currency,
             folds.test.weight,
         )
-        draw_all(data, twin.booster, shap, folder / "plots")
+        draw_plots(data, twin.booster, shap, folder / "plots")
         _write(folder / "shap_summary.json", shap.to_json())
-        _write(folder / EVALUATION_FILE, _evaluation(judgement, stored, shap))
+        _write(folder / EVALUATION_FILE, _evaluation(judgement, evaluation, shap))
         twin.save(folder / TWIN_FOLDER)
         tracker.keep(run_id, folder)
 
@@ -97,54 +97,54 @@ def read_evaluation(tracker: Tracker, run_id: str, into: Path) -> tuple[StoredEv
     """
     data = json.loads(tracker.fetch(run_id, EVALUATION_FILE, into).read_text(encoding="utf-8"))
     try:
-        split = Split(**{name: window(data["split"][name]) for name in Split.__dataclass_fields__})
-        stored = StoredEvaluation(split, datetime.fromisoformat(data["as_of"]), data["data_digest"])
+        split = Split(**{name: parse_window(data["split"][name]) for name in Split.__dataclass_fields__})
+        evaluation = StoredEvaluation(split, datetime.fromisoformat(data["as_of"]), data["data_digest"])
     except (KeyError, ValueError, TypeError) as exc:
         raise EvaluationError(f"{EVALUATION_FILE} of run {run_id} cannot be read: {exc!r}") from exc
-    return stored, ScoringModel.load(tracker.fetch(run_id, TWIN_FOLDER, into))
+    return evaluation, ScoringModel.load(tracker.fetch(run_id, TWIN_FOLDER, into))
 
 
 def figures(judgement: Judgement, twin: ScoringModel) -> dict[str, float]:
     """Every known figure by name; bounds end in ``_low`` and ``_high``; an unknown figure is absent."""
-    own = judgement.evidence
-    found = _named("", own.metrics) | _named("baseline_", own.baseline)
+    evidence = judgement.evidence
+    metrics = _flatten_metrics("", evidence.metrics) | _flatten_metrics("baseline_", evidence.baseline)
     if judgement.incumbent is not None:
-        found |= _named("champion_", judgement.incumbent.metrics)
-    single = {
-        "single_event_p99_ms": own.latency_p99_ms,
-        "model_mb": own.model_mb,
-        "matured_rows": own.rows,
-        "test_positives": own.positives,
+        metrics |= _flatten_metrics("champion_", judgement.incumbent.metrics)
+    scalars = {
+        "single_event_p99_ms": evidence.latency_p99_ms,
+        "model_mb": evidence.model_mb,
+        "matured_rows": evidence.rows,
+        "test_positives": evidence.positives,
     }
     return (
-        found
-        | cut_figures(twin.threshold)
-        | {name: float(value) for name, value in single.items() if value is not None}
+        metrics
+        | threshold_figures(twin.threshold)
+        | {name: float(value) for name, value in scalars.items() if value is not None}
     )
 
 
-def cut_figures(cut: Threshold) -> dict[str, float]:
+def threshold_figures(threshold: Threshold) -> dict[str, float]:
     """The cut with its bounds, named by what it is: a ``threshold``, or by amount the ``least_saving`` in money."""
-    name = "threshold" if cut.amount is None else "least_saving"
-    return {name: cut.value, f"{name}_low": cut.low, f"{name}_high": cut.high}
+    name = "threshold" if threshold.amount is None else "least_saving"
+    return {name: threshold.value, f"{name}_low": threshold.low, f"{name}_high": threshold.high}
 
 
-def span(window: TimeWindow) -> str:
+def format_window(interval: TimeWindow) -> str:
     """``2026-01-01T00:00:00+00:00/2026-01-29T00:00:00+00:00``, end excluded."""
-    return f"{window.start.isoformat()}/{window.end.isoformat()}"
+    return f"{interval.start.isoformat()}/{interval.end.isoformat()}"
 
 
-def window(text: str) -> TimeWindow:
-    """The reverse of :func:`span`; raises ``ValueError``."""
+def parse_window(text: str) -> TimeWindow:
+    """The reverse of :func:`format_window`; raises ``ValueError``."""
     start, _, end = text.partition("/")
     return TimeWindow(datetime.fromisoformat(start), datetime.fromisoformat(end))
 
 
-def _evaluation(judgement: Judgement, stored: StoredEvaluation, shap: ShapSummary) -> dict[str, Any]:
+def _evaluation(judgement: Judgement, evaluation: StoredEvaluation, shap: ShapSummary) -> dict[str, Any]:
     return {
-        "as_of": stored.as_of.isoformat(),
-        "data_digest": stored.data_digest,
-        "split": {name: span(getattr(stored.split, name)) for name in Split.__dataclass_fields__},
+        "as_of": evaluation.as_of.isoformat(),
+        "data_digest": evaluation.data_digest,
+        "split": {name: format_window(getattr(evaluation.split, name)) for name in Split.__dataclass_fields__},
         "verdict": judgement.verdict.to_json(),
         "evidence": judgement.evidence.to_json(),
         "incumbent": _plain(judgement.incumbent),
@@ -161,13 +161,13 @@ def _tags(judgement: Judgement) -> dict[str, str]:
     return tags | ({"notes": "; ".join(judgement.notes)} if judgement.notes else {})
 
 
-def _named(prefix: str, metrics: Mapping[str, Measured]) -> dict[str, float]:
-    named = {}
-    for name, found in metrics.items():
-        for suffix, value in (("", found.value), ("_low", found.low), ("_high", found.high)):
+def _flatten_metrics(prefix: str, metrics: Mapping[str, Measurement]) -> dict[str, float]:
+    values_by_name = {}
+    for name, measurement in metrics.items():
+        for suffix, value in (("", measurement.value), ("_low", measurement.low), ("_high", measurement.high)):
             if value is not None:
-                named[f"{prefix}{name}{suffix}"] = value
-    return named
+                values_by_name[f"{prefix}{name}{suffix}"] = value
+    return values_by_name
 
 
 def _plain(evidence: Evidence | None) -> dict[str, Any] | None:

@@ -30,7 +30,7 @@ PARAMETERS = "parameters_digest"
 
 
 @dataclass(frozen=True)
-class Kinship:
+class VersionDigests:
     """What decides the semantic version: input schema, features, parameters, each as a digest."""
 
     schema_fingerprint: str
@@ -47,49 +47,49 @@ def version_tags(
     model: ScoringModel, parent: VersionInfo | None, verdict: Verdict, evidence: Evidence
 ) -> dict[str, str]:
     """What the registry says of a version. Gate figures are those of the evaluated twin."""
-    gates = {f"gate_{name}": f"{found:.6g}" for name in _SHOWN if (found := evidence.value(name)) is not None}
-    beside = {"parent": parent_label(parent) or "none", "champion": verdict.champion or "none"}
-    beside["gates"] = verdict.outcome
-    return content_tags(model) | beside | gates
+    gates = {f"gate_{name}": f"{value:.6g}" for name in _SHOWN if (value := evidence.value(name)) is not None}
+    relations = {"parent": parent_label(parent) or "none", "champion": verdict.champion or "none"}
+    relations["gates"] = verdict.outcome
+    return content_tags(model) | relations | gates
 
 
 def content_tags(model: ScoringModel) -> dict[str, str]:
     """What the registry says of a version that its own files tell."""
-    about = model.metadata
+    metadata = model.metadata
     return {
-        SEMANTIC_VERSION: about.semantic_version,
+        SEMANTIC_VERSION: metadata.semantic_version,
         SCHEMA: model.schema_fingerprint,
         PLAN: model.plan.fingerprint,
-        PARAMETERS: parameters_digest(about.parameters, about.seed),
-        "usecase": about.usecase,
-        "data_digest": about.data_digest,
-        "training_start": about.training_start,
-        "training_end": about.training_end,
-        "as_of": about.as_of,
-        "rows": str(about.rows),
-        "positives": str(about.positives),
-        "seed": str(about.seed),
+        PARAMETERS: parameters_digest(metadata.parameters, metadata.seed),
+        "usecase": metadata.usecase,
+        "data_digest": metadata.data_digest,
+        "training_start": metadata.training_start,
+        "training_end": metadata.training_end,
+        "as_of": metadata.as_of,
+        "rows": str(metadata.rows),
+        "positives": str(metadata.positives),
+        "seed": str(metadata.seed),
         "threshold": f"{model.threshold.value:.6g}" if model.threshold.amount is None else "by amount",
         "contract_digest": model.contract_digest,
         "booster_digest": model.booster_digest,
-        "twin_digest": about.twin_digest or "none",
+        "twin_digest": metadata.twin_digest or "none",
     }
 
 
-def newest(registry: ModelRegistry, name: str) -> VersionInfo | None:
+def newest_version(registry: ModelRegistry, name: str) -> VersionInfo | None:
     """The version registered last, whatever its role: the parent of the next one."""
     versions = registry.versions(name)
     return versions[-1] if versions else None
 
 
-def next_version(parent: VersionInfo | None, own: Kinship) -> str:
+def next_version(parent: VersionInfo | None, own: VersionDigests) -> str:
     """Major: the input schema changed. Minor: features or parameters did. Patch: trained again."""
     if parent is None or SEMANTIC_VERSION not in parent.tags:
         return FIRST_VERSION
     major, minor, patch = (int(part) for part in parent.tags[SEMANTIC_VERSION].split("."))
     if parent.tags.get(SCHEMA) != own.schema_fingerprint:
         return f"{major + 1}.0.0"
-    if _other(parent.tags, own):
+    if _is_changed(parent.tags, own):
         return f"{major}.{minor + 1}.0"
     return f"{major}.{minor}.{patch + 1}"
 
@@ -112,19 +112,19 @@ def environment_digest(folder: Path = PROJECT) -> str:
     lock = folder / "requirements.lock"
     if lock.is_file():
         return sha256_file(lock)
-    installed = sorted({f"{d.name.lower()}=={d.version}" for d in metadata.distributions()})
-    return sha256_hex("\n".join(installed).encode())
+    distributions = sorted({f"{d.name.lower()}=={d.version}" for d in metadata.distributions()})
+    return sha256_hex("\n".join(distributions).encode())
 
 
-def _other(tags: Mapping[str, str], own: Kinship) -> bool:
+def _is_changed(tags: Mapping[str, str], own: VersionDigests) -> bool:
     return tags.get(PLAN) != own.plan_fingerprint or tags.get(PARAMETERS) != own.parameters_digest
 
 
 def _git(folder: Path, *words: str) -> str | None:
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return process.stdout.strip() if process.returncode == 0 else None

@@ -14,11 +14,11 @@ from bentos.settings import Settings
 from bentos.usecase.definition import UseCase
 from flows.errors import EvaluationError
 from flows.snapshots.store import SnapshotStore
-from flows.steps.data.folds import Known, build_fold
+from flows.steps.data.folds import TrainingHistory, build_fold
 from flows.steps.evaluation.judge import Folds, Judgement, judge_twin
 from flows.steps.tracking import training_record
 from flows.steps.tracking.mlflow_run import Tracker, tracker_of
-from flows.steps.training.training_data import every
+from flows.steps.training.training_data import full_window
 from flows.steps.training.training_steps import Progress, ignore_progress, log_judgement
 from flows.workspace.step import step
 from monitoring.core.verdict import Evidence, Verdict
@@ -95,11 +95,11 @@ def _folds_again(
     ref: ModelRef,
     stored: training_record.StoredEvaluation,
     snapshots: SnapshotStore,
-) -> tuple[Folds, Known]:
+) -> tuple[Folds, TrainingHistory]:
     """Make the feature rows of every fold from the stored data of the version."""
     snapshot = snapshots.load(stored.data_digest)
-    known = Known.at(usecase, snapshot.events, snapshot.labels, snapshot.revisions, stored.as_of)
-    folds = Folds.cut(build_fold(usecase, twin.plan, known, every(stored.split)), stored.split)
+    known = TrainingHistory.at(usecase, snapshot.events, snapshot.labels, snapshot.revisions, stored.as_of)
+    folds = Folds.cut(build_fold(usecase, twin.plan, known, full_window(stored.split)), stored.split)
     log.info(
         "read %d events; %d in the test fold with %d positives",
         len(snapshot.events), len(folds.test), folds.test.positives,
@@ -118,7 +118,7 @@ def _judge_again(
     twin: ScoringModel,
     ref: ModelRef,
     folds: Folds,
-    known: Known,
+    known: TrainingHistory,
     registry: ModelRegistry,
     as_of: datetime,
 ) -> Judgement:

@@ -21,19 +21,19 @@ from bentos.registry.mlflow import ModelRef, ModelRegistry, VersionInfo
 from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
 from flows.snapshots.store import SnapshotStore
-from flows.steps.data.folds import Fold, Known, build_fold
-from flows.steps.data.split import back
-from flows.steps.evaluation.evaluate import candidate_evidence, constant_features, single_event_p99_ms
+from flows.steps.data.folds import Fold, TrainingHistory, build_fold
+from flows.steps.data.split import business_time_before
+from flows.steps.evaluation.evaluate import candidate_evidence, constant_feature_notes, single_event_p99_ms
 from flows.steps.evaluation.judge import Judgement, measure_incumbent, weight_notes
-from flows.steps.fitting.build import choose_cut, curve_of
+from flows.steps.fitting.build import fit_cost_curve, fit_threshold
 from flows.steps.fitting.calibrate import fit_by_policy
 from flows.steps.fitting.fit import require_both_classes
 from flows.steps.tracking import version_tags
 from flows.steps.tracking.mlflow_run import Tracker, open_run, tracker_of
-from flows.steps.tracking.training_record import cut_figures
+from flows.steps.tracking.training_record import threshold_figures
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.reference_profile import ReferenceProfile
-from monitoring.performance.gates import judge
+from monitoring.performance.gates import judge_gates
 
 if TYPE_CHECKING:
     from flows.sources.base import SourceRead
@@ -86,48 +86,53 @@ def refit_threshold(
         OneClass: a third holds one class only.
         RegistryUnavailable: nothing is registered.
     """
-    known = Known.at(usecase, read.events, read.labels, read.revisions, as_of)
-    thirds = cut_in_three(usecase, model, as_of)
-    every = build_fold(usecase, model.plan, known, TimeWindow(thirds[0].start, thirds[2].end))
+    history = TrainingHistory.at(usecase, read.events, read.labels, read.revisions, as_of)
+    windows = split_in_thirds(usecase, model, as_of)
+    rows = build_fold(usecase, model.plan, history, TimeWindow(windows[0].start, windows[2].end))
     names = ("calibration", "threshold", "test")
-    first, second, test = (every.between(name, window) for name, window in zip(names, thirds, strict=True))
+    first, second, test = (rows.between(name, window) for name, window in zip(names, windows, strict=True))
     require_both_classes(first.y, first.name)
     require_both_classes(second.y, second.name)
     snapshot = snapshots.save_read(read, usecase)
-    made = _refitted(usecase, parent, model, first, second, snapshot.digest, as_of, registry)
-    tracking = tracker or tracker_of(registry)
+    refitted = _refit_model(usecase, parent, model, first, second, snapshot.digest, as_of, registry)
+    run_tracker = tracker or tracker_of(registry)
     tags = {"usecase": usecase.name, "kind": "threshold", "as_of": as_of.isoformat(), "parent": parent.label}
-    with open_run(tracking, parent.name, f"threshold of {parent.label} as of {as_of:%Y-%m-%d %H:%M}", tags) as run_id:
-        label = f"{parent.name}/refit-{made.contract_digest[:12]}"
-        found = _judged(usecase, made, label, (first, second, test), known, registry, parent.name, as_of)
-        cuts = cut_figures(made.threshold)
-        tracking.log(run_id, {"data_digest": snapshot.digest}, cuts, {"gates": found.verdict.outcome})
-        if found.verdict.outcome != "pass":
-            return Refit(parent, made, found, None, run_id)
-        ref = _register(usecase, registry, registry.describe(parent), made, found, run_id)
-        return Refit(parent, made, found.of(ref.label, usecase), ref, run_id)
+    with open_run(
+        run_tracker, parent.name, f"threshold of {parent.label} as of {as_of:%Y-%m-%d %H:%M}", tags
+    ) as run_id:
+        label = f"{parent.name}/refit-{refitted.contract_digest[:12]}"
+        judgement = _judge_refit(usecase, refitted, label, (first, second, test), history, registry, parent.name, as_of)
+        figures = threshold_figures(refitted.threshold)
+        run_tracker.log(run_id, {"data_digest": snapshot.digest}, figures, {"gates": judgement.verdict.outcome})
+        if judgement.verdict.outcome != "pass":
+            return Refit(parent, refitted, judgement, None, run_id)
+        ref = _register(usecase, registry, registry.describe(parent), refitted, judgement, run_id)
+        return Refit(parent, refitted, judgement.of(ref.label, usecase), ref, run_id)
 
 
-def cut_in_three(usecase: UseCase, model: ScoringModel, as_of: datetime) -> tuple[TimeWindow, TimeWindow, TimeWindow]:
+def split_in_thirds(
+    usecase: UseCase, model: ScoringModel, as_of: datetime
+) -> tuple[TimeWindow, TimeWindow, TimeWindow]:
     """The newest matured days behind the version's data, at most as many as calibration and test folds take."""
     calendar, policy = usecase.calendar, usecase.split
     end = calendar.matured_until(as_of, usecase.label.matures_after)
-    about = model.metadata
-    used = datetime.fromisoformat(about.calibration_end or about.training_end)
-    used = used if used.tzinfo else used.replace(tzinfo=UTC)
-    start = max(used, back(calendar, end, policy.calibration + policy.test))
+    metadata = model.metadata
+    used_until = datetime.fromisoformat(metadata.calibration_end or metadata.training_end)
+    used_until = used_until if used_until.tzinfo else used_until.replace(tzinfo=UTC)
+    start = max(used_until, business_time_before(calendar, end, policy.calibration + policy.test))
     first = calendar.day_of(start)
     first_day = first if calendar.start_of(first) == start else calendar.day_of(calendar.end_of(first))
     days = (calendar.day_of(end) - first_day).days
     if days < 3:
         raise TooFewRows(
-            f"{max(0, days)} matured days lie behind the data of the version (up to {used:%Y-%m-%d}); a refit takes 3"
+            f"{max(0, days)} matured days lie behind the data of the version (up to {used_until:%Y-%m-%d}); "
+            "a refit takes 3"
         )
     edges = [calendar.start_of(first_day + pd.Timedelta(days=days * i // 3).to_pytimedelta()) for i in range(3)]
     return TimeWindow(edges[0], edges[1]), TimeWindow(edges[1], edges[2]), TimeWindow(edges[2], end)
 
 
-def _refitted(
+def _refit_model(
     usecase: UseCase, parent: ModelRef, model: ScoringModel, first: Fold, second: Fold, digest: str, as_of: datetime,
     registry: ModelRegistry,
 ) -> ScoringModel:  # fmt: skip
@@ -136,10 +141,10 @@ def _refitted(
     scores = calibrator.apply(booster.predict(second.features))
     # Features keep the reference they were trained on; scores have a new scale and so a new reference.
     frame = pd.DataFrame(second.features, columns=list(model.plan.names))
-    fresh = ReferenceProfile.fit(frame, scores, usecase.drift, days=second.rows["day"], labels=second.y)
-    about = replace(
+    profile = ReferenceProfile.fit(frame, scores, usecase.drift, days=second.rows["day"], labels=second.y)
+    metadata = replace(
         model.metadata,
-        semantic_version=_patch(registry.versions(parent.name), model.metadata.semantic_version),
+        semantic_version=_next_patch(registry.versions(parent.name), model.metadata.semantic_version),
         calibration_start=first.window.start.isoformat(),
         calibration_end=second.window.end.isoformat(),
         data_digest=digest,
@@ -147,51 +152,58 @@ def _refitted(
         parent=parent.label,
         extra={**model.metadata.extra, "refit_of": parent.label},
     )
-    cut = choose_cut(usecase, second, scores, seed)
+    threshold = fit_threshold(usecase, second, scores, seed)
     return replace(
         model,
         calibrator=calibrator,
-        threshold=cut,
-        cost_curve=curve_of(usecase, second, scores, cut),
-        profile=replace(model.profile, score=fresh.score),
+        threshold=threshold,
+        cost_curve=fit_cost_curve(usecase, second, scores, threshold),
+        profile=replace(model.profile, score=profile.score),
         golden=golden_rows(booster, calibrator, second.features),
-        metadata=about,
+        metadata=metadata,
     )
 
 
-def _patch(versions: list[VersionInfo], parent: str) -> str:
+def _next_patch(versions: list[VersionInfo], parent: str) -> str:
     """The next patch number of the parent's major and minor."""
-    head = parent.rpartition(".")[0]
-    told = [v.tags.get(version_tags.SEMANTIC_VERSION, "") for v in versions] + [parent]
-    return f"{head}.{max(int(t.rpartition('.')[2]) for t in told if t.rpartition('.')[0] == head) + 1}"
+    minor = parent.rpartition(".")[0]
+    labels = [v.tags.get(version_tags.SEMANTIC_VERSION, "") for v in versions] + [parent]
+    return f"{minor}.{max(int(label.rpartition('.')[2]) for label in labels if label.rpartition('.')[0] == minor) + 1}"
 
 
-def _judged(
-    usecase: UseCase, made: ScoringModel, label: str, folds: tuple[Fold, Fold, Fold], known: Known,
+def _judge_refit(
+    usecase: UseCase, refitted: ScoringModel, label: str, folds: tuple[Fold, Fold, Fold], history: TrainingHistory,
     registry: ModelRegistry, name: str, as_of: datetime,
 ) -> Judgement:  # fmt: skip
     """The gates on the last third; the baseline learns from the thirds before it."""
     first, second, test = folds
-    before = replace(
+    earlier = replace(
         first,
         window=TimeWindow(first.window.start, second.window.end),
         features=np.concatenate([first.features, second.features]),
         rows=pd.concat([first.rows, second.rows], ignore_index=True),
     )
-    rows = made.metadata.rows + sum(len(fold) for fold in folds)
-    latency = single_event_p99_ms(usecase, made, known.events)
-    evidence = candidate_evidence(usecase, made, label, before, test, rows, latency)
-    incumbent, notes = measure_incumbent(usecase, registry, name, label, known, test)
+    rows = refitted.metadata.rows + sum(len(fold) for fold in folds)
+    latency_ms = single_event_p99_ms(usecase, refitted, history.events)
+    evidence = candidate_evidence(usecase, refitted, label, earlier, test, rows, latency_ms)
+    incumbent, notes = measure_incumbent(usecase, registry, name, label, history, test)
     notes += weight_notes(usecase, *folds)
-    found = Judgement(judge(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)
-    return replace(found, notes=found.notes + constant_features(before, made.plan))
+    judgement = Judgement(judge_gates(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)
+    return replace(judgement, notes=judgement.notes + constant_feature_notes(earlier, refitted.plan))
 
 
 def _register(
-    usecase: UseCase, registry: ModelRegistry, parent: VersionInfo, made: ScoringModel, found: Judgement, run_id: str
+    usecase: UseCase,
+    registry: ModelRegistry,
+    parent: VersionInfo,
+    refitted: ScoringModel,
+    judgement: Judgement,
+    run_id: str,
 ) -> ModelRef:
-    tags = version_tags.version_tags(made, parent, found.verdict, found.evidence) | {"refit_of": parent.ref.label}
-    text = f"{usecase.description or usecase.name} Calibrator and threshold of {parent.ref.label}, fitted again."
-    with tempfile.TemporaryDirectory(prefix="incumbent-refit-") as scratch:
-        made.save(Path(scratch))
-        return registry.register(Path(scratch), parent.ref.name, tags, run_id, text)
+    tags = version_tags.version_tags(refitted, parent, judgement.verdict, judgement.evidence) | {
+        "refit_of": parent.ref.label
+    }
+    description = f"{usecase.description or usecase.name} Calibrator and threshold of {parent.ref.label}, fitted again."
+    with tempfile.TemporaryDirectory(prefix="incumbent-refit-") as folder:
+        refitted.save(Path(folder))
+        return registry.register(Path(folder), parent.ref.name, tags, run_id, description)

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from bentos.promotion.state_machine import Check
     from monitoring.store import Store
 
-_SEATS: Final[tuple[Literal["champion", "challenger", "candidate"], ...]] = ("champion", "challenger", "candidate")
+_ROLES: Final[tuple[Literal["champion", "challenger", "candidate"], ...]] = ("champion", "challenger", "candidate")
 
 
 @dataclass(frozen=True)
-class Seat:
+class RoleAssignment:
     """What became of a judged version.
 
     Attributes:
@@ -43,7 +43,7 @@ class Seat:
 
 
 @step(name="assign the role", run_name="give {verdict.challenger} the role that it has earned", tags=("roles",))
-def seat(
+def assign_role(
     usecase: UseCase,
     settings: Settings,
     registry: ModelRegistry,
@@ -54,13 +54,13 @@ def seat(
     actor: str,
     now: datetime,
     check: Check | None = None,
-) -> Seat:
+) -> RoleAssignment:
     """Give a version the role that its verdict earns; repeating it changes nothing.
 
-    The first model that passes takes office through :func:`bentos.promotion.promote.install_first` unless the
+    The first model that passes becomes champion through :func:`bentos.promotion.promote.install_first` unless the
     use case declares an external incumbent. A later one becomes ``@challenger``, or ``@candidate``
     while a comparison is under way: a challenger is never replaced before its own verdict. Where the use
-    case says ``takes_office = "after_gates"`` a challenger takes office at once, if its gates measured the
+    case says ``takes_office = "after_gates"`` a challenger becomes champion at once, if its gates measured the
     champion and promotions are not held; else it stays under comparison.
 
     Args:
@@ -77,12 +77,12 @@ def seat(
         ReleaseError: the version must not serve, or another release is under way.
     """
     if ref is None or verdict.outcome != "pass":
-        return Seat(None, ref, f"the gates say {verdict.outcome}: {verdict.reasons[0]}")
-    _require_same(ref, verdict, settings.model_name(usecase.name))
+        return RoleAssignment(None, ref, f"the gates say {verdict.outcome}: {verdict.reasons[0]}")
+    _require_verdict_of(ref, verdict, settings.model_name(usecase.name))
     roles = registry.roles(ref.name)
-    for role in _SEATS:
+    for role in _ROLES:
         if roles.get(role) == ref:
-            return Seat(role, ref, f"it is @{role} already")
+            return RoleAssignment(role, ref, f"it is @{role} already")
     request = _Request(usecase, registry, store, actor, now, check)
     if "champion" not in roles and usecase.incumbent is None:
         return request.install(ref, verdict)
@@ -90,10 +90,12 @@ def seat(
         request.next_in_turn(ref.name)
         roles = registry.roles(ref.name)
     if "challenger" not in roles:
-        seated = request.appoint(ref, "challenger", "nothing else is under comparison")
-        return request.promote(verdict, seated) if usecase.promotion.takes_office == "after_gates" else seated
-    if (waiting := roles.get("candidate")) is not None:
-        return Seat(None, ref, f"{waiting.label} waits for its turn already, and nothing is evicted by itself")
+        assignment = request.appoint(ref, "challenger", "nothing else is under comparison")
+        return request.promote(verdict, assignment) if usecase.promotion.takes_office == "after_gates" else assignment
+    if (waiting_ref := roles.get("candidate")) is not None:
+        return RoleAssignment(
+            None, ref, f"{waiting_ref.label} waits for its turn already, and nothing is evicted by itself"
+        )
     return request.appoint(ref, "candidate", f"{roles['challenger'].label} is under comparison until its verdict")
 
 
@@ -106,8 +108,8 @@ class _Request:
     now: datetime
     check: Check | None
 
-    def install(self, ref: ModelRef, verdict: Verdict) -> Seat:
-        """The first model takes office; when another was quicker, this one challenges it."""
+    def install(self, ref: ModelRef, verdict: Verdict) -> RoleAssignment:
+        """The first model becomes champion; when another was quicker, this one challenges it."""
         from bentos.promotion.promote import install_first
 
         try:
@@ -116,15 +118,15 @@ class _Request:
                 usecase=self.usecase, actor=self.actor, now=self.now, check=self.check,
             )  # fmt: skip
         except StaleDecision:
-            return self.appoint(ref, "challenger", "another model took office first")
-        return Seat("champion", ref, "the first model that passed its gates takes office")
+            return self.appoint(ref, "challenger", "another model became champion first")
+        return RoleAssignment("champion", ref, "the first model that passed its gates becomes champion")
 
-    def promote(self, verdict: Verdict, seated: Seat) -> Seat:
-        """Put a challenger in office on the strength of its gates, or leave it under comparison."""
+    def promote(self, verdict: Verdict, assignment: RoleAssignment) -> RoleAssignment:
+        """Put a challenger active on the strength of its gates, or leave it under comparison."""
         from bentos.promotion.promote import promote
 
         if verdict.champion is None:
-            return replace(seated, reason="its gates could not measure the champion, so it is compared in shadow")
+            return replace(assignment, reason="its gates could not measure the champion, so it is compared in shadow")
         try:
             promote(
                 self.registry, self.store, verdict,
@@ -132,10 +134,12 @@ class _Request:
                 reason="its gates passed, which is what [promotion] takes_office asks for",
             )  # fmt: skip
         except PromotionHeld as exc:
-            return replace(seated, reason=f"{exc}; until then it is compared in shadow")
-        return Seat("champion", seated.ref, f"it passed its gates beside {verdict.champion}, on the same rows")
+            return replace(assignment, reason=f"{exc}; until then it is compared in shadow")
+        return RoleAssignment(
+            "champion", assignment.ref, f"it passed its gates beside {verdict.champion}, on the same rows"
+        )
 
-    def appoint(self, ref: ModelRef, role: Literal["challenger", "candidate"], reason: str) -> Seat:
+    def appoint(self, ref: ModelRef, role: Literal["challenger", "candidate"], reason: str) -> RoleAssignment:
         """Name a challenger or a candidate, in the journal too."""
         from bentos.promotion.promote import appoint
 
@@ -144,19 +148,19 @@ class _Request:
             usecase=self.usecase, actor=self.actor, now=self.now, reason=reason,
             check=self.check,
         )  # fmt: skip
-        return Seat(role, ref, reason)
+        return RoleAssignment(role, ref, reason)
 
     def next_in_turn(self, model: str) -> None:
         """The candidate that waits becomes the challenger."""
-        from bentos.promotion.promote import take_turn
+        from bentos.promotion.promote import appoint_next_candidate
 
-        take_turn(
+        appoint_next_candidate(
             self.registry, self.store, model,
             usecase=self.usecase, actor=self.actor, now=self.now, check=self.check,
         )  # fmt: skip
 
 
-def _require_same(ref: ModelRef, verdict: Verdict, name: str) -> None:
+def _require_verdict_of(ref: ModelRef, verdict: Verdict, name: str) -> None:
     if verdict.challenger != ref.label:
         raise FlowRefused(f"the verdict is about {verdict.challenger}, not about {ref.label}; judge that version")
     if ref.name != name:

@@ -23,13 +23,13 @@ from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
 from flows.snapshots.store import SnapshotRef, SnapshotStore
 from flows.sources.base import SourceRead
-from flows.steps.data.folds import Known
+from flows.steps.data.folds import TrainingHistory
 from flows.steps.data.split import Split, plan_split
 from flows.steps.evaluation.judge import Judgement
 from flows.steps.fitting.build import Recipe
 from flows.steps.tracking import training_record, version_tags
 from flows.steps.tracking.mlflow_run import Tracker, open_run, tracker_of
-from flows.steps.training.training_data import AtHome, Material, plan_of
+from flows.steps.training.training_data import InMemoryMaterial, Material, training_plan
 from flows.steps.training.training_steps import (
     STEPS,
     Job,
@@ -109,11 +109,11 @@ def train_model(
         RegistryUnavailable: the registry or the disk failed; nothing is registered.
     """
     job = Job(usecase, settings.model_name(usecase.name), as_of, registry, tracker or tracker_of(registry), progress)
-    known = Known.at(usecase, read.events, read.labels, read.revisions, as_of)
-    split = plan_split(usecase, history_start(usecase, known, read.window), as_of)
+    history = TrainingHistory.at(usecase, read.events, read.labels, read.revisions, as_of)
+    split = plan_split(usecase, history_start(usecase, history, read.window), as_of)
     snapshot = keep_data(job, snapshots, read)
-    recipe = Recipe(usecase, plan_of(usecase, known, split), usecase.training.seed if seed is None else seed)
-    return train_on(job, AtHome(recipe, split, snapshot, known))
+    recipe = Recipe(usecase, training_plan(usecase, history, split), usecase.training.seed if seed is None else seed)
+    return train_on(job, InMemoryMaterial(recipe, split, snapshot, history))
 
 
 def train_on(job: Job, material: Material) -> TrainingOutcome:
@@ -125,15 +125,15 @@ def train_on(job: Job, material: Material) -> TrainingOutcome:
         return _fit_and_judge(job, material, run_id)
 
 
-def history_start(usecase: UseCase, known: Known, window: TimeWindow) -> datetime:
+def history_start(usecase: UseCase, history: TrainingHistory, window: TimeWindow) -> datetime:
     """Start of the first day with events, or of the window that was read if that is later.
 
     Raises:
         TooFewRows: when nothing was known at ``as_of``.
     """
-    if known.events.empty:
-        raise TooFewRows(f"no event lies before {known.as_of:%Y-%m-%d %H:%M} UTC")
-    return first_whole_day(usecase, known.events[usecase.event_time].min().to_pydatetime(), window)
+    if history.events.empty:
+        raise TooFewRows(f"no event lies before {history.as_of:%Y-%m-%d %H:%M} UTC")
+    return first_whole_day(usecase, history.events[usecase.event_time].min().to_pydatetime(), window)
 
 
 def first_whole_day(usecase: UseCase, first: datetime, window: TimeWindow) -> datetime:
@@ -142,25 +142,25 @@ def first_whole_day(usecase: UseCase, first: datetime, window: TimeWindow) -> da
 
 
 def _fit_and_judge(job: Job, material: Material, run_id: str) -> TrainingOutcome:
-    usecase, parent, recipe = job.usecase, version_tags.newest(job.registry, job.name), material.recipe
+    usecase, parent, recipe = job.usecase, version_tags.newest_version(job.registry, job.name), material.recipe
     split, snapshot = material.split, material.snapshot
     folds = build_folds(job, material)
-    about = _about(job, recipe, snapshot, parent)
-    twin = fit_twin(job, material, folds, about)
-    found = judge_fitted_twin(job, material, folds, twin)
-    stored = training_record.StoredEvaluation(split, job.as_of, snapshot.digest)
-    record_fitted_twin(job, run_id, twin, found, folds, stored)
-    if found.verdict.outcome != "pass":
+    metadata = _metadata_of(job, recipe, snapshot, parent)
+    twin = fit_twin(job, material, folds, metadata)
+    judgement = judge_fitted_twin(job, material, folds, twin)
+    evaluation = training_record.StoredEvaluation(split, job.as_of, snapshot.digest)
+    record_fitted_twin(job, run_id, twin, judgement, folds, evaluation)
+    if judgement.verdict.outcome != "pass":
         job.tell(len(STEPS))
-        return _outcome(run_id, found, None, twin, split, snapshot)
-    model = refit_model(job, material, folds, replace(about, twin_digest=twin.booster_digest))
-    ref = register_model(job, model, found, parent, run_id)
+        return _outcome(run_id, judgement, None, twin, split, snapshot)
+    model = refit_model(job, material, folds, replace(metadata, twin_digest=twin.booster_digest))
+    ref = register_model(job, model, judgement, parent, run_id)
     job.tell(len(STEPS))
-    return _outcome(run_id, found.of(ref.label, usecase), ref, model, split, snapshot)
+    return _outcome(run_id, judgement.of(ref.label, usecase), ref, model, split, snapshot)
 
 
-def _about(job: Job, recipe: Recipe, snapshot: SnapshotRef, parent: VersionInfo | None) -> ModelMetadata:
-    kin = version_tags.Kinship(
+def _metadata_of(job: Job, recipe: Recipe, snapshot: SnapshotRef, parent: VersionInfo | None) -> ModelMetadata:
+    kin = version_tags.VersionDigests(
         EventSchema.of(job.usecase).fingerprint,
         recipe.plan.fingerprint,
         version_tags.parameters_digest(job.usecase.training.model_dump(mode="json"), recipe.seed),
@@ -175,8 +175,8 @@ def _about(job: Job, recipe: Recipe, snapshot: SnapshotRef, parent: VersionInfo 
 
 
 def _outcome(
-    run_id: str, found: Judgement, ref: ModelRef | None, model: ScoringModel, split: Split, snapshot: SnapshotRef
+    run_id: str, judgement: Judgement, ref: ModelRef | None, model: ScoringModel, split: Split, snapshot: SnapshotRef
 ) -> TrainingOutcome:
     return TrainingOutcome(
-        run_id, found.verdict, found.evidence, found.incumbent, ref, model, split, snapshot, found.notes
+        run_id, judgement.verdict, judgement.evidence, judgement.incumbent, ref, model, split, snapshot, judgement.notes
     )

@@ -9,7 +9,7 @@ from bentos.features.plan import FeaturePlan
 from bentos.model.scoring_model import ModelMetadata, ScoringModel
 from bentos.usecase.definition import UseCase
 from flows.snapshots.store import SnapshotRef
-from flows.steps.data.folds import Fold, Known, build_fold
+from flows.steps.data.folds import Fold, TrainingHistory, build_fold
 from flows.steps.data.split import Split
 from flows.steps.evaluation.judge import Folds
 from flows.steps.fitting.build import Recipe, build_model, reference_window
@@ -40,7 +40,7 @@ class Material(Protocol):
         ...
 
     @property
-    def known(self) -> Known:
+    def known(self) -> TrainingHistory:
         """The newest events at least."""
         ...
 
@@ -48,11 +48,11 @@ class Material(Protocol):
         """The rows that calibrate, judge and describe a model."""
         ...
 
-    def twin(self, folds: Folds, about: ModelMetadata) -> ScoringModel:
+    def twin(self, folds: Folds, metadata: ModelMetadata) -> ScoringModel:
         """The model that the gates look at."""
         ...
 
-    def refit(self, folds: Folds, about: ModelMetadata) -> ScoringModel:
+    def refit(self, folds: Folds, metadata: ModelMetadata) -> ScoringModel:
         """The model that is registered; see :func:`refit`."""
         ...
 
@@ -62,33 +62,35 @@ class Material(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class AtHome:
+class InMemoryMaterial:
     """Material in the memory of this process."""
 
     engine: ClassVar[str] = "single"
     recipe: Recipe
     split: Split
     snapshot: SnapshotRef
-    known: Known
+    known: TrainingHistory
 
     def folds(self) -> Folds:
         """See :class:`Material`."""
-        return Folds.cut(build_fold(self.recipe.usecase, self.recipe.plan, self.known, every(self.split)), self.split)
+        return Folds.cut(
+            build_fold(self.recipe.usecase, self.recipe.plan, self.known, full_window(self.split)), self.split
+        )
 
-    def twin(self, folds: Folds, about: ModelMetadata) -> ScoringModel:
+    def twin(self, folds: Folds, metadata: ModelMetadata) -> ScoringModel:
         """See :class:`Material`."""
-        return build_model(self.recipe, folds.train, folds.calibration, folds.calibration, about)
+        return build_model(self.recipe, folds.train, folds.calibration, folds.calibration, metadata)
 
-    def refit(self, folds: Folds, about: ModelMetadata) -> ScoringModel:
+    def refit(self, folds: Folds, metadata: ModelMetadata) -> ScoringModel:
         """See :class:`Material`."""
-        return refit(self.recipe, folds, about)
+        return refit(self.recipe, folds, metadata)
 
     def rows_of(self, plan: FeaturePlan) -> Fold:
         """See :class:`Material`."""
         return build_fold(self.recipe.usecase, plan, self.known, self.split.test)
 
 
-def refit(recipe: Recipe, folds: Folds, about: ModelMetadata) -> ScoringModel:
+def refit(recipe: Recipe, folds: Folds, metadata: ModelMetadata) -> ScoringModel:
     """The recipe on all matured rows but the short, late calibration fold: what is registered and answers.
 
     Raises:
@@ -96,16 +98,16 @@ def refit(recipe: Recipe, folds: Folds, about: ModelMetadata) -> ScoringModel:
     """
     matured = TimeWindow(folds.refit.window.start, folds.refit_calibration.window.end)
     reference = folds.every.between("reference", reference_window(recipe.usecase, matured))
-    return build_model(recipe, folds.refit, folds.refit_calibration, reference, about)
+    return build_model(recipe, folds.refit, folds.refit_calibration, reference, metadata)
 
 
-def plan_of(usecase: UseCase, known: Known, split: Split) -> FeaturePlan:
+def training_plan(usecase: UseCase, history: TrainingHistory, split: Split) -> FeaturePlan:
     """The declared features; open category lists are learnt from the training fold."""
-    times = known.events[usecase.event_time]
+    times = history.events[usecase.event_time]
     inside = (times >= split.train.start) & (times < split.train.end)
-    return FeaturePlan.of(usecase).with_categories(known.events[inside])
+    return FeaturePlan.of(usecase).with_categories(history.events[inside])
 
 
-def every(split: Split) -> TimeWindow:
+def full_window(split: Split) -> TimeWindow:
     """From the first training row to the last matured one."""
     return TimeWindow(split.train.start, split.matured_until)

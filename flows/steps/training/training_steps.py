@@ -16,7 +16,7 @@ from bentos.registry.mlflow import ModelRef, ModelRegistry, VersionInfo
 from bentos.usecase.definition import UseCase
 from flows.snapshots.store import SnapshotRef, SnapshotStore
 from flows.sources.base import SourceRead
-from flows.steps.evaluation.evaluate import constant_features
+from flows.steps.evaluation.evaluate import constant_feature_notes
 from flows.steps.evaluation.judge import Folds, Judgement, judge_twin
 from flows.steps.tracking import training_record, version_tags
 from flows.steps.tracking.mlflow_run import Tracker
@@ -109,7 +109,7 @@ def judge_fitted_twin(job: Job, material: Material, folds: Folds, twin: ScoringM
         job.usecase, twin, label, folds, material.known, job.registry, job.name, job.as_of, material.rows_of
     )  # fmt: skip
     log_judgement(found)
-    return replace(found, notes=found.notes + constant_features(folds.train, material.recipe.plan))
+    return replace(found, notes=found.notes + constant_feature_notes(folds.train, material.recipe.plan))
 
 
 def log_judgement(found: Judgement) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bentos.errors import RegistryUnavailable, VersionMissing
 from flows.steps.tracking.mlflow_run import Tracker
-from flows.steps.tuning.search import Trial, best
+from flows.steps.tuning.search import Trial, best_trial
 from flows.steps.tuning.trial_journal import SearchLog
 
 PARENT = "mlflow.parentRunId"
@@ -60,9 +60,9 @@ class TrialRuns:
 
     def conclude(self, parent: str, trials: Sequence[Trial], metric: str) -> None:
         """Log what the search found."""
-        found = best(trials)
-        figures = {metric: found.value, f"own_{metric}": trials[0].value, "trials": float(len(trials))}
-        tags = {"winner": f"trial {found.number}", "winner_parameters": str(dict(found.parameters))}
+        winner = best_trial(trials)
+        figures = {metric: winner.value, f"own_{metric}": trials[0].value, "trials": float(len(trials))}
+        tags = {"winner": f"trial {winner.number}", "winner_parameters": str(dict(winner.parameters))}
         self.tracker.log(parent, metrics=figures, tags=tags)
 
     def _add(self, parent: str, trial: Trial, metric: str) -> str:

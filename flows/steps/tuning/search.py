@@ -30,9 +30,9 @@ from bentos.usecase.definition import TrainingPolicy
 from bentos.usecase.tuning import Methods, Span, TuningPolicy
 from flows.steps.tuning.trial_journal import SearchLog
 
-RANDOM = 6
+RANDOM_TRIALS = 6
 """Trials that are spread at random before proposals follow what was found."""
-JUDGING = 4
+TRIALS_BEFORE_PRUNING = 4
 """Finished trials without which none is given up."""
 
 
@@ -108,17 +108,17 @@ def search(
         after_round: told of all trials so far, also of those that the log held at the start.
         clock: seconds, for a budget of minutes.
     """
-    told = after_round or (lambda _: None)
-    told(trials_of(log))
-    while not _spent(policy, log):
-        begun = clock()
-        kept = log.trials
-        first = len(kept) // policy.parallel * policy.parallel
+    report = after_round or (lambda _: None)
+    report(trials_of(log))
+    while not _budget_spent(policy, log):
+        started = clock()
+        finished = log.trials
+        first = len(finished) // policy.parallel * policy.parallel
         last = min(first + policy.parallel, policy.trials or first + policy.parallel)
-        study, asked = _propose(policy, own, kept[:first], range(first, last), seed)
-        _measure(study, asked[len(kept) - first :], own, folds, work, batch, log)
-        log.seconds += clock() - begun
-        told(trials_of(log))
+        study, proposals = _propose(policy, own, finished[:first], range(first, last), seed)
+        _measure(study, proposals[len(finished) - first :], own, folds, work, batch, log)
+        log.seconds += clock() - started
+        report(trials_of(log))
     return trials_of(log)
 
 
@@ -130,40 +130,40 @@ def trials_of(log: SearchLog) -> tuple[Trial, ...]:
     )
 
 
-def best(trials: Sequence[Trial]) -> Trial:
+def best_trial(trials: Sequence[Trial]) -> Trial:
     """The largest mean over all folds; of equals the first, so that the file's own settings win a tie."""
     return max((trial for trial in trials if not trial.pruned), key=lambda trial: trial.value)
 
 
-def _spent(policy: TuningPolicy, log: SearchLog) -> bool:
-    done = len(log.trials)
-    if policy.trials is not None and done >= policy.trials:
+def _budget_spent(policy: TuningPolicy, log: SearchLog) -> bool:
+    finished = len(log.trials)
+    if policy.trials is not None and finished >= policy.trials:
         return True
-    return bool(done) and policy.minutes is not None and log.seconds >= 60 * policy.minutes
+    return bool(finished) and policy.minutes is not None and log.seconds >= 60 * policy.minutes
 
 
 def _propose(
     policy: TuningPolicy, own: TrainingPolicy, finished: Sequence[FrozenTrial], numbers: range, seed: int
 ) -> tuple[optuna.Study, list[optuna.Trial]]:
     """The settings of one round, from finished rounds and a seed for each number."""
-    pruner = optuna.pruners.MedianPruner(JUDGING) if policy.pruning else optuna.pruners.NopPruner()
+    pruner = optuna.pruners.MedianPruner(TRIALS_BEFORE_PRUNING) if policy.pruning else optuna.pruners.NopPruner()
     study = optuna.create_study(direction="maximize", pruner=pruner)
     study.add_trials(finished)
-    space = {name: _distribution(span, getattr(own, name)) for name, span in policy.space.spans.items()}
-    asked = []
+    distributions = {name: _distribution(span, getattr(own, name)) for name, span in policy.space.spans.items()}
+    proposals = []
     for number in numbers:
         study.sampler = optuna.samplers.TPESampler(
-            seed=(seed + number) % 2**32, n_startup_trials=RANDOM, multivariate=True, constant_liar=True
+            seed=(seed + number) % 2**32, n_startup_trials=RANDOM_TRIALS, multivariate=True, constant_liar=True
         )
         if number == 0:
-            study.enqueue_trial({name: getattr(own, name) for name in space})
-        asked.append(study.ask(space))
-    return study, asked
+            study.enqueue_trial({name: getattr(own, name) for name in distributions})
+        proposals.append(study.ask(distributions))
+    return study, proposals
 
 
 def _measure(
     study: optuna.Study,
-    asked: Sequence[optuna.Trial],
+    proposals: Sequence[optuna.Trial],
     own: TrainingPolicy,
     folds: int,
     work: Work,
@@ -171,30 +171,30 @@ def _measure(
     log: SearchLog,
 ) -> None:
     """Fold by fold, all that are still in the race side by side; then keep each of them."""
-    figures: dict[int, list[float]] = {trial.number: [] for trial in asked}
-    settings = {trial.number: own.model_copy(update=trial.params) for trial in asked}
-    racing = list(asked)
+    figures: dict[int, list[float]] = {trial.number: [] for trial in proposals}
+    settings = {trial.number: own.model_copy(update=trial.params) for trial in proposals}
+    racing = list(proposals)
     for fold in range(folds):
         if not racing:
             break
-        measured = batch(work, [Attempt(trial.number, fold, settings[trial.number]) for trial in racing])
-        for trial, figure in zip(racing, measured, strict=True):
+        round_figures = batch(work, [Attempt(trial.number, fold, settings[trial.number]) for trial in racing])
+        for trial, figure in zip(racing, round_figures, strict=True):
             figures[trial.number].append(figure)
             trial.report(fmean(figures[trial.number]), fold)
         # The pruner looks at complete trials, and those of this round are not yet.
         racing = [trial for trial in racing if fold == folds - 1 or not trial.should_prune()]
-    for trial in asked:
-        log.add(_frozen(study, trial, figures[trial.number], complete=trial in racing))
+    for trial in proposals:
+        log.add(_finished_trial(study, trial, figures[trial.number], complete=trial in racing))
 
 
-def _frozen(study: optuna.Study, trial: optuna.Trial, figures: list[float], *, complete: bool) -> FrozenTrial:
-    held = study.trials[trial.number]
+def _finished_trial(study: optuna.Study, trial: optuna.Trial, figures: list[float], *, complete: bool) -> FrozenTrial:
+    proposal = study.trials[trial.number]
     return create_trial(
         state=TrialState.COMPLETE if complete else TrialState.PRUNED,
         value=fmean(figures),
-        params=held.params,
-        distributions=held.distributions,
-        intermediate_values=held.intermediate_values,
+        params=proposal.params,
+        distributions=proposal.distributions,
+        intermediate_values=proposal.intermediate_values,
         user_attrs={"figures": figures},
     )
 

@@ -35,7 +35,7 @@ class SearchLog:
 
     def add(self, trial: FrozenTrial) -> None:
         """Keep a finished trial; it is on the disk when this returns."""
-        with _on_disk(self._path):
+        with _disk_errors(self._path):
             self._study.add_trial(trial)
 
     @property
@@ -49,12 +49,12 @@ class SearchLog:
 
     def note(self, name: str) -> str | None:
         """A note, or none."""
-        found = self._study.user_attrs.get(name)
-        return None if found is None else str(found)
+        text = self._study.user_attrs.get(name)
+        return None if text is None else str(text)
 
     def keep_note(self, name: str, text: str) -> None:
         """Keep a note."""
-        with _on_disk(self._path):
+        with _disk_errors(self._path):
             self._study.set_user_attr(name, text)
 
 
@@ -67,10 +67,10 @@ def search_log(path: Path) -> Iterator[SearchLog]:
         TrainingError: the file is not a log of a search, or cannot be written.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with _on_disk(path):
+    with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        opened = path.with_suffix(".lock").open("a")
-    with opened as lock:
+        lock_file = path.with_suffix(".lock").open("a")
+    with lock_file as lock:
         try:
             # It ends with the process, however that ends; Optuna's own lock files outlive a kill.
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,15 +78,15 @@ def search_log(path: Path) -> Iterator[SearchLog]:
             raise FlowRefused(
                 "the same search (data, settings, [tuning]) is under way in another process; wait for it"
             ) from None
-        with _on_disk(path):
-            _forget_torn_line(path)
+        with _disk_errors(path):
+            _cut_torn_line(path)
             study = _open(path)
         yield SearchLog(study, path)
 
 
 def _open(path: Path) -> optuna.Study:
     try:
-        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_Held(str(path))))
+        storage = JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock(str(path))))
         return optuna.create_study(storage=storage, study_name=STUDY, direction="maximize", load_if_exists=True)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise TrainingError(
@@ -95,7 +95,7 @@ def _open(path: Path) -> optuna.Study:
 
 
 @contextmanager
-def _on_disk(path: Path) -> Iterator[None]:
+def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
@@ -105,7 +105,7 @@ def _on_disk(path: Path) -> Iterator[None]:
         ) from exc
 
 
-def _forget_torn_line(path: Path) -> None:
+def _cut_torn_line(path: Path) -> None:
     """Cut off what a crash left of an unfinished write: the next line would be glued to it."""
     if not path.is_file():
         return
@@ -115,7 +115,7 @@ def _forget_torn_line(path: Path) -> None:
             file.truncate(content.rfind(b"\n") + 1)
 
 
-class _Held(JournalFileOpenLock):
+class _NoLock(JournalFileOpenLock):
     """Nothing to do: whoever opened the log holds the lock of the whole search."""
 
     def acquire(self) -> bool:

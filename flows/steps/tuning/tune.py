@@ -25,16 +25,16 @@ from bentos.usecase.tuning import TuningPolicy
 from flows.errors import NothingToDo
 from flows.snapshots.store import SnapshotStore, content_digest
 from flows.sources.base import SourceRead
-from flows.steps.data.folds import Known
+from flows.steps.data.folds import TrainingHistory
 from flows.steps.fitting.fit import fit_booster
 from flows.steps.tracking.mlflow_run import Tracker, tracker_of
-from flows.steps.tracking.training_record import span
+from flows.steps.tracking.training_record import format_window
 from flows.steps.tracking.version_tags import git_commit
 from flows.steps.training.train import TrainingOutcome, history_start, train_model
 from flows.steps.training.training_steps import Progress
 from flows.steps.tuning.folds import TuningFold, TuningFolds, tuning_folds
 from flows.steps.tuning.mlflow_trials import PARENT, TrialRuns
-from flows.steps.tuning.search import Attempt, Batch, Trial, best, in_threads, search
+from flows.steps.tuning.search import Attempt, Batch, Trial, best_trial, in_threads, search
 from flows.steps.tuning.trial_journal import SearchLog, search_log
 from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.stats.ranking import auc_roc, average_precision
@@ -43,7 +43,7 @@ _FIGURES: dict[str, Callable[..., float | None]] = {"average_precision": average
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuningOutcome:
     """What a search found.
 
     Attributes:
@@ -65,7 +65,7 @@ class Tuned:
     @property
     def winner(self) -> Trial:
         """The trial whose settings are trained."""
-        return best(self.trials)
+        return best_trial(self.trials)
 
     @property
     def training_lines(self) -> str:
@@ -106,11 +106,11 @@ def tuning_policy(
     if usecase.tuning is None and unattended:
         raise NothingToDo(f"the use case {usecase.name} declares no [tuning]")
     if usecase.tuning is None:
-        allowed = (
+        expected = (
             "a section [tuning] with trials or minutes, and [tuning.space] with a range for each parameter to search, "
             "for example max_depth = {low = 2, high = 6}"
         )
-        raise UseCaseError(reference, "tuning", "nothing", allowed)
+        raise UseCaseError(reference, "tuning", "nothing", expected)
     if trials is None and minutes is None:
         return usecase.tuning
     return usecase.tuning.model_copy(update={"trials": trials, "minutes": minutes})
@@ -127,7 +127,7 @@ def tune_model(
     batch: Batch = in_threads,
     progress: Progress | None = None,
     tracker: Tracker | None = None,
-) -> Tuned:
+) -> TuningOutcome:
     """Search, and resume where an earlier search of the same data, settings and policy ended.
 
     Args:
@@ -147,32 +147,34 @@ def tune_model(
         FlowRefused: another process runs this very search.
         RegistryUnavailable: a trial could not be logged; begin again, and the search goes on.
     """
-    tell = progress or (lambda *_: None)
-    tell("build features", 0, policy.trials or 1)
-    known = Known.at(usecase, read.events, read.labels, read.revisions, as_of)
-    folds = tuning_folds(usecase, policy, known, history_start(usecase, known, read.window))
+    report = progress or (lambda *_: None)
+    report("build features", 0, policy.trials or 1)
+    history = TrainingHistory.at(usecase, read.events, read.labels, read.revisions, as_of)
+    folds = tuning_folds(usecase, policy, history, history_start(usecase, history, read.window))
     digest = content_digest(usecase, read)
-    facts = _facts(usecase, policy, folds, digest)
-    place = settings.root / "tuning" / f"{usecase.name}-{sha256_hex(canonical_json(facts))[:16]}.journal"
+    search_facts = _search_facts(usecase, policy, folds, digest)
+    journal = settings.root / "tuning" / f"{usecase.name}-{sha256_hex(canonical_json(search_facts))[:16]}.journal"
     name = settings.model_name(usecase.name)
     runs = TrialRuns(tracker or tracker_of(registry), name, f"{usecase.name} tuning as of {as_of:%Y-%m-%d %H:%M}")
-    with _searching(place, runs, {"usecase": usecase.name, "as_of": as_of.isoformat()}) as (log, run_id):
-        runs.params(run_id, {**_readable(facts, folds), "git_commit": git_commit() or "none"})
+    with _open_search(journal, runs, {"usecase": usecase.name, "as_of": as_of.isoformat()}) as (log, run_id):
+        runs.params(run_id, {**_run_parameters(search_facts, folds), "git_commit": git_commit() or "none"})
 
         def after_round(trials: Sequence[Trial]) -> None:
             runs.add(log, run_id, trials, policy.metric)
-            tell(_standing(trials), len(trials), policy.trials or len(trials) + policy.parallel)
+            report(_progress_text(trials), len(trials), policy.trials or len(trials) + policy.parallel)
 
         trials = search(
-            policy, usecase.training, len(folds.folds), measuring(folds, policy, usecase.training.seed), log,
+            policy, usecase.training, len(folds.folds), measure_attempts(folds, policy, usecase.training.seed), log,
             seed=usecase.training.seed, batch=batch, after_round=after_round,
         )  # fmt: skip
         runs.conclude(run_id, trials, policy.metric)
-    tuned = usecase.model_copy(update={"training": usecase.training.model_copy(update=best(trials).parameters)})
-    return Tuned(tuned, policy.metric, trials, tuple(fold.name for fold in folds.folds), run_id, _notes(usecase, folds))
+    tuned = usecase.model_copy(update={"training": usecase.training.model_copy(update=best_trial(trials).parameters)})
+    return TuningOutcome(
+        tuned, policy.metric, trials, tuple(fold.name for fold in folds.folds), run_id, _notes(usecase, folds)
+    )
 
 
-def measuring(folds: TuningFolds, policy: TuningPolicy, seed: int) -> Callable[[Attempt], float]:
+def measure_attempts(folds: TuningFolds, policy: TuningPolicy, seed: int) -> Callable[[Attempt], float]:
     """The work of one attempt: fit on a fold, score its later rows, measure."""
     figure = _FIGURES[policy.metric]
 
@@ -181,15 +183,15 @@ def measuring(folds: TuningFolds, policy: TuningPolicy, seed: int) -> Callable[[
         booster = fit_booster(
             fold.train.features, fold.train.y, folds.names, attempt.settings, seed, weight=fold.train.weight
         )
-        found = figure(fold.valid.y, booster.predict(fold.valid.features), weight=fold.valid.weight)
-        assert found is not None  # tuning_folds leaves out what has one label only
-        return found
+        value = figure(fold.valid.y, booster.predict(fold.valid.features), weight=fold.valid.weight)
+        assert value is not None  # tuning_folds leaves out what has one label only
+        return value
 
     return measure
 
 
 def train_winner(
-    tuned: Tuned,
+    tuned: TuningOutcome,
     read: SourceRead,
     as_of: datetime,
     *,
@@ -202,23 +204,23 @@ def train_winner(
     """A training like any other, with the settings of the winner; see
     :func:`flows.steps.training.train.train_model`.
     """
-    where = tracker or tracker_of(registry)
-    trained = train_model(
+    run_tracker = tracker or tracker_of(registry)
+    outcome = train_model(
         tuned.usecase, read, as_of, settings=settings, registry=registry, snapshots=snapshots,
-        progress=progress, tracker=where,
+        progress=progress, tracker=run_tracker,
     )  # fmt: skip
     with suppress(RegistryUnavailable):  # the model is registered; where its run is shown is not worth a failure
-        where.log(trained.run_id, tags={PARENT: tuned.run_id})
-    return trained
+        run_tracker.log(outcome.run_id, tags={PARENT: tuned.run_id})
+    return outcome
 
 
 @contextmanager
-def _searching(place: Path, runs: TrialRuns, tags: dict[str, str]) -> Iterator[tuple[SearchLog, str]]:
-    with search_log(place) as log, runs.parent(log, tags) as run_id:
+def _open_search(path: Path, runs: TrialRuns, tags: dict[str, str]) -> Iterator[tuple[SearchLog, str]]:
+    with search_log(path) as log, runs.parent(log, tags) as run_id:
         yield log, run_id
 
 
-def _facts(usecase: UseCase, policy: TuningPolicy, folds: TuningFolds, digest: str) -> dict[str, Any]:
+def _search_facts(usecase: UseCase, policy: TuningPolicy, folds: TuningFolds, digest: str) -> dict[str, Any]:
     """Whatever a trial's figures and the proposals depend on; the budget is not among it, so it may grow."""
     return {
         "data": digest,
@@ -227,36 +229,36 @@ def _facts(usecase: UseCase, policy: TuningPolicy, folds: TuningFolds, digest: s
         "folds": [_rows(fold) for fold in folds.folds],
         "training": usecase.training.model_dump(mode="json"),
         "tuning": policy.model_dump(mode="json", exclude={"trials", "minutes"}),
-        "libraries": [DEFAULT.requirement(), _optuna()],
+        "libraries": [DEFAULT.requirement(), _optuna_requirement()],
     }
 
 
 def _rows(fold: TuningFold) -> dict[str, Any]:
     return {
-        "train": span(fold.train.window),
-        "valid": span(fold.valid.window),
+        "train": format_window(fold.train.window),
+        "valid": format_window(fold.valid.window),
         "rows": [len(fold.train), len(fold.valid)],
     }
 
 
-def _readable(facts: dict[str, Any], folds: TuningFolds) -> dict[str, object]:
-    measured = {f"fold_{n + 1}": fold.name for n, fold in enumerate(folds.folds)}
-    policy = {f"tuning_{k}": v for k, v in facts["tuning"].items() if k != "space"}
-    return {"data_digest": facts["data"], "space": json.dumps(facts["tuning"]["space"]), **policy, **measured}
+def _run_parameters(facts: dict[str, Any], folds: TuningFolds) -> dict[str, object]:
+    fold_names = {f"fold_{n + 1}": fold.name for n, fold in enumerate(folds.folds)}
+    policy = {f"tuning_{name}": value for name, value in facts["tuning"].items() if name != "space"}
+    return {"data_digest": facts["data"], "space": json.dumps(facts["tuning"]["space"]), **policy, **fold_names}
 
 
-def _optuna() -> str:
+def _optuna_requirement() -> str:
     from importlib.metadata import version
 
     return f"optuna=={version('optuna')}"
 
 
-def _standing(trials: Sequence[Trial]) -> str:
-    return f"best {best(trials).value:.4f}" if trials else "search"
+def _progress_text(trials: Sequence[Trial]) -> str:
+    return f"best {best_trial(trials).value:.4f}" if trials else "search"
 
 
 def _notes(usecase: UseCase, folds: TuningFolds) -> tuple[str, ...]:
     if not usecase.untimed:
         return folds.notes
-    said = "settings were chosen on the rows that the gates look at, in other folds: their figures flatter a little"
-    return (*folds.notes, said)
+    note = "settings were chosen on the rows that the gates look at, in other folds: their figures flatter a little"
+    return (*folds.notes, note)

@@ -35,7 +35,7 @@ class Database:
     """
 
     def __init__(self, url: str, busy_ms: int = _BUSY_MS) -> None:
-        self.url = _normal(url)
+        self.url = _parse_url(url)
         self.engine = _make_engine(self.url, busy_ms)
         # Whoever forgets to close a store leaves no session behind in the server.
         weakref.finalize(self, self.engine.dispose)
@@ -54,7 +54,7 @@ class Database:
         Raises:
             StoreUnavailable: the database cannot be reached or is locked.
         """
-        with self._turn, translated(), self.engine.connect() as connection:
+        with self._turn, translate_errors(), self.engine.connect() as connection:
             if not self.is_sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
@@ -73,7 +73,7 @@ class Database:
             StoreUnavailable: unreachable, locked or full; nothing was stored.
             RowRefused: a value cannot be stored; nothing was stored.
         """
-        with self._turn, translated(), self.engine.connect() as connection:
+        with self._turn, translate_errors(), self.engine.connect() as connection:
             if self.is_sqlite:
                 level = "FULL" if durable else "NORMAL"
                 connection.connection.driver_connection.execute(f"PRAGMA synchronous={level}")  # type: ignore[union-attr]  # an open connection has a driver's
@@ -112,7 +112,7 @@ class Database:
             text = f"{head} VALUES ({marks}) ON CONFLICT DO NOTHING"
             return connection.exec_driver_sql(text, list(rows)).rowcount
         text = f"{head} SELECT * FROM unnest({array_marks(table, columns)}) ON CONFLICT DO NOTHING"  # noqa: S608  # as above
-        return connection.exec_driver_sql(text, arrays(table, columns, rows)).rowcount
+        return connection.exec_driver_sql(text, as_arrays(table, columns, rows)).rowcount
 
     def copy_rows(
         self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
@@ -126,11 +126,11 @@ class Database:
         from sqlalchemy.dialects import postgresql
 
         driver: Any = connection.connection.driver_connection
-        kinds = [_COPY_TYPES[table.c[name].type.compile(postgresql.dialect())] for name in columns]  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are untyped
+        types = [_COPY_TYPES[table.c[name].type.compile(postgresql.dialect())] for name in columns]  # type: ignore[no-untyped-call]  # SQLAlchemy's dialects are untyped
         text = f"COPY {table.name} ({', '.join(columns)}) FROM STDIN (FORMAT BINARY)"
         try:
             with driver.cursor() as cursor, cursor.copy(text) as copy:
-                copy.set_types(kinds)
+                copy.set_types(types)
                 for row in rows:
                     copy.write_row(row)
         except Error as error:
@@ -159,12 +159,12 @@ def array_marks(table: Table, columns: Sequence[str]) -> str:
     return ", ".join(f"%s::{table.c[name].type.compile(dialect)}[]" for name in columns)
 
 
-def arrays(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
+def as_arrays(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> tuple[list[Any], ...]:
     """The rows as one list for each column."""
     lists = [list(values) for values in zip(*rows, strict=True)]
-    for at, name in enumerate(columns):
+    for index, name in enumerate(columns):
         if isinstance(table.c[name].type, Double):  # the driver refuses a list that mixes 1 and 0.5
-            lists[at] = [None if value is None else float(value) for value in lists[at]]
+            lists[index] = [None if value is None else float(value) for value in lists[index]]
     return tuple(lists)
 
 
@@ -181,20 +181,20 @@ def _driver_error(error: Exception) -> StoreError:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Turn errors of the driver into this room's errors."""
     try:
         yield
     except (exc.DataError, exc.IntegrityError) as error:
-        raise RowRefused(f"the database refuses a row: {_kind(error)}") from error
+        raise RowRefused(f"the database refuses a row: {_describe_error(error)}") from error
     except (exc.OperationalError, exc.TimeoutError, exc.DisconnectionError) as error:
-        raise StoreUnavailable(f"the database cannot be used now: {_kind(error)}") from error
+        raise StoreUnavailable(f"the database cannot be used now: {_describe_error(error)}") from error
     except exc.SQLAlchemyError as error:
         if _is_value_error(error):
-            raise RowRefused(f"the database refuses a row: {_kind(error)}") from error
+            raise RowRefused(f"the database refuses a row: {_describe_error(error)}") from error
         if getattr(error, "connection_invalidated", False):
-            raise StoreUnavailable(f"the connection to the database broke: {_kind(error)}") from error
-        raise StoreError(f"the database refuses a request: {_kind(error)}") from error
+            raise StoreUnavailable(f"the connection to the database broke: {_describe_error(error)}") from error
+        raise StoreError(f"the database refuses a request: {_describe_error(error)}") from error
     except (UnicodeError, OverflowError) as error:
         raise RowRefused(f"the database refuses a row: {type(error).__name__}") from error
 
@@ -207,7 +207,7 @@ def _is_value_error(error: exc.SQLAlchemyError) -> bool:
     return isinstance(error, (exc.InterfaceError, exc.ProgrammingError)) and "bind" in str(cause)
 
 
-def _kind(error: exc.SQLAlchemyError) -> str:
+def _describe_error(error: exc.SQLAlchemyError) -> str:
     """What went wrong, without the statement and its parameters: those hold personal data."""
     cause = getattr(error, "orig", None) or error
     sqlstate = getattr(cause, "sqlstate", None)
@@ -216,18 +216,18 @@ def _kind(error: exc.SQLAlchemyError) -> str:
     return f"{name}: {str(cause).splitlines()[0]}" if type(cause).__module__ == "sqlite3" else str(name)
 
 
-def _normal(url: str) -> URL:
+def _parse_url(url: str) -> URL:
     if url == MEMORY_URL:
         return make_url("sqlite://")
     try:
-        parsed = make_url(url)
+        database_url = make_url(url)
     except exc.ArgumentError as error:
         raise StoreError("the database URL cannot be read; expected e.g. sqlite:////path/log.db") from error
-    if parsed.drivername in ("postgres", "postgresql"):
-        return parsed.set(drivername="postgresql+psycopg")
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise StoreError(f"no support for {parsed.get_backend_name()!r}; use sqlite or postgresql")
-    return parsed
+    if database_url.drivername in ("postgres", "postgresql"):
+        return database_url.set(drivername="postgresql+psycopg")
+    if database_url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StoreError(f"no support for {database_url.get_backend_name()!r}; use sqlite or postgresql")
+    return database_url
 
 
 def _make_engine(url: URL, busy_ms: int) -> Engine:

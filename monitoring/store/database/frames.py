@@ -52,8 +52,8 @@ def times(values: Iterable[int | None]) -> pd.Series:
     import numpy as np
     import pandas as pd
 
-    smallest = np.iinfo(np.int64).min  # numpy's NaT
-    numbers = np.array([smallest if v is None else v for v in values], dtype=np.int64)
+    not_a_time = np.iinfo(np.int64).min  # numpy's NaT
+    numbers = np.array([not_a_time if v is None else v for v in values], dtype=np.int64)
     return pd.Series(numbers.view("datetime64[us]")).dt.tz_localize("UTC")
 
 
@@ -102,9 +102,9 @@ def _column(values: list[Any], kind: str) -> Any:
     if kind == "float":
         return floats(values)
     if kind in ("integer", "boolean"):
-        whole = np.int64 if kind == "integer" else np.bool_
+        dtype = np.int64 if kind == "integer" else np.bool_
         if None not in values:
-            return np.array(values, dtype=whole)
+            return np.array(values, dtype=dtype)
         return floats(values) if kind == "integer" else texts(values)
     if kind == "datetime":
         return pd.to_datetime(texts(values), utc=True, format="ISO8601").dt.as_unit("us")

@@ -20,15 +20,15 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection, inspect
 
 from monitoring.errors import StoreError, StoreUnavailable
-from monitoring.store.database.engine import MEMORY_URL, Database, translated
+from monitoring.store.database.engine import MEMORY_URL, Database, translate_errors
 
 HEAD: Final = "0010"
 _MIGRATION_LOCK: Final = 4_823_001
-_PATIENCE: Final = 30.0
+_LOCK_TIMEOUT: Final = 30.0
 _LOG = logging.getLogger(__name__)
 
 
-def upgrade(database: Database) -> None:
+def upgrade_database(database: Database) -> None:
     """Upgrade to :data:`HEAD`; a database that is there already is only looked at.
 
     Raises:
@@ -38,26 +38,28 @@ def upgrade(database: Database) -> None:
     if database.in_memory:
         _driver(database).deserialize(_template())
         return
-    found = look(database)
-    if found.state in ("current", "ahead"):
-        if found.state == "ahead":
-            _LOG.warning("the database is at revision %s, this program knows %s: upgrade it soon", found.revision, HEAD)
+    schema = read_schema(database)
+    if schema.state in ("current", "ahead"):
+        if schema.state == "ahead":
+            _LOG.warning(
+                "the database is at revision %s, this program knows %s: upgrade it soon", schema.revision, HEAD
+            )
         return
-    if found.state == "too new":
+    if schema.state == "too new":
         raise StoreError(
-            f"the database is at revision {found.revision} and needs a program that knows {found.oldest_code} or "
+            f"the database is at revision {schema.revision} and needs a program that knows {schema.oldest_code} or "
             f"later; this one knows {HEAD}: install the newer version, or restore a backup from before the upgrade"
         )
     if database.is_sqlite:
         _prepare_file(database)
-    _persist(lambda: _run(database))
+    _retry_while_locked(lambda: _migrate(database))
 
 
 @cache
 def _template() -> bytes:
     """A migrated database in memory, made once: each further one is a copy and costs a millisecond."""
     database = Database(MEMORY_URL)
-    _run(database)
+    _migrate(database)
     content = _driver(database).serialize()
     database.dispose()
     return bytes(content)
@@ -69,12 +71,12 @@ def _driver(database: Database) -> Any:
         return connection.connection.driver_connection
 
 
-def _run(database: Database) -> None:
+def _migrate(database: Database) -> None:
     with database.write() as connection:
         database.lock(connection, _MIGRATION_LOCK)
-        revision = _read(connection)
+        revision = _read_revision(connection)
         if revision is None or revision < HEAD:  # another process may have been faster, and newer
-            _alembic(connection)
+            _run_alembic(connection)
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Schema:
     state: Literal["empty", "behind", "current", "ahead", "too new"]
 
 
-def look(database: Database) -> Schema:
+def read_schema(database: Database) -> Schema:
     """Where a database stands; nothing is changed.
 
     Raises:
@@ -101,31 +103,31 @@ def look(database: Database) -> Schema:
     if database.is_sqlite and not database.in_memory and not Path(database.url.database or "").exists():
         return Schema(None, None, "empty")
     with database.read() as connection:
-        revision = _read(connection)
+        revision = _read_revision(connection)
         if revision is None or revision == HEAD:
             return Schema(revision, None, "empty" if revision is None else "current")
-        oldest = _oldest_code(connection)
+        oldest_code = _oldest_code(connection)
     # Revisions are numbers of four digits, so their texts are in their order.
     if revision < HEAD:
-        return Schema(revision, oldest, "behind")
-    return Schema(revision, oldest, "ahead" if oldest is not None and oldest <= HEAD else "too new")
+        return Schema(revision, oldest_code, "behind")
+    return Schema(revision, oldest_code, "ahead" if oldest_code is not None and oldest_code <= HEAD else "too new")
 
 
 def _oldest_code(connection: Connection) -> str | None:
     if not inspect(connection).has_table("schema_facts"):
         return None
-    found = connection.exec_driver_sql("SELECT value FROM schema_facts WHERE name = 'oldest_code'").scalar()
-    return None if found is None else str(found)
+    value = connection.exec_driver_sql("SELECT value FROM schema_facts WHERE name = 'oldest_code'").scalar()
+    return None if value is None else str(value)
 
 
-def _read(connection: Connection) -> str | None:
+def _read_revision(connection: Connection) -> str | None:
     if not inspect(connection).has_table("alembic_version"):
         return None
-    found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-    return None if found is None else str(found)
+    value = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if value is None else str(value)
 
 
-def _alembic(connection: Connection) -> None:
+def _run_alembic(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -146,19 +148,19 @@ def _prepare_file(database: Database) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise StoreUnavailable(f"no folder can be made at {folder}: {type(exc).__name__}") from exc
-    _persist(lambda: _enable_wal(database))
+    _retry_while_locked(lambda: _enable_wal(database))
 
 
 def _enable_wal(database: Database) -> None:
-    with translated(), database.engine.connect() as connection:
+    with translate_errors(), database.engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
         driver.execute("PRAGMA journal_mode=WAL")
 
 
-def _persist(action: Callable[[], None]) -> None:
+def _retry_while_locked(action: Callable[[], None]) -> None:
     """Repeat while another process holds the lock: changing the journal mode does not wait by itself."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             action()

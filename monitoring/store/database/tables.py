@@ -438,10 +438,10 @@ def metadata_of(is_sqlite: bool) -> MetaData:
     """All tables as a database of that kind has them."""
     if is_sqlite:
         return metadata
-    made = MetaData(naming_convention=metadata.naming_convention)
+    postgresql_tables = MetaData(naming_convention=metadata.naming_convention)
     for source in (metadata, postgresql_metadata):
         for table in source.sorted_tables:
-            table.to_metadata(made)
-    days = made.tables["predictions"]
-    days.constraints -= {one for one in days.constraints if isinstance(one, UniqueConstraint)}
-    return made
+            table.to_metadata(postgresql_tables)
+    days = postgresql_tables.tables["predictions"]
+    days.constraints -= {constraint for constraint in days.constraints if isinstance(constraint, UniqueConstraint)}
+    return postgresql_tables

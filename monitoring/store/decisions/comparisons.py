@@ -169,8 +169,8 @@ class Comparisons:
 
 
 def _comparison(row: dict[str, Any]) -> StoredComparison:
-    plan, closed = ComparisonPlan.from_json(json.loads(row["plan"])), row["closed_at"]
+    plan, closed_at = ComparisonPlan.from_json(json.loads(row["plan"])), row["closed_at"]
     return StoredComparison(
         row["id"], plan, row["plan_hash"], from_us(row["opened_at"]),
-        None if closed is None else from_us(closed), row["outcome"], row["verdict_digest"],
+        None if closed_at is None else from_us(closed_at), row["outcome"], row["verdict_digest"],
     )  # fmt: skip

@@ -22,7 +22,7 @@ _OPERATION: Final = (
     "state", "actor", "reason", "note", "at",
 )  # fmt: skip
 _PIN: Final = ("model", "usecase", "version", "from_version", "contract", "decision", "actor", "reason")
-_SHOWN: Final = 12
+_ID_DIGITS: Final = 12
 
 
 def acting_problems(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> list[str]:
@@ -31,83 +31,83 @@ def acting_problems(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> 
     for row in chain:
         row["payload"] = json.loads(row["payload"])
     query = select(*(operations.c[name] for name in _OPERATION)).order_by(operations.c.created_at, operations.c.op_id)
-    held = [dict(zip(_OPERATION, row, strict=True)) for row in fetch(connection, query)]
-    pinned = fetch(connection, select(*(pins.c[name] for name in _PIN)).order_by(pins.c.model))
+    operation_rows = [dict(zip(_OPERATION, row, strict=True)) for row in fetch(connection, query)]
+    pin_rows = fetch(connection, select(*(pins.c[name] for name in _PIN)).order_by(pins.c.model))
     return [
-        *operation_problems(chain, held),
-        *pin_problems(chain, [dict(zip(_PIN, row, strict=True)) for row in pinned]),
+        *operation_problems(chain, operation_rows),
+        *pin_problems(chain, [dict(zip(_PIN, row, strict=True)) for row in pin_rows]),
     ]
 
 
-def operation_problems(chain: Sequence[Mapping[str, Any]], held: Sequence[Mapping[str, Any]]) -> list[str]:
+def operation_problems(chain: Sequence[Mapping[str, Any]], operation_rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Each operation must stand as its newest decision left it, and each decided operation must be there."""
-    newest: dict[str, Mapping[str, Any]] = {}
+    newest_decisions: dict[str, Mapping[str, Any]] = {}
     for row in chain:
         kind, _, state = row["kind"].partition(".")
         if kind in _KINDS and state in _STATES and "op_id" in row["payload"]:
-            newest[row["payload"]["op_id"]] = row
+            newest_decisions[row["payload"]["op_id"]] = row
     problems = []
-    for row in held:
-        name = f"operation {row['op_id'][:_SHOWN]} ({row['kind']} to version {row['to_version']})"
-        line = newest.pop(row["op_id"], None)
-        if line is None:
+    for row in operation_rows:
+        name = f"operation {row['op_id'][:_ID_DIGITS]} ({row['kind']} to version {row['to_version']})"
+        decision = newest_decisions.pop(row["op_id"], None)
+        if decision is None:
             problems.append(f"{name} stands in no decision")
         else:
-            problems += _differences(name, row, _said_of_operation(line), line["seq"])
+            problems += _differences(name, row, _decided_operation(decision), decision["seq"])
     return problems + [
-        f"operation {op_id[:_SHOWN]} of decision {line['seq']} is gone from the table of operations"
-        for op_id, line in newest.items()
+        f"operation {op_id[:_ID_DIGITS]} of decision {decision['seq']} is gone from the table of operations"
+        for op_id, decision in newest_decisions.items()
     ]
 
 
-def pin_problems(chain: Sequence[Mapping[str, Any]], held: Sequence[Mapping[str, Any]]) -> list[str]:
+def pin_problems(chain: Sequence[Mapping[str, Any]], pin_rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A pin must be that of a decision that nobody reconciled, and each such decision must have its pin."""
-    standing: dict[int, Mapping[str, Any]] = {}
-    ended: dict[int, int] = {}
+    open_pins: dict[int, Mapping[str, Any]] = {}
+    reconciled_by: dict[int, int] = {}
     for row in chain:
         if row["kind"] == "rollback.pinned":
-            standing[row["seq"]] = row
-        elif row["kind"] == "rollback.reconciled" and standing.pop(row["payload"].get("pinned_by"), None) is not None:
-            ended[row["payload"]["pinned_by"]] = row["seq"]
+            open_pins[row["seq"]] = row
+        elif row["kind"] == "rollback.reconciled" and open_pins.pop(row["payload"].get("pinned_by"), None) is not None:
+            reconciled_by[row["payload"]["pinned_by"]] = row["seq"]
     problems = []
-    for row in held:
+    for row in pin_rows:
         name, seq = f"the pin of {row['model']} on version {row['version']}", row["decision"]
-        line = standing.pop(seq, None)
-        if line is not None:
-            problems += _differences(name, row, _said_of_pin(line), seq)
-        elif seq in ended:
-            problems.append(f"{name} still stands, but decision {ended[seq]} ended it")
+        decision = open_pins.pop(seq, None)
+        if decision is not None:
+            problems += _differences(name, row, _decided_pin(decision), seq)
+        elif seq in reconciled_by:
+            problems.append(f"{name} still stands, but decision {reconciled_by[seq]} ended it")
         else:
             problems.append(f"{name} names decision {seq}, which pinned nothing")
     return problems + [
-        f"decision {seq} pinned version {line['payload'].get('to_version')} of {line['payload'].get('model')} "
+        f"decision {seq} pinned version {decision['payload'].get('to_version')} of {decision['payload'].get('model')} "
         "and nobody reconciled it, but no such pin stands"
-        for seq, line in standing.items()
+        for seq, decision in open_pins.items()
     ]
 
 
-def _said_of_operation(line: Mapping[str, Any]) -> dict[str, Any]:
-    kind, _, state = line["kind"].partition(".")
-    own = {"usecase": line["usecase"], "actor": line["actor"], "at": line["at"]}
-    return {**line["payload"], **own, "kind": kind, "state": state.upper()}
+def _decided_operation(decision: Mapping[str, Any]) -> dict[str, Any]:
+    kind, _, state = decision["kind"].partition(".")
+    own_columns = {"usecase": decision["usecase"], "actor": decision["actor"], "at": decision["at"]}
+    return {**decision["payload"], **own_columns, "kind": kind, "state": state.upper()}
 
 
-def _said_of_pin(line: Mapping[str, Any]) -> dict[str, Any]:
-    said = line["payload"]
-    return {**said, "version": said.get("to_version"), "usecase": line["usecase"], "actor": line["actor"]}
+def _decided_pin(decision: Mapping[str, Any]) -> dict[str, Any]:
+    payload = decision["payload"]
+    return {**payload, "version": payload.get("to_version"), "usecase": decision["usecase"], "actor": decision["actor"]}
 
 
-def _differences(name: str, row: Mapping[str, Any], said: Mapping[str, Any], seq: int) -> list[str]:
+def _differences(name: str, row: Mapping[str, Any], decided_values: Mapping[str, Any], seq: int) -> list[str]:
     """What the chain does not say is not compared: older lines said less."""
     return [
-        f"{name}: the table says {field.replace('_', ' ')} {_word(field, row[field])}, decision {seq} says "
-        f"{_word(field, said[field])}"
+        f"{name}: the table says {field.replace('_', ' ')} {_format_value(field, row[field])}, decision {seq} says "
+        f"{_format_value(field, decided_values[field])}"
         for field in row
-        if field in said and said[field] != row[field]
+        if field in decided_values and decided_values[field] != row[field]
     ]
 
 
-def _word(field: str, value: Any) -> str:
+def _format_value(field: str, value: Any) -> str:
     if value is None or value == "":
         return "nothing"
     return from_us(value).isoformat() if field == "at" else str(value)

@@ -34,8 +34,8 @@ from monitoring.store.decisions.hash_chain import (
 from monitoring.store.decisions.role_terms import holder_at
 
 _CHAIN_LOCK: Final = 4_823_003
-_BARRING: Final = ("rollback.champion_set", "rollback.pinned", "rollback.external")
-_UNBARRING: Final = ("unbar", "comparison.opened")
+_BARRING_KINDS: Final = ("rollback.champion_set", "rollback.pinned", "rollback.external")
+_UNBARRING_KINDS: Final = ("unbar", "comparison.opened")
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,19 @@ class Decisions:
         self, usecase: str | None = None, kinds: Sequence[str] = (), after: int = 0, limit: int | None = 1000
     ) -> builtins.list[Decision]:
         """The newest ``limit`` rows after ``after``, oldest first; all use cases and kinds unless named."""
-        query = _filtered(usecase, kinds).where(decisions.c.seq > after).order_by(desc(decisions.c.seq)).limit(limit)
+        query = (
+            _select_decisions(usecase, kinds)
+            .where(decisions.c.seq > after)
+            .order_by(desc(decisions.c.seq))
+            .limit(limit)
+        )
         with self._database.read() as connection:
             return [_decision(row) for row in fetch(connection, query)][::-1]
 
     def last(self, usecase: str | None = None, kinds: Sequence[str] = ()) -> Decision | None:
         """The newest row."""
         with self._database.read() as connection:
-            rows = fetch(connection, _filtered(usecase, kinds).order_by(desc(decisions.c.seq)).limit(1))
+            rows = fetch(connection, _select_decisions(usecase, kinds).order_by(desc(decisions.c.seq)).limit(1))
         return _decision(rows[0]) if rows else None
 
     def role_at(self, model: str, role: str, at: datetime) -> str | None:
@@ -160,13 +165,13 @@ class Decisions:
         A bar ends with a comparison that was opened for the version afterwards, or is lifted by hand.
         """
         found: dict[str, str] = {}
-        query = _filtered(None, (*_BARRING, *_UNBARRING)).order_by(decisions.c.seq)
+        query = _select_decisions(None, (*_BARRING_KINDS, *_UNBARRING_KINDS)).order_by(decisions.c.seq)
         with self._database.read() as connection:
             rows = [_decision(row) for row in fetch(connection, query)]
         for row in rows:
             if row.payload.get("model") != model:
                 continue
-            if row.kind in _UNBARRING:
+            if row.kind in _UNBARRING_KINDS:
                 named = row.payload.get("version", row.payload.get("challenger"))
                 found.pop(str(named).rpartition("/")[2], None)
             elif row.payload.get("from_version") is not None:
@@ -186,21 +191,21 @@ def append_decision(
 ) -> Decision:
     """Add a row within a transaction of the caller."""
     database.lock(connection, _CHAIN_LOCK)
-    last = connection.execute(
+    last_row = connection.execute(
         select(decisions.c.seq, decisions.c.hash).order_by(desc(decisions.c.seq)).limit(1)
     ).first()
-    full = dict(payload)
+    full_payload = dict(payload)
     if changes:
-        full["roles"] = [_as_json(change) for change in changes]
+        full_payload["roles"] = [_as_json(change) for change in changes]
     row: dict[str, Any] = {
-        "seq": 1 if last is None else last[0] + 1,
+        "seq": 1 if last_row is None else last_row[0] + 1,
         "usecase": usecase,
         "kind": kind,
-        "payload": _json_text(full),
+        "payload": _json_text(full_payload),
         "actor": actor,
         "at": to_us(at),
         "recorded_at": database.now(connection),
-        "prev_hash": GENESIS if last is None else last[1],
+        "prev_hash": GENESIS if last_row is None else last_row[1],
     }
     row["hash"] = row_hash(row)
     connection.execute(insert(decisions).values(row))
@@ -222,11 +227,13 @@ def _as_json(change: RoleChange) -> dict[str, Any]:
 
 
 def _decision(row: tuple[Any, ...]) -> Decision:
-    seq, usecase, kind, payload, actor, at, recorded_at, prev_hash, own = row
-    return Decision(seq, usecase, kind, json.loads(payload), actor, from_us(at), from_us(recorded_at), prev_hash, own)
+    seq, usecase, kind, payload, actor, at, recorded_at, prev_hash, own_hash = row
+    return Decision(
+        seq, usecase, kind, json.loads(payload), actor, from_us(at), from_us(recorded_at), prev_hash, own_hash
+    )
 
 
-def _filtered(usecase: str | None, kinds: Sequence[str]) -> Any:
+def _select_decisions(usecase: str | None, kinds: Sequence[str]) -> Any:
     query = select(*(decisions.c[name] for name in COLUMNS))
     if usecase is not None:
         query = query.where(decisions.c.usecase == usecase)

@@ -15,7 +15,7 @@ from monitoring.store.database.tables import decisions
 
 GENESIS: Final = "0" * 64
 ROLE_COLUMNS: Final = ("seq", "usecase", "model", "role", "version", "contract", "at", "recorded_at")
-"""What the table of roles takes over from the decisions: everything that says who held office when."""
+"""What the table of roles takes over from the decisions: everything that says who was champion when."""
 COLUMNS: Final = ("seq", "usecase", "kind", "payload", "actor", "at", "recorded_at", "prev_hash", "hash")
 
 
@@ -32,7 +32,7 @@ def stored_rows(database: Database) -> list[dict[str, Any]]:
     return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
 
-def problems_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def export_problems(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Problems of a chain that was exported; empty when every row is as it was written.
 
     Raises:
@@ -44,16 +44,16 @@ def problems_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def chain_problems(rows: Sequence[tuple[Any, ...]]) -> list[str]:
     """What is wrong with stored rows, oldest first."""
     problems = []
-    before, number = GENESIS, 0
+    previous_hash, previous_seq = GENESIS, 0
     for values in rows:
         row = dict(zip(COLUMNS, values, strict=True))
-        if row["seq"] != number + 1:
-            problems.append(f"decision {number + 1} is missing: after {number} comes {row['seq']}")
-        if row["prev_hash"] != before:
+        if row["seq"] != previous_seq + 1:
+            problems.append(f"decision {previous_seq + 1} is missing: after {previous_seq} comes {row['seq']}")
+        if row["prev_hash"] != previous_hash:
             problems.append(f"decision {row['seq']} does not follow the one before it")
         if row["hash"] != row_hash(row):
             problems.append(f"decision {row['seq']} was changed: its content gives another hash")
-        before, number = row["hash"], row["seq"]
+        previous_hash, previous_seq = row["hash"], row["seq"]
     return problems
 
 
@@ -62,14 +62,14 @@ def role_row(change: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any
     return dict(change) | {name: row[name] for name in ("seq", "usecase", "at", "recorded_at")}
 
 
-def role_problems(rows: Sequence[tuple[Any, ...]], projected: Sequence[tuple[Any, ...]]) -> list[str]:
+def role_problems(rows: Sequence[tuple[Any, ...]], role_rows: Sequence[tuple[Any, ...]]) -> list[str]:
     """Whether the table of roles says what the decisions say."""
-    expected = []
+    expected_rows = []
     for values in rows:
         row = dict(zip(COLUMNS, values, strict=True))
         for change in json.loads(row["payload"]).get("roles", ()):
-            held = role_row(change, row)
-            expected.append(tuple(held[name] for name in ROLE_COLUMNS))
-    if expected == list(projected):
+            expected_row = role_row(change, row)
+            expected_rows.append(tuple(expected_row[name] for name in ROLE_COLUMNS))
+    if expected_rows == list(role_rows):
         return []
     return ["the table of roles differs from what the decisions say"]

@@ -23,7 +23,7 @@ from monitoring.store.decisions.decisions import Decision, RoleChange, append_de
 
 State = Literal["PLANNED", "VERIFIED", "PREVIOUS_SET", "CHAMPION_SET", "CONFIRMED", "DONE", "ABORTED"]
 OperationKind = Literal["promotion", "rollback", "installation"]
-FINAL: Final = ("DONE", "ABORTED")
+FINAL_STATES: Final = ("DONE", "ABORTED")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Operation:
         from_version: the champion that it replaces; none for an installation.
         to_version: the champion that it sets.
         previous_version: who held ``@previous`` before; an abort puts it back.
-        evidence: digest of the verdict, or the term of office that a rollback ends.
+        evidence: digest of the verdict, or the term as champion that a rollback ends.
         contract: contract digest of ``to_version``.
         actor, reason: who asked for it and why.
         at: business time of the request.
@@ -75,7 +75,7 @@ class Operation:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return self.state in FINAL
+        return self.state in FINAL_STATES
 
 
 def operation_id(
@@ -208,7 +208,7 @@ class Journal:
 
     def unfinished(self, model: str) -> list[Operation]:
         """Operations of this model that were begun and not ended, oldest first."""
-        query = _select().where(operations.c.model == model, operations.c.state.not_in(FINAL))
+        query = _select().where(operations.c.model == model, operations.c.state.not_in(FINAL_STATES))
         with self._database.read() as connection:
             return [_operation(row) for row in fetch(connection, query.order_by(operations.c.created_at))]
 

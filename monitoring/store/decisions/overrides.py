@@ -1,6 +1,6 @@
 """Standing orders: what the journal tells a serving process beside the registry's aliases.
 
-A *pin* puts a version in office while the registry cannot be written. *Explained* versions are those
+A *pin* puts an active version while the registry cannot be written. *Explained* versions are those
 that the journal lets hold ``@champion``. A *threshold order* replaces the promoted threshold of one
 version for a while, and ends by itself. All three are read at once, by every replica, every second.
 """
@@ -22,15 +22,15 @@ from monitoring.store.database.tables import decisions, operations, pins, roles
 from monitoring.store.decisions.decisions import Decision, RoleChange, append_decision
 
 THRESHOLD_KINDS: Final = ("threshold.override", "threshold.lifted")
-_UNDER_WAY: Final = ("VERIFIED", "PREVIOUS_SET", "CHAMPION_SET", "CONFIRMED")
+_RUNNING_STATES: Final = ("VERIFIED", "PREVIOUS_SET", "CHAMPION_SET", "CONFIRMED")
 
 
 @dataclass(frozen=True)
 class Pin:
-    """A version that is in office by the journal's word alone.
+    """A version that is active by the journal's word alone.
 
     Attributes:
-        model, version: what is in office.
+        model, version: what is active.
         from_version: the version that it replaced; the registry may still name it.
         contract: contract digest of ``version``; empty for an external score.
         decision: seq of the decision that pinned it.
@@ -70,11 +70,11 @@ class ThresholdOrder:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Overrides:
     """All standing orders of one model, as the database holds them at one moment.
 
     Attributes:
-        pin: a version that is in office without the registry.
+        pin: a version that is active without the registry.
         explained: versions that may hold ``@champion``.
         threshold: the last order of another threshold, also after its time.
         holders: role to the version that holds it by the last decision about it; vacant roles are left out.
@@ -92,12 +92,12 @@ class Orders:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def standing(self, model: str) -> Standing:
+    def standing(self, model: str) -> Overrides:
         """Everything that stands now; a threshold order is returned even after its time."""
         with self._database.read() as connection:
             holders = role_holders(connection, model)
-            explained = _explained(connection, model, holders.get("champion"))
-            return Standing(_pin(connection, model), explained, _threshold(connection, model), holders)
+            explained = _explained_versions(connection, model, holders.get("champion"))
+            return Overrides(_pin(connection, model), explained, _threshold(connection, model), holders)
 
     def pin(
         self,
@@ -111,7 +111,7 @@ class Orders:
         at: datetime,
         payload: Mapping[str, Any],
     ) -> Decision:
-        """Put a version in office without the registry: the pin, its decision and the role changes at once.
+        """Put an active version without the registry: the pin, its decision and the role changes at once.
 
         An empty ``contract`` is that of an external score: ``@champion`` is then vacant by the journal.
 
@@ -149,23 +149,23 @@ def _pin(connection: Connection, model: str) -> Pin | None:
     rows = fetch(connection, select(*names).where(c.model == model))
     if not rows:
         return None
-    *said, at = rows[0]
-    model_, version, old, contract, decision, actor, reason = said
-    return Pin(model_, version, old, contract, decision, actor, reason, from_us(at))
+    *columns, at = rows[0]
+    model_, version, from_version, contract, decision, actor, reason = columns
+    return Pin(model_, version, from_version, contract, decision, actor, reason, from_us(at))
 
 
-def _explained(connection: Connection, model: str, champion: str | None) -> frozenset[str]:
+def _explained_versions(connection: Connection, model: str, champion: str | None) -> frozenset[str]:
     """The champion by the last decision, and those that an operation under way is about to seat."""
     o = operations.c
-    coming = select(o.to_version).where(o.model == model, o.state.in_(_UNDER_WAY))
-    return frozenset(filter(None, [champion, *(row[0] for row in fetch(connection, coming))]))
+    running_query = select(o.to_version).where(o.model == model, o.state.in_(_RUNNING_STATES))
+    return frozenset(filter(None, [champion, *(row[0] for row in fetch(connection, running_query))]))
 
 
 def role_holders(connection: Connection, model: str) -> dict[str, str]:
     """Role to version by the last decision about each role; vacant roles are left out."""
     r = roles.c
-    last = select(func.max(r.role_id)).where(r.model == model).group_by(r.role)
-    rows = fetch(connection, select(r.role, r.version).where(r.role_id.in_(last), r.version.is_not(None)))
+    last_changes = select(func.max(r.role_id)).where(r.model == model).group_by(r.role)
+    rows = fetch(connection, select(r.role, r.version).where(r.role_id.in_(last_changes), r.version.is_not(None)))
     return {role: str(version) for role, version in rows}
 
 
@@ -173,13 +173,13 @@ def _threshold(connection: Connection, model: str) -> ThresholdOrder | None:
     c = decisions.c
     query = select(c.seq, c.kind, c.payload).where(c.kind.in_(THRESHOLD_KINDS)).order_by(desc(c.seq)).limit(50)
     for seq, kind, text in fetch(connection, query):
-        said = json.loads(text)
-        if said.get("model") == model:
-            return None if kind == "threshold.lifted" else _order(seq, said)
+        order = json.loads(text)
+        if order.get("model") == model:
+            return None if kind == "threshold.lifted" else _order(seq, order)
     return None
 
 
-def _order(seq: int, said: Mapping[str, Any]) -> ThresholdOrder:
-    owners: Sequence[str] = said["owners"]
-    until = datetime.fromisoformat(said["until"])
-    return ThresholdOrder(said["version"], float(said["value"]), until, seq, tuple(owners), said["reason"])
+def _order(seq: int, order: Mapping[str, Any]) -> ThresholdOrder:
+    owners: Sequence[str] = order["owners"]
+    until = datetime.fromisoformat(order["until"])
+    return ThresholdOrder(order["version"], float(order["value"]), until, seq, tuple(owners), order["reason"])

@@ -1,7 +1,7 @@
 """Who held which role when: the one answer to that question, for audits, status and comparisons.
 
 The view ``roles_history`` has the terms as they were decided; SQL tools may read it too (``docs/how-to/audit.md``). A
-decision carries the business time that it was made for, and whoever was in office answers until the replicas have seen
+decision carries the business time that it was made for, and whoever was active answers until the replicas have seen
 it: in a replay that is hours of event time. So a champion's term begins after the last event that the version before it
 answered, which the log knows.
 """
@@ -31,9 +31,9 @@ _VIEW = table(
 )  # fmt: skip
 
 
-_OFFICE: Final = "champion"
+_CHAMPION: Final = "champion"
 _INSTANT: Final = timedelta(microseconds=1)
-_ENOUGH: Final = 50
+_HANDOVER_ANSWERS: Final = 50
 """Answers of the next version in a row after which the one before it has gone: requests in flight are fewer."""
 _CHUNK: Final = 2_000
 _CHUNKS: Final = 250
@@ -41,7 +41,7 @@ _CHUNKS: Final = 250
 
 
 @dataclass(frozen=True)
-class Term:
+class RoleTerm:
     """One version in one role, in business time: ``since`` is included, ``until`` is not; none goes on.
 
     Attributes:
@@ -69,7 +69,7 @@ class Term:
 
 def terms_between(
     database: Database, model: str, start: datetime, end: datetime, role: str | None = None
-) -> list[Term]:
+) -> list[RoleTerm]:
     """Every term that touches the span (both ends included), in the order in which they began."""
     c = _VIEW.c
     query = select(
@@ -80,46 +80,55 @@ def terms_between(
         query = query.where(c.role == role)
     with database.read() as connection:
         rows = fetch(connection, query.order_by(c.since_us, c.decision, c.role))
-        decided = [
-            Term(m, r, v, contract, from_us(since), None if until is None else from_us(until), seq, kind, actor)
+        decided_terms = [
+            RoleTerm(m, r, v, contract, from_us(since), None if until is None else from_us(until), seq, kind, actor)
             for _, m, r, v, contract, since, until, seq, kind, actor in rows
         ]
-        offices = list(_answered(connection, rows[0][0], [t for t in decided if t.role == _OFFICE])) if rows else []
-    found = sorted([*offices, *(t for t in decided if t.role != _OFFICE)], key=lambda t: (t.since, t.decision, t.role))
-    return [t for t in found if t.since <= end and (t.until is None or t.until > start)]
+        champion_terms = (
+            list(_answered_terms(connection, rows[0][0], [t for t in decided_terms if t.role == _CHAMPION]))
+            if rows
+            else []
+        )
+    terms = sorted(
+        [*champion_terms, *(t for t in decided_terms if t.role != _CHAMPION)],
+        key=lambda t: (t.since, t.decision, t.role),
+    )
+    return [t for t in terms if t.since <= end and (t.until is None or t.until > start)]
 
 
 def holder_at(database: Database, model: str, role: str, at: datetime) -> str | None:
     """The version that held the role at a business time; ``None`` when nobody did."""
-    found = terms_between(database, model, at, at, role)
-    return found[-1].version if found else None
+    terms = terms_between(database, model, at, at, role)
+    return terms[-1].version if terms else None
 
 
-def _answered(connection: Connection, usecase: str, decided: list[Term]) -> Iterator[Term]:
-    """Terms of office in the order of their decisions, each until the last answer of its version."""
-    ended, handed_over = None, None
-    for term in sorted(decided, key=lambda term: term.decision):
-        since = handed_over if handed_over is not None and term.since == ended else term.since
-        ended = term.until
-        handed_over = None if ended is None else _last_answer(connection, usecase, term, max(ended, since))
-        yield replace(term, since=since, until=handed_over)
+def _answered_terms(connection: Connection, usecase: str, decided_terms: list[RoleTerm]) -> Iterator[RoleTerm]:
+    """Terms of champions in the order of their decisions, each until the last answer of its version."""
+    decided_end, answered_until = None, None
+    for term in sorted(decided_terms, key=lambda term: term.decision):
+        since = answered_until if answered_until is not None and term.since == decided_end else term.since
+        decided_end = term.until
+        answered_until = (
+            None if decided_end is None else _last_answer(connection, usecase, term, max(decided_end, since))
+        )
+        yield replace(term, since=since, until=answered_until)
 
 
-def _last_answer(connection: Connection, usecase: str, term: Term, since: datetime) -> datetime:
+def _last_answer(connection: Connection, usecase: str, term: RoleTerm, since: datetime) -> datetime:
     """The instant after the last event from ``since`` on that the version of a term answered as champion."""
     c = predictions.c
     query = select(c.event_time, c.row_id, c.model, c.version, c.alias).where(c.usecase == usecase)
     query = query.order_by(c.event_time, c.row_id).limit(_CHUNK)
-    after, found, others = c.event_time >= to_us(since), since, 0
+    from_bound, last_answer, other_answers = c.event_time >= to_us(since), since, 0
     for _ in range(_CHUNKS):
-        rows = fetch(connection, query.where(after))
+        rows = fetch(connection, query.where(from_bound))
         for at, _, model, version, alias in rows:
-            if (model, version, alias) == (term.model, term.version, _OFFICE):
-                found, others = from_us(at) + _INSTANT, 0
-            elif version is not None and (others := others + 1) >= _ENOUGH:
-                return found
+            if (model, version, alias) == (term.model, term.version, _CHAMPION):
+                last_answer, other_answers = from_us(at) + _INSTANT, 0
+            elif version is not None and (other_answers := other_answers + 1) >= _HANDOVER_ANSWERS:
+                return last_answer
         if len(rows) < _CHUNK:
             break
-        last, row = rows[-1][0], rows[-1][1]
-        after = and_(c.event_time >= last, or_(c.event_time > last, c.row_id > row))
-    return found
+        last_time, last_row = rows[-1][0], rows[-1][1]
+        from_bound = and_(c.event_time >= last_time, or_(c.event_time > last_time, c.row_id > last_row))
+    return last_answer

@@ -22,7 +22,17 @@ from monitoring.store.database.frames import fetch, from_us, to_us
 from monitoring.store.database.tables import notice_conditions, notice_marks, notices
 
 NoticeState = Literal["waiting", "delivered", "given_up"]
-_NEW: Final = ("notice_id", "target", "usecase", "kind", "state", "content", "problem", "created_at", "next_at")
+_INSERT_COLUMNS: Final = (
+    "notice_id",
+    "target",
+    "usecase",
+    "kind",
+    "state",
+    "content",
+    "problem",
+    "created_at",
+    "next_at",
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +129,7 @@ class Notices:
                 for name, target, content, attempts, created, next_at in rows
                 if connection.execute(
                     update(notices)
-                    .where(*_row(name, target), c.state == "waiting", c.next_at == next_at)
+                    .where(*_is_notice(name, target), c.state == "waiting", c.next_at == next_at)
                     .values(next_at=until, attempts=attempts + 1)
                 ).rowcount
                 == 1
@@ -129,13 +139,13 @@ class Notices:
         """Say that a target took a notice."""
         values = {"state": "delivered", "problem": "", "delivered_at": to_us(now)}
         with self._database.write(durable=True) as connection:
-            connection.execute(update(notices).where(*_row(claimed.notice_id, claimed.target)).values(values))
+            connection.execute(update(notices).where(*_is_notice(claimed.notice_id, claimed.target)).values(values))
 
     def refused(self, claimed: WaitingNotice, problem: str, again_at: datetime | None) -> None:
         """Say why a target did not take a notice, and when to try again; none gives it up."""
         values: dict[str, Any] = {"problem": problem}
         values |= {"state": "given_up"} if again_at is None else {"next_at": to_us(again_at)}
-        ours = (*_row(claimed.notice_id, claimed.target), notices.c.state == "waiting")
+        ours = (*_is_notice(claimed.notice_id, claimed.target), notices.c.state == "waiting")
         with self._database.write() as connection:
             connection.execute(update(notices).where(*ours).values(values))
 
@@ -152,8 +162,8 @@ class Notices:
 
     def save(
         self,
-        standing: Sequence[StandingCondition],
-        ended: Sequence[StandingCondition],
+        open_conditions: Sequence[StandingCondition],
+        ended_conditions: Sequence[StandingCondition],
         entries: Sequence[NoticeEntry],
         now: datetime,
     ) -> None:
@@ -161,18 +171,18 @@ class Notices:
 
         Nothing is written where another process has just found one of the same conditions.
         """
-        if not (standing or ended or entries):
+        if not (open_conditions or ended_conditions or entries):
             return
-        with contextlib.suppress(_SeenByAnother), self._database.write() as connection:
-            for one in standing:
+        with contextlib.suppress(_ConditionExists), self._database.write() as connection:
+            for one in open_conditions:
                 row = _condition_row(one)
                 if self._database.insert_new(connection, notice_conditions, _CONDITION, [tuple(row.values())]):
                     continue
                 if one.since == now:
-                    raise _SeenByAnother  # it tells what this look would tell; the next look finds its row
-                connection.execute(update(notice_conditions).where(*_of(one)).values(row))
-            for one in ended:
-                connection.execute(delete(notice_conditions).where(*_of(one)))
+                    raise _ConditionExists  # it tells what this look would tell; the next look finds its row
+                connection.execute(update(notice_conditions).where(*_is_condition(one)).values(row))
+            for one in ended_conditions:
+                connection.execute(delete(notice_conditions).where(*_is_condition(one)))
             self._insert(connection, entries, now)
 
     def problems(self) -> builtins.list[tuple[str, int, datetime, str]]:
@@ -195,30 +205,30 @@ class Notices:
     def _insert(self, connection: Connection, entries: Sequence[NoticeEntry], now: datetime) -> int:
         at = to_us(now)
         rows = [(e.notice_id, e.target, e.usecase, e.kind, "waiting", e.content, "", at, at) for e in entries]
-        return self._database.insert_new(connection, notices, _NEW, rows)
+        return self._database.insert_new(connection, notices, _INSERT_COLUMNS, rows)
 
 
-class _SeenByAnother(Exception):
+class _ConditionExists(Exception):
     """Another process has found the same condition first."""
 
 
-KEPT: Final = timedelta(days=90)
+RETENTION: Final = timedelta(days=90)
 """How long a notice is remembered after it was stored."""
 _CONDITION: Final = ("usecase", "watch", "subject", "content", "since", "told_at", "cleared_at")
 _TIMES: Final = ("since", "told_at", "cleared_at")
 
 
-def _row(notice_id: str, target: str) -> tuple[Any, ...]:
+def _is_notice(notice_id: str, target: str) -> tuple[Any, ...]:
     return (notices.c.notice_id == notice_id, notices.c.target == target)
 
 
-def _of(one: StandingCondition) -> tuple[Any, ...]:
+def _is_condition(condition: StandingCondition) -> tuple[Any, ...]:
     c = notice_conditions.c
-    return (c.usecase == one.usecase, c.watch == one.watch, c.subject == one.subject)
+    return (c.usecase == condition.usecase, c.watch == condition.watch, c.subject == condition.subject)
 
 
-def _condition_row(one: StandingCondition) -> dict[str, Any]:
-    row: dict[str, Any] = {name: getattr(one, name) for name in _CONDITION}
+def _condition_row(condition: StandingCondition) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(condition, name) for name in _CONDITION}
     return row | {name: None if row[name] is None else to_us(row[name]) for name in _TIMES}
 
 

@@ -46,7 +46,7 @@ class OpenAlert:
         return asdict(self) | {"event_time": self.event_time.isoformat()}
 
 
-class Alerts:
+class OpenAlerts:
     """Reads of the view, and the price behind it."""
 
     def __init__(self, database: Database) -> None:

@@ -22,7 +22,7 @@ class Replica:
     Attributes:
         replica: its name, unique for each process start.
         model: registered model name.
-        version: the version that it answers with; none when nothing is in office there.
+        version: the version that it answers with; none when nothing is active there.
         champion: the version that it saw behind ``@champion``; none when it could not look.
         since: machine time since which it answers with that version.
         seen_at: its last sign of life, on the database's clock.
@@ -60,12 +60,12 @@ class Serving:
         columns = ("usecase", "replica", "model", "version", "champion", "detail", "since", "seen_at")
         with self._database.write() as connection:
             now = self._database.now(connection)
-            old = fetch(connection, select(served.c.version, served.c.since).where(*_is(usecase, replica)))
+            old = fetch(connection, select(served.c.version, served.c.since).where(*_is_replica(usecase, replica)))
             since = old[0][1] if old and old[0][0] == version else now
             row = (usecase, replica, model, version, champion, text, since, now)
             if old:
                 values = dict(zip(columns, row, strict=True))
-                connection.execute(update(served).where(*_is(usecase, replica)).values(values))
+                connection.execute(update(served).where(*_is_replica(usecase, replica)).values(values))
             else:
                 self._database.insert_new(connection, served, columns, [row])
 
@@ -85,8 +85,8 @@ class Serving:
     def leave(self, usecase: str, replica: str) -> None:
         """Forget a replica that shuts down in order."""
         with self._database.write() as connection:
-            connection.execute(delete(served).where(*_is(usecase, replica)))
+            connection.execute(delete(served).where(*_is_replica(usecase, replica)))
 
 
-def _is(usecase: str, replica: str) -> tuple[Any, ...]:
+def _is_replica(usecase: str, replica: str) -> tuple[Any, ...]:
     return (served.c.usecase == usecase, served.c.replica == replica)

@@ -79,7 +79,7 @@ class Runs:
 
     def last_ended(self, usecase: str) -> list[Run]:
         """The run of each flow that succeeded last, and the one that failed last, however long ago."""
-        newest = _newest(usecase).subquery()
+        newest = _newest_ended(usecase).subquery()
         same = (
             (runs.c.flow == newest.c.flow) & (runs.c.state == newest.c.state) & (runs.c.ended_at == newest.c.ended_at)
         )
@@ -104,10 +104,10 @@ class Runs:
             return [_run(row) for row in fetch(connection, query.order_by(desc(runs.c.started_at)))]
 
 
-def _newest(usecase: str) -> Any:
-    ended = (runs.c.usecase == usecase) & runs.c.ended_at.is_not(None)
-    last = func.max(runs.c.ended_at).label("ended_at")
-    return select(runs.c.flow, runs.c.state, last).where(ended).group_by(runs.c.flow, runs.c.state)
+def _newest_ended(usecase: str) -> Any:
+    is_ended = (runs.c.usecase == usecase) & runs.c.ended_at.is_not(None)
+    last_ended_at = func.max(runs.c.ended_at).label("ended_at")
+    return select(runs.c.flow, runs.c.state, last_ended_at).where(is_ended).group_by(runs.c.flow, runs.c.state)
 
 
 def _run(row: tuple[Any, ...]) -> Run:

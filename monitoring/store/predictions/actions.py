@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FIELDS: Final = ActionRecord.__struct_fields__
 _ROW: Final = attrgetter(*_FIELDS)
-_ALL: Final = 2**62
+_END_OF_TIME: Final = 2**62
 
 
 class Actions:
@@ -43,7 +43,7 @@ class Actions:
         """The latest action of each event: event_id, action, by, taken_at. With a window, of its events only."""
         bounds = None if window is None else (to_us(window.start), to_us(window.end))
         with self._database.read() as connection:
-            return latest_between(connection, usecase, to_us(as_of), bounds)
+            return latest_actions(connection, usecase, to_us(as_of), bounds)
 
     def blocked(self, usecase: str, as_of: datetime | None, window: TimeWindow) -> frozenset[str]:
         """Events of a span of event time that were blocked: as reported, else as the answer asked for."""
@@ -52,8 +52,8 @@ class Actions:
         query = query.where(p.event_time >= bounds[0], p.event_time < bounds[1])
         with self._database.read() as connection:
             asked = {event_id for (event_id,) in fetch(connection, query)}
-            known_at = _ALL if as_of is None else to_us(as_of)
-            done = latest_between(connection, usecase, known_at, bounds)
+            known_at = _END_OF_TIME if as_of is None else to_us(as_of)
+            done = latest_actions(connection, usecase, known_at, bounds)
         reported = done["action"] == "block"
         released = set(done.loc[~reported, "event_id"])
         return frozenset((asked - released) | set(done.loc[reported, "event_id"]))
@@ -76,10 +76,12 @@ def insert_actions(database: Database, connection: Connection, records: Sequence
     if not records:
         return 0
     now = database.now(connection)
-    return database.insert_new(connection, actions, (*_FIELDS, "stored_at"), [(*_ROW(one), now) for one in records])
+    return database.insert_new(
+        connection, actions, (*_FIELDS, "stored_at"), [(*_ROW(record), now) for record in records]
+    )
 
 
-def latest_between(connection: Connection, usecase: str, as_of: int, bounds: tuple[int, int] | None) -> pd.DataFrame:
+def latest_actions(connection: Connection, usecase: str, as_of: int, bounds: tuple[int, int] | None) -> pd.DataFrame:
     """The latest action of each event, as known at ``as_of``; microseconds."""
     import pandas as pd
 
@@ -91,6 +93,8 @@ def latest_between(connection: Connection, usecase: str, as_of: int, bounds: tup
         query = query.join(events, (p.usecase == c.usecase) & (p.event_id == c.event_id))
         query = query.where(p.event_time >= bounds[0], p.event_time < bounds[1])
     query = query.where(c.usecase == usecase, c.taken_at <= as_of).order_by(c.taken_at, c.action_id)
-    ids, action, by, taken = columns_of(fetch(connection, query), 4)
-    frame = pd.DataFrame({"event_id": texts(ids), "action": texts(action), "by": texts(by), "taken_at": times(taken)})
+    ids, action, by, taken_times = columns_of(fetch(connection, query), 4)
+    frame = pd.DataFrame(
+        {"event_id": texts(ids), "action": texts(action), "by": texts(by), "taken_at": times(taken_times)}
+    )
     return frame.drop_duplicates("event_id", keep="last").reset_index(drop=True)

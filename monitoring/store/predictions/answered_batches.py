@@ -35,8 +35,8 @@ class AnsweredPart:
     features: pd.DataFrame
 
 
-def answered_parts(
-    database: Database, usecase: str, window: TimeWindow, wanted: Sequence[str], chunk: int = CHUNK
+def read_answered_parts(
+    database: Database, usecase: str, window: TimeWindow, feature_names: Sequence[str], chunk: int = CHUNK
 ) -> Iterator[AnsweredPart]:
     """Events of the window that were scored and logged with features, ``chunk`` at a time.
 
@@ -44,50 +44,54 @@ def answered_parts(
         StoreError: a feature row fits no declared plan.
     """
     c = predictions.c
-    query = _answered(usecase, window, c.row_id, c.event_time, c.event_id, c.plan_id, c.features)
+    query = _answered_query(usecase, window, c.row_id, c.event_time, c.event_id, c.plan_id, c.features)
     query = query.where(c.features.is_not(None), c.plan_id.is_not(None)).order_by(c.event_time, c.row_id).limit(chunk)
     plans: dict[str, tuple[str, ...]] = {}
-    after: Any = c.event_time >= to_us(window.start)
+    from_bound: Any = c.event_time >= to_us(window.start)
     while True:
         with database.read() as connection:
-            rows = fetch(connection, query.where(after))
+            rows = fetch(connection, query.where(from_bound))
             for plan_id in {row[3] for row in rows} - set(plans):
                 plans[plan_id] = read_plan(connection, plan_id)
         if rows:
-            yield _part(rows, plans, wanted)
+            yield _decode_part(rows, plans, feature_names)
         if len(rows) < chunk:
             return
         last_row, last_time = rows[-1][:2]
-        later = or_(c.event_time > last_time, and_(c.event_time == last_time, c.row_id > last_row))
-        after = and_(c.event_time >= last_time, later)  # the plain bound leaves out earlier days' tables
+        past_last_row = or_(c.event_time > last_time, and_(c.event_time == last_time, c.row_id > last_row))
+        from_bound = and_(c.event_time >= last_time, past_last_row)  # the plain bound leaves out earlier days' tables
 
 
 def newest_champion(database: Database, usecase: str, window: TimeWindow, model: str) -> str | None:
     """Label of the version that gave a model's newest answer as champion in the window; ``None`` without any."""
     c = predictions.c
-    # Under a canary the challenger answers too, and holds no office.
-    query = _answered(usecase, window, c.version).where(c.alias == "champion", c.model == model)
+    # Under a canary the challenger answers too, and is not champion.
+    query = _answered_query(usecase, window, c.version).where(c.alias == "champion", c.model == model)
     with database.read() as connection:
         rows = fetch(connection, query.order_by(c.event_time.desc(), c.row_id.desc()).limit(1))
     return model_label(model, rows[0][0]) if rows else None
 
 
-def _answered(usecase: str, window: TimeWindow, *columns: Any) -> Select[Any]:
+def _answered_query(usecase: str, window: TimeWindow, *columns: Any) -> Select[Any]:
     c = predictions.c
     query = select(*columns).where(c.usecase == usecase, c.score.is_not(None))
     return query.where(c.event_time >= to_us(window.start), c.event_time < to_us(window.end))
 
 
-def _part(rows: Sequence[tuple[Any, ...]], plans: dict[str, tuple[str, ...]], wanted: Sequence[str]) -> AnsweredPart:
-    _, at, ids, plan_ids, blobs = columns_of(rows, 5)
-    values = np.full((len(rows), len(wanted)), np.nan, dtype=np.float32)
-    owner = np.array(plan_ids, dtype=object)
+def _decode_part(
+    rows: Sequence[tuple[Any, ...]], plans: dict[str, tuple[str, ...]], feature_names: Sequence[str]
+) -> AnsweredPart:
+    _, event_times, ids, plan_ids, blobs = columns_of(rows, 5)
+    values = np.full((len(rows), len(feature_names)), np.nan, dtype=np.float32)
+    plan_of_row = np.array(plan_ids, dtype=object)
     for plan_id in dict.fromkeys(plan_ids):
-        chosen = np.flatnonzero(owner == plan_id)
-        block = unpack_features([blobs[i] for i in chosen], len(plans[plan_id]))
-        place = {name: index for index, name in enumerate(plans[plan_id])}
-        known = [(mine, place[name]) for mine, name in enumerate(wanted) if name in place]
-        if known:
-            mine, theirs = zip(*known, strict=True)
-            values[np.ix_(chosen, np.array(mine))] = block[:, list(theirs)]
-    return AnsweredPart(texts(ids), times(at), pd.DataFrame(values, columns=list(wanted)))
+        rows_of_plan = np.flatnonzero(plan_of_row == plan_id)
+        plan_values = unpack_features([blobs[i] for i in rows_of_plan], len(plans[plan_id]))
+        column_of = {name: index for index, name in enumerate(plans[plan_id])}
+        shared_columns = [
+            (target_columns, column_of[name]) for target_columns, name in enumerate(feature_names) if name in column_of
+        ]
+        if shared_columns:
+            target_columns, source_columns = zip(*shared_columns, strict=True)
+            values[np.ix_(rows_of_plan, np.array(target_columns))] = plan_values[:, list(source_columns)]
+    return AnsweredPart(texts(ids), times(event_times), pd.DataFrame(values, columns=list(feature_names)))

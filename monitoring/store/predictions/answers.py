@@ -18,7 +18,7 @@ _CHUNK: Final = 5_000
 
 
 @dataclass(frozen=True)
-class Answered:
+class LoggedAnswer:
     """One logged answer. Times: business ``event_time``, machine ``received_at``; both UTC.
 
     Attributes:
@@ -48,7 +48,7 @@ class Answered:
     other_decision: bool | None = None
 
 
-def answered_event(database: Database, usecase: str, event_id: str) -> Answered | None:
+def find_answer(database: Database, usecase: str, event_id: str) -> LoggedAnswer | None:
     """The answer to one event; ``None`` when it was not scored."""
     c = predictions.c
     query = select(*_columns()).where(c.usecase == usecase, c.event_id == event_id, c.score.is_not(None))
@@ -57,44 +57,44 @@ def answered_event(database: Database, usecase: str, event_id: str) -> Answered 
         if not rows:
             return None
         names = read_plan(connection, rows[0][5]) if rows[0][5] is not None else ()
-    return _answered(rows[0], names, (None, None, None))
+    return _logged_answer(rows[0], names, (None, None, None))
 
 
-def answered_by(
-    database: Database, usecase: str, model: str, version: str, since: datetime, other: str
-) -> Iterator[Answered]:
+def read_answers_of(
+    database: Database, usecase: str, model: str, version: str, since: datetime, other_version: str
+) -> Iterator[LoggedAnswer]:
     """Every answer of a version that was received from ``since`` (machine time) on, in the order of the log.
 
-    ``other`` is the version whose shadow scores are read beside it.
+    ``other_version`` is the version whose shadow scores are read beside it.
     """
     c, s = predictions.c, shadow.c
-    same = and_(s.usecase == c.usecase, s.model == model, s.version == other, s.event_id == c.event_id)
+    same_event = and_(s.usecase == c.usecase, s.model == model, s.version == other_version, s.event_id == c.event_id)
     query = select(*_columns(), s.score, s.threshold, s.decision, c.row_id).join_from(
-        predictions, shadow, same, isouter=True
+        predictions, shadow, same_event, isouter=True
     )
     query = query.where(c.usecase == usecase, c.model == model, c.version == version, c.received_at >= to_us(since))
     query = query.where(c.score.is_not(None), c.origin == "live").order_by(c.row_id).limit(_CHUNK)
     plans: dict[str, tuple[str, ...]] = {}
-    after = 0
+    last_row_id = 0
     while True:
         with database.read() as connection:
-            rows = fetch(connection, query.where(c.row_id > after))
+            rows = fetch(connection, query.where(c.row_id > last_row_id))
             for plan in {row[5] for row in rows} - {None, *plans}:
                 plans[plan] = read_plan(connection, plan)
         for row in rows:
-            yield _answered(row, plans.get(row[5], ()), row[15:18])
+            yield _logged_answer(row, plans.get(row[5], ()), row[15:18])
         if len(rows) < _CHUNK:
             return
-        after = rows[-1][18]
+        last_row_id = rows[-1][18]
 
 
-def took_office_at(database: Database, model: str, version: str) -> datetime | None:
+def became_champion_at(database: Database, model: str, version: str) -> datetime | None:
     """Machine time at which a version last became champion, by the journal; ``None`` when it never did."""
     r = roles.c
     query = select(r.recorded_at).where(r.model == model, r.role == "champion", r.version == version)
     with database.read() as connection:
-        found = fetch(connection, query.order_by(r.role_id.desc()).limit(1))
-    return from_us(found[0][0]) if found else None
+        rows = fetch(connection, query.order_by(r.role_id.desc()).limit(1))
+    return from_us(rows[0][0]) if rows else None
 
 
 def _columns() -> tuple[Any, ...]:
@@ -105,13 +105,28 @@ def _columns() -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _answered(row: tuple[Any, ...], names: tuple[str, ...], other: tuple[Any, ...]) -> Answered:
-    event_id, at, received, origin, body, _, features, model, version, alias, contract, raw, score, edge, flag = row[
-        :15
-    ]
-    blob = None if features is None else bytes(features)
-    decided = None if other[2] is None else bool(other[2])
-    return Answered(
-        event_id, from_us(at), from_us(received), origin, bytes(body), names, blob, model or "", version or "",
-        alias or "", contract, raw, score, edge, bool(flag), other[0], other[1], decided,
+def _logged_answer(row: tuple[Any, ...], names: tuple[str, ...], other_row: tuple[Any, ...]) -> LoggedAnswer:
+    (
+        event_id,
+        event_time,
+        received_at,
+        origin,
+        body,
+        _,
+        features,
+        model,
+        version,
+        alias,
+        contract,
+        raw_score,
+        score,
+        threshold,
+        decision,
+    ) = row[:15]
+    feature_bytes = None if features is None else bytes(features)
+    other_decision = None if other_row[2] is None else bool(other_row[2])
+    return LoggedAnswer(
+        event_id, from_us(event_time), from_us(received_at), origin, bytes(body), names,
+        feature_bytes, model or "", version or "",
+        alias or "", contract, raw_score, score, threshold, bool(decision), other_row[0], other_row[1], other_decision,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from monitoring.store.database.tables import predictions, shadow
 if TYPE_CHECKING:
     import pandas as pd
 
-_NEWEST: Final = 200_000
+_MAX_ROWS: Final = 200_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Arms:
     def counts(self, usecase: str, routing: Sequence[str]) -> list[ArmCount]:
         """Events and alerts of each arm, by the role that answered."""
         p = predictions.c
-        query = select(p.arm, p.alias, func.count(), func.sum(p.decision)).where(*_routed(usecase, routing))
+        query = select(p.arm, p.alias, func.count(), func.sum(p.decision)).where(*_is_routed(usecase, routing))
         with self._database.read() as connection:
             rows = fetch(connection, query.group_by(p.arm, p.alias).order_by(p.arm, p.alias))
         return [ArmCount(arm, alias, int(events), int(alerts or 0)) for arm, alias, events, alerts in rows]
@@ -51,7 +51,7 @@ class Arms:
         same = and_(s.usecase == p.usecase, s.model == name, s.version == version, s.event_id == p.event_id)
         query = select(func.count(), func.sum(s.decision)).select_from(predictions.join(shadow, same))
         with self._database.read() as connection:
-            events, alerts = connection.execute(query.where(*_routed(usecase, routing), s.error.is_(None))).one()
+            events, alerts = connection.execute(query.where(*_is_routed(usecase, routing), s.error.is_(None))).one()
         return int(events), int(alerts or 0)
 
     def units(self, usecase: str, routing: Sequence[str], entity: str | None) -> dict[str, int]:
@@ -60,9 +60,9 @@ class Arms:
         Only the newest 200,000 events are looked at: a ramp asks every few seconds.
         """
         p = predictions.c
-        query = select(p.arm, p.event_id, p.body).where(*_routed(usecase, routing))
+        query = select(p.arm, p.event_id, p.body).where(*_is_routed(usecase, routing))
         with self._database.read() as connection:
-            rows = fetch(connection, query.order_by(p.row_id.desc()).limit(_NEWEST))
+            rows = fetch(connection, query.order_by(p.row_id.desc()).limit(_MAX_ROWS))
         arms, ids, bodies = columns_of(rows, 3)
         found: dict[str, set[str]] = {}
         for arm, unit in zip(arms, _units(ids, bodies, entity), strict=True):
@@ -75,7 +75,7 @@ class Arms:
 
         p = predictions.c
         query = select(p.event_id, p.event_time, p.arm, p.alias, p.decision).where(
-            *_routed(usecase, routing), p.event_time >= to_us(window.start), p.event_time < to_us(window.end)
+            *_is_routed(usecase, routing), p.event_time >= to_us(window.start), p.event_time < to_us(window.end)
         )
         with self._database.read() as connection:
             rows = fetch(connection, query.order_by(p.event_time, p.row_id))
@@ -84,7 +84,7 @@ class Arms:
         return pd.DataFrame(frame | {"decision": pd.Series([bool(d) for d in decision], dtype=bool)})
 
 
-def _routed(usecase: str, routing: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
+def _is_routed(usecase: str, routing: Sequence[str]) -> tuple[ColumnElement[bool], ...]:
     p = predictions.c
     return (p.routing.in_(list(routing)), p.usecase == usecase, p.origin == "live")
 

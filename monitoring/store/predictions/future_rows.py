@@ -27,7 +27,7 @@ _CHUNK: Final = 2_000
 
 
 @dataclass(frozen=True)
-class _Place:
+class _TimedTable:
     """A table: its key, its time, and the columns that its quarantined payload keeps."""
 
     kind: str
@@ -37,10 +37,10 @@ class _Place:
     kept: tuple[str, ...]
 
 
-_PLACES: Final = (
-    _Place("event", predictions, predictions.c.row_id, predictions.c.event_time, ("body",)),
-    _Place("label", labels, labels.c.label_id, labels.c.observed_at, ("event_id", "y", "observed_at", "source")),
-    _Place("action", actions, actions.c.action_id, actions.c.taken_at, ("event_id", "action", "by", "taken_at")),
+_TIMED_TABLES: Final = (
+    _TimedTable("event", predictions, predictions.c.row_id, predictions.c.event_time, ("body",)),
+    _TimedTable("label", labels, labels.c.label_id, labels.c.observed_at, ("event_id", "y", "observed_at", "source")),
+    _TimedTable("action", actions, actions.c.action_id, actions.c.taken_at, ("event_id", "action", "by", "taken_at")),
 )
 
 
@@ -56,14 +56,14 @@ class FutureRows:
 
 def find_future_rows(database: Database, usecase: str, after_us: int) -> list[FutureRows]:
     """Count the rows whose time lies after ``after_us``, microseconds; kinds without any are left out."""
-    found = []
+    future_rows = []
     with database.read() as connection:
-        for place in _PLACES:
-            query = select(func.count(), func.min(place.time), func.max(place.time))
-            count, first, last = connection.execute(query.where(*_beyond(place, usecase, after_us))).one()
+        for timed_table in _TIMED_TABLES:
+            query = select(func.count(), func.min(timed_table.time), func.max(timed_table.time))
+            count, first, last = connection.execute(query.where(*_is_later(timed_table, usecase, after_us))).one()
             if count:
-                found.append(FutureRows(place.kind, int(count), from_us(first), from_us(last)))
-    return found
+                future_rows.append(FutureRows(timed_table.kind, int(count), from_us(first), from_us(last)))
+    return future_rows
 
 
 def move_future_rows(database: Database, usecase: str, after_us: int) -> Iterator[tuple[str, list[str]]]:
@@ -72,44 +72,51 @@ def move_future_rows(database: Database, usecase: str, after_us: int) -> Iterato
     Raises:
         StoreUnavailable: the database cannot be used now; what was moved before stays moved.
     """
-    for place in _PLACES:
-        while ids := _move(database, place, usecase, after_us):
-            yield place.kind, ids
+    for timed_table in _TIMED_TABLES:
+        while ids := _move(database, timed_table, usecase, after_us):
+            yield timed_table.kind, ids
     if not database.is_sqlite:
         _drop_empty_days(database, after_us)
 
 
-def _beyond(place: _Place, usecase: str, after_us: int) -> tuple[Any, ...]:
-    return (place.table.c.usecase == usecase, place.time > after_us)
+def _is_later(timed_table: _TimedTable, usecase: str, after_us: int) -> tuple[Any, ...]:
+    return (timed_table.table.c.usecase == usecase, timed_table.time > after_us)
 
 
-def _move(database: Database, place: _Place, usecase: str, after_us: int) -> list[str]:
-    columns = [place.table.c[name] for name in ("event_id", *place.kept)]
-    query = select(place.key, *columns).where(*_beyond(place, usecase, after_us)).order_by(place.key).limit(_CHUNK)
+def _move(database: Database, timed_table: _TimedTable, usecase: str, after_us: int) -> list[str]:
+    columns = [timed_table.table.c[name] for name in ("event_id", *timed_table.kept)]
+    query = (
+        select(timed_table.key, *columns)
+        .where(*_is_later(timed_table, usecase, after_us))
+        .order_by(timed_table.key)
+        .limit(_CHUNK)
+    )
     with database.write() as connection:
         rows = fetch(connection, query)
         if not rows:
             return []
         common = {
             "usecase": usecase, "writer": REPAIR, "segment": 0, "position": 0, "seq": 0, "records": 1,
-            "reason": f"{IN_FUTURE}: {place.kind}", "stored_at": database.now(connection),
+            "reason": f"{IN_FUTURE}: {timed_table.kind}", "stored_at": database.now(connection),
         }  # fmt: skip
-        connection.execute(insert(quarantine), [common | {"payload": _payload(place, row[2:])} for row in rows])
+        connection.execute(insert(quarantine), [common | {"payload": _payload(timed_table, row[2:])} for row in rows])
         keys, ids = [row[0] for row in rows], [str(row[1]) for row in rows]
         # The time stands in the condition so that PostgreSQL looks at the tables of those days alone.
-        connection.execute(delete(place.table).where(*_beyond(place, usecase, after_us), place.key.in_(keys)))
-        if place.kind == "event":
-            _forget(database, connection, usecase, ids)
+        connection.execute(
+            delete(timed_table.table).where(*_is_later(timed_table, usecase, after_us), timed_table.key.in_(keys))
+        )
+        if timed_table.kind == "event":
+            _delete_traces(database, connection, usecase, ids)
     return ids
 
 
-def _payload(place: _Place, values: Sequence[Any]) -> bytes:
-    if place.kind == "event":
+def _payload(timed_table: _TimedTable, values: Sequence[Any]) -> bytes:
+    if timed_table.kind == "event":
         return bytes(values[0])
-    return msgspec.json.encode(dict(zip(place.kept, values, strict=True)))
+    return msgspec.json.encode(dict(zip(timed_table.kept, values, strict=True)))
 
 
-def _forget(database: Database, connection: Connection, usecase: str, ids: Sequence[str]) -> None:
+def _delete_traces(database: Database, connection: Connection, usecase: str, ids: Sequence[str]) -> None:
     """What stands beside an event: its scores in shadow, and in PostgreSQL its id."""
     tables = (shadow,) if database.is_sqlite else (shadow, prediction_ids)
     for table in tables:
@@ -119,14 +126,14 @@ def _forget(database: Database, connection: Connection, usecase: str, ids: Seque
 def _drop_empty_days(database: Database, after_us: int) -> None:
     """Tables of days that lie wholly beyond, and hold nothing of any use case."""
     with database.read() as connection:
-        there = days_with_tables(connection)
-    for day, name in there.items():
+        day_tables = days_with_tables(connection)
+    for day, name in day_tables.items():
         if day * DAY_US <= after_us:
             continue
         with database.write() as connection:
-            run = connection.exec_driver_sql
-            run("SET LOCAL lock_timeout = '5s'")
-            run(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
-            if run(f"SELECT 1 FROM {name} LIMIT 1").first() is None:  # noqa: S608  # a name of our own
-                run(f"DROP TABLE {name}")
+            execute = connection.exec_driver_sql
+            execute("SET LOCAL lock_timeout = '5s'")
+            execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+            if execute(f"SELECT 1 FROM {name} LIMIT 1").first() is None:  # noqa: S608  # a name of our own
+                execute(f"DROP TABLE {name}")
         database.known_days.discard(day)

@@ -72,7 +72,7 @@ class Labels:
         """What counts of each event at ``as_of``, conflicts included: event_id, y, observed_at, source, conflict."""
         bounds = None if window is None else (to_us(window.start), to_us(window.end))
         with self._database.read() as connection:
-            return known_between(connection, usecase, to_us(as_of), policy, bounds)
+            return labels_at(connection, usecase, to_us(as_of), policy, bounds)
 
     def history(self, usecase: str, as_of: datetime | None = None) -> pd.DataFrame:
         """Every statement as a labels frame in the order of ``observed_at``: what features are built from."""
@@ -111,7 +111,7 @@ class Labels:
         c = labels.c
         found: list[StoredLabel] = []
         with self._database.read() as connection:
-            for part in _parts(event_ids):
+            for part in _chunks(event_ids):
                 query = select(*_STORED_LABEL).where(c.usecase == usecase, c.event_id.in_(part)).order_by(c.label_id)
                 found += [StoredLabel(*row) for row in fetch(connection, query)]
         return found
@@ -134,16 +134,16 @@ def insert_labels(
             raise RowRefused(f"a label's source is not ranked; allowed: {', '.join(policy.sources)}")
     database.lock(connection, _LABEL_LOCK)
     now = database.now(connection)
-    stored = database.insert_new(connection, labels, _COLUMNS, [(*_ROW(record), now) for record in records])
+    stored_count = database.insert_new(connection, labels, _COLUMNS, [(*_ROW(record), now) for record in records])
     return LabelResult(
-        stored=stored,
-        duplicates=len(records) - stored,
+        stored=stored_count,
+        duplicates=len(records) - stored_count,
         conflicts=_count_conflicts(connection, records),
         parked=_count_parked(connection, records),
     )
 
 
-def known_between(
+def labels_at(
     connection: Connection, usecase: str, as_of: int, policy: LabelPolicy, bounds: tuple[int, int] | None
 ) -> pd.DataFrame:
     """What counts at ``as_of``: event_id, y, observed_at, source, conflict; one row an event.
@@ -158,10 +158,10 @@ def known_between(
         query = query.join(events, (p.usecase == c.usecase) & (p.event_id == c.event_id))
         query = query.where(p.event_time >= bounds[0], p.event_time < bounds[1])
     query = query.where(c.usecase == usecase, c.observed_at <= as_of, c.source.in_(policy.sources))
-    return resolve(_statements(fetch(connection, query)), policy)
+    return resolve_labels(_statements(fetch(connection, query)), policy)
 
 
-def resolve(statements: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
+def resolve_labels(statements: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
     """One row an event: the strongest source's word, since when it said so, and whether it says both.
 
     Args:
@@ -178,18 +178,18 @@ def resolve(statements: pd.DataFrame, policy: LabelPolicy) -> pd.DataFrame:
     rank = statements["source"].map(policy.sources.index).to_numpy(dtype=np.int64)
     strongest = np.full(len(events), len(policy.sources))
     np.minimum.at(strongest, codes, rank)
-    counts = rank == strongest[codes]
-    codes, y = codes[counts], statements["y"].to_numpy()[counts]
-    since = statements["observed_at"].to_numpy(dtype="datetime64[us]").view(np.int64)[counts]
-    first = np.full(len(events), np.iinfo(np.int64).max)
-    np.minimum.at(first, codes, since)
+    is_strongest = rank == strongest[codes]
+    codes, y = codes[is_strongest], statements["y"].to_numpy()[is_strongest]
+    observed_us = statements["observed_at"].to_numpy(dtype="datetime64[us]").view(np.int64)[is_strongest]
+    first_observed_us = np.full(len(events), np.iinfo(np.int64).max)
+    np.minimum.at(first_observed_us, codes, observed_us)
     says_one = np.bincount(codes, weights=y == 1, minlength=len(events)) > 0
     says_zero = np.bincount(codes, weights=y == 0, minlength=len(events)) > 0
     return pd.DataFrame(
         {
             "event_id": texts(events),
             "y": says_one.astype(np.int8),
-            "observed_at": times(first.tolist()),
+            "observed_at": times(first_observed_us.tolist()),
             "source": texts([policy.sources[r] for r in strongest]),
             "conflict": says_one & says_zero,
         }
@@ -200,33 +200,33 @@ def _statements(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    ids, y, observed, source = columns_of(rows, 4)
-    data = {"event_id": texts(ids), "y": np.array(y, dtype=np.int8), "observed_at": times(observed)}
+    ids, y, observed_at, source = columns_of(rows, 4)
+    data = {"event_id": texts(ids), "y": np.array(y, dtype=np.int8), "observed_at": times(observed_at)}
     return pd.DataFrame(data | {"source": texts(source)})
 
 
 def _count_conflicts(connection: Connection, records: Sequence[LabelRecord]) -> int:
     c = labels.c
-    found: set[str] = set()
+    conflicting_ids: set[str] = set()
     for usecase in {r.usecase for r in records}:
-        for part in _parts([r.event_id for r in records if r.usecase == usecase]):
-            query = select(c.event_id).where(c.usecase == usecase, c.event_id.in_(part))
+        for ids in _chunks([r.event_id for r in records if r.usecase == usecase]):
+            query = select(c.event_id).where(c.usecase == usecase, c.event_id.in_(ids))
             query = query.group_by(c.event_id, c.source).having(func.count(distinct(c.y)) > 1)
-            found |= {row[0] for row in fetch(connection, query)}
-    return len(found)
+            conflicting_ids |= {row[0] for row in fetch(connection, query)}
+    return len(conflicting_ids)
 
 
 def _count_parked(connection: Connection, records: Sequence[LabelRecord]) -> int:
     p = event_ids(connection.dialect.name == "sqlite").c
-    missing = 0
+    parked = 0
     for usecase in {r.usecase for r in records}:
-        for part in _parts([r.event_id for r in records if r.usecase == usecase]):
-            query = select(func.count()).where(p.usecase == usecase, p.event_id.in_(part))
-            missing += len(part) - int(connection.execute(query).scalar_one())
-    return missing
+        for ids in _chunks([r.event_id for r in records if r.usecase == usecase]):
+            query = select(func.count()).where(p.usecase == usecase, p.event_id.in_(ids))
+            parked += len(ids) - int(connection.execute(query).scalar_one())
+    return parked
 
 
-def _parts(values: Sequence[str]) -> Iterator[list[str]]:
-    rest = iter(dict.fromkeys(values))
-    while part := list(islice(rest, _IN_LIST)):
-        yield part
+def _chunks(values: Sequence[str]) -> Iterator[list[str]]:
+    remaining = iter(dict.fromkeys(values))
+    while chunk := list(islice(remaining, _IN_LIST)):
+        yield chunk

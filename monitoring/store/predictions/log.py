@@ -87,7 +87,7 @@ class PredictionLog:
             prepare_days(self._database, _microseconds(part[event_time]))
             with self._database.write() as connection:
                 arrived = self._database.now(connection) if received_at is None else to_us(received_at)
-                records = _history(usecase, part, event_id, event_time, arrived)
+                records = _history_records(usecase, part, event_id, event_time, arrived)
                 done = insert_scores(self._database, connection, records)
             total = AppendResult(total.stored + done.stored, total.duplicates + done.duplicates)
         return total
@@ -233,13 +233,15 @@ def read_plan(connection: Connection, plan_id: str) -> tuple[str, ...]:
     return msgspec.json.decode(text, type=tuple[str, ...])
 
 
-def _history(usecase: str, part: pd.DataFrame, event_id: str, event_time: str, arrived: int) -> list[ScoreRecord]:
-    triples = zip(part[event_id], _microseconds(part[event_time]), encode_bodies(part), strict=True)
-    return [ScoreRecord(usecase, name, at, arrived, "history", body) for name, at, body in triples]
+def _history_records(
+    usecase: str, chunk: pd.DataFrame, event_id: str, event_time: str, received_us: int
+) -> list[ScoreRecord]:
+    triples = zip(chunk[event_id], _microseconds(chunk[event_time]), encode_bodies(chunk), strict=True)
+    return [ScoreRecord(usecase, name, at, received_us, "history", body) for name, at, body in triples]
 
 
-def _microseconds(times_of: pd.Series) -> list[int]:
-    numbers: list[int] = times_of.dt.as_unit("us").astype("int64").tolist()
+def _microseconds(times: pd.Series) -> list[int]:
+    numbers: list[int] = times.dt.as_unit("us").astype("int64").tolist()
     return numbers
 
 
@@ -252,26 +254,28 @@ def _in_window(query: Select[Any], usecase: str, window: TimeWindow, as_of: date
 
 
 def _stored_event(row: tuple[Any, ...]) -> StoredEvent:
-    _, event_id, at, received, origin, body, score, threshold, decision, model, version, alias, action = row
-    flag = None if decision is None else bool(decision)
-    return StoredEvent(event_id, at, received, origin, body, score, threshold, flag, model, version, alias, action)
+    _, event_id, event_time, received_at, origin, body, score, threshold, decision, model, version, alias, action = row
+    is_flagged = None if decision is None else bool(decision)
+    return StoredEvent(
+        event_id, event_time, received_at, origin, body, score, threshold, is_flagged, model, version, alias, action
+    )
 
 
 def _join_plans(
-    rows: Sequence[tuple[Any, ...]], named: Mapping[str, tuple[str, ...]]
+    rows: Sequence[tuple[Any, ...]], names_by_plan: Mapping[str, tuple[str, ...]]
 ) -> tuple[tuple[str, ...], pd.DataFrame]:
     import numpy as np
     import pandas as pd
 
-    names = tuple(dict.fromkeys(name for plan in named.values() for name in plan))
-    place = {name: index for index, name in enumerate(names)}
+    names = tuple(dict.fromkeys(name for plan in names_by_plan.values() for name in plan))
+    column_of = {name: index for index, name in enumerate(names)}
     values = np.full((len(rows), len(names)), np.nan, dtype=np.float32)
     ids, plan_ids, blobs = columns_of(rows, 3)
-    owner = np.array(plan_ids, dtype=object)
-    for plan_id, plan in named.items():
-        chosen = np.flatnonzero(owner == plan_id)
-        block = unpack_features([blobs[i] for i in chosen], len(plan))
-        values[np.ix_(chosen, np.array([place[name] for name in plan]))] = block
+    plan_of_row = np.array(plan_ids, dtype=object)
+    for plan_id, plan in names_by_plan.items():
+        rows_of_plan = np.flatnonzero(plan_of_row == plan_id)
+        plan_values = unpack_features([blobs[i] for i in rows_of_plan], len(plan))
+        values[np.ix_(rows_of_plan, np.array([column_of[name] for name in plan]))] = plan_values
     frame = pd.DataFrame(values, columns=list(names))
     frame.insert(0, "event_id", texts(ids))
     return names, frame

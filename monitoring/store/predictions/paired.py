@@ -17,8 +17,8 @@ from monitoring.stats.label_weights import label_weights
 from monitoring.store.database.frames import columns_of, decode_bodies, fetch, floats, texts, times, to_us
 from monitoring.store.database.records import split_label
 from monitoring.store.database.tables import predictions, shadow
-from monitoring.store.predictions.actions import latest_between
-from monitoring.store.predictions.labels import known_between
+from monitoring.store.predictions.actions import latest_actions
+from monitoring.store.predictions.labels import labels_at
 from monitoring.store.predictions.shadow_scores import NOT_LOGGED
 
 if TYPE_CHECKING:
@@ -93,11 +93,11 @@ def paired(
     bounds = (to_us(window.start), to_us(end))
     rows = fetch(connection, _query(usecase, models, bounds, bool(columns), selective))
     frame = _frame(rows, calendar, columns, selective)
-    known = known_between(connection, usecase, to_us(as_of), label, bounds)
+    labels = labels_at(connection, usecase, to_us(as_of), label, bounds)
     if selective:
-        done = latest_between(connection, usecase, to_us(as_of), bounds)
-        frame["really"] = frame["event_id"].map(done.set_index("event_id")["action"])
-    return _label(frame, known, label)
+        real_actions = latest_actions(connection, usecase, to_us(as_of), bounds)
+        frame["really"] = frame["event_id"].map(real_actions.set_index("event_id")["action"])
+    return _label_rows(frame, labels, label)
 
 
 def _query(
@@ -105,27 +105,27 @@ def _query(
 ) -> Select[Any]:
     p = predictions.c
     sides = [(split_label(name), shadow.alias(alias)) for name, alias in zip(models, ("a", "b"), strict=True)]
-    wanted: list[ColumnElement[Any]] = [p.event_id, p.event_time]
+    columns: list[ColumnElement[Any]] = [p.event_id, p.event_time]
     for (name, version), side in sides:
-        answered = and_(p.model == name, p.version == version)
-        wanted += [case((answered, p[column]), else_=side.c[column]) for column in _SCORES]
-        wanted.append(side.c.error)
+        is_own_answer = and_(p.model == name, p.version == version)
+        columns += [case((is_own_answer, p[column]), else_=side.c[column]) for column in _SCORES]
+        columns.append(side.c.error)
     if bodies:
-        wanted.append(p.body)
+        columns.append(p.body)
     if selective:
-        wanted += [p.action, p.propensity]
+        columns += [p.action, p.propensity]
     source: Any = predictions
     for (name, version), side in sides:
-        source = source.outerjoin(side, _same_event(side, name, version))
-    query = select(*wanted).select_from(source)
+        source = source.outerjoin(side, _is_same_event(side, name, version))
+    query = select(*columns).select_from(source)
     query = query.where(p.usecase == usecase, p.event_time >= bounds[0], p.event_time < bounds[1], p.origin == "live")
     return query.order_by(p.event_time, p.row_id)
 
 
-def _same_event(side: FromClause, name: str, version: str) -> ColumnElement[bool]:
+def _is_same_event(side: FromClause, name: str, version: str) -> ColumnElement[bool]:
     p = predictions.c
-    same = and_(side.c.usecase == p.usecase, side.c.event_id == p.event_id)
-    return and_(same, side.c.model == name, side.c.version == version)
+    same_id = and_(side.c.usecase == p.usecase, side.c.event_id == p.event_id)
+    return and_(same_id, side.c.model == name, side.c.version == version)
 
 
 def _frame(
@@ -135,8 +135,8 @@ def _frame(
 
     width = 11 if columns else 10
     parts = columns_of(rows, width + 2 * selective)
-    at = times(parts[1])
-    frame = pd.DataFrame({"event_id": texts(parts[0]), "event_time": at, "day": calendar.days_of(at)})
+    event_times = times(parts[1])
+    frame = pd.DataFrame({"event_id": texts(parts[0]), "event_time": event_times, "day": calendar.days_of(event_times)})
     for side, start in (("a", 2), ("b", 6)):
         frame[f"score_{side}"] = floats(parts[start])
         frame[f"threshold_{side}"] = floats(parts[start + 1])
@@ -152,45 +152,53 @@ def _frame(
     return frame
 
 
-def _label(frame: pd.DataFrame, known: pd.DataFrame, label: LabelPolicy) -> pd.DataFrame:
+def _label_rows(frame: pd.DataFrame, labels: pd.DataFrame, label_policy: LabelPolicy) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    no_a, no_b = frame["score_a"].isna(), frame["score_b"].isna()
-    both = frame[~(no_a | no_b)].drop(columns=["error_a", "error_b", "told_a", "told_b"]).reset_index(drop=True)
-    place = pd.Index(known["event_id"]).get_indexer(pd.Index(both["event_id"]))
-    found = place >= 0
-    conflicting = found & known["conflict"].to_numpy(dtype=bool)[place] if len(known) else found
-    absent_counts = label.absent_after_maturity == "negative"
-    selective = "really" in both
-    keep = ~conflicting & (found | absent_counts)
+    unscored_a, unscored_b = frame["score_a"].isna(), frame["score_b"].isna()
+    scored_by_both = (
+        frame[~(unscored_a | unscored_b)]
+        .drop(columns=["error_a", "error_b", "told_a", "told_b"])
+        .reset_index(drop=True)
+    )
+    label_rows = pd.Index(labels["event_id"]).get_indexer(pd.Index(scored_by_both["event_id"]))
+    has_label = label_rows >= 0
+    conflicting = has_label & labels["conflict"].to_numpy(dtype=bool)[label_rows] if len(labels) else has_label
+    absent_is_negative = label_policy.absent_after_maturity == "negative"
+    selective = "really" in scored_by_both
+    is_kept = ~conflicting & (has_label | absent_is_negative)
     if selective:
-        weight, unseen = label_weights(both["action"], both["propensity"], both["really"], found)
+        weight, unseen = label_weights(
+            scored_by_both["action"], scored_by_both["propensity"], scored_by_both["really"], has_label
+        )
         # A blocked event without a label is no negative.
-        keep = ~conflicting & (found | (absent_counts & (weight > 0.0)) | (unseen > 0.0))
-        both = both.drop(columns=["action", "propensity", "really"]).assign(weight=weight, unseen=unseen)
-    both.insert(9, "y", np.zeros(len(both), dtype=np.int8))
-    both.insert(10, "observed_at", times([None] * len(both)))
-    if found.any():
-        both.loc[found, "y"] = known["y"].to_numpy()[place[found]]
-        both.loc[found, "observed_at"] = known["observed_at"].array[place[found]]
-    result: pd.DataFrame = both[keep].reset_index(drop=True)
+        is_kept = ~conflicting & (has_label | (absent_is_negative & (weight > 0.0)) | (unseen > 0.0))
+        scored_by_both = scored_by_both.drop(columns=["action", "propensity", "really"]).assign(
+            weight=weight, unseen=unseen
+        )
+    scored_by_both.insert(9, "y", np.zeros(len(scored_by_both), dtype=np.int8))
+    scored_by_both.insert(10, "observed_at", times([None] * len(scored_by_both)))
+    if has_label.any():
+        scored_by_both.loc[has_label, "y"] = labels["y"].to_numpy()[label_rows[has_label]]
+        scored_by_both.loc[has_label, "observed_at"] = labels["observed_at"].array[label_rows[has_label]]
+    result: pd.DataFrame = scored_by_both[is_kept].reset_index(drop=True)
     result.attrs["counts"] = PairedCounts(
         answered=len(frame),
         paired=len(result),
-        unscored_a=int(no_a.sum()),
-        unscored_b=int(no_b.sum()),
-        errors_a=int((no_a & frame["error_a"]).sum()),
-        errors_b=int((no_b & frame["error_b"]).sum()),
+        unscored_a=int(unscored_a.sum()),
+        unscored_b=int(unscored_b.sum()),
+        errors_a=int((unscored_a & frame["error_a"]).sum()),
+        errors_b=int((unscored_b & frame["error_b"]).sum()),
         conflicting=int(conflicting.sum()),
-        unknown=int((~keep & ~conflicting).sum()),
-        behind=_behind(frame[no_b & ~frame["told_b"]]["day"]),
+        unknown=int((~is_kept & ~conflicting).sum()),
+        behind=_days_behind(frame[unscored_b & ~frame["told_b"]]["day"]),
     )
     return result
 
 
-def _behind(days: pd.Series) -> tuple[tuple[date, int], ...]:
+def _days_behind(days: pd.Series) -> tuple[tuple[date, int], ...]:
     import pandas as pd
 
-    found = days.value_counts().sort_index()
-    return tuple((day.date(), int(count)) for day, count in zip(pd.DatetimeIndex(found.index), found, strict=True))
+    counts = days.value_counts().sort_index()
+    return tuple((day.date(), int(count)) for day, count in zip(pd.DatetimeIndex(counts.index), counts, strict=True))

@@ -16,9 +16,9 @@ from monitoring.store.database.records import split_label
 from monitoring.store.database.tables import predictions, shadow
 
 NEWEST: Final = 5_000
-_LOOKED_AT: Final = 100_000
+_SEARCHED_ROWS: Final = 100_000
 """Rows from the end of the log in which new answers are looked for, every few seconds."""
-_SLACK: Final = timedelta(days=1)
+_ANSWER_DELAY: Final = timedelta(days=1)
 """Events may be answered some time after they happened."""
 
 
@@ -40,34 +40,34 @@ class Pairs:
         return len(self.ours)
 
 
-def pairs_since(
-    database: Database, usecase: str, ours: str, theirs: str, since: datetime, limit: int = NEWEST
+def read_pairs_since(
+    database: Database, usecase: str, model: str, shadow_model: str, since: datetime, limit: int = NEWEST
 ) -> Pairs:
     """The newest events that were received from ``since`` (machine time) on.
 
     Args:
         database: of the log.
         usecase: name of the use case.
-        ours: label of the version that answered, for example ``dev-fraud/2``.
-        theirs: label of the version in shadow.
+        model: label of the version that answered, for example ``dev-fraud/2``.
+        shadow_model: label of the version in shadow.
         since: machine time.
         limit: events at most; only the newest 100,000 rows of the log are looked at.
     """
     p = predictions.c
     with database.read() as connection:
-        newest = connection.execute(select(func.max(p.row_id))).scalar() or 0
-    where = (p.row_id > newest - _LOOKED_AT, p.received_at >= to_us(since))
-    return _pairs(database, usecase, ours, theirs, where, p.row_id, limit)
+        newest_row = connection.execute(select(func.max(p.row_id))).scalar() or 0
+    conditions = (p.row_id > newest_row - _SEARCHED_ROWS, p.received_at >= to_us(since))
+    return _read_pairs(database, usecase, model, shadow_model, conditions, p.row_id, limit)
 
 
-def pairs_before(
-    database: Database, usecase: str, ours: str, theirs: str, at: datetime, before: datetime, limit: int = NEWEST
+def read_pairs_before(
+    database: Database, usecase: str, model: str, shadow_model: str, at: datetime, before: datetime, limit: int = NEWEST
 ) -> Pairs:
     """The newest events that were received before ``before`` (machine time), when business time was ``at``."""
     p = predictions.c
     # By event time, because that has an index and the time of receipt has none.
-    where = (p.event_time < to_us(at + _SLACK), p.received_at < to_us(before))
-    return _pairs(database, usecase, ours, theirs, where, p.event_time, limit)
+    conditions = (p.event_time < to_us(at + _ANSWER_DELAY), p.received_at < to_us(before))
+    return _read_pairs(database, usecase, model, shadow_model, conditions, p.event_time, limit)
 
 
 def newest_event(database: Database, usecase: str, until: datetime | None = None) -> datetime | None:
@@ -75,8 +75,8 @@ def newest_event(database: Database, usecase: str, until: datetime | None = None
     p = predictions.c
     query = select(func.max(p.event_time)).where(p.usecase == usecase)
     with database.read() as connection:
-        found = connection.execute(query if until is None else query.where(p.event_time <= to_us(until))).scalar()
-    return None if found is None else from_us(int(found))
+        newest_us = connection.execute(query if until is None else query.where(p.event_time <= to_us(until))).scalar()
+    return None if newest_us is None else from_us(int(newest_us))
 
 
 def latest_times(database: Database, usecase: str, count: int) -> list[int]:
@@ -87,23 +87,25 @@ def latest_times(database: Database, usecase: str, count: int) -> list[int]:
         return [int(row[0]) for row in fetch(connection, query)][::-1]
 
 
-def _pairs(
+def _read_pairs(
     database: Database,
     usecase: str,
-    ours: str,
-    theirs: str,
-    where: tuple[ColumnElement[bool], ...],
+    model: str,
+    shadow_model: str,
+    conditions: tuple[ColumnElement[bool], ...],
     order: ColumnElement[Any],
     limit: int,
 ) -> Pairs:
     p, s = predictions.c, shadow.c
-    name, version = split_label(ours)
-    other, other_version = split_label(theirs)
-    same = and_(s.usecase == p.usecase, s.model == other, s.version == other_version, s.event_id == p.event_id)
-    query = select(p.score, p.decision, s.score, s.decision).select_from(predictions.join(shadow, same))
+    name, version = split_label(model)
+    other_name, other_version = split_label(shadow_model)
+    same_event = and_(
+        s.usecase == p.usecase, s.model == other_name, s.version == other_version, s.event_id == p.event_id
+    )
+    query = select(p.score, p.decision, s.score, s.decision).select_from(predictions.join(shadow, same_event))
     query = query.where(p.usecase == usecase, p.model == name, p.version == version, p.origin == "live")
-    query = query.where(*where, s.error.is_(None)).order_by(order.desc()).limit(limit)
+    query = query.where(*conditions, s.error.is_(None)).order_by(order.desc()).limit(limit)
     with database.read() as connection:
         parts = columns_of(fetch(connection, query), 4)
-    score, flag, their_score, their_flag = (floats(part) for part in parts)
-    return Pairs(score, flag == 1.0, their_score, their_flag == 1.0)
+    score, is_flagged, their_score, their_is_flagged = (floats(part) for part in parts)
+    return Pairs(score, is_flagged == 1.0, their_score, their_is_flagged == 1.0)

@@ -43,7 +43,7 @@ TABLES: Final = {
 }
 """Table to its time."""
 _CHUNK: Final = 5_000
-_HEX: Final = re.compile(r"\b[0-9a-f]{64}\b")
+_DIGEST: Final = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def old_days(database: Database, usecase: str, table: str, before: int) -> list[
     """What would be pruned: days of the table that end at or before ``before`` (microseconds), oldest first."""
     source, at = TABLES[table]
     day = (at - at % DAY_US) / DAY_US if database.is_sqlite else func.div(at, DAY_US)
-    size = sum((func.coalesce(func.length(c), 0) for c in _contents(table)), start=_fixed(table))
+    size = sum((func.coalesce(func.length(c), 0) for c in _contents(table)), start=_fixed_bytes(table))
     query = select(day, func.count(), func.sum(size)).where(source.c.usecase == usecase, at < before)
     if table == "reports":
-        query = query.where(source.c.report_id.not_in(_kept_reports(database, usecase, before) or [-1]))
+        query = query.where(source.c.report_id.not_in(_cited_reports(database, usecase, before) or [-1]))
     with database.read() as connection:
         rows = fetch(connection, query.group_by(day).order_by(day))
     return [OldDay(table, int(d), int(n), int(b)) for d, n, b in rows]
@@ -71,36 +71,36 @@ def old_days(database: Database, usecase: str, table: str, before: int) -> list[
 
 def kept_reports(database: Database, usecase: str, before: int) -> int:
     """How many old reports stay, because a decision rests on them."""
-    return len(_kept_reports(database, usecase, before))
+    return len(_cited_reports(database, usecase, before))
 
 
-def prune(database: Database, usecase: str, table: str, before: int) -> int:
+def prune_table(database: Database, usecase: str, table: str, before: int) -> int:
     """Remove what :func:`old_days` shows; returns the rows. May be interrupted and started again.
 
     Raises:
         StoreUnavailable: the database cannot be used now; what was removed before stays removed.
     """
     source, at = TABLES[table]
-    where = [source.c.usecase == usecase, at < before]
-    if table == "reports" and (kept := _kept_reports(database, usecase, before)):
-        where.append(source.c.report_id.not_in(kept))
-    removed = 0
+    conditions = [source.c.usecase == usecase, at < before]
+    if table == "reports" and (cited_reports := _cited_reports(database, usecase, before)):
+        conditions.append(source.c.report_id.not_in(cited_reports))
+    removed_rows = 0
     if table == "predictions" and not database.is_sqlite:
-        removed += sum(_drop_days(database, usecase, before))
-    removed += sum(_chunks(database, source, where))
+        removed_rows += sum(_drop_days(database, usecase, before))
+    removed_rows += sum(_delete_chunks(database, source, conditions))
     if table == "predictions" and not database.is_sqlite:
         ids = prediction_ids.c
-        sum(_chunks(database, prediction_ids, [ids.usecase == usecase, ids.event_time < before]))
-    return removed
+        sum(_delete_chunks(database, prediction_ids, [ids.usecase == usecase, ids.event_time < before]))
+    return removed_rows
 
 
-def _chunks(database: Database, source: Any, where: Sequence[ColumnElement[bool]]) -> Iterator[int]:
+def _delete_chunks(database: Database, source: Any, conditions: Sequence[ColumnElement[bool]]) -> Iterator[int]:
     keys = list(source.primary_key.columns)
-    chosen = select(*keys).where(*where).limit(_CHUNK)
+    chunk_keys = select(*keys).where(*conditions).limit(_CHUNK)
     key = keys[0] if len(keys) == 1 else tuple_(*keys)
     while True:
         with database.write() as connection:
-            count = connection.execute(delete(source).where(key.in_(chosen))).rowcount
+            count = connection.execute(delete(source).where(key.in_(chunk_keys))).rowcount
         if not count:
             return
         yield count
@@ -108,8 +108,8 @@ def _chunks(database: Database, source: Any, where: Sequence[ColumnElement[bool]
 
 def _drop_days(database: Database, usecase: str, before: int) -> Iterator[int]:
     with database.read() as connection:
-        there = days_with_tables(connection)
-    for day, name in there.items():
+        day_tables = days_with_tables(connection)
+    for day, name in day_tables.items():
         if (day + 1) * DAY_US > before:
             return
         with database.write() as connection:
@@ -119,26 +119,30 @@ def _drop_days(database: Database, usecase: str, before: int) -> Iterator[int]:
 
 def _drop_day(connection: Connection, usecase: str, name: str) -> int:
     """Drop a day's table unless another use case has rows there; how many rows went."""
-    run = connection.exec_driver_sql
+    execute = connection.exec_driver_sql
     # Rather give up than keep every reader waiting behind us.
-    run("SET LOCAL lock_timeout = '5s'")
-    run(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
+    execute("SET LOCAL lock_timeout = '5s'")
+    execute(f"LOCK TABLE {name} IN ACCESS EXCLUSIVE MODE")
     others = f"SELECT 1 FROM {name} WHERE usecase <> %s LIMIT 1"  # noqa: S608  # a name of our own
-    if run(others, (usecase,)).first() is not None:
+    if execute(others, (usecase,)).first() is not None:
         return 0
-    count = int(run(f"SELECT count(*) FROM {name}").scalar_one())  # noqa: S608  # a name of our own
-    run(f"DROP TABLE {name}")
+    count = int(execute(f"SELECT count(*) FROM {name}").scalar_one())  # noqa: S608  # a name of our own
+    execute(f"DROP TABLE {name}")
     return count
 
 
-def _kept_reports(database: Database, usecase: str, before: int) -> list[int]:
+def _cited_reports(database: Database, usecase: str, before: int) -> list[int]:
     """Old reports that a decision names: by their digest, the digest of their verdict or of their rows."""
     r = reports.c
     with database.read() as connection:
-        named = set().union(*(_HEX.findall(row[0]) for row in fetch(connection, select(decisions.c.payload))))
-        named |= {row[0] for row in fetch(connection, select(operations.c.evidence))}
-        old = fetch(connection, select(r.report_id, r.digest, r.payload).where(r.usecase == usecase, r.as_of < before))
-    return [number for number, digest, payload in old if named & {digest, *_evidence(payload)}]
+        cited_digests = set().union(
+            *(_DIGEST.findall(row[0]) for row in fetch(connection, select(decisions.c.payload)))
+        )
+        cited_digests |= {row[0] for row in fetch(connection, select(operations.c.evidence))}
+        old_reports = fetch(
+            connection, select(r.report_id, r.digest, r.payload).where(r.usecase == usecase, r.as_of < before)
+        )
+    return [number for number, digest, payload in old_reports if cited_digests & {digest, *_evidence(payload)}]
 
 
 def _evidence(payload: str) -> Iterator[str]:
@@ -161,7 +165,7 @@ def _contents(table: str) -> list[Any]:
     return [TABLES[table][0].c[name] for name in names[table]]
 
 
-def _fixed(table: str) -> Any:
+def _fixed_bytes(table: str) -> Any:
     """Bytes of a row beside its texts: eight a column."""
     from sqlalchemy import literal
 

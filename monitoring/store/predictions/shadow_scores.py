@@ -69,10 +69,10 @@ class ShadowLog:
         name, version = split_label(model)
         w = shadow_watches.c
         with self._database.write() as connection:
-            known = connection.execute(select(w.since).where(*_watch(usecase, model))).scalar()
+            known = connection.execute(select(w.since).where(*_is_watch(usecase, model))).scalar()
             if known is not None:
                 return int(known)
-            since = connection.execute(_entered_shadow(name, version)).scalar() or self._database.now(connection)
+            since = connection.execute(_shadow_start_query(name, version)).scalar() or self._database.now(connection)
             first = select(func.min(predictions.c.row_id)).where(
                 predictions.c.usecase == usecase, predictions.c.received_at >= since
             )
@@ -94,14 +94,14 @@ class ShadowLog:
         query = select(p.event_id, p.plan_id, p.features, p.row_id).where(p.row_id > after)
         query = query.order_by(p.row_id).limit(limit)
         with self._database.read() as connection:
-            return [PendingRow(*row) for row in fetch(connection, _unscored(query, usecase, model))]
+            return [PendingRow(*row) for row in fetch(connection, _unscored_query(query, usecase, model))]
 
     def pending_bodies(self, usecase: str, model: str, limit: int, after: int = 0) -> list[PendingBody]:
         """The same events with their bodies instead of their features."""
         p = predictions.c
         query = select(p.event_id, p.body, p.row_id).where(p.row_id > after).order_by(p.row_id).limit(limit)
         with self._database.read() as connection:
-            return [PendingBody(*row) for row in fetch(connection, _unscored(query, usecase, model))]
+            return [PendingBody(*row) for row in fetch(connection, _unscored_query(query, usecase, model))]
 
     def newest_row(self) -> int:
         """Place of the newest row of the log; a row that is still being written may get an earlier one."""
@@ -113,14 +113,14 @@ class ShadowLog:
         p = predictions.c
         with self._database.write() as connection:
             old = self._database.now(connection) - _SETTLED_US
-            low = select(shadow_watches.c.low_row).where(*_watch(usecase, model)).scalar_subquery()
+            low = select(shadow_watches.c.low_row).where(*_is_watch(usecase, model)).scalar_subquery()
             settled = select(func.max(p.row_id)).where(p.row_id > low, p.stored_at < old)
             target = connection.execute(settled).scalar()
-            waiting = connection.execute(_unscored(select(func.min(p.row_id)), usecase, model)).scalar()
+            waiting = connection.execute(_unscored_query(select(func.min(p.row_id)), usecase, model)).scalar()
             if target is None:
                 return
             target = target if waiting is None else min(target, waiting - 1)
-            connection.execute(update(shadow_watches).where(*_watch(usecase, model)).values(low_row=target))
+            connection.execute(update(shadow_watches).where(*_is_watch(usecase, model)).values(low_row=target))
 
     def append(self, rows: Sequence[ShadowRecord]) -> int:
         """Store scores or failures; a pair of model and event that is there already stays. Returns the new ones.
@@ -135,7 +135,7 @@ class ShadowLog:
         """Counts since the watch began; it begins now for a version that the journal gave a role."""
         name, version = split_label(model)
         with self._database.read() as connection:
-            appointed = connection.execute(_entered_shadow(name, version)).scalar()
+            appointed = connection.execute(_shadow_start_query(name, version)).scalar()
         if appointed is not None:
             self.watch(usecase, model)
         s = shadow.c
@@ -144,31 +144,31 @@ class ShadowLog:
         )
         with self._database.read() as connection:
             scored, errors = connection.execute(counted).one()
-            pending = connection.execute(_unscored(select(func.count()), usecase, model)).scalar_one()
+            pending = connection.execute(_unscored_query(select(func.count()), usecase, model)).scalar_one()
         return ShadowProgress(model, int(scored) - int(errors), int(errors), int(pending))
 
 
-def _entered_shadow(name: str, version: str) -> Select[Any]:
+def _shadow_start_query(name: str, version: str) -> Select[Any]:
     """When the version first held a role in which it is scored, by the journal; machine time or null."""
-    ours = (roles.c.model == name, roles.c.version == version, roles.c.role != "candidate")
-    return select(func.min(roles.c.recorded_at)).where(*ours)
+    is_version = (roles.c.model == name, roles.c.version == version, roles.c.role != "candidate")
+    return select(func.min(roles.c.recorded_at)).where(*is_version)
 
 
-def _watch(usecase: str, model: str) -> tuple[Any, ...]:
+def _is_watch(usecase: str, model: str) -> tuple[Any, ...]:
     name, version = split_label(model)
     w = shadow_watches.c
     return (w.usecase == usecase, w.model == name, w.version == version)
 
 
-def _unscored(query: Select[Any], usecase: str, model: str) -> Select[Any]:
+def _unscored_query(query: Select[Any], usecase: str, model: str) -> Select[Any]:
     name, version = split_label(model)
     p, s, w = predictions.c, shadow.c, shadow_watches.c
-    same = and_(s.usecase == p.usecase, s.model == name, s.version == version, s.event_id == p.event_id)
-    source = predictions.join(shadow_watches, and_(*_watch(usecase, model))).outerjoin(shadow, same)
+    same_event = and_(s.usecase == p.usecase, s.model == name, s.version == version, s.event_id == p.event_id)
+    source = predictions.join(shadow_watches, and_(*_is_watch(usecase, model))).outerjoin(shadow, same_event)
     return query.select_from(source).where(
         # Not by the index on usecase, which holds all history: by row_id, from the watch's place on.
         func.coalesce(p.usecase, "") == usecase,
-        p.row_id > select(w.low_row).where(*_watch(usecase, model)).scalar_subquery(),
+        p.row_id > select(w.low_row).where(*_is_watch(usecase, model)).scalar_subquery(),
         p.received_at >= w.since,
         p.origin == "live",
         p.features.is_not(None),

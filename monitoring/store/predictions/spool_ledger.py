@@ -121,8 +121,8 @@ class Accounting:
     balance: int = field(init=False)
 
     def __post_init__(self) -> None:
-        explained = self.stored + self.spooled + self.quarantined + self.dropped
-        object.__setattr__(self, "balance", self.accepted - explained)
+        explained_records = self.stored + self.spooled + self.quarantined + self.dropped
+        object.__setattr__(self, "balance", self.accepted - explained_records)
 
     @property
     def balanced(self) -> bool:
@@ -204,12 +204,12 @@ class SpoolLedger:
         with self._database.write(durable=True) as connection:
             values = {"finished": int(finished), "updated_at": self._database.now(connection)}
             self._open(connection, usecase, writer)
-            connection.execute(update(spool_ledger).where(*_is(usecase, writer)).values(values))
+            connection.execute(update(spool_ledger).where(*_is_writer(usecase, writer)).values(values))
             return _state(connection, usecase, writer)
 
     def accounting(self, usecase: str) -> Accounting:
         """What the database knows by itself: ``spooled`` is 0, ``accepted`` ends at the last shipped number."""
-        return total([account(state) for state in self.states(usecase)])
+        return sum_accounts([account_writer(state) for state in self.states(usecase)])
 
     def _advance(self, connection: Connection, shipment: Shipment, counts: dict[str, int]) -> WriterState:
         before = shipment.before
@@ -219,7 +219,7 @@ class SpoolLedger:
         values: dict[str, Any] = {name: c[name] + amount for name, amount in step.items()}
         values |= {name: getattr(shipment, name) for name in ("segment", "position", "last_seq", "dropped")}
         unmoved = (c.segment == before.segment, c.position == before.position, c.last_seq == before.last_seq)
-        statement = update(spool_ledger).where(*_is(shipment.usecase, before.writer), *unmoved)
+        statement = update(spool_ledger).where(*_is_writer(shipment.usecase, before.writer), *unmoved)
         moved = connection.execute(statement.values(values | {"updated_at": self._database.now(connection)}))
         if moved.rowcount != 1:
             raise LeaseHeld("the ledger stands elsewhere: another scribe ships this spool")
@@ -237,7 +237,7 @@ def refused_row(record: RefusedRecord, writer: str, seq: int) -> dict[str, Any]:
     return {"usecase": record.usecase, "writer": writer, "seq": seq, "reason": reason, "payload": record.body}
 
 
-def account(state: WriterState, spooled: int = 0, gaps: int = 0, accepted: int | None = None) -> Accounting:
+def account_writer(state: WriterState, spooled: int = 0, gaps: int = 0, accepted: int | None = None) -> Accounting:
     """The identity of one writer, from the ledger and from what a scan of its files adds.
 
     Args:
@@ -246,20 +246,20 @@ def account(state: WriterState, spooled: int = 0, gaps: int = 0, accepted: int |
         gaps: numbers among those that no record carries.
         accepted: the highest number given; none is the ledger's last.
     """
-    missing = state.gaps + gaps
+    missing_numbers = state.gaps + gaps
     return Accounting(
         accepted=state.last_seq if accepted is None else accepted,
         stored=state.stored + state.duplicates + state.labels,
         spooled=spooled,
-        quarantined=state.quarantined + max(0, missing - state.dropped),
-        dropped=min(missing, state.dropped),
+        quarantined=state.quarantined + max(0, missing_numbers - state.dropped),
+        dropped=min(missing_numbers, state.dropped),
         duplicates=state.duplicates,
         labels=state.labels,
         torn=state.torn,
     )
 
 
-def total(parts: Sequence[Accounting]) -> Accounting:
+def sum_accounts(parts: Sequence[Accounting]) -> Accounting:
     """The sum over writers."""
     names = ("accepted", "stored", "spooled", "quarantined", "dropped", "duplicates", "labels", "torn")
     return Accounting(**{name: sum(getattr(part, name) for part in parts) for name in names})
@@ -277,10 +277,10 @@ def _select() -> Any:
     return select(*(spool_ledger.c[name] for name in WriterState.__dataclass_fields__))
 
 
-def _is(usecase: str, writer: str) -> tuple[Any, ...]:
+def _is_writer(usecase: str, writer: str) -> tuple[Any, ...]:
     return (spool_ledger.c.usecase == usecase, spool_ledger.c.writer == writer)
 
 
 def _state(connection: Connection, usecase: str, writer: str) -> WriterState:
-    rows = fetch(connection, _select().where(*_is(usecase, writer)))
+    rows = fetch(connection, _select().where(*_is_writer(usecase, writer)))
     return WriterState(*rows[0]) if rows else WriterState(writer)

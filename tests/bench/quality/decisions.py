@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from bentos.usecase.definition import UseCase
-from flows.steps.comparison.judge_file import Asked, judge_reading, plan_of, read_pairs, read_table
+from flows.steps.comparison.judge_file import JudgeOptions, file_plan, judge_rows, read_pairs, read_table
 from monitoring.comparison.simulation import (
-    Traffic,
+    SimulatedTraffic,
     daily_bounds,
     first_day,
     legacy_t,
@@ -89,7 +89,7 @@ def rules() -> dict[str, PromotionPolicy]:
 def error_rates(clusters: float, trials: int, seed: int) -> dict[str, tuple[float, float | None]]:
     """Of two equal models: how often one is declared better, and how often our rule promotes."""
     wrong: dict[str, list[np.ndarray]] = {}
-    for positives, only_b, only_a in _parts(Traffic(POSITIVES, DISCORDANCE, 0.0, clusters), trials, seed):
+    for positives, only_b, only_a in _parts(SimulatedTraffic(POSITIVES, DISCORDANCE, 0.0, clusters), trials, seed):
         gained = only_b - only_a
         late = np.arange(1, DAYS + 1) >= FIRST_LOOK
         wrong.setdefault("naive", []).append((naive_mcnemar(only_b, only_a) < 0.05) & late)
@@ -108,7 +108,7 @@ def one_look(trials: int, seed: int) -> dict[str, dict[str, float]]:
     """How often the paired and the unpaired t-test of days speak on one look at day 14, by true effect."""
     found: dict[str, dict[str, float]] = {"paired_t": {}, "unpaired_t": {}}
     for effect in (0.0, ONE_EFFECT):
-        positives, a, b = Traffic(POSITIVES, DISCORDANCE, effect).caught(trials, ONE_DAY, seed, RECALL)
+        positives, a, b = SimulatedTraffic(POSITIVES, DISCORDANCE, effect).caught(trials, ONE_DAY, seed, RECALL)
         found["paired_t"][f"{effect:g}"] = float(np.mean(naive_t(b - a)[:, -1] < 0.05))
         found["unpaired_t"][f"{effect:g}"] = float(np.mean(legacy_t(positives, a, b) < 0.05))
     return found
@@ -119,7 +119,7 @@ def power_table(trials: int, seed: int) -> dict[str, dict[str, dict[str, float]]
     found: dict[str, dict[str, dict[str, float]]] = {}
     for effect in EFFECTS:
         ended: dict[str, list[np.ndarray]] = {}
-        for positives, only_b, only_a in _parts(Traffic(POSITIVES, DISCORDANCE, effect), trials, seed + 1):
+        for positives, only_b, only_a in _parts(SimulatedTraffic(POSITIVES, DISCORDANCE, effect), trials, seed + 1):
             for name, policy in rules().items():
                 ended.setdefault(name, []).append(first_day(promoting_days(positives, only_b - only_a, policy)))
         for name, parts in ended.items():
@@ -139,7 +139,7 @@ def time_pairs(usecase: UseCase, rows: int, seed: int, rounds: int = 3) -> dict[
     with tempfile.TemporaryDirectory(prefix="incumbent-pairs-") as folder:
         file = Path(folder) / "pairs.parquet"
         paired_table(rows, seed).to_parquet(file, index=False)
-        asked = Asked(thresholds=(0.3, 0.3), as_of=datetime(2026, 4, 1, tzinfo=UTC))
+        asked = JudgeOptions(thresholds=(0.3, 0.3), as_of=datetime(2026, 4, 1, tzinfo=UTC))
         decode, read, compare = [], [], []
         for _ in range(rounds):
             decode.append(_seconds(lambda: read_table(usecase, file, asked)))
@@ -147,7 +147,7 @@ def time_pairs(usecase: UseCase, rows: int, seed: int, rounds: int = 3) -> dict[
             reading = read_pairs(usecase, file, asked)
             read.append(time.perf_counter() - begun)
             begun = time.perf_counter()
-            judge_reading(reading, plan_of(usecase, reading))
+            judge_rows(reading, file_plan(usecase, reading))
             compare.append(time.perf_counter() - begun)
     names = {"paired_s": compare, "read_s": read, "decode_s": decode}
     found = {name: round(statistics.median(values), 4) for name, values in names.items()}
@@ -228,7 +228,7 @@ _NAMES = {
 }
 
 
-def _parts(traffic: Traffic, trials: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def _parts(traffic: SimulatedTraffic, trials: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The trials, a few hundred at a time, so that campaigns fit into memory."""
     for number, start in enumerate(range(0, trials, _CHUNK)):
         yield traffic.pairs(min(_CHUNK, trials - start), DAYS, seed * 100_003 + number)

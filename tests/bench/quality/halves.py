@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
 from flows.sources.base import EventSource, SourceRead
-from flows.steps.data.folds import Known
+from flows.steps.data.folds import TrainingHistory
 from flows.steps.data.split import split_at
 from monitoring.stats.ranking import auc_roc
 
@@ -69,12 +69,12 @@ class Stream:
         """Business days of the second half."""
         return len(self.starts) - 1
 
-    def known(self, as_of: datetime, usecase: UseCase) -> Known:
+    def known(self, as_of: datetime, usecase: UseCase) -> TrainingHistory:
         """What a training at ``as_of`` with these folds can see."""
         read, time = self.read, self.usecase.event_time
         start = split_at(usecase, as_of).train.start - usecase.longest_window
         events = read.events[(read.events[time] >= start) & (read.events[time] < as_of)]
-        return Known.at(usecase, events, read.labels, read.revisions, as_of)
+        return TrainingHistory.at(usecase, events, read.labels, read.revisions, as_of)
 
     @cached_property
     def places(self) -> NDArray[np.intp]:

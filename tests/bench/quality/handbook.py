@@ -21,8 +21,8 @@ from bentos.features.plan import FeaturePlan
 from bentos.usecase.definition import TrainingPolicy
 from bentos.usecase.loading import load_usecase
 from flows.sources import open_source
-from flows.steps.data.folds import Fold, Known, build_fold
-from flows.steps.evaluation.crossfit import part
+from flows.steps.data.folds import Fold, TrainingHistory, build_fold
+from flows.steps.evaluation.crossfit import select_rows
 from flows.steps.fitting.fit import fit_booster
 from monitoring.core.calendar import TimeWindow
 from monitoring.performance.card_precision import card_precision
@@ -89,7 +89,7 @@ def read_transactions(path: Path | str, told: Progress, steps: int) -> tuple[Fol
     )
     told("build features", 1, steps)
     plan = FeaturePlan.of(usecase)
-    known = Known.at(usecase, read.events, read.labels, read.revisions, read.window.end)
+    known = TrainingHistory.at(usecase, read.events, read.labels, read.revisions, read.window.end)
     return build_fold(usecase, plan, known, read.window), plan
 
 
@@ -98,7 +98,7 @@ def cut_week(every: Fold, start: datetime) -> tuple[Fold, Fold]:
     train = every.between("train", TimeWindow(start, start + WEEK))
     between = every.between("labels arriving", TimeWindow(start + WEEK, start + 2 * WEEK))
     test = every.between("test", TimeWindow(start + 2 * WEEK, start + 3 * WEEK))
-    return train, part(test, ~known_compromised(train.rows, between.rows, test.rows))
+    return train, select_rows(test, ~known_compromised(train.rows, between.rows, test.rows))
 
 
 def run_week(every: Fold, plan: FeaturePlan, start: datetime, settings: TrainingPolicy) -> FoldFigures:

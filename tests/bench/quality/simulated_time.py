@@ -20,13 +20,13 @@ import numpy as np
 from flows.errors import FlowRefused
 from flows.runs.run_record import call
 from flows.sources.base import EventSource
-from flows.steps.comparison.simulate_answers import Arrived, Seated, log_answers, log_shadow
-from flows.steps.data.import_history import load_history, statements
+from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers, log_shadow
+from flows.steps.data.import_history import label_records, load_history
 from monitoring.core.calendar import TimeWindow
 from tests.bench.quality.halves import Floats, Stream
 
 if TYPE_CHECKING:
-    from flows.workspace.workspace import House
+    from flows.workspace.workspace import Workspace
 
 _DAY: Final = timedelta(days=1)
 _RAISED: Final = ("warning", "severe")
@@ -73,14 +73,14 @@ class Lived:
 
 
 @contextmanager
-def own_house(reference: str) -> Iterator[House]:
-    """A house in a folder of its own, which the flows open meanwhile; nothing of the caller's is read or written.
+def own_house(reference: str) -> Iterator[Workspace]:
+    """A home in a folder of its own, which the flows open meanwhile; nothing of the caller's is read or written.
 
     Raises:
         UseCaseError: the use case is missing or wrong.
     """
     from flows.workspace.installation import open_home, usecase_reference
-    from flows.workspace.workspace import open_house
+    from flows.workspace.workspace import open_workspace
 
     named, before = usecase_reference(reference), dict(os.environ)
     with TemporaryDirectory(prefix="incumbent-stream-") as folder:
@@ -89,18 +89,18 @@ def own_house(reference: str) -> Iterator[House]:
         os.environ["INCUMBENT_HOME"] = folder
         try:
             open_home(usecase=named).enter()
-            house = open_house(named)
+            workspace = open_workspace(named)
             try:
-                yield house
+                yield workspace
             finally:
-                house.store.close()
+                workspace.store.close()
         finally:
             os.environ.clear()
             os.environ.update(before)
 
 
-def first_model(house: House, stream: Stream, source: EventSource) -> Seated:
-    """Import the first half into the log, train on it, and put the model in office.
+def first_model(workspace: Workspace, stream: Stream, source: EventSource) -> LoadedVersion:
+    """Import the first half into the log, train on it, and put the active model.
 
     Raises:
         FlowRefused: its gates refuse it.
@@ -110,21 +110,23 @@ def first_model(house: House, stream: Stream, source: EventSource) -> Seated:
     from flows.training import training
 
     window = TimeWindow(stream.read.window.start, stream.half)
-    load_history(source, window, house.store, house.usecase, stream.half)
-    done = call(training, usecase=house.reference, until=stream.half, source=LOG, reason="the first half of a stream")
+    load_history(source, window, workspace.store, workspace.usecase, stream.half)
+    done = call(
+        training, usecase=workspace.reference, until=stream.half, source=LOG, reason="the first half of a stream"
+    )
     if done.data["role"] != "champion":
         raise FlowRefused(f"the gates refuse the first model: {done.summary}")
-    ref = house.champion()
-    return Seated(ref, house.load(ref))
+    ref = workspace.champion()
+    return LoadedVersion(ref, workspace.load(ref))
 
 
 def live_through(
-    house: House, stream: Stream, first: Seated, tell: Progress = lambda done, total: None
+    workspace: Workspace, stream: Stream, first: LoadedVersion, tell: Progress = lambda done, total: None
 ) -> tuple[Lived, Floats]:
     """Live through the second half.
 
     Args:
-        house: holds the first half and its model; ``INCUMBENT_HOME`` names it too.
+        home: holds the first half and its model; ``INCUMBENT_HOME`` names it too.
         stream: the file.
         first: the champion of the first day.
         tell: told of each day.
@@ -132,7 +134,7 @@ def live_through(
     Returns:
         What happened, and the score that each event was answered with (NaN before the second half).
     """
-    life = _Life(house, stream, Lived(), {"champion": first})
+    life = _Life(workspace, stream, Lived(), {"champion": first})
     scores = np.full(len(stream.read.events), np.nan)
     for number, start in enumerate(stream.starts[:-1]):
         life.learn(number)
@@ -151,10 +153,10 @@ class _Life:
         raised: whether the latest drift check that could say anything raised an alarm.
     """
 
-    house: House
+    workspace: Workspace
     stream: Stream
     lived: Lived
-    seats: dict[str, Seated]
+    seats: dict[str, LoadedVersion]
     raised: bool = False
 
     def learn(self, number: int) -> None:
@@ -164,7 +166,7 @@ class _Life:
         fresh = told[told["observed_at"] <= start]
         if number:
             fresh = fresh[fresh["observed_at"] > self.stream.starts[number - 1]]
-        self.house.store.labels.add(statements(fresh, self.house.usecase.name), self.house.usecase.label)
+        self.workspace.store.labels.add(label_records(fresh, self.workspace.usecase.name), self.workspace.usecase.label)
 
     def morning(self, as_of: datetime) -> None:
         """The flows of a morning: look, judge, act, ask."""
@@ -180,18 +182,18 @@ class _Life:
         rows = slice(int(places[number]), int(places[number + 1]))
         if rows.start == rows.stop:
             return
-        events, usecase = stream.read.events.iloc[rows].reset_index(drop=True), self.house.usecase
+        events, usecase = stream.read.events.iloc[rows].reset_index(drop=True), self.workspace.usecase
         for role, write in (("champion", log_answers), ("challenger", log_shadow)):
             if (seated := self.seats.get(role)) is not None:
-                arrived = Arrived(events, stream.features(seated.model)[rows], stream.starts[number])
-                write(self.house.store, usecase, seated, arrived)
+                arrived = EventBatch(events, stream.features(seated.model)[rows], stream.starts[number])
+                write(self.workspace.store, usecase, seated, arrived)
         champion = self.seats["champion"].model
         scores[rows] = champion.score(stream.features(champion)[rows]).calibrated
 
     def _look(self, as_of: datetime) -> None:
         from flows.drift import drift
 
-        found = call(drift, usecase=self.house.reference, as_of=as_of, html="never", skew=False)
+        found = call(drift, usecase=self.workspace.reference, as_of=as_of, html="never", skew=False)
         if found.status == "insufficient_data":
             return
         raised = found.data["outcome"] in _RAISED
@@ -203,14 +205,20 @@ class _Life:
         from flows.comparison import comparison
         from flows.promotion import promotion
 
-        outcome = call(comparison, usecase=self.house.reference, as_of=as_of, html="never").data["verdict"]["outcome"]
+        outcome = call(comparison, usecase=self.workspace.reference, as_of=as_of, html="never").data["verdict"][
+            "outcome"
+        ]
         if outcome == "keep_watching":
             return
         judged = next(one for one in self.lived.retrainings if one.model == self.seats["challenger"].ref.label)
         judged.verdict = outcome
         if outcome == "promote":
             call(
-                promotion, usecase=self.house.reference, as_of=as_of, preview=False, reason="the verdict of the stream"
+                promotion,
+                usecase=self.workspace.reference,
+                as_of=as_of,
+                preview=False,
+                reason="the verdict of the stream",
             )
             judged.in_office = self._day(as_of)
         self._take_seats()
@@ -218,7 +226,7 @@ class _Life:
     def _ask(self, as_of: datetime) -> None:
         from flows.retraining import retraining
 
-        said = call(retraining, usecase=self.house.reference, as_of=as_of).data
+        said = call(retraining, usecase=self.workspace.reference, as_of=as_of).data
         self.lived.blocked += said["outcome"] == "blocked"
         if (trained := said["training"]) is not None:
             day, gates = self._day(as_of), trained["verdict"]["outcome"]
@@ -227,13 +235,13 @@ class _Life:
             self.lived.retrainings.append(made)
 
     def _take_seats(self) -> None:
-        held = self.house.registry.roles(self.house.model)
+        held = self.workspace.registry.roles(self.workspace.model)
         for role in ("champion", "challenger"):
             ref = held.get(role)
             if ref is None:
                 self.seats.pop(role, None)
             elif role not in self.seats or self.seats[role].ref != ref:
-                self.seats[role] = Seated(ref, self.house.load(ref))
+                self.seats[role] = LoadedVersion(ref, self.workspace.load(ref))
 
     def _day(self, as_of: datetime) -> date:
-        return self.house.usecase.calendar.day_of(as_of)
+        return self.workspace.usecase.calendar.day_of(as_of)

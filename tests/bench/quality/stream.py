@@ -13,8 +13,8 @@ from flows.steps.data.folds import build_fold
 from flows.steps.data.split import retraining_case, split_at
 from flows.steps.evaluation.judge import Folds
 from flows.steps.fitting.build import Recipe
-from flows.steps.training.training_data import plan_of, refit
-from flows.workspace.workspace import House
+from flows.steps.training.training_data import refit, training_plan
+from flows.workspace.workspace import Workspace
 from monitoring.core.calendar import TimeWindow
 from tests.bench.quality.halves import Floats, Stream
 from tests.bench.quality.simulated_time import Progress, Retraining, first_model, live_through
@@ -23,11 +23,13 @@ PHASES: Final = 4
 """Schedules that begin a quarter of their period apart."""
 
 
-def bench_stream(house: House, source: EventSource, tell: Progress = lambda done, total: None) -> dict[str, Any]:
+def bench_stream(
+    workspace: Workspace, source: EventSource, tell: Progress = lambda done, total: None
+) -> dict[str, Any]:
     """Measure; the keys are those of ``docs/reference/benchmarks.md``.
 
     Args:
-        house: an empty home, which ``INCUMBENT_HOME`` names too.
+        home: an empty home, which ``INCUMBENT_HOME`` names too.
         source: the file.
         tell: told of each day.
 
@@ -36,10 +38,10 @@ def bench_stream(house: House, source: EventSource, tell: Progress = lambda done
         SourceError: the file cannot be read.
         TooFewRows: the first half is shorter than the folds.
     """
-    stream = Stream.of(house.usecase, source)
-    first = first_model(house, stream, source)
+    stream = Stream.of(workspace.usecase, source)
+    first = first_model(workspace, stream, source)
     static = np.asarray(first.model.score(stream.features(first.model)).calibrated)
-    lived, answered = live_through(house, stream, first, tell)
+    lived, answered = live_through(workspace, stream, first, tell)
     count = len(lived.retrainings)
     phases = [fixed_schedule(stream, static, count, phase / PHASES) for phase in range(PHASES)]
     return {
@@ -50,7 +52,7 @@ def bench_stream(house: House, source: EventSource, tell: Progress = lambda done
         "promotions": sum(one.in_office is not None for one in lived.retrainings),
         "auc_fixed_phases": phases,
         "days": stream.days,
-        "first_day": str(house.usecase.calendar.day_of(stream.half)),
+        "first_day": str(workspace.usecase.calendar.day_of(stream.half)),
         "drift_noticed": [str(day) for day in lived.noticed],
         "mornings_blocked": lived.blocked,
         "decisions": [_plain(one) for one in lived.retrainings],
@@ -79,7 +81,7 @@ def _trained(stream: Stream, day: int) -> Floats:
     """Scores of all events by a model that is trained on the morning of a day of the second half."""
     as_of, usecase = stream.starts[day], retraining_case(stream.usecase)
     split, known = split_at(usecase, as_of), stream.known(as_of, usecase)
-    recipe = Recipe(usecase, plan_of(usecase, known, split), usecase.training.seed)
+    recipe = Recipe(usecase, training_plan(usecase, known, split), usecase.training.seed)
     rows = build_fold(usecase, recipe.plan, known, TimeWindow(split.train.start, split.matured_until))
     model = refit(recipe, Folds.cut(rows, split), ModelMetadata(usecase.name, "0.0.0"))
     return np.asarray(model.score(stream.features(model)).calibrated)

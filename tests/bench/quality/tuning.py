@@ -20,9 +20,9 @@ from bentos.usecase.definition import TrainingPolicy
 from bentos.usecase.loading import load_usecase
 from flows.steps.data.folds import Fold
 from flows.steps.tuning.folds import TuningFold, TuningFolds
-from flows.steps.tuning.search import Trial, best, search
+from flows.steps.tuning.search import Trial, best_trial, search
 from flows.steps.tuning.trial_journal import search_log
-from flows.steps.tuning.tune import measuring
+from flows.steps.tuning.tune import measure_attempts
 from tests.bench.quality.handbook import (
     CHAPTER_3,
     PREQUENTIAL_WEEKS,
@@ -67,12 +67,12 @@ def bench_tuning(path: Path | str, trials: int, progress: Progress | None = None
             policy,
             own,
             len(folds.folds),
-            measuring(folds, policy, own.seed),
+            measure_attempts(folds, policy, own.seed),
             log,
             seed=own.seed,
             after_round=after_round,
         )
-    winner = best(found)
+    winner = best_trial(found)
     told("test", 2 + trials, steps)
     return {
         "average_precision": _tested(every, plan, own.model_copy(update=winner.parameters)),

@@ -9,8 +9,8 @@ from bentos.features.plan import FeaturePlan
 from bentos.usecase.definition import UseCase
 from flows.errors import SourceOptionsError
 from flows.sources import EventSource, open_source
-from flows.steps.data.folds import Known, build_fold
-from flows.steps.evaluation.crossfit import cross_fit, part
+from flows.steps.data.folds import TrainingHistory, build_fold
+from flows.steps.evaluation.crossfit import cross_fit, select_rows
 from flows.steps.fitting.fit import fit_booster
 from monitoring.stats.ranking import auc_roc, average_precision
 
@@ -34,7 +34,7 @@ def bench_usecase(usecase: UseCase, data: Path) -> Figures:
     source = source_of(usecase, data)
     window = source.extent()
     read = source.read(window, as_of=window.end)
-    known = Known.at(usecase, read.events, read.labels, read.revisions, window.end)
+    known = TrainingHistory.at(usecase, read.events, read.labels, read.revisions, window.end)
     plan = FeaturePlan.of(usecase).with_categories(known.events)
     rows = build_fold(usecase, plan, known, window)
     crossed = cross_fit(usecase, plan.names, rows, usecase.training.seed)
@@ -57,13 +57,13 @@ def _snapshots(usecase: UseCase, data: Path) -> tuple[Figures, tuple[list[date],
     # The label of the last snapshots comes after them.
     as_of = window.end + 2 * usecase.label.matures_after
     read = source.read(window, as_of=as_of)
-    known = Known.at(usecase, read.events, read.labels, read.revisions, as_of)
+    known = TrainingHistory.at(usecase, read.events, read.labels, read.revisions, as_of)
     plan = FeaturePlan.of(usecase).with_categories(known.events)
     rows = build_fold(usecase, plan, known, window)
     times = rows.rows["event_time"]
     moment = times.max()
     matured = (times + usecase.snapshot.label.no_event_within <= moment).to_numpy()
-    fit, test = part(rows, matured), part(rows, (times == moment).to_numpy())
+    fit, test = select_rows(rows, matured), select_rows(rows, (times == moment).to_numpy())
     booster = fit_booster(fit.features, fit.y, plan.names, usecase.training, usecase.training.seed)
     scores = booster.predict(test.features)
     alone = test.features[:, plan.names.index(usecase.snapshot.baseline)]

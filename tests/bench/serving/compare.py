@@ -17,7 +17,7 @@ from typing import Any
 
 from flows.drills.load.bodies import events_of
 from flows.drills.load.homes import LagWatch
-from flows.drills.load.load_generator import Load
+from flows.drills.load.load_generator import LoadRound
 from flows.drills.load.run_load import run_load
 from tests.bench.serving.profiling import profiled
 from tests.bench.serving.rounds import (
@@ -109,7 +109,7 @@ class Bench:
         expected = _HEADROOM if rate is None else rate * events_of(server.kind)
         count = int((seconds + self.plan.warm_up) * expected / events_of(server.kind)) + 1
         self._serial += 1
-        load = Load(
+        load = LoadRound(
             server.port, server.path, self.field.body(server, count, self._sent.get(key, 0)), connections, seconds,
             self.plan.warm_up, rate, f"b{self._serial:04d}-", server.echo_ids, holds=server.holds,
         )  # fmt: skip
@@ -220,10 +220,10 @@ def lone_request(bench: Bench) -> dict[str, Any]:
     return found
 
 
-def _lone(bench: Bench, server: Server, connections: int) -> Load:
+def _lone(bench: Bench, server: Server, connections: int) -> LoadRound:
     bench._serial += 1
     ids = f"b{bench._serial:04d}-"
-    return Load(server.port, server.path, bench.field.body(server, 20_000, 0), connections, 2.0, 0.2, None, ids)
+    return LoadRound(server.port, server.path, bench.field.body(server, 20_000, 0), connections, 2.0, 0.2, None, ids)
 
 
 def open_loop(bench: Bench, closed: dict[str, Rounds]) -> dict[str, Any]:

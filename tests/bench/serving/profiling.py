@@ -20,7 +20,7 @@ import msgspec
 
 from flows.drills.load.bodies import BodySpec, Kind
 from flows.drills.load.homes import BenchHome
-from flows.drills.load.load_generator import Load
+from flows.drills.load.load_generator import LoadRound
 from flows.drills.load.run_load import run_load
 from flows.errors import StackError
 from flows.workspace.processes import free_port, stop_all
@@ -77,7 +77,7 @@ def _profile(root: Path, field: Field, name: str, kind: Kind) -> dict[str, float
     try:
         _wait(group)
         body = BodySpec(kind, 100_000, 0, features=str(models.features), names=models.names)
-        load = Load(port, "/score", body, 32, _SECONDS, 0.5, None, "p-")
+        load = LoadRound(port, "/score", body, 32, _SECONDS, 0.5, None, "p-")
         run_load(load)  # what is loaded late is loaded now
         workers = [pid for pid in descendants(group.children[0].pid) if _is_worker(pid)]
         _tell(workers)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flows.drills.load.load_generator import Measured
+from flows.drills.load.load_generator import RoundFigures
 
 OURS = ("ours_vector", "ours_event")
 RIVALS = ("fastapi", "bento_default", "mlserver", "mlflow_serve", "asgi_echo")
@@ -28,7 +28,7 @@ class Round:
         void: the log was too far behind for the round to count.
     """
 
-    measured: Measured
+    measured: RoundFigures
     load_average: float = 0.0
     cpu_us: float = 0.0
     log_cpu_us: float = 0.0
@@ -90,7 +90,7 @@ def round_json(found: Round) -> dict[str, Any]:
     }
 
 
-def _per_round(rounds: Rounds, one: str, other: str, what: Callable[[Measured], float]) -> Iterator[float]:
+def _per_round(rounds: Rounds, one: str, other: str, what: Callable[[RoundFigures], float]) -> Iterator[float]:
     """Quotients within each round."""
     for a, b in zip(rounds.get(one, ()), rounds.get(other, ()), strict=False):
         if not a.void and not b.void and what(b.measured) > 0:

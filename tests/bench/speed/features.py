@@ -22,7 +22,7 @@ from bentos.features.plan import FeaturePlan
 from bentos.schema.event_schema import EventSchema
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
-from flows.workspace.progress import told
+from flows.workspace.progress import report_step
 
 DAYS = (1, 7, 30)
 DELAY = 7
@@ -31,7 +31,7 @@ _EVERYTHING = datetime(2100, 1, 1, tzinfo=UTC)
 Progress = Callable[[str, int, int], None]
 
 
-def bench_features(path: Path | None = None, repeats: int = 3, progress: Progress = told) -> dict[str, Any]:
+def bench_features(path: Path | None = None, repeats: int = 3, progress: Progress = report_step) -> dict[str, Any]:
     """Time both executions and compare their values.
 
     Args:

@@ -15,7 +15,7 @@ from bentos.spool.shipper import Scribe, accounting
 from bentos.spool.writer import SpoolWriter
 from bentos.usecase.loading import load_usecase
 from flows.drills.load.temporary_postgresql import temporary_postgresql
-from flows.steps.operations.databases import find_programs
+from flows.steps.operations.databases import find_postgresql_folder
 from monitoring.store import PlanRecord, ScoreRecord, ShadowRecord, Store, open_store
 
 Notice = Callable[[str], None]
@@ -47,7 +47,7 @@ def bench_log(root: Path, notice: Notice, rows: int = 60_000, batch: int = 500) 
     with _opened(f"sqlite:///{root / 'log.db'}") as store:
         found["sqlite"] = _measure(store, root / "spool-sqlite", rows, batch)
     found["postgresql"] = None
-    if find_programs() is not None:
+    if find_postgresql_folder() is not None:
         notice("postgresql")
         with temporary_postgresql() as server, _opened(server.url) as store:
             found["postgresql"] = _measure(store, root / "spool-postgresql", rows, batch)

@@ -20,8 +20,8 @@ from bentos.registry.ports import ModelRef
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
 from bentos.usecase.options import SimulatorOptions
-from flows.distributed.dask_cluster import Cluster, connected, require_dask
-from flows.distributed.folds import places_of, read_fold
+from flows.distributed.dask_cluster import Cluster, open_cluster, require_dask
+from flows.distributed.folds import positions_of, read_fold
 from flows.distributed.scoring import score_on_cluster
 from flows.distributed.slices import SourceCall
 from flows.distributed.training import OnCluster, prepare
@@ -111,7 +111,7 @@ def local_cluster(memory_mb: int, told: Told, root: Path) -> Iterator[Cluster]:
             n_workers=WORKERS, threads_per_worker=1, processes=True, host="127.0.0.1", memory_limit=memory_mb * 10**6,
             dashboard_address="127.0.0.1:0",
         ) as made,
-        connected(made.scheduler_address, root, lambda step, *done: told(f"cluster: {step} {done}")) as on,
+        open_cluster(made.scheduler_address, root, lambda step, *done: told(f"cluster: {step} {done}")) as on,
     ):  # fmt: skip
         yield on
 
@@ -155,7 +155,7 @@ def _cluster_scores(on: Cluster, root: Path, data: Path, material: OnCluster, wi
 
 def _keep_features(root: Path, material: OnCluster, window: TimeWindow) -> None:
     """The features by part, in files that outlive the cluster."""
-    places = places_of(material.recipe.plan, material.union)
+    places = positions_of(material.recipe.plan, material.union)
     for fact in material.facts:
         part = read_fold("part", material.cluster.folder, [fact.part], window, places)
         np.save(root / f"features-{fact.part:06d}.npy", part.features)

@@ -18,7 +18,7 @@ import numpy as np
 from bentos.features.plan import FeaturePlan
 from bentos.usecase.loading import load_usecase
 from flows.sources import open_source
-from flows.steps.data.folds import Known, build_fold
+from flows.steps.data.folds import TrainingHistory, build_fold
 from flows.steps.data.split import split_at
 from flows.steps.fitting.fit import fit_booster
 from monitoring.stats.ranking import auc_roc, average_precision
@@ -31,7 +31,7 @@ def whole(data: Path, folder: Path) -> dict[str, Any]:
     source = open_source(usecase, "parquet", path=str(data))
     window = source.extent()
     read = source.read(window, as_of=window.end)
-    known = Known.at(usecase, read.events, read.labels, read.revisions, window.end)
+    known = TrainingHistory.at(usecase, read.events, read.labels, read.revisions, window.end)
     every = build_fold(usecase, FeaturePlan.of(usecase), known, window)
     built = time.perf_counter()
     split = split_at(usecase, window.end)

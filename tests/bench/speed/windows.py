@@ -22,9 +22,9 @@ from bentos.errors import WindowsUnavailable
 from bentos.features.plan import FeaturePlan
 from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
-from bentos.serving.shared_windows import shared
+from bentos.serving.shared_windows import shared_windows_factory
 from bentos.serving.window_history import LogHistory
-from bentos.serving.window_keeper import embedded
+from bentos.serving.window_keeper import make_memory_windows
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
 from bentos.windows.redis import RedisWindows
@@ -138,7 +138,7 @@ def _rebuilt(store: Store, usecase: UseCase) -> tuple[WindowState, float, float,
     """A state from the log, the seconds and processor seconds it took, and the bytes that the process grew by."""
     schema, plan = EventSchema.of(usecase), FeaturePlan.of(usecase)
     log = LogHistory(usecase.name, schema, usecase.label.sources, lambda: store, list, lambda: 2**62)
-    state = embedded(plan)
+    state = make_memory_windows(plan)
     gc.collect()
     before, started, worked = _resident(), time.perf_counter(), time.process_time()
     log.fill(plan, state)
@@ -180,7 +180,9 @@ def _redis_batch_ms(usecase: UseCase) -> float | None:
     if program is None:
         return None
     with _redis(program) as url:
-        state = shared(url, "bench", 7 * 86_400_000_000, EventSchema.of(usecase))(FeaturePlan.of(usecase))
+        state = shared_windows_factory(url, "bench", 7 * 86_400_000_000, EventSchema.of(usecase))(
+            FeaturePlan.of(usecase)
+        )
         _joined(state)
         try:
             return _batch_ms(usecase, state)

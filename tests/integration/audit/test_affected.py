@@ -29,7 +29,7 @@ class Log:
         self.model = tiny_model(seed=1, threshold=0.3)
         names = self.model.plan.names
         self.store.log.declare_plan(PlanRecord("p", ("extra", *names)))
-        # By the journal version 2 took office before any of the events arrived.
+        # By the journal version 2 became champion before any of the events arrived.
         change = RoleChange(MODEL, "champion", "2", "c")
         self.store.decisions.append("fraud", "promotion.champion_set", {}, "x", NOW, [change])
         self.arrival = int(self.store.decisions.list()[0].recorded_at.timestamp() * 1e6) + 1

@@ -19,7 +19,7 @@ from bentos.release.emergency import TwoKeys, order_threshold
 from bentos.scoring.active_models import ModelHolder
 from bentos.usecase.options import ExternalIncumbent
 from flows.cli import main
-from flows.steps.reports.complaint_page import EventPage, event_page, write_event_page
+from flows.steps.reports.complaint_page import EventPage, build_event_page, write_event_page
 from monitoring.store import Decision, Operation, PlanRecord, RoleChange, Store, memory_store, open_store
 from monitoring.store.decisions.journal import State
 from monitoring.store.decisions.role_terms import terms_between
@@ -33,13 +33,13 @@ AT = datetime(2026, 2, 1, tzinfo=UTC)
 
 
 class Archive:
-    """Version 1 in office by a promotion that ann approved; it answered a few events."""
+    """Version 1 active by a promotion that ann approved; it answered a few events."""
 
     def __init__(self, folder: Path) -> None:
-        self.house = House(folder)
-        self.ref = self.house.add(MODEL)
-        self.house.registry.point(self.ref.name, "champion", self.ref.version)
-        with self.house.store() as store:
+        self.workspace = House(folder)
+        self.ref = self.workspace.add(MODEL)
+        self.workspace.registry.point(self.ref.name, "champion", self.ref.version)
+        with self.workspace.store() as store:
             self.promoted = self._office(store)
             store.log.declare_plan(PlanRecord("p", NAMES))
             self.answer(store, 1)
@@ -83,7 +83,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
 
 @pytest.fixture
 def audit(archive: Archive, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    monkeypatch.setenv("INCUMBENT_HOME", str(archive.house.home))
+    monkeypatch.setenv("INCUMBENT_HOME", str(archive.workspace.home))
     monkeypatch.delenv("INCUMBENT_USECASE", raising=False)
     monkeypatch.setattr(
         "flows.workspace.installation.Home.enter", lambda self: None
@@ -124,7 +124,7 @@ def test_the_page_tells_people_numbers_as_they_were_given_and_sameness_in_words(
 
 
 def test_a_log_that_was_changed_shows_on_the_page(archive: Archive, audit: Any) -> None:
-    with archive.house.store() as store:
+    with archive.workspace.store() as store:
         archive.answer(store, 2, score=0.123456)
     _, page = audit("event", "e00002")
     assert page["rescored"]["identical"] is False
@@ -133,7 +133,7 @@ def test_a_log_that_was_changed_shows_on_the_page(archive: Archive, audit: Any) 
 def test_an_ordered_threshold_names_the_two_people_and_an_unexplained_one_warns(archive: Archive, audit: Any) -> None:
     now = datetime.now(UTC)
     keys = TwoKeys(*(Key(f"k{n}", name, ("approve",), "0" * 64, now) for n, name in enumerate(("ann", "bob"))))
-    with archive.house.store() as store:
+    with archive.workspace.store() as store:
         order_threshold(
             store, fraud(), archive.ref.name, 0.9, now + timedelta(hours=1), keys, actor="ann", reason="an attack",
             now=now,
@@ -153,7 +153,7 @@ def test_an_ordered_threshold_names_the_two_people_and_an_unexplained_one_warns(
 
 
 def test_the_page_is_html_too_and_shows_the_truth(archive: Archive, audit: Any, tmp_path: Path) -> None:
-    with archive.house.store() as store:
+    with archive.workspace.store() as store:
         store.labels.add([label(1, 1, 3)], fraud().label)
     file = tmp_path / "page.html"
     code, said = audit("event", "e00001", "--html", str(file), as_json=False)
@@ -174,7 +174,7 @@ def test_a_category_among_the_reasons_is_told_by_the_name_of_its_level(code: flo
     store.log.declare_plan(PlanRecord("c", ("channel",)))
     row = np.array([[code]], dtype="<f4")
     store.log.append([scored(1, plan_id="c", features=row.tobytes(), body=b'{"channel":"web"}')])
-    page = event_page(store, usecase, "e00001", lambda ref, digest: model)
+    page = build_event_page(store, usecase, "e00001", lambda ref, digest: model)
     store.close()
     (reason,) = page.reasons["reasons"]
     assert reason["value"] is None if np.isnan(code) else reason["value"] == code
@@ -206,7 +206,7 @@ class Vendor:
         def load(ref: ModelRef, digest: str | None) -> ScoringModel:
             raise AssertionError(f"{ref.label} did not answer")
 
-        return event_page(self.store, self.usecase, f"e{number:05d}", load)
+        return build_event_page(self.store, self.usecase, f"e{number:05d}", load)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_an_external_score_is_in_office_by_declaration(vendor: Vendor, tmp_path:
     page = vendor.page(1)
     assert page.office == {
         "external": "the score of column vendor_score",
-        "by": "declaration in the use-case file; no model had taken office before this answer",
+        "by": "declaration in the use-case file; no model had become champion before this answer",
     }
     assert page.threshold == {"in_force": 0.7, "declared_in_the_use_case_today": 0.7}
     assert page.rescored["identical"] is None
@@ -243,7 +243,7 @@ def test_an_external_score_that_came_back_is_in_office_by_that_decision(vendor: 
 def test_an_external_score_that_answers_in_a_model_s_term_is_no_ordinary_case(vendor: Vendor) -> None:
     seated = vendor.decide("promotion.champion_set", "1")
     vendor.answer(1)
-    assert f"number {seated.seq}) dev-fraud/1 was in office" in vendor.page(1).office["warning"]
+    assert f"number {seated.seq}) dev-fraud/1 was active" in vendor.page(1).office["warning"]
 
 
 def test_an_external_score_that_no_file_declares_any_more_is_said(vendor: Vendor) -> None:
@@ -286,7 +286,7 @@ def test_a_chain_that_nobody_touched_is_verified_and_an_operation_that_was_taken
     archive: Archive, audit: Any, tmp_path: Path
 ) -> None:
     assert audit("verify") == (0, {"problems": []})
-    with sqlite3.connect(archive.house.home / "dev-log.db") as here, sqlite3.connect(tmp_path / "copy.db") as there:
+    with sqlite3.connect(archive.workspace.home / "dev-log.db") as here, sqlite3.connect(tmp_path / "copy.db") as there:
         here.backup(there)
         there.execute("DELETE FROM operations")
     store = open_store(f"sqlite:///{tmp_path / 'copy.db'}")

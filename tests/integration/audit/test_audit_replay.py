@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import text
 
-from flows.commands.release.audit import what
+from flows.commands.release.audit import payload_text
 from flows.errors import FlowRefused, SnapshotCorrupt, SnapshotMissing
 from flows.snapshots.store import SnapshotStore
-from flows.steps.comparison.replay_verdict import find_verdict, record_verdict, replay
-from flows.steps.tracking.code_version import code_digest, made_with
+from flows.steps.comparison.replay_verdict import find_verdict, record_verdict, replay_decision
+from flows.steps.tracking.code_version import code_digest, current_code_version
 from monitoring.errors import JournalConflict
 from monitoring.store import memory_store
 from tests.integration.monitoring.test_comparison_plan import Arena
@@ -30,7 +30,7 @@ class Court(Arena):
 
     def again(self, name: str, *places: SnapshotStore) -> object:
         found = find_verdict(self.store, "fraud", name)
-        return replay(self.store, places or [self.snapshots], self.usecase, found)
+        return replay_decision(self.store, places or [self.snapshots], self.usecase, found)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_replay_says_that_the_same_code_and_packages_ran(court: Court) -> None
 
 
 def test_a_replay_with_other_packages_names_them(court: Court) -> None:
-    now = made_with()
+    now = current_code_version()
     then = now.to_json() | {"versions": {**now.versions, "numpy": "1.0.0"}}
     found = amended(court, made_with=then)
     (other,) = found.others  # type: ignore[attr-defined]  # a Replay
@@ -132,7 +132,7 @@ def test_a_replay_with_other_packages_names_them(court: Court) -> None:
 
 
 def test_where_a_verdict_differs_other_code_is_the_first_suspect(court: Court) -> None:
-    found = amended(court, made_with=made_with().to_json() | {"code": "0" * 64}, digest="f" * 64)
+    found = amended(court, made_with=current_code_version().to_json() | {"code": "0" * 64}, digest="f" * 64)
     assert not found.identical  # type: ignore[attr-defined]  # a Replay
     words = "NO; the first suspect is what computed it: source (0000"
     assert found.answer.startswith(words)  # type: ignore[attr-defined]  # a Replay
@@ -165,7 +165,7 @@ def test_a_file_that_is_changed_moved_or_new_changes_the_digest_of_the_code(tmp_
 def test_the_list_of_decisions_says_what_a_verdict_said(court: Court) -> None:
     court.judge(12)
     (line,) = court.store.decisions.list("fraud", ("comparison.verdict",))
-    told = what(line.payload)
+    told = payload_text(line.payload)
     assert told.startswith(
         f"challenger={line.payload['verdict']['challenger']} outcome=keep_watching reason=cost saving"
     )

@@ -21,7 +21,7 @@ from tests.support.worlds import DAY, World, small_world
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A house with the history imported and version 1 trained from it, in office."""
+    """A home with the history imported and version 1 trained from it, active."""
     before = dict(os.environ)
     with small_world(tmp_path_factory.mktemp("lineage")) as made:
         said(made, "train", "--source", "log", "--until", made.live_from.date().isoformat())
@@ -32,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def said(world: World, *words: str, code: int = 0) -> dict[str, Any]:
     """Run a command with ``--json`` and return what it printed."""
-    os.environ["INCUMBENT_HOME"] = str(world.house.settings.root)
+    os.environ["INCUMBENT_HOME"] = str(world.workspace.settings.root)
     printed = io.StringIO()
     with redirect_stdout(printed):
         assert main([*words, "--usecase", world.reference, "--json"]) == code
@@ -51,7 +51,7 @@ def shown(world: World, *words: str) -> str:
 def test_a_version_leads_to_its_data_its_code_its_parameters_and_its_decisions(world: World) -> None:
     found = said(world, "lineage", "1")
     model = world.model()
-    assert found["version"] == f"{world.house.model}/1"
+    assert found["version"] == f"{world.workspace.model}/1"
     assert found["roles"] == ["champion"]
     assert found["data"]["digest"] == model.metadata.data_digest
     assert found["data"]["here"]
@@ -79,11 +79,11 @@ def test_the_snapshots_are_listed_with_what_uses_them(world: World) -> None:
     listed = said(world, "data", "list")["snapshots"]
     digest = said(world, "lineage", "1")["data"]["digest"]
     (own,) = [s for s in listed if s["digest"] == digest]
-    assert own["used_by"] == [f"{world.house.model}/1"]
+    assert own["used_by"] == [f"{world.workspace.model}/1"]
     assert own["kind"] == "training"
     detail = said(world, "data", "show", digest[:10])
     assert detail["rows"] == own["rows"]
-    assert {c["name"] for c in detail["columns"]} == {c.name for c in world.house.usecase.columns}
+    assert {c["name"] for c in detail["columns"]} == {c.name for c in world.workspace.usecase.columns}
     assert detail["used_by"]["versions"] == own["used_by"]
 
 
@@ -101,7 +101,7 @@ def test_a_restored_snapshot_reads_as_the_same_data(world: World, tmp_path: Path
 
 def test_a_data_version_with_a_day_less_is_compared_with_the_whole(world: World) -> None:
     digest = said(world, "lineage", "1")["data"]["digest"]
-    usecase, store = world.house.usecase, world.house.snapshots
+    usecase, store = world.workspace.usecase, world.workspace.snapshots
     whole = store.load(digest)
     kept = (whole.events[usecase.event_time] < whole.events[usecase.event_time].max() - DAY).to_numpy()
     events = whole.events[kept].reset_index(drop=True)
@@ -116,7 +116,7 @@ def test_a_data_version_with_a_day_less_is_compared_with_the_whole(world: World)
 
 
 def test_a_child_names_its_parent_and_the_parent_its_child(world: World, tmp_path: Path) -> None:
-    model, registry = world.house.model, world.house.registry
+    model, registry = world.workspace.model, world.workspace.registry
     world.model().save(tmp_path)
     child = registry.register(tmp_path, model, {"parent": f"{model}/1"})
     assert said(world, "lineage", child.version)["ancestors"] == [f"{model}/1"]
@@ -131,9 +131,9 @@ def test_track_writes_dvc_files_and_fills_the_cache_once_there_is_a_repository(w
     assert tracked["files"]
     assert all(Path(file).is_file() for file in tracked["files"])
     assert tracked["cached"] == 0
-    (world.house.snapshots.folder / ".dvc").mkdir()
+    (world.workspace.snapshots.folder / ".dvc").mkdir()
     assert said(world, "data", "track") == tracked | {"cached": len(tracked["files"])}
-    shutil.rmtree(world.house.snapshots.folder / ".dvc")
+    shutil.rmtree(world.workspace.snapshots.folder / ".dvc")
 
 
 def test_what_does_not_exist_is_refused_in_one_line(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_dvc_push_and_pull_carry_a_snapshot(world: World, tmp_path: Path) -> Non
     """The real tool, in an environment of its own."""
     dvc = own_dvc(tmp_path)
     place, remote = tmp_path / "snapshots", tmp_path / "remote"
-    shutil.copytree(world.house.snapshots.folder, place)
+    shutil.copytree(world.workspace.snapshots.folder, place)
     subprocess.run([dvc, "init", "--no-scm", "-q"], cwd=place, check=True)
     subprocess.run([dvc, "remote", "add", "-d", "ours", str(remote)], cwd=place, check=True)
     paths = sorted(place.glob("??/*.parquet"))

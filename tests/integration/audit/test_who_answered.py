@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from flows.steps.reports.status import standing
+from flows.steps.reports.status import model_status
 from monitoring.store import RoleChange, Store, memory_store
 from monitoring.store.decisions.role_terms import holder_at, terms_between
 from tests.support.builders import fraud
@@ -54,7 +54,7 @@ def test_at_each_answer_the_audit_and_the_status_name_the_version_that_answered(
         assert holder_at(demo.database, MODEL, "champion", when) == version
         assert demo.decisions.role_at(MODEL, "champion", when) == version
     for when, version in list(zip(answers["event_time"], answers["version"], strict=True))[20:300:13]:
-        found = standing(demo, registry, usecase, MODEL, when.to_pydatetime())
+        found = model_status(demo, registry, usecase, MODEL, when.to_pydatetime())
         assert found.roles["champion"]["version"] == version
 
 

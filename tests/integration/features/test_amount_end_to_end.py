@@ -62,12 +62,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     before, folder = dict(os.environ), tmp_path_factory.mktemp("amount")
     with small_world(folder, changes=BY_AMOUNT) as world, pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "flows.steps.tracking.training_record.draw_all", lambda *_: []
+            "flows.steps.tracking.training_record.draw_plots", lambda *_: []
         )  # pictures take longer than all the rest
         assert said(world, "train", "--source", "log", "--until", world.live_from.isoformat())["role"] == "champion"
         challenge(world, folder / "challenger")
-        house, named = House(world.house.settings.root), {"INCUMBENT_USECASE": world.reference}
-        with serving(house, **named) as server, scribing(house, **named):
+        workspace, named = House(world.workspace.settings.root), {"INCUMBENT_USECASE": world.reference}
+        with serving(workspace, **named) as server, scribing(workspace, **named):
             server.wait_served("1")
             events = live_events(world)
             answers = [one for part in parts(events, 250) for one in answered(server, part)]
@@ -82,17 +82,17 @@ def challenge(world: World, folder: Path) -> None:
     """Version 2: the same scores, and an alert only where it is expected to save more."""
     cut = Threshold(SAVING, SAVING, SAVING, 0.0, None, "amount", 5.0, "amount")
     replace(world.model(), threshold=cut).save(folder)
-    house = world.house
-    ref = house.registry.register(folder, house.model)
+    workspace = world.workspace
+    ref = workspace.registry.register(folder, workspace.model)
     release.appoint(
-        house.registry, house.store, ref, "challenger",
-        usecase=house.usecase, actor="test", now=world.live_from, reason="a test",
+        workspace.registry, workspace.store, ref, "challenger",
+        usecase=workspace.usecase, actor="test", now=world.live_from, reason="a test",
     )  # fmt: skip
 
 
 def live_events(world: World) -> list[bytes]:
     """The days after the training as request bodies; labels of their frauds follow."""
-    usecase, store = world.house.usecase, world.house.store
+    usecase, store = world.workspace.usecase, world.workspace.store
     read = open_source(usecase, "simulator").read(TimeWindow(world.day(0), world.day(DAYS)))
     known = read.revisions[read.revisions["y"] == 1]
     rows = zip(known["event_id"], known["observed_at"], strict=True)
@@ -115,12 +115,17 @@ def answered(server: Any, body: bytes) -> list[dict[str, Any]]:
 
 
 def pairs_of(world: World) -> pd.DataFrame:
-    house = world.house
-    return house.store.log.paired(
-        house.usecase.name, f"{house.model}/1", f"{house.model}/2", TimeWindow(world.day(0), world.day(DAYS)),
-        world.day(DAYS + 3), house.usecase.label, house.usecase.calendar,
+    workspace = world.workspace
+    return workspace.store.log.paired(
+        workspace.usecase.name,
+        f"{workspace.model}/1",
+        f"{workspace.model}/2",
+        TimeWindow(world.day(0), world.day(DAYS)),
+        world.day(DAYS + 3),
+        workspace.usecase.label,
+        workspace.usecase.calendar,
         {"amount": "float", "customer_id": "identifier", "terminal_id": "identifier"},
-    )  # fmt: skip
+    )
 
 
 def own_cuts(world: World, version: str, amounts: pd.Series) -> np.ndarray:
@@ -177,11 +182,11 @@ def test_a_file_with_the_same_decisions_gives_the_same_verdict(run: Run, tmp_pat
 
 
 def test_money_is_recorded_as_money_and_never_as_a_threshold(run: Run) -> None:
-    house = run.world.house
-    run_id = house.registry.describe(house.champion()).run_id
+    workspace = run.world.workspace
+    run_id = workspace.registry.describe(workspace.champion()).run_id
     assert run_id is not None
-    assert isinstance(house.registry, MlflowRegistry)
-    figures = house.registry.client.get_run(run_id).data.metrics
+    assert isinstance(workspace.registry, MlflowRegistry)
+    figures = workspace.registry.client.get_run(run_id).data.metrics
     assert "threshold" not in figures
     assert figures["least_saving_low"] <= figures["least_saving"] <= figures["least_saving_high"]
     shown = said(run.world, "threshold", "show")

@@ -24,14 +24,14 @@ COUNT = "customer_count_7d"
 
 @pytest.fixture(scope="module", params=["memory", "redis"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    house = House(tmp_path_factory.mktemp("future"))
+    workspace = House(tmp_path_factory.mktemp("future"))
     model = tiny_model(threshold=0.1)
-    house.appoint(house.add(model), model.contract_digest)
+    workspace.appoint(workspace.add(model), model.contract_digest)
     if request.param == "memory":
-        with serving(house) as found:
+        with serving(workspace) as found:
             yield found
         return
-    with redis_server() as redis, serving(house, INCUMBENT_REDIS_URL=redis.url) as found:
+    with redis_server() as redis, serving(workspace, INCUMBENT_REDIS_URL=redis.url) as found:
         yield found
 
 
@@ -54,8 +54,8 @@ def refused(server: Server, kind: str) -> float:
 
 def counted(server: Server, name: str) -> float:
     """The count over 7 days that an event was scored with."""
-    server.house.ship()
-    with server.house.store() as store:
+    server.workspace.ship()
+    with server.workspace.store() as store:
         _, found = store.log.features("fraud", TimeWindow(datetime.now(UTC) - timedelta(days=30), datetime.now(UTC)))
     value: float = found.set_index("event_id").loc[name, COUNT]
     return value
@@ -108,9 +108,9 @@ def test_every_road_refuses_with_one_sentence_and_lists_row_by_row(server: Serve
 
 def test_what_was_refused_lies_in_quarantine_and_the_figures_balance(server: Server) -> None:
     send(server, "/events", event("w-kept", tx_time=WILD))
-    server.house.ship()
-    with server.house.store() as store:
-        found = accounting(store, server.house.settings.spool("fraud"), "fraud")
+    server.workspace.ship()
+    with server.workspace.store() as store:
+        found = accounting(store, server.workspace.settings.spool("fraud"), "fraud")
         assert found.balanced
         with store.database.read() as connection:
             query = select(quarantine.c.reason, func.count()).group_by(quarantine.c.reason)
@@ -124,14 +124,14 @@ def test_what_was_refused_lies_in_quarantine_and_the_figures_balance(server: Ser
 
 
 def test_after_a_restart_the_windows_are_those_of_the_real_events(tmp_path: Path) -> None:
-    house = House(tmp_path)
+    workspace = House(tmp_path)
     model = tiny_model(threshold=0.1)
-    house.appoint(house.add(model), model.contract_digest)
-    with serving(house) as server:
+    workspace.appoint(workspace.add(model), model.contract_digest)
+    with serving(workspace) as server:
         send(server, "/events", [real(f"t-{n}", n + 1) for n in range(5)])
         send(server, "/score/batch", [event(f"w-{n}", tx_time=WILD, customer_id="c-real") for n in range(300)])
         server.kill()
-    with serving(house) as server:
+    with serving(workspace) as server:
         assert server.score(real("probe", 0)).status_code == 200
         assert counted(server, "probe") == 6
         assert server.metrics()["incumbent_logged_future_events"] == 0

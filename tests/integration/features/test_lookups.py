@@ -24,7 +24,7 @@ from flows.cli import main
 from flows.sources import open_source
 from flows.steps.bulk.chunk_worker import Worker
 from flows.steps.data.import_history import load_history
-from flows.steps.data.lookup_tables import load
+from flows.steps.data.lookup_tables import load_lookup
 from flows.steps.operations.replay_events import event_bodies
 from monitoring.core.calendar import TimeWindow
 from tests.support.builders import tiny_model
@@ -40,22 +40,22 @@ NAME = "customer_profile"
 class Place:
     """A running service whose events are filled from one table."""
 
-    house: House
+    workspace: House
     usecase: UseCase
     server: Server
 
     def put(self, *rows: tuple[str, float]) -> str:
         """Replace the table by rows that hold since the first of February; wait until the service has it."""
-        file = self.house.home / "profile.parquet"
+        file = self.workspace.home / "profile.parquet"
         table = {"customer_id": [c for c, _ in rows], "limit_eur": [limit for _, limit in rows], "products": 2}
         pd.DataFrame(table).assign(valid_from=pd.Timestamp("2026-02-01", tz="UTC")).to_parquet(file)
-        digest = load(self.usecase, NAME, file, self.folder).digest
+        digest = load_lookup(self.usecase, NAME, file, self.folder).digest
         self.wait(lambda: self.server.card()["lookups"][NAME]["digest"] == digest)
         return digest
 
     @property
     def folder(self) -> Path:
-        return self.house.settings.lookups("fraud")
+        return self.workspace.settings.lookups("fraud")
 
     def wait(self, told: Any) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -65,8 +65,8 @@ class Place:
 
     def limits(self) -> dict[str, float | None]:
         """Ship the spool; the credit limit of each event in the log."""
-        with self.house.store() as store:
-            spool = self.house.settings.spool("fraud")
+        with self.workspace.store() as store:
+            spool = self.workspace.settings.spool("fraud")
             Scribe(store, spool, "fraud", self.usecase.label, filled=self.usecase.looked_up).run_once()
             assert store.ledger.accounting("fraud").quarantined == 0
             bodies = [json.loads(e.body) for part in store.log.stream("fraud", 0, 100) for e in part]
@@ -79,15 +79,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     file = folder / "limits.toml"
     file.write_text(fraud_with_lookup((PROJECT / "bentos" / "usecases" / "fraud" / "usecase.toml").read_text()))
     usecase = load_usecase(file)
-    house = House(folder / "home")
+    workspace = House(folder / "home")
     model = tiny_model(usecase, threshold=0.1)
-    house.add(model)
-    house.appoint(ModelRef(house.model, "1"), model.contract_digest)
+    workspace.add(model)
+    workspace.appoint(ModelRef(workspace.model, "1"), model.contract_digest)
     table = folder / "first.parquet"
     profiles(1, 500, 100).to_parquet(table)
-    load(usecase, NAME, table, house.settings.lookups("fraud"))
-    with serving(house, INCUMBENT_USECASE=str(file)) as server:
-        yield Place(house, usecase, server)
+    load_lookup(usecase, NAME, table, workspace.settings.lookups("fraud"))
+    with serving(workspace, INCUMBENT_USECASE=str(file)) as server:
+        yield Place(workspace, usecase, server)
 
 
 def test_the_log_holds_the_value_that_was_served_and_a_missing_one_for_whom_the_table_does_not_know(
@@ -102,7 +102,7 @@ def test_the_log_holds_the_value_that_was_served_and_a_missing_one_for_whom_the_
         assert answer.status_code == 200, answer.text
     limits = place.limits()
     assert [limits[f"t-{name}"] for name in ("known", "unknown", "early", "old")] == [750.0, None, None, None]
-    with place.house.store() as store:
+    with place.workspace.store() as store:
         _, features = store.log.features("fraud", WINDOW)
     served = features.set_index("event_id")["credit_limit"]
     assert served["t-known"] == 750.0
@@ -162,7 +162,7 @@ def test_a_torn_file_is_counted_and_the_rows_in_memory_stay_in_use(place: Place)
 
 
 def test_a_service_without_its_table_does_not_start_and_says_what_to_do(place: Place, tmp_path: Path) -> None:
-    bare = Server(House(tmp_path / "home"), INCUMBENT_USECASE=str(place.house.home.parent / "limits.toml"))
+    bare = Server(House(tmp_path / "home"), INCUMBENT_USECASE=str(place.workspace.home.parent / "limits.toml"))
     try:
         assert bare.process.wait(PATIENCE) == 1
         assert "refused: lookup 'customer_profile'" in bare.log.read_text()
@@ -181,7 +181,7 @@ def said(*words: str) -> tuple[int, str, str]:
 def test_a_training_from_the_log_uses_what_was_served_whatever_the_table_says_today(tmp_path: Path) -> None:
     before = dict(os.environ)
     with small_world(tmp_path, history=False, changes=CHANGES) as world:
-        house, reference = world.house, world.reference
+        workspace, reference = world.workspace, world.reference
         train = ("train", "--usecase", reference, "--json", "--until", world.live_from.date().isoformat())
         code, _, error = said(*train, "--source", "simulator")
         assert (code, "incumbent lookups load" in error) == (1, True)
@@ -192,14 +192,16 @@ def test_a_training_from_the_log_uses_what_was_served_whatever_the_table_says_to
         shown = json.loads(out)["lookups"][0]
         assert (code, shown["columns"]) == (0, ["credit_limit", "products"])
         assert shown["rows"] == len(profiles(1, 4_000, 400))
-        start = house.usecase.calendar.start_of(house.usecase.source.simulator.start)
+        start = workspace.usecase.calendar.start_of(workspace.usecase.source.simulator.start)
         window = TimeWindow(start, world.live_from)
-        load_history(open_source(house.usecase, "simulator"), window, house.store, house.usecase, world.live_from)
+        load_history(
+            open_source(workspace.usecase, "simulator"), window, workspace.store, workspace.usecase, world.live_from
+        )
         first = json.loads(said(*train, "--source", "log")[1])
         profiles(2, 4_000, 400).to_parquet(file)
         assert said("lookups", "load", NAME, str(file), "--usecase", reference)[0] == 0
-        changed = open_source(house.usecase, "simulator").read(window).events
-        logged = open_source(house.usecase, "log", store=house.store).read(window).events
+        changed = open_source(workspace.usecase, "simulator").read(window).events
+        logged = open_source(workspace.usecase, "log", store=workspace.store).read(window).events
         assert changed["credit_limit"].notna().any()
         assert not changed["credit_limit"].equals(logged["credit_limit"])
         again = json.loads(said(*train, "--source", "log")[1])
@@ -211,14 +213,14 @@ def test_a_training_from_the_log_uses_what_was_served_whatever_the_table_says_to
         # Chunks of bulk scoring are filled from the same table, and a replay does not send what is looked up.
         sample = changed.head(50).drop(columns=["credit_limit", "products"])
         worker = Worker(
-            house.usecase,
-            tiny_model(house.usecase),
-            ModelRef(house.model, "1"),
+            workspace.usecase,
+            tiny_model(workspace.usecase),
+            ModelRef(workspace.model, "1"),
             world.live_from + timedelta(days=1),
             False,
         )
         read, _, refused = worker.clean(sample, 0)
         assert (len(refused), read["credit_limit"].equals(changed.head(50)["credit_limit"])) == (0, True)
-        assert b"credit_limit" not in event_bodies(changed.head(1), house.usecase)[0]
+        assert b"credit_limit" not in event_bodies(changed.head(1), workspace.usecase)[0]
     os.environ.clear()
     os.environ.update(before)

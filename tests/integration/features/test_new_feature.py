@@ -1,7 +1,7 @@
 """A challenger with a 30-day feature that the champion lacks, on the real service: warm before it counts.
 
 Its windows are filled from history before its comparison starts and before any traffic reaches it, and
-a rollback finds the old champion's windows warm although nobody in office used them. The tests run in
+a rollback finds the old champion's windows warm although no active model used them. The tests run in
 this order.
 """
 
@@ -20,7 +20,7 @@ import pytest
 from bentos.model.scoring_model import ScoringModel
 from bentos.promotion.promote import rollback
 from bentos.registry.ports import ModelRef
-from bentos.release.routing_changes import RoutingDesk
+from bentos.release.routing_changes import RoutingContext
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Verdict
 from tests.integration.service.test_canary import scribing, until
@@ -37,21 +37,21 @@ NEW = tiny_model(seed=2, threshold=0.2, features=["amount", "customer_count_30d"
 
 
 class Place:
-    """A house with 40 days of history, and everything that was ever sent to it."""
+    """A home with 40 days of history, and everything that was ever sent to it."""
 
     def __init__(self, folder: Path) -> None:
-        self.house = House(folder)
+        self.workspace = House(folder)
         self.events: list[dict[str, Any]] = []
         self._number = 0
         self.days = 0.0
         past = [self._event(day - 40.0) for day in range(40) for _ in range(15)]
-        with self.house.store() as store:
+        with self.workspace.store() as store:
             frame = SCHEMA.frame([SCHEMA.event(row) for row in past])
             store.log.import_history("fraud", frame, "transaction_id", "tx_time")
         for model, role in ((OLD, "champion"), (NEW, None)):
-            ref = self.house.add(model)
+            ref = self.workspace.add(model)
             if role is not None:
-                self.house.appoint(ref, model.contract_digest, role)
+                self.workspace.appoint(ref, model.contract_digest, role)
 
     def ask(self, server: Server, count: int = 24) -> list[dict[str, Any]]:
         """So many events, a few minutes apart."""
@@ -68,7 +68,7 @@ class Place:
         """Logged features, once the log holds so many scored events."""
 
         def logged() -> pd.DataFrame | None:
-            with self.house.store() as store:
+            with self.workspace.store() as store:
                 _, frame = store.log.features("fraud", YEAR)
             return frame.set_index("event_id") if len(frame) >= count else None
 
@@ -102,7 +102,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def server(place: Place) -> Iterator[Server]:
-    with scribing(place.house), serving(place.house) as running:
+    with scribing(place.workspace), serving(place.workspace) as running:
         yield running
 
 
@@ -116,12 +116,12 @@ def agrees(place: Place, model: ScoringModel, served: pd.DataFrame) -> None:
 def test_its_windows_are_filled_before_its_comparison_starts_and_before_traffic_reaches_it(
     server: Server, place: Place
 ) -> None:
-    house = place.house
+    workspace = place.workspace
     assert {said["model"]["version"] for said in place.ask(server)} == {"1"}
     # Appointed and routed to at once: from here on only warm windows keep it from answering cold.
-    house.appoint(ModelRef(house.model, "2"), NEW.contract_digest, "challenger")
-    with house.store() as store:
-        desk = RoutingDesk(house.registry, store, fraud(), house.model, "a test")
+    workspace.appoint(ModelRef(workspace.model, "2"), NEW.contract_digest, "challenger")
+    with workspace.store() as store:
+        desk = RoutingContext(workspace.registry, store, fraud(), workspace.model, "a test")
         desk.set_share(1.0, at=START, draft=desk.draft())
     answers = []
     while "2" not in {said["model"]["version"] for said in answers}:
@@ -144,10 +144,10 @@ def test_its_windows_are_filled_before_its_comparison_starts_and_before_traffic_
 
 def test_every_row_that_the_comparison_pairs_was_scored_on_warm_windows(server: Server, place: Place) -> None:
     def scored() -> pd.DataFrame | None:
-        with place.house.store() as store:
-            pending = store.shadow.progress("fraud", f"{place.house.model}/1").pending
+        with place.workspace.store() as store:
+            pending = store.shadow.progress("fraud", f"{place.workspace.model}/1").pending
             frame = store.log.paired(
-                "fraud", f"{place.house.model}/1", f"{place.house.model}/2", YEAR,
+                "fraud", f"{place.workspace.model}/1", f"{place.workspace.model}/2", YEAR,
                 START + timedelta(days=200), fraud().label, fraud().calendar,
             )  # fmt: skip
         return frame if pending == 0 and len(frame) >= 24 else None
@@ -160,12 +160,14 @@ def test_every_row_that_the_comparison_pairs_was_scored_on_warm_windows(server: 
 
 
 def test_a_rollback_finds_warm_windows_that_nobody_in_office_used(server: Server, place: Place) -> None:
-    house = place.house
-    verdict = Verdict("comparison", "promote", (), f"{house.model}/2", f"{house.model}/1", START, ("it is better",))
-    with house.store() as store:
-        promote(house.registry, store, verdict, usecase=fraud(), actor="a test", now=START, wait_seconds=30.0)
+    workspace = place.workspace
+    verdict = Verdict(
+        "comparison", "promote", (), f"{workspace.model}/2", f"{workspace.model}/1", START, ("it is better",)
+    )
+    with workspace.store() as store:
+        promote(workspace.registry, store, verdict, usecase=fraud(), actor="a test", now=START, wait_seconds=30.0)
         assert {said["model"]["version"] for said in place.ask(server)} == {"2"}
-        rollback(house.registry, store, house.model, fraud(), "a test", "a test", START, wait_seconds=30.0)
+        rollback(workspace.registry, store, workspace.model, fraud(), "a test", "a test", START, wait_seconds=30.0)
     said = place.ask(server)
     assert {answer["model"]["version"] for answer in said} == {"1"}
     place.days += 3

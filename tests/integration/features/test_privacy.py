@@ -26,18 +26,18 @@ CARD = "4111 1111 1111 1111"
 class Place:
     """A running service with hashed customers, and the file it was told about."""
 
-    house: House
+    workspace: House
     usecase: Path
     server: Server
 
     def incumbent(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return command(self.house, self.usecase, *words)
+        return command(self.workspace, self.usecase, *words)
 
 
-def command(house: House, usecase: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def command(workspace: House, usecase: Path, *words: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [str(Path(sys.executable).with_name("incumbent")), *words, "--usecase", str(usecase), "--json"],
-        cwd=PROJECT, env=house.environment(), capture_output=True, text=True, timeout=600,
+        cwd=PROJECT, env=workspace.environment(), capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done
@@ -53,20 +53,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         text.replace("[[features]]", note + "[[features]]", 1)
         + '\n[privacy]\nhashed = ["customer_id", "terminal_id"]\n'
     )
-    house = House(folder / "home")
+    workspace = House(folder / "home")
     model = tiny_model(load_usecase(usecase), threshold=0.1)
-    house.add(model)
-    house.appoint(ModelRef(house.model, "1"), model.contract_digest)
+    workspace.add(model)
+    workspace.appoint(ModelRef(workspace.model, "1"), model.contract_digest)
     rows = [f"h-{n},2026-02-2{n + 4} 10:00:00,customer-secret-4711,terminal-secret-1,{n + 0.5},," for n in range(5)]
     history = folder / "history.csv"
     header = "transaction_id,tx_time,customer_id,terminal_id,amount,is_fraud,note"
     history.write_text("\n".join([header, *rows, f"h-9,2026-02-26 10:00:00,x,y,1,,{CARD}"]))
-    done = command(house, usecase, "windows", "load", "--source", "csv", "--path", str(history))
+    done = command(workspace, usecase, "windows", "load", "--source", "csv", "--path", str(history))
     assert "hash.key" in done.stderr
     assert json.loads(done.stdout)["events"] == 5
     assert json.loads(done.stdout)["quarantined"] == 1
-    with serving(house, INCUMBENT_USECASE=str(usecase)) as server:
-        yield Place(house, usecase, server)
+    with serving(workspace, INCUMBENT_USECASE=str(usecase)) as server:
+        yield Place(workspace, usecase, server)
 
 
 def test_windows_of_hashed_ids_count_history_from_files_and_events_over_http(place: Place) -> None:
@@ -76,8 +76,8 @@ def test_windows_of_hashed_ids_count_history_from_files_and_events_over_http(pla
         answer = place.server.score(sent)
         assert answer.status_code == 200, answer.text
         assert answer.json()["event_id"] == f"t-private-{number}"
-    place.house.ship()
-    with place.house.store() as store:
+    place.workspace.ship()
+    with place.workspace.store() as store:
         names, features = store.log.features("fraud", WINDOW)
     counts = features.set_index("event_id")["customer_count_7d"]
     assert "customer_count_7d" in names
@@ -99,15 +99,15 @@ def test_a_card_number_is_refused_and_named_by_its_column_only(place: Place) -> 
 
 def test_what_the_log_holds_can_be_sent_again(place: Place) -> None:
     place.server.score(event("t-again", customer_id="customer-secret-5"))
-    place.house.ship()
-    with place.house.store() as store:
+    place.workspace.ship()
+    with place.workspace.store() as store:
         stored = {e.event_id: e.body for part in store.log.stream("fraud", 0, 100) for e in part}
     assert place.server.post("/score", stored["t-again"]).status_code == 200
 
 
 def test_no_file_of_the_home_holds_an_id_or_a_card_number(place: Place) -> None:
     place.server.score(event("t-files", customer_id="customer-secret-6", terminal_id="terminal-secret-6"))
-    held = [file for file in place.house.home.rglob("*") if file.is_file()]
+    held = [file for file in place.workspace.home.rglob("*") if file.is_file()]
     assert {"hash.key", "dev-log.db"} <= {file.name for file in held}
     for file in held:
         content = file.read_bytes()

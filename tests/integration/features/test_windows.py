@@ -28,7 +28,7 @@ from tests.support.processes.servers import House, Server, event, serving
 
 
 def installed(folder: Path) -> House:
-    """A house whose champion uses every feature of the fraud case."""
+    """A home whose champion uses every feature of the fraud case."""
     made = House(folder)
     model = tiny_model()
     made.appoint(made.add(model), model.contract_digest)
@@ -36,7 +36,7 @@ def installed(folder: Path) -> House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def workspace(tmp_path: Path) -> House:
     return installed(tmp_path / "home")
 
 
@@ -48,13 +48,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @contextmanager
-def shipping(house: House) -> Iterator[None]:
+def shipping(workspace: House) -> Iterator[None]:
     """The scribe at work in the background."""
     over = threading.Event()
 
     def run() -> None:
         while not over.wait(0.1):
-            house.ship()
+            workspace.ship()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -70,7 +70,7 @@ def test_a_month_through_http_gives_the_offline_features_bit_for_bit(server: Ser
     assert len(told.events) > 2500
     revised = told.labels.groupby("event_id")["y"].nunique()
     assert (revised > 1).sum() > 50, "labels must be revised for this to be a test"
-    players = Players(server.house, [server], told)
+    players = Players(server.workspace, [server], told)
     players.play(step=6 * DAY, batch=40)
     logged, built = players.logged(), told.features(tiny_model().plan)
     assert differing(logged, built) == []
@@ -80,16 +80,16 @@ def test_a_month_through_http_gives_the_offline_features_bit_for_bit(server: Ser
 def test_the_replay_command_sends_a_window_of_a_source_with_its_labels(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("INCUMBENT_HOME", str(server.house.home))
-    with shipping(server.house):
+    monkeypatch.setenv("INCUMBENT_HOME", str(server.workspace.home))
+    with shipping(server.workspace):
         words = ["--source", "simulator", "--start", "2026-02-20", "--window", "1d", "--service", server.url]
         assert main(["replay", *words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["answered"] == found["events"] > 1000
     assert found["versions"] == {"1": found["events"]}
     assert (found["failed_requests"], found["refused_labels"], found["quarantined"]) == (0, 0, 0)
-    server.house.ship()
-    with server.house.store() as store:
+    server.workspace.ship()
+    with server.workspace.store() as store:
         start = datetime(2026, 2, 20, tzinfo=UTC)
         assert len(store.log.answers("fraud", TimeWindow(start, start + DAY))) == found["events"]
 
@@ -100,7 +100,7 @@ def test_events_out_of_order_and_repeated_have_the_defined_result(server: Server
     def late(name: str, second: int, **changes: object) -> dict[str, object]:
         return event(name, customer_id="c-late", tx_time=f"2026-06-01T12:00:{second:02d}Z", **changes)
 
-    players = Players(server.house, [server], traffic(customers=1, terminals=1, days=1))
+    players = Players(server.workspace, [server], traffic(customers=1, terminals=1, days=1))
     first = server.score(late("o-10", 10))
     for name, second in (("o-30", 30), ("o-20", 20), ("o-40", 40)):
         assert server.score(late(name, second)).status_code == 200
@@ -121,13 +121,15 @@ def test_labels_change_rates_only_from_the_moment_they_were_known(server: Server
 
     told = traffic(customers=1, terminals=1, days=1)
     strong, weak = told.usecase.label.sources[:2]
-    players = Players(server.house, [server], Traffic(told.usecase, told.events, said(1, 12, weak)))
+    players = Players(server.workspace, [server], Traffic(told.usecase, told.events, said(1, 12, weak)))
     assert server.score(at("l-1", 1)).status_code == 200
     players.post_labels(said(1, 12, weak))
     for name, day in (("l-11", 11), ("l-13", 13), ("l-21", 21)):
         assert server.score(at(name, day)).status_code == 200
     players = Players(
-        server.house, [server], Traffic(told.usecase, told.events, pd.concat([said(1, 12, weak), said(0, 20, strong)]))
+        server.workspace,
+        [server],
+        Traffic(told.usecase, told.events, pd.concat([said(1, 12, weak), said(0, 20, strong)])),
     )
     players.post_labels(said(0, 20, strong))
     for name, day in (("l-19", 19), ("l-22", 22)):
@@ -138,11 +140,11 @@ def test_labels_change_rates_only_from_the_moment_they_were_known(server: Server
 
 
 @pytest.mark.slow
-def test_a_whole_month_at_two_thousand_events_a_day_gives_the_offline_features_bit_for_bit(house: House) -> None:
+def test_a_whole_month_at_two_thousand_events_a_day_gives_the_offline_features_bit_for_bit(workspace: House) -> None:
     told = traffic(customers=1000, terminals=2000, days=30)
     assert len(told.events) > 50_000
-    with serving(house) as server:
-        players = Players(house, [server], told)
+    with serving(workspace) as server:
+        players = Players(workspace, [server], told)
         players.play(step=DAY, batch=100)
         logged, built = players.logged(), told.features(tiny_model().plan)
     assert differing(logged, built) == []
@@ -150,13 +152,13 @@ def test_a_whole_month_at_two_thousand_events_a_day_gives_the_offline_features_b
 
 @pytest.mark.slow  # the two replicas below do the same; this is the embedded state alone
 def test_a_challenger_with_a_longer_window_is_warm_before_it_is_compared_and_after_a_rollback(tmp_path: Path) -> None:
-    house = House(tmp_path / "home")
+    workspace = House(tmp_path / "home")
     narrow, wide = NARROW(), tiny_model()
-    refs = [house.add(narrow), house.add(wide)]
-    house.appoint(refs[0], narrow.contract_digest)
-    told = with_history(house)
-    with serving(house, INCUMBENT_POLL_SECONDS="0.1") as server:
-        players = Players(house, [server], told)
+    refs = [workspace.add(narrow), workspace.add(wide)]
+    workspace.appoint(refs[0], narrow.contract_digest)
+    told = with_history(workspace)
+    with serving(workspace, INCUMBENT_POLL_SECONDS="0.1") as server:
+        players = Players(workspace, [server], told)
         _grow(players, refs[1])
 
 
@@ -164,10 +166,10 @@ def NARROW() -> ScoringModel:  # noqa: N802  # a constant that is made on first 
     return tiny_model(features=["amount", "during_weekend", "customer_count_7d"])
 
 
-def with_history(house: House) -> Traffic:
+def with_history(workspace: House) -> Traffic:
     """Thirty-two days in the log, and four days still to come."""
     told = traffic(customers=15, terminals=10, days=36)
-    with house.store() as store:
+    with workspace.store() as store:
         past = told.between(told.first, told.first + 32 * DAY)
         store.log.import_history("fraud", past, "transaction_id", "tx_time")
         at = told.labels["observed_at"].astype("int64").tolist()
@@ -185,23 +187,23 @@ def _until(condition: Callable[[], bool]) -> None:
 
 def _grow(players: Players, wide: ModelRef) -> None:
     """Version 2 looks back 30 days, version 1 looked back 7; it is challenger, champion, and gone again."""
-    told, house, servers = players.told, players.house, players.servers
+    told, workspace, servers = players.told, players.workspace, players.servers
     day = [told.first + n * DAY for n in range(37)]
     players.send(told.between(day[32], day[33]), batch=1)
     assert "customer_count_30d" not in players.logged()
     digest = tiny_model().contract_digest
-    house.appoint(wide, digest, "challenger")
+    workspace.appoint(wide, digest, "challenger")
     union = FeaturePlan.union([NARROW().plan, tiny_model().plan]).fingerprint
     for server in servers:
         _until(lambda server=server: server.card()["in_office"]["logged_plan"] == union)  # type: ignore[misc]  # binds
     players.send(told.between(day[33], day[34]), batch=1)
-    house.appoint(wide, digest)
-    house.registry.clear(wide.name, "challenger")
-    house.appoint(ModelRef(wide.name, "1"), NARROW().contract_digest, "previous")
+    workspace.appoint(wide, digest)
+    workspace.registry.clear(wide.name, "challenger")
+    workspace.appoint(ModelRef(wide.name, "1"), NARROW().contract_digest, "previous")
     for server in servers:
         server.wait_served("2")
     players.send(told.between(day[34], day[35]), batch=1)
-    house.appoint(ModelRef(wide.name, "1"), NARROW().contract_digest)
+    workspace.appoint(ModelRef(wide.name, "1"), NARROW().contract_digest)
     for server in servers:
         server.wait_served("1")
     players.send(told.between(day[35], day[36]), batch=1)
@@ -214,16 +216,16 @@ def _grow(players: Players, wide: ModelRef) -> None:
 
 
 def test_two_replicas_with_one_redis_are_one_service(tmp_path: Path) -> None:
-    house = House(tmp_path / "first")
+    workspace = House(tmp_path / "first")
     narrow, wide = NARROW(), tiny_model()
-    refs = [house.add(narrow), house.add(wide)]
-    house.appoint(refs[0], narrow.contract_digest)
-    told = with_history(house)
-    other, elsewhere = second_home(house, tmp_path / "second")
+    refs = [workspace.add(narrow), workspace.add(wide)]
+    workspace.appoint(refs[0], narrow.contract_digest)
+    told = with_history(workspace)
+    other, elsewhere = second_home(workspace, tmp_path / "second")
     with redis_server() as redis:
         settings = {"INCUMBENT_REDIS_URL": redis.url, "INCUMBENT_POLL_SECONDS": "0.1"}
-        with serving(house, **settings) as a, serving(other, **settings, **elsewhere) as b:
-            players = Players(house, [a, b], told)
+        with serving(workspace, **settings) as a, serving(other, **settings, **elsewhere) as b:
+            players = Players(workspace, [a, b], told)
             _grow(players, refs[1])
             _one_id_is_answered_once(a, b)
             _an_outage_of_redis_ends_by_itself(redis, players, a, b)

@@ -17,7 +17,7 @@ SHARE, SALT = 0.3, "s1"
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> House:
     made = House(tmp_path_factory.mktemp("acting"))
     flags_some = tiny_model(seed=1, threshold=0.2)
     made.add(flags_some)
@@ -35,8 +35,8 @@ def usecase(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(house: House, usecase: str) -> Iterator[Server]:
-    with serving(house, INCUMBENT_USECASE=usecase) as running:
+def server(workspace: House, usecase: str) -> Iterator[Server]:
+    with serving(workspace, INCUMBENT_USECASE=usecase) as running:
         yield running
 
 
@@ -45,7 +45,7 @@ def action(name: str, **changes: object) -> dict[str, object]:
 
 
 def test_the_service_draws_and_logs_and_repeats_its_action_after_a_restart(
-    server: Server, house: House, usecase: str
+    server: Server, workspace: House, usecase: str
 ) -> None:
     bodies = [event(f"t-act-{n}", amount=float(5 + 7 * n % 200)) for n in range(150)]
     said = server.client.post("/score/batch", json=bodies).json()
@@ -57,14 +57,14 @@ def test_the_service_draws_and_logs_and_repeats_its_action_after_a_restart(
     flagged = next(one for one in said if one["action"] == "explore")
     body = next(b for b in bodies if b["transaction_id"] == flagged["event_id"])
     first = server.client.post("/score", json=body).content
-    house.ship()
-    with house.store() as store, store.database.read() as connection:
+    workspace.ship()
+    with workspace.store() as store, store.database.read() as connection:
         rows = connection.exec_driver_sql("SELECT decision, propensity, action FROM predictions").all()
     assert {(bool(d), p, a) for d, p, a in rows} == {
         (False, 1.0, "let_through"), (True, SHARE, "explore"), (True, SHARE, "block"),
     }  # fmt: skip
     server.stop()
-    with serving(house, INCUMBENT_USECASE=usecase) as again:
+    with serving(workspace, INCUMBENT_USECASE=usecase) as again:
         assert again.client.post("/score", json=body).content == first
         assert again.client.post("/actions", json=[action("t-act-0"), action("t-act-1", by="rule")]).status_code == 200
         # The same word twice, and a later one that overturns the first.
@@ -83,8 +83,8 @@ def test_the_service_draws_and_logs_and_repeats_its_action_after_a_restart(
         page = again.client.get("/docs.json").json()
         assert "/actions" in page["paths"]
         assert "action" in page["components"]["schemas"]["Answer"]["properties"]
-    house.ship()
-    with house.store() as store:
+    workspace.ship()
+    with workspace.store() as store:
         found = store.actions.latest("fraud", datetime(2026, 3, 2, tzinfo=UTC))
         assert found[["event_id", "action", "by"]].values.tolist() == [
             ["t-act-1", "let_through", "rule"], ["t-act-0", "block", "fallback"],

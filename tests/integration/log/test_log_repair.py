@@ -17,7 +17,7 @@ from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
 from bentos.scoring.future_bound import FutureBound
 from bentos.scoring.scorer import machine_time_us
-from bentos.serving.shared_windows import shared, shared_name
+from bentos.serving.shared_windows import shared_name, shared_windows_factory
 from bentos.serving.window_history import LogHistory
 from bentos.settings import read_settings
 from bentos.spool.shipper import Scribe, accounting
@@ -28,7 +28,7 @@ from bentos.windows.state import WindowState
 from flows.cli import main
 from flows.errors import FlowRefused
 from flows.steps.operations.future_rows import ANEW, RESTART, repair_log
-from flows.workspace.workspace import House, open_house
+from flows.workspace.workspace import Workspace, open_workspace
 from monitoring.metrics import serving as metrics
 from monitoring.store import Store
 from monitoring.store.database.day_partitions import DAY_US, days_with_tables
@@ -113,27 +113,27 @@ def test_rows_beyond_a_time_move_with_what_stands_beside_them_and_nothing_else(s
 
 
 class Old:
-    """A house whose log was filled by a service without a bound."""
+    """A home whose log was filled by a service without a bound."""
 
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
         for name, value in {"home": str(home), "usecase": "fraud", **settings}.items():
             monkeypatch.setenv(f"INCUMBENT_{name.upper()}", value)
-        self.house: House = open_house()
+        self.workspace: Workspace = open_workspace()
         self.today = now()
         self.real = [event(f"t-{n}", self.today - timedelta(hours=n + 1)) for n in range(100)]
-        self.house.store.log.append([record(one) for one in self.real])
+        self.workspace.store.log.append([record(one) for one in self.real])
 
     def poison(self, rows: int = 1_000) -> None:
         wild = [event(f"w-{n}", WILD + timedelta(seconds=n)) for n in range(rows)]
-        self.house.store.log.append([record(one) for one in wild])
-        self.house.store.labels.add([LabelRecord("fraud", "t-1", 1, to_us(WILD), "analyst", 1)], USECASE.label)
+        self.workspace.store.log.append([record(one) for one in wild])
+        self.workspace.store.labels.add([LabelRecord("fraud", "t-1", 1, to_us(WILD), "analyst", 1)], USECASE.label)
 
     def rebuilt(self, state: WindowState | None = None) -> WindowState:
         """What a service has after a start, and an hour of real events."""
         made = MemoryWindows(PLAN.specs) if state is None else state
-        bound = FutureBound(self.house.settings, machine_time_us)
+        bound = FutureBound(self.workspace.settings, machine_time_us)
         history = LogHistory(
-            "fraud", SCHEMA, USECASE.label.sources, lambda: self.house.store, list, lambda: 0, bound.latest_us
+            "fraud", SCHEMA, USECASE.label.sources, lambda: self.workspace.store, list, lambda: 0, bound.latest_us
         )
         history.fill(FeaturePlan.union([PLAN]), made)
         return made
@@ -150,26 +150,26 @@ def test_a_poisoned_log_is_shown_repaired_and_gives_the_windows_of_a_clean_one(
     expected = clean.features(clean.rebuilt())
     old.poison()
     poisoned = old.rebuilt()
-    assert metrics.LOGGED_FUTURE._value.get() == 1_000
+    assert metrics.LOGGED_FUTURE_EVENTS._value.get() == 1_000
     assert not np.array_equal(old.features(poisoned), expected)
     assert poisoned.stats().too_late >= 200, "no real event is added any more"
-    shown = repair_log(old.house, None, "")
+    shown = repair_log(old.workspace, None, "")
     assert (shown.moved, shown.decision) == ({}, None)
     assert {one.kind: one.rows for one in shown.found} == {"event": 1_000, "label": 1}
-    assert count(old.house.store, quarantine) == 0
-    done = repair_log(old.house, None, "a client sent 2099")
+    assert count(old.workspace.store, quarantine) == 0
+    done = repair_log(old.workspace, None, "a client sent 2099")
     assert done.moved == {"event": 1_000, "label": 1}
     assert done.next_step == RESTART
     mended = old.rebuilt()
-    assert metrics.LOGGED_FUTURE._value.get() == 0
+    assert metrics.LOGGED_FUTURE_EVENTS._value.get() == 0
     fresh = clean.rebuilt()
     assert mended.stats() == fresh.stats()
     assert np.array_equal(old.features(mended), expected)
-    (line,) = [one for one in old.house.store.decisions.list("fraud") if one.kind == "log.repaired"]
+    (line,) = [one for one in old.workspace.store.decisions.list("fraud") if one.kind == "log.repaired"]
     assert line.payload["rows"]["event"]["rows"] == 1_000
     assert line.payload["reason"] == "a client sent 2099"
-    assert old.house.store.decisions.verify() == []
-    assert repair_log(old.house, None, "again").found == []
+    assert old.workspace.store.decisions.verify() == []
+    assert repair_log(old.workspace, None, "again").found == []
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +183,7 @@ def test_replicas_that_share_windows_build_them_anew_after_a_repair(
 ) -> None:
     old = Old(tmp_path, monkeypatch, redis_url=server.url)
     old.poison()
-    make = shared(server.url, shared_name("dev", "fraud"), 10**16, SCHEMA)
+    make = shared_windows_factory(server.url, shared_name("dev", "fraud"), 10**16, SCHEMA)
     running = make(FeaturePlan.union([PLAN]))
     old.rebuilt(running)
     running.join([])
@@ -191,7 +191,7 @@ def test_replicas_that_share_windows_build_them_anew_after_a_repair(
     running.settle()
     running.follow()
     assert running.answered("w-1") is not None
-    assert repair_log(old.house, None, "a client sent 2099").next_step == ANEW
+    assert repair_log(old.workspace, None, "a client sent 2099").next_step == ANEW
     with pytest.raises(Exception, match="began anew"):
         running.follow()
     assert running.lost, "the keeper builds a lost state from the log again"
@@ -209,9 +209,9 @@ def test_while_redis_is_away_nothing_is_moved(tmp_path: Path, monkeypatch: pytes
     old = Old(tmp_path, monkeypatch, redis_url="unix:///nowhere/redis.sock")
     old.poison(3)
     with pytest.raises(Exception, match="Redis cannot be used"):
-        repair_log(old.house, None, "why")
-    assert count(old.house.store, quarantine) == 0
-    assert old.house.store.decisions.list("fraud") == []
+        repair_log(old.workspace, None, "why")
+    assert count(old.workspace.store, quarantine) == 0
+    assert old.workspace.store.decisions.list("fraud") == []
 
 
 def test_the_command_shows_first_and_moves_with_a_reason(
@@ -228,15 +228,15 @@ def test_the_command_shows_first_and_moves_with_a_reason(
     assert (found["moved"], found["next_step"]) == ({"event": 3, "label": 1}, RESTART)
     assert main(["log", "repair", "--after", "2020-01-01", "--reason", "x"]) == 1
     assert "rows up to now are none of the future" in capsys.readouterr().err
-    assert count(old.house.store, predictions) == 100
+    assert count(old.workspace.store, predictions) == 100
 
 
 def test_in_a_house_of_a_stream_the_time_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = Old(tmp_path, monkeypatch, clock="stream")
     old.poison(3)
     with pytest.raises(FlowRefused, match="--after"):
-        repair_log(old.house, None, "why")
-    assert repair_log(old.house, WILD - timedelta(days=1), "why").moved == {"event": 3, "label": 1}
+        repair_log(old.workspace, None, "why")
+    assert repair_log(old.workspace, WILD - timedelta(days=1), "why").moved == {"event": 3, "label": 1}
 
 
 def test_events_that_an_older_service_left_in_the_spool_are_told(
@@ -246,4 +246,4 @@ def test_events_that_an_older_service_left_in_the_spool_are_told(
     spool = SpoolWriter.of(read_settings(), "fraud")
     spool.append([record(event("w-1", WILD))])
     spool.close()
-    assert repair_log(old.house, None, "").spooled == 1
+    assert repair_log(old.workspace, None, "").spooled == 1

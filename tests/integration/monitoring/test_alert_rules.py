@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from monitoring.exporter.catalogue import CATALOGUE
-from monitoring.grafana.__main__ import dashboards
+from monitoring.grafana.__main__ import read_dashboards
 from tests.support.log.observed import until
 from tests.support.processes.servers import free_port
 from tests.support.processes.system import system_program
@@ -79,7 +79,7 @@ def test_receivers_get_an_absolute_address_of_the_runbook_and_no_label_for_it() 
 def test_nothing_is_added_up_over_use_cases_or_environments() -> None:
     rules = [rule for file in ("recording.yml", "rules.yml") for group in read(FOLDER / file)["groups"]
              for rule in group["rules"]]  # fmt: skip
-    panels = [query.expr for board in dashboards() for row in board.row for panel in row.panel
+    panels = [query.expr for board in read_dashboards() for row in board.row for panel in row.panel
               for query in panel.queries if not panel.repeat]  # fmt: skip
     assert [found for rule in [*(rule["expr"] for rule in rules), *panels] for found in blurred(rule)] == []
 
@@ -108,7 +108,7 @@ def test_every_case_has_series_and_alerts_of_some_use_case_and_environment() -> 
 
 
 def test_every_panel_asks_for_the_chosen_use_case_and_environment() -> None:
-    for board in dashboards():
+    for board in read_dashboards():
         for panel in (panel for row in board.row for panel in row.panel):
             for query in panel.queries:
                 asked = re.findall(r"\bincumbent[_:][\w:]+(\{[^}]*\})?", query.expr)

@@ -19,16 +19,16 @@ from flows.errors import FlowRefused
 from flows.snapshots.store import SnapshotStore
 from flows.steps.comparison.compare import (
     LATENCY,
-    Comparison,
-    Duel,
-    caught_up,
-    close_promoted,
+    ComparisonResult,
+    ModelPair,
+    close_with_promotion,
     compare,
-    contestants,
+    compared_models,
+    drop_lagging_days,
     renew_plan,
-    retire,
+    retire_challenger,
 )
-from flows.steps.comparison.replay_verdict import record_verdict, replay
+from flows.steps.comparison.replay_verdict import record_verdict, replay_decision
 from monitoring.comparison.judge import judge_plan
 from monitoring.comparison.plan import ComparisonPlan
 from monitoring.errors import JournalConflict, MonitoringError
@@ -48,7 +48,7 @@ def case(**promotion: Any) -> UseCase:
 
 
 class Arena:
-    """Version 1 in office, version 2 appointed at the start; every day 40 events, the even ones fraud."""
+    """Version 1 active, version 2 appointed at the start; every day 40 events, the even ones fraud."""
 
     def __init__(self, store: Store, folder: Path, usecase: UseCase | None = None) -> None:
         self.store, self.usecase = store, usecase or case()
@@ -71,10 +71,10 @@ class Arena:
             told = [label(n, 1, day + 1) for n in numbers if truth[n] and n % 10]
             self.store.labels.add(told, self.usecase.label)
 
-    def duel(self, day: float) -> Duel:
-        return contestants(self.store, self.registry, self.usecase, MODEL, at(day))
+    def duel(self, day: float) -> ModelPair:
+        return compared_models(self.store, self.registry, self.usecase, MODEL, at(day))
 
-    def compare(self, day: float, usecase: UseCase | None = None) -> Comparison:
+    def compare(self, day: float, usecase: UseCase | None = None) -> ComparisonResult:
         return compare(self.store, usecase or self.usecase, self.snapshots, self.duel(day), at(day), "ann")
 
 
@@ -184,7 +184,7 @@ def test_a_candidate_enters_shadow_when_the_champion_is_kept(store: Store, tmp_p
     appoint(arena.registry, store, ref("3"), "candidate", reason="it passed", now=at(5), **named)
     arena.live(12, gain=0.02)
     found = arena.compare(12)
-    assert retire(store, arena.registry, arena.usecase, found, at(12), "ann", check=harmless)
+    assert retire_challenger(store, arena.registry, arena.usecase, found, at(12), "ann", check=harmless)
     assert arena.registry.roles(MODEL)["challenger"] == ref("3")
     assert "candidate" not in arena.registry.roles(MODEL)
     ended, begun = store.comparisons.list("fraud")
@@ -196,14 +196,14 @@ def test_sixty_days_without_a_verdict_keep_the_champion_and_retire_the_challenge
     arena = Arena(store, tmp_path, case(max_shadow_days=12, min_matured_positives=1000))
     arena.live(12, gain=0.02)
     waiting = arena.compare(11)
-    assert not retire(store, arena.registry, arena.usecase, waiting, at(11), "ann")
+    assert not retire_challenger(store, arena.registry, arena.usecase, waiting, at(11), "ann")
     found = arena.compare(12)
     assert found.verdict.outcome == "keep"
     past = replace(found, current=False)  # a look at a day that is over dismisses nobody
-    assert not retire(store, arena.registry, arena.usecase, past, at(12), "ann")
+    assert not retire_challenger(store, arena.registry, arena.usecase, past, at(12), "ann")
     assert arena.registry.roles(MODEL)["challenger"] == ref("2")
     assert "no verdict after 12 days" in found.verdict.reasons[0]
-    assert retire(store, arena.registry, arena.usecase, found, at(12), "ann")
+    assert retire_challenger(store, arena.registry, arena.usecase, found, at(12), "ann")
     assert "challenger" not in arena.registry.roles(MODEL)
     assert store.decisions.role_at(MODEL, "challenger", at(12)) is None
     (ended,) = store.comparisons.list("fraud")
@@ -218,8 +218,8 @@ def test_a_promotion_closes_the_comparison(arena: Arena) -> None:
     arena.live(14, gain=0.6)
     found = arena.compare(21)
     assert found.verdict.outcome == "promote", found.verdict.reasons
-    assert close_promoted(arena.store, found.verdict, at(21), "ann")
-    assert not close_promoted(arena.store, found.verdict, at(21) + timedelta(days=1), "ann")
+    assert close_with_promotion(arena.store, found.verdict, at(21), "ann")
+    assert not close_with_promotion(arena.store, found.verdict, at(21) + timedelta(days=1), "ann")
     assert arena.store.comparisons.list("fraud")[0].outcome == "promote"
 
 
@@ -273,7 +273,7 @@ def test_what_one_event_takes_is_a_guard_of_the_comparison_and_its_verdict_repla
     decision = record_verdict(arena.store, arena.usecase, found, at(12), "ann")
     assert decision is not None
     trained(arena, "2", 1.0)
-    assert replay(arena.store, [arena.snapshots], arena.usecase, decision).identical
+    assert replay_decision(arena.store, [arena.snapshots], arena.usecase, decision).identical
 
 
 def test_a_day_that_was_judged_waits_no_more_for_its_shadow() -> None:
@@ -282,9 +282,9 @@ def test_a_day_that_was_judged_waits_no_more_for_its_shadow() -> None:
     rows.attrs["counts"] = SimpleNamespace(behind=((days[0], 4), (days[2], 2)))
     judged: Any = [SimpleNamespace(day=SimpleNamespace(day=days[0]))]
 
-    kept, (said,) = caught_up(rows, judged)
+    kept, (said,) = drop_lagging_days(rows, judged)
     assert kept["event_id"].tolist() == ["a", "b"]
     assert said.startswith("the challenger's shadow is behind on 2 matured events: 2026-03-04")
-    none, (said,) = caught_up(rows, ())
+    none, (said,) = drop_lagging_days(rows, ())
     assert none.empty
     assert said.startswith("the challenger's shadow is behind on 6 matured events: 2026-03-02")

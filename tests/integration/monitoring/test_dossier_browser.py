@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from monitoring.comparison.group_effects import both_groups
+from monitoring.comparison.group_effects import compare_groups
 from monitoring.comparison.judge import judge_comparison
 from monitoring.comparison.paired import compare_paired
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 from monitoring.core.verdict import Check
 from monitoring.performance.capacity import capacity_curve
 from monitoring.performance.cost import Prices
@@ -39,11 +39,11 @@ def page(folder: Path, *, script: str = "") -> Path:
     fair = Check("fairness_parity_region", 0.2, 0.1, -0.1, "FAIL", "north </script> against south")
     groups = rows.assign(senior_citizen=np.arange(len(rows)) % 3 == 0)
     dossier = Dossier(
-        ModelFacts("dev-fraud/1", "1.0.0", {"data": "aa"}, Measured(0.01, 0.005, 0.02), ("amount", "night")),
-        ModelFacts("dev-fraud/2", "1.1.0", {"data": "bb"}, Measured(0.03, 0.02, 0.05), ("amount", "risk_7d"),
+        ModelFacts("dev-fraud/1", "1.0.0", {"data": "aa"}, Measurement(0.01, 0.005, 0.02), ("amount", "night")),
+        ModelFacts("dev-fraud/2", "1.1.0", {"data": "bb"}, Measurement(0.03, 0.02, 0.05), ("amount", "risk_7d"),
                    curve=CostCurve((0.9, 0.04, 0.001), (500.0, 70.0, 140.0), (0, 12, 150), (0.0, 0.8, 1.0))),
         gates=(check, fair), drift=(("outcome", "severe"),),
-        groups=both_groups(groups, FAIRNESS, "dev-fraud/1", "dev-fraud/2"),
+        groups=compare_groups(groups, FAIRNESS, "dev-fraud/1", "dev-fraud/2"),
         capacity=capacity_curve(rows, Prices(100.0, 1.0), 20),
         latency={"one event": 0.7}, approval="maria approved this verdict.", decision="Promoted by ops: decision #9.",
     )  # fmt: skip
@@ -131,7 +131,7 @@ def test_a_threshold_by_the_amount_is_shown_as_money(tmp_path: Path) -> None:
     names = {"champion": "dev-fraud/1", "challenger": "dev-fraud/2", "as_of": AS_OF, "repetitions": 10}
     result = compare_paired(rows, CostModel(), POLICY, **names)  # type: ignore[arg-type]  # options of many types
     curve = CostCurve((90.0, 2.0, -5.0), (500.0, 70.0, 140.0), (0, 12, 150), (0.0, 0.8, 1.0))
-    saving = ModelFacts("dev-fraud/2", threshold=Measured(2.0, 1.5, 3.0), curve=curve, by_amount=True)
+    saving = ModelFacts("dev-fraud/2", threshold=Measurement(2.0, 1.5, 3.0), curve=curve, by_amount=True)
     path = write_dossier(
         tmp_path / "d.html", result, judge_comparison(result, POLICY), Dossier(ModelFacts("dev-fraud/1"), saving)
     )  # fmt: skip

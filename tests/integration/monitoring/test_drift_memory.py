@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from bentos.registry.ports import ModelRef
-from flows.steps.comparison.simulate_answers import Arrived, Seated, log_answers
-from flows.steps.drift.served_windows import Looked, by_event, look_at, sampled
+from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers
+from flows.steps.drift.served_windows import WindowDrift, features_by_event, measure_window, sample_window
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.feature_drift import compare_profile
 from monitoring.store import Store, open_store
@@ -43,17 +43,17 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         }
     )
     features = rng.gamma(2.0, 20.0, (ROWS, len(MODEL.plan.names))).astype(np.float32)
-    log_answers(opened, fraud(), Seated(ModelRef("dev-fraud", "1"), MODEL), Arrived(events, features, START))
+    log_answers(opened, fraud(), LoadedVersion(ModelRef("dev-fraud", "1"), MODEL), EventBatch(events, features, START))
     yield opened
     opened.close()
 
 
-def look(store: Store, rows: int, chunk: int) -> Looked:
-    return look_at(store, fraud(), MODEL, window(rows), rows=100, chunk=chunk)
+def look(store: Store, rows: int, chunk: int) -> WindowDrift:
+    return measure_window(store, fraud(), MODEL, window(rows), rows=100, chunk=chunk)
 
 
 def test_a_window_that_is_read_in_parts_has_the_report_of_the_whole(store: Store) -> None:
-    whole = by_event(store, fraud(), MODEL, window(ROWS))
+    whole = features_by_event(store, fraud(), MODEL, window(ROWS))
     days = pd.Series(pd.Timestamp("2026-03-02"), index=whole.index).astype("datetime64[ns]")
     scores = MODEL.score(whole.to_numpy()).calibrated
     expected = compare_profile(MODEL.profile, whole, fraud().drift, scores, days=days, window=window(ROWS))
@@ -78,6 +78,6 @@ def test_memory_does_not_grow_with_the_window(store: Store) -> None:
 
 
 def test_a_page_gets_a_bounded_sample(store: Store) -> None:
-    found = sampled(store, fraud(), MODEL, window(ROWS), 700)
+    found = sample_window(store, fraud(), MODEL, window(ROWS), 700)
     assert (len(found), tuple(found.columns)) == (700, MODEL.plan.names)
-    assert len(sampled(store, fraud(), MODEL, window(300), 700)) == 300
+    assert len(sample_window(store, fraud(), MODEL, window(300), 700)) == 300

@@ -14,10 +14,10 @@ from bentos.registry.ports import ModelRef
 from bentos.usecase.definition import UseCase
 from flows.snapshots.store import SnapshotStore
 from flows.sources.base import SourceRead
-from flows.steps.comparison.simulate_answers import Arrived, Seated, log_answers
+from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers
 from flows.steps.drift.check import check_drift
-from flows.steps.evaluation.level_names import levels_of, named_levels
-from flows.steps.reports.drift_pages import drift_page
+from flows.steps.evaluation.level_names import category_levels, name_levels
+from flows.steps.reports.drift_pages import write_drift_page
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
@@ -65,10 +65,10 @@ def page_of(tmp_path: Path, usecase: UseCase, *, forget: bool = False) -> str:
     live = paid(1000, datetime(2026, 3, 19, tzinfo=UTC) - NOON, 0.9, 2)
     features = model.plan.build(live, label_frame(), as_of)
     store = memory_store()
-    log_answers(store, usecase, Seated(REF, model), Arrived(live, features.to_numpy(), as_of))
+    log_answers(store, usecase, LoadedVersion(REF, model), EventBatch(live, features.to_numpy(), as_of))
     finding = check_drift(store, usecase, REF, model, as_of, skew=False, aftermath=False)
     where = tmp_path / "gone" if forget else snapshots.folder
-    written = drift_page(store, SnapshotStore(where), tmp_path / "reports", usecase, model, finding)
+    written = write_drift_page(store, SnapshotStore(where), tmp_path / "reports", usecase, model, finding)
     store.close()
     assert written is not None
     return written.read_text(encoding="utf-8")
@@ -83,9 +83,9 @@ def test_evidently_is_given_categories_as_categories_by_the_names_of_their_level
 
 def test_a_code_is_shown_as_the_level_that_it_stands_for() -> None:
     model = tiny_model(case())
-    assert levels_of(model) == {"channel": ("app", "web")}
+    assert category_levels(model) == {"channel": ("app", "web")}
     rows = pd.DataFrame({"amount": [1.0, 2.0, 3.0, 4.0], "channel": [0.0, 1.0, 2.0, np.nan]}, dtype="float32")
-    shown = named_levels(rows, levels_of(model))
+    shown = name_levels(rows, category_levels(model))
     assert shown["channel"].tolist()[:3] == ["app", "web", "(unlisted)"]
     assert shown["channel"].isna().tolist() == [False, False, False, True]
     assert shown["amount"].dtype == np.float32

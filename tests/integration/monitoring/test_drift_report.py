@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import monitoring.reports.evidently_report
-from monitoring.drift.feature_drift import combine, compare_profile
+from monitoring.drift.feature_drift import combine_windows, compare_profile
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.errors import ReportFailed
 from monitoring.policies import DriftPolicy
@@ -49,7 +49,7 @@ def test_the_report_holds_our_verdict_evidently_and_the_reason_they_differ(tmp_p
             numerical=[*NUMBERS, "empty"],
             categorical=["channel"],
             report=report,
-            alarm=combine([report], POLICY),
+            alarm=combine_windows([report], POLICY),
             target="y",
             prediction="flag",
             score="score",

@@ -13,11 +13,11 @@ from bentos.usecase.options import InterventionPolicy
 from flows.cli import main
 from flows.sources.log import LogSource
 from flows.steps.comparison.compare import compare, renew_plan
-from flows.steps.comparison.replay_verdict import find_verdict, record_verdict, replay
+from flows.steps.comparison.replay_verdict import find_verdict, record_verdict, replay_decision
 from flows.steps.drift.check import matured_fairness
-from flows.steps.drift.recent_cost import daily_money
-from flows.steps.reports.label_status import label_status
-from flows.steps.reports.month import month_report
+from flows.steps.drift.recent_cost import daily_cost
+from flows.steps.reports.label_status import read_label_status
+from flows.steps.reports.month import build_month_report
 from monitoring.store import ActionRecord, Store
 from monitoring.store.database.frames import to_us
 from tests.integration.monitoring.test_comparison_plan import Arena
@@ -35,7 +35,7 @@ def test_the_ledger_reads_the_log_and_tells_provisional_from_final_cost(arena: A
     usecase, store = arena.usecase, arena.store
     store.labels.add([label(41, 1, 3), label(41, 0, 4)], usecase.label)  # one source says both
     store.labels.add([label(99_999, 1, 3)], usecase.label)
-    found = label_status(store, usecase, at(20))
+    found = read_label_status(store, usecase, at(20))
     assert len(found.days) == 20
     assert (found.days[1].conflicting, found.days[1].conflicting_amount) == (1, 41.0)
     assert found.parked == 1
@@ -52,17 +52,17 @@ def test_the_ledger_reads_the_log_and_tells_provisional_from_final_cost(arena: A
 def test_days_that_have_matured_are_listed_too_however_long_labels_take(arena: Arena) -> None:
     arena.live(40, gain=0.5)
     slow = arena.usecase.label.model_copy(update={"matures_after": timedelta(days=30)})
-    found = label_status(arena.store, arena.usecase.model_copy(update={"label": slow}), at(40))
+    found = read_label_status(arena.store, arena.usecase.model_copy(update={"label": slow}), at(40))
     assert found.final.days == 10
     assert len(found.days) == 40
-    assert len(label_status(arena.store, arena.usecase, at(40)).days) == 29  # the thirtieth has just begun
-    assert len(label_status(arena.store, arena.usecase, at(40), 5).days) == 4
+    assert len(read_label_status(arena.store, arena.usecase, at(40)).days) == 29  # the thirtieth has just begun
+    assert len(read_label_status(arena.store, arena.usecase, at(40), 5).days) == 4
 
 
 def test_a_list_of_days_without_events_says_where_the_events_are(arena: Arena) -> None:
     arena.live(3)
-    assert not label_status(arena.store, arena.usecase, at(3)).warnings
-    (warning,) = label_status(arena.store, arena.usecase, at(200)).warnings
+    assert not read_label_status(arena.store, arena.usecase, at(3)).warnings
+    (warning,) = read_label_status(arena.store, arena.usecase, at(200)).warnings
     assert f"newest event of the log is of {at(2):%Y-%m-%d}" in warning
     assert "--as-of" in warning
 
@@ -72,8 +72,8 @@ def test_a_stronger_source_revises_and_the_history_shows_it(arena: Arena) -> Non
     assert len(arena.usecase.label.sources) > 1
     strong, weak = arena.usecase.label.sources[:2]
     arena.store.labels.add([label(1, 1, 1, source=weak), label(1, 0, 2, source=strong)], arena.usecase.label)
-    assert sum(day.revised for day in label_status(arena.store, arena.usecase, at(3)).days) == 1
-    assert sum(day.revised for day in label_status(arena.store, arena.usecase, at(1.5)).days) == 0
+    assert sum(day.revised for day in read_label_status(arena.store, arena.usecase, at(3)).days) == 1
+    assert sum(day.revised for day in read_label_status(arena.store, arena.usecase, at(1.5)).days) == 0
 
 
 def test_a_day_waits_until_the_shadow_has_caught_up(arena: Arena) -> None:
@@ -162,7 +162,7 @@ def test_a_blocked_event_is_no_negative_and_its_verdict_replays(arena: Arena) ->
     assert found.verdict.check("identification").status == "INSUFFICIENT"
     record_verdict(arena.store, arena.usecase, found, at(13), "ann")
     decision = find_verdict(arena.store, "fraud", found.verdict.digest)
-    assert replay(arena.store, [arena.snapshots], arena.usecase, decision).identical
+    assert replay_decision(arena.store, [arena.snapshots], arena.usecase, decision).identical
     # The frozen days hold what was seen and what was not, and judge alike later on.
     assert arena.compare(13).verdict == found.verdict
 
@@ -179,16 +179,16 @@ def test_what_was_blocked_is_a_negative_nowhere(arena: Arena) -> None:
         store.labels.add([label(n, 1, day + 1) for n in numbers if n % 8 == 1], usecase.label)
     store.labels.add([label(0, 1, 2)], usecase.label)  # an analyst looked at it
     store.actions.add([ActionRecord("fraud", "e00004", "let_through", "analyst", to_us(at(1)), 0)])
-    found = label_status(store, usecase, at(12))
+    found = read_label_status(store, usecase, at(12))
     matured = [day for day in found.days if day.matured]
     assert sum(day.unknown for day in matured) == found.final.blocked == 10 * len(matured) - 2
     assert found.final.labelled == 40 * len(matured) - found.final.blocked
     assert found.final.false_alarms == 1  # the released one: its silence is a label
     assert "were blocked and have no label" in found.warnings[0]
-    month = month_report(store, usecase, at(0).date(), at(12))
+    month = build_month_report(store, usecase, at(0).date(), at(12))
     assert month.unlabelled == 120 - 2
     assert month.final is not None
-    spent = {day["state"]: day for day in daily_money(store, usecase, at(12))["days"]}
+    spent = {day["state"]: day for day in daily_cost(store, usecase, at(12))["days"]}
     assert (spent["provisional"]["alerts"], spent["provisional"]["positives"]) == (10, 5)
     assert arena.compare(12).provisional is None
     events = store.log.listed("fraud", days(0, 12), at(12), {})

@@ -16,8 +16,8 @@ import pytest
 from bentos.promotion.promote import appoint, install_first
 from bentos.usecase.definition import UseCase
 from flows.snapshots.store import SnapshotStore
-from flows.steps.comparison.compare import compare, contestants, retire
-from flows.steps.drift.retraining_due import retraining_due
+from flows.steps.comparison.compare import compare, compared_models, retire_challenger
+from flows.steps.drift.retraining_due import check_retraining
 from monitoring.store import Report, Store, memory_store
 from tests.integration.monitoring.test_comparison_plan import case
 from tests.support.log.logged import START, at, label, scored, shadowed
@@ -101,7 +101,7 @@ class World:
 
     def _ask(self, day: int) -> None:
         fold: Any = SimpleNamespace(metadata=SimpleNamespace(training_end=at(self.born[self.office] - 10).isoformat()))
-        found = retraining_due(
+        found = check_retraining(
             self.store, self.usecase, MODEL, at(day), f"{MODEL}/{self.office}", fold, busy=False
         )  # fmt: skip
         if not found.due:
@@ -116,13 +116,13 @@ class World:
     def _judge(self, day: int) -> None:
         if self.challenger is None:
             return
-        duel = contestants(self.store, self.registry, self.usecase, MODEL, at(day))
+        duel = compared_models(self.store, self.registry, self.usecase, MODEL, at(day))
         found = compare(self.store, self.usecase, self.snapshots, duel, at(day), "loop")
         if found.verdict.promotes:
             promote(self.registry, self.store, found.verdict, **self._named(day))
             self.verdicts.append((day, "promote"))
             self.office, self.challenger = self.challenger, None
-        elif retire(self.store, self.registry, self.usecase, found, at(day), "loop", check=harmless):
+        elif retire_challenger(self.store, self.registry, self.usecase, found, at(day), "loop", check=harmless):
             self.verdicts.append((day, "keep"))
             self.challenger = None
 

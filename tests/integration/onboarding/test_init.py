@@ -1,4 +1,4 @@
-"""``incumbent init``: from a table with odd names to a model in office."""
+"""``incumbent init``: from a table with odd names to an active model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bentos.check.usecase import check_usecase
 from bentos.usecase.loading import load_usecase
 from flows.cli import main
 from flows.sources import open_source
-from flows.steps.onboarding.profile_table import guess
+from flows.steps.onboarding.profile_table import guess_table
 
 
 def loans(rows: int = 3000) -> pd.DataFrame:
@@ -66,4 +66,4 @@ def test_an_existing_file_is_not_overwritten(tmp_path: Path, capsys: pytest.Capt
 def test_a_table_without_a_binary_column_is_refused_with_what_to_do() -> None:
     table = pd.DataFrame({"id": [str(n) for n in range(9)], "kind": list("abcabcabc")})
     with pytest.raises(ValueError, match="--target"):
-        guess([table])
+        guess_table([table])

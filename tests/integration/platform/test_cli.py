@@ -1,4 +1,4 @@
-"""The command line on a small house: what it prints, what it changes, how it ends."""
+"""The command line on a small home: what it prints, what it changes, how it ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from bentos.registry.ports import ModelRef
 from flows.cli import main
 from flows.sources import open_source
-from flows.steps.comparison.simulate_answers import Arrived, Seated, log_answers
+from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Verdict
 from monitoring.performance.cost_curve import CostCurve
@@ -32,14 +32,14 @@ from tests.support.worlds import World, small_world
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A house in which nothing has happened yet."""
+    """A home in which nothing has happened yet."""
     with small_world(tmp_path_factory.mktemp("empty"), history=False) as made:
         yield made
 
 
 @dataclass(frozen=True)
 class Filled:
-    """What the commands said that filled a house from a person's own CSV."""
+    """What the commands said that filled a home from a person's own CSV."""
 
     made: dict[str, Any]
     loaded: dict[str, Any]
@@ -92,7 +92,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 def said(world: World, *words: str, code: int = 0) -> dict[str, Any]:
     """Run a command with ``--json`` and return what it printed on standard output."""
-    os.environ["INCUMBENT_HOME"] = str(world.house.settings.root)
+    os.environ["INCUMBENT_HOME"] = str(world.workspace.settings.root)
     named = [] if "--usecase" in words else ["--usecase", world.reference]
     printed = io.StringIO()
     with redirect_stdout(printed):
@@ -104,7 +104,7 @@ def said(world: World, *words: str, code: int = 0) -> dict[str, Any]:
 
 def refused(capsys: pytest.CaptureFixture[str], world: World, *words: str) -> str:
     """Run a command that is refused and return its one line on standard error."""
-    os.environ["INCUMBENT_HOME"] = str(world.house.settings.root)
+    os.environ["INCUMBENT_HOME"] = str(world.workspace.settings.root)
     assert main([*words, "--usecase", world.reference]) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -113,7 +113,7 @@ def refused(capsys: pytest.CaptureFixture[str], world: World, *words: str) -> st
 
 def test_nothing_to_do_yet_is_said_in_one_line(capsys: pytest.CaptureFixture[str], empty: World) -> None:
     assert "no @champion" in refused(capsys, empty, "drift", "--as-of", "2026-02-01")
-    assert "nobody holds office" in refused(capsys, empty, "compare")
+    assert "nobody is champion" in refused(capsys, empty, "compare")
     assert "no comparison" in refused(capsys, empty, "promote", "--reason", "why not")
     assert "no @previous" in refused(capsys, empty, "rollback")
     assert "no @challenger" in refused(capsys, empty, "evaluate")
@@ -133,14 +133,14 @@ def test_the_chain_of_decisions_is_shown_and_verified(world: World) -> None:
     shown = said(world, "audit", "show")
     made, planned = shown["decisions"][:2]
     assert (made["kind"], planned["kind"]) == ("training", "installation.planned")
-    about, (trained,) = made["payload"], world.house.registry.versions(world.house.model)[:1]
+    about, (trained,) = made["payload"], world.workspace.registry.versions(world.workspace.model)[:1]
     assert (about["work"], about["version"], about["run_id"]) == ("training", trained.ref.version, trained.run_id)
-    assert (about["data_digest"], made["actor"]) == (trained.tags["data_digest"], world.house.actor)
+    assert (about["data_digest"], made["actor"]) == (trained.tags["data_digest"], world.workspace.actor)
     assert said(world, "audit", "verify") == {"problems": []}
 
 
 def test_people_get_text_without_json(capsys: pytest.CaptureFixture[str], world: World) -> None:
-    os.environ["INCUMBENT_HOME"] = str(world.house.settings.root)
+    os.environ["INCUMBENT_HOME"] = str(world.workspace.settings.root)
     assert main(["status", "--usecase", world.reference]) == 0
     out = capsys.readouterr().out
     assert "@champion" in out
@@ -170,7 +170,7 @@ def test_a_command_finds_its_home_from_any_folder(world: World, tmp_path: Path) 
 
 def test_old_actions_are_shown_and_pruned_like_every_other_table(world: World) -> None:
     at = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1e6)
-    world.house.store.actions.add([ActionRecord(world.house.usecase.name, "old-1", "block", "analyst", at, at)])
+    world.workspace.store.actions.add([ActionRecord(world.workspace.usecase.name, "old-1", "block", "analyst", at, at)])
     shown = said(world, "log", "prune", "--older-than", "400d", "--table", "actions", "--dry-run")
     assert [(d["table"], d["rows"]) for d in shown["days"]] == [("actions", 1)]
     gone = said(world, "log", "prune", "--older-than", "400d", "--table", "actions")
@@ -214,20 +214,20 @@ def story(filled: tuple[World, Filled], tmp_path_factory: pytest.TempPathFactory
 
 
 def office(world: World, ref: ModelRef) -> None:
-    """The version takes office by a verdict and answers the tenth day."""
-    house, now = world.house, world.day(8)
+    """The version becomes champion by a verdict and answers the tenth day."""
+    workspace, now = world.workspace, world.day(8)
     verdict = Verdict("comparison", "promote", (), ref.label, f"{ref.name}/1", now, ("a test",))
-    known = {"usecase": house.usecase, "actor": "test", "now": now, "check": lambda folder: None}
-    promote(house.registry, house.store, verdict, **known)  # type: ignore[arg-type]  # options of many types
+    known = {"usecase": workspace.usecase, "actor": "test", "now": now, "check": lambda folder: None}
+    promote(workspace.registry, workspace.store, verdict, **known)  # type: ignore[arg-type]  # options of many types
     window = TimeWindow(world.day(9), world.day(10))
-    read = open_source(house.usecase, "simulator").read(
-        TimeWindow(window.start - house.usecase.longest_window, window.end)
+    read = open_source(workspace.usecase, "simulator").read(
+        TimeWindow(window.start - workspace.usecase.longest_window, window.end)
     )
     model = world.model(ref.version)
-    wanted = (read.events[house.usecase.event_time] >= window.start).to_numpy()
+    wanted = (read.events[workspace.usecase.event_time] >= window.start).to_numpy()
     features = model.plan.build(read.events, read.revisions, window.end)[wanted].to_numpy()
-    arrived = Arrived(read.events[wanted].reset_index(drop=True), features, datetime.now(UTC) + timedelta(seconds=1))
-    log_answers(house.store, house.usecase, Seated(ref, model), arrived)
+    arrived = EventBatch(read.events[wanted].reset_index(drop=True), features, datetime.now(UTC) + timedelta(seconds=1))
+    log_answers(workspace.store, workspace.usecase, LoadedVersion(ref, model), arrived)
 
 
 def test_a_version_that_has_not_answered_yet_shows_the_curve_that_it_was_made_with(story: Story) -> None:
@@ -255,9 +255,9 @@ def test_people_see_the_curve_with_the_threshold_in_use_among_its_rows(
 
 
 def test_a_version_from_before_curves_were_kept_says_so(story: Story, tmp_path: Path) -> None:
-    house = story.world.house
+    workspace = story.world.workspace
     replace(story.world.model(), cost_curve=None).save(tmp_path)
-    old = house.registry.register(tmp_path, house.model)
+    old = workspace.registry.register(tmp_path, workspace.model)
     found = said(story.world, "threshold", "show", "--version", old.version)
     assert (found["curve"], found["curve_of"], found["rows"]) == (None, None, 0)
 
@@ -270,7 +270,7 @@ def test_a_refit_by_the_command_is_a_patch_version_with_its_own_curve_and_a_seat
     assert story.refit["role"] == "challenger"
     assert story.again["threshold"] == story.refit["threshold"]
     assert story.again["curve"] not in (None, story.young["curve"])
-    assert story.world.house.store.decisions.verify() == []
+    assert story.world.workspace.store.decisions.verify() == []
 
 
 def test_a_refit_with_too_little_behind_the_version_is_refused_in_words(
@@ -304,7 +304,7 @@ def test_the_list_is_of_the_answers_since_the_promotion_only(story: Story) -> No
         times = [to_us(datetime.fromisoformat(row["event_time"])) for row in csv.DictReader(stream)]
     assert times
     assert all(first <= time < last for time in times)
-    (kept,) = story.world.house.store.decisions.list(kinds=("rollback.affected",))
+    (kept,) = story.world.workspace.store.decisions.list(kinds=("rollback.affected",))
     assert kept.payload["digest"] == story.back["affected"]["digest"]
 
 

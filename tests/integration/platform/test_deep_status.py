@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from bentos.home_lock import Holder, HomeLock, born
+from bentos.home_lock import HomeLock, LockHolder, born
 from flows.cli import main
-from flows.health.checks import CHECKS, COMMON, look_deep
-from flows.health.look import Finding
-from flows.health.status import deep_status, open_places
-from flows.notify.notice import Notice, identified
-from flows.notify.outbox import named
+from flows.health.checks import CHECKS, COMMON, run_checks
+from flows.health.look import HealthFinding
+from flows.health.status import deep_status, open_contexts
+from flows.notify.notice import Notice, with_id
+from flows.notify.outbox import with_usecase_name
 from flows.stack.state_file import PartState, StackState, SupervisorState, read_state, write_state
 from flows.workspace.installation import open_home
 from flows.workspace.roster import Member, Roster, write_roster
-from flows.workspace.workspace import open_house
+from flows.workspace.workspace import open_workspace
 from monitoring.store import NoticeEntry, RoleChange, Run, ScoreRecord, Store, open_store
 from monitoring.store.database.frames import to_us
 from tests.support.registries import mlflow_registry
@@ -69,7 +69,7 @@ def well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Well]:
     made.store.close()
 
 
-def wrong() -> dict[str, Finding]:
+def wrong() -> dict[str, HealthFinding]:
     return {name: one for name, one in deep_status().items() if one.state == "wrong"}
 
 
@@ -170,7 +170,7 @@ def test_a_stack_without_a_lock_of_its_service_is_wrong(well: Well) -> None:
     well.stack({"service": "http://127.0.0.1:1"})
     assert "nobody holds the lock" in wrong()["one service per home"].text
     lock = HomeLock(well.home / "run" / "service-dev-fraud.lock")
-    descriptor = lock.take(Holder.this_process("a service of fraud (dev)"))
+    descriptor = lock.take(LockHolder.this_process("a service of fraud (dev)"))
     try:
         assert "one service per home" not in wrong()
     finally:
@@ -183,9 +183,9 @@ def test_servers_that_hang_hold_up_nobody_and_are_named(well: Well) -> None:
         silent.listen(64)
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         well.stack({"prefect": f"{url}/api", "service": url, "exporter": url, "reports": url})
-        places = open_places()
+        places = open_contexts()
         began = time.monotonic()
-        found = look_deep(places)
+        found = run_checks(places)
         assert time.monotonic() - began < 60.0, "a check that waits for its server would wait for ever"
     assert {"service", "metrics", "reports"} <= {name for name, one in found.items() if one.state == "wrong"}
     assert found["champion"].state == "ok"
@@ -227,7 +227,7 @@ def test_the_use_case_of_the_stack_is_looked_at_where_none_is_named(well: Well) 
     (well.home / "run").mkdir(exist_ok=True)
     state = StackState({}, me, "127.0.0.1", {}, {"service": "http://127.0.0.1:1"}, usecase="churn", reference="churn")
     write_state(well.home / "run" / "stack.json", state)
-    assert [place.usecase for place in open_places()] == ["churn"]
+    assert [place.usecase for place in open_contexts()] == ["churn"]
 
 
 def test_nothing_that_takes_long_to_import_is_needed(tmp_path: Path) -> None:
@@ -265,18 +265,18 @@ def test_a_renamed_use_case_keeps_its_history_and_every_name_leads_to_it(
     assert main(["usecase", "list", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["usecases"]["fraud"]["name"] == "card-fraud"
     assert main(["usecase", "rename", "card-fraud", "payments", "--yes"]) == 0
-    assert open_house("fraud").usecase == open_house("payments").usecase
+    assert open_workspace("fraud").usecase == open_workspace("payments").usecase
     assert main(["usecase", "rename", "fraud", "churn", "--yes"]) == 1
     assert "churn leads to the use case churn already" in capsys.readouterr().err
 
 
 def test_notices_bear_the_new_name_and_keep_their_id(well: Well) -> None:
-    house = open_house("fraud")
+    workspace = open_workspace("fraud")
     notice = Notice("run", "dev", "fraud", MODEL, "failed", "The drift failed", NOW.isoformat())
-    assert named(house, notice).where == "fraud · dev"
+    assert with_usecase_name(workspace, notice).where == "fraud · dev"
     write_roster(open_home(), Roster().rename("fraud", "card-fraud", "fraud"))
-    found = named(house, identified(notice, "x"))
-    assert (found.where, found.usecase, found.id) == ("card-fraud · dev", "fraud", identified(notice, "x").id)
+    found = with_usecase_name(workspace, with_id(notice, "x"))
+    assert (found.where, found.usecase, found.id) == ("card-fraud · dev", "fraud", with_id(notice, "x").id)
 
 
 def test_deep_looks_at_the_present_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from bentos.promotion.evidence import enter_verdict
+from bentos.promotion.evidence import write_verdict
 from flows.stack.local_stack import Ports, Stack, running
 from flows.workspace.installation import open_home
 from flows.workspace.processes import stop_all
@@ -62,7 +62,7 @@ class Office:
         return self.read("/artifacts/filter", artifacts={"flow_run_id": {"any_": [run]}, "type": {"any_": [kind]}})
 
     def record(self, flow: str) -> Run | None:
-        return self.world.house.store.runs.latest("fraud", flow)
+        return self.world.workspace.store.runs.latest("fraud", flow)
 
     def process(self, run: str, flow: str) -> int:
         """The process of a run, once its record names one."""
@@ -74,11 +74,11 @@ class Office:
         eventually(lambda: any(name.startswith(step) for name in self.steps(run)))
 
     def versions(self) -> list[str]:
-        return [str(one.ref.version) for one in self.world.house.registry.versions(self.world.house.model)]
+        return [str(one.ref.version) for one in self.world.workspace.registry.versions(self.world.workspace.model)]
 
     def roles(self) -> dict[str, str]:
-        house = self.world.house
-        return {role: ref.version for role, ref in house.registry.roles(house.model).items()}
+        workspace = self.world.workspace
+        return {role: ref.version for role, ref in workspace.registry.roles(workspace.model).items()}
 
     def stop(self, part: str) -> None:
         child = self.stack.keepers[part].child
@@ -90,16 +90,16 @@ class Office:
 
     def challenged(self) -> Verdict:
         """The challenger, with a stored verdict that says promote."""
-        house = self.world.house
-        roles = house.registry.roles(house.model)
+        workspace = self.world.workspace
+        roles = workspace.registry.roles(workspace.model)
         ref, champion = (
             roles.get("challenger") or self.world.challenger(0.02, self.folder / "version"),
             roles["champion"],
         )
         now = datetime.now(UTC)
         verdict = Verdict("comparison", "promote", (), ref.label, champion.label, now, ("it saves money",))
-        house.store.reports.add(Report("fraud", "comparison", now, "promote", {"verdict": verdict.to_json()}))
-        enter_verdict(house.store, "fraud", verdict, "comparison", now)
+        workspace.store.reports.add(Report("fraud", "comparison", now, "promote", {"verdict": verdict.to_json()}))
+        write_verdict(workspace.store, "fraud", verdict, "comparison", now)
         return verdict
 
 
@@ -221,7 +221,7 @@ def test_a_training_ends_with_its_worker_and_the_next_says_so_and_outlives_a_res
 
 
 def test_labels_that_are_killed_in_the_middle_are_imported_again_without_a_double(office: Office) -> None:
-    house, file = office.world.house, office.folder / "labels.csv"
+    workspace, file = office.world.workspace, office.folder / "labels.csv"
     rows = "".join(f"e{n},{n % 2},2026-06-20T00:00:00Z,chargeback\n" for n in range(40_000))
     file.write_text(f"event_id,label,observed_at,source\n{rows}")
     run = office.desk.start("labels", path=str(file))
@@ -238,7 +238,7 @@ def test_labels_that_are_killed_in_the_middle_are_imported_again_without_a_doubl
     third = office.desk.start("labels", path=str(file))
     office.desk.end_of(third)
     assert "0 labels are new, 40000 were known" in office.log(third)
-    assert house.store.runs.running("fraud") == []
+    assert workspace.store.runs.running("fraud") == []
 
 
 def test_a_promotion_that_is_killed_is_brought_to_its_end_by_the_next(office: Office) -> None:
@@ -252,7 +252,7 @@ def test_a_promotion_that_is_killed_is_brought_to_its_end_by_the_next(office: Of
     state = office.desk.end_of(again)
     assert state["type"] == "COMPLETED", state
     assert re.search(r"the last promotion, begun at .* did not come to its end: killed", office.log(again))
-    house = office.world.house
-    assert house.champion().label == verdict.challenger
-    assert not house.store.journal.unfinished(house.model)
+    workspace = office.world.workspace
+    assert workspace.champion().label == verdict.challenger
+    assert not workspace.store.journal.unfinished(workspace.model)
     assert [step["empirical_policy"]["retries"] for name, step in office.steps(again).items() if "put " in name] == [0]

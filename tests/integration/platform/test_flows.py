@@ -24,11 +24,11 @@ from flows.rollback import rollback
 from flows.runs.parameters import LOG, SourceChoice
 from flows.runs.run_record import call
 from flows.scoring import scoring
-from flows.steps.drift.recent_cost import daily_money
+from flows.steps.drift.recent_cost import daily_cost
 from flows.steps.reports import dossier
-from flows.steps.reports.month import month_report
-from flows.steps.reports.overview import overview, text_of, write_overview
-from flows.steps.reports.status import present, standing
+from flows.steps.reports.month import build_month_report
+from flows.steps.reports.overview import build_overview, text_of, write_overview
+from flows.steps.reports.status import business_now, model_status
 from flows.steps.tracking.mlflow_run import tracker_of
 from flows.training import training
 from monitoring.core.verdict import Verdict
@@ -68,14 +68,14 @@ def _world(folder: Path) -> Iterator[World]:
 
 
 def run_of(world: World, flow: str) -> tuple[str, str]:
-    run = world.house.store.runs.latest(world.house.usecase.name, flow)
+    run = world.workspace.store.runs.latest(world.workspace.usecase.name, flow)
     assert run is not None
     return run.state, run.message
 
 
 def test_the_first_model_that_passes_takes_office_and_the_run_is_recorded(world: World) -> None:
-    assert world.house.champion().version == "1"
-    report = world.house.store.reports.latest("fraud", "training")
+    assert world.workspace.champion().version == "1"
+    report = world.workspace.store.reports.latest("fraud", "training")
     assert report is not None
     assert report.payload["role"] == "champion"
     assert report.payload["reason"] == "a test"
@@ -93,11 +93,11 @@ def table(world: World, **changes: object) -> pd.DataFrame:
     from flows.sources import open_source
     from flows.sources.labels import as_table
 
-    source = open_source(world.house.usecase, "simulator")
+    source = open_source(world.workspace.usecase, "simulator")
     from monitoring.core.calendar import TimeWindow
 
     read = source.read(TimeWindow(world.live_from - 30 * DAY, world.live_from))
-    return as_table(read, world.house.usecase).assign(**changes)
+    return as_table(read, world.workspace.usecase).assign(**changes)
 
 
 def test_one_class_fails_with_one_class(world: World, tmp_path: Path) -> None:
@@ -140,10 +140,10 @@ def test_drift_of_a_past_day_looks_at_nothing_later(world: World) -> None:
 
 
 def test_a_version_is_judged_again_without_changing_a_role(world: World) -> None:
-    before = world.house.registry.roles(world.house.model)
+    before = world.workspace.registry.roles(world.workspace.model)
     outcome = call(evaluation, usecase=world.reference, version="1", as_of=world.day(1))
     assert outcome.status == "done"
-    assert world.house.registry.roles(world.house.model) == before
+    assert world.workspace.registry.roles(world.workspace.model) == before
 
 
 def test_events_are_scored_in_bulk_as_they_were_online(world: World) -> None:
@@ -151,7 +151,7 @@ def test_events_are_scored_in_bulk_as_they_were_online(world: World) -> None:
     listed = pd.read_parquet(outcome.data["files"][0]).set_index("transaction_id")["score"]
     from monitoring.core.calendar import TimeWindow
 
-    answers = world.house.store.log.answers("fraud", TimeWindow(world.day(1), world.day(2))).set_index("event_id")
+    answers = world.workspace.store.log.answers("fraud", TimeWindow(world.day(1), world.day(2))).set_index("event_id")
     assert listed.sort_index().tolist() == answers["score"].sort_index().tolist()
 
 
@@ -210,7 +210,7 @@ def test_a_comparison_keeps_its_verdict_and_the_exact_rows_behind_it(world: Worl
     outcome = call(comparison, usecase=world.reference, as_of=world.day(8))
     assert outcome.data["result"]["days"] == 6
     assert outcome.data["result"]["recall_challenger"]["value"] >= outcome.data["result"]["recall_champion"]["value"]
-    kept = world.house.evidence.load(outcome.data["evidence_snapshot"])
+    kept = world.workspace.evidence.load(outcome.data["evidence_snapshot"])
     assert kept.ref.rows == outcome.data["result"]["rows"]
     assert outcome.data["plan_hash"] == outcome.data["verdict"]["plan_hash"]
     assert "result.appendix" in outcome.data["not_used_in_the_decision"]
@@ -225,31 +225,33 @@ def test_the_page_of_a_verdict_is_a_dossier_and_can_be_made_again_from_what_is_s
     outcome = call(comparison, usecase=world.reference, as_of=world.day(8), html="always")
     assert outcome.report is not None
     html = outcome.report.read_text(encoding="utf-8")
-    champion = world.house.registry.describe(world.house.champion())
+    champion = world.workspace.registry.describe(world.workspace.champion())
     assert champion.tags["data_digest"][:16] in html
     assert outcome.data["plan_hash"] in html
     assert "@champion since" in html
     assert outcome.data["capacity"]["days"] == 6
     verdict = Verdict.from_json(outcome.data["verdict"])
-    stored = dossier.promoted_page(world.house, verdict, world.day(8))
+    stored = dossier.write_promotion_page(world.workspace, verdict, world.day(8))
     assert stored == outcome.report
     assert stored.read_text(encoding="utf-8") == html, "nothing was decided since"
-    assert dossier.promoted_page(world.house, replace(verdict, reasons=("another",)), world.day(8)) is None
+    assert dossier.write_promotion_page(world.workspace, replace(verdict, reasons=("another",)), world.day(8)) is None
 
 
 def test_a_dossier_lies_beside_the_run_that_trained_the_challenger(world: World, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text("<p>a dossier</p>", encoding="utf-8")
-    champion = world.house.champion()
-    dossier.keep_with_run(world.house, champion.label, path)
-    run_id = world.house.registry.describe(champion).run_id
+    champion = world.workspace.champion()
+    dossier.keep_with_run(world.workspace, champion.label, path)
+    run_id = world.workspace.registry.describe(champion).run_id
     assert run_id is not None
-    kept = tracker_of(world.house.registry).fetch(run_id, "dossier-page.html", tmp_path / "back")
+    kept = tracker_of(world.workspace.registry).fetch(run_id, "dossier-page.html", tmp_path / "back")
     assert kept.read_text(encoding="utf-8") == "<p>a dossier</p>"
 
 
 def test_standing_names_roles_log_and_reports(world: World) -> None:
-    found = standing(world.house.store, world.house.registry, world.house.usecase, world.house.model, world.day(9))
+    found = model_status(
+        world.workspace.store, world.workspace.registry, world.workspace.usecase, world.workspace.model, world.day(9)
+    )
     assert found.roles["champion"]["version"] == "1"
     assert found.roles["challenger"]["since"] == world.live_from
     assert found.log["events"] > 0
@@ -261,7 +263,7 @@ def test_the_morning_page_says_who_is_in_office_by_which_decision_and_what_to_do
 ) -> None:
     call(drift, usecase=world.reference, as_of=world.day(8), html="never", skew=False)
     call(comparison, usecase=world.reference, as_of=world.day(8), html="never")
-    found = overview(world.house, world.day(8))
+    found = build_overview(world.workspace, world.day(8))
     lines = {line.name: line for line in found.lines}
     assert "by installation.champion_set #" in lines["@champion"].text
     assert "rollback" in lines["@champion"].next
@@ -279,27 +281,29 @@ def test_the_morning_page_says_who_is_in_office_by_which_decision_and_what_to_do
 
 
 def test_a_past_day_has_the_roles_of_that_day_and_nothing_of_today(world: World) -> None:
-    house = world.house
-    before = house.store.decisions.terms(house.model, "challenger")[0][1] - timedelta(hours=1)
-    found = overview(house, before)
+    workspace = world.workspace
+    before = workspace.store.decisions.terms(workspace.model, "challenger")[0][1] - timedelta(hours=1)
+    found = build_overview(workspace, before)
     assert found.standing.past
     assert "challenger" not in found.standing.roles
-    assert "challenger" in house.registry.look(house.model).roles, "it is today"
+    assert "challenger" in workspace.registry.look(workspace.model).roles, "it is today"
     lines = {line.name: line for line in found.lines}
     assert [line.name for line in found.lines if line.next] == ["now"]
     assert "left out" in lines["now"].text
     assert {"replicas", "alerts today", "routing"}.isdisjoint(lines)
     assert found.alerts == ()
-    logged = house.store.log.span(house.usecase.name, before=before)
+    logged = workspace.store.log.span(workspace.usecase.name, before=before)
     assert (logged[0] if logged else None) == found.standing.log.get("events")
-    assert not overview(house, world.day(9)).standing.past
-    assert not overview(house, present(house.store, house.usecase, house.model, before)).standing.past
+    assert not build_overview(workspace, world.day(9)).standing.past
+    assert not build_overview(
+        workspace, business_now(workspace.store, workspace.usecase, workspace.model, before)
+    ).standing.past
 
 
 def test_a_month_is_reported_final_and_provisional_apart(world: World) -> None:
-    usecase, store = world.house.usecase, world.house.store
+    usecase, store = world.workspace.usecase, world.workspace.store
     month = usecase.calendar.day_of(world.day(1))
-    found = month_report(store, usecase, month, world.day(6))
+    found = build_month_report(store, usecase, month, world.day(6))
     assert found.final is not None
     assert found.provisional is not None
     assert found.final.amount is not None
@@ -307,16 +311,16 @@ def test_a_month_is_reported_final_and_provisional_apart(world: World) -> None:
     assert told["days"][1] == str(found.provisional.days)
     assert 0.0 < found.final.fraud_bp < 10_000.0  # type: ignore[operator]  # there was an amount
     with pytest.raises(NoData, match="has not begun"):
-        month_report(store, usecase, month, world.day(-200))
+        build_month_report(store, usecase, month, world.day(-200))
     with pytest.raises(NoData, match="no event of fraud was answered"):
-        month_report(store, usecase, month.replace(year=month.year + 1), world.day(2000))
+        build_month_report(store, usecase, month.replace(year=month.year + 1), world.day(2000))
 
 
 def test_alerts_of_young_days_are_counted_where_an_absent_label_means_nothing(world: World) -> None:
-    usecase, store = world.house.usecase, world.house.store
-    negative = daily_money(store, usecase, world.day(6))["days"]
+    usecase, store = world.workspace.usecase, world.workspace.store
+    negative = daily_cost(store, usecase, world.day(6))["days"]
     label = usecase.label.model_copy(update={"absent_after_maturity": "unknown"})
-    unknown = daily_money(store, usecase.model_copy(update={"label": label}), world.day(6))["days"]
+    unknown = daily_cost(store, usecase.model_copy(update={"label": label}), world.day(6))["days"]
     assert [(day["day"], day["alerts"], day["rows"]) for day in unknown] == [
         (day["day"], day["alerts"], day["rows"]) for day in negative
     ]
@@ -370,7 +374,7 @@ def test_every_drift_check_writes_a_page_with_all_that_was_found(world: World) -
     named = dict(outcome.figures)
     assert named["freshness"] == "fresh"
     assert any("estimate (CBPE)" in name for name in named)
-    stored = world.house.store.reports.latest("fraud", "drift", as_of=world.day(6))
+    stored = world.workspace.store.reports.latest("fraud", "drift", as_of=world.day(6))
     assert stored is not None
     assert stored.html == str(outcome.report)
     empty = call(drift, usecase=world.reference, as_of=world.day(60), skew=False)

@@ -31,7 +31,7 @@ from bentos.keys.secret_file import read_secret
 from flows.errors import PortTaken
 from flows.runs.links import stack_pages
 from flows.stack.deployment_file import Declaration, read_declarations
-from flows.stack.deployments import deploy, deploy_one
+from flows.stack.deployments import deploy, deploy_declaration
 from flows.stack.local_stack import Ports, Stack, program, running, start_all
 from flows.workspace.installation import PROJECT, deployment_values, open_home
 from flows.workspace.logins import console_token_file, prefect_login_file, read_prefect_login
@@ -42,9 +42,9 @@ from tests.support.processes.servers import House
 
 @dataclass
 class Office:
-    """A house with a tiny champion and a Prefect server with a worker."""
+    """A home with a tiny champion and a Prefect server with a worker."""
 
-    house: House
+    workspace: House
     stack: Stack
     desk: Desk
     folder: Path
@@ -53,11 +53,11 @@ class Office:
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     folder = tmp_path_factory.mktemp("office")
-    house = House(folder / "home")
-    house.settings = house.settings.model_copy(update={"env": "staging"})
+    workspace = House(folder / "home")
+    workspace.settings = workspace.settings.model_copy(update={"env": "staging"})
     bare = tiny_model()
     model = replace(bare, metadata=replace(bare.metadata, training_end="2026-01-01T00:00:00+00:00"))
-    house.appoint(house.add(model), model.contract_digest)
+    workspace.appoint(workspace.add(model), model.contract_digest)
     home = open_home(home=folder / "home", env="staging")
     before = Path.cwd()
     os.chdir(folder)  # deployments must not depend on where they are made
@@ -69,7 +69,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
             assert {keeper.state for keeper in stack.keepers.values()} == {"running", "done"}
             with prefect_api(stack) as api:
                 log = home.logs / "prefect-worker.log"
-                yield Office(house, stack, Desk(api, "staging-fraud-{}", log), folder)
+                yield Office(workspace, stack, Desk(api, "staging-fraud-{}", log), folder)
     finally:
         os.chdir(before)
 
@@ -296,7 +296,7 @@ def test_ten_alarms_ask_the_retraining_policy_once_with_their_evidence(office: O
     (run,) = office.desk.runs("retraining")
     assert run["parameters"]["as_of"] == as_of
     assert run["parameters"]["evidence"]["features"] == {"amount": 0.6}
-    with office.house.store() as store:
+    with office.workspace.store() as store:
         kept = store.reports.latest("fraud", "retraining")
     assert kept is not None
     assert kept.payload["asked"] == "drift severe, 0.4 of the features"
@@ -344,7 +344,7 @@ def test_state_lies_inside_the_home(office: Office) -> None:
 
 
 def declarations_of(office: Office, monkeypatch: pytest.MonkeyPatch) -> dict[str, Declaration]:
-    """The file as this house has it, by flow."""
+    """The file as this home has it, by flow."""
     monkeypatch.setenv("INCUMBENT_HOME", str(office.stack.home.root))
     monkeypatch.setenv("INCUMBENT_ENV", "staging")
     return {one.flow: one for one in read_declarations(deployment_values())}
@@ -397,7 +397,7 @@ def test_a_schedule_that_a_person_switches_on_plans_runs_that_start_and_end(offi
     # Prefect forgot the parameters of the schedule when it was switched on; the run promotes nevertheless.
     assert (state["type"], state["name"]) == ("COMPLETED", "Nothing to do"), state["message"]
     assert state["message"].startswith("nothing_to_do: no comparison of fraud is stored")
-    with office.house.store() as store:
+    with office.workspace.store() as store:
         kept = store.runs.latest("fraud", "promotion")
     assert kept is not None
     assert (kept.state, kept.message) == ("completed", state["message"])
@@ -409,14 +409,14 @@ ENDS = {
     "scoring": ("COMPLETED", "Nothing to do", ""),
     "drift": ("COMPLETED", "Completed", ""),
     "comparison": ("COMPLETED", "Nothing to do", ""),
-    # The log of this house is empty, and its champion is no training of ours: said in a sentence.
+    # The log of this home is empty, and its champion is no training of ours: said in a sentence.
     "retraining": ("FAILED", "Failed", "no_data: log of fraud: it holds no events"),
     "promotion": ("COMPLETED", "Nothing to do", ""),
     "labels": ("COMPLETED", "Completed", ""),
     "tuning": ("COMPLETED", "Nothing to do", ""),
     "evaluation": ("FAILED", "Failed", r"\w+: "),
 }
-"""How a scheduled run of each flow ends in this house: type and name of its state, beginning of its message."""
+"""How a scheduled run of each flow ends in this home: type and name of its state, beginning of its message."""
 
 
 @pytest.mark.slow
@@ -451,7 +451,7 @@ def test_the_look_of_each_minute_runs_by_itself_and_leaves_nothing_behind(office
         assert len(ended) <= 2  # the look that has just ended, and at most the one before
         time.sleep(1.0)
     assert len(seen) >= 3
-    with office.house.store() as store:
+    with office.workspace.store() as store:
         assert store.runs.latest("fraud", "canary") is None
 
 
@@ -512,14 +512,14 @@ def test_a_new_file_reaches_what_nobody_touched_also_after_a_crash_at_any_step(
             fields["parameters"] = declared.kept["parameters"] | {"as_of": f"2026-01-{step + 1:02}T00:00:00+00:00"}
             newer = replace(declared, kept=declared.kept | fields)
             with suppress(Cut):
-                deploy_one(CutShort(client, step), newer)
-            deploy_one(client, newer)
+                deploy_declaration(CutShort(client, step), newer)
+            deploy_declaration(client, newer)
             now = office.desk.deployment("evaluation")
             assert now["parameters"] == fields["parameters"] | {"version": str(step)}
             assert now["tags"] == ["new", str(step)]
             (one,) = now["schedules"]
             assert (one["schedule"]["cron"], one["active"]) == (cron, True)
-            assert deploy_one(client, newer) == "as it was"
+            assert deploy_declaration(client, newer) == "as it was"
 
 
 def of_server(office: Office) -> dict[Any, Any]:

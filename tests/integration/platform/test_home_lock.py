@@ -18,9 +18,9 @@ from typing import IO
 import pytest
 
 from bentos.errors import HomeTaken
-from bentos.home_lock import Holder, HomeLock, hold_service
-from bentos.serving.metrics_folder import make_folder, sweep
-from bentos.serving.other_homes import name_home, require_only_home, said_of_home
+from bentos.home_lock import HomeLock, LockHolder, hold_service
+from bentos.serving.metrics_folder import make_folder, remove_leftovers
+from bentos.serving.other_homes import home_description, name_home, require_only_home
 from bentos.settings import Settings, read_settings
 from flows.errors import FlowRefused
 from flows.stack.occupants import require_quiet, services_in
@@ -80,14 +80,14 @@ def other(path: Path) -> Iterator[Other]:
 def test_who_holds_a_lock_is_named_with_process_time_and_address(path: Path, other: Other) -> None:
     named = rf"a service \(process {other.process.pid}, since 20.* UTC, at http://127.0.0.1:3000\) is in "
     with pytest.raises(HomeTaken, match=named + str(path.parent.parent)):
-        HomeLock(path).take(Holder.this_process("another"))
+        HomeLock(path).take(LockHolder.this_process("another"))
     assert (holder := HomeLock(path).holder()) is not None
     assert holder.pid == other.process.pid
 
 
 def test_a_killed_holder_leaves_nothing_that_blocks(path: Path, other: Other) -> None:
     other.kill()
-    os.close(HomeLock(path).take(Holder.this_process("another")))
+    os.close(HomeLock(path).take(LockHolder.this_process("another")))
     assert HomeLock(path).holder() is None
 
 
@@ -95,16 +95,16 @@ def test_the_child_of_a_killed_holder_still_keeps_others_out_and_is_waited_for(p
     other = Other(path, "parent")
     other.kill()
     with pytest.raises(HomeTaken, match=f"process {other.process.pid}"):
-        HomeLock(path, patience=0.3).take(Holder.this_process("another"))
+        HomeLock(path, patience=0.3).take(LockHolder.this_process("another"))
     ender = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {other.child}"])
-    os.close(HomeLock(path, patience=60).take(Holder.this_process("another")))
+    os.close(HomeLock(path, patience=60).take(LockHolder.this_process("another")))
     assert ender.wait() == 0
 
 
 def test_those_who_share_keep_out_who_wants_it_alone(path: Path) -> None:
-    held = [HomeLock(path).take(Holder.this_process(f"replica {n}"), shared=True) for n in (1, 2)]
+    held = [HomeLock(path).take(LockHolder.this_process(f"replica {n}"), shared=True) for n in (1, 2)]
     with pytest.raises(HomeTaken, match="replica 2"):
-        HomeLock(path).take(Holder.this_process("another"))
+        HomeLock(path).take(LockHolder.this_process("another"))
     for descriptor in held:
         os.close(descriptor)
 
@@ -138,7 +138,7 @@ def test_files_of_metrics_lie_in_a_folder_for_each_start_and_go_with_its_owner(t
     assert left.is_dir()
     mine = make_folder([tmp_path])
     assert not left.exists()
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     assert mine.is_dir()  # its owner lives
 
 
@@ -155,7 +155,7 @@ def test_a_place_that_is_absent_or_cannot_be_written_is_passed_over(tmp_path: Pa
 def test_nothing_is_restored_under_a_running_service_or_stack(tmp_path: Path) -> None:
     home = open_home(home=tmp_path)
     require_quiet(home, "a backup is not restored")
-    held = HomeLock(home.run / "stack.lock").take(Holder.this_process("a stack"))
+    held = HomeLock(home.run / "stack.lock").take(LockHolder.this_process("a stack"))
     with pytest.raises(FlowRefused, match=rf"a stack \(process {os.getpid()}, .*; a backup is not restored under it"):
         require_quiet(home, "a backup is not restored")
     os.close(held)
@@ -182,7 +182,7 @@ class TwoHomes:
         name_home(settings, "http://127.0.0.1:3000")
         with closing(open_store(settings.log_url)) as store:
             store.serving.heartbeat(
-                "fraud", f"{home}-1", settings.model_name("fraud"), "1", "1", {"home": said_of_home()}
+                "fraud", f"{home}-1", settings.model_name("fraud"), "1", "1", {"home": home_description()}
             )
 
 

@@ -19,24 +19,24 @@ from bentos.promotion.approval import answer_directly, open_request
 from bentos.promotion.promote import rollback
 from bentos.release.emergency import TwoKeys, order_threshold, promote_emergency
 from bentos.release.expiry import end_overdue
-from bentos.release.routing_changes import RoutingDesk
+from bentos.release.routing_changes import RoutingContext
 from bentos.release.watch import Watch
 from bentos.settings import read_settings
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
 from flows.notify import decisions as told_decisions
-from flows.notify.conditions import Condition, Looked, take_turn
+from flows.notify.conditions import Condition, ConditionsView, follow_conditions
 from flows.notify.decisions import new_decisions
 from flows.notify.notice import Notice
 from flows.notify.notifier import Notifier
-from flows.notify.outbox import deliver, entries_of, put
+from flows.notify.outbox import deliver, entries_of, store_notices
 from flows.notify.watches import WATCHES
-from flows.steps.comparison.ramp import look, parse_steps, start_ramp
+from flows.steps.comparison.ramp import check_ramp, parse_steps, start_ramp
 from flows.steps.operations.dead_runs import this_process
 from flows.workspace.installation import Home
 from flows.workspace.roster import Member, Roster, write_roster
-from flows.workspace.workspace import House
-from monitoring.exporter.attention import attention, everywhere
+from flows.workspace.workspace import Workspace
+from monitoring.exporter.attention import attention_samples, environment_samples
 from monitoring.policies.watch import WatchPolicy
 from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 from monitoring.store import NoticeEntry, Run, StandingCondition, Store, memory_store
@@ -49,22 +49,22 @@ DAY = timedelta(days=1)
 PEOPLE = TwoKeys(Key("ann", "ann", ("approve",), "", NOW), Key("bob", "bob", ("approve",), "", NOW))
 
 
-def house_of(store: Store, folder: Path, usecase: UseCase | None = None, **settings: object) -> House:
-    house = House(read_settings(home=folder / "home", **settings), usecase or fraud(), "fraud")
-    house.__dict__["store"] = store
-    return house
+def house_of(store: Store, folder: Path, usecase: UseCase | None = None, **settings: object) -> Workspace:
+    workspace = Workspace(read_settings(home=folder / "home", **settings), usecase or fraud(), "fraud")
+    workspace.__dict__["store"] = store
+    return workspace
 
 
-def news(house: House) -> list[Notice]:
+def news(workspace: Workspace) -> list[Notice]:
     """What the chain tells now, as a notifier keeps it."""
-    notices, marks = new_decisions(house)
-    put(house, notices, datetime.now(UTC), marks)
+    notices, marks = new_decisions(workspace)
+    store_notices(workspace, notices, datetime.now(UTC), marks)
     return notices
 
 
 def figures(store: Store) -> dict[tuple[str, ...], float]:
     """What the exporter says of the same rows, by name and labels: each alert rests on one of them."""
-    found = [*attention(store, "fraud", datetime.now(UTC)), *everywhere(store, datetime.now(UTC))]
+    found = [*attention_samples(store, "fraud", datetime.now(UTC)), *environment_samples(store, datetime.now(UTC))]
     return {(one.name, *one.labels): one.value for one in found}
 
 
@@ -162,15 +162,15 @@ def breach(store: Store, registry: Any, usecase: UseCase) -> None:
 
 def test_history_is_not_told_and_an_automatic_rollback_is_told_once(plain: Store, tmp_path: Path) -> None:
     registry = promoted_once(tmp_path, plain)
-    house = house_of(plain, tmp_path)
-    assert news(house) == []
-    breach(plain, registry, house.usecase)
-    (notice,) = news(house)
+    workspace = house_of(plain, tmp_path)
+    assert news(workspace) == []
+    breach(plain, registry, workspace.usecase)
+    (notice,) = news(workspace)
     assert (notice.kind, notice.outcome, notice.usecase, notice.model) == ("rollback", "automatic", "fraud", MODEL)
     assert notice.text.startswith("Version 2 was rolled back by itself at ")
     assert "too many requests failed (80 of 1000 requests failed, below 0.01 wanted" in notice.text
     assert notice.text.endswith("Version 1 answers again.")
-    assert news(house) == []
+    assert news(workspace) == []
     for share in range(300):
         plain.decisions.append("fraud", "routing", {"share": share}, "me", datetime.now(UTC))
     assert acted(plain) == {"rollback"}
@@ -179,25 +179,25 @@ def test_history_is_not_told_and_an_automatic_rollback_is_told_once(plain: Store
 def test_a_breach_that_is_left_to_people_asks_them(plain: Store, tmp_path: Path) -> None:
     registry = promoted_once(tmp_path, plain)
     usecase = fraud().model_copy(update={"watch": WatchPolicy(automatic=False)})
-    house = house_of(plain, tmp_path, usecase)
-    news(house)
+    workspace = house_of(plain, tmp_path, usecase)
+    news(workspace)
     breach(plain, registry, usecase)
-    (notice,) = news(house)
+    (notice,) = news(workspace)
     assert (notice.kind, notice.outcome, notice.title) == ("rollback", "needed", "Version 2 should be rolled back")
     assert "incumbent rollback brings version 1 back" in notice.todo
 
 
 def test_an_emergency_is_told_when_it_begins_and_when_it_ends_by_itself(plain: Store, tmp_path: Path) -> None:
     registry, store = challenged(tmp_path)
-    house = house_of(store, tmp_path)
-    news(house)
+    workspace = house_of(store, tmp_path)
+    news(workspace)
     promote_emergency(
-        registry, store, ref("2"), PEOPLE, usecase=house.usecase, actor="ann", reason="an attack", now=NOW,
+        registry, store, ref("2"), PEOPLE, usecase=workspace.usecase, actor="ann", reason="an attack", now=NOW,
         until=NOW + HOUR, check=harmless,
     )  # fmt: skip
-    order_threshold(store, house.usecase, MODEL, 0.7, NOW + HOUR, PEOPLE, actor="ann", reason="less work", now=NOW)
-    end_overdue(registry, store, MODEL, usecase=house.usecase, now=NOW + HOUR, patience=0.0, check=harmless)
-    found = {(one.kind, one.outcome, one.title): one for one in news(house)}
+    order_threshold(store, workspace.usecase, MODEL, 0.7, NOW + HOUR, PEOPLE, actor="ann", reason="less work", now=NOW)
+    end_overdue(registry, store, MODEL, usecase=workspace.usecase, now=NOW + HOUR, patience=0.0, check=harmless)
+    found = {(one.kind, one.outcome, one.title): one for one in news(workspace)}
     assert set(found) == {
         ("emergency", "begun", "An emergency promotion of version 2"),
         ("promotion", "done", "Version 2 is in charge"),
@@ -213,26 +213,26 @@ def test_an_emergency_is_told_when_it_begins_and_when_it_ends_by_itself(plain: S
 
 def test_a_rollback_by_hand_names_who_did_it_and_why(plain: Store, tmp_path: Path) -> None:
     registry = promoted_once(tmp_path, plain)
-    house = house_of(plain, tmp_path)
-    news(house)
-    rollback(registry, plain, MODEL, house.usecase, "carl", "complaints", NOW, check=harmless)
-    (notice,) = news(house)
+    workspace = house_of(plain, tmp_path)
+    news(workspace)
+    rollback(registry, plain, MODEL, workspace.usecase, "carl", "complaints", NOW, check=harmless)
+    (notice,) = news(workspace)
     assert (notice.outcome, "by carl: complaints" in notice.text) == ("by_hand", True)
     assert acted(plain) == set()
 
 
 def test_a_ramp_that_its_guard_took_back_is_told(plain: Store, tmp_path: Path) -> None:
     registry, store = challenged(tmp_path)
-    house = house_of(store, tmp_path)
-    desk = RoutingDesk(registry, store, house.usecase, MODEL, "me")
+    workspace = house_of(store, tmp_path)
+    desk = RoutingContext(registry, store, workspace.usecase, MODEL, "me")
     start_ramp(desk, parse_steps("1,100"), HOUR, "p99_ms<50", "a try", NOW, salt="fixed")
-    news(house)
+    news(workspace)
     policy = desk.current()
     assert policy is not None
     said = {"digest": policy.digest, "share": policy.share, "applied": True}
     store.serving.heartbeat("fraud", "r1", MODEL, "1", "1", {"routing": said, "challenger_p99_ms": 900.0})
-    assert look(desk, datetime.now(UTC) + HOUR).event == "returned", DEFAULT_GUARD
-    (notice,) = news(house)
+    assert check_ramp(desk, datetime.now(UTC) + HOUR).event == "returned", DEFAULT_GUARD
+    (notice,) = news(workspace)
     assert (notice.kind, notice.outcome) == ("ramp", "returned")
     assert "taken back to 0" in notice.text
     assert acted(store) == {"ramp_return"}
@@ -251,8 +251,10 @@ def run_turns(store: Store, looks: list[tuple[timedelta, bool]], grace: timedelt
     found = []
     for after, wrong in looks:
         now = NOW + after
-        looked = Looked([Condition("mlflow", notice(), grace)] if wrong else [], {"mlflow": "MLflow answers"}, grace)
-        turn = take_turn(store.notices.conditions("", "dependencies"), looked, "", "dependencies", now)
+        looked = ConditionsView(
+            [Condition("mlflow", notice(), grace)] if wrong else [], {"mlflow": "MLflow answers"}, grace
+        )
+        turn = follow_conditions(store.notices.conditions("", "dependencies"), looked, "", "dependencies", now)
         store.notices.save(turn.standing, turn.ended, [], now)
         found += [(one.outcome, one.id) for one in turn.notices]
     return found
@@ -278,12 +280,12 @@ def test_a_condition_within_its_grace_is_never_told(store: Store) -> None:
 
 
 def test_an_approval_is_told_with_who_may_answer_and_how_and_its_answer_ends_it(plain: Store, tmp_path: Path) -> None:
-    house = house_of(plain, tmp_path, prefect_ui_url="https://prefect.example.org/")
+    workspace = house_of(plain, tmp_path, prefect_ui_url="https://prefect.example.org/")
     now = datetime.now(UTC)
     asked = open_request(plain, "fraud", MODEL, compared("1", "2"), "run-1", "worker", now, now + DAY)
-    notifier = Notifier(house)
+    notifier = Notifier(workspace)
     with webhook() as hook:
-        object.__setattr__(house, "settings", read_settings(home=tmp_path / "home", notify_url=hook.url,
+        object.__setattr__(workspace, "settings", read_settings(home=tmp_path / "home", notify_url=hook.url,
                                                             prefect_ui_url="https://prefect.example.org/"))  # fmt: skip
         notifier.run_once()
         notifier.looked.clear()
@@ -307,9 +309,9 @@ def test_an_approval_is_told_with_who_may_answer_and_how_and_its_answer_ends_it(
     )
 
 
-def looked(house: House, name: str) -> list[Notice] | None:
+def looked(workspace: Workspace, name: str) -> list[Notice] | None:
     (watch,) = [one for one in WATCHES if one.name == name]
-    found = watch.look(house, datetime.now(UTC))
+    found = watch.look(workspace, datetime.now(UTC))
     return None if found is None else [one.notice for one in found.standing]
 
 
@@ -317,11 +319,11 @@ def test_a_champion_that_the_registry_lost_is_told_only_where_the_registry_answe
     plain: Store, tmp_path: Path
 ) -> None:
     promoted_once(tmp_path, plain)
-    house = house_of(plain, tmp_path)
-    assert looked(house, "champion") is None
+    workspace = house_of(plain, tmp_path)
+    assert looked(workspace, "champion") is None
     for champion, reachable, wanted in (("2", True, []), (None, False, None), (None, True, ["champion"])):
         plain.serving.heartbeat("fraud", "r1", MODEL, "2", champion, {"reachable": reachable})
-        found = looked(house, "champion")
+        found = looked(workspace, "champion")
         assert (None if found is None else [one.kind for one in found]) == wanted
 
 
@@ -335,11 +337,11 @@ GONE = {"process": {**this_process(NOW)["process"], "born": "long ago"}}
 
 
 def test_a_flow_that_failed_is_told_without_data_until_it_runs_again(plain: Store, tmp_path: Path) -> None:
-    house = house_of(plain, tmp_path)
+    workspace = house_of(plain, tmp_path)
     plain.runs.put(run_of("drift", "failed", "KeyError: 'customer-4711'", 1))
     plain.runs.put(run_of("labels", "failed", "no_data: the file holds no label", 1))
     plain.runs.put(replace(run_of("training", "running", "", 1), ended_at=None, payload=GONE))
-    found = {one.title: one for one in looked(house, "runs") or []}
+    found = {one.title: one for one in looked(workspace, "runs") or []}
     assert set(found) == {"The drift failed", "The labels failed", "The training was killed"}
     assert "4711" not in found["The drift failed"].text
     assert "no_data: the file holds no label" in found["The labels failed"].text
@@ -350,18 +352,18 @@ def test_a_flow_that_failed_is_told_without_data_until_it_runs_again(plain: Stor
     assert killed == {"drift": 0, "labels": 0, "training": 1, "canary": 0}
     for flow in ("drift", "labels", "training"):
         plain.runs.put(replace(run_of(flow, "completed", "", 2), ended_at=datetime.now(UTC)))
-    assert looked(house, "runs") == []
+    assert looked(workspace, "runs") == []
     assert figures(plain)["flow_killed", "training"] == 0
 
 
 def test_a_scribe_that_gives_no_sign_of_life_is_told(plain: Store, tmp_path: Path) -> None:
-    house = house_of(plain, tmp_path)
-    assert looked(house, "scribe") is None, "one that never lived here may live elsewhere"
+    workspace = house_of(plain, tmp_path)
+    assert looked(workspace, "scribe") is None, "one that never lived here may live elsewhere"
     plain.heartbeats.beat("fraud", "scribe")
-    assert looked(house, "scribe") == []
+    assert looked(workspace, "scribe") == []
     with plain.database.write() as connection:
         connection.exec_driver_sql("UPDATE heartbeats SET seen_at = seen_at - 600000000")
-    (notice,) = looked(house, "scribe") or []
+    (notice,) = looked(workspace, "scribe") or []
     assert (notice.kind, notice.title) == ("part", "The scribe is dead")
 
 
@@ -369,40 +371,40 @@ def test_services_that_do_not_answer_are_told_without_their_addresses(
     plain: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PREFECT_API_URL", "http://user:secret-4711@127.0.0.1:1/api")
-    house = house_of(
+    workspace = house_of(
         plain, tmp_path, redis_url="redis://:secret-4711@127.0.0.1:1/0", mlflow_uri="http://u:secret-4711@127.0.0.1:1"
     )
-    found = looked(house, "dependencies") or []
+    found = looked(workspace, "dependencies") or []
     assert [one.title for one in found] == ["MLflow is away", "Prefect is away", "Redis is away"]
     assert all("nobody listens at its address" in one.text for one in found)
     assert "4711" not in "".join(one.to_text() for one in found)
 
 
 def test_what_concerns_all_is_told_along_the_routes_of_every_use_case(plain: Store, tmp_path: Path) -> None:
-    house = house_of(plain, tmp_path)
+    workspace = house_of(plain, tmp_path)
     shipped = Path("bentos/usecases/fraud/usecase.toml").read_text()
     for name in ("fraud", "cards"):
         route = f'\n[[notify.routes]]\nkinds = ["part", "run"]\nto = "{name}_team"\n'
         (tmp_path / f"{name}.toml").write_text(shipped.replace('name = "fraud"', f'name = "{name}"', 1) + route)
     members = {name: Member(str(tmp_path / f"{name}.toml")) for name in ("fraud", "cards")}
     members["gone"] = Member(str(tmp_path / "gone.toml"))
-    write_roster(Home(house.settings), Roster(members))
-    house = replace(house, usecase=load_usecase(tmp_path / "fraud.toml"))
+    write_roster(Home(workspace.settings), Roster(members))
+    workspace = replace(workspace, usecase=load_usecase(tmp_path / "fraud.toml"))
     about = ("begun", "The worker is dead", NOW.isoformat())
-    everywhere, own = (
+    part_notice, own = (
         Notice("part", "dev", "", "", *about, id="a"),
         Notice("run", "dev", "fraud", MODEL, *about, id="b"),
     )
-    found = [(one.notice_id, one.target) for one in entries_of(house, [everywhere, own])]
+    found = [(one.notice_id, one.target) for one in entries_of(workspace, [part_notice, own])]
     assert found == [("a", "fraud_team"), ("a", "cards_team"), ("b", "fraud_team")]
 
 
 def test_a_target_that_is_away_is_asked_ever_more_rarely_and_given_up_after_days(plain: Store, tmp_path: Path) -> None:
-    house = house_of(plain, tmp_path, notify_url="http://127.0.0.1:1/token-4711")
-    put(house, [replace(notice(), id="n1")], NOW)
+    workspace = house_of(plain, tmp_path, notify_url="http://127.0.0.1:1/token-4711")
+    store_notices(workspace, [replace(notice(), id="n1")], NOW)
     now, tried = NOW, []
     while now < NOW + 4 * DAY:
-        if deliver(plain, house.settings, lambda: now):  # noqa: B023  # called at once
+        if deliver(plain, workspace.settings, lambda: now):  # noqa: B023  # called at once
             tried.append(now - NOW)
         now += timedelta(seconds=5) if now < NOW + HOUR else timedelta(minutes=5)
     pauses = [later - earlier for earlier, later in pairwise(tried)]

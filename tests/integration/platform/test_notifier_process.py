@@ -130,7 +130,7 @@ def test_a_receiver_that_was_down_is_told_when_it_is_back_and_only_once(here: Ru
 
 def test_a_test_notice_reaches_a_webhook_and_a_mailbox_and_a_refusal_is_said_without_the_address(here: Running) -> None:
     with webhook([204, 403]) as hook, mail_server() as post:
-        mail = f"mailto://127.0.0.1:{post.port}?from=house@example.org&to=desk@example.org&mode=insecure&format=text"
+        mail = f"mailto://127.0.0.1:{post.port}?from=home@example.org&to=desk@example.org&mode=insecure&format=text"
         assert here.notify("--test", url=f"{hook.url} {mail}")[::2] == (
             0,
             {"targets": [{"target": "default", "variable": "INCUMBENT_NOTIFY_URL", "problem": ""}], "failed": 0},

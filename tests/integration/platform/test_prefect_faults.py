@@ -19,7 +19,7 @@ from flows.stack.local_stack import Ports, Stack, running
 from flows.steps.drift.retraining_due import training_runs
 from flows.workspace.installation import open_home
 from flows.workspace.processes import stop_all
-from monitoring.exporter.attention import attention
+from monitoring.exporter.attention import attention_samples
 from monitoring.store import Run
 from tests.support.builders import tiny_model
 from tests.support.hooks import Hook, webhook
@@ -32,9 +32,9 @@ PATIENCE = 900.0
 
 @dataclass
 class Office:
-    """A house with a tiny champion, a Prefect server, a worker, a notifier and whoever is told."""
+    """A home with a tiny champion, a Prefect server, a worker, a notifier and whoever is told."""
 
-    house: House
+    workspace: House
     stack: Stack
     desk: Desk
     hook: Hook
@@ -43,8 +43,8 @@ class Office:
         return [body for body in self.hook.bodies if body["title"] == title]
 
     def figures(self) -> dict[tuple[str, ...], float]:
-        with self.house.store() as store:
-            return {(one.name, *one.labels): one.value for one in attention(store, "fraud", datetime.now(UTC))}
+        with self.workspace.store() as store:
+            return {(one.name, *one.labels): one.value for one in attention_samples(store, "fraud", datetime.now(UTC))}
 
     def switch_on(self, flow: str) -> str:
         found = self.desk.deployment(flow)
@@ -71,8 +71,8 @@ def eventually(came_true: Callable[[], object]) -> None:
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     folder = tmp_path_factory.mktemp("faults")
-    house, model = House(folder / "home"), tiny_model()
-    house.appoint(house.add(model), model.contract_digest)
+    workspace, model = House(folder / "home"), tiny_model()
+    workspace.appoint(workspace.add(model), model.contract_digest)
     home = open_home(home=folder / "home")
     with webhook() as hook, pytest.MonkeyPatch.context() as patch:
         patch.setenv("INCUMBENT_NOTIFY_URL", hook.url)
@@ -81,12 +81,12 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
             stack.keep("prefect-server", "deployments", "prefect-worker", "notifier")
             stack.wait_ready()
             with prefect_api(stack) as api:
-                yield Office(house, stack, Desk(api, "dev-fraud-{}", home.logs / "prefect-worker.log"), hook)
+                yield Office(workspace, stack, Desk(api, "dev-fraud-{}", home.logs / "prefect-worker.log"), hook)
 
 
 def test_a_training_that_is_killed_is_told_and_blocks_no_other(office: Office) -> None:
     run_id = office.desk.start("training")
-    with office.house.store() as store:
+    with office.workspace.store() as store:
         eventually(lambda: _process(store.runs.latest("fraud", "training")))
         first = store.runs.latest("fraud", "training")
         assert first is not None

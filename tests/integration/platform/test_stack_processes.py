@@ -321,7 +321,7 @@ def test_a_job_that_fails_is_tried_again_and_holds_up_nobody(tmp_path: Path) -> 
     with running(home, Ports.find()) as stack:
         stack.say = lambda _: None
         first, after = stack.add(job), stack.add(sleeper("after", after="job"))
-        stack.wait_ready(needed=())
+        stack.wait_ready(required=())
         assert after.alive
         flag.touch()
         tended(stack, lambda: first.state == "done")
@@ -333,7 +333,7 @@ def test_a_needed_part_that_ends_while_all_start_is_an_error_with_its_last_words
         stack.say = lambda _: None
         stack.add(sleeper("service", "raise SystemExit('boom')", health="http://127.0.0.1:9/"))
         with pytest.raises(StackError, match=r"service ended with code 1 .*service\.log.*boom"):
-            stack.wait_ready(needed=["service"])
+            stack.wait_ready(required=["service"])
 
 
 def test_a_side_part_that_is_slow_to_start_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +342,7 @@ def test_a_side_part_that_is_slow_to_start_stops_nothing(tmp_path: Path, monkeyp
     with running(open_home(home=tmp_path), Ports.find()) as stack:
         stack.say = said.append
         service, slow = stack.add(sleeper("service")), stack.add(sleeper("job", once=True))
-        stack.wait_ready(needed=["service"])
+        stack.wait_ready(required=["service"])
         assert service.alive
         assert slow.alive
         assert said[0].startswith("job is not ready after 0 s; it goes on starting")
@@ -424,7 +424,7 @@ def test_a_long_log_gives_its_beginning_away_and_loses_no_line_of_its_living_wri
         for number in range(400_000):
             out.write(b"line %08d\n" % number)
             if number % 20_000 == 0:
-                log_files.rotate(tmp_path, longest=2 << 20, kept=9)
+                log_files.rotate(tmp_path, max_bytes=2 << 20, count=9)
     files = [tmp_path / f"part.log.{n}" for n in range(9, 0, -1)]
     text = b"".join(file.read_bytes() for file in [*files, log] if file.exists())
     assert text.splitlines() == [b"line %08d" % number for number in range(400_000)]
@@ -437,7 +437,7 @@ def test_logs_beyond_the_kept_ones_are_removed(tmp_path: Path) -> None:
     for _ in range(5):
         with log.open("ab") as out:
             out.write(b"x" * (3 << 20))
-        log_files.rotate(tmp_path, longest=2 << 20, kept=2)
+        log_files.rotate(tmp_path, max_bytes=2 << 20, count=2)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["part.log", "part.log.1", "part.log.2"]
 
 

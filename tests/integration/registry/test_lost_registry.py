@@ -32,7 +32,7 @@ OFFICE: dict[Role, str] = {"previous": "1", "champion": "2", "challenger": "3"}
 
 
 @pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     """Three versions that hold three roles, by journal and registry."""
     made = House(tmp_path / "home")
     appoint_all(made)
@@ -56,19 +56,19 @@ def remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
         yield made
 
 
-def appoint_all(house: House) -> None:
+def appoint_all(workspace: House) -> None:
     for role, version in OFFICE.items():
-        house.appoint(house.add(MODELS[version]), MODELS[version].contract_digest, role)
+        workspace.appoint(workspace.add(MODELS[version]), MODELS[version].contract_digest, role)
 
 
-def slot_of(house: House, store: Store, required: bool = True) -> Slot:
+def slot_of(workspace: House, store: Store, required: bool = True) -> Slot:
     """A slot as after a restart of the service: its folder of copies is what stays."""
-    registry, cache = open_registry(house.settings), ModelCache(house.settings.cache("fraud"))
-    permit = Permission(house.model, lambda: store, cache)
-    examiner = Examiner(house.model, SCHEMA.fingerprint, registry, cache, Apart(), permit)
-    orders = StandingOrders(house.model, lambda: store, required)
+    registry, cache = open_registry(workspace.settings), ModelCache(workspace.settings.cache("fraud"))
+    permit = Permission(workspace.model, lambda: store, cache)
+    examiner = Examiner(workspace.model, SCHEMA.fingerprint, registry, cache, Apart(), permit)
+    orders = StandingOrders(workspace.model, lambda: store, required)
     orders.refresh()
-    return Slot(house.model, registry, examiner, Rooms(), orders=orders)
+    return Slot(workspace.model, registry, examiner, Rooms(), orders=orders)
 
 
 def served(slot: Slot) -> str | None:
@@ -77,9 +77,9 @@ def served(slot: Slot) -> str | None:
 
 
 @contextmanager
-def served_by(house: House) -> Iterator[Server]:
+def served_by(workspace: House) -> Iterator[Server]:
     """A service that is ready; a busy machine may take minutes to start it."""
-    server = Server(house, INCUMBENT_POLL_SECONDS="0.1")
+    server = Server(workspace, INCUMBENT_POLL_SECONDS="0.1")
     try:
         server.wait_for("/readyz", patience=300.0)
         yield server
@@ -94,27 +94,27 @@ def command(*words: str) -> tuple[int, Any]:
     return code, json.loads(out.getvalue())
 
 
-def lose_version(house: House) -> None:
-    house.registry.client.delete_model_version(house.model, "2")
+def lose_version(workspace: House) -> None:
+    workspace.registry.client.delete_model_version(workspace.model, "2")
 
 
-def lose_alias(house: House) -> None:
-    house.registry.clear(house.model, "champion")
+def lose_alias(workspace: House) -> None:
+    workspace.registry.clear(workspace.model, "champion")
 
 
-def lose_model(house: House) -> None:
-    house.registry.client.delete_registered_model(house.model)
+def lose_model(workspace: House) -> None:
+    workspace.registry.client.delete_registered_model(workspace.model)
 
 
-def lose_everything(house: House) -> None:
-    lose_model(house)
-    client = house.registry.client
-    client.delete_experiment(client.get_experiment_by_name(house.model).experiment_id)
+def lose_everything(workspace: House) -> None:
+    lose_model(workspace)
+    client = workspace.registry.client
+    client.delete_experiment(client.get_experiment_by_name(workspace.model).experiment_id)
 
 
-def lose_database(house: House) -> None:
-    mlflow_registry(house.home)  # an empty one in its place
-    (house.home / "artifacts").rename(house.home / "artifacts-of-the-old-one")
+def lose_database(workspace: House) -> None:
+    mlflow_registry(workspace.home)  # an empty one in its place
+    (workspace.home / "artifacts").rename(workspace.home / "artifacts-of-the-old-one")
 
 
 LOSSES = [lose_version, lose_alias, lose_model, lose_everything, lose_database]
@@ -122,9 +122,9 @@ LOSSES = [lose_version, lose_alias, lose_model, lose_everything, lose_database]
 
 @pytest.mark.parametrize("lose", LOSSES)
 def test_the_champion_serves_on_also_after_a_restart_and_one_command_gives_the_registry_everything_back(
-    house: House, lose: Callable[[House], None]
+    workspace: House, lose: Callable[[House], None]
 ) -> None:
-    lose_and_repair(house, lose)
+    lose_and_repair(workspace, lose)
 
 
 @pytest.mark.slow
@@ -138,19 +138,19 @@ def test_a_registry_behind_a_server_gets_everything_back_too(
     lose_and_repair(remote, lose, number)
 
 
-def lose_and_repair(house: House, lose: Callable[[House], None], number: str = "2") -> None:
+def lose_and_repair(workspace: House, lose: Callable[[House], None], number: str = "2") -> None:
     """Serve, lose, serve on after a restart, repair, and find everything back, the champion under a number."""
     back: dict[Role, str] = {**OFFICE, "champion": number}
-    with house.store() as store:
-        slot = slot_of(house, store)
+    with workspace.store() as store:
+        slot = slot_of(workspace, store)
         assert served(slot) == "2"
         assert slot.view.lost == {}
-        lose(house)
+        lose(workspace)
         assert served(slot) == "2"
-        again = slot_of(house, store)
+        again = slot_of(workspace, store)
         assert served(again) == "2"
         lost = again.view.lost
-        assert lost["champion"] == ModelRef(house.model, "2")
+        assert lost["champion"] == ModelRef(workspace.model, "2")
         assert set(lost) == ({"champion"} if lose in (lose_version, lose_alias) else set(OFFICE))
 
         code, told = command("status")
@@ -159,51 +159,51 @@ def lose_and_repair(house: House, lose: Callable[[House], None], number: str = "
         assert [line["next"] for line in told["lines"] if line["name"] == "@champion"] == ["incumbent db repair"]
 
         assert command("db", "repair", "--dry-run")[0] == 0
-        assert served(slot_of(house, store)) == "2"
+        assert served(slot_of(workspace, store)) == "2"
         code, said = command("db", "repair")
         assert code == 0
         assert all(finding["repaired"] for finding in said["findings"])
-        registry = open_registry(house.settings)
-        assert {role: ref.version for role, ref in registry.roles(house.model).items()} == back
+        registry = open_registry(workspace.settings)
+        assert {role: ref.version for role, ref in registry.roles(workspace.model).items()} == back
         for role, version in back.items():
-            folder = registry.fetch(ModelRef(house.model, version), house.home / f"fetched-{version}")
+            folder = registry.fetch(ModelRef(workspace.model, version), workspace.home / f"fetched-{version}")
             assert type(MODELS["1"]).load(folder).contract_digest == MODELS[OFFICE[role]].contract_digest
-        last = slot_of(house, store)
+        last = slot_of(workspace, store)
         assert (served(last), last.view.lost) == (number, {})
         assert store.decisions.verify() == []
         assert command("db", "repair")[1]["findings"] == []
-        copy = registry.fetch(ModelRef(house.model, number), house.home / "next")
-        assert int(registry.register(copy, house.model).version) == max(4, int(number) + 1)
+        copy = registry.fetch(ModelRef(workspace.model, number), workspace.home / "next")
+        assert int(registry.register(copy, workspace.model).version) == max(4, int(number) + 1)
 
 
-def test_an_office_that_a_decision_vacated_stays_vacant(house: House) -> None:
-    with house.store() as store:
-        assert served(slot_of(house, store)) == "2"
-        change = RoleChange(house.model, "champion", None)
-        store.decisions.append("fraud", "repair", {"model": house.model}, "ann", datetime.now(UTC), [change])
-        house.registry.clear(house.model, "champion")
-        assert served(slot_of(house, store)) is None
+def test_an_office_that_a_decision_vacated_stays_vacant(workspace: House) -> None:
+    with workspace.store() as store:
+        assert served(slot_of(workspace, store)) == "2"
+        change = RoleChange(workspace.model, "champion", None)
+        store.decisions.append("fraud", "repair", {"model": workspace.model}, "ann", datetime.now(UTC), [change])
+        workspace.registry.clear(workspace.model, "champion")
+        assert served(slot_of(workspace, store)) is None
         _, told = command("status")
         assert "champion" not in told["roles"]
 
 
-def test_a_copy_that_is_not_what_the_journal_holds_is_not_served(house: House) -> None:
-    with house.store() as store:
-        assert served(slot_of(house, store)) == "2"
-        lose_model(house)
-        MODELS["3"].save(house.settings.cache("fraud") / house.model / "2")
-        assert served(slot_of(house, store)) is None
+def test_a_copy_that_is_not_what_the_journal_holds_is_not_served(workspace: House) -> None:
+    with workspace.store() as store:
+        assert served(slot_of(workspace, store)) == "2"
+        lose_model(workspace)
+        MODELS["3"].save(workspace.settings.cache("fraud") / workspace.model / "2")
+        assert served(slot_of(workspace, store)) is None
 
 
-def test_another_registry_with_another_model_under_the_number_is_told_and_not_written_to(house: House) -> None:
-    with house.store() as store:
-        assert served(slot_of(house, store)) == "2"
-    lose_database(house)
-    other = House(house.home)
+def test_another_registry_with_another_model_under_the_number_is_told_and_not_written_to(workspace: House) -> None:
+    with workspace.store() as store:
+        assert served(slot_of(workspace, store)) == "2"
+    lose_database(workspace)
+    other = House(workspace.home)
     for _ in range(2):
         other.add(MODELS["3"])
-    with house.store() as store:
-        assert served(slot_of(house, store)) == "2"
+    with workspace.store() as store:
+        assert served(slot_of(workspace, store)) == "2"
     _, said = command("db", "repair")
     named = {finding["subject"]: finding for finding in said["findings"]}
     assert named["@champion"]["name"] == "content_differs"
@@ -211,32 +211,32 @@ def test_another_registry_with_another_model_under_the_number_is_told_and_not_wr
     assert "INCUMBENT_MLFLOW_URI" in named["@champion"]["text"]
 
 
-def test_where_hands_move_aliases_a_lost_one_changes_nothing_at_a_restart(house: House) -> None:
-    with house.store() as store:
-        assert served(slot_of(house, store, required=False)) == "2"
-        lose_alias(house)
-        assert served(slot_of(house, store, required=False)) == "2"
+def test_where_hands_move_aliases_a_lost_one_changes_nothing_at_a_restart(workspace: House) -> None:
+    with workspace.store() as store:
+        assert served(slot_of(workspace, store, required=False)) == "2"
+        lose_alias(workspace)
+        assert served(slot_of(workspace, store, required=False)) == "2"
 
 
-def test_a_deleted_experiment_is_told_as_such_and_comes_back(house: House) -> None:
-    client = house.registry.client
-    client.delete_experiment(client.get_experiment_by_name(house.model).experiment_id)
+def test_a_deleted_experiment_is_told_as_such_and_comes_back(workspace: House) -> None:
+    client = workspace.registry.client
+    client.delete_experiment(client.get_experiment_by_name(workspace.model).experiment_id)
     with pytest.raises(ExperimentDeleted, match=r"experiment 'dev-fraud' was deleted.*incumbent db repair"):
-        house.add(MODELS["1"])
+        workspace.add(MODELS["1"])
     _, told = command("status")
     assert [line["next"] for line in told["lines"] if line["name"] == "MLflow experiment"] == ["incumbent db repair"]
     (finding,) = command("db", "repair")[1]["findings"]
     assert (finding["name"], finding["repaired"]) == ("experiment_deleted", True)
-    assert house.add(MODELS["1"]).version == "4"
+    assert workspace.add(MODELS["1"]).version == "4"
 
 
-def test_a_running_service_answers_before_and_after_its_restart_without_the_registered_model(house: House) -> None:
-    with served_by(house) as server:
+def test_a_running_service_answers_before_and_after_its_restart_without_the_registered_model(workspace: House) -> None:
+    with served_by(workspace) as server:
         before = server.score(event("a")).json()
-        lose_model(house)
+        lose_model(workspace)
         server.wait_for("/readyz")
         assert server.score(event("b")).json()["model"]["version"] == "2"
-    with served_by(house) as server:
+    with served_by(workspace) as server:
         after = server.score(event("c")).json()
         assert (after["model"], after["threshold"]) == (before["model"], before["threshold"])
         assert server.card()["registry"]["lost"] == OFFICE
@@ -244,7 +244,7 @@ def test_a_running_service_answers_before_and_after_its_restart_without_the_regi
         assert {value for name, value in lost.items() if 'role="candidate"' not in name} == {1.0}
 
 
-def test_an_open_store_tells_the_holders_of_all_roles(house: House) -> None:
-    store = open_store(house.settings.log_url)
-    assert store.orders.standing(house.model).holders == OFFICE
+def test_an_open_store_tells_the_holders_of_all_roles(workspace: House) -> None:
+    store = open_store(workspace.settings.log_url)
+    assert store.orders.standing(workspace.model).holders == OFFICE
     store.close()

@@ -18,13 +18,13 @@ from bentos.promotion.approval import (
     answer_directly,
     approved_by,
     issue_code,
+    list_requests,
     makers,
     open_request,
     redeem,
     rejected_by,
-    requests,
 )
-from bentos.promotion.evidence import enter_training
+from bentos.promotion.evidence import write_training
 from flows.errors import FlowRefused
 from flows.workspace.prefect_server import require_guarded_server
 from monitoring.store import Store
@@ -126,8 +126,8 @@ def test_maker_cannot_be_checker(desk: Desk, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["ann", "bob"])
 def test_whoever_started_a_training_cannot_approve_it_whoever_appointed_the_version(desk: Desk, name: str) -> None:
-    enter_training(desk.store, "fraud", ref("2").label, passed("2"), "Ann", NOW, work="training", owners=["BOB "])
-    enter_training(desk.store, "fraud", ref("3").label, passed("3"), "worker", NOW, work="training", owners=["carl"])
+    write_training(desk.store, "fraud", ref("2").label, passed("2"), "Ann", NOW, work="training", owners=["BOB "])
+    write_training(desk.store, "fraud", ref("3").label, passed("3"), "worker", NOW, work="training", owners=["carl"])
     assert {"trainer", "ann", "bob"} == makers(desk.store, "fraud", MODEL, "2")
     request = desk.ask()
     with pytest.raises(ReleaseError, match="somebody else must check"):
@@ -141,7 +141,7 @@ def test_a_request_that_ran_out_is_asked_again(desk: Desk) -> None:
         issue_code(desk.store, "fraud", request, desk.keys["ann"], DUE)
     again = desk.ask("run-2", DUE + timedelta(days=1))
     assert again.id != request.id
-    assert [r.state(DUE) for r in requests(desk.store, "fraud", MODEL)] == ["expired", "open"]
+    assert [r.state(DUE) for r in list_requests(desk.store, "fraud", MODEL)] == ["expired", "open"]
     answer_directly(desk.store, "fraud", again, "approve", desk.keys["bob"], "fine", DUE)
     assert approved_by(desk.store, "fraud", VERDICT) == "bob"
 
@@ -149,7 +149,7 @@ def test_a_request_that_ran_out_is_asked_again(desk: Desk) -> None:
 def test_a_run_that_asked_before_gets_its_own_request_back(desk: Desk) -> None:
     assert desk.ask() == desk.ask()
     assert desk.ask("") == desk.ask("")
-    assert len(requests(desk.store, "fraud", MODEL)) == 1
+    assert len(list_requests(desk.store, "fraud", MODEL)) == 1
 
 
 def test_an_open_server_takes_no_approvals_on_this_machine_either(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from bentos.keys import KeyRing, add_key
-from bentos.promotion.approval import find_request, issue_code, requests
+from bentos.promotion.approval import find_request, issue_code, list_requests
 from bentos.registry.ports import ModelRef
 from flows.stack.local_stack import Ports, Stack, running
 from flows.workspace.installation import open_home
@@ -31,9 +31,9 @@ PATIENCE = 240.0
 
 @dataclass
 class Office:
-    """A house with three versions, and a Prefect server with a worker."""
+    """A home with three versions, and a Prefect server with a worker."""
 
-    house: House
+    workspace: House
     stack: Stack
     api: httpx.Client
     usecases: dict[str, Path]
@@ -86,16 +86,16 @@ class Office:
         return str(runs[0]["id"])
 
     def champion(self) -> str:
-        return self.house.registry.resolve(self.house.model, "champion").version
+        return self.workspace.registry.resolve(self.workspace.model, "champion").version
 
     def compared(self, champion: str, challenger: str) -> Verdict:
         """A challenger with a verdict that says promote."""
-        now, model = datetime.now(UTC), self.house.model
-        self.house.appoint(ModelRef(model, challenger), MODELS[challenger].contract_digest, "challenger")
+        now, model = datetime.now(UTC), self.workspace.model
+        self.workspace.appoint(ModelRef(model, challenger), MODELS[challenger].contract_digest, "challenger")
         verdict = Verdict(
             "comparison", "promote", (), f"{model}/{challenger}", f"{model}/{champion}", now, ("it saves money",)
         )
-        with self.house.store() as store:
+        with self.workspace.store() as store:
             store.reports.add(Report("fraud", "comparison", now, "promote", {"verdict": verdict.to_json()}))
         return verdict
 
@@ -115,11 +115,11 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
     usecases["hasty"] = folder / "hasty.toml"
     hasty = '[promotion]\napproval = "required"\napproval_timeout = "5s"\n'
     usecases["hasty"].write_text(text.replace("[promotion]\n", hasty))
-    house = House(folder / "home")
-    house.settings = house.settings.model_copy(update={"env": "staging"})
+    workspace = House(folder / "home")
+    workspace.settings = workspace.settings.model_copy(update={"env": "staging"})
     for version, model in MODELS.items():
-        assert house.add(model).version == version
-    house.appoint(ModelRef(house.model, "1"), MODELS["1"].contract_digest)
+        assert workspace.add(model).version == version
+    workspace.appoint(ModelRef(workspace.model, "1"), MODELS["1"].contract_digest)
     home = open_home(home=folder / "home", env="staging", usecase=str(usecases["required"]))
     before = Path.cwd()
     os.chdir(folder)
@@ -128,7 +128,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
             stack.keep("prefect-server", "deployments", "prefect-worker")
             stack.wait_ready()
             with prefect_api(stack) as api:
-                yield Office(house, stack, api, usecases)
+                yield Office(workspace, stack, api, usecases)
     finally:
         os.chdir(before)
 
@@ -141,7 +141,7 @@ def test_without_required_approval_the_run_promotes_by_itself(office: Office) ->
 
 
 def test_a_scheduled_promotion_asks_for_approval_promotes_and_ends_quietly_the_next_night(office: Office) -> None:
-    office.house.appoint(ModelRef(office.house.model, "1"), MODELS["1"].contract_digest)
+    office.workspace.appoint(ModelRef(office.workspace.model, "1"), MODELS["1"].contract_digest)
     verdict = office.compared("1", "2")
     run = office.due_now()
     assert office.reach(run, "PAUSED")["name"] == "Suspended"
@@ -150,12 +150,12 @@ def test_a_scheduled_promotion_asks_for_approval_promotes_and_ends_quietly_the_n
     assert office.post(f"/flow_runs/{run}/resume", {"run_input": form}).json()["status"] == "ACCEPT"
     office.reach(run, "COMPLETED")
     assert office.champion() == "2"
-    with office.house.store() as store:
-        (made,) = store.journal.recent(office.house.model, 1)
+    with office.workspace.store() as store:
+        (made,) = store.journal.recent(office.workspace.model, 1)
         assert made.reason == "scheduled"
     again = office.reach(office.due_now(), "COMPLETED", "FAILED")
     assert (again["type"], again["name"]) == ("COMPLETED", "Nothing to do"), again["message"]
-    assert "is in office already" in again["message"]
+    assert "is active already" in again["message"]
 
 
 def test_after_a_timeout_the_verdict_stays_open_and_the_next_run_asks_again(office: Office) -> None:
@@ -166,8 +166,8 @@ def test_after_a_timeout_the_verdict_stays_open_and_the_next_run_asks_again(offi
     assert office.champion() == "2"
     again = office.start("promotion", usecase=str(office.usecases["hasty"]), preview=False, reason="it saves money")
     office.reach(again, "PAUSED", "FAILED")
-    with office.house.store() as store:
-        first, second = requests(store, "fraud", office.house.model)
+    with office.workspace.store() as store:
+        first, second = list_requests(store, "fraud", office.workspace.model)
     assert first.state(datetime.now(UTC)) == "expired"
     assert (first.verdict, second.verdict) == (verdict, verdict)
     assert {first.run_id, second.run_id} == {run, again}
@@ -186,7 +186,7 @@ def test_an_approval_waits_without_a_worker_survives_a_restart_and_promotes(offi
     _restart_server(office)
     assert office.reach(run, "PAUSED")["name"] == "Suspended"
     description, schema = _form(office, run, waiting)
-    assert f"{office.house.model}/3" in description
+    assert f"{office.workspace.model}/3" in description
     assert set(schema["properties"]) == {"answer", "name", "note", "code"}
     code, token = _code(office, verdict)
     refused = office.post(f"/flow_runs/{run}/resume", {"run_input": {"answer": "perhaps", "name": "ann"}})
@@ -200,7 +200,7 @@ def test_an_approval_waits_without_a_worker_survives_a_restart_and_promotes(offi
     assert office.post(f"/flow_runs/{run}/resume", {"run_input": form}).json()["status"] == "ACCEPT"
     office.reach(run, "COMPLETED")
     assert office.champion() == "3"
-    with office.house.store() as store:
+    with office.workspace.store() as store:
         (granted,) = store.decisions.list(kinds=("approval.granted",))
         assert (granted.payload["owner"], granted.payload["note"]) == ("ann", "seen")
         assert store.decisions.verify() == []
@@ -241,10 +241,10 @@ def _form(office: Office, run: str, state: dict[str, Any]) -> tuple[str, Any]:
 def _code(office: Office, verdict: Verdict) -> tuple[str, str]:
     """What ``incumbent approve --code`` does on ann's terminal."""
     now = datetime.now(UTC)
-    file = office.house.settings.keys_file
+    file = office.workspace.settings.keys_file
     _, token = add_key(file, "ann", ["approve"], now)
     key = KeyRing.load(file).check(token, "approve", now)
-    with office.house.store() as store:
-        request = find_request(store, "fraud", office.house.model, "")
+    with office.workspace.store() as store:
+        request = find_request(store, "fraud", office.workspace.model, "")
         assert request.verdict == verdict
         return issue_code(store, "fraud", request, key, now), token

@@ -35,7 +35,7 @@ HOUR = timedelta(hours=1)
 
 @dataclass
 class Safe:
-    """Version 1 in office, version 2 its challenger, and a few people with keys."""
+    """Version 1 active, version 2 its challenger, and a few people with keys."""
 
     registry: FakeRegistry
     store: Store

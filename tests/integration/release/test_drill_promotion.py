@@ -8,8 +8,8 @@ import pytest
 
 from bentos.promotion.state_machine import Work
 from bentos.registry.ports import Role
-from flows.drills.fake_registry import MODEL, NOW, Town, always
-from flows.drills.interleaving import Turns
+from flows.drills.fake_registry import MODEL, NOW, DrillWorld, broken_invariants
+from flows.drills.interleaving import ActorScheduler
 from flows.drills.promotion import Findings, drill_promotion, interleave, kill_once, memory_world
 from monitoring.store import RoleChange
 
@@ -35,7 +35,7 @@ def test_a_release_that_forgets_a_write_is_noticed(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Work, "_vacate", forgetful)
     found = Findings()
     with memory_world(tmp_path) as world:
-        assert kill_once(world(), None, Town.promote, None, 5, found)
+        assert kill_once(world(), None, DrillWorld.promote, None, 5, found)
     assert any("registry and journal apart" in violation for violation in found.violations)
 
 
@@ -44,14 +44,14 @@ def test_a_release_that_writes_over_a_strangers_hand_is_noticed(tmp_path: Path) 
         town = world()
         town.registry.point(MODEL, "champion", "3")
         town.registry.point(MODEL, "previous", "2")
-        assert always(town) == ["@champion is 3", "@previous is 2"]
+        assert broken_invariants(town) == ["@champion is 3", "@previous is 2"]
         town.store.decisions.append("fraud", "installation", {}, "x", NOW, [RoleChange(MODEL, "champion", "3", "d")])
-        assert len(always(town, frozenset({"3"}))) == 2
+        assert len(broken_invariants(town, frozenset({"3"}))) == 2
         town.store.close()
 
 
 def test_one_seed_is_one_order(tmp_path: Path) -> None:
-    def chain(town: Town) -> list[str]:
+    def chain(town: DrillWorld) -> list[str]:
         kept: list[str] = []
         close = town.store.database.dispose
         town.store.database.dispose = lambda: (  # type: ignore[method-assign]  # looked at just before it is gone
@@ -66,6 +66,6 @@ def test_one_seed_is_one_order(tmp_path: Path) -> None:
 
 
 def test_an_actor_that_fails_is_a_finding() -> None:
-    turns = Turns(1, (ValueError,))
+    turns = ActorScheduler(1, (ValueError,))
     turns.run([lambda turn: turn(), lambda turn: int("x"), lambda turn: {}["x"]])
     assert turns.failures == ["KeyError: 'x'"]

@@ -15,9 +15,9 @@ from bentos.errors import PromotionUnproven, ReleaseError
 from bentos.keys import Key
 from bentos.promotion.carry_out import carry_out
 from bentos.promotion.comparison_plans import freeze_plan
-from bentos.promotion.evidence import enter_verdict
+from bentos.promotion.evidence import write_verdict
 from bentos.promotion.promote import appoint, promote, rollback
-from bentos.promotion.request import Request, desk_of
+from bentos.promotion.request import Request, release_context
 from bentos.release.emergency import TwoKeys, promote_emergency
 from bentos.usecase.definition import UseCase
 from monitoring.core.verdict import Verdict
@@ -33,7 +33,7 @@ DAY = timedelta(days=1)
 
 @dataclass
 class Room:
-    """Version 1 in office, version 2 under comparison; nobody has judged yet."""
+    """Version 1 active, version 2 under comparison; nobody has judged yet."""
 
     registry: FakeRegistry
     store: Store
@@ -70,7 +70,7 @@ def test_a_verdict_that_nobody_recorded_promotes_nobody(room: Room) -> None:
 
 
 def test_a_recorded_verdict_promotes_and_the_operation_names_its_line(room: Room) -> None:
-    line = enter_verdict(room.store, "fraud", VERDICT, "comparer", NOW)
+    line = write_verdict(room.store, "fraud", VERDICT, "comparer", NOW)
     assert room.promote().to_version == "2"
     (planned,) = room.store.decisions.list("fraud", ("promotion.planned",))
     assert planned.payload["rests_on"] == {"decision": line.seq, "id": line.id, "kind": "comparison.verdict"}
@@ -118,7 +118,7 @@ def test_a_look_at_an_earlier_day_is_no_later_word(room: Room) -> None:
 
 def test_a_new_plan_ends_what_the_old_one_found(room: Room) -> None:
     (stored,) = room.store.comparisons.list("fraud")
-    enter_verdict(room.store, "fraud", VERDICT, "comparer", NOW, comparison=stored.id)
+    write_verdict(room.store, "fraud", VERDICT, "comparer", NOW, comparison=stored.id)
     freeze_plan(
         room.store, room.usecase, MODEL, f"{MODEL}/1", f"{MODEL}/2", since=NOW + DAY, actor="ann", reason="new rules"
     )
@@ -142,7 +142,7 @@ def test_a_verdict_is_used_once(room: Room) -> None:
             reason="again", check=harmless)  # fmt: skip
     with pytest.raises(ReleaseError, match="undone since"):
         room.promote()
-    desk = desk_of(room.registry, room.store, room.usecase, MODEL, harmless, 0.0)
+    desk = release_context(room.registry, room.store, room.usecase, MODEL, harmless, 0.0)
     wanted = Request("promotion", "1", "2", VERDICT.digest, "eve", "around the front door", NOW)
     with pytest.raises(ReleaseError):
         carry_out(desk, wanted, lambda: None, False, {})
@@ -168,7 +168,7 @@ def test_a_line_of_the_chain_carries_one_promotion_even_where_the_journal_forgot
 def test_gates_carry_a_promotion_only_where_the_use_case_says_so(room: Room) -> None:
     gates = replace(passed("2"), champion=ref("1").label)
     enter(room.store, gates)
-    desk = desk_of(room.registry, room.store, room.usecase, MODEL, harmless, 0.0)
+    desk = release_context(room.registry, room.store, room.usecase, MODEL, harmless, 0.0)
     wanted = Request("promotion", "1", "2", gates.digest, "eve", "gates are enough for me", NOW)
     with pytest.raises(PromotionUnproven, match="gates alone promote nobody here"):
         carry_out(desk, wanted, lambda: None, False, {})
@@ -190,7 +190,7 @@ def test_an_emergency_rests_on_the_order_of_two_people_in_the_chain(room: Room) 
     for until in (NOW, NOW + timedelta(days=4)):
         with pytest.raises(ReleaseError, match="must end after now"):
             promote_emergency(room.registry, room.store, ref("2"), _keys("ann", "bob"), until=until, **named)
-    desk = desk_of(room.registry, room.store, room.usecase, MODEL, harmless, 0.0)
+    desk = release_context(room.registry, room.store, room.usecase, MODEL, harmless, 0.0)
     alone = {"model": MODEL, "version": "2", "from_version": "1", "digest": "e" * 64, "evidence_based": False}
     alone |= {"owners": ["ann", " ANN"], "keys": ["k1", "k2"], "review_by": (NOW + DAY).isoformat()}
     for changes, why in (

@@ -22,30 +22,30 @@ PLACES = (("deployment", "parameters"), ("deployment", "infra_overrides"))
 """Where Prefect's database holds the place of the house."""
 
 
-def unpack_prefect(commit: str, house: OldHouse) -> None:
-    """Give a house the database of its Prefect server, moved to its folder."""
-    file = house.home / "prefect" / "prefect.db"
+def unpack_prefect(commit: str, workspace: OldHouse) -> None:
+    """Give a home the database of its Prefect server, moved to its folder."""
+    file = workspace.home / "prefect" / "prefect.db"
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(lzma.decompress((FOLDER / f"{commit}.prefect.db.xz").read_bytes()))
     with closing(sqlite3.connect(file)) as database, database:
         for table, column in PLACES:
             query = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
-            database.execute(query, (str(house.figures["made"]["place"]), str(house.home)))
+            database.execute(query, (str(workspace.figures["made"]["place"]), str(workspace.home)))
 
 
 @pytest.mark.parametrize("commit", COMMITS)
 def test_what_a_person_had_switched_on_stays_on_and_is_planned_after_the_upgrade(commit: str, tmp_path: Path) -> None:
-    house = unpack(commit, tmp_path)
-    unpack_prefect(commit, house)
-    assert house.command("db", "upgrade")[0] == 0
-    with running(open_home(home=house.home, usecase=house.usecase), Ports.find()) as stack:
+    workspace = unpack(commit, tmp_path)
+    unpack_prefect(commit, workspace)
+    assert workspace.command("db", "upgrade")[0] == 0
+    with running(open_home(home=workspace.home, usecase=workspace.usecase), Ports.find()) as stack:
         stack.keep("prefect-server", "deployments")
         stack.wait_ready()
         with prefect_api(stack) as api:
             found = {flow: deployment(api, flow) for flow in ("drift", "comparison", "training", "promotion")}
             on = {flow: [one["active"] for one in made["schedules"]] for flow, made in found.items()}
             assert on == {"drift": [True], "comparison": [True], "training": [False], "promotion": [False]}
-            assert found["drift"]["parameters"] == {"usecase": house.usecase, "html": "never"}
+            assert found["drift"]["parameters"] == {"usecase": workspace.usecase, "html": "never"}
             (nightly,) = found["promotion"]["schedules"]
             assert nightly["parameters"]["preview"] is False
             pool = api.get("/work_pools/incumbent").raise_for_status().json()

@@ -27,22 +27,24 @@ def server(shared_service: Shared) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def house(server: Server) -> House:
+def workspace(server: Server) -> House:
     """Version 2 was promoted over version 1."""
-    house = server.house
-    house.appoint(ModelRef(house.model, "2"), MODELS()["2"].contract_digest)
-    with house.store() as store:
-        change = RoleChange(house.model, "previous", "1")
+    workspace = server.workspace
+    workspace.appoint(ModelRef(workspace.model, "2"), MODELS()["2"].contract_digest)
+    with workspace.store() as store:
+        change = RoleChange(workspace.model, "previous", "1")
         store.decisions.append("fraud", "installation", {}, "a test", datetime.now(UTC), [change])
-    house.registry.point(house.model, "previous", "1")
+    workspace.registry.point(workspace.model, "previous", "1")
     server.wait_served("2")
-    return house
+    return workspace
 
 
 @pytest.fixture
-def release(house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+def release(
+    workspace: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
     """``python -m bentos.release`` in this process; what it says, or its complaint."""
-    monkeypatch.setenv("INCUMBENT_HOME", str(house.home))
+    monkeypatch.setenv("INCUMBENT_HOME", str(workspace.home))
 
     def run(*words: str) -> Any:
         code = main([*words, "--json"])
@@ -57,9 +59,9 @@ def answered(server: Server) -> dict[str, Any]:
 
 
 def test_an_alias_that_was_moved_by_hand_is_not_served_and_can_be_put_back(
-    server: Server, house: House, release: Callable[..., Any]
+    server: Server, workspace: House, release: Callable[..., Any]
 ) -> None:
-    house.registry.point(house.model, "champion", "1")
+    workspace.registry.point(workspace.model, "champion", "1")
     until(lambda: server.metrics().get("incumbent_alias_unexplained") == 1)
     card = server.card()
     assert card["in_office"]["version"] == "2"
@@ -73,15 +75,15 @@ def test_an_alias_that_was_moved_by_hand_is_not_served_and_can_be_put_back(
     assert release("status")["unexplained_alias"] is None
 
 
-def test_a_threshold_order_reaches_the_answers_and_ends_by_itself(server: Server, house: House) -> None:
+def test_a_threshold_order_reaches_the_answers_and_ends_by_itself(server: Server, workspace: House) -> None:
     promoted = MODELS()["2"].threshold.value
     now = datetime.now(UTC)
-    keys = [add_key(house.home / "people.json", name, ["approve"], now)[1] for name in ("ann", "bob")]
-    both = two_people(KeyRing.load(house.home / "people.json"), keys, now)
+    keys = [add_key(workspace.home / "people.json", name, ["approve"], now)[1] for name in ("ann", "bob")]
+    both = two_people(KeyRing.load(workspace.home / "people.json"), keys, now)
     assert answered(server)["threshold"] == promoted
-    with house.store() as store:
+    with workspace.store() as store:
         order_threshold(
-            store, fraud(), house.model, 0.987, datetime.now(UTC) + timedelta(seconds=6), both,
+            store, fraud(), workspace.model, 0.987, datetime.now(UTC) + timedelta(seconds=6), both,
             actor="ann", reason="an attack", now=datetime.now(UTC),
         )  # fmt: skip
     until(lambda: answered(server)["threshold"] == 0.987)
@@ -92,9 +94,9 @@ def test_a_threshold_order_reaches_the_answers_and_ends_by_itself(server: Server
 
 
 def test_without_a_registry_a_rollback_pins_the_previous_champion_and_the_aliases_follow(
-    server: Server, house: House, release: Callable[..., Any]
+    server: Server, workspace: House, release: Callable[..., Any]
 ) -> None:
-    with unreadable(house.home / "mlflow.db"):
+    with unreadable(workspace.home / "mlflow.db"):
         until(lambda: not server.card()["registry"]["reachable"])
         assert release("status")["registry_reachable"] is False
         preview = release("rollback", "--reason", "too many alerts", "--preview")
@@ -106,14 +108,14 @@ def test_without_a_registry_a_rollback_pins_the_previous_champion_and_the_aliase
         assert "pinned already" in release("rollback", "--reason", "again")
         assert release("status")["pinned"].startswith("version 1")
     until(lambda: server.card()["registry"]["reachable"])
-    assert house.registry.resolve(house.model, "champion").version == "2"
+    assert workspace.registry.resolve(workspace.model, "champion").version == "2"
     assert answered(server)["model"]["version"] == "1"
-    with house.store() as store:
-        assert reconcile_quietly(house.registry, store, house.model, fraud(), datetime.now(UTC))
-        assert not reconcile_quietly(house.registry, store, house.model, fraud(), datetime.now(UTC))
+    with workspace.store() as store:
+        assert reconcile_quietly(workspace.registry, store, workspace.model, fraud(), datetime.now(UTC))
+        assert not reconcile_quietly(workspace.registry, store, workspace.model, fraud(), datetime.now(UTC))
         assert store.decisions.verify() == []
-        assert store.decisions.barred(house.model) == {"2": "too many alerts"}
-    assert {role: ref.version for role, ref in house.registry.roles(house.model).items()} == {"champion": "1"}
+        assert store.decisions.barred(workspace.model) == {"2": "too many alerts"}
+    assert {role: ref.version for role, ref in workspace.registry.roles(workspace.model).items()} == {"champion": "1"}
     until(lambda: server.metrics()["incumbent_office_pinned"] == 0)
     assert answered(server)["model"]["version"] == "1"
     assert "no @previous" in release("rollback", "--reason", "once more")

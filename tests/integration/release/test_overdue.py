@@ -18,7 +18,7 @@ from bentos.release.emergency import TwoKeys, emergencies, order_threshold, prom
 from bentos.release.expiry import ACTOR, end_overdue
 from bentos.serving.overrides import StandingOrders
 from bentos.usecase.definition import ExternalIncumbent, UseCase
-from flows.drills.interleaving import Turns, Watched
+from flows.drills.interleaving import ActorScheduler, ObservedPart
 from monitoring.store import Store, memory_store
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
@@ -48,7 +48,7 @@ def key(name: str) -> Key:
 
 @dataclass
 class Night:
-    """Version 1 in office, version 2 its challenger, and two people who are in a hurry."""
+    """Version 1 active, version 2 its challenger, and two people who are in a hurry."""
 
     registry: FakeRegistry
     store: Store
@@ -176,7 +176,7 @@ def test_several_processes_that_look_at_once_end_it_once(night: Night, seed: int
         process = Process(night.registry, night.store, turn)
         return night.look(registry=process.registry, store=process.store)
 
-    turns = Turns(seed, (ReleaseError,))
+    turns = ActorScheduler(seed, (ReleaseError,))
     turns.run([looking] * 3)
     assert turns.failures == []
     assert (night.roles(), night.endings()) == ({"champion": "1"}, [ACTOR])
@@ -200,7 +200,7 @@ def test_whoever_waited_while_others_acted_rolls_nobody_back(night: Night) -> No
     night.rush()
 
     def others_act(_: str) -> None:
-        """Between the look and the lease somebody rolled back, and version 3 took office on evidence."""
+        """Between the look and the lease somebody rolled back, and version 3 became champion on evidence."""
         if acted:
             return
         acted.append(1)
@@ -211,7 +211,7 @@ def test_whoever_waited_while_others_acted_rolls_nobody_back(night: Night) -> No
 
     acted: list[int] = []
     with pytest.raises(ReleaseError, match="over already"):
-        night.look(registry=Watched(night.registry, others_act))
+        night.look(registry=ObservedPart(night.registry, others_act))
     assert night.roles() == {"champion": "3", "previous": "1"}
 
 

@@ -15,10 +15,10 @@ import pytest
 
 from bentos.errors import RoutingError
 from bentos.registry.routing_policy import Router, RoutingPolicy, canary
-from bentos.release.routing_changes import RoutingDesk
+from bentos.release.routing_changes import RoutingContext
 from bentos.usecase.definition import ExternalIncumbent
-from flows.steps.comparison.ramp import Look, look, parse_steps, ramp_state, start_ramp
-from flows.steps.comparison.routing_change import Turn, take_turn
+from flows.steps.comparison.ramp import RampCheck, check_ramp, parse_steps, ramp_state, start_ramp
+from flows.steps.comparison.routing_change import RoutingChange, change_routing
 from flows.views.release import canary_view
 from monitoring.errors import StoreUnavailable
 from monitoring.rollout.ramp_guard import DEFAULT_GUARD
@@ -39,7 +39,7 @@ class Place:
         self.registry = registry_of(folder)
         self.registry.point(MODEL, "champion", "1")
         self.registry.point(MODEL, "challenger", "2")
-        self.desk = RoutingDesk(self.registry, store, fraud(), MODEL, "me")
+        self.desk = RoutingContext(self.registry, store, fraud(), MODEL, "me")
         self.sent = 0
         self.chance = random.Random(7)
 
@@ -83,9 +83,9 @@ class Place:
         self.store.log.append(records)
         self.acknowledge()
 
-    def look(self, after: timedelta = HALF_HOUR) -> Look:
+    def look(self, after: timedelta = HALF_HOUR) -> RampCheck:
         """A look that long (and a little) after the last step."""
-        return look(self.desk, datetime.now(UTC) + after + timedelta(seconds=5))
+        return check_ramp(self.desk, datetime.now(UTC) + after + timedelta(seconds=5))
 
 
 @pytest.fixture
@@ -321,20 +321,24 @@ def test_the_state_is_read_from_the_chain_alone(place: Place) -> None:
 def test_a_mismatch_outside_a_ramp_is_a_decision_once(place: Place) -> None:
     place.desk.set_share(0.25, at=NOW, draft=place.desk.draft(salt="fixed"))
     place.serve(4000, arms="champion")
-    house: Any = SimpleNamespace(registry=place.registry, store=place.store, usecase=fraud(), model=MODEL, actor="me")
-    found = take_turn(house, Turn(), NOW)
-    take_turn(house, Turn(), NOW)
+    workspace: Any = SimpleNamespace(
+        registry=place.registry, store=place.store, usecase=fraud(), model=MODEL, actor="me"
+    )
+    found = change_routing(workspace, RoutingChange(), NOW)
+    change_routing(workspace, RoutingChange(), NOW)
     assert found.to_json()["sample_ratio"]["mismatch"]
     assert "ALARM" in canary_view(found, NOW).summary
     assert [row.payload["event"] for row in place.desk.history()] == ["share", "mismatch"]
 
 
 def test_more_than_one_wish_at_a_time_is_refused(place: Place) -> None:
-    house: Any = SimpleNamespace(registry=place.registry, store=place.store, usecase=fraud(), model=MODEL, actor="me")
+    workspace: Any = SimpleNamespace(
+        registry=place.registry, store=place.store, usecase=fraud(), model=MODEL, actor="me"
+    )
     with pytest.raises(RoutingError, match="one thing at a time"):
-        take_turn(house, Turn(share=5.0, off=True), NOW)
+        change_routing(workspace, RoutingChange(share=5.0, off=True), NOW)
     with pytest.raises(RoutingError, match="from 0 to 100"):
-        take_turn(house, Turn(share=105.0), NOW)
+        change_routing(workspace, RoutingChange(share=105.0), NOW)
 
 
 def test_while_promotions_are_held_nobody_gets_more_traffic_and_less_always_works(place: Place) -> None:
@@ -345,17 +349,17 @@ def test_while_promotions_are_held_nobody_gets_more_traffic_and_less_always_work
     place.serve()
     place.acknowledge()
     place.desk = replace(place.desk, usecase=held)
-    found = look(place.desk, later)
+    found = check_ramp(place.desk, later)
     assert (found.event, found.share) == ("waits", 0.01)
     assert "frozen" in found.reasons[0]
-    house: Any = SimpleNamespace(
+    workspace: Any = SimpleNamespace(
         registry=place.registry, store=place.store, usecase=held, model=MODEL, actor="me", settings=None
     )
-    for asked in (Turn(share=5.0), Turn(arms="A=champion:50,B=challenger:50")):
+    for asked in (RoutingChange(share=5.0), RoutingChange(arms="A=champion:50,B=challenger:50")):
         with pytest.raises(RoutingError, match="gets no traffic"):
-            take_turn(house, asked, NOW)
+            change_routing(workspace, asked, NOW)
     assert place.policy().share == 0.01
-    take_turn(house, Turn(off=True, reason="enough"), NOW)
+    change_routing(workspace, RoutingChange(off=True, reason="enough"), NOW)
     assert place.policy().share == 0.0
     with pytest.raises(RoutingError, match="gets no traffic"):
-        take_turn(house, Turn(ramp="1,5", guard=DEFAULT_GUARD), NOW)
+        change_routing(workspace, RoutingChange(ramp="1,5", guard=DEFAULT_GUARD), NOW)

@@ -13,15 +13,15 @@ from bentos.errors import ModelCorrupt, NothingToRollBack, PromotionHeld, Releas
 from bentos.promotion import promote as release
 from bentos.promotion.change_freeze import why_held_now
 from bentos.promotion.promote import (
-    Outcome,
+    ReleaseOutcome,
     appoint,
+    appoint_next_candidate,
     dismiss,
     install_first,
     lift_bar,
     reconcile,
     recover,
     rollback,
-    take_turn,
 )
 from bentos.usecase.definition import ExternalIncumbent, UseCase
 from monitoring.core.verdict import Verdict
@@ -43,7 +43,7 @@ class Town:
         self.usecase = usecase or fraud()
         self.check: Any = harmless
 
-    def install(self, version: str = "1", **more: Any) -> Outcome:
+    def install(self, version: str = "1", **more: Any) -> ReleaseOutcome:
         return install_first(
             self.registry, self.store, passed(version), usecase=self.usecase, actor="ann", now=NOW, check=self.check,
             **more,
@@ -55,11 +55,11 @@ class Town:
             reason="it passed", check=self.check, **more,
         )  # fmt: skip
 
-    def promote(self, verdict: Any, **more: Any) -> Outcome:
+    def promote(self, verdict: Any, **more: Any) -> ReleaseOutcome:
         names = {"usecase": self.usecase, "actor": "ann", "now": NOW, "check": self.check} | more
         return promote(self.registry, self.store, verdict, **names)
 
-    def rollback(self, reason: str = "too many alerts", **more: Any) -> Outcome:
+    def rollback(self, reason: str = "too many alerts", **more: Any) -> ReleaseOutcome:
         names = {"check": self.check, "patience": 0.0} | more
         return rollback(self.registry, self.store, MODEL, self.usecase, "bob", reason, LATER, **names)
 
@@ -81,7 +81,7 @@ def town(tmp_path: Path) -> Iterator[Town]:
 
 @pytest.fixture
 def ready(town: Town) -> Town:
-    """Version 1 in office, version 2 compared with it."""
+    """Version 1 active, version 2 compared with it."""
     town.install()
     town.appoint("2")
     return town
@@ -91,14 +91,14 @@ def test_the_first_model_that_passes_takes_office(town: Town) -> None:
     done = town.install()
     assert (done.kind, done.from_version, done.to_version, done.state) == ("installation", None, "1", "DONE")
     assert town.roles() == town.journalled() == {"champion": "1"}
-    assert town.install() == Outcome(
+    assert town.install() == ReleaseOutcome(
         **{**vars(done), "repeated": True, "steps": (), "message": f"done before: {done.message}"}
     )
 
 
 def test_a_second_model_cannot_be_installed_over_the_first(town: Town) -> None:
     town.install()
-    with pytest.raises(StaleDecision, match="in office already"):
+    with pytest.raises(StaleDecision, match="active already"):
         town.install("2")
 
 
@@ -308,7 +308,7 @@ def test_a_second_rollback_is_refused_and_loops_nowhere(ready: Town) -> None:
 def test_a_way_back_that_leads_to_the_version_in_office_is_no_way_back(ready: Town) -> None:
     ready.registry.point(MODEL, "previous", "1")
     for preview in (True, False):
-        with pytest.raises(NothingToRollBack, match="@previous is version 1, which is in office already"):
+        with pytest.raises(NothingToRollBack, match="@previous is version 1, which is active already"):
             ready.rollback(preview=preview)
     assert ready.store.decisions.barred(MODEL) == {}
     assert ready.store.journal.recent(MODEL)[0].kind == "installation"
@@ -367,7 +367,7 @@ def test_a_challenger_keeps_its_place_until_its_verdict(ready: Town) -> None:
 
 @pytest.mark.parametrize("role", ["challenger", "candidate"])
 def test_the_version_in_office_is_not_its_own_challenger(ready: Town, role: str) -> None:
-    with pytest.raises(ReleaseError, match="version 1 is in office"):
+    with pytest.raises(ReleaseError, match="version 1 is active"):
         ready.appoint("1", role, replace=True)
     assert ready.roles() == ready.journalled() == {"champion": "1", "challenger": "2"}
 
@@ -400,12 +400,12 @@ def test_the_candidate_takes_its_turn_after_a_promotion(ready: Town) -> None:
 def test_a_turn_is_taken_once_and_only_where_nothing_is_under_comparison(ready: Town) -> None:
     named = {"usecase": fraud(), "actor": "ann", "now": LATER, "check": harmless}
     ready.appoint("3", "candidate")
-    assert take_turn(ready.registry, ready.store, MODEL, **named) is None  # type: ignore[arg-type]  # by name
+    assert appoint_next_candidate(ready.registry, ready.store, MODEL, **named) is None  # type: ignore[arg-type]  # by name
     left = {"usecase": fraud(), "actor": "ann", "now": LATER, "reason": "by hand"}
     dismiss(ready.registry, ready.store, MODEL, "challenger", **left)  # type: ignore[arg-type]  # by name
-    assert take_turn(ready.registry, ready.store, MODEL, **named) is not None  # type: ignore[arg-type]  # by name
+    assert appoint_next_candidate(ready.registry, ready.store, MODEL, **named) is not None  # type: ignore[arg-type]  # by name
     assert ready.roles() == ready.journalled() == {"champion": "1", "challenger": "3"}
-    assert take_turn(ready.registry, ready.store, MODEL, **named) is None  # type: ignore[arg-type]  # by name
+    assert appoint_next_candidate(ready.registry, ready.store, MODEL, **named) is None  # type: ignore[arg-type]  # by name
 
 
 def test_nobody_is_evicted_without_saying_so(ready: Town) -> None:

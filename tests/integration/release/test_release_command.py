@@ -24,11 +24,11 @@ NAMES: dict[str, Any] = {"usecase": fraud(), "actor": "ann", "now": NOW, "check"
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
-    """Version 1 in office, version 2 compared with it; no model is really loaded."""
+    """Version 1 active, version 2 compared with it; no model is really loaded."""
     made = registry_of(tmp_path)
     monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
     monkeypatch.setattr("bentos.registry.mlflow.open_registry", lambda settings: made)
-    monkeypatch.setattr("bentos.promotion.request.verified_apart", lambda usecase: harmless)
+    monkeypatch.setattr("bentos.promotion.request.make_isolated_check", lambda usecase: harmless)
     return made
 
 

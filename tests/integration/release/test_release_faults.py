@@ -12,7 +12,7 @@ import pytest
 
 from bentos.errors import ReleaseError
 from bentos.promotion.promote import recover, rollback
-from flows.drills.interleaving import Turns
+from flows.drills.interleaving import ActorScheduler
 from monitoring.store import Store
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
@@ -35,7 +35,7 @@ NAMES: dict[str, Any] = {"usecase": fraud(), "actor": "ann", "now": NOW, "check"
 
 
 def set_up(folder: Path) -> tuple[FakeRegistry, Store]:
-    """Version 1 in office, version 2 compared with it."""
+    """Version 1 active, version 2 compared with it."""
     registry, store = challenged(folder)
     enter(store, compared("1", "2"))
     return registry, store
@@ -169,7 +169,7 @@ def test_releases_that_meet_leave_one_of_their_results(tmp_path: Path, seed: int
         registry.point(MODEL, "champion", "1")
 
     some = [acting(do_promote, chance.choice([None, chance.randrange(16)])) for _ in range(2)]
-    turns = Turns(seed, (ReleaseError, Killed))
+    turns = ActorScheduler(seed, (ReleaseError, Killed))
     turns.run([*some, acting(do_rollback, None), acting(do_recover, None), stranger])
     assert turns.failures == []
     time_passes(store)

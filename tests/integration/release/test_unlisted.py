@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bentos.promotion.promote import Outcome, appoint, rollback
-from bentos.release.affected_events import NOTED, affected_by_rollback
-from bentos.release.missing_lists import ACTOR, GRACE, LOOK_BACK, list_left, unlisted
+from bentos.promotion.promote import ReleaseOutcome, appoint, rollback
+from bentos.release.affected_events import AFFECTED_LISTED, affected_by_rollback
+from bentos.release.missing_lists import ACTOR, GRACE, LOOK_BACK, unlisted_rollbacks, write_missing_lists
 from bentos.settings import Settings, read_settings
 from bentos.usecase.definition import UseCase
 from bentos.usecase.options import ExternalIncumbent
@@ -35,7 +35,7 @@ class Place:
         self.usecase = usecase or fraud()
         self.registry: FakeRegistry = promoted_once(folder, self.store) if usecase is None else self._vendor(folder)
         self._answer()
-        self.done: Outcome = rollback(
+        self.done: ReleaseOutcome = rollback(
             self.registry, self.store, MODEL, self.usecase, "watch", "it harms", NOW, check=harmless
         )
         self.later = datetime.now(UTC) + GRACE + timedelta(seconds=1)
@@ -54,10 +54,10 @@ class Place:
             self.store.shadow.append([shadowed(number, version="1", decision=False)])
 
     def look(self, now: datetime | None = None) -> list[Any]:
-        return list_left(self.registry, self.store, self.settings, self.usecase, MODEL, now or self.later)
+        return write_missing_lists(self.registry, self.store, self.settings, self.usecase, MODEL, now or self.later)
 
     def lines(self) -> list[Any]:
-        return self.store.decisions.list("fraud", (NOTED,))
+        return self.store.decisions.list("fraud", (AFFECTED_LISTED,))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_pinned_rollback_and_a_return_to_an_external_score_have_their_lists_to
     vendor = fraud().model_copy(update={"incumbent": ExternalIncumbent(column="amount", threshold=0.4)})
     external = Place(tmp_path / "external", vendor)
     assert [(one.from_version, one.to_version) for one in external.look()] == [("2", "external")]
-    assert unlisted(external.store, "fraud", MODEL, external.later) == []
+    assert unlisted_rollbacks(external.store, "fraud", MODEL, external.later) == []
     external.store.close()
 
     store = memory_store()
@@ -119,13 +119,13 @@ def test_a_pinned_rollback_and_a_return_to_an_external_score_have_their_lists_to
     registry.down = True
     rollback(registry, store, MODEL, fraud(), "watch", "it harms", NOW, check=harmless, patience=0.0)
     later = datetime.now(UTC) + 2 * GRACE
-    (left,) = unlisted(store, "fraud", MODEL, later)
+    (left,) = unlisted_rollbacks(store, "fraud", MODEL, later)
     assert (left.from_version, left.to_version) == ("2", "1")
     settings = read_settings(home=tmp_path / "home")
-    assert len(list_left(registry, store, settings, fraud(), MODEL, later)) == 1
-    assert unlisted(store, "fraud", MODEL, later) == []
+    assert len(write_missing_lists(registry, store, settings, fraud(), MODEL, later)) == 1
+    assert unlisted_rollbacks(store, "fraud", MODEL, later) == []
     store.close()
 
 
 def test_another_models_rollback_is_another_scribes(place: Place) -> None:
-    assert unlisted(place.store, "fraud", "dev-other", place.later) == []
+    assert unlisted_rollbacks(place.store, "fraud", "dev-other", place.later) == []

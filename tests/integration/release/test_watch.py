@@ -12,9 +12,9 @@ import pytest
 
 from bentos.errors import NothingToRollBack, StaleDecision
 from bentos.promotion.promote import appoint, rollback
-from bentos.release.watch import KIND, Watch, watched
+from bentos.release.watch import KIND, Watch, watched_term
 from bentos.usecase.definition import ExternalIncumbent, InterventionPolicy, UseCase
-from flows.drills.interleaving import Watched
+from flows.drills.interleaving import ObservedPart
 from monitoring.core.verdict import Check
 from monitoring.rollout.post_promotion_watch import WatchPolicy
 from monitoring.store import LabelRecord, ScoreRecord, ShadowRecord, Store, memory_store
@@ -82,7 +82,7 @@ def look(registry: FakeRegistry, store: Store, usecase: UseCase | None = None) -
 def checks(registry: FakeRegistry, store: Store) -> dict[str, Check]:
     """What the guards say now, by name."""
     now = datetime.now(UTC) + 2 * SOON
-    term = watched(store, fraud(), MODEL, now)
+    term = watched_term(store, fraud(), MODEL, now)
     assert term is not None
     return {one.name: one for one in Watch(registry, store, fraud(), MODEL, check=harmless).look(term, now)}
 
@@ -111,15 +111,15 @@ def test_a_champion_like_the_old_one_stays(registry: FakeRegistry, store: Store)
 
 def test_nothing_is_watched_after_the_period_or_after_a_rollback_by_hand(registry: FakeRegistry, store: Store) -> None:
     now = datetime.now(UTC)
-    term = watched(store, fraud(), MODEL, now)
+    term = watched_term(store, fraud(), MODEL, now)
     assert term is not None
     after = now + POLICY.period + timedelta(minutes=1)
     watch = Watch(registry, store, fraud(), MODEL, check=harmless)
     assert [one.name for one in watch.look(term, after)] == ["matured_harm"]
     ended = after + fraud().label.matures_after + timedelta(days=2)
-    assert watched(store, fraud(), MODEL, ended) is None
+    assert watched_term(store, fraud(), MODEL, ended) is None
     rollback(registry, store, MODEL, fraud(), "me", "by hand", NOW, check=harmless)
-    assert watched(store, fraud(), MODEL, now) is None
+    assert watched_term(store, fraud(), MODEL, now) is None
 
 
 def test_a_ratio_of_alerts_that_the_shadow_showed_before_is_expected(registry: FakeRegistry, store: Store) -> None:
@@ -211,7 +211,7 @@ def test_cost_is_no_evidence_where_blocked_events_have_no_label_and_nobody_stand
         serve(store, 10, 0, 10, happened=NOW + timedelta(days=1 + day), prefix=f"blocked{day}-", blocked=True)
     serve(store, 0, 0, 1, happened=NOW + timedelta(days=16), prefix="later")
     now = datetime.now(UTC) + 2 * SOON
-    term = watched(store, blocking, MODEL, now)
+    term = watched_term(store, blocking, MODEL, now)
     assert term is not None
     said = {one.name: one for one in Watch(registry, store, blocking, MODEL, check=harmless).look(term, now)}
     assert said["matured_harm"].status == "INSUFFICIENT"
@@ -245,7 +245,7 @@ def test_a_model_that_replaced_an_external_score_is_watched_against_it(tmp_path:
     registry.point(MODEL, "challenger", "2")
     verdict = replace(compared(None, "2"), champion="vendor_score/0")
     promote(registry, store, verdict, usecase=vendor, actor="me", now=NOW, check=harmless)
-    term = watched(store, vendor, MODEL, datetime.now(UTC))
+    term = watched_term(store, vendor, MODEL, datetime.now(UTC))
     assert term is not None
     assert term.old is None
     serve(store, 10, 10, vendor=True)
@@ -264,7 +264,7 @@ def test_a_watch_that_waited_while_others_acted_rolls_nobody_back(registry: Fake
     acted: list[int] = []
 
     def others_act(_: str) -> None:
-        """Between the look and the rollback somebody rolled back, and version 3 took office on evidence."""
+        """Between the look and the rollback somebody rolled back, and version 3 became champion on evidence."""
         if acted:
             return
         acted.append(1)
@@ -274,7 +274,7 @@ def test_a_watch_that_waited_while_others_acted_rolls_nobody_back(registry: Fake
         promote(registry, store, compared("1", "3"), **named)
 
     with pytest.raises(StaleDecision, match="version 2 is not under watch any more"):
-        Watch(Watched(registry, others_act), store, fraud(), MODEL, check=harmless).run_once(
+        Watch(ObservedPart(registry, others_act), store, fraud(), MODEL, check=harmless).run_once(
             datetime.now(UTC) + 2 * SOON
         )
     assert acted

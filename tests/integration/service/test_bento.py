@@ -114,10 +114,10 @@ def python(request: pytest.FixtureRequest, bento: Path, tmp_path: Path) -> Path:
 
 
 def test_who_has_nothing_but_the_bento_serves_ships_and_exports(bento: Path, python: Path, tmp_path: Path) -> None:
-    house = House(tmp_path / "folder" / ".incumbent")  # where state lies when nothing is set
-    house.add(MODELS()["1"])
-    house.appoint(ModelRef(house.model, "1"), MODELS()["1"].contract_digest)
-    alone = Alone(python, export(bento, tmp_path / "incumbent.bento"), house)
+    workspace = House(tmp_path / "folder" / ".incumbent")  # where state lies when nothing is set
+    workspace.add(MODELS()["1"])
+    workspace.appoint(ModelRef(workspace.model, "1"), MODELS()["1"].contract_digest)
+    alone = Alone(python, export(bento, tmp_path / "incumbent.bento"), workspace)
     try:
         alone.wait_ready()
         with pytest.raises(AssertionError, match="No module named 'bentos'"):

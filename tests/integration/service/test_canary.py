@@ -20,7 +20,7 @@ import pytest
 
 from bentos.registry.ports import ModelRef
 from bentos.registry.routing_policy import Router, RoutingPolicy, parse_arms
-from bentos.release.routing_changes import RoutingDesk
+from bentos.release.routing_changes import RoutingContext
 from flows.cli import main
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
 from tests.support.builders import fraud, tiny_model
@@ -33,11 +33,11 @@ MODELS = {"1": tiny_model(seed=1, threshold=0.1), "2": tiny_model(seed=2, thresh
 
 
 @contextlib.contextmanager
-def scribing(house: House, **changes: str) -> Iterator[None]:
+def scribing(workspace: House, **changes: str) -> Iterator[None]:
     """A scribe that ships and scores in shadow."""
-    log = (house.home / "scribe.log").open("wb")
+    log = (workspace.home / "scribe.log").open("wb")
     command = [sys.executable, "-m", "bentos.scribe", "--poll", "0.05"]
-    environment = house.environment(**changes)
+    environment = workspace.environment(**changes)
     process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         yield
@@ -48,7 +48,7 @@ def scribing(house: House, **changes: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> House:
     made = House(tmp_path_factory.mktemp("canary") / "home")
     for version, role in (("1", "champion"), ("2", "challenger")):
         ref = made.add(MODELS[version])
@@ -57,15 +57,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
 
 
 @pytest.fixture(scope="module")
-def server(house: House) -> Iterator[Server]:
-    with scribing(house), serving(house) as running:
+def server(workspace: House) -> Iterator[Server]:
+    with scribing(workspace), serving(workspace) as running:
         yield running
 
 
 @contextlib.contextmanager
-def routing(house: House) -> Iterator[RoutingDesk]:
-    with house.store() as store:
-        yield RoutingDesk(house.registry, store, fraud(), house.model, "a test")
+def routing(workspace: House) -> Iterator[RoutingContext]:
+    with workspace.store() as store:
+        yield RoutingContext(workspace.registry, store, fraud(), workspace.model, "a test")
 
 
 def until(condition: Any) -> Any:
@@ -89,16 +89,16 @@ def ask(server: Server, prefix: str, count: int) -> list[dict[str, Any]]:
     return [said | {"customer": row["customer_id"]} for said, row in zip(answer.json(), asked, strict=True)]
 
 
-def pairs(house: House) -> pd.DataFrame:
+def pairs(workspace: House) -> pd.DataFrame:
     usecase = fraud()
-    with house.store() as store:
+    with workspace.store() as store:
         return store.log.paired(
-            "fraud", f"{house.model}/1", f"{house.model}/2", YEAR, LATER, usecase.label, BusinessCalendar()
+            "fraud", f"{workspace.model}/1", f"{workspace.model}/2", YEAR, LATER, usecase.label, BusinessCalendar()
         )
 
 
-def set_share(house: House, share: float) -> RoutingPolicy:
-    with routing(house) as desk:
+def set_share(workspace: House, share: float) -> RoutingPolicy:
+    with routing(workspace) as desk:
         desk.set_share(share, at=NOW, draft=desk.draft(reason="a try"))
         found = desk.current()
     assert found is not None
@@ -106,11 +106,11 @@ def set_share(house: House, share: float) -> RoutingPolicy:
 
 
 def test_a_share_of_the_entities_is_answered_by_the_challenger_and_single_events_agree_with_lists(
-    server: Server, house: House
+    server: Server, workspace: House
 ) -> None:
     shadow = ask(server, "s", 60)
     assert {said["model"]["version"] for said in shadow} == {"1"}
-    policy = set_share(house, 0.4)
+    policy = set_share(workspace, 0.4)
     applied(server, policy)
     said = ask(server, "c", 120)
     router = Router(policy)
@@ -118,16 +118,16 @@ def test_a_share_of_the_entities_is_answered_by_the_challenger_and_single_events
     for answer in said:
         version = "2" if router.is_challenger[router.place(answer["customer"])] else "1"
         alias = "challenger" if version == "2" else "champion"
-        assert answer["model"] == {"name": house.model, "version": version, "alias": alias}
+        assert answer["model"] == {"name": workspace.model, "version": version, "alias": alias}
         assert answer["threshold"] == MODELS[version].threshold.value
     assert {answer["model"]["version"] for answer in said} == {"1", "2"}
     again = [server.score(event(f"again-{n}", customer_id=f"c{n}")).json() for n in range(20)]
     assert [a["model"]["version"] for a in again] == [a["model"]["version"] for a in said[:20]]
 
 
-def test_pairs_are_complete_and_the_same_whoever_answered(server: Server, house: House) -> None:
-    found = until(lambda: frame if len(frame := pairs(house)) == 200 else None)
-    with house.store() as store:
+def test_pairs_are_complete_and_the_same_whoever_answered(server: Server, workspace: House) -> None:
+    found = until(lambda: frame if len(frame := pairs(workspace)) == 200 else None)
+    with workspace.store() as store:
         names, table = store.log.features("fraud", YEAR)
         answers = store.log.answers("fraud", YEAR)
     assert set(answers["alias"]) == {"champion", "challenger"}
@@ -141,12 +141,14 @@ def test_pairs_are_complete_and_the_same_whoever_answered(server: Server, house:
         assert set(found[f"threshold_{side}"]) == {model.threshold.value}
 
 
-def test_the_database_knows_the_share_and_the_content_that_each_replica_applies(server: Server, house: House) -> None:
-    policy = house.registry.routing(house.model)
+def test_the_database_knows_the_share_and_the_content_that_each_replica_applies(
+    server: Server, workspace: House
+) -> None:
+    policy = workspace.registry.routing(workspace.model)
     assert policy is not None
 
     def acknowledged() -> dict[str, Any] | None:
-        with house.store() as store:
+        with workspace.store() as store:
             said = json.loads(store.serving.live("fraud")[0].detail)
         return said if said["routing"]["digest"] == policy.digest else None
 
@@ -158,9 +160,9 @@ def test_the_database_knows_the_share_and_the_content_that_each_replica_applies(
 
 
 def test_the_command_shows_the_arms(
-    server: Server, house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: Server, workspace: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("INCUMBENT_HOME", str(house.home))
+    monkeypatch.setenv("INCUMBENT_HOME", str(workspace.home))
     assert main(["canary", "status", "--usecase", "fraud", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["mode"], said["share"]) == ("canary", 0.4)
@@ -178,17 +180,17 @@ def test_the_command_shows_the_arms(
     assert "challenger 40%" in capsys.readouterr().out
 
 
-def test_an_instant_return_and_a_switch_of_everybody(server: Server, house: House) -> None:
-    applied(server, set_share(house, 1.0))
+def test_an_instant_return_and_a_switch_of_everybody(server: Server, workspace: House) -> None:
+    applied(server, set_share(workspace, 1.0))
     assert {said["model"]["version"] for said in ask(server, "green", 40)} == {"2"}
-    with routing(house) as desk:
+    with routing(workspace) as desk:
         desk.off("back", at=NOW)
     until(lambda: server.card()["routing"]["share"] == 0.0)
     assert {said["model"]["version"] for said in ask(server, "blue", 40)} == {"1"}
 
 
-def test_named_arms_answer_by_their_names(server: Server, house: House) -> None:
-    with routing(house) as desk:
+def test_named_arms_answer_by_their_names(server: Server, workspace: House) -> None:
+    with routing(workspace) as desk:
         desk.set_arms(parse_arms("old=champion:50,new=challenger:50"), at=NOW, draft=desk.draft())
         policy = desk.current()
     assert policy is not None
@@ -196,7 +198,7 @@ def test_named_arms_answer_by_their_names(server: Server, house: House) -> None:
     said = ask(server, "ab", 60)
 
     def logged() -> pd.DataFrame | None:
-        with house.store() as store:
+        with workspace.store() as store:
             frame = store.arms.answers("fraud", [policy.digest], YEAR)
         return frame if len(frame) == 60 else None
 
@@ -208,11 +210,11 @@ def test_named_arms_answer_by_their_names(server: Server, house: House) -> None:
 
 
 def test_a_challenger_without_a_journal_line_gets_no_traffic_and_no_client_feels_it(
-    server: Server, house: House
+    server: Server, workspace: House
 ) -> None:
-    ref = house.add(tiny_model(seed=11))
-    house.registry.point(ref.name, "challenger", ref.version)
-    policy = set_share(house, 0.9)
+    ref = workspace.add(tiny_model(seed=11))
+    workspace.registry.point(ref.name, "challenger", ref.version)
+    policy = set_share(workspace, 0.9)
     applied(server, policy)
     said = until(lambda: server.card()["routing"].get("problem"))
     assert "refused (journal)" in said
@@ -221,8 +223,8 @@ def test_a_challenger_without_a_journal_line_gets_no_traffic_and_no_client_feels
     assert server.metrics()["incumbent_routed_share"] == 0.0
 
 
-def test_every_change_is_a_line_in_the_chain(house: House) -> None:
-    with routing(house) as desk:
+def test_every_change_is_a_line_in_the_chain(workspace: House) -> None:
+    with routing(workspace) as desk:
         events = [row.payload["event"] for row in desk.history()]
         assert desk.store.decisions.verify() == []
     assert events == ["share", "share", "off", "arms", "share"]

@@ -37,10 +37,10 @@ WINDOW = TimeWindow(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinf
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    house = House(tmp_path_factory.mktemp("client"))
-    house.add(MODELS()["1"])
-    house.appoint(ModelRef(house.model, "1"), MODELS()["1"].contract_digest)
-    running = Server(house, INCUMBENT_POLL_SECONDS="0.1")
+    workspace = House(tmp_path_factory.mktemp("client"))
+    workspace.add(MODELS()["1"])
+    workspace.appoint(ModelRef(workspace.model, "1"), MODELS()["1"].contract_digest)
+    running = Server(workspace, INCUMBENT_POLL_SECONDS="0.1")
     running.wait_ready()
     yield running
     if running.process.poll() is None:
@@ -63,8 +63,8 @@ def paused(server: Server) -> Iterator[None]:
 
 def logged(server: Server) -> dict[str, tuple[str, Any]]:
     """Origin and decision of each logged event."""
-    server.house.ship()
-    with server.house.store() as store:
+    server.workspace.ship()
+    with server.workspace.store() as store:
         rows = store.log.stream("fraud", 0, 10_000)
         return {row.event_id: (row.origin, row.decision) for part in rows for row in part}
 
@@ -164,14 +164,14 @@ def test_without_a_fallback_the_deadline_raises(server: Server) -> None:
 
 
 def test_a_service_that_is_killed_in_mid_call_and_started_again_answers_the_same_call(server: Server) -> None:
-    house, port = server.house, server.port
+    workspace, port = server.workspace, server.port
     killer = threading.Timer(0.5, server.kill)
     with Client(server.url, deadline=90, fallback=FALLBACK) as client:
         before = client.score(event("t-kill-1"))
         restarted: list[Server] = []
         with paused(server):
             killer.start()
-            starter = threading.Thread(target=lambda: (killer.join(), restarted.append(_restart(house, port))))
+            starter = threading.Thread(target=lambda: (killer.join(), restarted.append(_restart(workspace, port))))
             starter.start()
             found = client.score(event("t-kill-2"))
         starter.join()
@@ -187,14 +187,14 @@ def test_a_service_that_is_killed_in_mid_call_and_started_again_answers_the_same
 
 @pytest.mark.slow
 def test_decisions_taken_while_the_service_is_down_are_reported_when_it_is_back(server: Server) -> None:
-    house, port = server.house, server.port
+    workspace, port = server.workspace, server.port
     if server.process.poll() is None:
         server.kill()
     with Client(server.url, deadline=0.2, fallback=FALLBACK, late_limit=5) as client:
         answers = [client.score(event(f"t-down-{n}")) for n in range(6)]
         assert {(a.decision, a.fallback, a.reason) for a in answers} == {(True, True, "unreachable")}
         assert (client.late, client.dropped) == (5, 1)
-        running = _restart(house, port)
+        running = _restart(workspace, port)
         try:
             deadline = time.monotonic() + 600
             while client.late and time.monotonic() < deadline:  # nobody asks it to: it reports by itself
@@ -209,8 +209,8 @@ def test_decisions_taken_while_the_service_is_down_are_reported_when_it_is_back(
             running.stop()
 
 
-def _restart(house: House, port: int) -> Server:
-    running = Server(house, port=port, INCUMBENT_POLL_SECONDS="0.1")
+def _restart(workspace: House, port: int) -> Server:
+    running = Server(workspace, port=port, INCUMBENT_POLL_SECONDS="0.1")
     running.wait_ready()
     return running
 

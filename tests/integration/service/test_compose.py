@@ -127,8 +127,8 @@ def test_prometheus_is_told_whose_each_target_is_and_reads_the_files_that_tell()
         "exporter:9109": {"usecase": "all", "env": "staging"},
     }
     given = SERVICES["prometheus"]["environment"]
-    house = SERVICES["service"]["environment"]
-    assert (given["USECASE"], given["ENV"]) == (house["INCUMBENT_USECASE"], house["INCUMBENT_ENV"])
+    workspace = SERVICES["service"]["environment"]
+    assert (given["USECASE"], given["ENV"]) == (workspace["INCUMBENT_USECASE"], workspace["INCUMBENT_ENV"])
     config = yaml.safe_load((PROJECT / "monitoring" / "prometheus" / "prometheus.yml").read_text())
     for job in config["scrape_configs"]:
         (found,) = job["file_sd_configs"]

@@ -151,13 +151,13 @@ class Asker:
 
 @pytest.fixture(scope="module")
 def replies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replies]:
-    house = House(tmp_path_factory.mktemp("errors"))
-    house.add(MODELS()["1"])
+    workspace = House(tmp_path_factory.mktemp("errors"))
+    workspace.add(MODELS()["1"])
     scopes: tuple[Scope, ...] = ("score", "label", "admin")
     # The running service reads a changed file within a second; these keys are there from the start.
-    keys = {str(s): add_key(house.settings.keys_file, s, [s], datetime.now(UTC))[1] for s in scopes}
+    keys = {str(s): add_key(workspace.settings.keys_file, s, [s], datetime.now(UTC))[1] for s in scopes}
     server = Server(
-        house, INCUMBENT_KEYS_REQUIRED="always", INCUMBENT_METRICS_ACCESS="admin", INCUMBENT_POLL_SECONDS="0.1",
+        workspace, INCUMBENT_KEYS_REQUIRED="always", INCUMBENT_METRICS_ACCESS="admin", INCUMBENT_POLL_SECONDS="0.1",
         INCUMBENT_BODY_SECONDS="4", INCUMBENT_MAX_CONCURRENCY=str(len(POSTS)), INCUMBENT_LOG_MODE="strict",
         INCUMBENT_SPOOL_CAP_MB="1",
     )  # fmt: skip
@@ -165,7 +165,7 @@ def replies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replies]:
         server.wait_for("/livez")
         asker = Asker(server, keys)
         asker.before_ready()
-        house.appoint(ModelRef(house.model, "1"), MODELS()["1"].contract_digest)
+        workspace.appoint(ModelRef(workspace.model, "1"), MODELS()["1"].contract_digest)
         server.wait_ready()
         for step in (asker.wrong_keys, asker.wrong_requests, asker.conflicts, asker.too_many, asker.full_log):
             step()

@@ -40,10 +40,10 @@ def features_of(events: list[dict[str, Any]]) -> np.ndarray[Any, Any]:
     return plan.rows(typed, MemoryWindows(plan.specs))[-1:]
 
 
-def logged_features(house: House, name: str) -> list[float]:
+def logged_features(workspace: House, name: str) -> list[float]:
     """The features that an event was scored with, in the model's order."""
-    house.ship()
-    with house.store() as store:
+    workspace.ship()
+    with workspace.store() as store:
         _, found = store.log.features("fraud", WINDOW)
     row: list[float] = found.set_index("event_id").loc[name, list(tiny_model().plan.names)].tolist()
     return row
@@ -57,7 +57,7 @@ def test_an_event_that_is_sent_counts_in_the_windows_of_the_next_one(server: Ser
     last = event("t-sent-last", tx_time=at(9), amount=1.0, **mine)
     assert server.score(last).status_code == 200
     expected = features_of([*sent, last])
-    assert logged_features(server.house, "t-sent-last") == expected[0].tolist()
+    assert logged_features(server.workspace, "t-sent-last") == expected[0].tolist()
     assert expected[0].tolist() != features_of([last])[0].tolist()
 
 
@@ -78,32 +78,32 @@ def test_sending_an_event_again_changes_nothing_and_another_body_is_a_conflict(s
 def test_an_event_that_was_sent_is_scored_when_it_is_asked_for_and_the_log_holds_the_answer(server: Server) -> None:
     mine = event("t-later", customer_id="c-later", amount=77.0)
     assert send(server, mine)[0] == 200
-    server.house.ship()
+    server.workspace.ship()
     said = server.score(mine).json()
     assert said["score"] == tiny_model().score(features_of([mine])).calibrated[0]
     assert server.score(mine).json() == said
     assert server.score(mine | {"amount": 78.0}).status_code == 409
-    server.house.ship()
-    with server.house.store() as store:
+    server.workspace.ship()
+    with server.workspace.store() as store:
         found = store.log.answers("fraud", WINDOW).set_index("event_id").loc["t-later"]
     assert (found["score"], found["origin"]) == (said["score"], "live")
 
 
 def test_windows_that_are_built_anew_hold_the_events_that_were_sent(tmp_path: Path) -> None:
-    house = House(tmp_path)
+    workspace = House(tmp_path)
     model = tiny_model(threshold=0.1)
-    house.appoint(house.add(model), model.contract_digest)
+    workspace.appoint(workspace.add(model), model.contract_digest)
     mine = {"customer_id": "c-restart", "terminal_id": "m-restart"}
     sent = [event(f"t-restart-{n}", tx_time=at(n), amount=300.0 + n, **mine) for n in range(4)]
-    with serving(house) as server:
+    with serving(workspace) as server:
         assert send(server, sent[:2])[1]["accepted"] == 2
-        house.ship()
+        workspace.ship()
         assert send(server, sent[2:])[1]["accepted"] == 2
         server.kill()
-    with serving(house) as server:
+    with serving(workspace) as server:
         last = event("t-restart-last", tx_time=at(9), amount=1.0, **mine)
         assert server.score(last).status_code == 200
-        assert logged_features(house, "t-restart-last") == features_of([*sent, last])[0].tolist()
+        assert logged_features(workspace, "t-restart-last") == features_of([*sent, last])[0].tolist()
         assert send(server, sent[0]) == (200, {"accepted": 1, "conflicts": []})
         assert send(server, sent[3] | {"amount": 1.0})[0] == 409
 

@@ -1,4 +1,4 @@
-"""An external score in office: beside a canary, replaced by a model, and back. Real service, real scribe.
+"""An external score active: beside a canary, replaced by a model, and back. Real service, real scribe.
 
 The tests run in this order.
 """
@@ -19,7 +19,7 @@ from bentos.errors import NothingToRollBack
 from bentos.promotion.promote import rollback
 from bentos.registry.ports import ModelRef
 from bentos.registry.routing_policy import Router
-from bentos.release.routing_changes import RoutingDesk
+from bentos.release.routing_changes import RoutingContext
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import builtin_usecases, load_usecase
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
@@ -55,11 +55,11 @@ class Place:
         file = folder / "vendor.toml"
         file.write_text(builtin_usecases()["fraud"].read_text(encoding="utf-8") + ADDED, encoding="utf-8")
         self.usecase: UseCase = load_usecase(file)
-        self.house = House(folder / "home")
+        self.workspace = House(folder / "home")
         self.environment = {"INCUMBENT_USECASE": str(file)}
         self.model = tiny_model(self.usecase, seed=3, threshold=0.2)
-        ref = self.house.add(self.model)
-        self.house.appoint(ModelRef(ref.name, ref.version), self.model.contract_digest, "challenger")
+        ref = self.workspace.add(self.model)
+        self.workspace.appoint(ModelRef(ref.name, ref.version), self.model.contract_digest, "challenger")
 
     def ask(self, server: Server, prefix: str, count: int) -> list[dict[str, Any]]:
         asked = [
@@ -71,7 +71,7 @@ class Place:
         return [said | {"customer": row["customer_id"]} for said, row in zip(answer.json(), asked, strict=True)]
 
     def pairs(self) -> pd.DataFrame:
-        with self.house.store() as store:
+        with self.workspace.store() as store:
             return store.log.paired(
                 "fraud", VENDOR, MODEL, YEAR, LATER, self.usecase.label, BusinessCalendar(), {"vendor_score": "float"}
             )
@@ -84,7 +84,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def server(place: Place) -> Iterator[Server]:
-    with scribing(place.house, **place.environment), serving(place.house, **place.environment) as running:
+    with scribing(place.workspace, **place.environment), serving(place.workspace, **place.environment) as running:
         yield running
 
 
@@ -92,8 +92,8 @@ def test_the_vendor_s_score_answers_until_a_share_goes_to_the_model(server: Serv
     said = place.ask(server, "v", 40)
     assert {answer["model"]["alias"] for answer in said} == {"external"}
     assert [answer["score"] for answer in said] == [n / 100 for n in range(40)]
-    with place.house.store() as store:
-        desk = RoutingDesk(place.house.registry, store, place.usecase, place.house.model, "a test")
+    with place.workspace.store() as store:
+        desk = RoutingContext(place.workspace.registry, store, place.usecase, place.workspace.model, "a test")
         desk.set_share(0.3, at=NOW, draft=desk.draft(reason="a try"))
         policy = desk.current()
     assert policy is not None
@@ -115,7 +115,7 @@ def test_pairs_are_complete_on_both_sides_whoever_answered(server: Server, place
 def _agrees(place: Place, found: pd.DataFrame) -> None:
     assert found["score_a"].tolist() == found["vendor_score"].tolist()
     assert set(found["threshold_a"]) == {0.7}
-    with place.house.store() as store:
+    with place.workspace.store() as store:
         _, table = store.log.features("fraud", YEAR)
     features = table.set_index("event_id").loc[found["event_id"]][list(place.model.plan.names)]
     alone = place.model.score(np.ascontiguousarray(features.to_numpy(np.float32)))
@@ -124,9 +124,9 @@ def _agrees(place: Place, found: pd.DataFrame) -> None:
 
 def test_a_model_is_promoted_over_it_and_the_vendor_s_score_goes_on_in_reverse(server: Server, place: Place) -> None:
     verdict = Verdict("comparison", "promote", (), MODEL, VENDOR, NOW, ("it saves money",))
-    with place.house.store() as store:
+    with place.workspace.store() as store:
         done = promote(
-            place.house.registry, store, verdict, usecase=place.usecase, actor="a test", now=NOW, wait_seconds=20.0
+            place.workspace.registry, store, verdict, usecase=place.usecase, actor="a test", now=NOW, wait_seconds=20.0
         )
     assert (done.from_version, done.to_version, done.acknowledged) == (None, "1", True)
     assert {answer["model"]["alias"] for answer in place.ask(server, "p", 30)} == {"champion"}
@@ -134,16 +134,16 @@ def test_a_model_is_promoted_over_it_and_the_vendor_s_score_goes_on_in_reverse(s
 
 
 def test_it_comes_back_by_a_rollback_and_the_model_is_barred(server: Server, place: Place) -> None:
-    house = place.house
-    with house.store() as store:
-        arguments: Any = (house.registry, store, house.model, place.usecase, "a test", "it was worse", NOW)
+    workspace = place.workspace
+    with workspace.store() as store:
+        arguments: Any = (workspace.registry, store, workspace.model, place.usecase, "a test", "it was worse", NOW)
         shown = rollback(*arguments, preview=True)
         assert (shown.to_version, shown.preview) == ("external", True)
-        assert house.registry.roles(house.model)["champion"].version == "1"
+        assert workspace.registry.roles(workspace.model)["champion"].version == "1"
         done = rollback(*arguments, wait_seconds=20.0)
         assert (done.from_version, done.to_version, done.acknowledged) == ("1", "external", True)
-        assert store.decisions.barred(house.model) == {"1": "it was worse"}
-        assert store.decisions.role_at(house.model, "champion", LATER) is None
+        assert store.decisions.barred(workspace.model) == {"1": "it was worse"}
+        assert store.decisions.role_at(workspace.model, "champion", LATER) is None
         assert store.decisions.verify() == []
         with pytest.raises(NothingToRollBack):
             rollback(*arguments)
@@ -152,5 +152,5 @@ def test_it_comes_back_by_a_rollback_and_the_model_is_barred(server: Server, pla
 
 def test_after_a_restart_it_still_answers(server: Server, place: Place) -> None:
     server.stop()
-    with serving(place.house, **place.environment) as again:
+    with serving(place.workspace, **place.environment) as again:
         assert {answer["model"]["alias"] for answer in place.ask(again, "r", 5)} == {"external"}

@@ -22,10 +22,10 @@ from tests.support.processes.servers import MODELS, House, Server, event, servin
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    house = House(tmp_path_factory.mktemp("fuzz"))
-    house.add(MODELS()["1"])
-    house.appoint(ModelRef(house.model, "1"), MODELS()["1"].contract_digest)
-    with scribing(house), serving(house) as running:
+    workspace = House(tmp_path_factory.mktemp("fuzz"))
+    workspace.add(MODELS()["1"])
+    workspace.appoint(ModelRef(workspace.model, "1"), MODELS()["1"].contract_digest)
+    with scribing(workspace), serving(workspace) as running:
         yield running
 
 
@@ -76,7 +76,7 @@ def fuzz(server: Server, count: int) -> Counter[tuple[str, int]]:
     assert server.workers() == workers
     assert server.score(event("t-after-the-fuzz")).status_code == 200
     shipped(server)
-    assert (server.house.home / "scribe.log") in server.house.home.rglob("*.log")
+    assert (server.workspace.home / "scribe.log") in server.workspace.home.rglob("*.log")
     after = written(server)
     assert len(told) > count / 2
     assert [value for value in told if value in after and value not in before] == []
@@ -87,7 +87,7 @@ def shipped(server: Server) -> None:
     """Wait until the scribe has seen the last event, so that whatever it says is said."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
-        with server.house.store() as store:
+        with server.workspace.store() as store:
             found = store.log.answers("fraud", TimeWindow(EARLIEST, LATEST))
         if "t-after-the-fuzz" in set(found["event_id"]):
             return
@@ -97,5 +97,5 @@ def shipped(server: Server) -> None:
 
 def written(server: Server) -> str:
     """The output of the process, its log files and its metrics."""
-    files = {server.log, *server.house.home.rglob("*.log")}
+    files = {server.log, *server.workspace.home.rglob("*.log")}
     return "\n".join([*(file.read_text(errors="replace") for file in files), server.client.get("/metrics").text])

@@ -321,9 +321,9 @@ def test_no_value_of_an_event_is_in_the_log_of_the_process(server: Server) -> No
 def test_the_log_holds_exactly_what_was_answered(server: Server) -> None:
     sent = [event(f"t-log-{n}", amount=float(n), customer_id=f"c-{n % 4}") for n in range(40)]
     answers = {row["transaction_id"]: server.score(row).json() for row in sent}
-    server.house.ship()
+    server.workspace.ship()
     window = TimeWindow(_time("2026-01-01"), _time("2026-04-01"))
-    with server.house.store() as store:
+    with server.workspace.store() as store:
         found = store.log.answers("fraud", window).set_index("event_id")
         names, features = store.log.features("fraud", window)
         account = server.metrics()

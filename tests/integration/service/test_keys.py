@@ -20,7 +20,7 @@ EVERYWHERE = "0.0.0.0"  # the point of these tests
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> House:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> House:
     made = House(tmp_path_factory.mktemp("guarded"))
     made.add(MODELS()["1"])
     made.appoint(ModelRef(made.model, "1"), MODELS()["1"].contract_digest)
@@ -28,15 +28,15 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> House:
 
 
 @pytest.fixture(scope="module")
-def keys(house: House) -> dict[str, str]:
+def keys(workspace: House) -> dict[str, str]:
     """A token for each scope."""
     scopes: tuple[Scope, ...] = ("score", "label", "admin", "approve")
-    return {s: add_key(house.settings.keys_file, f"the {s} system", [s], datetime.now(UTC))[1] for s in scopes}
+    return {s: add_key(workspace.settings.keys_file, f"the {s} system", [s], datetime.now(UTC))[1] for s in scopes}
 
 
 @pytest.fixture(scope="module")
-def server(house: House, keys: dict[str, str]) -> Iterator[Server]:
-    with serving(house, EVERYWHERE, INCUMBENT_METRICS_ACCESS="admin") as running:
+def server(workspace: House, keys: dict[str, str]) -> Iterator[Server]:
+    with serving(workspace, EVERYWHERE, INCUMBENT_METRICS_ACCESS="admin") as running:
         yield running
 
 
@@ -111,11 +111,11 @@ def test_a_wrong_key_is_refused_before_the_body_is_read(server: Server, keys: di
 
 
 def test_a_key_that_is_revoked_or_added_while_the_service_runs_counts_within_seconds(
-    server: Server, house: House
+    server: Server, workspace: House
 ) -> None:
-    key, token = add_key(house.settings.keys_file, "a visitor", ["score"], datetime.now(UTC))
+    key, token = add_key(workspace.settings.keys_file, "a visitor", ["score"], datetime.now(UTC))
     _wait_for(server, token, 200)
-    revoke_key(house.settings.keys_file, key.id, datetime.now(UTC))
+    revoke_key(workspace.settings.keys_file, key.id, datetime.now(UTC))
     _wait_for(server, token, 401)
 
 
@@ -133,10 +133,10 @@ def test_refused_keys_are_counted_and_never_written(server: Server, keys: dict[s
 
 
 @pytest.mark.slow
-def test_a_worker_without_keys_does_not_answer_even_where_its_master_let_it_start(house: House) -> None:
+def test_a_worker_without_keys_does_not_answer_even_where_its_master_let_it_start(workspace: House) -> None:
     # What the master is told and where the socket listens can differ; the worker asks the socket.
     code = "from bentos.service import Incumbent; Incumbent.to_asgi()"
-    environment = house.environment(INCUMBENT_KEYS=str(house.home / "none.json"))
+    environment = workspace.environment(INCUMBENT_KEYS=str(workspace.home / "none.json"))
     command = [str(Path(httpx.__file__).parents[4] / "bin" / "python"), "-c", code]
     done = subprocess.run(command, cwd=Path(__file__).parents[3], env=environment, capture_output=True, text=True)
     assert done.returncode != 0

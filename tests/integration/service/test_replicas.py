@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bentos.registry.routing_policy import RoutingPolicy, canary
-from flows.steps.reports.replica_status import acknowledged, replica_line
+from flows.steps.reports.replica_status import replica_line, replica_states
 from monitoring.store import Store
 from tests.support.fakes import FakeRegistry
 from tests.support.releases import MODEL, promoted_once
@@ -24,7 +24,7 @@ def registry(store: Store, tmp_path: Path) -> FakeRegistry:
 
 def said(store: Store, registry: FakeRegistry, policy: RoutingPolicy | None = None) -> dict[str, dict[str, Any]]:
     in_a_minute = datetime.now(UTC) + timedelta(seconds=60)
-    found = acknowledged(store, "fraud", MODEL, registry.roles(MODEL), policy, in_a_minute)
+    found = replica_states(store, "fraud", MODEL, registry.roles(MODEL), policy, in_a_minute)
     return {one["replica"]: one for one in found}
 
 

@@ -78,12 +78,12 @@ def server(shared_service: Shared) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def house(server: Server) -> House:
-    return server.house
+def workspace(server: Server) -> House:
+    return server.workspace
 
 
-def appoint(house: House, models: dict[str, ScoringModel], version: str, role: str = "champion") -> None:
-    house.appoint(ModelRef(house.model, version), models[version].contract_digest, role)
+def appoint(workspace: House, models: dict[str, ScoringModel], version: str, role: str = "champion") -> None:
+    workspace.appoint(ModelRef(workspace.model, version), models[version].contract_digest, role)
 
 
 def expected(model: ScoringModel, answer: dict[str, Any]) -> float:
@@ -95,11 +95,11 @@ def expected(model: ScoringModel, answer: dict[str, Any]) -> float:
 
 
 def test_roles_change_under_traffic_without_a_failure_and_every_answer_is_by_the_version_it_names(
-    server: Server, house: House, models: dict[str, ScoringModel]
+    server: Server, workspace: House, models: dict[str, ScoringModel]
 ) -> None:
     traffic = Traffic(server)
     for version in ("2", "3", "1", "2", "1"):
-        appoint(house, models, version)
+        appoint(workspace, models, version)
         server.wait_served(version)
         traffic.wait(20)
     traffic.stop()
@@ -112,13 +112,13 @@ def test_roles_change_under_traffic_without_a_failure_and_every_answer_is_by_the
         assert answer["threshold"] == model.threshold.value
 
 
-def test_a_damaged_version_is_refused_and_shows_in_the_metrics(server: Server, house: House) -> None:
+def test_a_damaged_version_is_refused_and_shows_in_the_metrics(server: Server, workspace: House) -> None:
     bad = tiny_model(seed=9)
-    ref = house.add(bad)
-    stored = {p: p.read_bytes() for p in house.settings.artifacts.rglob(MODEL_FILE)}
+    ref = workspace.add(bad)
+    stored = {p: p.read_bytes() for p in workspace.settings.artifacts.rglob(MODEL_FILE)}
     place = next(p for p, data in stored.items() if data == bad.files[MODEL_FILE])
     place.write_bytes(stored[place][:-20])
-    house.appoint(ref, bad.contract_digest)
+    workspace.appoint(ref, bad.contract_digest)
     _until(lambda: server.card()["refused"])
     assert server.card()["refused"][ref.version]["reason"] == "corrupt"
     assert server.score(event("t-bad")).json()["model"]["version"] == "1"
@@ -129,64 +129,64 @@ def test_a_damaged_version_is_refused_and_shows_in_the_metrics(server: Server, h
     assert found['incumbent_alias_version{role="champion"}'] == float(ref.version)
 
 
-def test_a_version_that_was_put_there_by_hand_is_refused(server: Server, house: House) -> None:
-    ref = house.add(tiny_model(seed=10))
-    house.registry.point(ref.name, "champion", ref.version)
+def test_a_version_that_was_put_there_by_hand_is_refused(server: Server, workspace: House) -> None:
+    ref = workspace.add(tiny_model(seed=10))
+    workspace.registry.point(ref.name, "champion", ref.version)
     _until(lambda: ref.version in server.card()["refused"])
     assert server.card()["refused"][ref.version]["reason"] == "journal"
     assert server.score(event("t-by-hand")).json()["model"]["version"] == "1"
 
 
 def test_the_database_knows_what_each_replica_serves_and_sees(
-    server: Server, house: House, models: dict[str, ScoringModel]
+    server: Server, workspace: House, models: dict[str, ScoringModel]
 ) -> None:
-    appoint(house, models, "1")
+    appoint(workspace, models, "1")
     _until(lambda: not server.card()["refused"])
 
     def said() -> list[tuple[str | None, str | None]]:
-        with house.store() as store:
+        with workspace.store() as store:
             return [(replica.version, replica.champion) for replica in store.serving.live("fraud")]
 
     _until(lambda: said() == [("1", "1")])
-    appoint(house, models, "2")
+    appoint(workspace, models, "2")
     _until(lambda: said() == [("2", "2")])
 
 
 def test_a_challenger_with_other_features_is_logged_from_then_on(
-    server: Server, house: House, models: dict[str, ScoringModel]
+    server: Server, workspace: House, models: dict[str, ScoringModel]
 ) -> None:
-    appoint(house, models, "4", role="challenger")
+    appoint(workspace, models, "4", role="challenger")
     _until(lambda: server.card()["roles"].get("challenger") == "4")
     assert server.score(event("t-union")).status_code == 200
-    house.ship()
-    with house.store() as store:
+    workspace.ship()
+    with workspace.store() as store:
         names, _ = store.log.features("fraud", YEAR)
     assert set(names) >= {*models["2"].plan.names, *models["4"].plan.names}
 
 
-def test_a_label_reaches_the_windows_through_the_table(server: Server, house: House) -> None:
+def test_a_label_reaches_the_windows_through_the_table(server: Server, workspace: House) -> None:
     later = START + timedelta(days=9)
     first = event("t-fraud", terminal_id="m-risky")
     assert server.score(first).status_code == 200
     applied = server.metrics()["incumbent_applied_labels_total"]
     said = {"event_id": "t-fraud", "label": 1, "observed_at": "2026-03-08T00:00:00Z", "source": "chargeback"}
     assert server.post("/labels", json.dumps(said).encode()).status_code == 200
-    house.ship()
+    workspace.ship()
     _until(lambda: server.metrics()["incumbent_applied_labels_total"] > applied)
-    with house.store() as store:
+    with workspace.store() as store:
         (label,) = store.labels.of_events("fraud", ["t-fraud"])
     _until(lambda: server.card()["labels_known_up_to"] >= label.label_id)
     server.score(event("t-after", terminal_id="m-risky", tx_time=later.isoformat()))
-    house.ship()
-    with house.store() as store:
+    workspace.ship()
+    with workspace.store() as store:
         _, features = store.log.features("fraud", YEAR)
     row = features.set_index("event_id").loc["t-after"]
     assert row["terminal_risk_30d"] == np.float32(1.0)
 
 
-def test_a_registry_that_goes_away_leaves_the_answers_as_they_were(server: Server, house: House) -> None:
+def test_a_registry_that_goes_away_leaves_the_answers_as_they_were(server: Server, workspace: House) -> None:
     before = server.score(event("t-registry", customer_id="c-alone"))
-    with unreadable(house.home / "mlflow.db"):
+    with unreadable(workspace.home / "mlflow.db"):
         _until(lambda: not server.card()["registry"]["reachable"])
         assert server.score(event("t-registry", customer_id="c-alone")).content == before.content
         assert server.score(event("t-registry-2")).json()["model"]["version"] == "2"
@@ -194,28 +194,28 @@ def test_a_registry_that_goes_away_leaves_the_answers_as_they_were(server: Serve
 
 
 def test_after_a_kill_of_everything_and_without_a_registry_the_last_good_version_answers_as_before(
-    server: Server, house: House
+    server: Server, workspace: House
 ) -> None:
     traffic = Traffic(server)
     traffic.wait(100)
     server.kill()
     traffic.stop()
     assert traffic.answers
-    with serving(house, INCUMBENT_MLFLOW_URI="http://127.0.0.1:9", INCUMBENT_POLL_SECONDS="0.1") as again:
+    with serving(workspace, INCUMBENT_MLFLOW_URI="http://127.0.0.1:9", INCUMBENT_POLL_SECONDS="0.1") as again:
         card = again.card()
         assert card["in_office"]["version"] == "2"
         assert not card["registry"]["reachable"]
         for said in traffic.answers[-10:]:
             asked = event(said["event_id"], amount=said["amount"], customer_id=_customer(said["event_id"]))
             assert again.score(asked).json() == {k: v for k, v in said.items() if k != "amount"}
-        _ends_in_order(again, house)
-    house.ship()
-    with house.store() as store:
+        _ends_in_order(again, workspace)
+    workspace.ship()
+    with workspace.store() as store:
         stored = set(store.log.answers("fraud", YEAR)["event_id"])
     assert {said["event_id"] for said in traffic.answers} <= stored
 
 
-def _ends_in_order(server: Server, house: House) -> None:
+def _ends_in_order(server: Server, workspace: House) -> None:
     """SIGTERM: what was accepted is answered and logged, the replica signs off, the exit is quick."""
     traffic = Traffic(server)
     traffic.wait(50)
@@ -225,8 +225,8 @@ def _ends_in_order(server: Server, house: House) -> None:
     seconds = time.monotonic() - asked
     traffic.stop()
     assert seconds < 15
-    house.ship()
-    with house.store() as store:
+    workspace.ship()
+    with workspace.store() as store:
         stored = set(store.log.answers("fraud", YEAR)["event_id"])
         assert store.serving.live("fraud", within_seconds=1.0) == []
     assert {said["event_id"] for said in traffic.answers} <= stored

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, time, timedelta
 import pandas as pd
 from sqlalchemy import insert
 
-from flows.steps.drift.data_quality import data_quality
+from flows.steps.drift.data_quality import measure_data_quality
 from monitoring.core.calendar import BusinessCalendar
 from monitoring.store import Store, open_store
 from monitoring.store.database.tables import quarantine
@@ -37,7 +37,7 @@ def test_quarantine_is_told_by_reason_and_by_what_is_new_since_the_last_check() 
     )
     store.log.import_history("fraud", events, "event_id", "ts")
     bad(store, "bad score", 2)
-    first = data_quality(store, "fraud", DAYS, AS_OF, HOUR)
+    first = measure_data_quality(store, "fraud", DAYS, AS_OF, HOUR)
     assert first.quarantine == {"bad score": 2}
     assert first.new_quarantine == {"bad score": 2}
     assert first.new_duplicates is None
@@ -46,7 +46,7 @@ def test_quarantine_is_told_by_reason_and_by_what_is_new_since_the_last_check() 
     assert first.volume.status == "low"
     bad(store, "bad score", 1)
     bad(store, "unknown plan", 4)
-    second = data_quality(store, "fraud", DAYS, AS_OF, HOUR, first.to_json())
+    second = measure_data_quality(store, "fraud", DAYS, AS_OF, HOUR, first.to_json())
     assert second.quarantine == {"bad score": 3, "unknown plan": 4}
     assert second.new_quarantine == {"bad score": 1, "unknown plan": 4}
     assert second.new_duplicates == 0

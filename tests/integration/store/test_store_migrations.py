@@ -18,7 +18,7 @@ from monitoring.errors import StoreError, StoreUnavailable
 from monitoring.store import Store, memory_store, open_store
 from monitoring.store.database.day_partitions import days_with_tables
 from monitoring.store.database.engine import Database
-from monitoring.store.database.migrate import HEAD, look
+from monitoring.store.database.migrate import HEAD, read_schema
 from monitoring.store.database.tables import metadata_of
 from tests.support.log.logged import at, days, labels_policy, numbers, scored, unscored
 from tests.support.processes.postgresql import Cluster
@@ -93,7 +93,7 @@ def test_an_older_program_works_on_with_a_database_that_was_upgraded_before_it(s
     for one in (store, older):  # one that was open when it happened, and one that starts afterwards
         assert one.log.append([scored(2), scored(3)]).replaced == int(one is store)
         assert one.log.span("fraud")[0] == 3  # type: ignore[index]  # there are three
-    assert look(older.database).state == "ahead"
+    assert read_schema(older.database).state == "ahead"
     store.close()
     older.close()
 
@@ -115,10 +115,10 @@ def first_schema(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_a_database_of_the_first_schema_is_upgraded_and_keeps_every_row(first_schema: str) -> None:
     before = Database(first_schema)
-    assert (look(before).revision, look(before).state) == ("0001", "behind")
+    assert (read_schema(before).revision, read_schema(before).state) == ("0001", "behind")
     before.dispose()
     store = open_store(first_schema)
-    assert look(store.database).state == "current"
+    assert read_schema(store.database).state == "current"
     answers = store.log.answers("fraud", days(-1, 999))
     assert sorted(numbers(answers["event_id"])) == [1, 2, 3, 4]
     assert store.log.features("fraud", days(-1, 999))[1][["amount", "count"]].to_numpy().tolist() == [[1.0, 2.0]] * 4
@@ -198,7 +198,7 @@ def test_a_full_database_is_unavailable_and_keeps_what_it_had(tmp_path: Path) ->
 
 @pytest.mark.parametrize("url", ["postgresql://nobody@127.0.0.1:9/log", "sqlite:////proc/nowhere/log.db"])
 def test_a_database_that_cannot_be_reached_is_unavailable(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitoring.store.database.migrate._PATIENCE", 0.0)
+    monkeypatch.setattr("monitoring.store.database.migrate._LOCK_TIMEOUT", 0.0)
     with pytest.raises(StoreUnavailable):
         open_store(url)
 

@@ -7,7 +7,7 @@ import pytest
 
 from monitoring.errors import StoreError
 from monitoring.store import PlanRecord, Store
-from monitoring.store.predictions.answered_batches import answered_parts, newest_champion
+from monitoring.store.predictions.answered_batches import newest_champion, read_answered_parts
 from tests.support.log.logged import PLAN, at, days, numbers, scored, unscored
 
 WINDOW = days(0, 2)
@@ -15,7 +15,7 @@ WINDOW = days(0, 2)
 
 def read(store: Store, chunk: int, wanted: tuple[str, ...] = PLAN.names) -> tuple[list[int], list[list[float]], int]:
     """Event numbers, feature rows, and the largest part."""
-    parts = list(answered_parts(store.database, "fraud", WINDOW, wanted, chunk))
+    parts = list(read_answered_parts(store.database, "fraud", WINDOW, wanted, chunk))
     rows = [row for part in parts for row in part.features.to_numpy().tolist()]
     ids = [number for part in parts for number in numbers(part.ids)]
     return ids, rows, max((len(part.ids) for part in parts), default=0)
@@ -40,7 +40,7 @@ def test_a_part_has_the_wanted_features_whatever_plan_a_row_was_logged_with(stor
     store.log.append([scored(1), scored(2, plan_id="plan-2", features=np.array([8, 9], dtype="<f4").tobytes())])
     _, rows, _ = read(store, 10, ("night", "amount", "never"))
     np.testing.assert_array_equal(rows, [[np.nan, 1.0, np.nan], [9.0, np.nan, np.nan]])
-    (part,) = answered_parts(store.database, "fraud", WINDOW, ("night",))
+    (part,) = read_answered_parts(store.database, "fraud", WINDOW, ("night",))
     assert part.features["night"].dtype == np.float32
     assert [moment.to_pydatetime() for moment in part.times] == [at(0), at(0)]
 

@@ -17,12 +17,12 @@ from bentos.model.scoring_model import ModelMetadata, ScoringModel
 from bentos.usecase.definition import UseCase
 from flows.snapshots.store import SnapshotStore
 from flows.sources import SourceRead, open_source
-from flows.steps.data.folds import Fold, Known, build_fold
+from flows.steps.data.folds import Fold, TrainingHistory, build_fold
 from flows.steps.data.split import Split
-from flows.steps.evaluation.evaluate import Judged, scored
+from flows.steps.evaluation.evaluate import ScoredFold, score_fold
 from flows.steps.evaluation.judge import weight_notes
 from flows.steps.fitting.build import Recipe, build_model
-from flows.steps.training.training_data import plan_of
+from flows.steps.training.training_data import training_plan
 from monitoring.core.calendar import TimeWindow
 from monitoring.store import Store, memory_store
 from monitoring.store.database.frames import encode_bodies, to_us
@@ -102,16 +102,16 @@ class Trained:
     case: UseCase
     model: ScoringModel
     folds: tuple[Fold, Fold, Fold]
-    judged: Judged
+    judged: ScoredFold
 
 
 def trained(case_: UseCase, read: SourceRead) -> Trained:
-    known = Known.at(case_, read.events, read.labels, read.revisions, LATER)
-    plan = plan_of(case_, known, Split(TRAIN, CALIBRATION, TEST, TRAIN, TEST))
+    known = TrainingHistory.at(case_, read.events, read.labels, read.revisions, LATER)
+    plan = training_plan(case_, known, Split(TRAIN, CALIBRATION, TEST, TRAIN, TEST))
     every = build_fold(case_, plan, known, EVERY)
     folds = (every.between("train", TRAIN), every.between("calibration", CALIBRATION), every.between("test", TEST))
     model = build_model(Recipe(case_, plan, 3), folds[0], folds[1], folds[1], ModelMetadata("cards"))
-    return Trained(case_, model, folds, scored(model, folds[2]))
+    return Trained(case_, model, folds, score_fold(model, folds[2]))
 
 
 @cache

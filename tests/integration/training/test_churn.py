@@ -15,8 +15,8 @@ from bentos.schema.event_schema import EventSchema
 from bentos.usecase.loading import load_usecase
 from flows.errors import SchemaProblem
 from flows.sources import open_source
-from flows.steps.data.folds import Known
-from flows.steps.evaluation.crossfit import places
+from flows.steps.data.folds import TrainingHistory
+from flows.steps.evaluation.crossfit import assign_folds
 from flows.steps.tuning.folds import tuning_folds
 from tests.bench.__main__ import main as bench
 
@@ -77,7 +77,7 @@ def test_a_target_of_three_values_is_refused_with_the_reason(tmp_path: Path) -> 
 
 def test_every_fold_has_its_share_of_positives() -> None:
     y = np.array([1] * 23 + [0] * 77, dtype=np.int8)
-    place = places(y, 5, 7)
+    place = assign_folds(y, 5, 7)
     assert sorted(np.bincount(place)) == [20, 20, 20, 20, 20]
     assert sorted(np.bincount(place[y == 1])) == [4, 4, 5, 5, 5]
 
@@ -85,7 +85,7 @@ def test_every_fold_has_its_share_of_positives() -> None:
 def test_a_search_over_a_table_without_a_time_measures_every_row_once(tmp_path: Path) -> None:
     source = open_source(USECASE, "csv", path=str(table(tmp_path / "t.csv", ["Yes", "No", "No"] * 40)))
     read, end = source.read(source.extent()), source.extent().end
-    known = Known.at(USECASE, read.events, read.labels, read.revisions, end)
+    known = TrainingHistory.at(USECASE, read.events, read.labels, read.revisions, end)
     assert USECASE.tuning is not None
     folds = tuning_folds(USECASE, USECASE.tuning, known, source.extent().start).folds
     measured = [set(fold.valid.rows["event_id"]) for fold in folds]

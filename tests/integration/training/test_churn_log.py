@@ -16,7 +16,7 @@ from flows.steps.data.import_history import load_history
 from flows.steps.data.read_history import read_history
 from flows.steps.data.split import days_needed
 from flows.steps.training.train import TrainingOutcome, train_model
-from monitoring.performance.gates import judge
+from monitoring.performance.gates import judge_gates
 from monitoring.store import memory_store
 from tests.support.registries import mlflow_registry
 
@@ -72,6 +72,6 @@ def test_an_offer_that_must_earn_too_much_holds_the_model_back(trained: tuple[Tr
     profit = CHURN.gates.profit
     assert profit is not None
     dear = CHURN.gates.model_copy(update={"profit": profit.model_copy(update={"min_per_customer": 200.0})})
-    verdict = judge(trained[0].evidence, None, dear, as_of=trained[0].verdict.as_of)
+    verdict = judge_gates(trained[0].evidence, None, dear, as_of=trained[0].verdict.as_of)
     assert verdict.outcome == "fail"
     assert verdict.reasons[0].startswith("profit_per_customer is ")

@@ -23,7 +23,7 @@ from bentos.settings import read_settings
 from bentos.usecase.definition import SplitPolicy, UseCase
 from bentos.usecase.loading import load_usecase
 from flows.distributed import dask_cluster as clusters
-from flows.distributed.dask_cluster import Cluster, connected
+from flows.distributed.dask_cluster import Cluster, open_cluster
 from flows.distributed.scoring import score_on_cluster
 from flows.distributed.slices import SourceCall
 from flows.distributed.training import prepare, train_on_cluster
@@ -33,11 +33,11 @@ from flows.sources import open_source
 from flows.steps.bulk.input import BulkInput
 from flows.steps.bulk.output import BulkOutput
 from flows.steps.bulk.score_table import BulkResult, score_table
-from flows.steps.data.folds import Known, build_fold
+from flows.steps.data.folds import TrainingHistory, build_fold
 from flows.steps.data.read_history import history_window
 from flows.steps.evaluation.judge import fetch_model
 from flows.steps.tracking import training_record
-from flows.steps.training.training_data import every
+from flows.steps.training.training_data import full_window
 from flows.workspace.installation import PROJECT
 from monitoring.store import open_store
 from tests.integration.training import test_blocked_training as blocked
@@ -61,7 +61,7 @@ def scheduler() -> Iterator[str]:
 
 @pytest.fixture
 def workers(scheduler: str, tmp_path: Path) -> Iterator[Cluster]:
-    with connected(scheduler, tmp_path, lambda *_: None) as found:
+    with open_cluster(scheduler, tmp_path, lambda *_: None) as found:
         yield found
 
 
@@ -84,10 +84,10 @@ def test_rows_and_features_are_those_of_one_process_to_the_bit(workers: Cluster,
     window = history_window(open_source(small()), small(), AS_OF)
     other = FeaturePlan.of(small().model_copy(update={"features": small().features[3:6]}))
     found = prepare(workers, SourceCall(small(), None), window, shop.snapshots, champion=other, rows=100_000)
-    known = Known.at(small(), read.events, read.labels, read.revisions, AS_OF)
+    known = TrainingHistory.at(small(), read.events, read.labels, read.revisions, AS_OF)
     for plan in (found.recipe.plan, other):
-        one = build_fold(small(), plan, known, every(found.split))
-        two = found._read("history", every(found.split), plan)
+        one = build_fold(small(), plan, known, full_window(found.split))
+        two = found._read("history", full_window(found.split), plan)
         np.testing.assert_array_equal(one.features.view(np.int32), two.features.view(np.int32))
         pd.testing.assert_frame_equal(one.rows, two.rows)
     whole = shop.snapshots.load(found.snapshot.digest)
@@ -241,7 +241,7 @@ def test_a_broken_run_goes_on_after_its_whole_parts(
     def broken(*_: object) -> BulkResult:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("flows.distributed.scoring.conclude", broken)
+    monkeypatch.setattr("flows.distributed.scoring.publish_result", broken)
     with pytest.raises(OSError, match="full"):
         score(workers, usecase, model, tmp_path / "in.parquet", tmp_path / "two.parquet")
     monkeypatch.undo()
@@ -277,10 +277,10 @@ def test_a_scheduler_that_does_not_answer_is_named_with_the_way_to_start_one(
     for named in (address, "nonsense://x"):
         with (
             pytest.raises(ClusterUnreachable, match=f"{named}.*dask scheduler"),
-            connected(named, tmp_path, lambda *_: None),
+            open_cluster(named, tmp_path, lambda *_: None),
         ):
             pass
-    with pytest.raises(ClusterUnreachable, match="--scheduler"), connected("", tmp_path, lambda *_: None):
+    with pytest.raises(ClusterUnreachable, match="--scheduler"), open_cluster("", tmp_path, lambda *_: None):
         pass
 
 
@@ -293,11 +293,11 @@ def test_a_scheduler_without_workers_and_a_folder_that_is_not_shared_are_told(
     with (
         LocalCluster(**LOCAL, n_workers=0) as empty,
         pytest.raises(ClusterUnreachable, match="no worker"),
-        connected(empty.scheduler_address, tmp_path, lambda *_: None),
+        open_cluster(empty.scheduler_address, tmp_path, lambda *_: None),
     ):
         pass
     monkeypatch.setattr(clusters, "_look", _sees_nothing)
-    with pytest.raises(ClusterUnreachable, match="INCUMBENT_HOME"), connected(scheduler, tmp_path, lambda *_: None):
+    with pytest.raises(ClusterUnreachable, match="INCUMBENT_HOME"), open_cluster(scheduler, tmp_path, lambda *_: None):
         pass
     assert not (tmp_path / "cluster").exists()
 
@@ -310,7 +310,7 @@ def test_without_the_extra_the_command_to_install_it_is_told(tmp_path: Path, mon
     monkeypatch.setitem(sys.modules, "distributed", None)
     with (
         pytest.raises(EngineMissing, match=r"pip install 'incumbent\[dask\]'"),
-        connected("tcp://127.0.0.1:1", tmp_path, lambda *_: None),
+        open_cluster("tcp://127.0.0.1:1", tmp_path, lambda *_: None),
     ):
         pass
 

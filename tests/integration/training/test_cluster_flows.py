@@ -60,7 +60,7 @@ def test_flows_train_from_the_log_and_score_a_table_on_a_cluster(
     assert "average_precision" in told[0]
     assert "champion_gain" not in told[0]
 
-    source = open_source(world.house.usecase, "simulator")
+    source = open_source(world.workspace.usecase, "simulator")
     source.read(source.extent()).events.to_parquet(tmp_path / "in.parquet", index=False)
     files = {"table_in": str(tmp_path / "in.parquet"), "version": "1", "usecase": world.reference}
     call(scoring, table_out=str(tmp_path / "one.parquet"), **files)

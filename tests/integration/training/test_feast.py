@@ -19,7 +19,7 @@ import pytest
 from bentos.schema.lookups import Lookups
 from flows.cli import main
 from flows.errors import FlowRefused
-from flows.steps.data.feast_repository import _YAML, TIMESTAMP, views_of, windows_only, write_online
+from flows.steps.data.feast_repository import _YAML, TIMESTAMP, views_by_entity, window_plan, write_online
 from monitoring.core.calendar import TimeWindow
 from tests.support.builders import fraud
 from tests.support.lookups import CHANGES, profiles
@@ -63,18 +63,18 @@ def said(world: World, *words: str) -> dict[str, Any]:
 
 def offline_build(made: Made) -> pd.DataFrame:
     """Our own features of every row of the champion's data, with the columns of the events."""
-    house = made.world.house
-    snapshot = house.snapshots.load(made.generated["data"])
-    plan = windows_only(house.usecase)
+    workspace = made.world.workspace
+    snapshot = workspace.snapshots.load(made.generated["data"])
+    plan = window_plan(workspace.usecase)
     assert snapshot.ref.as_of is not None
     return pd.concat([snapshot.events, plan.build(snapshot.events, snapshot.revisions, snapshot.ref.as_of)], axis=1)
 
 
 def test_every_window_feature_is_in_the_view_of_its_entity(made: Made) -> None:
-    plan = windows_only(made.world.house.usecase)
+    plan = window_plan(made.world.workspace.usecase)
     views = {v["entity"]: v for v in made.generated["views"]}
     by_entity = {entity: tuple(v["features"]) for entity, v in views.items() if v["online"]}
-    assert by_entity == views_of(plan)
+    assert by_entity == views_by_entity(plan)
     by_event = views[plan.event_id]
     assert (tuple(by_event["features"]), by_event["ambiguous"]) == (plan.names, 0)
     for view in views.values():
@@ -85,7 +85,7 @@ def test_every_window_feature_is_in_the_view_of_its_entity(made: Made) -> None:
 
 
 def test_the_online_rows_are_what_the_newest_event_of_each_entity_was_answered_with(made: Made) -> None:
-    store, usecase = made.world.house.store, made.world.house.usecase
+    store, usecase = made.world.workspace.store, made.world.workspace.usecase
     first, newest = pd.Timestamp(made.world.live_from), made.world.day(LIVE_DAYS)
     live = TimeWindow(made.world.live_from, newest)
     types = {c.name: c.type for c in usecase.columns}
@@ -103,7 +103,7 @@ def test_the_online_rows_are_what_the_newest_event_of_each_entity_was_answered_w
 
 def test_a_repository_of_other_features_is_refused(made: Made, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"plan": "another", "views": []}))
-    plan = windows_only(fraud())
+    plan = window_plan(fraud())
     with pytest.raises(FlowRefused, match="other features"):
         write_online(tmp_path, plan, pd.DataFrame(), pd.DataFrame())
     with pytest.raises(FlowRefused, match="no Feast repository"):
@@ -142,7 +142,7 @@ def test_the_real_feast_retrieves_our_offline_build_row_by_row_and_serves_what_w
     asked, out = tmp_path / "asked", tmp_path / "out"
     asked.mkdir()
     out.mkdir()
-    ours, usecase = offline_build(made), made.world.house.usecase
+    ours, usecase = offline_build(made), made.world.workspace.usecase
     for view in made.generated["views"]:
         columns = list(dict.fromkeys(["transaction_id", view["entity"], usecase.event_time]))
         rows = ours[columns].sample(frac=1.0, random_state=3)
@@ -233,8 +233,8 @@ def test_a_view_of_the_real_feast_fills_events_as_its_own_historical_retrieval_d
         told = said(world, "feast", "pull", *words)
         assert (told["superseded"], told["ttl_seconds"]) == (15, 45 * 86_400)
         assert told["lookup"]["rows"] == len(rows)
-        usecase = world.house.usecase
-        table = Lookups(usecase, world.house.settings.lookups(usecase.name)).table("customer_profile")
+        usecase = world.workspace.usecase
+        table = Lookups(usecase, world.workspace.settings.lookups(usecase.name)).table("customer_profile")
         refused = io.StringIO()
         with redirect_stderr(refused):
             assert main(["feast", "pull", *words[:3], "other", *words[4:], "--usecase", world.reference]) == 1

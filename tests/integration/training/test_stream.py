@@ -16,7 +16,7 @@ import pytest
 from bentos.usecase.loading import builtin_usecases
 from flows.sources import open_source
 from flows.workspace.installation import open_home
-from flows.workspace.workspace import open_house
+from flows.workspace.workspace import open_workspace
 from tests.bench.__main__ import main as bench
 from tests.bench.quality.stream import bench_stream
 from tests.support.published import published
@@ -71,14 +71,14 @@ def live(folder: Path, turn: int, monkeypatch: pytest.MonkeyPatch) -> tuple[dict
         monkeypatch.delenv(name)
     monkeypatch.setenv("INCUMBENT_HOME", str(folder / "home"))
     turning_stream(folder / "stream.parquet", turn)
-    house = open_house(short_case(folder))
-    open_home(usecase=house.reference).make()
+    workspace = open_workspace(short_case(folder))
+    open_home(usecase=workspace.reference).make()
     try:
-        found = bench_stream(house, open_source(house.usecase, "parquet", path=str(folder / "stream.parquet")))
-        asked = house.store.reports.list(house.usecase.name, "retraining")
+        found = bench_stream(workspace, open_source(workspace.usecase, "parquet", path=str(folder / "stream.parquet")))
+        asked = workspace.store.reports.list(workspace.usecase.name, "retraining")
         return found, [text for one in asked for text in one.payload["blocked_by"]]
     finally:
-        house.store.close()
+        workspace.store.close()
 
 
 @pytest.mark.slow

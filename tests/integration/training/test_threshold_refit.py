@@ -1,4 +1,4 @@
-"""A threshold refit: the same booster, a patch version, the ordinary road into office and back."""
+"""A threshold refit: the same booster, a patch version, the ordinary road into the champion's role and back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bentos.promotion.promote import rollback
 from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
 from flows.steps.training.refit_threshold import Refit, refit_threshold
-from flows.steps.training.role_assignment import seat
+from flows.steps.training.role_assignment import assign_role
 from monitoring.core.verdict import Verdict
 from monitoring.policies import CapacityPolicy
 from monitoring.store import memory_store
@@ -83,9 +83,9 @@ def test_it_challenges_takes_office_by_a_verdict_and_is_rolled_back_like_any_oth
     store = memory_store()
     gate = Verdict("gate", "pass", (), made.parent.label, None, AS_OF)
     known = {"actor": "ann", "check": lambda folder: None}
-    first = seat(small(), shop.settings, shop.registry, store, made.parent, gate, now=AS_OF, **known)
+    first = assign_role(small(), shop.settings, shop.registry, store, made.parent, gate, now=AS_OF, **known)
     assert first.role == "champion"
-    second = seat(
+    second = assign_role(
         small(), shop.settings, shop.registry, store, made.ref, made.found.verdict, now=MONTH_END, **known
     )  # fmt: skip
     assert second.role == "challenger"

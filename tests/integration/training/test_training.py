@@ -22,7 +22,7 @@ from flows.errors import EvaluationError, OneClass, SnapshotMissing, TooFewRows
 from flows.snapshots.store import SnapshotStore
 from flows.sources import open_source
 from flows.sources.base import SourceRead
-from flows.steps.data.folds import Known, build_fold
+from flows.steps.data.folds import TrainingHistory, build_fold
 from flows.steps.data.read_history import read_history
 from flows.steps.data.split import days_needed
 from flows.steps.evaluation.judge import fetch_model, measure_incumbent
@@ -244,7 +244,7 @@ def test_versions_count_what_changed_and_face_the_champion_on_the_same_rows(firs
 def measured_against(first: First, shop: Workshop, usecase: UseCase) -> tuple[Any, tuple[str, ...]]:
     """The incumbent's evidence and notes on the test rows of the first training."""
     read = history()
-    known = Known.at(usecase, read.events, read.labels, read.revisions, AS_OF)
+    known = TrainingHistory.at(usecase, read.events, read.labels, read.revisions, AS_OF)
     test = build_fold(usecase, FeaturePlan.of(usecase), known, first.outcome.split.test)
     return measure_incumbent(usecase, shop.registry, "dev-fraud", "dev-fraud/9", known, test)
 

@@ -23,8 +23,8 @@ from flows.evaluation import evaluation
 from flows.runs.run_record import call
 from flows.steps.tuning.mlflow_trials import PARENT
 from flows.tuning import tuning
-from flows.workspace.outcome import Outcome
-from flows.workspace.workspace import open_house
+from flows.workspace.outcome import FlowOutcome
+from flows.workspace.workspace import open_workspace
 from tests.bench.__main__ import main as bench
 from tests.support.published import published
 from tests.support.worlds import DAY, World, small_world
@@ -52,21 +52,21 @@ def tunable(folder: Path) -> Iterator[World]:
             assert old in text, old
             text = text.replace(old, new)
         file.write_text(text, encoding="utf-8")
-        yield World(open_house(str(file)), str(file), made.live_from)
+        yield World(open_workspace(str(file)), str(file), made.live_from)
 
 
 def until(world: World) -> str:
     return (world.live_from + 10 * DAY).isoformat()
 
 
-def tune(world: World, **more: Any) -> Outcome:
+def tune(world: World, **more: Any) -> FlowOutcome:
     return call(tuning, usecase=world.reference, until=world.live_from + 10 * DAY, **more)
 
 
 def runs(world: World) -> list[Any]:
     """Every MLflow run of the model's experiment, newest last."""
-    client = world.house.registry.client
-    found = client.search_runs([world.house.registry.experiment(world.house.model)])
+    client = world.workspace.registry.client
+    found = client.search_runs([world.workspace.registry.experiment(world.workspace.model)])
     return list(reversed(found))
 
 
@@ -95,7 +95,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Searched]:
         with tunable(tmp_path_factory.mktemp("tuning")) as world, redirect_stdout(io.StringIO()) as out:
             words = ["tune", "--usecase", world.reference, "--until", until(world), "--reason", "a test"]
             assert main(words) == 0
-            report = world.house.store.reports.latest("fraud", "training")
+            report = world.workspace.store.reports.latest("fraud", "training")
             assert report is not None
             yield Searched(world, out.getvalue(), dict(report.payload))
     finally:
@@ -108,7 +108,7 @@ def test_the_winner_is_trained_passes_the_same_gates_and_gets_a_seat(searched: S
     assert searched.report["verdict"]["outcome"] == "pass"
     assert (search["trials"], len(search["folds"])) == (5, 2)
     assert search["value"] >= search["own_value"]
-    model = searched.world.house.load(searched.world.house.champion())
+    model = searched.world.workspace.load(searched.world.workspace.champion())
     assert {name: model.metadata.parameters[name] for name in search["parameters"]} == search["parameters"]
     assert (searched.report["role"], searched.report["reason"]) == ("champion", "a test")
 
@@ -144,7 +144,7 @@ def test_trials_and_the_training_are_mlflow_runs_below_that_of_the_search(search
 
 
 def test_the_run_is_recorded_as_tuning(searched: Searched) -> None:
-    run = searched.world.house.store.runs.latest("fraud", "tuning")
+    run = searched.world.workspace.store.runs.latest("fraud", "tuning")
     assert run is not None
     assert (run.state, run.message.split(":")[0]) == ("completed", "done")
 
@@ -174,7 +174,7 @@ def test_a_tuning_killed_in_the_middle_ends_like_one_that_was_not(tmp_path: Path
     with tunable(tmp_path / "killed") as world:
         words = [sys.executable, "-m", "flows.cli", "tune", "--usecase", world.reference, "--until", until(world)]
         child = subprocess.Popen([*words, "--trials", "12"])
-        folder = world.house.settings.root / "tuning"
+        folder = world.workspace.settings.root / "tuning"
         while not any(file.read_text().count('"op_code":4') >= 5 for file in folder.glob("*.journal")):
             assert child.poll() is None, "it ended before it was killed"
             time.sleep(0.01)

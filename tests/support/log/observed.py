@@ -1,4 +1,4 @@
-"""A small house under observation: real service, scribe, exporter and Prometheus, after a scripted run of traffic."""
+"""A small home under observation: real service, scribe, exporter and Prometheus, after a scripted run of traffic."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def observed(folder: Path) -> Iterator[Observed]:
     with contextlib.ExitStack() as stack:
         world = stack.enter_context(small_world(folder))
         live_a_week(world, folder)
-        house = House(folder / "home")
-        server = Server(house, INCUMBENT_USECASE=world.reference)
+        workspace = House(folder / "home")
+        server = Server(workspace, INCUMBENT_USECASE=world.reference)
         stack.callback(lambda: server.stop() if server.process.poll() is None else None)
-        environment = house.environment(INCUMBENT_USECASE=world.reference)
+        environment = workspace.environment(INCUMBENT_USECASE=world.reference)
         port, watching = free_port(), free_port()
         run = _Children(stack, folder, environment)
         run(sys.executable, "-m", "bentos.scribe", "--no-shadow", "--poll", "0.1")

@@ -24,10 +24,10 @@ import pandas as pd
 from bentos.settings import read_settings
 from bentos.spool.shipper import accounting
 from flows.cli import main
-from flows.steps.operations.backups import relocate
-from flows.steps.operations.databases import places
+from flows.steps.operations.backups import rename_artifact_roots
+from flows.steps.operations.databases import database_locations
 from flows.workspace.installation import Home
-from flows.workspace.workspace import House, open_house
+from flows.workspace.workspace import Workspace, open_workspace
 from tests.support.processes.servers import PATIENCE, PROJECT
 
 FOLDER = Path(__file__).parents[2] / "data" / "old_house"
@@ -50,9 +50,9 @@ class OldHouse:
     def __post_init__(self) -> None:
         foreign = ("INCUMBENT_", "PREFECT_", "MLFLOW_", "BENTOML_", "PROMETHEUS_MULTIPROC_DIR")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        places = {"INCUMBENT_HOME": str(self.home), "INCUMBENT_USECASE": self.usecase, "INCUMBENT_ACTOR": "worker"}
+        locations = {"INCUMBENT_HOME": str(self.home), "INCUMBENT_USECASE": self.usecase, "INCUMBENT_ACTOR": "worker"}
         quiet = {"DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "BENTOML_DO_NOT_TRACK": "True"}
-        self._environment = kept | places | quiet | {"BENTOML_HOME": str(self.home / "bentoml")}
+        self._environment = kept | locations | quiet | {"BENTOML_HOME": str(self.home / "bentoml")}
 
     @property
     def usecase(self) -> str:
@@ -66,7 +66,7 @@ class OldHouse:
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
-        """This process lives in the house meanwhile."""
+        """This process lives in the home meanwhile."""
         before = dict(os.environ)
         os.environ.clear()
         os.environ.update(self._environment)
@@ -84,13 +84,13 @@ class OldHouse:
         return code, json.loads(out.getvalue()) if out.getvalue().strip() else None
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[House]:
+    def open(self) -> Iterator[Workspace]:
         with self._inside():
-            house = open_house(self.usecase)
+            workspace = open_workspace(self.usecase)
             try:
-                yield house
+                yield workspace
             finally:
-                house.store.close()
+                workspace.store.close()
 
     def rows(self) -> dict[str, int]:
         """Rows of each table of the log's database, those of single days together."""
@@ -116,14 +116,14 @@ class OldHouse:
     def ship(self, challenger: str) -> None:
         """Run the scribe until the spool is in the log and the challenger has scored it in shadow."""
         log = self.home / "scribe.log"
-        with log.open("ab") as out, self.open() as house:
+        with log.open("ab") as out, self.open() as workspace:
             words = [sys.executable, "-m", "bentos.scribe", "--poll", "0.1"]
             process = subprocess.Popen(words, cwd=PROJECT, env=self._environment, stdout=out, stderr=out)
             try:
-                name, deadline = house.usecase.name, time.monotonic() + PATIENCE
+                name, deadline = workspace.usecase.name, time.monotonic() + PATIENCE
                 while (
-                    accounting(house.store, house.settings.spool(name), name).spooled
-                    or house.store.shadow.progress(name, challenger).pending
+                    accounting(workspace.store, workspace.settings.spool(name), name).spooled
+                    or workspace.store.shadow.progress(name, challenger).pending
                 ):
                     assert process.poll() is None, log.read_text()[-2000:]
                     assert time.monotonic() < deadline, log.read_text()[-2000:]
@@ -133,7 +133,7 @@ class OldHouse:
                 assert process.wait(60) == 0, log.read_text()[-2000:]
 
     def copy(self, home: Path) -> OldHouse:
-        """The same house at another place."""
+        """The same home at another place."""
         shutil.copytree(self.home, home)
         moved = OldHouse(home, self.figures)
         moved.move_in(str(self.home))
@@ -141,17 +141,17 @@ class OldHouse:
 
     def move_in(self, old: str) -> None:
         """Let MLflow's absolute paths name this place, as a restore does."""
-        found = {place.name: place for place in places(Home(read_settings(home=self.home)))}
-        relocate(found["mlflow"], old, str(self.home))
+        found = {place.name: place for place in database_locations(Home(read_settings(home=self.home)))}
+        rename_artifact_roots(found["mlflow"], old, str(self.home))
 
 
 def unpack(commit: str, folder: Path) -> OldHouse:
-    """The house of a commit as it was left, moved to a folder and not upgraded yet."""
+    """The home of a commit as it was left, moved to a folder and not upgraded yet."""
     with tarfile.open(FOLDER / f"{commit}.tar.xz") as tar:
         tar.extractall(folder, filter="data")
-    house = OldHouse(folder / "home", json.loads((FOLDER / f"{commit}.json").read_text()))
-    house.move_in(str(house.figures["made"]["place"]))
-    return house
+    workspace = OldHouse(folder / "home", json.loads((FOLDER / f"{commit}.json").read_text()))
+    workspace.move_in(str(workspace.figures["made"]["place"]))
+    return workspace
 
 
 def as_times(figures: dict[str, Any]) -> dict[datetime, Any]:

@@ -88,8 +88,8 @@ def _statements(usecase: UseCase, events: pd.DataFrame, rng: np.random.Generator
 class Players:
     """Sends traffic to one service or to several by turns, and lets labels through when they become known."""
 
-    def __init__(self, house: House, servers: Sequence[Server], told: Traffic) -> None:
-        self.house = house
+    def __init__(self, workspace: House, servers: Sequence[Server], told: Traffic) -> None:
+        self.workspace = workspace
         self.servers = servers
         self.told = told
         self._turn = 0
@@ -128,7 +128,7 @@ class Players:
             assert reply.status_code == 200, reply.text
         ids = list(dict.fromkeys(labels["event_id"]))
         deadline = time.monotonic() + PATIENCE
-        with self.house.store() as store:
+        with self.workspace.store() as store:
             while True:
                 self.ship()
                 known = store.labels.of_events("fraud", ids)
@@ -148,32 +148,32 @@ class Players:
 
     def ship(self) -> None:
         """Let the scribe of each service work once."""
-        with self.house.store() as store:
-            for home in dict.fromkeys(server.house.home for server in self.servers):
+        with self.workspace.store() as store:
+            for home in dict.fromkeys(server.workspace.home for server in self.servers):
                 Scribe(store, read_settings(home=home).spool("fraud"), "fraud", self.told.usecase.label).run_once()
 
     def logged(self) -> pd.DataFrame:
         """The features as served, by event id."""
         self.ship()
         times = self.told.events[self.told.usecase.event_time]
-        with self.house.store() as store:
+        with self.workspace.store() as store:
             _, found = store.log.features("fraud", TimeWindow(times.min(), times.max() + DAY))
         return found.set_index("event_id").sort_index()
 
     def logged_of(self, feature: str, ids: Sequence[str]) -> list[float]:
         """One feature as served, of events of the test's own."""
         self.ship()
-        with self.house.store() as store:
+        with self.workspace.store() as store:
             _, found = store.log.features("fraud", EVER)
         return [float(value) for value in found.set_index("event_id")[feature].loc[list(ids)]]
 
 
-def second_home(house: House, folder: Path) -> tuple[House, dict[str, str]]:
+def second_home(workspace: House, folder: Path) -> tuple[House, dict[str, str]]:
     """Another replica's own folder, with the registry and the database of the first."""
     other = House(folder)
     return other, {
-        "INCUMBENT_DATABASE_URL": house.settings.log_url,
-        "INCUMBENT_MLFLOW_URI": house.settings.registry_uri,
+        "INCUMBENT_DATABASE_URL": workspace.settings.log_url,
+        "INCUMBENT_MLFLOW_URI": workspace.settings.registry_uri,
     }
 
 

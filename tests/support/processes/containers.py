@@ -112,13 +112,13 @@ class Alone(Server):
     Args:
         python: program of an environment in which the project is not installed.
         file: the Bento, as ``bentoml export`` writes it.
-        house: lies in the folder in which the service is started, under the name that it has without a setting.
+        home: lies in the folder in which the service is started, under the name that it has without a setting.
     """
 
-    def __init__(self, python: Path, file: Path, house: House) -> None:
-        self.house = house
+    def __init__(self, python: Path, file: Path, workspace: House) -> None:
+        self.workspace = workspace
         self.python = python
-        self.folder = house.home.parent
+        self.folder = workspace.home.parent
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, timeout=10.0)
@@ -176,16 +176,16 @@ def variables(recipe: str) -> dict[str, str]:
 class Container(Server):
     """The service as the image starts it: its entry point, its folder, its variables."""
 
-    def __init__(self, image: Image, house: House, **environment: str) -> None:
-        self.house = house
+    def __init__(self, image: Image, workspace: House, **environment: str) -> None:
+        self.workspace = workspace
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.Client(base_url=self.url, timeout=10.0)
-        self.log = house.home / f"container-{self.port}.log"
+        self.log = workspace.home / f"container-{self.port}.log"
         self._out = self.log.open("wb")
         ours = {"BENTOML_HOST": "127.0.0.1", "BENTOML_PORT": str(self.port)}
         self.process = subprocess.Popen(
-            image.entrypoint, cwd=image.bento, env=image.environment(house.home, **ours, **environment),
+            image.entrypoint, cwd=image.bento, env=image.environment(workspace.home, **ours, **environment),
             stdout=self._out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 

@@ -102,14 +102,14 @@ class Server:
     """A running service. ``stop`` asks, ``kill`` does not."""
 
     def __init__(
-        self, house: House, host: str = "127.0.0.1", port: int = 0, logs: Path | None = None, **environment: str
+        self, workspace: House, host: str = "127.0.0.1", port: int = 0, logs: Path | None = None, **environment: str
     ) -> None:
-        self.house = house
+        self.workspace = workspace
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         # One client: each new one costs 20 ms and a connection.
         self.client = httpx.Client(base_url=self.url, timeout=10.0)
-        self.log = (logs or house.home) / f"service-{self.port}.log"
+        self.log = (logs or workspace.home) / f"service-{self.port}.log"
         self._out = self.log.open("ab")
         self.process = subprocess.Popen(
             [
@@ -117,7 +117,7 @@ class Server:
                 "--host", host, "--port", str(self.port), "--working-dir", str(PROJECT),
             ],
             cwd=PROJECT,
-            env=house.environment(**environment),
+            env=workspace.environment(**environment),
             stdout=self._out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -139,11 +139,11 @@ class Server:
         raise AssertionError(f"{path} does not answer {status}: {self.log.read_text()[-2000:]}")
 
     def wait_served(self, version: str) -> None:
-        """Wait until a version is in office."""
+        """Wait until a version is active."""
         deadline = time.monotonic() + PATIENCE
         while self.card()["in_office"]["version"] != version:
             if time.monotonic() > deadline:
-                raise AssertionError(f"version {version} does not take office: {self.card()}")
+                raise AssertionError(f"version {version} does not become champion: {self.card()}")
             time.sleep(0.05)
 
     def score(self, event: Any) -> httpx.Response:
@@ -192,9 +192,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(house: House, host: str = "127.0.0.1", **environment: str) -> Iterator[Server]:
+def serving(workspace: House, host: str = "127.0.0.1", **environment: str) -> Iterator[Server]:
     """A service that is ready, and is gone afterwards."""
-    server = Server(house, host, **environment)
+    server = Server(workspace, host, **environment)
     try:
         server.wait_ready()
         yield server
@@ -208,7 +208,7 @@ def serving(house: House, host: str = "127.0.0.1", **environment: str) -> Iterat
 class Shared:
     """One running service for all test modules that leave it as they found it.
 
-    Version 1 (``tiny_model(threshold=0.1)``) is in office; versions 2 to 4 wait.
+    Version 1 (``tiny_model(threshold=0.1)``) is active; versions 2 to 4 wait.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -220,11 +220,11 @@ class Shared:
         """The running service, started when there is none."""
         if self._server is None or self._server.process.poll() is not None:
             self._houses += 1
-            house = House(self._folder / str(self._houses))
+            workspace = House(self._folder / str(self._houses))
             for model in MODELS().values():
-                house.add(model)
-            house.appoint(ModelRef(house.model, "1"), MODELS()["1"].contract_digest)
-            self._server = Server(house, INCUMBENT_POLL_SECONDS="0.1")
+                workspace.add(model)
+            workspace.appoint(ModelRef(workspace.model, "1"), MODELS()["1"].contract_digest)
+            self._server = Server(workspace, INCUMBENT_POLL_SECONDS="0.1")
             self._server.wait_ready()
         return self._server
 

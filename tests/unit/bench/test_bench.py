@@ -14,8 +14,8 @@ import pytest
 
 from bentos.schema.event_schema import EventSchema
 from flows.drills.load.bodies import BATCH, BodySpec, make_bodies
-from flows.drills.load.load_generator import Load, Measured
-from flows.drills.load.run_load import RunningLoad, recorded, run_load
+from flows.drills.load.load_generator import LoadRound, RoundFigures
+from flows.drills.load.run_load import RunningLoad, read_answers, run_load
 from flows.workspace.installation import PROJECT
 from tests.bench.serving.compare import bracketed
 from tests.bench.serving.profiling import HTTP, STAGES, shares
@@ -64,8 +64,8 @@ def port() -> Iterator[int]:
         server.shutdown()
 
 
-def measured(rps: float, p99: float = 10.0) -> Measured:
-    return Measured(rps, p99 / 2, p99, p99, int(rps), 0, int(rps), int(rps), {})
+def measured(rps: float, p99: float = 10.0) -> RoundFigures:
+    return RoundFigures(rps, p99 / 2, p99, p99, int(rps), 0, int(rps), int(rps), {})
 
 
 def test_every_event_body_is_accepted_by_the_schema_and_business_time_moves_on() -> None:
@@ -99,29 +99,29 @@ def test_feature_bodies_are_json_and_hold_the_row(kind: Any, holes: int, tmp_pat
 
 def test_a_closed_loop_sends_every_event_once_and_records_each_answer(port: int, tmp_path: Path) -> None:
     record = tmp_path / "answers.txt"
-    found = run_load(Load(port, "/score", BodySpec("event", 50), 4, 0.5, 0.1, None, "t-", record=str(record)))
+    found = run_load(LoadRound(port, "/score", BodySpec("event", 50), 4, 0.5, 0.1, None, "t-", record=str(record)))
     assert found.errors == 0
     assert 0 < found.answered <= found.requests
-    ids = [answer.event_id for answer in recorded(record)]
+    ids = [answer.event_id for answer in read_answers(record)]
     assert len(ids) == len(set(ids)) == found.requests
-    assert {answer.status for answer in recorded(record)} == {200}
+    assert {answer.status for answer in read_answers(record)} == {200}
 
 
 def test_an_open_loop_sends_no_more_requests_than_are_due(port: int) -> None:
-    found = run_load(Load(port, "/score", BodySpec("event", 50), 4, 1.0, 0.0, 50.0))
+    found = run_load(LoadRound(port, "/score", BodySpec("event", 50), 4, 1.0, 0.0, 50.0))
     assert found.errors == 0
     assert 0 < found.requests <= 50
 
 
 @pytest.mark.parametrize(("path", "status"), [("/other", "wrong answer"), ("/busy", "429")])
 def test_an_answer_without_the_events_id_and_another_status_are_errors(port: int, path: str, status: str) -> None:
-    found = run_load(Load(port, path, BodySpec("event", 50), 2, 0.3, 0.0))
+    found = run_load(LoadRound(port, path, BodySpec("event", 50), 2, 0.3, 0.0))
     assert found.answered == 0
     assert found.statuses == {status: found.errors}
 
 
 def test_a_load_without_an_end_stops_when_it_is_told(port: int) -> None:
-    with RunningLoad(Load(port, "/score", BodySpec("event", 50), 2, 0.0, 0.0, 20.0, give_up=False)) as running:
+    with RunningLoad(LoadRound(port, "/score", BodySpec("event", 50), 2, 0.0, 0.0, 20.0, give_up=False)) as running:
         threading.Event().wait(1.5)
         assert running.stop().errors == 0
 

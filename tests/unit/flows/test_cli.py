@@ -18,7 +18,7 @@ import pytest
 from bentos.usecase.loading import load_usecase
 from flows.cli import _parser, main
 from flows.commands.catalogue import COMMANDS, GROUPS, examples_of
-from flows.commands.common import Reply, UsageRefused, instant, show
+from flows.commands.common import CommandResult, UsageRefused, parse_instant, print_reply
 from flows.commands.data.log import PRUNABLE
 from flows.commands.parser import sub_parser
 from monitoring.core.text_table import table
@@ -205,7 +205,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
 
 def test_json_replies_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    show(Reply({"a": 1, "b": None}), as_json=True)
+    print_reply(CommandResult({"a": 1, "b": None}), as_json=True)
     out = capsys.readouterr().out
     assert json.loads(out) == {"a": 1, "b": None}
     assert out.count("\n") == 1
@@ -213,14 +213,14 @@ def test_json_replies_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_date_is_the_first_instant_of_that_business_day() -> None:
     usecase = load_usecase("fraud").model_copy(update={"timezone": "Europe/Paris", "day_starts_at": "06:00"})
-    moment = instant("2026-03-01", usecase)
+    moment = parse_instant("2026-03-01", usecase)
     assert moment is not None
     assert moment.isoformat() == "2026-03-01T05:00:00+00:00"
 
 
 def test_a_time_without_zone_is_local_time_of_the_use_case() -> None:
     usecase = load_usecase("fraud").model_copy(update={"timezone": "Europe/Paris"})
-    moment = instant("2026-03-01T12:00", usecase)
+    moment = parse_instant("2026-03-01T12:00", usecase)
     assert moment is not None
     assert moment.utcoffset() is not None
     assert moment.timestamp() == pytest.approx(1772362800)
@@ -228,7 +228,7 @@ def test_a_time_without_zone_is_local_time_of_the_use_case() -> None:
 
 def test_what_is_no_time_is_refused_with_an_example() -> None:
     with pytest.raises(UsageRefused, match="2026-03-01"):
-        instant("yesterday", load_usecase("fraud"))
+        parse_instant("yesterday", load_usecase("fraud"))
 
 
 def test_tables_align_numbers_to_the_right() -> None:

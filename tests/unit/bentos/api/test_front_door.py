@@ -146,33 +146,33 @@ class House:
         return said[0]["status"], found, dict(said[0]["headers"])
 
 
-def play(steps: Callable[[House], Awaitable[None]], house: House | None = None) -> House:
-    found = house or House()
+def play(steps: Callable[[House], Awaitable[None]], workspace: House | None = None) -> House:
+    found = workspace or House()
     asyncio.run(steps(found))  # type: ignore[arg-type]  # every step here is a coroutine function
     return found
 
 
 def test_an_event_is_answered_without_the_framework() -> None:
-    async def steps(house: House) -> None:
-        status, body, headers = await house.ask("/score")
+    async def steps(workspace: House) -> None:
+        status, body, headers = await workspace.ask("/score")
         assert (status, body["event_id"]) == (200, "t-1")
         assert headers[b"content-type"] == b"application/json"
 
-    house = play(steps)
-    assert house.passed == []
-    assert house.counted.seen == [("/score", 200)]
+    workspace = play(steps)
+    assert workspace.passed == []
+    assert workspace.counted.seen == [("/score", 200)]
 
 
 def test_an_unknown_path_is_answered_at_the_door_and_known_ones_pass() -> None:
-    async def steps(house: House) -> None:
+    async def steps(workspace: House) -> None:
         for path in ("/nope", "/score/", "/static_content/../x"):
-            status, body, _ = await house.ask(path)
+            status, body, _ = await workspace.ask(path)
             assert (status, body["error"]["code"]) == (404, "not_found")
-        assert (await house.ask("/livez", method="GET"))[0] == 200
+        assert (await workspace.ask("/livez", method="GET"))[0] == 200
 
-    house = play(steps)
-    assert house.passed == ["/livez"]
-    assert house.counted.seen == []
+    workspace = play(steps)
+    assert workspace.passed == ["/livez"]
+    assert workspace.counted.seen == []
 
 
 def test_websockets_are_closed_at_the_door() -> None:
@@ -181,8 +181,8 @@ def test_websockets_are_closed_at_the_door() -> None:
     async def send(message: Message) -> None:
         said.append(message)
 
-    async def steps(house: House) -> None:
-        await house.door({"type": "websocket", "path": "/any"}, send, send)  # type: ignore[arg-type]  # never called
+    async def steps(workspace: House) -> None:
+        await workspace.door({"type": "websocket", "path": "/any"}, send, send)  # type: ignore[arg-type]  # never called
 
     assert play(steps).passed == []
     assert said[0]["type"] == "websocket.close"
@@ -209,13 +209,13 @@ def test_websockets_are_closed_at_the_door() -> None:
 def test_a_bad_request_gets_its_status_and_a_word(
     path: str, method: str, media_type: bytes, body: bytes, status: int, code: str
 ) -> None:
-    async def steps(house: House) -> None:
-        found, said, _ = await house.ask(path, body, method, media_type)
+    async def steps(workspace: House) -> None:
+        found, said, _ = await workspace.ask(path, body, method, media_type)
         assert (found, said["error"]["code"]) == (status, code)
 
-    house = play(steps)
-    assert house.passed == []
-    assert house.counted.seen == [(path, status)]
+    workspace = play(steps)
+    assert workspace.passed == []
+    assert workspace.counted.seen == [(path, status)]
 
 
 def many(count: int) -> bytes:
@@ -224,16 +224,16 @@ def many(count: int) -> bytes:
 
 @pytest.mark.parametrize("path", ["/score/batch", "/events"])
 def test_a_list_is_refused_while_too_many_events_of_others_wait_and_alone_it_is_taken(path: str) -> None:
-    async def steps(house: House) -> None:
-        assert house.desk is not None
-        house.desk.capacity = 9
-        with house.door._turns.hold(1, house.desk):
-            assert (await house.ask(path, many(3)))[0] == 200
-        with house.door._turns.hold(2, house.desk):
-            status, body, headers = await house.ask(path, many(3))
+    async def steps(workspace: House) -> None:
+        assert workspace.desk is not None
+        workspace.desk.capacity = 9
+        with workspace.door._turns.hold(1, workspace.desk):
+            assert (await workspace.ask(path, many(3)))[0] == 200
+        with workspace.door._turns.hold(2, workspace.desk):
+            status, body, headers = await workspace.ask(path, many(3))
             assert (status, body["error"]["code"], headers[b"retry-after"]) == (429, "busy", b"1")
-        house.desk.list_capacity = 1
-        assert (await house.ask(path, many(3)))[0] == 200
+        workspace.desk.list_capacity = 1
+        assert (await workspace.ask(path, many(3)))[0] == 200
 
     play(steps)
 
@@ -242,20 +242,20 @@ def test_the_lists_of_the_framework_count_as_waiting_too() -> None:
     held: list[int] = []
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
-        held.append(house.door._turns._held)
+        held.append(workspace.door._turns._held)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"[]"})
 
-    house = House(inner)
+    workspace = House(inner)
 
-    async def steps(house: House) -> None:
-        assert house.desk is not None
-        assert (await house.ask("/score/list", many(3)))[0] == 200
-        with house.door._turns.hold(2, house.desk):
-            assert (await house.ask("/score/list", many(3)))[1]["error"]["code"] == "busy"
-        assert (house.door._turns._held, len(house.tickets), house.door._in_flight) == (0, 0, 0)
+    async def steps(workspace: House) -> None:
+        assert workspace.desk is not None
+        assert (await workspace.ask("/score/list", many(3)))[0] == 200
+        with workspace.door._turns.hold(2, workspace.desk):
+            assert (await workspace.ask("/score/list", many(3)))[1]["error"]["code"] == "busy"
+        assert (workspace.door._turns._held, len(workspace.tickets), workspace.door._in_flight) == (0, 0, 0)
 
-    play(steps, house)
+    play(steps, workspace)
     assert held == [3]
 
 
@@ -264,54 +264,54 @@ def test_a_list_that_takes_too_long_ends_with_504_and_a_client_that_left_is_not_
 ) -> None:
     monkeypatch.setattr(front_door, "AT_ONCE", 1)
 
-    async def steps(house: House) -> None:
-        assert house.desk is not None
-        house.desk.list_timeout_s = -1.0
-        status, body, _ = await house.ask("/score/batch", many(3))
+    async def steps(workspace: House) -> None:
+        assert workspace.desk is not None
+        workspace.desk.list_timeout_s = -1.0
+        status, body, _ = await workspace.ask("/score/batch", many(3))
         assert (status, body["error"]["code"]) == (504, "timeout")
-        house.desk.list_timeout_s = 60.0
+        workspace.desk.list_timeout_s = 60.0
         said: list[Message] = [{"type": "http.request", "body": many(3), "more_body": False}]
 
         async def leaves() -> Message:
             return said.pop() if said else {"type": "http.disconnect"}
 
-        await house.ask("/score/batch", many(3), receive=leaves)
-        assert house.desk.parts == [1]
-        assert (house.door._turns._held, house.door._in_flight) == (0, 0)
+        await workspace.ask("/score/batch", many(3), receive=leaves)
+        assert workspace.desk.parts == [1]
+        assert (workspace.door._turns._held, workspace.door._in_flight) == (0, 0)
 
     play(steps)
 
 
 def test_a_method_that_is_not_allowed_names_the_one_that_is() -> None:
-    async def steps(house: House) -> None:
-        assert (await house.ask("/score", method="PUT"))[2][b"allow"] == b"POST"
+    async def steps(workspace: House) -> None:
+        assert (await workspace.ask("/score", method="PUT"))[2][b"allow"] == b"POST"
 
     play(steps)
 
 
 def test_before_a_champion_is_in_office_the_answer_is_503() -> None:
-    async def steps(house: House) -> None:
-        assert house.desk is not None
-        house.desk.is_ready = False
-        assert (await house.ask("/score"))[0] == 503
-        assert (await house.ask("/score/batch", b"[" + BODY + b"]"))[0] == 503
-        house.desk = None
-        assert (await house.ask("/score"))[0] == 503
+    async def steps(workspace: House) -> None:
+        assert workspace.desk is not None
+        workspace.desk.is_ready = False
+        assert (await workspace.ask("/score"))[0] == 503
+        assert (await workspace.ask("/score/batch", b"[" + BODY + b"]"))[0] == 503
+        workspace.desk = None
+        assert (await workspace.ask("/score"))[0] == 503
 
     assert play(steps).passed == []
 
 
 def test_beyond_capacity_the_answer_is_429_and_it_recovers() -> None:
-    async def steps(house: House) -> None:
-        assert house.desk is not None
-        house.desk.hold = asyncio.Event()
-        waiting = [asyncio.ensure_future(house.ask("/score")) for _ in range(2)]
+    async def steps(workspace: House) -> None:
+        assert workspace.desk is not None
+        workspace.desk.hold = asyncio.Event()
+        waiting = [asyncio.ensure_future(workspace.ask("/score")) for _ in range(2)]
         await asyncio.sleep(0)
-        status, body, headers = await house.ask("/score")
+        status, body, headers = await workspace.ask("/score")
         assert (status, body["error"]["code"], headers[b"retry-after"]) == (429, "busy", b"1")
-        house.desk.hold.set()
+        workspace.desk.hold.set()
         assert [answer[0] for answer in await asyncio.gather(*waiting)] == [200, 200]
-        assert (await house.ask("/score"))[0] == 200
+        assert (await workspace.ask("/score"))[0] == 200
 
     play(steps)
 
@@ -321,10 +321,10 @@ def test_a_body_that_does_not_arrive_ends_with_408_and_frees_its_place() -> None
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def steps(house: House) -> None:
-        status, body, _ = await house.ask("/score", receive=never)
+    async def steps(workspace: House) -> None:
+        status, body, _ = await workspace.ask("/score", receive=never)
         assert (status, body["error"]["code"]) == (408, "slow_body")
-        assert house.door._in_flight == 0
+        assert workspace.door._in_flight == 0
 
     play(steps)
 
@@ -334,13 +334,13 @@ def test_a_task_cancelled_from_outside_stays_cancelled() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def steps(house: House) -> None:
-        task = asyncio.ensure_future(house.ask("/score", receive=never))
+    async def steps(workspace: House) -> None:
+        task = asyncio.ensure_future(workspace.ask("/score", receive=never))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert house.door._in_flight == 0
+        assert workspace.door._in_flight == 0
 
     play(steps)
 
@@ -348,12 +348,12 @@ def test_a_task_cancelled_from_outside_stays_cancelled() -> None:
 def test_a_conflicting_event_is_409_and_a_fault_of_ours_is_500_without_its_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def steps(house: House) -> None:
-        assert house.desk is not None
-        house.desk.fault = DuplicateEvent("answered before")
-        assert (await house.ask("/score"))[0] == 409
-        house.desk.fault = ValueError("could not convert 57.16")
-        status, body, _ = await house.ask("/score")
+    async def steps(workspace: House) -> None:
+        assert workspace.desk is not None
+        workspace.desk.fault = DuplicateEvent("answered before")
+        assert (await workspace.ask("/score"))[0] == 409
+        workspace.desk.fault = ValueError("could not convert 57.16")
+        status, body, _ = await workspace.ask("/score")
         assert (status, body["error"]["code"]) == (500, "internal")
 
     play(steps)
@@ -368,32 +368,32 @@ def _list(*names: str) -> bytes:
 def test_a_list_is_answered_in_parts_and_single_events_come_between(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front_door, "AT_ONCE", 2)
 
-    async def steps(house: House) -> None:
-        assert house.desk is not None
+    async def steps(workspace: House) -> None:
+        assert workspace.desk is not None
         seen: list[int] = []
-        asyncio.get_running_loop().call_soon(lambda: seen.extend(house.desk.parts if house.desk else ()))
-        status, body, _ = await house.ask("/score/batch", _list("a", "b", "c"))
+        asyncio.get_running_loop().call_soon(lambda: seen.extend(workspace.desk.parts if workspace.desk else ()))
+        status, body, _ = await workspace.ask("/score/batch", _list("a", "b", "c"))
         assert (status, body) == (200, ["a", "b", "c"])
         assert seen == [2]
 
-    house = play(steps)
-    assert house.passed == []
-    assert house.desk is not None
-    assert house.desk.parts == [2, 1]
-    assert house.counted.seen.count(("/score/batch", 200)) == 1
+    workspace = play(steps)
+    assert workspace.passed == []
+    assert workspace.desk is not None
+    assert workspace.desk.parts == [2, 1]
+    assert workspace.counted.seen.count(("/score/batch", 200)) == 1
 
 
 def test_an_answer_is_explained_where_the_query_asks_for_it() -> None:
-    async def steps(house: House) -> None:
-        assert "reasons" in (await house.ask("/score", query=b"explain=true"))[1]
-        assert "reasons" not in (await house.ask("/score", query=b"explain=false"))[1]
-        assert "reasons" not in (await house.ask("/score", query=b"other=1"))[1]
+    async def steps(workspace: House) -> None:
+        assert "reasons" in (await workspace.ask("/score", query=b"explain=true"))[1]
+        assert "reasons" not in (await workspace.ask("/score", query=b"explain=false"))[1]
+        assert "reasons" not in (await workspace.ask("/score", query=b"other=1"))[1]
         assert all(
-            "reasons" in row for row in (await house.ask("/score/batch", _list("a", "b"), query=b"explain=true"))[1]
+            "reasons" in row for row in (await workspace.ask("/score/batch", _list("a", "b"), query=b"explain=true"))[1]
         )
         for wrong in (b"explain=1", b"explain=", b"explain=true&explain=true"):
             for path, body in (("/score", BODY), ("/score/batch", _list("a"))):
-                assert (await house.ask(path, body, query=wrong))[0] == 400
+                assert (await workspace.ask(path, body, query=wrong))[0] == 400
 
     play(steps)
 
@@ -401,9 +401,9 @@ def test_an_answer_is_explained_where_the_query_asks_for_it() -> None:
 def test_events_are_taken_one_or_many_and_conflicts_are_named_by_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front_door, "AT_ONCE", 2)
 
-    async def steps(house: House) -> None:
-        assert (await house.ask("/events"))[:2] == (200, {"accepted": 1, "conflicts": []})
-        status, body, _ = await house.ask("/events", _list("a", "b", "t-conflict"))
+    async def steps(workspace: House) -> None:
+        assert (await workspace.ask("/events"))[:2] == (200, {"accepted": 1, "conflicts": []})
+        status, body, _ = await workspace.ask("/events", _list("a", "b", "t-conflict"))
         assert (status, body) == (200, {"accepted": 2, "conflicts": [2]})
 
     assert play(steps).counted.seen == [("/events", 200)] * 2
@@ -412,10 +412,10 @@ def test_events_are_taken_one_or_many_and_conflicts_are_named_by_place(monkeypat
 def test_events_of_the_future_are_named_by_their_place_in_the_whole_list_however_long_it_is() -> None:
     names = [f"t-future-{n}" if n in (0, 127, 128, 299) else f"t-{n}" for n in range(300)]
 
-    async def steps(house: House) -> None:
-        assert house.desk is not None
-        house.desk.max_batch, house.desk.body_limit = 300, 1 << 20
-        status, body, _ = await house.ask("/events", _list(*names))
+    async def steps(workspace: House) -> None:
+        assert workspace.desk is not None
+        workspace.desk.max_batch, workspace.desk.body_limit = 300, 1 << 20
+        status, body, _ = await workspace.ask("/events", _list(*names))
         assert (status, body["accepted"], body["conflicts"]) == (200, 296, [])
         assert [row["at"] for row in body["refused"]] == [0, 127, 128, 299]
 
@@ -428,20 +428,20 @@ def test_a_list_passes_the_framework_as_tickets() -> None:
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append((await receive())["body"])
         numbers = json.loads(seen[0])
-        events = [house.tickets.redeem(n) for n in numbers]
+        events = [workspace.tickets.redeem(n) for n in numbers]
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": json.dumps([e.event_id for e in events]).encode()})
 
-    house = House(inner)
+    workspace = House(inner)
 
-    async def steps(house: House) -> None:
+    async def steps(workspace: House) -> None:
         rows = b"[" + BODY + b"," + BODY.replace(b"t-1", b"t-2") + b"]"
-        status, body, _ = await house.ask("/score/list", rows)
+        status, body, _ = await workspace.ask("/score/list", rows)
         assert (status, body) == (200, ["t-1", "t-2"])
 
-    play(steps, house)
+    play(steps, workspace)
     assert b"57.16" not in seen[0]
-    assert len(house.tickets) == 0
+    assert len(workspace.tickets) == 0
 
 
 def test_tickets_are_void_when_the_framework_fails_and_the_error_is_ours() -> None:
@@ -449,14 +449,14 @@ def test_tickets_are_void_when_the_framework_fails_and_the_error_is_ours() -> No
         await send({"type": "http.response.start", "status": 429, "headers": []})
         await send({"type": "http.response.body", "body": b'{"error":"Too many requests"}'})
 
-    house = House(inner)
+    workspace = House(inner)
 
-    async def steps(house: House) -> None:
-        status, body, _ = await house.ask("/score/list", b"[" + BODY + b"]")
+    async def steps(workspace: House) -> None:
+        status, body, _ = await workspace.ask("/score/list", b"[" + BODY + b"]")
         assert (status, body["error"]["code"]) == (429, "busy")
 
-    play(steps, house)
-    assert len(house.tickets) == 0
+    play(steps, workspace)
+    assert len(workspace.tickets) == 0
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bentos.api.labels import Contradictions, LabelDesk
+from bentos.api.labels import Contradictions, LabelReceiver
 from bentos.errors import EventError
 from bentos.http_errors import HttpProblem
 from bentos.scoring.future_bound import FutureBound, FutureGuard
@@ -48,7 +48,7 @@ class Desk:
         settings = Settings(clock="machine" if newest is None else "stream", max_future="1d" if newest else "1h")
         bound = FutureBound(settings, lambda: now_us, recent)
         guard = FutureGuard("fraud", bound, self.paper, lambda: now_us)
-        self.desk = LabelDesk(fraud(), self.paper, 3, guard, Contradictions(), lambda: now_us)
+        self.desk = LabelReceiver(fraud(), self.paper, 3, guard, Contradictions(), lambda: now_us)
 
     def take(self, *labels: dict[str, Any], single: bool = False) -> dict[str, Any]:
         body = labels[0] if single else list(labels)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bentos.api.events import Taken
-from bentos.api.late_decisions import REASONS, LateDesk
+from bentos.api.late_decisions import REASONS, LateDecisionReceiver
 from bentos.errors import EventError
 from bentos.http_errors import UNPROCESSABLE, problem
 from bentos.schema.event import Event
@@ -41,7 +41,7 @@ def sent(value: Any) -> bytes:
 @pytest.mark.parametrize("reason", REASONS)
 def test_a_report_is_kept_with_the_decision_that_was_taken(reason: str) -> None:
     kept = Kept()
-    assert LateDesk(SCHEMA, kept, 10).take(sent(report(reason=reason, decision=False))) == Receipt(
+    assert LateDecisionReceiver(SCHEMA, kept, 10).take(sent(report(reason=reason, decision=False))) == Receipt(
         1, [], Refusals(), False
     )
     assert kept.events == [("t-1", False)]
@@ -50,13 +50,13 @@ def test_a_report_is_kept_with_the_decision_that_was_taken(reason: str) -> None:
 def test_a_list_says_which_reports_conflict() -> None:
     kept = Kept()
     body = b" " + sent([report("t-1"), report("t-known"), report("t-2")])
-    assert LateDesk(SCHEMA, kept, 10).take(body) == Receipt(2, [1], Refusals(), True)
+    assert LateDecisionReceiver(SCHEMA, kept, 10).take(body) == Receipt(2, [1], Refusals(), True)
 
 
 def test_a_report_of_an_event_of_the_future_is_refused_in_its_place_and_not_counted() -> None:
-    counted = metrics.LATE.labels("deadline")._value
+    counted = metrics.LATE_REPORTS.labels("deadline")._value
     before = counted.get()
-    found = LateDesk(SCHEMA, Kept(), 10).take(sent([report("t-1"), report("t-future"), report("t-2")]))
+    found = LateDecisionReceiver(SCHEMA, Kept(), 10).take(sent([report("t-1"), report("t-future"), report("t-2")]))
     assert (found.accepted, found.conflicts, list(found.refused)) == (2, [], [1])
     assert counted.get() == before + 2
 
@@ -83,7 +83,7 @@ def test_a_report_of_an_event_of_the_future_is_refused_in_its_place_and_not_coun
 def test_a_malformed_report_is_refused_and_nothing_is_kept(bad: bytes, named: str) -> None:
     kept = Kept()
     with pytest.raises(EventError) as refused:
-        LateDesk(SCHEMA, kept, 3).take(bad)
+        LateDecisionReceiver(SCHEMA, kept, 3).take(bad)
     assert named in str(refused.value)
     assert "4711" not in str(refused.value)
     assert kept.events == []

@@ -155,29 +155,29 @@ def long_road(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 def play(steps: Callable[[House], Awaitable[None]], keep_alive: float = 5) -> House:
     async def run() -> House:
-        async with House(keep_alive).open() as house:
-            await steps(house)
-            return house
+        async with House(keep_alive).open() as workspace:
+            await steps(workspace)
+            return workspace
 
     return asyncio.run(run())
 
 
 def test_a_plain_event_is_answered_past_asgi_with_the_headers_of_any_answer(long_road: list[str]) -> None:
-    async def steps(house: House) -> None:
-        for status, headers, body in await house.talk(request(), answers=1):
+    async def steps(workspace: House) -> None:
+        for status, headers, body in await workspace.talk(request(), answers=1):
             assert (status, body) == (200, {"event_id": "t-1"})
             assert headers["content-type"] == "application/json"
             assert "date" in headers
 
-    house = play(steps)
+    workspace = play(steps)
     assert long_road == []
-    assert house.counted.seen == [("/score", 200)]
-    assert house.door._in_flight == 0
+    assert workspace.counted.seen == [("/score", 200)]
+    assert workspace.door._in_flight == 0
 
 
 def test_a_connection_is_used_again_and_roads_may_alternate(long_road: list[str]) -> None:
-    async def steps(house: House) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async def steps(workspace: House) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", workspace.port)
         for path in ("/score", "/livez", "/score", "/score", "/nope", "/score"):
             writer.write(request(path=path))
             assert (await _answer(reader))[0] == (404 if path == "/nope" else 200)
@@ -205,8 +205,8 @@ def test_a_connection_is_used_again_and_roads_may_alternate(long_road: list[str]
 def test_whatever_is_unusual_takes_the_long_road_to_the_same_answer(
     long_road: list[str], pieces: tuple[bytes, ...]
 ) -> None:
-    async def steps(house: House) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async def steps(workspace: House) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", workspace.port)
         for piece in pieces:
             writer.write(piece)
             await asyncio.sleep(0.05)
@@ -230,8 +230,8 @@ def test_whatever_is_unusual_takes_the_long_road_to_the_same_answer(
     ],
 )
 def test_both_roads_refuse_alike(long_road: list[str], sent: bytes, status: int, code: str) -> None:
-    async def steps(house: House) -> None:
-        found, _, body = (await house.talk(sent))[0]
+    async def steps(workspace: House) -> None:
+        found, _, body = (await workspace.talk(sent))[0]
         assert (found, body["error"]["code"]) == (status, code)
 
     assert play(steps).door._in_flight == 0
@@ -240,13 +240,13 @@ def test_both_roads_refuse_alike(long_road: list[str], sent: bytes, status: int,
 def test_faults_conflicts_and_an_empty_office_are_told_as_on_the_long_road(
     long_road: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def steps(house: House) -> None:
-        house.desk.fault = DuplicateEvent("answered before")
-        assert (await house.talk(request()))[0][0] == 409
-        house.desk.fault = ValueError("could not convert 57.16")
-        assert (await house.talk(request()))[0][2]["error"]["code"] == "internal"
-        house.desk.is_ready = False
-        assert (await house.talk(request()))[0][0] == 503
+    async def steps(workspace: House) -> None:
+        workspace.desk.fault = DuplicateEvent("answered before")
+        assert (await workspace.talk(request()))[0][0] == 409
+        workspace.desk.fault = ValueError("could not convert 57.16")
+        assert (await workspace.talk(request()))[0][2]["error"]["code"] == "internal"
+        workspace.desk.is_ready = False
+        assert (await workspace.talk(request()))[0][0] == 503
 
     play(steps)
     assert long_road == []
@@ -254,48 +254,48 @@ def test_faults_conflicts_and_an_empty_office_are_told_as_on_the_long_road(
 
 
 def test_beyond_capacity_the_answer_is_429(long_road: list[str]) -> None:
-    async def steps(house: House) -> None:
-        house.desk.hold = True
-        waiting = [asyncio.ensure_future(house.talk(request())) for _ in range(2)]
-        while len(house.desk.held) < 2:
+    async def steps(workspace: House) -> None:
+        workspace.desk.hold = True
+        waiting = [asyncio.ensure_future(workspace.talk(request())) for _ in range(2)]
+        while len(workspace.desk.held) < 2:
             await asyncio.sleep(0.005)
-        status, headers, _ = (await house.talk(request()))[0]
+        status, headers, _ = (await workspace.talk(request()))[0]
         assert (status, headers["retry-after"]) == (429, "1")
-        house.desk.release()
+        workspace.desk.release()
         assert [(await found)[0][0] for found in waiting] == [200, 200]
 
     assert play(steps).door._in_flight == 0
 
 
 def test_pipelined_requests_are_answered_in_order(long_road: list[str]) -> None:
-    async def steps(house: House) -> None:
+    async def steps(workspace: House) -> None:
         sent = b"".join(request(BODY.replace(b"t-1", b"t-%d" % n)) for n in range(5))
-        found = await house.talk(sent, answers=5)
+        found = await workspace.talk(sent, answers=5)
         assert [body["event_id"] for _, _, body in found] == [f"t-{n}" for n in range(5)]
 
     assert play(steps).door._in_flight == 0
 
 
 def test_a_client_that_goes_away_frees_its_place(long_road: list[str]) -> None:
-    async def steps(house: House) -> None:
-        house.desk.hold = True
-        _, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async def steps(workspace: House) -> None:
+        workspace.desk.hold = True
+        _, writer = await asyncio.open_connection("127.0.0.1", workspace.port)
         writer.write(request())
-        while not house.desk.held:
+        while not workspace.desk.held:
             await asyncio.sleep(0.005)
         writer.close()
-        while house.door._in_flight:
+        while workspace.door._in_flight:
             await asyncio.sleep(0.005)
-        house.desk.release()
-        house.desk.hold = False
-        assert (await house.talk(request()))[0][0] == 200
+        workspace.desk.release()
+        workspace.desk.hold = False
+        assert (await workspace.talk(request()))[0][0] == 200
 
     play(steps)
 
 
 def test_a_client_that_asks_to_close_is_closed(long_road: list[str]) -> None:
-    async def steps(house: House) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async def steps(workspace: House) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", workspace.port)
         writer.write(request(more="connection: close\r\n"))
         status, headers, _ = await _answer(reader)
         assert (status, headers["connection"]) == (200, "close")
@@ -306,16 +306,16 @@ def test_a_client_that_asks_to_close_is_closed(long_road: list[str]) -> None:
 
 
 def test_a_connection_that_stays_idle_is_closed_and_a_busy_one_is_not(long_road: list[str]) -> None:
-    async def steps(house: House) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
+    async def steps(workspace: House) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", workspace.port)
         for _ in range(4):
             writer.write(request())
             assert (await _answer(reader))[0] == 200
             await asyncio.sleep(0.15)
-        house.desk.hold = True
+        workspace.desk.hold = True
         writer.write(request())
         await asyncio.sleep(0.6)
-        house.desk.release()
+        workspace.desk.release()
         assert (await _answer(reader))[0] == 200
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()
@@ -324,14 +324,14 @@ def test_a_connection_that_stays_idle_is_closed_and_a_busy_one_is_not(long_road:
 
 
 def test_what_is_under_way_at_a_shutdown_is_answered(long_road: list[str]) -> None:
-    async def steps(house: House) -> None:
-        house.desk.hold = True
-        asked = asyncio.ensure_future(house.talk(request()))
-        while not house.desk.held:
+    async def steps(workspace: House) -> None:
+        workspace.desk.hold = True
+        asked = asyncio.ensure_future(workspace.talk(request()))
+        while not workspace.desk.held:
             await asyncio.sleep(0.005)
-        house.server.should_exit = True
+        workspace.server.should_exit = True
         await asyncio.sleep(0.2)
-        house.desk.release()
+        workspace.desk.release()
         status, headers, _ = (await asked)[0]
         assert (status, headers["connection"]) == (200, "close")
 

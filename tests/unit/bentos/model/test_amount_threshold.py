@@ -16,7 +16,7 @@ from bentos.errors import UseCaseError
 from bentos.model.calibration import Threshold
 from bentos.model.scoring_model import ScoringModel
 from bentos.registry.ports import ModelRef
-from bentos.scoring.active_models import ModelHolder, Office
+from bentos.scoring.active_models import ActiveModels, ModelHolder
 from bentos.shadow.channel import Score
 from bentos.shadow.worker import _score
 from bentos.usecase.definition import UseCase, amount_feature
@@ -70,7 +70,7 @@ def test_the_rule_survives_storing_and_one_threshold_is_stored_as_before(tmp_pat
 def test_each_event_is_answered_and_logged_with_its_own_threshold() -> None:
     found = model()
     holder = ModelHolder(ModelRef("dev-fraud", "3"), found, found.contract_digest)
-    desk = Desk(Office.of(holder, found.plan, MemoryWindows(found.plan.specs), datetime.now(UTC)))
+    desk = Desk(ActiveModels.of(holder, found.plan, MemoryWindows(found.plan.specs), datetime.now(UTC)))
     said = [json.loads(a) for a in desk.ask(event("t-1", 5.0), event("t-2", 495.0, 1)) if isinstance(a, bytes)]
     assert [one["threshold"] for one in said] == pytest.approx([0.5, 0.01])
     assert [one["decision"] for one in said] == [one["score"] >= one["threshold"] for one in said]
@@ -80,7 +80,7 @@ def test_each_event_is_answered_and_logged_with_its_own_threshold() -> None:
 def test_a_threshold_that_people_ordered_holds_for_all_events() -> None:
     found = model()
     holder = ModelHolder(ModelRef("dev-fraud", "3"), found, found.contract_digest)
-    office = Office.of(holder, found.plan, MemoryWindows(found.plan.specs), datetime.now(UTC))
+    office = ActiveModels.of(holder, found.plan, MemoryWindows(found.plan.specs), datetime.now(UTC))
     paper = Paper()
     scorer = Scorer("fraud", lambda: office, paper, clock=lambda: NOW, ordered=lambda *_: 0.25)
     scorer.run([event("t-1", 5.0), event("t-2", 495.0, 1)])

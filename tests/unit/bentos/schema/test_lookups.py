@@ -18,7 +18,7 @@ from bentos.errors import EventError, LookupProblem, ModelNotReady, UseCaseError
 from bentos.features.plan import FeaturePlan
 from bentos.schema.event_schema import EventSchema
 from bentos.schema.id_hashing import Hasher
-from bentos.schema.lookup_file import checked_rows, lookup_path, write_rows
+from bentos.schema.lookup_file import check_rows, lookup_path, write_rows
 from bentos.schema.lookup_refresh import FillingSchema, LookupKeeper
 from bentos.schema.lookups import LookupIndex, Lookups, LookupTable, read_lookup, require_lookups
 from bentos.schema.table_cleaning import empty_labels
@@ -43,7 +43,7 @@ FILLED = ("credit_limit", "seats", "tier", "since")
 def table_of(frame: pd.DataFrame, usecase: UseCase | None = None) -> LookupTable:
     usecase = usecase or looked_up_case()
     lookup = usecase.lookup("profile")
-    return LookupTable(lookup, usecase.filled_by("profile"), checked_rows(usecase, lookup, frame), "")
+    return LookupTable(lookup, usecase.filled_by("profile"), check_rows(usecase, lookup, frame), "")
 
 
 def index_of(table: LookupTable, usecase: UseCase | None = None) -> LookupIndex:
@@ -148,7 +148,7 @@ def test_what_a_service_decodes_is_what_a_table_of_events_is_read_as(
     bodies = [sent(n, at * HOUR, card=card) for n, (card, at) in enumerate(asked)]
     events = sorted((schema.decode(body) for body in bodies), key=lambda e: (e.time_us, e.event_id))
     foreign = pd.DataFrame([card_event(n, at * HOUR, card=card) for n, (card, at) in enumerate(asked)])
-    frame = EventSchema.of(usecase, lookups=Lookups(usecase, read={"profile": table})).read_table(foreign).events
+    frame = EventSchema.of(usecase, lookups=Lookups(usecase, tables={"profile": table})).read_table(foreign).events
     assert schema.bodies(frame) == [event.as_json() for event in events]
     plan, state = FeaturePlan.of(usecase), MemoryWindows(FeaturePlan.of(usecase).specs)
     offline = plan.build(frame, empty_labels(), NOON + timedelta(days=90)).to_numpy()

@@ -15,7 +15,7 @@ from bentos.features.plan import FeaturePlan
 from bentos.registry.ports import ModelRef
 from bentos.registry.routing_policy import Router, RoutingPolicy, canary
 from bentos.schema.event import Event
-from bentos.scoring.active_models import ExternalHolder, Fork, Holder, ModelHolder, Office
+from bentos.scoring.active_models import ActiveModel, ActiveModels, ChallengerArm, ExternalHolder, ModelHolder
 from bentos.usecase.definition import ExternalIncumbent
 from bentos.windows.memory import MemoryWindows
 from monitoring.metrics import serving as metrics
@@ -46,10 +46,10 @@ def holders() -> tuple[ModelHolder, ModelHolder]:
     return champion, challenger.as_challenger()
 
 
-def forked(champion: Holder, challenger: ModelHolder, policy: RoutingPolicy = POLICY) -> Office:
+def forked(champion: ActiveModel, challenger: ModelHolder, policy: RoutingPolicy = POLICY) -> ActiveModels:
     plan = FeaturePlan.union([champion.plan, challenger.plan])
-    fork = Fork(Router(policy), challenger, np.empty(0, dtype=np.intp))
-    return Office.of(champion, plan, MemoryWindows(plan.specs), datetime.now(UTC), fork)
+    fork = ChallengerArm(Router(policy), challenger, np.empty(0, dtype=np.intp))
+    return ActiveModels.of(champion, plan, MemoryWindows(plan.specs), datetime.now(UTC), fork)
 
 
 def desk(predict: Callable[[Rows], Rows] | None = None) -> Desk:
@@ -166,7 +166,7 @@ def _champion_alone() -> list[bytes | Exception]:
     """The champion's own answers."""
     champion, challenger = holders()
     plan = FeaturePlan.union([champion.plan, challenger.plan])
-    office = Office.of(champion, plan, MemoryWindows(plan.specs), datetime.now(UTC))
+    office = ActiveModels.of(champion, plan, MemoryWindows(plan.specs), datetime.now(UTC))
     return Desk(office).ask(*EVENTS)
 
 
@@ -174,8 +174,8 @@ def test_beside_an_external_score_the_challenger_answers_its_share() -> None:
     _, challenger = holders()
     plan = FeaturePlan.of(fraud())
     outsider = ExternalHolder(ExternalIncumbent(column="amount", threshold=0.4), plan)
-    fork = Fork(Router(POLICY), challenger, np.empty(0, dtype=np.intp))
-    here = Desk(Office.of(outsider, plan, MemoryWindows(plan.specs), datetime.now(UTC), fork))
+    fork = ChallengerArm(Router(POLICY), challenger, np.empty(0, dtype=np.intp))
+    here = Desk(ActiveModels.of(outsider, plan, MemoryWindows(plan.specs), datetime.now(UTC), fork))
     said = here.ask(*EVENTS)
     for answer, theirs in zip(said, in_arm(), strict=True):
         # An amount above 1 is no score, which is the client's mistake where the external score answers.

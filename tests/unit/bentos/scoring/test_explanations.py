@@ -20,7 +20,7 @@ from bentos.features.plan import FeaturePlan
 from bentos.registry.ports import ModelRef
 from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
-from bentos.scoring.active_models import ModelHolder, Office
+from bentos.scoring.active_models import ActiveModels, ModelHolder
 from bentos.scoring.explanations import Explainer, explain
 from bentos.scoring.scorer import Scorer
 from bentos.windows.memory import MemoryWindows
@@ -47,7 +47,7 @@ class Desk:
         model = tiny_model(seed=1)
         plan = FeaturePlan.union([model.plan])
         windows = MemoryWindows(plan.specs)
-        self.office: Office | None = Office.of(self.holder(1), plan, windows, datetime.now(UTC))
+        self.office: ActiveModels | None = ActiveModels.of(self.holder(1), plan, windows, datetime.now(UTC))
         scorer = Scorer("fraud", lambda: self.office, Paper())
         self.explainer = Explainer(lambda: self.office, scorer.run)
 

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bentos.api.actions import ActionDesk
-from bentos.api.events import EventDesk
+from bentos.api.actions import ActionReceiver
+from bentos.api.events import EventReceiver
 from bentos.errors import EventError, SpoolFull
 from bentos.features.plan import FeaturePlan
 from bentos.http_errors import HttpProblem
 from bentos.registry.ports import ModelRef
 from bentos.schema.event import Event
-from bentos.scoring.active_models import ModelHolder, Office
+from bentos.scoring.active_models import ActiveModels, ModelHolder
 from bentos.scoring.future_bound import FutureBound, FutureGuard
 from bentos.scoring.recent_times import RecentTimes
 from bentos.scoring.scorer import Scorer
@@ -74,11 +74,11 @@ class Roads:
         self.bound = FutureBound(declared, lambda: self.now, self.recent)
         guard = FutureGuard("fraud", self.bound, self.paper, lambda: self.now)
         holder = ModelHolder(ModelRef("dev-fraud", "3"), MODEL, MODEL.contract_digest)
-        office = Office.of(holder, PLAN, windows, NOW)
+        office = ActiveModels.of(holder, PLAN, windows, NOW)
         common: dict[str, Any] = {"clock": lambda: self.now, "recent": self.recent, "guard": guard}
         self.scorer = Scorer("fraud", lambda: office, self.paper, **common)
-        self.desk = EventDesk("fraud", lambda: office, self.paper, **common)
-        self.actions = ActionDesk(fraud(), self.paper, 10, guard, lambda: self.now)
+        self.desk = EventReceiver("fraud", lambda: office, self.paper, **common)
+        self.actions = ActionReceiver(fraud(), self.paper, 10, guard, lambda: self.now)
 
 
 def event(name: str, time: datetime, customer: str = "c-1", amount: float = 10.0) -> Event:

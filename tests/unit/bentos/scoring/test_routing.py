@@ -168,7 +168,7 @@ def test_named_arms_need_no_share_above_zero_to_be_told_apart(world: World) -> N
 
 
 class TestExternal:
-    """An external incumbent beside a challenger, and back in office."""
+    """An external incumbent beside a challenger, and active again."""
 
     @pytest.fixture
     def world(self, tmp_path: Path) -> World:

@@ -24,7 +24,7 @@ def event(name: str) -> Event:
 
 
 def counted(path: str, code: str) -> float:
-    value: float = metrics.REFUSED.labels(path, code)._value.get()
+    value: float = metrics.REFUSED_REQUESTS.labels(path, code)._value.get()
     return value
 
 

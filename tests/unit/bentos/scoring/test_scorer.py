@@ -14,7 +14,7 @@ from bentos.features.plan import FeaturePlan
 from bentos.registry.ports import ModelRef
 from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
-from bentos.scoring.active_models import ExternalHolder, ModelHolder, Office
+from bentos.scoring.active_models import ActiveModels, ExternalHolder, ModelHolder
 from bentos.scoring.scorer import Scorer, row_answers
 from bentos.usecase.definition import ExternalIncumbent
 from bentos.windows.memory import MemoryWindows
@@ -56,16 +56,16 @@ def event(name: str = "t-1", amount: float = 57.16, minute: int = 0) -> Event:
     return SCHEMA.event(values | {"tx_time": datetime(2026, 3, 1, 12, minute, tzinfo=UTC)})
 
 
-def office(seed: int = 1, threshold: float = 0.5, version: str = "3") -> Office:
+def office(seed: int = 1, threshold: float = 0.5, version: str = "3") -> ActiveModels:
     model = tiny_model(seed=seed, threshold=threshold)
     holder = ModelHolder(ModelRef("dev-fraud", version), model, model.contract_digest)
     plan = FeaturePlan.union([model.plan])
-    return Office.of(holder, plan, MemoryWindows(plan.specs), datetime.now(UTC))
+    return ActiveModels.of(holder, plan, MemoryWindows(plan.specs), datetime.now(UTC))
 
 
 class Desk:
-    def __init__(self, found: Office | None = None) -> None:
-        self.office: Office | None = found or office()
+    def __init__(self, found: ActiveModels | None = None) -> None:
+        self.office: ActiveModels | None = found or office()
         self.paper = Paper()
         self.scorer = Scorer("fraud", lambda: self.office, self.paper, clock=lambda: NOW)
 
@@ -105,7 +105,7 @@ def test_the_log_holds_each_batch_in_one_write_with_everything_that_was_served()
 def test_a_repeated_event_gets_its_first_answer_and_is_logged_once() -> None:
     desk = Desk()
     first = desk.ask(event())
-    desk.office = Office.of(office(seed=2).holder, desk.office.plan, desk.office.windows, datetime.now(UTC))  # type: ignore[union-attr]  # there is one
+    desk.office = ActiveModels.of(office(seed=2).holder, desk.office.plan, desk.office.windows, datetime.now(UTC))  # type: ignore[union-attr]  # there is one
     assert desk.ask(event()) == first
     assert len(desk.paper.records) == 1
 
@@ -219,7 +219,7 @@ def test_a_list_tells_each_row_its_own_error() -> None:
 def test_an_external_score_is_answered_and_logged_like_a_model() -> None:
     plan = FeaturePlan.union([FeaturePlan.of(fraud())])
     holder = ExternalHolder(ExternalIncumbent(column="amount", threshold=0.4), plan)
-    desk = Desk(Office.of(holder, plan, MemoryWindows(plan.specs), datetime.now(UTC)))
+    desk = Desk(ActiveModels.of(holder, plan, MemoryWindows(plan.specs), datetime.now(UTC)))
     found = json.loads(desk.ask(event(amount=0.5))[0])  # type: ignore[arg-type]  # an answer
     assert (found["score"], found["decision"]) == (0.5, True)
     assert found["model"] == {"name": "amount", "version": "0", "alias": "external"}
@@ -229,11 +229,11 @@ def test_an_external_score_is_answered_and_logged_like_a_model() -> None:
 def test_an_event_without_the_external_score_is_refused_as_the_client_s_mistake() -> None:
     plan = FeaturePlan.union([FeaturePlan.of(fraud())])
     holder = ExternalHolder(ExternalIncumbent(column="amount", threshold=0.4), plan)
-    desk = Desk(Office.of(holder, plan, MemoryWindows(plan.specs), datetime.now(UTC)))
+    desk = Desk(ActiveModels.of(holder, plan, MemoryWindows(plan.specs), datetime.now(UTC)))
     refused, fine = desk.ask(event(amount=57.0), event("t-2", amount=0.1))
     assert isinstance(refused, EventError)
     assert isinstance(fine, bytes)
-    alone = Desk(Office.of(holder, plan, MemoryWindows(plan.specs), datetime.now(UTC)))
+    alone = Desk(ActiveModels.of(holder, plan, MemoryWindows(plan.specs), datetime.now(UTC)))
     alone.ask(event("t-2", amount=0.1))
     assert [r.features for r in desk.paper.records] == [r.features for r in alone.paper.records]
 
@@ -243,7 +243,7 @@ def test_an_event_that_a_model_answered_keeps_its_answer_where_its_external_scor
     first = desk.ask(event(amount=57.0))
     assert desk.office is not None
     holder = ExternalHolder(ExternalIncumbent(column="amount", threshold=0.4), desk.office.plan)
-    desk.office = Office.of(holder, desk.office.plan, desk.office.windows, datetime.now(UTC))
+    desk.office = ActiveModels.of(holder, desk.office.plan, desk.office.windows, datetime.now(UTC))
     assert desk.ask(event(amount=57.0)) == first
     assert isinstance(desk.ask(event(amount=58.0))[0], DuplicateEvent)
 

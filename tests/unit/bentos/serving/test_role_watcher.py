@@ -1,4 +1,4 @@
-"""The slot: what is in office, and what it takes to get there."""
+"""The slot: what is active, and what it takes to get there."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from bentos.features.plan import FeaturePlan
 from bentos.registry.ports import ModelRef
 from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
-from bentos.scoring.active_models import ModelHolder, Office
+from bentos.scoring.active_models import ActiveModels, ModelHolder
 from bentos.scoring.scorer import Scorer
 from bentos.serving.window_history import LogHistory
 from bentos.serving.window_keeper import WindowKeeper
@@ -87,7 +87,7 @@ class Place:
     def service(self, state: WindowState, keeper: WindowKeeper | None = None) -> Scorer:
         model = tiny_model()
         plan = FeaturePlan.union([model.plan])
-        office = Office.of(ModelHolder(ModelRef("dev-fraud", "1"), model, "d" * 64), plan, state, START)
+        office = ActiveModels.of(ModelHolder(ModelRef("dev-fraud", "1"), model, "d" * 64), plan, state, START)
         return Scorer("fraud", lambda: office, self.spool, keeper)
 
     def label(self, name: str, y: int = 1, day: float = 9.0, source: str = "analyst") -> LabelRecord:

@@ -15,7 +15,7 @@ import uvicorn
 
 from flows.console.app import Console
 from flows.console.reports import find_report, list_reports
-from flows.console.session import LASTS_SECONDS, Sessions, local_path
+from flows.console.session import SESSION_S, Sessions, local_path
 from flows.workspace.processes import free_port
 from monitoring.core.hosts import AllowedHosts
 
@@ -91,8 +91,8 @@ def test_a_link_with_the_token_becomes_a_cookie_that_scripts_and_other_sites_do_
 def test_a_cookie_ends_and_cannot_be_made_longer() -> None:
     sessions = Sessions(TOKEN, "c")
     value = sessions.issue(1000.0)
-    assert sessions.accepts(value, 1000.0 + LASTS_SECONDS - 1)
-    assert not sessions.accepts(value, 1000.0 + LASTS_SECONDS + 1)
+    assert sessions.accepts(value, 1000.0 + SESSION_S - 1)
+    assert not sessions.accepts(value, 1000.0 + SESSION_S + 1)
     ends, _, signature = value.partition(".")
     for forged in (f"{int(ends) + 9}.{signature}", signature, "", ".", f"{ends}.", f"ä.{signature}", f"{ends}.é"):
         assert not sessions.accepts(forged, 1000.0)

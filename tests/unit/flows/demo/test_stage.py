@@ -62,10 +62,10 @@ class Bar:
 def story(tmp_path: Path) -> Iterator[Story]:
     sender = Client()
     log = SimpleNamespace(count=lambda _usecase, _window: 10**6)
-    house: Any = SimpleNamespace(usecase=FRAUD, store=SimpleNamespace(log=log, labels=sender.store.labels))
+    workspace: Any = SimpleNamespace(usecase=FRAUD, store=SimpleNamespace(log=log, labels=sender.store.labels))
     stack: Any = SimpleNamespace(check=lambda: None, home=SimpleNamespace(logs=tmp_path))
     plan = plan_demo(FRAUD, shift_day=1, overrides=(("customers", 30), ("terminals", 60)))
-    told = Story(house, stack, plan)
+    told = Story(workspace, stack, plan)
     told.bar, told.client = Bar(), sender  # type: ignore[assignment]  # stand-ins
     yield told
     sender.store.close()

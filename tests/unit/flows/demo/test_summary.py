@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from bentos.usecase.loading import load_usecase
-from flows.demo.summary import summarise, swaps
-from flows.steps.operations.replay_events import Tally
+from flows.demo.summary import find_swaps, summarise
+from flows.steps.operations.replay_events import ReplayTally
 from monitoring.store import Report, RoleChange, Store, memory_store
 from monitoring.store.database.frames import to_us
 from tests.support.log.logged import at, days, scored
@@ -39,7 +39,7 @@ def test_a_swap_lasts_from_the_alias_to_the_first_later_answer_of_the_new_versio
     answer(store, 1, "1", moment + 100_000)
     answer(store, 2, "2", moment + 250_000)
     answer(store, 3, "2", moment + 900_000)
-    found = swaps(store, FRAUD, "dev-fraud", LIVE)["promotion"]
+    found = find_swaps(store, FRAUD, "dev-fraud", LIVE)["promotion"]
     assert (found.from_version, found.to_version, found.seconds) == ("1", "2", 0.25)
 
 
@@ -48,12 +48,12 @@ def test_a_version_that_answered_before_counts_from_its_return(store: Store) -> 
     moved(store, "promotion", "1", "2")
     moment = moved(store, "rollback", "2", "1")
     answer(store, 2, "1", moment + 400_000)
-    assert swaps(store, FRAUD, "dev-fraud", LIVE)["rollback"].seconds == 0.4
+    assert find_swaps(store, FRAUD, "dev-fraud", LIVE)["rollback"].seconds == 0.4
 
 
 def test_a_swap_without_an_answer_has_no_duration(store: Store) -> None:
     moved(store, "promotion", "1", "2")
-    assert swaps(store, FRAUD, "dev-fraud", LIVE)["promotion"].seconds is None
+    assert find_swaps(store, FRAUD, "dev-fraud", LIVE)["promotion"].seconds is None
 
 
 def test_the_summary_reads_what_was_stored(store: Store) -> None:
@@ -65,7 +65,7 @@ def test_the_summary_reads_what_was_stored(store: Store) -> None:
     for day, outcome in ((8, "promote"), (9, "keep_watching")):
         store.reports.add(Report("fraud", "comparison", at(day), outcome, {"result": result}))
     answer(store, 1, "1", 1)
-    found = summarise(store, FRAUD, "dev-fraud", LIVE, 3, Tally(sent=3, answered=2, failed=1))
+    found = summarise(store, FRAUD, "dev-fraud", LIVE, 3, ReplayTally(sent=3, answered=2, failed=1))
     assert (found["rows_scored"], found["rows_logged"], found["failed_requests"]) == (2, 1, 1)
     # An alarm before the change is no notice of it; the check of day 6 had seen day 5.
     assert (found["shift_day"], found["noticed_day"]) == (3, 5)

@@ -19,7 +19,7 @@ from bentos.features.plan import FeaturePlan
 from bentos.schema.event import Event
 from flows.distributed.row_groups import read_frame, read_key, write_frame
 from flows.distributed.shuffle import Shuffle, buckets_of
-from flows.distributed.slices import cut, require_distinct
+from flows.distributed.slices import require_distinct, split_window
 from flows.errors import SchemaProblem
 from monitoring.core.calendar import TimeWindow
 from tests.support.builders import NOON, card_event, card_frame, case, empty_labels, label_frame
@@ -91,7 +91,7 @@ def test_an_id_in_two_parts_is_refused_by_name(tmp_path: Path) -> None:
 def test_slices_are_whole_days_and_cover_the_window_without_gaps(rows: int | None) -> None:
     usecase = case(timezone="Europe/Paris")
     window = TimeWindow(NOON, NOON + timedelta(days=61, hours=3))
-    pieces = cut(usecase, window, rows, workers=2)
+    pieces = split_window(usecase, window, rows, workers=2)
     assert (pieces[0].start, pieces[-1].end) == (window.start, window.end)
     assert all(a.end == b.start for a, b in pairwise(pieces))
     calendar = usecase.calendar

@@ -7,15 +7,15 @@ import json
 import pytest
 
 from flows.commands.platform.drill import shortfalls
-from flows.drills.load.run_load import Answer
-from flows.drills.swap import FLIPS, VERSIONS, itinerary, waits_of
+from flows.drills.load.run_load import RecordedAnswer
+from flows.drills.swap import FLIPS, VERSIONS, itinerary, swap_waits
 from flows.errors import StackError
 
 
-def said(at: float, version: str) -> Answer:
+def said(at: float, version: str) -> RecordedAnswer:
     model = {"name": "m", "version": version, "alias": "champion"}
     body = {"event_id": "e", "score": 0.5, "decision": False, "threshold": 0.6, "model": model}
-    return Answer(at, "e", 200, json.dumps(body).encode())
+    return RecordedAnswer(at, "e", 200, json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(("versions", "flips"), [(VERSIONS, FLIPS), (3, 40), (2, 12)])
@@ -40,12 +40,12 @@ def test_a_hundred_changes_bring_at_least_twenty_versions_that_were_never_served
 
 def test_a_wait_ends_with_the_first_answer_after_the_move() -> None:
     answers = [said(1.0, "1"), said(2.5, "2"), said(2.6, "2"), said(5.0, "1")]
-    assert waits_of([(2.0, "2"), (4.0, "1")], answers) == [0.5, 1.0]
+    assert swap_waits([(2.0, "2"), (4.0, "1")], answers) == [0.5, 1.0]
 
 
 def test_a_version_that_never_answers_is_an_error() -> None:
     with pytest.raises(StackError, match="never answered"):
-        waits_of([(2.0, "2")], [said(1.0, "2")])
+        swap_waits([(2.0, "2")], [said(1.0, "2")])
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from email import policy
 
 import pytest
 
-from flows.notify.notice import Notice, identified
+from flows.notify.notice import Notice, with_id
 from flows.notify.senders import send
 from flows.notify.targets import Target
 from tests.support.hooks import Hook, webhook
 from tests.support.processes.mail import mail_server
 
-NOTICE = identified(
+NOTICE = with_id(
     Notice(
         "rollback", "dev", "fraud", "dev-fraud", "automatic", "Version 2 was rolled back.", "2026-05-01T00:00:00Z",
         title="Rolled back to version 1", since="2026-05-01T09:30:00+00:00", todo="Look at incumbent status.",
@@ -80,7 +80,7 @@ def test_apprise_sends_json_and_no_log_holds_the_token(hook: Hook, caplog: pytes
 
 def test_a_mail_says_what_happened_where_since_when_and_what_to_do() -> None:
     with mail_server() as server:
-        url = f"mailto://127.0.0.1:{server.port}?from=house@example.org&to=desk@example.org&mode=insecure&format=text"
+        url = f"mailto://127.0.0.1:{server.port}?from=home@example.org&to=desk@example.org&mode=insecure&format=text"
         assert send(NOTICE, to(url)) == ""
         (text,) = server.mails
     mail = email.message_from_string(text, policy=policy.default)
@@ -102,5 +102,5 @@ def test_a_target_without_an_address_names_its_variable() -> None:
 
 
 def test_the_same_matter_has_the_same_id_and_another_one_has_not() -> None:
-    assert identified(replace(NOTICE, text="in other words"), "decision 7").id == NOTICE.id
-    assert identified(NOTICE, "decision 8").id != NOTICE.id
+    assert with_id(replace(NOTICE, text="in other words"), "decision 7").id == NOTICE.id
+    assert with_id(NOTICE, "decision 8").id != NOTICE.id

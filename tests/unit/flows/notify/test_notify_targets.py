@@ -13,9 +13,9 @@ from bentos.settings import read_settings
 from bentos.usecase.loading import load_usecase
 from bentos.usecase.options import NotifyPolicy, NotifyRoute
 from flows.errors import NotifyError
-from flows.notify.port import tell
+from flows.notify.port import send_notice
 from flows.notify.targets import all_targets, find_target
-from flows.workspace.workspace import House, open_house
+from flows.workspace.workspace import Workspace, open_workspace
 from monitoring.store import memory_store
 from tests.support.builders import fraud
 from tests.support.hooks import webhook
@@ -25,10 +25,10 @@ ROUTES = NotifyPolicy(routes=(NotifyRoute(kinds=("rollback", "approval"), to="on
 NO_ROUTES = NotifyPolicy()
 
 
-def house_with(folder: Path, policy: NotifyPolicy = NO_ROUTES) -> House:
-    house = House(read_settings(home=folder), fraud().model_copy(update={"notify": policy}), "fraud")
-    house.__dict__["store"] = memory_store()
-    return house
+def house_with(folder: Path, policy: NotifyPolicy = NO_ROUTES) -> Workspace:
+    workspace = Workspace(read_settings(home=folder), fraud().model_copy(update={"notify": policy}), "fraud")
+    workspace.__dict__["store"] = memory_store()
+    return workspace
 
 
 def test_an_address_comes_from_a_variable_or_from_a_private_file(
@@ -79,12 +79,12 @@ def test_a_route_for_a_kind_that_is_none_is_refused_with_the_kinds_there_are(tmp
     with pytest.raises(UseCaseError, match="rollback"):
         load_usecase(str(file))
     file.write_text(text + '\n[notify]\nroutes = [{kinds = ["rollback"], to = "oncall"}]\n')
-    assert open_house(str(file)).usecase.notify.targets("rollback") == ("oncall",)
+    assert open_workspace(str(file)).usecase.notify.targets("rollback") == ("oncall",)
 
 
 def test_every_target_of_a_use_case_is_known(tmp_path: Path) -> None:
-    house = house_with(tmp_path, ROUTES)
-    assert [target.name for target in all_targets(house.settings, house.usecase)] == ["default", "oncall"]
+    workspace = house_with(tmp_path, ROUTES)
+    assert [target.name for target in all_targets(workspace.settings, workspace.usecase)] == ["default", "oncall"]
 
 
 def test_a_flow_tells_at_once_and_asks_a_webhook_that_stumbles_again(
@@ -92,7 +92,9 @@ def test_a_flow_tells_at_once_and_asks_a_webhook_that_stumbles_again(
 ) -> None:
     with webhook((503, 429)) as hook:
         monkeypatch.setenv("INCUMBENT_NOTIFY_URL", hook.url)
-        assert tell(house_with(tmp_path), "retraining", "retrain", "severe drift", datetime.now(UTC), pause_s=0.0)
+        assert send_notice(
+            house_with(tmp_path), "retraining", "retrain", "severe drift", datetime.now(UTC), pause_s=0.0
+        )
     assert len(hook.bodies) == 3
     assert len({body["id"] for body in hook.bodies}) == 1
 
@@ -100,12 +102,12 @@ def test_a_flow_tells_at_once_and_asks_a_webhook_that_stumbles_again(
 def test_a_refusal_is_final_for_the_flow_and_waits_for_the_notifier(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    house = house_with(tmp_path)
+    workspace = house_with(tmp_path)
     with webhook((404,)) as hook:
         monkeypatch.setenv("INCUMBENT_NOTIFY_URL", hook.url)
-        house = House(read_settings(home=tmp_path), house.usecase, "fraud")
-        house.__dict__["store"] = store = memory_store()
-        assert not tell(house, "retraining", "retrain", "severe drift", datetime.now(UTC), pause_s=0.0)
+        workspace = Workspace(read_settings(home=tmp_path), workspace.usecase, "fraud")
+        workspace.__dict__["store"] = store = memory_store()
+        assert not send_notice(workspace, "retraining", "retrain", "severe drift", datetime.now(UTC), pause_s=0.0)
     assert len(hook.bodies) == 1
     assert [(name, count, why) for name, count, _, why in store.notices.problems()] == [
         ("default", 1, "it answered 404")
@@ -115,7 +117,9 @@ def test_a_refusal_is_final_for_the_flow_and_waits_for_the_notifier(
 
 def test_without_a_target_the_log_tells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "incumbent.notify"):
-        assert not tell(house_with(tmp_path), "retraining", "retrain", "severe drift (amount)", datetime.now(UTC))
+        assert not send_notice(
+            house_with(tmp_path), "retraining", "retrain", "severe drift (amount)", datetime.now(UTC)
+        )
     assert "retraining of dev-fraud: retrain: severe drift (amount)" in caplog.text
 
 
@@ -125,6 +129,6 @@ def test_a_database_that_is_away_does_not_keep_a_flow_from_telling(
     with webhook() as hook:
         monkeypatch.setenv("INCUMBENT_NOTIFY_URL", hook.url)
         monkeypatch.setenv("INCUMBENT_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
-        house = House(read_settings(home=tmp_path), fraud(), "fraud")
-        assert tell(house, "retraining", "retrain", "severe drift", datetime.now(UTC))
+        workspace = Workspace(read_settings(home=tmp_path), fraud(), "fraud")
+        assert send_notice(workspace, "retraining", "retrain", "severe drift", datetime.now(UTC))
     assert len(hook.bodies) == 1

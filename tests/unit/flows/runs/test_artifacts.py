@@ -11,16 +11,18 @@ from xml.etree import ElementTree
 from bentos.settings import read_settings
 from flows.runs.artifacts import summary_of
 from flows.runs.links import mlflow_link
-from flows.workspace.outcome import Outcome, Picture
-from monitoring.reports.svg_charts import Line, chart
+from flows.workspace.outcome import FlowOutcome, Picture
+from monitoring.reports.svg_charts import ChartLine, line_chart
 
 AT = datetime(2026, 5, 14, tzinfo=UTC)
 
 
 def test_a_summary_opens_with_the_outcome_and_a_picture_that_is_an_svg_of_its_own() -> None:
-    picture = Picture("Cost at falling thresholds", chart([Line("cost & more", [3.0, 1.0, 2.0])], ["a", "b", "c"]))
+    picture = Picture(
+        "Cost at falling thresholds", line_chart([ChartLine("cost & more", [3.0, 1.0, 2.0])], ["a", "b", "c"])
+    )
     text = summary_of(
-        Outcome("training", "done", "dev-fraud/1: gates pass", AT, figures=[("rows", 7)], picture=picture)
+        FlowOutcome("training", "done", "dev-fraud/1: gates pass", AT, figures=[("rows", 7)], picture=picture)
     )
     assert text.startswith(
         "# Training: done\n\ndev-fraud/1: gates pass\n\n![Cost at falling thresholds](data:image/svg+xml;"
@@ -33,9 +35,9 @@ def test_a_summary_opens_with_the_outcome_and_a_picture_that_is_an_svg_of_its_ow
 
 
 def test_a_summary_without_anything_to_draw_has_no_image() -> None:
-    nothing = Picture("Saving a day", chart([Line("saving", [])], []))
+    nothing = Picture("Saving a day", line_chart([ChartLine("saving", [])], []))
     for picture in (None, nothing):
-        assert "![" not in summary_of(Outcome("drift", "done", "calm", AT, picture=picture))
+        assert "![" not in summary_of(FlowOutcome("drift", "done", "calm", AT, picture=picture))
 
 
 def test_the_link_of_an_mlflow_run_opens_on_a_server_and_shows_no_login(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from bentos.usecase.definition import UseCase
 from flows.errors import SnapshotError, SnapshotMissing
 from flows.snapshots import dvc, versions
 from flows.snapshots.store import Snapshot, SnapshotStore
-from flows.snapshots.versions import LabelChanges, columns_of, compare, find_one, write_table
+from flows.snapshots.versions import LabelChanges, columns_of, compare, find_snapshot, write_table
 from flows.sources import open_source
 from monitoring.core.calendar import TimeWindow
 from tests.support.builders import case, label_frame
@@ -139,11 +139,11 @@ def test_equal_columns_have_equal_digests_and_one_other_value_another(usecase: U
 def test_a_short_an_unknown_and_an_ambiguous_digest_are_refused(tmp_path: Path, usecase: UseCase) -> None:
     store, events = SnapshotStore(tmp_path), events_of(usecase)
     ref = store.save(events, label_frame(), usecase=usecase, window=WINDOW, source="test")
-    assert find_one([store], ref.digest[:8])[1] == ref
+    assert find_snapshot([store], ref.digest[:8])[1] == ref
     with pytest.raises(SnapshotError, match="at least 6"):
-        find_one([store], ref.digest[:3])
+        find_snapshot([store], ref.digest[:3])
     with pytest.raises(SnapshotMissing):
-        find_one([store], "not-hex-at-all")
+        find_snapshot([store], "not-hex-at-all")
 
 
 def test_a_restored_table_reads_back_to_the_same_events_and_labels(tmp_path: Path) -> None:

@@ -87,20 +87,20 @@ def test_large_amounts_are_frauds_and_genuine_ones_are_not(original: pd.DataFram
 def test_two_terminals_and_three_customers_a_day_are_compromised_in_a_world_of_the_original_size() -> None:
     options = SimulatorOptions(customers=5_000, terminals=10_000)
     for day in (-20, 0, 1, 77):
-        assert len(w._picked(options, "terminals", day)) == 2
-        assert len(w._picked(options, "customers", day)) == 3
+        assert len(w._newly_compromised(options, "terminals", day)) == 2
+        assert len(w._newly_compromised(options, "customers", day)) == 3
 
 
 def test_compromises_of_a_small_world_are_spread_evenly() -> None:
     options = SimulatorOptions(customers=1_000, terminals=2_000)
-    counts = [len(w._picked(options, "terminals", day)) for day in range(50)]
+    counts = [len(w._newly_compromised(options, "terminals", day)) for day in range(50)]
     assert max(counts) == 1
     assert sum(counts) == 20
 
 
 def test_a_compromised_terminal_has_only_frauds_for_28_days(original: pd.DataFrame) -> None:
     options = SimulatorOptions(customers=5_000, terminals=10_000, days=30, seed=0)
-    bad = f"m-{w._picked(options, 'terminals', 0)[0]:04d}"
+    bad = f"m-{w._newly_compromised(options, 'terminals', 0)[0]:04d}"
     there = original[original["terminal_id"] == bad]
     first_weeks = days_of(there, options) < 28
     assert first_weeks.sum() > 5
@@ -139,8 +139,8 @@ def test_a_higher_fraud_rate_compromises_more() -> None:
     options = SMALL.model_copy(update={"shifts": (Shift(day=10, kind="fraud_rate", factor=5.0),)})
     calm, busy = SMALL, options
     for kind in ("terminals", "customers"):
-        usual = sum(len(w._picked(calm, kind, d)) for d in range(10, 40))
-        more = sum(len(w._picked(busy, kind, d)) for d in range(10, 40))
+        usual = sum(len(w._newly_compromised(calm, kind, d)) for d in range(10, 40))
+        more = sum(len(w._newly_compromised(busy, kind, d)) for d in range(10, 40))
         assert more == pytest.approx(5 * usual, abs=5)
 
 

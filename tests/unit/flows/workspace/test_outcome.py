@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from bentos.settings import read_settings
-from flows.commands.common import people
+from flows.commands.common import format_outcome
 from flows.runs.artifacts import emit, publish, summary_of
 from flows.runs.links import report_link, report_place
-from flows.workspace.outcome import Outcome
-from flows.workspace.progress import progress, told
+from flows.workspace.outcome import FlowOutcome
+from flows.workspace.progress import progress, report_step
 from monitoring.core.verdict import Check
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 CHECK = Check("recall", 0.8, 0.5, 0.3, "PASS", "on the test window")
 
 
-def outcome(**changes: object) -> Outcome:
+def outcome(**changes: object) -> FlowOutcome:
     values: dict[str, object] = {
         "flow": "drift",
         "status": "done",
@@ -29,7 +29,7 @@ def outcome(**changes: object) -> Outcome:
         "checks": (CHECK,),
         "figures": [("share", 0.25), ("text", "a|b")],
     }
-    return Outcome(**values | changes)  # type: ignore[arg-type]  # the values above
+    return FlowOutcome(**values | changes)  # type: ignore[arg-type]  # the values above
 
 
 def test_an_outcome_is_plain_json_for_machines() -> None:
@@ -41,7 +41,7 @@ def test_an_outcome_is_plain_json_for_machines() -> None:
 
 
 def test_people_see_the_sentence_the_figures_and_the_checks() -> None:
-    text = people(outcome())
+    text = format_outcome(outcome())
     assert text.startswith("drift severe: amount\n")
     assert "recall" in text
     assert "0.25" in text
@@ -55,7 +55,7 @@ def test_the_markdown_summary_escapes_what_would_break_its_table() -> None:
 
 def test_what_decides_comes_first_and_the_appendix_is_marked_everywhere() -> None:
     found = outcome(appendix=[("McNemar mid-p", 0.01)])
-    for text in (people(found), summary_of(found)):
+    for text in (format_outcome(found), summary_of(found)):
         assert text.index("recall") < text.index("not used in the decision") < text.index("McNemar")
 
 
@@ -97,7 +97,7 @@ def test_a_bar_without_a_terminal_is_a_few_lines_on_its_stream() -> None:
 
 
 def test_steps_are_told_to_the_bar_that_is_shown_and_to_nobody_else() -> None:
-    told("nobody watches", 0, 1)
+    report_step("nobody watches", 0, 1)
     seen: list[str] = []
 
     class Stream(io.StringIO):
@@ -106,5 +106,5 @@ def test_steps_are_told_to_the_bar_that_is_shown_and_to_nobody_else() -> None:
 
     with progress("training", None, Stream()) as bar:
         bar.say = seen.append  # type: ignore[method-assign]  # what the bar would show
-        told("fit", 1, 3)
+        report_step("fit", 1, 3)
     assert seen == ["fit"]

@@ -1,4 +1,4 @@
-"""The use cases of one house, and how a stack keeps in step with them."""
+"""The use cases of one home, and how a stack keeps in step with them."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_a_name_that_would_lead_to_two_use_cases_is_refused(name: str, why: str)
 
 def test_a_house_keeps_its_names_whatever_comes_up(home: Home, tmp_path: Path) -> None:
     write_roster(home, Roster().rename("fraud", "card_fraud", "fraud"))
-    assert read_roster(home).active == {}, "a house of one use case stays one"
+    assert read_roster(home).active == {}, "a home of one use case stays one"
     assert settle_roster(home, ["card_fraud"]).usecases == {}
     assert list(settle_roster(home, ["card_fraud", "churn"]).active) == ["fraud", "churn"]
     settle_roster(home, ["churn", "retention"])

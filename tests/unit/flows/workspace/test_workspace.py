@@ -9,7 +9,7 @@ import pytest
 
 from flows.errors import FlowRefused
 from flows.workspace.clock import business_time, machine_now
-from flows.workspace.workspace import declared_bound, open_house
+from flows.workspace.workspace import declared_bound, open_workspace
 from monitoring.store.database.frames import to_us
 from monitoring.store.database.records import ScoreRecord
 
@@ -29,9 +29,11 @@ def test_a_house_of_a_stream_may_be_ahead_of_the_machine(monkeypatch: pytest.Mon
     monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
     monkeypatch.setenv("INCUMBENT_CLOCK", "stream")
     assert business_time(FAR) == FAR
-    house = open_house("fraud")
+    workspace = open_workspace("fraud")
     times = [FAR + timedelta(hours=n) for n in range(60)]
-    house.store.log.append([ScoreRecord("fraud", f"t-{n}", to_us(at), 0, "event", b"{}") for n, at in enumerate(times)])
+    workspace.store.log.append(
+        [ScoreRecord("fraud", f"t-{n}", to_us(at), 0, "event", b"{}") for n, at in enumerate(times)]
+    )
     wild = FAR + timedelta(days=9_999)
-    house.store.log.append([ScoreRecord("fraud", "w", to_us(wild), 0, "event", b"{}")])
-    assert declared_bound(house).latest_us() == to_us(times[-7] + timedelta(hours=1))
+    workspace.store.log.append([ScoreRecord("fraud", "w", to_us(wild), 0, "event", b"{}")])
+    assert declared_bound(workspace).latest_us() == to_us(times[-7] + timedelta(hours=1))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from monitoring.comparison.sample_size import plan_comparison, positives_needed
-from monitoring.performance.cbpe import confidence_based, expected_auc
+from monitoring.performance.cbpe import estimate_by_confidence, expected_auc
 from monitoring.rollout.sample_ratio import harm_z, sample_ratio, sticky_hash, sticky_share
 from tests.support.vectors import digits
 
@@ -27,7 +27,7 @@ def test_an_effect_larger_than_the_discordance_is_refused() -> None:
 
 
 def test_confidence_based_estimates_have_the_published_digits() -> None:
-    found = confidence_based([0.9, 0.7, 0.4, 0.2, 0.05, 0.01], [1, 1, 1, 0, 0, 0])
+    found = estimate_by_confidence([0.9, 0.7, 0.4, 0.2, 0.05, 0.01], [1, 1, 1, 0, 0, 0])
     for value, text in zip((found.tp, found.fp, found.fn, found.tn), ("2", "1", ".26", "2.74"), strict=True):
         assert value == pytest.approx(float(text))
     digits(found.recall, ".884955752")
@@ -37,7 +37,7 @@ def test_confidence_based_estimates_have_the_published_digits() -> None:
 
 
 def test_an_estimate_of_nothing_is_unknown() -> None:
-    empty = confidence_based([], [])
+    empty = estimate_by_confidence([], [])
     assert (empty.recall, empty.precision, empty.auc_roc) == (None, None, None)
     assert expected_auc([0.0, 0.0]) is None
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from monitoring.comparison.simulation import (
-    Traffic,
+    SimulatedTraffic,
     daily_bounds,
     legacy_t,
     naive_mcnemar,
@@ -23,7 +23,7 @@ POLICY = PromotionPolicy()
 
 
 def fourteen_days(effect: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return Traffic(100.0, DISCORDANCE, effect).caught(TRIALS, 14, 5, RECALL)
+    return SimulatedTraffic(100.0, DISCORDANCE, effect).caught(TRIALS, 14, 5, RECALL)
 
 
 def wrong(series: np.ndarray) -> float:
@@ -58,18 +58,18 @@ def test_a_day_without_positives_leaves_the_unpaired_test_undefined() -> None:
 
 def test_a_recall_that_leaves_no_room_for_the_discordance_is_refused() -> None:
     with pytest.raises(ValueError, match="recall"):
-        Traffic(100.0, 0.06).caught(1, 1, 0, 0.99)
+        SimulatedTraffic(100.0, 0.06).caught(1, 1, 0, 0.99)
     with pytest.raises(ValueError, match="recall"):
-        Traffic(100.0, 0.06, clusters=3.0).caught(1, 1, 0, 0.85)
+        SimulatedTraffic(100.0, 0.06, clusters=3.0).caught(1, 1, 0, 0.85)
 
 
 def test_campaigns_ruin_a_single_look_of_mcnemar() -> None:
-    _, only_b, only_a = Traffic(100.0, DISCORDANCE, clusters=3.0).pairs(1500, 60, 5)
+    _, only_b, only_a = SimulatedTraffic(100.0, DISCORDANCE, clusters=3.0).pairs(1500, 60, 5)
     assert np.mean(naive_mcnemar(only_b, only_a)[:, -1] < 0.05) == pytest.approx(0.385, abs=0.04)
 
 
 def test_daily_looks_err_as_published() -> None:
-    _, only_b, only_a = Traffic(100.0, DISCORDANCE).pairs(3000, 60, 8)
+    _, only_b, only_a = SimulatedTraffic(100.0, DISCORDANCE).pairs(3000, 60, 8)
     late = np.arange(1, 61) >= 7
     gained = only_b - only_a
     assert np.mean(((naive_t(gained) < 0.05) & late).any(axis=1)) == pytest.approx(0.255, abs=0.03)
@@ -85,6 +85,6 @@ def test_days_that_resemble_their_neighbours_err_more_until_they_are_blocked(mon
     series = noise[:, 60:]
     assert np.nanmean(running_autocorrelation(series)[:, -1]) == pytest.approx(0.17, abs=0.02)
     blocked = wrong(series)
-    monkeypatch.setattr("monitoring.comparison.simulation.BLOCK_ABOVE", np.inf)
+    monkeypatch.setattr("monitoring.comparison.simulation.BLOCKING_AUTOCORRELATION", np.inf)
     assert wrong(series) == pytest.approx(0.070, abs=0.02)
     assert blocked < wrong(series)

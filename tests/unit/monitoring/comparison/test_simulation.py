@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from monitoring.comparison.sample_size import plan_under_rule
-from monitoring.comparison.simulation import Traffic, daily_bounds, first_day, promoting_days, running_autocorrelation
+from monitoring.comparison.simulation import (
+    SimulatedTraffic,
+    daily_bounds,
+    first_day,
+    promoting_days,
+    running_autocorrelation,
+)
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.stats.anytime import anytime_t, lag1_autocorrelation, running_log_e
 from monitoring.stats.group_sequential import lan_demets_mean
@@ -51,7 +57,7 @@ def test_running_figures_are_those_of_each_beginning() -> None:
 
 @pytest.mark.parametrize("clusters", [1.0, 4.0])
 def test_traffic_has_the_declared_effect_and_discordance(clusters: float) -> None:
-    positives, gained = Traffic(50.0, 0.2, 0.05, clusters).draw(400, 30, 1)
+    positives, gained = SimulatedTraffic(50.0, 0.2, 0.05, clusters).draw(400, 30, 1)
     assert positives.mean() == pytest.approx(50, rel=0.03)
     assert gained.sum() / positives.sum() == pytest.approx(0.05, abs=0.006)
     spread = gained.var() / positives.mean()
@@ -60,7 +66,7 @@ def test_traffic_has_the_declared_effect_and_discordance(clusters: float) -> Non
 
 def test_an_effect_beyond_the_discordance_is_refused() -> None:
     with pytest.raises(ValueError, match="discordance"):
-        Traffic(10.0, 0.1, 0.2).draw(1, 1, 0)
+        SimulatedTraffic(10.0, 0.1, 0.2).draw(1, 1, 0)
     with pytest.raises(ValueError, match="effect"):
         plan_under_rule(0.2, 0.1, 0.01, 1000, POLICY)
 
@@ -69,7 +75,7 @@ def test_an_effect_beyond_the_discordance_is_refused() -> None:
 def test_a_plan_reaches_its_power_in_comparisons_that_it_has_not_seen(policy: PromotionPolicy) -> None:
     plan = plan_under_rule(0.02, 0.06, 0.005, 20_000, policy, maturity_days=7, power=0.8, trials=1500)
     assert plan.exposure_days is not None
-    positives, gained = Traffic(100.0, 0.06, 0.02).draw(600, plan.exposure_days, 12345)
+    positives, gained = SimulatedTraffic(100.0, 0.06, 0.02).draw(600, plan.exposure_days, 12345)
     ended = first_day(promoting_days(positives, gained, policy))
     assert np.mean(ended > 0) > 0.76
     assert np.mean((ended > 0) & (ended < plan.exposure_days)) < 0.84

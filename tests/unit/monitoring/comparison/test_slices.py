@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from monitoring.comparison.judge import judge_plan
-from monitoring.comparison.segment_guardrail import slice_check, slice_gains
+from monitoring.comparison.segment_guardrail import check_segments, measure_segments
 from monitoring.policies.promotion import PromotionPolicy
 from tests.unit.monitoring.comparison.test_selective_labels import plan, traffic
 
@@ -29,7 +29,7 @@ def table(shares: dict[str, float], recall: dict[str, float], days: int = 20, se
 
 
 def check(frame: pd.DataFrame, **changes: Any) -> Any:
-    return slice_check(frame, ("channel",), POLICY.model_copy(update=changes), 0.1)
+    return check_segments(frame, ("channel",), POLICY.model_copy(update=changes), 0.1)
 
 
 def test_a_gain_on_the_whole_does_not_hide_a_large_segment_that_loses() -> None:
@@ -69,9 +69,9 @@ def test_a_small_segment_stops_a_promotion_only_where_its_loss_is_certain() -> N
 
 def test_nothing_is_said_of_a_segment_with_few_positives_or_without_its_column() -> None:
     frame = table({"web": 0.9995, "app": 0.0005}, {"web": 0.85, "app": 0.0})
-    assert [one.name for one in slice_gains(frame, ("channel",), POLICY)] == ["channel = web"]
-    assert slice_check(frame, ("absent",), POLICY, 0.1) is None
-    assert slice_check(frame.head(20), ("channel",), POLICY, 0.1) is None
+    assert [one.name for one in measure_segments(frame, ("channel",), POLICY)] == ["channel = web"]
+    assert check_segments(frame, ("absent",), POLICY, 0.1) is None
+    assert check_segments(frame.head(20), ("channel",), POLICY, 0.1) is None
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -84,7 +84,7 @@ def test_equal_models_fail_no_segment(seed: int) -> None:
 def test_weights_stand_for_the_events_that_were_not_seen() -> None:
     frame = table({"web": 0.5, "app": 0.5}, {"web": 0.9, "app": 0.9})
     doubled = pd.concat([frame, frame])
-    one = slice_gains(doubled, ("channel",), POLICY)
-    two = slice_gains(frame.assign(weight=2.0), ("channel",), POLICY)
+    one = measure_segments(doubled, ("channel",), POLICY)
+    two = measure_segments(frame.assign(weight=2.0), ("channel",), POLICY)
     assert [a.gain.mean for a in one] == pytest.approx([b.gain.mean for b in two])
     assert [a.positives for a in one] == [2 * b.positives for b in two]

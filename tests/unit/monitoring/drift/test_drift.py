@@ -11,10 +11,10 @@ from monitoring.core.calendar import TimeWindow
 from monitoring.drift.feature_drift import (
     DriftReport,
     black_box_prior,
-    combine,
+    combine_windows,
     compare_profile,
     prior_shift,
-    report_of,
+    report_window,
 )
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.drift.window_counts import WindowCounter
@@ -117,7 +117,7 @@ def test_a_weekend_flag_alarms_every_day_under_the_bare_rule_and_never_beside_th
         current = reference.iloc[rows].reset_index(drop=True)
         bare += (compare_profile(profile, current, POLICY).features[0].psi or 0.0) > 0.1
         reports.append(compare_profile(profile, current, POLICY, days=days.iloc[rows], window=day(n)))
-        ours += combine(reports, POLICY).band not in (None, "none")
+        ours += combine_windows(reports, POLICY).band not in (None, "none")
     assert (bare, ours) == (56, 0)
     assert [r.features[0].raises for r in reports] == [True] * 56
     assert {r.band for r in reports} == {"none"}
@@ -139,7 +139,7 @@ def test_a_significant_but_tiny_shift_raises_nothing() -> None:
 def test_two_months_without_drift_raises_no_alarm_while_the_bare_rule_alarms() -> None:
     reports = [compare_profile(WIDE, wide(200, 100 + n), POLICY, window=day(n)) for n in range(60)]
     bare = sum(any((f.psi or 0) > 0.1 for f in r.features) for r in reports)
-    ours = sum(combine(reports[: n + 1], POLICY).band not in (None, "none") for n in range(60))
+    ours = sum(combine_windows(reports[: n + 1], POLICY).band not in (None, "none") for n in range(60))
     assert bare > 15
     assert ours == 0
 
@@ -148,7 +148,7 @@ def test_a_lasting_shift_is_noticed_on_its_second_day() -> None:
     reports = [
         compare_profile(WIDE, wide(1000, 50 + n, shift=1.0 if n >= 3 else 0.0), POLICY, window=day(n)) for n in range(6)
     ]
-    alarms = [combine(reports[: n + 1], POLICY) for n in range(6)]
+    alarms = [combine_windows(reports[: n + 1], POLICY) for n in range(6)]
     assert [a.band for a in alarms] == [None, "none", "none", "none", "severe", "severe"]
     assert alarms[4].features == ("f0",)
     assert not alarms[4].score_moved
@@ -160,19 +160,19 @@ def test_two_features_that_drift_once_each_are_no_alarm() -> None:
     first["f1"] += 2
     second["f2"] += 2
     reports = [compare_profile(WIDE, f, POLICY) for f in (first, second, quiet)]
-    assert combine(reports, POLICY).band == "none"
+    assert combine_windows(reports, POLICY).band == "none"
 
 
 def test_windows_without_enough_rows_do_not_vote() -> None:
     reports = [compare_profile(WIDE, wide(10, n), POLICY) for n in range(3)]
-    alarm = combine(reports, POLICY)
+    alarm = combine_windows(reports, POLICY)
     assert (alarm.band, alarm.windows) == (None, 0)
 
 
 def test_overlapping_windows_are_refused() -> None:
     reports = [compare_profile(WIDE, wide(300, n), POLICY, window=day(0)) for n in range(2)]
     with pytest.raises(ValueError, match="disjoint"):
-        combine(reports, POLICY)
+        combine_windows(reports, POLICY)
 
 
 def test_counting_in_chunks_gives_the_same_report() -> None:
@@ -180,7 +180,7 @@ def test_counting_in_chunks_gives_the_same_report() -> None:
     counter = WindowCounter(fitted())
     for start in range(0, 70_000, 7_001):
         counter.add(current[start : start + 7_001], scores[start : start + 7_001])
-    assert report_of(counter, POLICY).digest == compare_profile(fitted(), current, POLICY, scores).digest
+    assert report_window(counter, POLICY).digest == compare_profile(fitted(), current, POLICY, scores).digest
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
@@ -220,7 +220,7 @@ def test_features_are_ranked_by_their_drift_weighted_with_their_importance() -> 
     assert report.ranked[0].importance == pytest.approx(8 / (8 + len(names) - 1))
     assert sum(f.importance or 0.0 for f in report.features) == pytest.approx(1.0)
     days = [replace(report, window=day(n)) for n in range(3)]
-    assert combine(days, POLICY).features[:2] == ("f1", "f0")
+    assert combine_windows(days, POLICY).features[:2] == ("f1", "f0")
 
 
 def test_a_profile_without_importance_is_still_read() -> None:

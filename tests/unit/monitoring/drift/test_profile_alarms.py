@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from monitoring.core.calendar import TimeWindow
-from monitoring.drift.feature_drift import combine, compare_profile
+from monitoring.drift.feature_drift import combine_windows, compare_profile
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
 from monitoring.stats.distances import psi_critical
@@ -55,7 +55,7 @@ def test_our_rule_in_bulk_says_what_the_real_comparison_says() -> None:
     real = [[f.band != "none" for f in (*r.features, r.score) if f is not None] for r in reports]
     assert banded.tolist() == real
     assert 0 < banded.sum() < banded.size, "the days hold both answers"
-    alarms = [combine(reports[max(0, n - 2) : n + 1], POLICY) for n in range(DAYS)]
+    alarms = [combine_windows(reports[max(0, n - 2) : n + 1], POLICY) for n in range(DAYS)]
     named = [[*(name in a.features for name in NAMES), a.score_moved] for a in alarms]
     assert setting.lasting(banded).tolist() == named
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 from monitoring.drift.retraining import DriftDay, RetrainDecision, RetrainInputs, should_retrain, standing_alarm
 from monitoring.policies import RetrainPolicy
 
@@ -47,18 +47,18 @@ def test_drift_needs_a_moved_score() -> None:
 
 
 def test_lost_recall_counts_only_with_its_whole_interval() -> None:
-    certain = should_retrain(replace(QUIET, recall_loss=Measured(0.12, 0.06, 0.18)), POLICY, NOW)
+    certain = should_retrain(replace(QUIET, recall_loss=Measurement(0.12, 0.06, 0.18)), POLICY, NOW)
     assert certain.retrain
     assert "0.120 (interval 0.060 to 0.180)" in certain.reasons[0]
-    doubtful = should_retrain(replace(QUIET, recall_loss=Measured(0.12, 0.04, 0.2)), POLICY, NOW)
+    doubtful = should_retrain(replace(QUIET, recall_loss=Measurement(0.12, 0.04, 0.2)), POLICY, NOW)
     assert not doubtful.retrain
     assert "interval still holds" in doubtful.notes[0]
-    assert not should_retrain(replace(QUIET, recall_loss=Measured(0.5)), POLICY, NOW).retrain
+    assert not should_retrain(replace(QUIET, recall_loss=Measurement(0.5)), POLICY, NOW).retrain
 
 
 def test_reasons_that_the_policy_switches_off_do_not_count() -> None:
     policy = RetrainPolicy(on_drift=False, on_performance=False)
-    bad = replace(QUIET, drift_severe=True, score_moved=True, recall_loss=Measured(0.3, 0.2, 0.4))
+    bad = replace(QUIET, drift_severe=True, score_moved=True, recall_loss=Measurement(0.3, 0.2, 0.4))
     assert not should_retrain(bad, policy, NOW).retrain
 
 

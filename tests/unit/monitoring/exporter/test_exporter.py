@@ -16,7 +16,7 @@ import pytest
 
 from bentos.errors import SettingsError
 from bentos.settings import read_settings
-from monitoring.exporter.__main__ import Exporter, ExporterSettings, StoreCollector, build_registry, read_all
+from monitoring.exporter.__main__ import Exporter, ExporterSettings, StoreCollector, build_registry, read_samples
 from monitoring.exporter.catalogue import ADDED, BY_NAME, CATALOGUE, RETIRED
 from monitoring.store import Report, RoleChange, Run, Store, memory_store, open_store
 from monitoring.store.predictions.spool_ledger import Cargo, Shipment, WriterState
@@ -42,7 +42,7 @@ def finding(day: float, outcome: str, **changes: object) -> Report:
 
 def told(store: Store, name: str) -> dict[tuple[str, ...], float]:
     assert name in BY_NAME
-    return {one.labels: one.value for one in read_all(store, NOW) if one.name == name}
+    return {one.labels: one.value for one in read_samples(store, NOW) if one.name == name}
 
 
 def test_every_metric_of_the_catalogue_has_a_name_of_its_own_and_a_meaning() -> None:
@@ -144,7 +144,7 @@ def test_nothing_is_told_of_a_use_case_that_retired_until_it_is_added_again(stor
         store.runs.put(Run(f"run-{usecase}", usecase, "drift", "failed", at(1), at(2)))
 
     def known() -> dict[str, set[str]]:
-        found = read_all(store, NOW)
+        found = read_samples(store, NOW)
         return {usecase: {one.name for one in found if one.usecase == usecase} for usecase in ("fraud", "churn")}
 
     before = known()

@@ -146,7 +146,7 @@ def test_every_point_of_the_cost_curve_is_the_cost_of_its_threshold(rows: list[t
 def test_a_long_curve_is_closest_where_little_is_flagged_and_holds_the_threshold_in_use() -> None:
     p, y, _ = fold()
     used = float(np.sort(p)[-37]) - 1e-12
-    curve = cost_curve(y, p, PRICES, points=98, used=used)
+    curve = cost_curve(y, p, PRICES, points=98, threshold_in_use=used)
     assert len(curve.threshold) <= 100
     assert (curve.alerts[:6], curve.alerts[-1]) == ((0, 1, 2, 3, 4, 5), len(p))
     place = curve.place_of(used)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.performance.fairness import MISSING, OTHER, Comparison, FairnessReport, assess, group_names
+from monitoring.performance.fairness import (
+    MISSING,
+    OTHER,
+    FairnessReport,
+    GroupComparison,
+    assess_fairness,
+    group_names,
+)
 from monitoring.policies import FairnessPolicy
 
 
@@ -22,7 +29,7 @@ def rows_of(**groups: tuple[int, int, int, int]) -> tuple[pd.DataFrame, np.ndarr
     return pd.DataFrame({"region": names}), np.array(y), np.array(flags)
 
 
-def one(report: FairnessReport, measure: str, group: str = "a") -> Comparison:
+def one(report: FairnessReport, measure: str, group: str = "a") -> GroupComparison:
     return next(c for c in report.comparisons if c.measure == measure and c.group == group)
 
 
@@ -31,7 +38,7 @@ def test_the_published_figures_of_parity_opportunity_and_impact_are_reproduced()
     frame, y, flags = rows_of(b=(70, 20, 110, 800), a=(40, 20, 80, 860))
     policy = FairnessPolicy(sensitive=("region",), reference={"region": "b"})
 
-    report = assess(frame, y, flags, policy)
+    report = assess_fairness(frame, y, flags, policy)
 
     parity, opportunity, impact = (one(report, m).difference for m in ("parity", "opportunity", "impact"))
     assert (parity.value, parity.low, parity.high) == pytest.approx((-0.06, -0.0912382745, -0.0287510426), abs=1e-10)
@@ -45,13 +52,13 @@ def test_an_interval_inside_passes_beyond_fails_and_across_is_insufficient() -> 
     frame, y, flags = rows_of(b=(70, 20, 110, 800), a=(40, 20, 80, 860))
     reference = {"region": "b"}
 
-    wide = assess(
+    wide = assess_fairness(
         frame, y, flags, FairnessPolicy(sensitive=("region",), reference=reference, max_parity_difference=0.1)
     )
-    narrow = assess(
+    narrow = assess_fairness(
         frame, y, flags, FairnessPolicy(sensitive=("region",), reference=reference, max_parity_difference=0.02)
     )
-    across = assess(
+    across = assess_fairness(
         frame, y, flags, FairnessPolicy(sensitive=("region",), reference=reference, max_parity_difference=0.05)
     )
 
@@ -64,7 +71,7 @@ def test_an_interval_inside_passes_beyond_fails_and_across_is_insufficient() -> 
 def test_a_group_with_few_positives_is_insufficient_and_never_fair() -> None:
     frame, y, flags = rows_of(b=(70, 20, 110, 800), a=(3, 2, 20, 180))
 
-    report = assess(frame, y, flags, FairnessPolicy(sensitive=("region",)))
+    report = assess_fairness(frame, y, flags, FairnessPolicy(sensitive=("region",)))
 
     assert one(report, "opportunity").status == "INSUFFICIENT"
     assert "30 positives" in one(report, "opportunity").detail
@@ -74,7 +81,7 @@ def test_a_group_with_few_positives_is_insufficient_and_never_fair() -> None:
 def test_three_of_five_against_seventy_of_ninety_says_nothing_even_where_five_are_looked_at() -> None:
     frame, y, flags = rows_of(b=(70, 20, 110, 800), a=(3, 2, 20, 180))
 
-    found = one(assess(frame, y, flags, FairnessPolicy(sensitive=("region",), min_positives=1)), "opportunity")
+    found = one(assess_fairness(frame, y, flags, FairnessPolicy(sensitive=("region",), min_positives=1)), "opportunity")
 
     assert (found.difference.low, found.difference.high) == pytest.approx((-0.554298840, 0.120554687), abs=1e-9)
     assert found.status == "INSUFFICIENT"
@@ -83,9 +90,9 @@ def test_three_of_five_against_seventy_of_ninety_says_nothing_even_where_five_ar
 def test_the_largest_group_is_the_reference_unless_one_is_declared() -> None:
     frame, y, flags = rows_of(a=(40, 20, 80, 860), b=(70, 20, 110, 900))
 
-    assert assess(frame, y, flags, FairnessPolicy(sensitive=("region",))).comparisons[0].reference == "b"
+    assert assess_fairness(frame, y, flags, FairnessPolicy(sensitive=("region",))).comparisons[0].reference == "b"
     declared = FairnessPolicy(sensitive=("region",), reference={"region": "a"})
-    assert assess(frame, y, flags, declared).comparisons[0].reference == "a"
+    assert assess_fairness(frame, y, flags, declared).comparisons[0].reference == "a"
 
 
 def test_a_failure_among_many_groups_must_be_beyond_chance() -> None:
@@ -93,8 +100,8 @@ def test_a_failure_among_many_groups_must_be_beyond_chance() -> None:
     odd = (0, 0, 26, 374)
     quiet = (0, 0, 16, 384)
     policy = FairnessPolicy(sensitive=("region",), max_parity_difference=0.001, max_groups=50)
-    alone = assess(*rows_of(base=(0, 0, 800, 19200), a=odd), policy)
-    crowd = assess(*rows_of(base=(0, 0, 800, 19200), a=odd, **{f"g{i}": quiet for i in range(40)}), policy)
+    alone = assess_fairness(*rows_of(base=(0, 0, 800, 19200), a=odd), policy)
+    crowd = assess_fairness(*rows_of(base=(0, 0, 800, 19200), a=odd, **{f"g{i}": quiet for i in range(40)}), policy)
 
     assert one(alone, "parity").status == "FAIL"
     assert one(crowd, "parity").status == "INSUFFICIENT"
@@ -104,7 +111,7 @@ def test_a_failure_among_many_groups_must_be_beyond_chance() -> None:
 def test_a_use_case_without_sensitive_columns_has_no_comparison_and_passes() -> None:
     frame, y, flags = rows_of(a=(10, 2, 3, 50))
 
-    report = assess(frame, y, flags, FairnessPolicy(slices=("region",)))
+    report = assess_fairness(frame, y, flags, FairnessPolicy(slices=("region",)))
 
     assert report.status == "PASS"
     assert report.comparisons == ()
@@ -123,7 +130,7 @@ def test_numbers_are_cut_at_declared_edges_and_missing_values_are_a_group() -> N
 def test_small_groups_beyond_the_limit_are_one_group() -> None:
     frame, y, flags = rows_of(**{f"g{i:02d}": (2, 1, 1, 30 - i) for i in range(12)})
 
-    report = assess(frame, y, flags, FairnessPolicy(slices=("region",), max_groups=5))
+    report = assess_fairness(frame, y, flags, FairnessPolicy(slices=("region",), max_groups=5))
 
     assert len(report.slices) == 5
     assert report.slices[-1].group == OTHER
@@ -135,7 +142,7 @@ def test_only_failures_block_unless_the_policy_wants_evidence_too() -> None:
     lenient = FairnessPolicy(sensitive=("region",))
     strict = FairnessPolicy(sensitive=("region",), insufficient_blocks=True)
 
-    report = assess(frame, y, flags, lenient)
+    report = assess_fairness(frame, y, flags, lenient)
 
     assert "INSUFFICIENT" not in {check.status for check in report.checks(lenient)}
     assert "INSUFFICIENT" in {check.status for check in report.checks(strict)}
@@ -143,7 +150,7 @@ def test_only_failures_block_unless_the_policy_wants_evidence_too() -> None:
 
 def test_a_stored_report_reads_back_equal() -> None:
     frame, y, flags = rows_of(b=(70, 20, 110, 800), a=(40, 20, 80, 860))
-    report = assess(frame, y, flags, FairnessPolicy(sensitive=("region",)))
+    report = assess_fairness(frame, y, flags, FairnessPolicy(sensitive=("region",)))
 
     assert FairnessReport.from_json(report.to_json()) == report
 
@@ -154,7 +161,7 @@ def test_slices_account_for_every_row_in_any_order(rows: list[tuple[str, bool, b
 
     def run(order: list[tuple[str, bool, bool]]) -> FairnessReport:
         frame = pd.DataFrame({"region": [r[0] for r in order]})
-        return assess(frame, [r[1] for r in order], [r[2] for r in order], policy)
+        return assess_fairness(frame, [r[1] for r in order], [r[2] for r in order], policy)
 
     report = run(rows)
     assert sum(s.rows for s in report.slices) == len(rows)
@@ -180,8 +187,8 @@ def test_weights_give_the_rates_of_everybody_where_the_flagged_of_one_group_are_
     policy = FairnessPolicy(sensitive=("region",), reference={"region": "b"}, max_parity_difference=0.05)
     frame, y, flags, weight = explored(3, 40_000, 0.2, truth={"a": 0.2, "b": 0.2})
 
-    as_seen = assess(frame, y, flags, policy)
-    weighted = assess(frame, y, flags, policy, weight=weight)
+    as_seen = assess_fairness(frame, y, flags, policy)
+    weighted = assess_fairness(frame, y, flags, policy, weight=weight)
 
     assert one(as_seen, "parity").status == "FAIL", "four in five of the flagged of one group are not there"
     assert one(weighted, "parity").status == "PASS"
@@ -197,7 +204,7 @@ def test_intervals_of_weighted_rates_hold_the_truth_as_often_as_they_say() -> No
     held = []
     for seed in range(300):
         frame, y, flags, weight = explored(seed, 3_000, 0.1, truth=truth)
-        found = assess(frame, y, flags, policy, weight=weight)
+        found = assess_fairness(frame, y, flags, policy, weight=weight)
         parity, impact = one(found, "parity").difference, one(found, "impact").difference
         assert parity.low is not None
         assert parity.high is not None
@@ -212,7 +219,7 @@ def test_a_few_rows_that_stand_for_many_are_a_few_rows_of_evidence() -> None:
     weight = np.where((frame["region"] == "a") & (np.arange(len(frame)) % 100 == 0), 100.0, 1.0)
     policy = FairnessPolicy(sensitive=("region",), reference={"region": "b"}, min_rows=100)
 
-    found = one(assess(frame, y, flags, policy, weight=weight), "parity")
+    found = one(assess_fairness(frame, y, flags, policy, weight=weight), "parity")
 
     assert found.status == "INSUFFICIENT"
     assert found.detail == "fewer than 100 effective rows"
@@ -233,7 +240,7 @@ def test_only_proportions_of_weights_matter_and_equal_ones_are_the_counts(
     y, flags = [r[1] for r in rows], [r[2] for r in rows]
 
     def bounds(weight: np.ndarray | None) -> list[float]:
-        found = assess(frame, y, flags, policy, weight=weight)
+        found = assess_fairness(frame, y, flags, policy, weight=weight)
         figures = [f for s in found.slices for f in (s.flag_share, s.recall, s.precision)]
         figures += [c.difference for c in found.comparisons]
         return [np.nan if v is None else v for f in figures for v in (f.value, f.low, f.high)]

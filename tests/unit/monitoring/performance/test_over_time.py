@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 
 from monitoring.drift.data_quality import freshness, volume
-from monitoring.performance.over_time import against_truth, by_group, concept_drift, day_names, estimate, estimate_days
+from monitoring.performance.over_time import (
+    check_estimates,
+    concept_drift,
+    day_names,
+    estimate,
+    estimate_days,
+    measure_groups,
+)
 from monitoring.policies import CostModel
 from monitoring.stats.change_detection import MAX_ROWS, detect_changes
 
@@ -30,7 +37,7 @@ def rows(days: int, seed: int, recall: float = 0.9, first: str = "2026-01-05", d
 
 def test_each_day_has_its_figures_with_intervals() -> None:
     table = rows(3, 1)
-    found = by_group(table, day_names(table["day"]), "day", COST)
+    found = measure_groups(table, day_names(table["day"]), "day", COST)
     assert [g.group for g in found] == ["2026-01-05", "2026-01-06", "2026-01-07"]
     assert sum(g.performance.rows for g in found) == len(table)
     for group in found:
@@ -46,7 +53,7 @@ def test_each_day_has_its_figures_with_intervals() -> None:
 
 def test_a_segment_that_is_empty_on_one_class_has_no_made_up_figure() -> None:
     table = rows(2, 2).assign(y=0)
-    (only,) = by_group(table, pd.Series("all", index=table.index), "channel", COST)
+    (only,) = measure_groups(table, pd.Series("all", index=table.index), "channel", COST)
     assert only.performance.value("recall") is None
     assert only.performance.value("average_precision") is None
 
@@ -98,9 +105,9 @@ def test_an_estimate_says_that_it_is_one_and_is_held_against_the_truth() -> None
     assert found is not None
     assert (found.kind, found.rows, found.prior) == ("estimate", 4000, 0.2)
     assert [d.kind for d in found.days] == ["estimate", "estimate"]
-    daily = by_group(table, day_names(table["day"]), "day", COST)
+    daily = measure_groups(table, day_names(table["day"]), "day", COST)
     stored = {"2026-02-01": found.days[0]}
-    checked = against_truth(daily, stored, estimate_days(table, table["day"]))
+    checked = check_estimates(daily, stored, estimate_days(table, table["day"]))
     assert [(c.day, c.stored) for c in checked] == [("2026-02-01", True), ("2026-02-02", False)]
     for one in checked:
         assert one.true_recall.low is not None

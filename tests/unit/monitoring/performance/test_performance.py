@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from monitoring.core.calendar import BusinessCalendar
 from monitoring.performance.card_precision import card_precision
 from monitoring.performance.cost import Prices
-from monitoring.performance.measure import Counts, Performance, daily_performance, f1_score, matthews, matured, measure
+from monitoring.performance.measure import (
+    Counts,
+    Performance,
+    daily_performance,
+    f1_score,
+    matthews_correlation,
+    matured_answers,
+    measure,
+)
 from monitoring.policies import LabelPolicy
 from monitoring.stats.calibration_error import (
     brier,
@@ -45,7 +53,7 @@ def test_calibration_figures_have_the_published_digits() -> None:
 
 def test_figures_of_counts_have_the_published_digits() -> None:
     digits(f1_score(400, 1000, 100), ".421052632")
-    digits(matthews(400, 1000, 100, 98_500), ".474234923")
+    digits(matthews_correlation(400, 1000, 100, 98_500), ".474234923")
 
 
 def test_measured_figures_at_low_prevalence_have_the_published_digits() -> None:
@@ -156,7 +164,7 @@ def test_card_precision_counts_each_compromised_card_once() -> None:
 def test_card_precision_takes_the_highest_score_of_a_card_and_drops_known_ones() -> None:
     cards, days = ["a", "a", "b"], [0, 0, 0]
     assert card_precision(cards, days, [0, 1, 0], [0.1, 0.9, 0.5], k=1).value == 1.0
-    assert card_precision(cards, days, [0, 1, 0], [0.1, 0.9, 0.5], k=1, known={"a"}).value == 0.0
+    assert card_precision(cards, days, [0, 1, 0], [0.1, 0.9, 0.5], k=1, known_entities={"a"}).value == 0.0
 
 
 def test_fewer_cards_than_k_keep_the_denominator_and_are_flagged() -> None:
@@ -198,31 +206,31 @@ def labels(*rows: tuple[str, int, float]) -> pd.DataFrame:
 
 
 def test_an_early_label_does_not_let_a_young_event_in() -> None:
-    found = matured(answers(9, 2), labels(("e0", 1, 1), ("e1", 1, 1)), AS_OF, LABEL, BusinessCalendar())
+    found = matured_answers(answers(9, 2), labels(("e0", 1, 1), ("e1", 1, 1)), AS_OF, LABEL, BusinessCalendar())
     assert found["event_id"].tolist() == ["e0"]
     assert found["y"].tolist() == [1]
 
 
 def test_a_half_matured_day_is_left_out() -> None:
     # Matured by age alone, but its day still holds events that are not.
-    assert matured(answers(7.2), labels(), AS_OF, LABEL, BusinessCalendar()).empty
-    assert len(matured(answers(7.6), labels(), AS_OF, LABEL, BusinessCalendar())) == 1
+    assert matured_answers(answers(7.2), labels(), AS_OF, LABEL, BusinessCalendar()).empty
+    assert len(matured_answers(answers(7.6), labels(), AS_OF, LABEL, BusinessCalendar())) == 1
 
 
 def test_a_matured_row_without_a_label_is_what_the_policy_says() -> None:
-    assert matured(answers(9), labels(), AS_OF, LABEL, BusinessCalendar())["y"].tolist() == [0]
+    assert matured_answers(answers(9), labels(), AS_OF, LABEL, BusinessCalendar())["y"].tolist() == [0]
     unknown = LABEL.model_copy(update={"absent_after_maturity": "unknown"})
-    assert matured(answers(9), labels(), AS_OF, unknown, BusinessCalendar()).empty
+    assert matured_answers(answers(9), labels(), AS_OF, unknown, BusinessCalendar()).empty
 
 
 def test_a_label_that_was_observed_later_is_not_known_yet() -> None:
-    found = matured(answers(9), labels(("e0", 1, -1)), AS_OF, LABEL, BusinessCalendar())
+    found = matured_answers(answers(9), labels(("e0", 1, -1)), AS_OF, LABEL, BusinessCalendar())
     assert found["y"].tolist() == [0]
 
 
 def test_days_start_when_the_calendar_says() -> None:
     calendar = BusinessCalendar("Europe/Paris", time(6))
-    found = matured(answers(9.5), labels(), AS_OF, LABEL, calendar)
+    found = matured_answers(answers(9.5), labels(), AS_OF, LABEL, calendar)
     # Midnight UTC on 1 March is 01:00 in Paris, which still belongs to 28 February.
     assert found["day"].dt.strftime("%Y-%m-%d").tolist() == ["2026-02-28"]
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 from monitoring.core.verdict import Evidence, above_limit
-from monitoring.performance.gates import judge
+from monitoring.performance.gates import judge_gates
 from monitoring.performance.profit import measure_profit, offer_of
 from monitoring.policies import GatePolicy, ProfitPolicy
 from tests.unit.monitoring.performance.test_gates import GOOD
@@ -25,9 +25,9 @@ def policy(**changes: Any) -> ProfitPolicy:
     return CAMPAIGN.model_copy(update=changes)
 
 
-def judged(metrics: dict[str, Measured], **changes: Any) -> Any:
+def judged(metrics: dict[str, Measurement], **changes: Any) -> Any:
     evidence: Evidence = replace(GOOD, metrics={**GOOD.metrics, **metrics})
-    return judge(evidence, None, GatePolicy(profit=policy(**changes)))
+    return judge_gates(evidence, None, GatePolicy(profit=policy(**changes)))
 
 
 def test_a_vector_worked_out_by_hand() -> None:
@@ -64,14 +64,14 @@ def test_the_value_of_a_customer_may_be_a_column_and_a_missing_one_is_worth_noth
 def test_no_offers_earn_nothing(rows: list[tuple[bool, bool]]) -> None:
     y = [truth for truth, _ in rows]
     found = measure_profit(y, [False] * len(y), offer_of(CAMPAIGN))
-    assert found["profit"] == found["profit_per_customer"] == Measured(0.0, 0.0, 0.0)
+    assert found["profit"] == found["profit_per_customer"] == Measurement(0.0, 0.0, 0.0)
 
 
 @given(LABELS)
 def test_an_offer_to_everybody_is_nothing_above_itself(rows: list[tuple[bool, bool]]) -> None:
     y = [truth for truth, _ in rows]
     found = measure_profit(y, [True] * len(y), offer_of(CAMPAIGN))
-    assert found["profit_above_everybody"] == Measured(0.0, 0.0, 0.0)
+    assert found["profit_above_everybody"] == Measurement(0.0, 0.0, 0.0)
 
 
 @given(LABELS, st.randoms(use_true_random=False))
@@ -100,16 +100,16 @@ def test_no_rows_give_no_figure() -> None:
     [(0.1, 4.0, "PASS"), (0.0, 4.0, "INSUFFICIENT"), (-3.0, -0.1, "FAIL"), (-1.0, 0.0, "FAIL")],
 )
 def test_the_gate_looks_at_the_bounds_and_not_at_the_figure(low: float, high: float, status: str) -> None:
-    check = above_limit("profit_per_customer", Measured((low + high) / 2, low, high), 0.0)
+    check = above_limit("profit_per_customer", Measurement((low + high) / 2, low, high), 0.0)
     assert (check.status, check.margin) == (status, low)
 
 
 def test_a_figure_without_an_interval_never_passes() -> None:
-    assert above_limit("profit_per_customer", Measured(5.0), 0.0).status == "INSUFFICIENT"
+    assert above_limit("profit_per_customer", Measurement(5.0), 0.0).status == "INSUFFICIENT"
 
 
 def test_a_declared_offer_adds_its_gates_beside_the_others() -> None:
-    earning = {"profit_per_customer": Measured(8.0, 6.0, 9.0), "profit_above_everybody": Measured(3.0, 1.0, 5.0)}
+    earning = {"profit_per_customer": Measurement(8.0, 6.0, 9.0), "profit_above_everybody": Measurement(3.0, 1.0, 5.0)}
     verdict = judged(earning)
     assert verdict.outcome == "pass"
     assert [c.name for c in verdict.checks][-2:] == ["profit_per_customer", "profit_above_everybody"]
@@ -124,11 +124,11 @@ def test_an_offer_whose_profit_was_not_measured_holds_the_model_back() -> None:
 
 
 def test_without_a_declared_offer_there_is_no_such_gate() -> None:
-    assert not any("profit" in check.name for check in judge(GOOD, None, GatePolicy()).checks)
+    assert not any("profit" in check.name for check in judge_gates(GOOD, None, GatePolicy()).checks)
 
 
 def test_the_area_under_the_curve_is_a_gate_where_it_is_declared() -> None:
-    known = replace(GOOD, metrics={**GOOD.metrics, "auc_roc": Measured(0.85, 0.83, 0.87)})
-    assert judge(known, None, GatePolicy(min_auc_roc=0.8)).check("auc_roc").status == "PASS"
-    assert judge(known, None, GatePolicy(min_auc_roc=0.9)).outcome == "fail"
-    assert judge(GOOD, None, GatePolicy(min_auc_roc=0.8)).outcome == "insufficient"
+    known = replace(GOOD, metrics={**GOOD.metrics, "auc_roc": Measurement(0.85, 0.83, 0.87)})
+    assert judge_gates(known, None, GatePolicy(min_auc_roc=0.8)).check("auc_roc").status == "PASS"
+    assert judge_gates(known, None, GatePolicy(min_auc_roc=0.9)).outcome == "fail"
+    assert judge_gates(GOOD, None, GatePolicy(min_auc_roc=0.8)).outcome == "insufficient"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from monitoring.policies.change_windows import next_opening, open_at, why_held
+from monitoring.policies.change_windows import hold_reason, is_open, next_opening
 from monitoring.policies.promotion import PromotionPolicy
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -24,7 +24,7 @@ OFFICE = policy(allowed_hours=("09:00", "17:00"), allowed_weekdays=("monday", "t
 
 
 def test_without_rules_a_promotion_may_happen_at_any_time() -> None:
-    assert why_held(policy(), PARIS, NOON) is None
+    assert hold_reason(policy(), PARIS, NOON) is None
     assert next_opening(policy(), PARIS, NOON) == NOON
 
 
@@ -32,7 +32,7 @@ def test_hours_are_local_start_included_end_excluded() -> None:
     def paris(hour: int, minute: int = 0) -> datetime:
         return datetime(2026, 3, 2, hour, minute, tzinfo=PARIS)
 
-    assert [open_at(OFFICE, PARIS, paris(*t)) for t in ((8, 59), (9, 0), (16, 59), (17, 0))] == [
+    assert [is_open(OFFICE, PARIS, paris(*t)) for t in ((8, 59), (9, 0), (16, 59), (17, 0))] == [
         False, True, True, False,
     ]  # fmt: skip
     assert next_opening(OFFICE, PARIS, paris(8)) == paris(9)
@@ -41,13 +41,13 @@ def test_hours_are_local_start_included_end_excluded() -> None:
 
 def test_the_message_names_the_rule_and_the_next_allowed_time() -> None:
     wednesday = NOON + timedelta(days=2)
-    said = why_held(OFFICE, PARIS, wednesday)
+    said = hold_reason(OFFICE, PARIS, wednesday)
     assert said is not None
     assert "wednesday" in said
     assert "the verdict stays open" in said
     assert "Monday 2026-03-09 09:00 CET" in said
     frozen = policy(freeze=((date(2026, 3, 1), date(2026, 3, 28)),))
-    assert "frozen from 2026-03-01 to 2026-03-28" in (why_held(frozen, PARIS, NOON) or "")
+    assert "frozen from 2026-03-01 to 2026-03-28" in (hold_reason(frozen, PARIS, NOON) or "")
     assert next_opening(frozen, PARIS, NOON) == datetime(2026, 3, 29, tzinfo=PARIS)
 
 
@@ -55,13 +55,13 @@ def test_a_freeze_covers_its_first_and_last_day_wholly() -> None:
     frozen = policy(freeze=((date(2026, 3, 2), date(2026, 3, 2)),))
     midnight = datetime(2026, 3, 2, tzinfo=PARIS)
     steps = [midnight - timedelta(seconds=1), midnight, midnight + timedelta(hours=23, minutes=59)]
-    assert [open_at(frozen, PARIS, t) for t in steps] == [True, False, False]
+    assert [is_open(frozen, PARIS, t) for t in steps] == [True, False, False]
 
 
 def test_a_policy_that_never_opens_says_so() -> None:
     never = policy(freeze=((date(2020, 1, 1), date(2099, 1, 1)),))
     assert next_opening(never, PARIS, NOON) is None
-    assert "no time within three years" in (why_held(never, PARIS, NOON) or "")
+    assert "no time within three years" in (hold_reason(never, PARIS, NOON) or "")
 
 
 @given(st.integers(0, 364 * 24 * 60), st.integers(0, 22))
@@ -76,9 +76,9 @@ def test_the_next_opening_is_open_and_nothing_before_it_is(minute: int, hour: in
     assert found is not None
     assert found >= start
     # An opening inside the hour that the clocks skip begins when the hour is over.
-    assert open_at(rules, PARIS, found) or found.astimezone(UTC).date() == date(2026, 3, 29)
+    assert is_open(rules, PARIS, found) or found.astimezone(UTC).date() == date(2026, 3, 29)
     for minutes in range(0, int((found - start).total_seconds() / 60), 137):
-        assert not open_at(rules, PARIS, start + timedelta(minutes=minutes))
+        assert not is_open(rules, PARIS, start + timedelta(minutes=minutes))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from monitoring.comparison.judge import judge_comparison
 from monitoring.comparison.paired import PairedResult, compare_paired
 from monitoring.policies import CostModel
 from monitoring.policies.promotion import PromotionPolicy
-from monitoring.reports.html import comparison_body, number, table, write_comparison_report
-from monitoring.reports.svg_charts import Line, chart, ticks
+from monitoring.reports.html import comparison_body, format_number, table, write_comparison_report
+from monitoring.reports.svg_charts import ChartLine, line_chart, ticks
 from tests.support.vectors import DAYS
 from tests.unit.monitoring.comparison.test_paired import AS_OF, table_of
 
@@ -65,21 +65,21 @@ def test_an_empty_comparison_has_a_page_too(tmp_path: Path) -> None:
 
 def test_names_cannot_smuggle_markup_into_a_page() -> None:
     assert "<b>" not in table(("<b>",), [("<b>x",)])
-    assert "<b>" not in chart([Line("<b>", [1.0, 2.0])], ["<b>", "z"])
+    assert "<b>" not in line_chart([ChartLine("<b>", [1.0, 2.0])], ["<b>", "z"])
 
 
 @pytest.mark.parametrize(
     ("value", "shown"), [(None, "–"), (3.0, "3"), (1234567.0, "1,234,567"), (0.123456, "0.1235"), (-2.5, "-2.5")]
 )
 def test_numbers_are_short(value: float | None, shown: str) -> None:
-    assert number(value) == shown
+    assert format_number(value) == shown
 
 
 def test_a_chart_leaves_gaps_and_survives_a_flat_line() -> None:
-    picture = chart([Line("a", [1.0, None, 1.0, 1.0])], ["x", "y"])
+    picture = line_chart([ChartLine("a", [1.0, None, 1.0, 1.0])], ["x", "y"])
     assert picture.count("<circle") == 1
     assert picture.count("<polyline") == 1
-    assert "Nothing to draw" in chart([Line("a", [None])], ["x"])
+    assert "Nothing to draw" in line_chart([ChartLine("a", [None])], ["x"])
 
 
 def test_ticks_are_round_and_lie_within_the_range() -> None:
@@ -88,7 +88,7 @@ def test_ticks_are_round_and_lie_within_the_range() -> None:
 
 
 def test_a_bound_that_is_known_for_one_step_only_is_drawn_as_a_bar() -> None:
-    edges = (Line("bounds", [None, None, 1.0]), Line("bounds", [None, None, 3.0]))
-    picture = chart([Line("mean", [2.0, 2.0, 2.0])], ["a", "b", "c"], band=edges)
+    edges = (ChartLine("bounds", [None, None, 1.0]), ChartLine("bounds", [None, None, 3.0]))
+    picture = line_chart([ChartLine("mean", [2.0, 2.0, 2.0])], ["a", "b", "c"], band=edges)
     assert 'stroke-width="6"' in picture
     assert "polygon" not in picture

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from monitoring.rollout.post_promotion_watch import (
-    Alerts,
+    AlertCounts,
     Answers,
-    Scores,
+    ScorePair,
     WatchPolicy,
     breaches,
     judge_alerts,
@@ -42,24 +42,24 @@ def test_an_unknown_latency_is_no_breach() -> None:
 @pytest.mark.parametrize(
     ("alerts", "statuses"),
     [
-        (Alerts(1000, 10, 1000, 10), ["PASS", "PASS"]),
-        (Alerts(1000, 1000, 1000, 10), ["PASS", "FAIL"]),
-        (Alerts(5000, 0, 5000, 100), ["FAIL", "PASS"]),
-        (Alerts(1000, 25, 1000, 10), ["PASS", "PASS"]),  # 2.5 times, but one cannot be sure
-        (Alerts(5000, 500, 5000, 100, expected=5.0), ["PASS", "PASS"]),  # the comparison said so
-        (Alerts(5000, 500, 5000, 100), ["PASS", "FAIL"]),
-        (Alerts(100, 100, 100, 1), ["INSUFFICIENT", "INSUFFICIENT"]),
-        (Alerts(), ["INSUFFICIENT", "INSUFFICIENT"]),
+        (AlertCounts(1000, 10, 1000, 10), ["PASS", "PASS"]),
+        (AlertCounts(1000, 1000, 1000, 10), ["PASS", "FAIL"]),
+        (AlertCounts(5000, 0, 5000, 100), ["FAIL", "PASS"]),
+        (AlertCounts(1000, 25, 1000, 10), ["PASS", "PASS"]),  # 2.5 times, but one cannot be sure
+        (AlertCounts(5000, 500, 5000, 100, expected=5.0), ["PASS", "PASS"]),  # the comparison said so
+        (AlertCounts(5000, 500, 5000, 100), ["PASS", "FAIL"]),
+        (AlertCounts(100, 100, 100, 1), ["INSUFFICIENT", "INSUFFICIENT"]),
+        (AlertCounts(), ["INSUFFICIENT", "INSUFFICIENT"]),
     ],
 )
-def test_the_alert_rate_stays_in_its_band(alerts: Alerts, statuses: list[str]) -> None:
+def test_the_alert_rate_stays_in_its_band(alerts: AlertCounts, statuses: list[str]) -> None:
     assert [check.status for check in judge_alerts(POLICY, alerts)] == statuses
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.data())
 def test_the_ratio_lies_in_its_interval(events: int, control: int, data: st.DataObject) -> None:
     alerts, flagged = data.draw(st.integers(0, events)), data.draw(st.integers(1, control))
-    ratio = rate_ratio(Alerts(events, alerts, control, flagged))
+    ratio = rate_ratio(AlertCounts(events, alerts, control, flagged))
     assert ratio.low is not None
     assert ratio.value is not None
     assert ratio.high is not None
@@ -67,19 +67,19 @@ def test_the_ratio_lies_in_its_interval(events: int, control: int, data: st.Data
 
 
 def test_alerts_where_the_old_version_had_none_are_beyond_the_band() -> None:
-    assert judge_alerts(POLICY, Alerts(1000, 200, 1000, 0))[1].status == "FAIL"
-    assert judge_alerts(POLICY, Alerts(1000, 0, 1000, 0))[0].status == "INSUFFICIENT"
+    assert judge_alerts(POLICY, AlertCounts(1000, 200, 1000, 0))[1].status == "FAIL"
+    assert judge_alerts(POLICY, AlertCounts(1000, 0, 1000, 0))[0].status == "INSUFFICIENT"
 
 
 def test_scores_that_moved_break_the_guard_unless_the_old_ones_moved_too() -> None:
     rng = np.random.default_rng(7)
-    calm = Scores(rng.beta(1, 9, 2000), rng.beta(1, 9, 5000))
-    moved = Scores(rng.beta(5, 5, 2000), rng.beta(1, 9, 5000))
+    calm = ScorePair(rng.beta(1, 9, 2000), rng.beta(1, 9, 5000))
+    moved = ScorePair(rng.beta(5, 5, 2000), rng.beta(1, 9, 5000))
     assert judge_scores(POLICY, calm).status == "PASS"
     assert judge_scores(POLICY, moved).status == "FAIL"
     assert judge_scores(POLICY, moved, calm).status == "FAIL"
     assert judge_scores(POLICY, moved, moved).status == "INSUFFICIENT"
-    assert judge_scores(POLICY, Scores(moved.now[:100], moved.before)).status == "INSUFFICIENT"
+    assert judge_scores(POLICY, ScorePair(moved.now[:100], moved.before)).status == "INSUFFICIENT"
 
 
 @pytest.mark.parametrize("to", [0.05, 0.11, 0.5, 0.99])
@@ -88,12 +88,12 @@ def test_scores_that_leave_the_one_number_that_nearly_all_events_had_have_moved(
     rng = np.random.default_rng(4)
     before = np.where(rng.random(2_000) < others, rng.random(2_000), 0.1)
     now = np.where(rng.random(5_000) < 0.5, to, rng.permutation(np.resize(before, 5_000)))
-    assert judge_scores(POLICY, Scores(now, before)).status == "FAIL"
-    assert judge_scores(POLICY, Scores(np.resize(before, 5_000), before)).status == "PASS"
+    assert judge_scores(POLICY, ScorePair(now, before)).status == "FAIL"
+    assert judge_scores(POLICY, ScorePair(np.resize(before, 5_000), before)).status == "PASS"
 
 
 def test_scores_that_are_all_equal_have_not_moved() -> None:
-    assert judge_scores(POLICY, Scores(np.full(500, 0.1), np.full(500, 0.1))).status == "PASS"
+    assert judge_scores(POLICY, ScorePair(np.full(500, 0.1), np.full(500, 0.1))).status == "PASS"
 
 
 def test_harm_is_what_the_anytime_valid_lower_bound_says() -> None:
@@ -107,7 +107,7 @@ def test_harm_is_what_the_anytime_valid_lower_bound_says() -> None:
 
 
 def test_only_failed_guards_are_breaches() -> None:
-    checks = (*judge_answers(POLICY, Answers(1000, 100, None)), *judge_alerts(POLICY, Alerts()))
+    checks = (*judge_answers(POLICY, Answers(1000, 100, None)), *judge_alerts(POLICY, AlertCounts()))
     assert len(breaches(checks)) == 1
     assert breaches(checks)[0].startswith("error_rate: 100 of 1000 requests failed")
 

@@ -12,13 +12,13 @@ from monitoring.errors import GuardError
 from monitoring.rollout.ramp_guard import (
     DEFAULT_GUARD,
     ArmFigures,
-    Condition,
-    figures_of,
+    GuardCondition,
+    challenger_figures,
+    check_sample_ratio,
+    guard_verdict,
     judge_guard,
     parse_guard,
     reasons_of,
-    sample_ratio_of,
-    verdict_of,
 )
 from monitoring.rollout.sample_ratio import sample_ratio
 
@@ -38,12 +38,12 @@ def arms(
 
 
 def verdict(text: str, figures: Sequence[ArmFigures], p99_ms: float | None = 3.0) -> str:
-    return verdict_of(judge_guard(parse_guard(text), figures, p99_ms))
+    return guard_verdict(judge_guard(parse_guard(text), figures, p99_ms))
 
 
 def test_a_guard_is_read_as_it_is_written() -> None:
     guard = parse_guard(" error_rate<0.01, alert_rate_ratio > 0.5 ,min_events=20")
-    assert guard.conditions == (Condition("error_rate", "<", 0.01), Condition("alert_rate_ratio", ">", 0.5))
+    assert guard.conditions == (GuardCondition("error_rate", "<", 0.01), GuardCondition("alert_rate_ratio", ">", 0.5))
     assert guard.min_events == 20
     assert parse_guard("").conditions == ()
     assert len(parse_guard(DEFAULT_GUARD).conditions) == 4
@@ -73,7 +73,7 @@ def test_healthy_arms_hold() -> None:
 )
 def test_each_figure_can_break_it_alone_and_says_so(figures: list[ArmFigures], p99_ms: float, name: str) -> None:
     checks = judge_guard(parse_guard(DEFAULT_GUARD), figures, p99_ms)
-    assert verdict_of(checks) == "breached"
+    assert guard_verdict(checks) == "breached"
     assert [reason.partition(":")[0] for reason in reasons_of(checks, "FAIL")] == [name]
 
 
@@ -101,22 +101,22 @@ def test_what_is_not_known_never_passes() -> None:
     assert verdict("p99_ms<100", arms(), None) == "waits"
     assert verdict("alert_rate_ratio<1.5", arms(control=(0, 0, 0))[:1]) == "waits"
     assert verdict("alert_rate_ratio<1.5", arms(alerts=1, control=(900, 0, 4500))) == "waits"
-    assert [figure.value for figure in figures_of([]).values()] == [None, None, None]
+    assert [figure.value for figure in challenger_figures([]).values()] == [None, None, None]
 
 
 def test_the_sample_ratio_has_the_published_digits() -> None:
-    even = sample_ratio_of([ArmFigures("a", True, 0.5, units=49_500), ArmFigures("b", False, 0.5, units=50_500)])
+    even = check_sample_ratio([ArmFigures("a", True, 0.5, units=49_500), ArmFigures("b", False, 0.5, units=50_500)])
     assert even.chi2 == pytest.approx(10.0)
     assert even.p == pytest.approx(0.00156540226, rel=1e-8)
     assert not even.mismatch
-    canary = sample_ratio_of([ArmFigures("a", True, 0.05, units=5210), ArmFigures("b", False, 0.95, units=95_290)])
+    canary = check_sample_ratio([ArmFigures("a", True, 0.05, units=5210), ArmFigures("b", False, 0.95, units=95_290)])
     assert canary.chi2 == pytest.approx(7.16941608, rel=1e-8)
     assert canary.p == pytest.approx(0.00741569091, rel=1e-8)
 
 
 @given(st.integers(200, 10_000), st.integers(200, 10_000), st.floats(0.05, 0.95))
 def test_two_arms_agree_with_the_formula_for_a_control_and_a_canary(control: int, canary: int, share: float) -> None:
-    found = sample_ratio_of(
+    found = check_sample_ratio(
         [ArmFigures("a", True, share, units=canary), ArmFigures("b", False, 1.0 - share, units=control)]
     )
     known = sample_ratio(control, canary, share)
@@ -126,19 +126,19 @@ def test_two_arms_agree_with_the_formula_for_a_control_and_a_canary(control: int
 
 
 def test_a_unit_in_an_arm_without_a_share_is_a_mismatch() -> None:
-    found = sample_ratio_of([ArmFigures("a", True, 1.0, units=10), ArmFigures("b", False, 0.0, units=1)])
+    found = check_sample_ratio([ArmFigures("a", True, 1.0, units=10), ArmFigures("b", False, 0.0, units=1)])
     assert found.mismatch
 
 
 def test_few_units_and_single_arms_tell_nothing() -> None:
-    few = sample_ratio_of([ArmFigures("a", True, 0.05, units=9), ArmFigures("b", False, 0.95, units=81)])
+    few = check_sample_ratio([ArmFigures("a", True, 0.05, units=9), ArmFigures("b", False, 0.95, units=81)])
     assert (few.p, few.mismatch) == (None, False)
-    assert sample_ratio_of([ArmFigures("a", True, 1.0, units=10_000), ArmFigures("b", False, 0.0)]).p is None
-    assert sample_ratio_of([]).p is None
+    assert check_sample_ratio([ArmFigures("a", True, 1.0, units=10_000), ArmFigures("b", False, 0.0)]).p is None
+    assert check_sample_ratio([]).p is None
 
 
 def test_three_arms_have_two_degrees_of_freedom() -> None:
     shares = [("a", 0.5, 520), ("b", 0.25, 240), ("c", 0.25, 240)]
-    found = sample_ratio_of([ArmFigures(name, False, share, units=n) for name, share, n in shares])
+    found = check_sample_ratio([ArmFigures(name, False, share, units=n) for name, share, n in shares])
     assert found.chi2 == pytest.approx(1.6)
     assert found.p == pytest.approx(0.449328964)

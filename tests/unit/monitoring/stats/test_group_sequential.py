@@ -9,7 +9,7 @@ from monitoring.stats.group_sequential import (
     lan_demets_mean,
     lan_demets_ratio,
     next_decision_day,
-    spent,
+    spent_level,
 )
 
 DAYS = (14, 28, 42, 56)
@@ -28,8 +28,8 @@ def test_the_bounds_are_the_published_ones(days: tuple[int, ...], published: tup
 
 
 def test_the_whole_level_is_spent_at_the_end_and_almost_nothing_early() -> None:
-    assert spent(1.0) == pytest.approx(0.05)
-    assert spent(0.25) < 1e-4
+    assert spent_level(1.0) == pytest.approx(0.05)
+    assert spent_level(0.25) < 1e-4
 
 
 def test_one_decision_day_is_the_ordinary_t_interval() -> None:

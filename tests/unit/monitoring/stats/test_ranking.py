@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from monitoring.stats.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap, units_of
+from monitoring.stats.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap, resampling_units
 from monitoring.stats.ranking import (
     RankTable,
     auc_roc,
@@ -124,8 +124,8 @@ def test_a_table_in_several_chunks_gives_the_same_samples(monkeypatch: pytest.Mo
 
 def test_days_are_resampled_only_when_there_are_twenty() -> None:
     order = np.arange(400)
-    assert units_of(order, np.arange(400) % MIN_DAYS, 1).days
-    few = units_of(order, np.arange(400) % (MIN_DAYS - 1), 1)
+    assert resampling_units(order, np.arange(400) % MIN_DAYS, 1).days
+    few = resampling_units(order, np.arange(400) % (MIN_DAYS - 1), 1)
     assert (few.days, few.count) == (False, 400)
 
 

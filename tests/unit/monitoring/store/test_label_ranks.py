@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitoring.store.database.frames import times
-from monitoring.store.predictions.labels import resolve
+from monitoring.store.predictions.labels import resolve_labels
 from tests.support.log.logged import labels_policy
 
 POLICY = labels_policy(sources=("court", "chargeback", "analyst"))
@@ -44,7 +44,7 @@ def test_the_strongest_source_decides_and_its_contradictions_decide_nothing(stat
             "source": pd.Series([s[3] for s in statements], dtype=object),
         }
     )
-    found = resolve(frame, POLICY)
+    found = resolve_labels(frame, POLICY)
     since = found["observed_at"].astype("int64").tolist()
     ours = {
         row.event_id: (None if row.conflict else int(row.y), at, row.source)

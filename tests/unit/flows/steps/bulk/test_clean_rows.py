@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from bentos.schema.event_schema import EventSchema
 from bentos.usecase.definition import UseCase
-from flows.sources.parquet import frame_of, plain
-from flows.steps.bulk.chunk_worker import lenient
+from flows.sources.parquet import frame_of, to_plain_types
+from flows.steps.bulk.chunk_worker import without_missing_limits
 from flows.steps.bulk.clean_rows import ClearRows, clear_rows
 from tests.support.builders import NOON, card_event, case, case_data
 
-USECASE = lenient(case())
+USECASE = without_missing_limits(case())
 
 
 def _table(*changes: dict[str, Any], rows: int = 6) -> pa.Table:
@@ -31,7 +31,7 @@ def _table(*changes: dict[str, Any], rows: int = 6) -> pa.Table:
 
 
 def _clear(table: pa.Table, usecase: UseCase = USECASE) -> ClearRows | None:
-    return clear_rows(plain(table, usecase), usecase)
+    return clear_rows(to_plain_types(table, usecase), usecase)
 
 
 def _require_equal(found: ClearRows, table: pa.Table, usecase: UseCase = USECASE) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from flows.steps.bulk.score_table import ahead, in_order
+from flows.steps.bulk.score_table import map_in_order, prefetch
 
 
 def counted(last: int, seen: list[str], broken: int | None = None) -> Iterator[int]:
@@ -21,14 +21,14 @@ def counted(last: int, seen: list[str], broken: int | None = None) -> Iterator[i
 
 def test_the_items_are_the_same_and_are_made_elsewhere() -> None:
     seen: list[str] = []
-    assert list(ahead(counted(5, seen))) == [0, 1, 2, 3, 4]
+    assert list(prefetch(counted(5, seen))) == [0, 1, 2, 3, 4]
     assert threading.current_thread().name not in seen
-    assert list(ahead(iter(()))) == []
+    assert list(prefetch(iter(()))) == []
 
 
 def test_only_one_item_is_made_ahead() -> None:
     seen: list[str] = []
-    items = ahead(counted(9, seen))
+    items = prefetch(counted(9, seen))
     assert next(items) == 0
     assert next(items) == 1
     items.close()  # type: ignore[attr-defined]  # it is a generator
@@ -36,7 +36,7 @@ def test_only_one_item_is_made_ahead() -> None:
 
 
 def test_an_error_comes_after_the_items_before_it() -> None:
-    items = ahead(counted(9, [], broken=3))
+    items = prefetch(counted(9, [], broken=3))
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="row 7"):
         next(items)
@@ -47,8 +47,8 @@ def test_what_several_hands_make_comes_in_the_order_of_the_items() -> None:
         time.sleep(0.02 * (5 - item % 5))
         return item * item
 
-    assert list(in_order(iter(range(12)), slow, 3)) == [n * n for n in range(12)]
-    assert list(in_order(iter(()), slow, 3)) == []
+    assert list(map_in_order(iter(range(12)), slow, 3)) == [n * n for n in range(12)]
+    assert list(map_in_order(iter(()), slow, 3)) == []
 
 
 def test_an_error_of_one_hand_comes_in_its_place_and_begins_nothing_more() -> None:
@@ -60,7 +60,7 @@ def test_an_error_of_one_hand_comes_in_its_place_and_begins_nothing_more() -> No
             raise ValueError("two")
         return item
 
-    made = in_order(iter(range(100)), fails, 2)
+    made = map_in_order(iter(range(100)), fails, 2)
     assert [next(made), next(made)] == [0, 1]
     with pytest.raises(ValueError, match="two"):
         list(made)
@@ -75,5 +75,5 @@ def test_the_first_item_is_worked_on_alone() -> None:
         raise ValueError("no table of ours")
 
     with pytest.raises(ValueError, match="no table of ours"):
-        list(in_order(iter(range(100)), refuses, 4))
+        list(map_in_order(iter(range(100)), refuses, 4))
     assert begun == [0]

@@ -14,7 +14,7 @@ import pytest
 from bentos.usecase.definition import UseCase
 from bentos.usecase.options import InterventionPolicy
 from flows.errors import FlowRefused
-from flows.steps.comparison.judge_file import Asked, judge_file, read_pairs
+from flows.steps.comparison.judge_file import JudgeOptions, judge_file, read_pairs
 from monitoring.policies import CapacityPolicy, CostModel
 from tests.support.builders import fraud
 
@@ -46,7 +46,7 @@ def write(frame: pd.DataFrame, folder: Path, name: str = "own.parquet") -> Path:
     return path
 
 
-HALF = Asked(thresholds=(0.5, 0.5))
+HALF = JudgeOptions(thresholds=(0.5, 0.5))
 
 
 def case(**changes: Any) -> UseCase:
@@ -83,7 +83,7 @@ def test_equal_models_are_not_promoted(tmp_path: Path) -> None:
 def test_an_early_label_does_not_let_a_young_event_in(tmp_path: Path) -> None:
     frame = table()
     frame["label_time"] = frame["event_time"].where(frame["label"].notna()) + pd.Timedelta(minutes=5)
-    asked = Asked(thresholds=(0.5, 0.5), as_of=pd.Timestamp("2026-03-20", tz="UTC").to_pydatetime())
+    asked = JudgeOptions(thresholds=(0.5, 0.5), as_of=pd.Timestamp("2026-03-20", tz="UTC").to_pydatetime())
     read = read_pairs(fraud(), write(frame, tmp_path), asked)
     assert read.rows["event_time"].max() < pd.Timestamp("2026-03-13", tz="UTC")
 
@@ -91,7 +91,7 @@ def test_an_early_label_does_not_let_a_young_event_in(tmp_path: Path) -> None:
 def test_a_label_that_came_later_is_not_known_yet(tmp_path: Path) -> None:
     frame = table()
     frame["label_time"] += pd.Timedelta(days=100)
-    asked = Asked(thresholds=(0.5, 0.5), as_of=pd.Timestamp("2026-04-20", tz="UTC").to_pydatetime())
+    asked = JudgeOptions(thresholds=(0.5, 0.5), as_of=pd.Timestamp("2026-04-20", tz="UTC").to_pydatetime())
     read = read_pairs(fraud(), write(frame, tmp_path), asked)
     assert read.rows["y"].sum() == 0
     assert read.counts["unlabelled"] == len(read.rows)
@@ -106,18 +106,18 @@ def test_where_absence_is_unknown_rows_without_a_label_are_left_out(tmp_path: Pa
 
 def test_thresholds_come_from_a_share_or_from_the_capacity_and_the_reader_is_told(tmp_path: Path) -> None:
     path = write(table(), tmp_path)
-    read = read_pairs(fraud(), path, Asked(alert_rate=0.05))
+    read = read_pairs(fraud(), path, JudgeOptions(alert_rate=0.05))
     assert read.rows["flag_a"].mean() == pytest.approx(0.05, abs=0.002)
     assert read.rows["flag_b"].mean() <= 0.05
     assert "not promoted beforehand" in read.notes[0]
-    by_capacity = read_pairs(fraud(), path, Asked())
+    by_capacity = read_pairs(fraud(), path, JudgeOptions())
     assert by_capacity.rows.groupby("day")["flag_a"].sum().mean() == pytest.approx(100, abs=2)
 
 
 def test_no_capacity_and_no_threshold_is_refused_with_advice(tmp_path: Path) -> None:
     usecase = case(capacity=fraud().capacity.model_copy(update={"alerts_per_day": None}))
     with pytest.raises(FlowRefused, match="--alert-rate"):
-        judge_file(usecase, write(table(), tmp_path), Asked())
+        judge_file(usecase, write(table(), tmp_path), JudgeOptions())
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_entities_and_amounts_are_found_by_the_names_that_the_source_gives_them(
 
 def test_equal_scores_that_leave_a_model_without_flags_are_told(tmp_path: Path) -> None:
     path = write(table().assign(score_b=0.5), tmp_path)
-    notes = read_pairs(fraud(), path, Asked(alert_rate=0.04)).notes
+    notes = read_pairs(fraud(), path, JudgeOptions(alert_rate=0.04)).notes
     assert any("scores of the challenger are equal" in note and "0.000%" in note for note in notes)
     assert not any("champion are equal" in note for note in notes)
 
@@ -254,12 +254,12 @@ def test_decisions_in_the_file_stand_for_any_rule_and_no_threshold_is_asked_for(
     cut = 5.0 / (5.0 + amount)
     flags = {f"flag_{side}": (frame[f"score_{side}"] >= cut).astype(int) for side in "ab"}
     path = write(frame.assign(amount=amount, **flags), tmp_path, "flags.csv")
-    judged, reading, _ = judge_file(usecase, path, Asked())
+    judged, reading, _ = judge_file(usecase, path, JudgeOptions())
     assert reading.thresholds is None
     assert (reading.rows["flag_a"] == flags["flag_a"].iloc[: len(reading.rows)].astype(bool)).all()
     assert judged.result.recall_champion.value is not None
     with pytest.raises(FlowRefused, match="--challenger-flag"):
-        judge_file(usecase, write(frame.assign(amount=amount, flag_a=1), tmp_path, "half.csv"), Asked())
+        judge_file(usecase, write(frame.assign(amount=amount, flag_a=1), tmp_path, "half.csv"), JudgeOptions())
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 
 from bentos.model.calibration import Threshold
 from bentos.registry.ports import ModelRef
-from flows.steps.comparison.simulate_answers import Arrived, Seated, log_answers, log_shadow
-from flows.steps.tracking.training_record import cut_figures
+from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers, log_shadow
+from flows.steps.tracking.training_record import threshold_figures
 from monitoring.core.calendar import BusinessCalendar
 from monitoring.store import memory_store
 from tests.support.builders import fraud, tiny_model
@@ -31,9 +31,9 @@ def test_each_event_is_logged_with_the_threshold_of_its_amount_by_champion_and_s
             "terminal_id": ["t"] * 3, "amount": amounts,
         }
     )  # fmt: skip
-    arrived, store = Arrived(events, features, at(0.1)), memory_store()
-    log_answers(store, usecase, Seated(ModelRef("dev-fraud", "1"), model), arrived)
-    log_shadow(store, usecase, Seated(ModelRef("dev-fraud", "2"), tiny_model(threshold=0.3)), arrived)
+    arrived, store = EventBatch(events, features, at(0.1)), memory_store()
+    log_answers(store, usecase, LoadedVersion(ModelRef("dev-fraud", "1"), model), arrived)
+    log_shadow(store, usecase, LoadedVersion(ModelRef("dev-fraud", "2"), tiny_model(threshold=0.3)), arrived)
     rows = store.log.paired(
         "fraud", "dev-fraud/1", "dev-fraud/2", days(0, 1), at(30), usecase.label, BusinessCalendar()
     )  # fmt: skip
@@ -45,6 +45,6 @@ def test_each_event_is_logged_with_the_threshold_of_its_amount_by_champion_and_s
 
 
 def test_a_cut_is_recorded_under_the_name_of_what_it_is() -> None:
-    assert cut_figures(BY_AMOUNT) == {"least_saving": 2.0, "least_saving_low": 1.5, "least_saving_high": 3.0}
-    one = cut_figures(Threshold(0.2, 0.1, 0.3))
+    assert threshold_figures(BY_AMOUNT) == {"least_saving": 2.0, "least_saving_low": 1.5, "least_saving_high": 3.0}
+    one = threshold_figures(Threshold(0.2, 0.1, 0.3))
     assert one == {"threshold": 0.2, "threshold_low": 0.1, "threshold_high": 0.3}

@@ -11,7 +11,7 @@ import pytest
 from bentos.features.plan import FeaturePlan
 from flows.errors import EvaluationError
 from flows.sources.base import ABSENT
-from flows.steps.data.folds import Known, build_fold
+from flows.steps.data.folds import TrainingHistory, build_fold
 from monitoring.core.calendar import TimeWindow
 from monitoring.policies import CostModel
 from tests.support.builders import fraud
@@ -30,10 +30,10 @@ def history(days: int = 6) -> tuple[pd.DataFrame, pd.DataFrame]:
     return events, labels.assign(source="chargeback")
 
 
-def known(as_of: datetime, labels_from: pd.DataFrame | None = None) -> Known:
+def known(as_of: datetime, labels_from: pd.DataFrame | None = None) -> TrainingHistory:
     events, labels = history()
     labels = labels if labels_from is None else labels_from
-    return Known.at(fraud(), events, labels, labels, as_of)
+    return TrainingHistory.at(fraud(), events, labels, labels, as_of)
 
 
 def test_what_came_after_the_business_time_is_not_known():

@@ -67,4 +67,4 @@ def test_a_folder_gives_its_label_files_by_name(tmp_path: Path) -> None:
     for name in ("b.csv", "a.parquet", "notes.txt"):
         (tmp_path / name).touch()
     assert [file.name for file in label_files(tmp_path)] == ["a.parquet", "b.csv"]
-    assert label_files(tmp_path / "absent", named=False) == []
+    assert label_files(tmp_path / "absent", must_exist=False) == []

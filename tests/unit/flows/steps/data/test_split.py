@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from bentos.schema.row_times import LAST
 from bentos.usecase.loading import load_usecase
 from flows.errors import EvaluationError, TooFewRows
-from flows.steps.data.split import Split, back, context_end, days_needed, plan_split, retraining_case, split_at
+from flows.steps.data.split import (
+    Split,
+    business_time_before,
+    context_end,
+    days_needed,
+    plan_split,
+    retraining_case,
+    split_at,
+)
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
 
 FRAUD = load_usecase("fraud")
@@ -64,8 +72,10 @@ def test_folds_never_overlap_never_touch_context_and_are_matured(offset: int, da
 def test_a_fold_across_a_clock_change_still_starts_where_a_day_starts():
     paris = BusinessCalendar("Europe/Paris")
     end = paris.start_of(date(2026, 3, 31))  # the 29th has 23 hours
-    assert back(paris, end, 7 * DAY) == paris.start_of(date(2026, 3, 24))
-    assert back(paris, end, timedelta(hours=36)) == paris.start_of(date(2026, 3, 30)) - timedelta(hours=12)
+    assert business_time_before(paris, end, 7 * DAY) == paris.start_of(date(2026, 3, 24))
+    assert business_time_before(paris, end, timedelta(hours=36)) == paris.start_of(date(2026, 3, 30)) - timedelta(
+        hours=12
+    )
 
 
 def test_a_test_window_before_training_is_refused():

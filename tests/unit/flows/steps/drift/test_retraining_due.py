@@ -11,7 +11,7 @@ import pytest
 from bentos.schema.row_times import LAST
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
-from flows.steps.drift.retraining_due import Renewal, is_news, retraining_due, training_runs
+from flows.steps.drift.retraining_due import RetrainingCheck, check_retraining, is_news, training_runs
 from monitoring.store import Report, RoleChange, Run, Store, memory_store
 from tests.support.log.logged import at, scored
 
@@ -31,9 +31,9 @@ def alarm(store: Store, day: int, band: str | None, score_moved: bool = True) ->
     store.reports.add(Report("fraud", "drift", at(day), band or "insufficient_data", payload, "dev-fraud/1"))
 
 
-def ask(store: Store, as_of: datetime, trained: bool = True) -> Renewal:
+def ask(store: Store, as_of: datetime, trained: bool = True) -> RetrainingCheck:
     label, model = ("dev-fraud/1", MODEL) if trained else (None, None)
-    return retraining_due(store, FRAUD, "dev-fraud", as_of, label, model)
+    return check_retraining(store, FRAUD, "dev-fraud", as_of, label, model)
 
 
 def test_nothing_calls_for_a_retraining_in_a_calm_world(store: Store) -> None:
@@ -98,7 +98,7 @@ def test_a_training_that_runs_blocks_and_one_whose_process_died_does_not_for_eve
     store.runs.put(Run("one", "fraud", "training", "running", now - timedelta(hours=1)))
     assert training_runs(store, "fraud", now)
     assert not training_runs(store, "fraud", now + timedelta(hours=6))
-    found = retraining_due(store, FRAUD, "dev-fraud", at(40), "dev-fraud/1", MODEL, busy=True)
+    found = check_retraining(store, FRAUD, "dev-fraud", at(40), "dev-fraud/1", MODEL, busy=True)
     assert found.outcome == "blocked"
     assert "a training runs" in found.reason
 
@@ -142,7 +142,7 @@ def test_an_alarm_against_an_earlier_champion_is_no_reason_to_replace_this_one(s
         alarm(store, day, "severe")
     assert "severe drift" in ask(store, at(59)).reason
     young: Any = SimpleNamespace(metadata=SimpleNamespace(training_end=at(50).isoformat()))
-    found = retraining_due(store, FRAUD, "dev-fraud", at(59), "dev-fraud/2", young)
+    found = check_retraining(store, FRAUD, "dev-fraud", at(59), "dev-fraud/2", young)
     assert found.outcome == "no"
 
 
@@ -165,7 +165,7 @@ def live_on(store: Store, usecase: UseCase, last: int, every: int) -> tuple[list
     """Lasting severe drift, a question each ``every`` days: days of retrainings and of verdicts.
 
     A retraining appoints a challenger. Its verdict needs the policy's matured days, as in life, and puts
-    it in office; the drift is raised against that one too.
+    it active; the drift is raised against that one too.
     """
     trained, verdicts, office, appointed = [], [], 1, None
     need = usecase.label.matures_after + timedelta(days=usecase.promotion.min_matured_days)
@@ -182,7 +182,7 @@ def live_on(store: Store, usecase: UseCase, last: int, every: int) -> tuple[list
         if day % every:
             continue
         model: Any = SimpleNamespace(metadata=SimpleNamespace(training_end=fold.isoformat()))
-        if retraining_due(store, usecase, "dev-fraud", at(day), label, model).due:
+        if check_retraining(store, usecase, "dev-fraud", at(day), label, model).due:
             assert appointed is None
             store.reports.add(Report("fraud", "retraining", at(day), "retrain", {}, label))
             challenger = RoleChange("dev-fraud", "challenger", str(office + 1), "c" * 64)
@@ -223,8 +223,8 @@ def test_a_table_without_a_time_ages_from_the_first_live_event_on(store: Store) 
     churn = load_usecase("churn")
     table: Any = SimpleNamespace(metadata=SimpleNamespace(training_end=LAST.isoformat()))
 
-    def asked(day: float) -> Renewal:
-        return retraining_due(store, churn, "dev-churn", at(day), "dev-churn/1", table)
+    def asked(day: float) -> RetrainingCheck:
+        return check_retraining(store, churn, "dev-churn", at(day), "dev-churn/1", table)
 
     assert not asked(500).due
     store.log.append([scored(1, 3.0, usecase="churn")])

@@ -8,7 +8,7 @@ import numpy as np
 
 from bentos.usecase.definition import TrainingPolicy, UseCase
 from flows.steps.data.folds import Fold
-from flows.steps.evaluation.crossfit import crossed_evidence
+from flows.steps.evaluation.crossfit import cross_fit_evidence
 from monitoring.core.verdict import Evidence
 from tests.support.builders import case, tiny_model
 from tests.support.folds import fold_of, noise
@@ -22,7 +22,7 @@ def rows(width: int) -> Fold:
 def evidence(usecase: UseCase, parameters: dict[str, object]) -> Evidence:
     model = tiny_model(usecase)
     model = replace(model, metadata=replace(model.metadata, parameters=parameters))
-    return crossed_evidence(usecase, model, "dev-cards/1", rows(len(model.plan.names)), 1.0)
+    return cross_fit_evidence(usecase, model, "dev-cards/1", rows(len(model.plan.names)), 1.0)
 
 
 def test_a_model_with_other_settings_than_the_file_is_measured_with_its_own() -> None:

@@ -16,11 +16,11 @@ from bentos.features.plan import FeaturePlan
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import builtin_usecases, parse_usecase
 from flows.errors import EvaluationError, OneClass
-from flows.steps.data.folds import Fold, Known, build_fold
-from flows.steps.evaluation.evaluate import candidate_evidence, constant_features, single_event_p99_ms
-from flows.steps.fitting.build import Recipe, build_model, choose_cut, reference_window
+from flows.steps.data.folds import Fold, TrainingHistory, build_fold
+from flows.steps.evaluation.evaluate import candidate_evidence, constant_feature_notes, single_event_p99_ms
+from flows.steps.fitting.build import Recipe, build_model, fit_threshold, reference_window
 from monitoring.core.calendar import TimeWindow
-from monitoring.performance.gates import judge
+from monitoring.performance.gates import judge_gates
 from tests.support.builders import NOON, card_event, card_frame, case, fraud, label, label_frame, tiny_model
 from tests.support.folds import START, fold_of
 
@@ -114,7 +114,7 @@ def test_features_that_never_change_are_noted():
     every = fold()
     every.features[:, 2] = 4.0
     every.features[:, 3] = np.nan
-    assert constant_features(every, PLAN) == (
+    assert constant_feature_notes(every, PLAN) == (
         "feature during_night is constant in the small fold",
         "feature customer_count_1d is constant in the small fold",
     )
@@ -147,7 +147,7 @@ def test_sensitive_groups_are_judged_on_the_test_rows_and_reach_the_verdict():
     model = build_model(Recipe(usecase, PLAN, 7), train, calibration, calibration, tiny_model().metadata)
 
     found = candidate_evidence(usecase, model, "dev-fraud/1", train, test, len(every), latency_ms=1.5)
-    verdict = judge(found, None, usecase.gates)
+    verdict = judge_gates(found, None, usecase.gates)
 
     assert verdict.check("parity:terminal_id=b").status == "FAIL"
     assert verdict.outcome == "fail"
@@ -158,7 +158,7 @@ def test_the_events_of_a_fold_bring_the_values_of_sensitive_columns():
     usecase = case(fairness={"sensitive": ["channel"], "slices": ["amount"], "edges": {"amount": [50.0]}})
     events = card_frame(card_event(1, channel="app"), card_event(2, amount=70.0), usecase=usecase)
     labels = label_frame(label(1, 1, DAY), label(2, 0, DAY))
-    known = Known.at(usecase, events, labels, labels, NOON + 30 * DAY)
+    known = TrainingHistory.at(usecase, events, labels, labels, NOON + 30 * DAY)
 
     built = build_fold(usecase, FeaturePlan.of(usecase), known, TimeWindow(NOON - DAY, NOON + DAY))
 
@@ -177,6 +177,6 @@ def test_the_threshold_is_chosen_on_rows_that_did_not_fit_the_calibrator():
     model = build_model(Recipe(usecase, PLAN, 7), train, late, late, tiny_model().metadata)
     chosen = {}
     for name, rows in zip(("first", "second", "all"), (*late.halves(), late), strict=True):
-        chosen[name] = choose_cut(usecase, rows, model.score(rows.features).calibrated, 7)
+        chosen[name] = fit_threshold(usecase, rows, model.score(rows.features).calibrated, 7)
     assert model.threshold == chosen["second"]
     assert len({cut.value for cut in chosen.values()}) == 3

@@ -10,7 +10,7 @@ from bentos.usecase.loading import load_usecase
 from flows.errors import FlowRefused, NoData
 from flows.sources.base import SourceRead
 from flows.steps.operations.replay_days import replay_days
-from flows.steps.operations.replay_events import Tally
+from flows.steps.operations.replay_events import ReplayTally
 from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord, memory_store
 
@@ -51,9 +51,9 @@ class Service:
         self.store = memory_store()
         self._scribe, self._refuses, self._known = scribe, refuses, 0
 
-    def send(self, events: pd.DataFrame, batch: int) -> Tally:
+    def send(self, events: pd.DataFrame, batch: int) -> ReplayTally:
         self.heard.append(list(events["transaction_id"]))
-        return Tally(sent=len(events), answered=len(events))
+        return ReplayTally(sent=len(events), answered=len(events))
 
     def send_labels(self, labels: pd.DataFrame) -> int:
         self.heard.append({row.event_id for row in labels.itertuples()})

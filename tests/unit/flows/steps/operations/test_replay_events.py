@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bentos.usecase.loading import load_usecase
-from flows.steps.operations.replay_events import Replay, Traffic, event_bodies, label_bodies
+from flows.steps.operations.replay_events import ReplayClient, SteadyTraffic, event_bodies, label_bodies
 
 FRAUD = load_usecase("fraud")
 
@@ -32,8 +32,8 @@ def answer(event: dict[str, object], version: str = "1") -> dict[str, object]:
     return {"event_id": event["transaction_id"], "score": 0.1, "decision": False, "threshold": 0.5, "model": model}
 
 
-def replay(handler: Callable[[httpx.Request], httpx.Response]) -> Replay:
-    return Replay("http://service", FRAUD, transport=httpx.MockTransport(handler))
+def replay(handler: Callable[[httpx.Request], httpx.Response]) -> ReplayClient:
+    return ReplayClient("http://service", FRAUD, transport=httpx.MockTransport(handler))
 
 
 def good(request: httpx.Request) -> httpx.Response:
@@ -126,7 +126,7 @@ def test_traffic_sends_each_event_once_and_says_how_far_it_came(count: int) -> N
         seen.append(json.loads(request.content)["transaction_id"])
         return good(request)
 
-    with replay(handler) as client, Traffic(client, events(count), pace=1e6) as traffic:
+    with replay(handler) as client, SteadyTraffic(client, events(count), pace=1e6) as traffic:
         while traffic.sent < count:
             pass
     assert seen == [f"t-{i}" for i in range(count)]

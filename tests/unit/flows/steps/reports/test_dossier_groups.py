@@ -10,8 +10,8 @@ import pytest
 
 from bentos.usecase.definition import UseCase
 from bentos.usecase.options import InterventionPolicy
-from flows.steps.reports.dossier import groups_of_both
-from monitoring.comparison.group_effects import both_groups
+from flows.steps.reports.dossier import compare_both_groups
+from monitoring.comparison.group_effects import compare_groups
 from monitoring.policies import FairnessPolicy
 from monitoring.reports.dossier import groups_section
 from monitoring.store import Store, memory_store
@@ -43,7 +43,7 @@ def store() -> Iterator[Store]:
 
 
 def test_both_models_are_shown_on_the_events_that_both_scored(store: Store) -> None:
-    found = groups_of_both(store, case(), CHAMPION, CHALLENGER, at(20))
+    found = compare_both_groups(store, case(), CHAMPION, CHALLENGER, at(20))
     assert found is not None
     assert found.rows == 39
     small, large = ({s.group: s for s in report.slices}["below 100"] for report in (found.a, found.b))
@@ -57,7 +57,7 @@ def test_both_models_are_shown_on_the_events_that_both_scored(store: Store) -> N
 
 
 def test_the_section_names_both_models_and_every_group(store: Store) -> None:
-    found = groups_of_both(store, case(), CHAMPION, CHALLENGER, at(20))
+    found = compare_both_groups(store, case(), CHAMPION, CHALLENGER, at(20))
     assert found is not None
     html = groups_section(found)
     for part in ("39 matured events", CHAMPION, CHALLENGER, "parity of amount", "terminal_id tTrue", "below 100"):
@@ -66,13 +66,13 @@ def test_the_section_names_both_models_and_every_group(store: Store) -> None:
 
 
 def test_nothing_declared_matured_or_scored_by_both_has_no_groups(store: Store) -> None:
-    assert groups_of_both(store, fraud(), CHAMPION, CHALLENGER, at(20)) is None
-    assert groups_of_both(store, case(), CHAMPION, CHALLENGER, at(2)) is None
-    assert groups_of_both(store, case(), CHAMPION, "dev-fraud/9", at(20)) is None
+    assert compare_both_groups(store, fraud(), CHAMPION, CHALLENGER, at(20)) is None
+    assert compare_both_groups(store, case(), CHAMPION, CHALLENGER, at(2)) is None
+    assert compare_both_groups(store, case(), CHAMPION, "dev-fraud/9", at(20)) is None
 
 
 def test_where_flagged_events_are_blocked_only_rates_of_flags_are_compared(store: Store) -> None:
-    found = groups_of_both(
+    found = compare_both_groups(
         store, case(intervention=InterventionPolicy(blocks_flagged=True)), CHAMPION, CHALLENGER, at(20)
     )  # fmt: skip
     assert found is not None
@@ -82,7 +82,7 @@ def test_where_flagged_events_are_blocked_only_rates_of_flags_are_compared(store
 
 def test_rows_without_any_declared_column_are_no_groups() -> None:
     rows = pd.DataFrame({"flag_a": [True], "flag_b": [False], "y": [1]})
-    assert both_groups(rows, FairnessPolicy(), "a", "b") is None
+    assert compare_groups(rows, FairnessPolicy(), "a", "b") is None
 
 
 def test_an_explored_event_stands_for_the_blocked_ones_in_the_rates_of_a_group(store: Store) -> None:
@@ -95,7 +95,7 @@ def test_an_explored_event_stands_for_the_blocked_ones_in_the_rates_of_a_group(s
         store.shadow.append([shadowed(number, decision=False)])
     store.labels.add([label(50, 1, day=2)], fraud().label)
     blocking = case(intervention=InterventionPolicy(blocks_flagged=True, exploration_share=0.1))
-    found = groups_of_both(store, blocking, CHAMPION, CHALLENGER, at(20))
+    found = compare_both_groups(store, blocking, CHAMPION, CHALLENGER, at(20))
     assert found is not None
     large = next(s for s in found.a.slices if s.group == "100 and above")
     # Nineteen earlier large events stand for themselves, the one of the draw for ten.

@@ -14,22 +14,22 @@ import pandas as pd
 import pytest
 
 from flows.steps.onboarding.profile_page import write_profile
-from flows.steps.onboarding.profile_table import guess
+from flows.steps.onboarding.profile_table import guess_table
 from flows.steps.reports.complaint_page import EventPage, write_event_page
-from flows.steps.reports.overview import Line, Overview, write_overview
+from flows.steps.reports.overview import Overview, OverviewLine, write_overview
 from monitoring.comparison.judge import judge_comparison
 from monitoring.comparison.paired import PairedResult, compare_paired
-from monitoring.core.measured import Measured
+from monitoring.core.measured import Measurement
 from monitoring.core.verdict import Check, Verdict
 from monitoring.policies import CostModel
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.reports import drift_sections
 from monitoring.reports.dossier import Dossier, ModelFacts, write_dossier
-from monitoring.reports.drift_header import header_of
+from monitoring.reports.drift_header import drift_header
 from monitoring.reports.html import write_comparison_report, write_page
 from monitoring.reports.render import note, section, subtitle, table
-from monitoring.reports.svg_charts import Line as Series
-from monitoring.reports.svg_charts import bars, chart
+from monitoring.reports.svg_charts import ChartLine as Series
+from monitoring.reports.svg_charts import bar_chart, line_chart
 from tests.support.vectors import DAYS
 from tests.unit.monitoring.comparison.test_paired import AS_OF, table_of
 
@@ -52,7 +52,7 @@ def comparison(folder: Path) -> Path:
 
 
 def dossier(folder: Path) -> Path:
-    facts = ModelFacts(EVIL, EVIL, {EVIL: EVIL}, Measured(0.1), (EVIL, "amount"), EVIL)
+    facts = ModelFacts(EVIL, EVIL, {EVIL: EVIL}, Measurement(0.1), (EVIL, "amount"), EVIL)
     check, fair = Check(EVIL, 0.1, 0.2, 0.1, "PASS", EVIL), Check("fairness" + EVIL, 0.1, 0.2, 0.1, "FAIL", EVIL)
     file = Dossier(
         facts, replace(facts, features=("other" + EVIL,)), gates=(check, fair), drift=((EVIL, EVIL),),
@@ -66,10 +66,10 @@ def drift(folder: Path) -> Path:
     parts = [
         drift_sections.attribution_section(0.5, 10, [(EVIL, 0.1, 0.2)]),
         section(EVIL, EVIL, note(EVIL), subtitle(EVIL)),
-        table([EVIL], [[EVIL]], classed=0), chart([Series(EVIL, [0.0, 1.0])], [EVIL, EVIL]),
-        bars([(EVIL[:20], 1.0, 2.0)], (EVIL, EVIL)),
+        table([EVIL], [[EVIL]], classed=0), line_chart([Series(EVIL, [0.0, 1.0])], [EVIL, EVIL]),
+        bar_chart([(EVIL[:20], 1.0, 2.0)], (EVIL, EVIL)),
     ]  # fmt: skip
-    return write_page(folder / "page.html", EVIL, header_of(EVIL, None, None, {}, [EVIL], (1, 1), parts))
+    return write_page(folder / "page.html", EVIL, drift_header(EVIL, None, None, {}, [EVIL], (1, 1), parts))
 
 
 def event(folder: Path) -> Path:
@@ -86,13 +86,13 @@ def status(folder: Path) -> Path:
     class _Standing:
         model = EVIL
 
-    lines = (Line(EVIL, EVIL, EVIL),)
+    lines = (OverviewLine(EVIL, EVIL, EVIL),)
     return write_overview(folder / "page.html", Overview(AT, _Standing(), lines))  # type: ignore[arg-type]
 
 
 def profile(folder: Path) -> Path:
     rows = pd.DataFrame({"id": [f"{n}" for n in range(60)], EVIL: [EVIL, "b", "c"] * 20, "target": ["0", "1"] * 30})
-    return write_profile(folder / "page.html", EVIL, guess([rows], "target"), rows, [EVIL])
+    return write_profile(folder / "page.html", EVIL, guess_table([rows], "target"), rows, [EVIL])
 
 
 @pytest.mark.parametrize("write", [comparison, dossier, drift, event, status, profile], ids=lambda w: w.__name__)

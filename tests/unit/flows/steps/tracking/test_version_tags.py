@@ -10,7 +10,7 @@ import pytest
 
 from bentos.registry.mlflow import ModelRef, VersionInfo
 from flows.steps.tracking.version_tags import (
-    Kinship,
+    VersionDigests,
     environment_digest,
     git_commit,
     next_version,
@@ -19,7 +19,7 @@ from flows.steps.tracking.version_tags import (
 )
 from monitoring.core.hashing import sha256_file
 
-KIN = Kinship("schema", "plan", "parameters")
+KIN = VersionDigests("schema", "plan", "parameters")
 
 
 def parent(version: str = "2.3.4", **tags: str) -> VersionInfo:

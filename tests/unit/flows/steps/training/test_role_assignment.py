@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from bentos.errors import PromotionUnproven
-from bentos.promotion.evidence import enter_training
+from bentos.promotion.evidence import write_training
 from bentos.registry.mlflow import ModelRef
 from bentos.settings import Settings, read_settings
 from bentos.usecase.definition import ExternalIncumbent, UseCase
 from flows.errors import FlowRefused
-from flows.steps.training.role_assignment import Seat, seat
+from flows.steps.training.role_assignment import RoleAssignment, assign_role
 from monitoring.core.verdict import Verdict
 from monitoring.store import Store, memory_store
 from tests.support.builders import fraud, tiny_model
@@ -54,10 +54,10 @@ def passed(ref: ModelRef, outcome: str = "pass", beside: ModelRef | None = None)
 
 
 def give(registry: FakeRegistry, store: Store, settings: Settings, ref: ModelRef | None, verdict: Verdict,
-         usecase: UseCase | None = None) -> Seat:  # fmt: skip
+         usecase: UseCase | None = None) -> RoleAssignment:  # fmt: skip
     if ref is not None:  # as a training does before it asks for a role
-        enter_training(store, "fraud", ref.label, verdict, "test", NOW)
-    return seat(
+        write_training(store, "fraud", ref.label, verdict, "test", NOW)
+    return assign_role(
         usecase or fraud(), settings, registry, store, ref, verdict, actor="test", now=NOW, check=lambda _: None
     )
 
@@ -121,7 +121,7 @@ def test_a_verdict_about_another_model_gives_no_seat(
 
 
 def fast(**promotion: Any) -> UseCase:
-    """A fast stream: a model takes office after its gates."""
+    """A fast stream: a model becomes champion after its gates."""
     changed = fraud().promotion.model_copy(update={"takes_office": "after_gates"} | promotion)
     return fraud().model_copy(update={"promotion": changed})
 
@@ -146,7 +146,7 @@ def test_a_gate_verdict_that_no_training_entered_gives_no_office(
     first, second = (version(registry, tmp_path, seed) for seed in (1, 2))
     give(registry, store, settings, first, passed(first), fast())
     with pytest.raises(PromotionUnproven, match="made up"):
-        seat(
+        assign_role(
             fast(), settings, registry, store, second, passed(second, beside=first), actor="test", now=NOW,
             check=lambda _: None,
         )  # fmt: skip

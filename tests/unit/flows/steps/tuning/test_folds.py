@@ -10,8 +10,8 @@ import pytest
 from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
 from flows.steps.data.split import context_end, plan_split
-from flows.steps.evaluation.crossfit import places
-from flows.steps.tuning.folds import days_before, prequential_windows
+from flows.steps.evaluation.crossfit import assign_folds
+from flows.steps.tuning.folds import extra_history, prequential_windows
 from monitoring.core.calendar import TimeWindow
 from tests.support.builders import fraud
 
@@ -58,12 +58,12 @@ def test_a_history_without_one_fold_is_refused_with_the_days_that_are_needed() -
 def test_a_search_reads_further_back_than_a_training_unless_there_is_no_time() -> None:
     policy = fraud().tuning
     assert policy is not None
-    assert days_before(fraud(), policy) == 21 * DAY
-    assert days_before(fraud(), policy.model_copy(update={"folds": 2, "fold": 3 * DAY})) == timedelta(0)
+    assert extra_history(fraud(), policy) == 21 * DAY
+    assert extra_history(fraud(), policy.model_copy(update={"folds": 2, "fold": 3 * DAY})) == timedelta(0)
 
 
 def test_parts_of_another_seed_are_other_parts_with_the_same_share_of_positives() -> None:
     y = np.array([1] * 40 + [0] * 160, dtype=np.int8)
-    gates, search = places(y, 4, 7), places(y, 4, 8)
+    gates, search = assign_folds(y, 4, 7), assign_folds(y, 4, 8)
     assert (gates != search).mean() > 0.5
     assert sorted(np.bincount(search[y == 1])) == [10, 10, 10, 10]

@@ -20,9 +20,9 @@ from bentos.usecase.definition import TrainingPolicy
 from bentos.usecase.tuning import SearchSpace, TuningPolicy
 from flows.errors import FlowRefused, TrainingError
 from flows.steps.tuning.folds import TuningFold, TuningFolds
-from flows.steps.tuning.search import JUDGING, Attempt, Trial, Work, best, in_threads, search
+from flows.steps.tuning.search import TRIALS_BEFORE_PRUNING, Attempt, Trial, Work, best_trial, in_threads, search
 from flows.steps.tuning.trial_journal import search_log
-from flows.steps.tuning.tune import measuring
+from flows.steps.tuning.tune import measure_attempts
 from tests.support.folds import fold_of, noise
 
 SPACE = SearchSpace.model_validate_json(
@@ -60,13 +60,13 @@ def small_folds() -> TuningFolds:
 def test_the_files_own_settings_are_the_first_trial_and_win_a_tie(tmp_path: Path) -> None:
     trials = found_by(tmp_path / "log", flat)
     assert trials[0].parameters == {"max_depth": 3, "learning_rate": 0.1, "tree_method": "hist"}
-    assert best(trials) is trials[0]
+    assert best_trial(trials) is trials[0]
 
 
 def test_a_search_finds_better_settings_within_its_space_and_budget(tmp_path: Path) -> None:
     trials = found_by(tmp_path / "log")
     assert [trial.number for trial in trials] == list(range(14))
-    assert best(trials).value > trials[0].value
+    assert best_trial(trials).value > trials[0].value
     assert all(1 <= t.parameters["max_depth"] <= 9 and 0.01 <= t.parameters["learning_rate"] <= 0.5 for t in trials)
     assert len({str(trial.parameters) for trial in trials}) > 10
 
@@ -97,9 +97,9 @@ def test_a_setting_below_the_median_of_earlier_rounds_is_given_up_and_never_wins
     trials = found_by(tmp_path / "log", lambda attempt: asked.append(attempt) or hill(attempt))
     pruned = [trial for trial in trials if trial.pruned]
     assert pruned
-    assert all(len(trial.figures) < 3 and trial.number >= JUDGING for trial in pruned)
+    assert all(len(trial.figures) < 3 and trial.number >= TRIALS_BEFORE_PRUNING for trial in pruned)
     assert len(asked) == sum(len(trial.figures) for trial in trials) < 14 * 3
-    assert not best(trials).pruned
+    assert not best_trial(trials).pruned
     patient = found_by(tmp_path / "patient", policy=POLICY.model_copy(update={"pruning": False}))
     assert not any(trial.pruned for trial in patient)
 
@@ -132,7 +132,7 @@ def test_every_round_is_told_and_first_what_was_known_before(tmp_path: Path) -> 
 
 
 def test_a_search_killed_in_the_middle_goes_on_to_the_same_trials_and_winner(tmp_path: Path) -> None:
-    at_once = found_by(tmp_path / "at once", measuring(small_folds(), POLICY, 1))
+    at_once = found_by(tmp_path / "at once", measure_attempts(small_folds(), POLICY, 1))
     script = (
         "import sys, time; from pathlib import Path; from tests.unit.flows.steps.tuning.test_search import *\n"
         "work = measuring(small_folds(), POLICY, 1)\n"
@@ -151,8 +151,8 @@ def test_a_search_killed_in_the_middle_goes_on_to_the_same_trials_and_winner(tmp
     child.wait()
     with search_log(tmp_path / "killed") as log:
         assert len(log.trials) == 6  # the round of trial 7 is begun again
-    assert found_by(tmp_path / "killed", measuring(small_folds(), POLICY, 1)) == at_once
-    assert best(at_once).value == max(fmean(t.figures) for t in at_once if not t.pruned)
+    assert found_by(tmp_path / "killed", measure_attempts(small_folds(), POLICY, 1)) == at_once
+    assert best_trial(at_once).value == max(fmean(t.figures) for t in at_once if not t.pruned)
 
 
 def test_a_round_that_was_kept_in_part_is_completed(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_the_log_is_an_optuna_study_that_anyone_can_open(tmp_path: Path) -> None
     trials = found_by(tmp_path / "log")
     backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "log"))
     study = optuna.load_study(study_name="tuning", storage=optuna.storages.JournalStorage(backend))
-    assert study.best_params == best(trials).parameters
+    assert study.best_params == best_trial(trials).parameters
     assert len(study.trials) == 14
 
 
