@@ -49,44 +49,23 @@ def tuning(
     workspace = open_workspace(usecase)
     with record_run(workspace, "tuning", until) as run:
         policy = tuning_policy(workspace.usecase, workspace.reference, trials, minutes, unattended=is_scheduled())
-        case = (
-            retraining_case(workspace.usecase)
-            if "champion" in workspace.registry.roles(workspace.model)
-            else workspace.usecase
-        )
+        registry, settings, case = workspace.registry, workspace.settings, workspace.usecase
+        if "champion" in registry.roles(workspace.model):
+            case = retraining_case(case)
         history = read_history(source.open(workspace), case, until, extra_history(case, policy))
         run.set_as_of(history.as_of)
-        dataset, settings = history.read, workspace.settings
+        dataset, as_of = history.read, run.as_of
         search = tune_model(
-            case,
-            policy,
-            dataset,
-            run.as_of,
-            settings=settings,
-            registry=workspace.registry,
-            batch=in_tasks,
-            progress=report_step,
+            case, policy, dataset, as_of, settings=settings, registry=registry, batch=in_tasks, progress=report_step
         )
         result = train_winner(
-            search,
-            dataset,
-            run.as_of,
-            settings=settings,
-            registry=workspace.registry,
-            snapshots=workspace.snapshots,
-            progress=report_step,
-        )
-        verdict, data = result.verdict, result.snapshot.digest
-        note_maker(workspace, "tuning", result.ref, verdict, result.run_id, data, run.as_of, reason)
+            search, dataset, as_of,
+            settings=settings, registry=registry, snapshots=workspace.snapshots, progress=report_step,
+        )  # fmt: skip
+        verdict, data, ref = result.verdict, result.snapshot.digest, result.ref
+        note_maker(workspace, "tuning", ref, verdict, result.run_id, data, as_of, reason)
         assignment = assign_role(
-            workspace.usecase,
-            settings,
-            workspace.registry,
-            workspace.store,
-            result.ref,
-            verdict,
-            actor=workspace.actor,
-            now=run.as_of,
+            workspace.usecase, settings, registry, workspace.store, ref, verdict, actor=workspace.actor, now=as_of
         )
         report = tuning_report(search, result, assignment, reason)
         run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)

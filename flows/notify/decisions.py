@@ -133,7 +133,10 @@ def _emergency(usecase: UseCase, decision: Decision) -> NoticeText:
     by = " and ".join(str(owner) for owner in data.get("owners", ()))
     until = time_text(str(data["review_by"]))
     new = _version(data["version"])
-    text = f"{by} ordered {new} into the champion's role without evidence: {data['reason']}. It ends at {until} unless it is reviewed."
+    text = (
+        f"{by} ordered {new} into the champion's role without evidence: {data['reason']}. "
+        f"It ends at {until} unless it is reviewed."
+    )
     todo = "A third person with a key of scope approve reviews it: incumbent promote --help shows how."
     return "emergency", "begun", f"An emergency promotion of {new}", text, todo
 

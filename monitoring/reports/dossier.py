@@ -175,7 +175,8 @@ def _capacity(curve: CapacityCurve | None, currency: str) -> Markup | None:
         place=index,
         head=_capacity_columns(currency),
         rows=[_row(point) for point in points],
-        explanation=f"{curve.days} matured days, each day's highest scores flagged, 95 % t intervals over days.{capacity_text}",
+        explanation=f"{curve.days} matured days, each day's highest scores flagged, "
+        f"95 % t intervals over days.{capacity_text}",
         chart=svg_charts.line_chart(lines, [f"{p.alerts:,} a day" for p in points], zero=True, id="capacity-chart"),
         printed=_capacity_table(points, index),
         edges=svg_charts.EDGES,

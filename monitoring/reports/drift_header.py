@@ -84,7 +84,8 @@ def _table(report: DriftReport, values: Mapping[str, float]) -> Markup:
 def _reasons(report: DriftReport, values: Mapping[str, float], policy: DriftPolicy) -> list[str]:
     """Why Evidently's band is another, for each feature of which it is."""
     return [
-        f"{f.name}: {f.band} here, {_evidently_band(values[f.name], policy)} there: {_explain_difference(f, values[f.name], policy)}"
+        f"{f.name}: {f.band} here, {_evidently_band(values[f.name], policy)} there: "
+        f"{_explain_difference(f, values[f.name], policy)}"
         for f in report.ranked
         if f.name in values and bands_differ(f, values[f.name], policy)
     ]
