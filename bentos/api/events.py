@@ -34,7 +34,7 @@ class EventReceiver:
 
     Args:
         usecase: name written to the log.
-        office: who answers now, with the windows, or none.
+        active_models: who answers now, with the windows, or none.
         spool: the durable log's first stop.
         tap: hears of events while a new window state is being built.
         clock: machine time in microseconds.

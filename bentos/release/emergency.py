@@ -84,8 +84,8 @@ def order_threshold(
 ) -> Decision:
     """Replace the threshold of the active version until a moment; every replica follows within seconds.
 
-    ``now`` and ``until`` are machine time. The order is bound to the version: another one that takes
-    office meanwhile answers by its own threshold.
+    ``now`` and ``until`` are machine time. The order is bound to the version: another one that becomes
+    champion meanwhile answers by its own threshold.
 
     Raises:
         ReleaseError: the value, the time or the reason cannot be, or no model is active.

@@ -2,7 +2,7 @@
 
 It needs the database and the registry only, and runs beside the scribe. What is watched is a *term*: the
 latest change of ``@champion``, if it was a promotion within the period. A version that the watch took out of
-office once is left alone when people put it back in an emergency.
+the role once is left alone when people put it back in an emergency.
 
 Machine time rules the guards on answers, business time the cost: the days of the period are judged as they
 mature, and the log's own newest event says how far business time has come.

@@ -34,7 +34,7 @@ class Explainer:
     """Adds reasons to answers; on the thread that scores.
 
     Args:
-        office: who answers now, or none.
+        active_models: who answers now, or none.
         score: answers events, see :meth:`bentos.scoring.scorer.Scorer.run`.
     """
 

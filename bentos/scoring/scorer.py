@@ -52,7 +52,7 @@ class Scorer:
 
     Args:
         usecase: name written to the log.
-        office: who answers now, or none.
+        active_models: who answers now, or none.
         spool: the durable log's first stop.
         tap: hears of scored events.
         clock: machine time in microseconds.

@@ -1,8 +1,8 @@
 """What is active here: look at the roles, examine what is new, then swap one reference.
 
 One thread polls the registry. Whatever goes wrong there (no answer, a damaged file, a model that
-crashes its reader, another input schema, a content that the journal does not know) leaves what is in
-office active, is counted, and is named in ``/model``. A new version is loaded and warm before the
+crashes its reader, another input schema, a content that the journal does not know) leaves what is
+active in place, is counted, and is named in ``/model``. A new version is loaded and warm before the
 old one is let go.
 """
 
@@ -69,7 +69,7 @@ class View:
 
 
 class Slot:
-    """Keeps :attr:`office` up to date.
+    """Keeps :attr:`active_models` up to date.
 
     Args:
         name: registered model.
@@ -81,7 +81,7 @@ class Slot:
         orders: what the journal says beside the aliases; none says nothing.
 
     Attributes:
-        office: who answers now; replaced as a whole, read without a lock.
+        active_models: who answers now; replaced as a whole, read without a lock.
         view: what was seen last.
     """
 

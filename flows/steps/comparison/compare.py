@@ -346,7 +346,7 @@ def latest_verdict(store: Store, usecase: UseCase, as_of: datetime) -> Verdict:
 
 
 def require_promotable(store: Store, verdict: Verdict, model: str, roles: Mapping[Role, ModelRef]) -> None:
-    """Raise :class:`NothingToDo` where a stored verdict promotes nobody, or nobody who waits for office.
+    """Raise :class:`NothingToDo` where a stored verdict promotes nobody, or nobody who waits for the role.
 
     A release that was cut short is no reason: whoever promotes next brings it to its end.
     """

@@ -279,7 +279,7 @@ def _retraining(report: Report | None) -> OverviewLine:
 def _serving_lines(status: ModelStatus) -> list[OverviewLine]:
     """Replicas, routing and log, as the standing words them."""
     other_names = {f"@{role}" for role in status.roles} | {
-        "office",
+        "champion",
         *status.reports,
         *(f"run {r['flow']}" for r in status.runs),
     }

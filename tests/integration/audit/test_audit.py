@@ -1,4 +1,4 @@
-"""``incumbent audit``: the page about one answer, the terms of office, the export of the chain."""
+"""``incumbent audit``: the page about one answer, the terms of champions, the export of the chain."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_a_category_among_the_reasons_is_told_by_the_name_of_its_level(code: flo
 
 
 class Vendor:
-    """A vendor's score answers; a model may take its office and give it back."""
+    """A vendor's score answers; a model may take its place and give it back."""
 
     def __init__(self) -> None:
         self.store = memory_store()

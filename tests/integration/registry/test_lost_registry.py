@@ -73,7 +73,7 @@ def slot_of(workspace: House, store: Store, required: bool = True) -> Slot:
 
 def served(slot: Slot) -> str | None:
     slot.poll()
-    return None if slot.office is None else slot.office.holder.ref.version
+    return None if slot.active_models is None else slot.active_models.holder.ref.version
 
 
 @contextmanager

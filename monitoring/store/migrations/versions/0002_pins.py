@@ -1,4 +1,4 @@
-"""Pins of office for times without a registry, and the view that says who held which role when.
+"""Pins of the champion for times without a registry, and the view that says who held which role when.
 
 Revision: 0002
 """

@@ -80,9 +80,9 @@ def test_each_event_is_answered_and_logged_with_its_own_threshold() -> None:
 def test_a_threshold_that_people_ordered_holds_for_all_events() -> None:
     found = model()
     holder = ModelHolder(ModelRef("dev-fraud", "3"), found, found.contract_digest)
-    office = ActiveModels.of(holder, found.plan, MemoryWindows(found.plan.specs), datetime.now(UTC))
+    active_models = ActiveModels.of(holder, found.plan, MemoryWindows(found.plan.specs), datetime.now(UTC))
     paper = Paper()
-    scorer = Scorer("fraud", lambda: office, paper, clock=lambda: NOW, ordered=lambda *_: 0.25)
+    scorer = Scorer("fraud", lambda: active_models, paper, clock=lambda: NOW, ordered=lambda *_: 0.25)
     scorer.run([event("t-1", 5.0), event("t-2", 495.0, 1)])
     assert [record.threshold for record in paper.records] == [0.25, 0.25]
 

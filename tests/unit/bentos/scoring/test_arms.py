@@ -166,8 +166,8 @@ def _champion_alone() -> list[bytes | Exception]:
     """The champion's own answers."""
     champion, challenger = holders()
     plan = FeaturePlan.union([champion.plan, challenger.plan])
-    office = ActiveModels.of(champion, plan, MemoryWindows(plan.specs), datetime.now(UTC))
-    return Desk(office).ask(*EVENTS)
+    active_models = ActiveModels.of(champion, plan, MemoryWindows(plan.specs), datetime.now(UTC))
+    return Desk(active_models).ask(*EVENTS)
 
 
 def test_beside_an_external_score_the_challenger_answers_its_share() -> None:
@@ -185,11 +185,11 @@ def test_beside_an_external_score_the_challenger_answers_its_share() -> None:
 
 def test_the_time_that_the_challenger_takes_is_known_to_the_guard() -> None:
     here = desk()
-    assert here.office is not None
-    assert here.office.fork is not None
-    assert here.office.fork.p99_ms() is None
+    assert here.active_models is not None
+    assert here.active_models.fork is not None
+    assert here.active_models.fork.p99_ms() is None
     here.ask(*EVENTS)
-    taken = here.office.fork.p99_ms()
+    taken = here.active_models.fork.p99_ms()
     assert taken is not None
     assert taken > 0
 

@@ -47,9 +47,9 @@ class Desk:
         model = tiny_model(seed=1)
         plan = FeaturePlan.union([model.plan])
         windows = MemoryWindows(plan.specs)
-        self.office: ActiveModels | None = ActiveModels.of(self.holder(1), plan, windows, datetime.now(UTC))
-        scorer = Scorer("fraud", lambda: self.office, Paper())
-        self.explainer = Explainer(lambda: self.office, scorer.run)
+        self.active_models: ActiveModels | None = ActiveModels.of(self.holder(1), plan, windows, datetime.now(UTC))
+        scorer = Scorer("fraud", lambda: self.active_models, Paper())
+        self.explainer = Explainer(lambda: self.active_models, scorer.run)
 
     def holder(self, seed: int) -> ModelHolder:
         model = tiny_model(seed=seed)
@@ -82,8 +82,8 @@ def test_a_repeated_id_has_the_same_reasons_as_long_as_its_features_are_the_same
 def test_reasons_of_another_score_are_never_told() -> None:
     desk = Desk()
     first = desk.ask(event("t-1"))
-    assert desk.office is not None
-    desk.office = replace(desk.office, holder=desk.holder(2))
+    assert desk.active_models is not None
+    desk.active_models = replace(desk.active_models, holder=desk.holder(2))
     again = desk.ask(event("t-1"))
     assert (again.pop("reasons"), again.pop("margin")) == (None, None)
     assert again.items() <= first.items()
@@ -93,7 +93,7 @@ def test_what_cannot_be_answered_is_not_explained() -> None:
     desk = Desk()
     desk.ask(event("t-1"))
     assert isinstance(desk.explainer.answer(event("t-1", amount=1.0)), DuplicateEvent)
-    desk.office = None
+    desk.active_models = None
     with pytest.raises(ModelNotReady):
         desk.explainer.answer(event("t-2"))
 

@@ -74,10 +74,10 @@ class Roads:
         self.bound = FutureBound(declared, lambda: self.now, self.recent)
         guard = FutureGuard("fraud", self.bound, self.paper, lambda: self.now)
         holder = ModelHolder(ModelRef("dev-fraud", "3"), MODEL, MODEL.contract_digest)
-        office = ActiveModels.of(holder, PLAN, windows, NOW)
+        active_models = ActiveModels.of(holder, PLAN, windows, NOW)
         common: dict[str, Any] = {"clock": lambda: self.now, "recent": self.recent, "guard": guard}
-        self.scorer = Scorer("fraud", lambda: office, self.paper, **common)
-        self.desk = EventReceiver("fraud", lambda: office, self.paper, **common)
+        self.scorer = Scorer("fraud", lambda: active_models, self.paper, **common)
+        self.desk = EventReceiver("fraud", lambda: active_models, self.paper, **common)
         self.actions = ActionReceiver(fraud(), self.paper, 10, guard, lambda: self.now)
 
 

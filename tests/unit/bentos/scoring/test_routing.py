@@ -34,10 +34,13 @@ def world(tmp_path: Path) -> World:
 
 def arms(world: World) -> tuple[str | None, str | None]:
     """Who answers, and who answers the other arm."""
-    office = world.slot.office
-    if office is None:
+    active_models = world.slot.active_models
+    if active_models is None:
         return None, None
-    return office.holder.ref.version, None if office.fork is None else office.fork.challenger.ref.version
+    return (
+        active_models.holder.ref.version,
+        None if active_models.fork is None else active_models.fork.challenger.ref.version,
+    )
 
 
 def test_without_a_policy_the_champion_answers_all(world: World) -> None:
@@ -51,10 +54,10 @@ def test_a_canary_is_seen_at_the_next_look_and_gone_at_the_one_after_its_end(wor
     world.registry.set_routing(NAME, policy())
     world.slot.poll()
     assert arms(world) == ("1", "2")
-    assert world.slot.office is not None
-    assert world.slot.office.fork is not None
-    assert world.slot.office.fork.challenger.alias == "challenger"
-    assert world.slot.office.holder.alias == "champion"
+    assert world.slot.active_models is not None
+    assert world.slot.active_models.fork is not None
+    assert world.slot.active_models.fork.challenger.alias == "challenger"
+    assert world.slot.active_models.holder.alias == "champion"
     assert world.slot.view.routing.share == 0.3
     changes = world.changes
     world.slot.poll()
@@ -117,8 +120,8 @@ def test_a_promoted_challenger_answers_all_and_the_old_policy_is_over(world: Wor
     world.registry.point(NAME, "champion", "2")
     world.slot.poll()
     assert arms(world) == ("2", None)
-    assert world.slot.office is not None
-    assert world.slot.office.holder.alias == "champion"
+    assert world.slot.active_models is not None
+    assert world.slot.active_models.holder.alias == "champion"
 
 
 def test_a_challenger_with_cold_windows_waits_and_the_champion_answers_all(tmp_path: Path) -> None:
@@ -134,13 +137,13 @@ def test_a_challenger_with_cold_windows_waits_and_the_champion_answers_all(tmp_p
     assert world.rooms.state is not None
     world.rooms.build()
     world.slot.reseat(MemoryWindows((*world.rooms.state.specs, *FeaturePlan.of(fraud()).specs)))
-    world.rooms.state = world.slot.office.windows if world.slot.office else None
+    world.rooms.state = world.slot.active_models.windows if world.slot.active_models else None
     world.slot.poll()
     assert arms(world) == ("1", "2")
-    assert world.slot.office is not None
-    assert world.slot.office.fork is not None
-    names = world.slot.office.plan.names
-    fork = world.slot.office.fork
+    assert world.slot.active_models is not None
+    assert world.slot.active_models.fork is not None
+    names = world.slot.active_models.plan.names
+    fork = world.slot.active_models.fork
     assert [names[i] for i in fork.positions] == list(fork.challenger.plan.names)
 
 

@@ -56,7 +56,7 @@ def event(name: str = "t-1", amount: float = 57.16, minute: int = 0) -> Event:
     return SCHEMA.event(values | {"tx_time": datetime(2026, 3, 1, 12, minute, tzinfo=UTC)})
 
 
-def office(seed: int = 1, threshold: float = 0.5, version: str = "3") -> ActiveModels:
+def active_models(seed: int = 1, threshold: float = 0.5, version: str = "3") -> ActiveModels:
     model = tiny_model(seed=seed, threshold=threshold)
     holder = ModelHolder(ModelRef("dev-fraud", version), model, model.contract_digest)
     plan = FeaturePlan.union([model.plan])
@@ -65,9 +65,9 @@ def office(seed: int = 1, threshold: float = 0.5, version: str = "3") -> ActiveM
 
 class Desk:
     def __init__(self, found: ActiveModels | None = None) -> None:
-        self.office: ActiveModels | None = found or office()
+        self.active_models: ActiveModels | None = found or active_models()
         self.paper = Paper()
-        self.scorer = Scorer("fraud", lambda: self.office, self.paper, clock=lambda: NOW)
+        self.scorer = Scorer("fraud", lambda: self.active_models, self.paper, clock=lambda: NOW)
 
     def ask(self, *events: Event) -> list[bytes | Exception]:
         return self.scorer.run(events)
@@ -87,7 +87,7 @@ def test_the_log_holds_each_batch_in_one_write_with_everything_that_was_served()
     events = [event("t-1"), event("t-2", 10.0, 1)]
     answers = [json.loads(a) for a in desk.ask(*events) if isinstance(a, bytes)]
     assert len(desk.paper.batches) == 1
-    assert desk.office is not None
+    assert desk.active_models is not None
     model = tiny_model()
     features = model.plan.rows(events, MemoryWindows(model.plan.specs))
     scores = model.score(features)
@@ -105,7 +105,9 @@ def test_the_log_holds_each_batch_in_one_write_with_everything_that_was_served()
 def test_a_repeated_event_gets_its_first_answer_and_is_logged_once() -> None:
     desk = Desk()
     first = desk.ask(event())
-    desk.office = ActiveModels.of(office(seed=2).holder, desk.office.plan, desk.office.windows, datetime.now(UTC))  # type: ignore[union-attr]  # there is one
+    desk.active_models = ActiveModels.of(
+        active_models(seed=2).holder, desk.active_models.plan, desk.active_models.windows, datetime.now(UTC)
+    )  # type: ignore[union-attr]  # there is one
     assert desk.ask(event()) == first
     assert len(desk.paper.records) == 1
 
@@ -176,13 +178,13 @@ def test_events_that_the_disk_refused_after_the_windows_counted_them_are_logged_
 
 def test_without_an_office_nothing_is_scored() -> None:
     desk = Desk()
-    desk.office = None
+    desk.active_models = None
     with pytest.raises(ModelNotReady):
         desk.ask(event())
 
 
 def test_a_score_that_is_no_number_is_an_error_and_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = office()
+    found = active_models()
     assert isinstance(found.holder, ModelHolder)
     found.holder.__dict__["predict"] = lambda rows: np.full(len(rows), np.nan, dtype=np.float32)
     desk = Desk(found)
@@ -201,9 +203,9 @@ def test_a_score_that_is_no_number_is_an_error_and_no_answer(monkeypatch: pytest
 
 def test_answers_differ_by_decision_at_the_threshold() -> None:
     exact = json.loads(Desk().ask(event())[0])["score"]  # type: ignore[arg-type]  # an answer
-    assert json.loads(Desk(office(threshold=exact)).ask(event())[0])["decision"]  # type: ignore[arg-type]  # an answer
+    assert json.loads(Desk(active_models(threshold=exact)).ask(event())[0])["decision"]  # type: ignore[arg-type]  # an answer
     above = float(np.nextafter(exact, 1.0))
-    assert not json.loads(Desk(office(threshold=above)).ask(event())[0])["decision"]  # type: ignore[arg-type]  # an answer
+    assert not json.loads(Desk(active_models(threshold=above)).ask(event())[0])["decision"]  # type: ignore[arg-type]  # an answer
 
 
 def test_a_list_tells_each_row_its_own_error() -> None:
@@ -212,7 +214,7 @@ def test_a_list_tells_each_row_its_own_error() -> None:
     rows = row_answers(desk.scorer.run, [event(amount=2.0), event("t-2")])
     assert rows[0]["error"]["code"] == "conflict"
     assert rows[1]["event_id"] == "t-2"
-    desk.office = None
+    desk.active_models = None
     assert [row["error"]["code"] for row in row_answers(desk.scorer.run, [event()])] == ["not_ready"]
 
 
@@ -241,9 +243,9 @@ def test_an_event_without_the_external_score_is_refused_as_the_client_s_mistake(
 def test_an_event_that_a_model_answered_keeps_its_answer_where_its_external_score_would_be_refused() -> None:
     desk = Desk()
     first = desk.ask(event(amount=57.0))
-    assert desk.office is not None
-    holder = ExternalHolder(ExternalIncumbent(column="amount", threshold=0.4), desk.office.plan)
-    desk.office = ActiveModels.of(holder, desk.office.plan, desk.office.windows, datetime.now(UTC))
+    assert desk.active_models is not None
+    holder = ExternalHolder(ExternalIncumbent(column="amount", threshold=0.4), desk.active_models.plan)
+    desk.active_models = ActiveModels.of(holder, desk.active_models.plan, desk.active_models.windows, datetime.now(UTC))
     assert desk.ask(event(amount=57.0)) == first
     assert isinstance(desk.ask(event(amount=58.0))[0], DuplicateEvent)
 

@@ -30,8 +30,8 @@ class Place:
         self.store = memory_store()
         self.away = False
         holder = SimpleNamespace(ref=ModelRef("dev-fraud", "3"), alias="champion", digest="c" * 64)
-        office = SimpleNamespace(holder=holder, fork=None)
-        self.slot: Any = SimpleNamespace(heed=lambda: None, office=office, view=self.view("3"))
+        active_models = SimpleNamespace(holder=holder, fork=None)
+        self.slot: Any = SimpleNamespace(heed=lambda: None, active_models=active_models, view=self.view("3"))
         self.labels: list[StoredLabel] = []
         self.keeper: Any = SimpleNamespace(
             state=object(), label_cursor=0, label=self.labels.extend, forget_answers=lambda before: None
@@ -83,7 +83,7 @@ def test_a_heartbeat_acknowledges_content_role_routing_and_the_age_of_what_was_s
 
 def test_what_cannot_be_seen_is_not_claimed(place: Place) -> None:
     place.slot.view = place.view("3", reachable=False)
-    place.slot.office = None
+    place.slot.active_models = None
     place.attendant._beat()
     replica = place.store.serving.live("fraud")[0]
     assert (replica.version, replica.champion) == (None, None)
@@ -91,7 +91,7 @@ def test_what_cannot_be_seen_is_not_claimed(place: Place) -> None:
 
 def test_a_change_is_told_at_once(place: Place) -> None:
     place.attendant._beat()
-    place.slot.office.holder.ref = ModelRef("dev-fraud", "4")
+    place.slot.active_models.holder.ref = ModelRef("dev-fraud", "4")
     place.attendant._beat()
     assert place.store.serving.live("fraud")[0].version == "3"
     place.attendant.announce()

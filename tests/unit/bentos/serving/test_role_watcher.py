@@ -101,7 +101,7 @@ class World:
 
     @property
     def served(self) -> str | None:
-        return None if self.slot.office is None else self.slot.office.holder.ref.version
+        return None if self.slot.active_models is None else self.slot.active_models.holder.ref.version
 
     def _changed(self) -> None:
         self.changes += 1
@@ -243,7 +243,7 @@ def test_the_note_of_the_last_good_version_names_its_digest(world: World) -> Non
     model = tiny_model()
     world.add(model, role="champion")
     world.slot.poll()
-    note = json.loads((world.folder / "cache" / "office.json").read_text())
+    note = json.loads((world.folder / "cache" / "active_models.json").read_text())
     assert note == {"digests": {"dev-fraud/1": model.contract_digest}, "roles": {"champion": "dev-fraud/1"}}
 
 
@@ -259,9 +259,9 @@ def test_the_union_of_plans_covers_every_role(world: World) -> None:
     world.add(tiny_model(features=["amount", "customer_count_7d"]), role="champion")
     world.add(tiny_model(features=["amount", "terminal_risk_30d"]), role="challenger")
     world.slot.poll()
-    assert world.slot.office is not None
-    assert world.slot.office.plan.names == ("amount", "customer_count_7d", "terminal_risk_30d")
-    assert world.slot.office.positions.tolist() == [0, 1]
+    assert world.slot.active_models is not None
+    assert world.slot.active_models.plan.names == ("amount", "customer_count_7d", "terminal_risk_30d")
+    assert world.slot.active_models.positions.tolist() == [0, 1]
 
 
 def test_a_damaged_challenger_does_not_touch_the_champion(world: World) -> None:
@@ -278,14 +278,14 @@ def test_a_challenger_with_new_windows_is_computed_once_they_are_filled(world: W
     world.rooms.at_once = False
     world.add(tiny_model(features=["amount", "terminal_risk_30d"]), role="challenger")
     world.slot.poll()
-    assert world.slot.office is not None
-    assert world.slot.office.plan.names == ("amount", "customer_count_7d")
+    assert world.slot.active_models is not None
+    assert world.slot.active_models.plan.names == ("amount", "customer_count_7d")
     world.rooms.build()
     assert world.rooms.state is not None
-    world.slot.reseat(MemoryWindows((*world.rooms.state.specs, *world.slot.office.plan.specs)))
-    world.rooms.state = world.slot.office.windows
+    world.slot.reseat(MemoryWindows((*world.rooms.state.specs, *world.slot.active_models.plan.specs)))
+    world.rooms.state = world.slot.active_models.windows
     world.slot.poll()
-    assert "terminal_risk_30d" in world.slot.office.plan.names
+    assert "terminal_risk_30d" in world.slot.active_models.plan.names
 
 
 def test_a_champion_whose_windows_are_not_filled_waits_and_the_old_one_answers(world: World) -> None:
@@ -304,11 +304,11 @@ def test_an_external_score_holds_office_until_a_model_does(world: World) -> None
     external = ExternalHolder(ExternalIncumbent(column="amount", threshold=0.5), FeaturePlan.of(fraud()))
     world.slot = world.new_slot(external)
     world.slot.poll()
-    assert world.slot.office is not None
-    assert world.slot.office.holder.alias == "external"
+    assert world.slot.active_models is not None
+    assert world.slot.active_models.holder.alias == "external"
     world.add(role="champion")
     world.slot.poll()
-    assert world.slot.office.holder.alias == "champion"
+    assert world.slot.active_models.holder.alias == "champion"
 
 
 class TestPermission:

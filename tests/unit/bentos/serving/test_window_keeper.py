@@ -87,8 +87,8 @@ class Place:
     def service(self, state: WindowState, keeper: WindowKeeper | None = None) -> Scorer:
         model = tiny_model()
         plan = FeaturePlan.union([model.plan])
-        office = ActiveModels.of(ModelHolder(ModelRef("dev-fraud", "1"), model, "d" * 64), plan, state, START)
-        return Scorer("fraud", lambda: office, self.spool, keeper)
+        active_models = ActiveModels.of(ModelHolder(ModelRef("dev-fraud", "1"), model, "d" * 64), plan, state, START)
+        return Scorer("fraud", lambda: active_models, self.spool, keeper)
 
     def label(self, name: str, y: int = 1, day: float = 9.0, source: str = "analyst") -> LabelRecord:
         at = us(START + timedelta(days=day))

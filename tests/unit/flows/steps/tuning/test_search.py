@@ -135,7 +135,7 @@ def test_a_search_killed_in_the_middle_goes_on_to_the_same_trials_and_winner(tmp
     at_once = found_by(tmp_path / "at once", measure_attempts(small_folds(), POLICY, 1))
     script = (
         "import sys, time; from pathlib import Path; from tests.unit.flows.steps.tuning.test_search import *\n"
-        "work = measuring(small_folds(), POLICY, 1)\n"
+        "work = measure_attempts(small_folds(), POLICY, 1)\n"
         "def stuck(attempt):\n"
         "    if attempt.trial == 7 and attempt.fold == 1:\n"
         "        Path(sys.argv[2]).touch(); time.sleep(600)\n"
