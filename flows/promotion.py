@@ -53,7 +53,7 @@ def promotion(
         return run.conclude(release_view(release, run.as_of, verdict, page))
 
 
-@step(name="change the roles", run_name="put {verdict.challenger} active", tags=("roles",))
+@step(name="change the roles", run_name="promote {verdict.challenger}", tags=("roles",))
 def _change_roles(workspace: Workspace, verdict: Verdict, as_of: datetime, reason: str, preview: bool) -> Release:
     """Carry a verdict out, or show what would be written; never repeated by itself."""
     with quiet_when_scheduled(PromotionHeld):  # the next night asks again

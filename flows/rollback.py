@@ -35,7 +35,7 @@ def rollback(
         return run.conclude(rollback_view(change, run.as_of, affected))
 
 
-@step(name="change the roles", run_name="bring the previous champion of {house.model} back", tags=("roles",))
+@step(name="change the roles", run_name="bring the previous champion of {workspace.model} back", tags=("roles",))
 def _change_roles(workspace: Workspace, as_of: datetime, reason: str, preview: bool) -> release.ReleaseOutcome:
     """Roll back, or show what would be written; never repeated by itself."""
     return release.rollback(

@@ -55,6 +55,5 @@ def scoring(
         window = workspace.last_day(run.as_of) if start is None else TimeWindow(start, run.as_of)
         with quiet_when_scheduled(NoData):  # a day without events has no list
             table = score_window(workspace.usecase, source.open(workspace), workspace.load(ref), window, run.as_of)
-        folder = workspace.settings.reports / "scores"
-        files = write_score_list(table, folder, f"{workspace.model}-{ref.version}", window)
+        files = write_score_list(table, workspace.score_lists, f"{workspace.model}-{ref.version}", window)
         return run.conclude(scoring_view(table, files, ref, window, run.as_of))

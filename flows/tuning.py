@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 from prefect import task
@@ -49,24 +50,20 @@ def tuning(
     workspace = open_workspace(usecase)
     with record_run(workspace, "tuning", until) as run:
         policy = tuning_policy(workspace.usecase, workspace.reference, trials, minutes, unattended=is_scheduled())
-        registry, settings, case = workspace.registry, workspace.settings, workspace.usecase
-        if "champion" in registry.roles(workspace.model):
-            case = retraining_case(case)
+        registry, settings = workspace.registry, workspace.settings
+        is_retraining = "champion" in registry.roles(workspace.model)
+        case = retraining_case(workspace.usecase) if is_retraining else workspace.usecase
         history = read_history(source.open(workspace), case, until, extra_history(case, policy))
-        run.set_as_of(history.as_of)
-        dataset, as_of = history.read, run.as_of
-        search = tune_model(
-            case, policy, dataset, as_of, settings=settings, registry=registry, batch=in_tasks, progress=report_step
-        )
-        result = train_winner(
-            search, dataset, as_of,
-            settings=settings, registry=registry, snapshots=workspace.snapshots, progress=report_step,
-        )  # fmt: skip
-        verdict, data, ref = result.verdict, result.snapshot.digest, result.ref
-        note_maker(workspace, "tuning", ref, verdict, result.run_id, data, as_of, reason)
+        dataset, as_of = history.read, run.set_as_of(history.as_of)
+        tune = partial(tune_model, settings=settings, registry=registry, batch=in_tasks, progress=report_step)
+        search = tune(case, policy, dataset, as_of)
+        train = partial(train_winner, settings=settings, registry=registry, snapshots=workspace.snapshots)
+        result = train(search, dataset, as_of, progress=report_step)
+        ref, verdict = result.ref, result.verdict
+        note_maker(workspace, "tuning", ref, verdict, result.run_id, result.snapshot.digest, as_of, reason)
         assignment = assign_role(
-            workspace.usecase, settings, registry, workspace.store, ref, verdict, actor=workspace.actor, now=as_of
-        )
+            workspace.usecase, settings, registry, workspace.store, ref, verdict, actor=workspace.actor, now=as_of,
+        )  # fmt: skip
         report = tuning_report(search, result, assignment, reason)
         run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)
         return run.conclude(tuning_view(search, result, assignment, case.training, run.as_of))

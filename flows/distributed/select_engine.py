@@ -82,7 +82,7 @@ def score_by_engine(
     address = engine.address(workspace.settings)
     source, target = (
         BulkInput(workspace.usecase, table_in),
-        BulkOutput(table_out, workspace.settings.reports / "scores"),
+        BulkOutput(table_out, workspace.score_lists),
     )
     if address is None:
         return score_table(

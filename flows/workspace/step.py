@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from string import Formatter
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from flows.errors import NothingToDo
@@ -41,9 +42,16 @@ def step(
         run_name: what the task run is called, a format string over the arguments: ``read {source.origin}``.
         retried: whether it is tried again after a database, a registry or a file system was away for a moment; for
             steps that only read, or whose repetition changes nothing.
+
+    Raises:
+        TypeError: when the function is defined, if the run name speaks of something that is no argument.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        names = {str(field).partition(".")[0] for _, field, *_ in Formatter().parse(run_name) if field is not None}
+        if unknown := names - set(inspect.signature(function).parameters):
+            raise TypeError(f"the run name of {function.__qualname__} speaks of {sorted(unknown)}: no parameters of it")
+
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             if not within_run():

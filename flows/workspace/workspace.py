@@ -144,6 +144,11 @@ class Workspace:
         )
         return next((copy for copy in copies if copy is not None), None)
 
+    @property
+    def score_lists(self) -> Path:
+        """Folder of the lists that are scored in bulk."""
+        return self.settings.reports / "scores"
+
     def last_day(self, as_of: datetime) -> TimeWindow:
         """The last whole business day before ``as_of``."""
         calendar = self.usecase.calendar

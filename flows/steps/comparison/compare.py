@@ -134,7 +134,7 @@ def compared_models(store: Store, registry: ModelRegistry, usecase: UseCase, mod
     return ModelPair(champion_label, f"{model}/{challenger}", since)
 
 
-@step(name="compare", run_name="compare {duel.challenger} with {duel.champion}", tags=("database",))
+@step(name="compare", run_name="compare {pair.challenger} with {pair.champion}", tags=("database",))
 def compare(
     store: Store,
     usecase: UseCase,
@@ -298,7 +298,9 @@ def renew_plan(
     )  # fmt: skip
 
 
-@step(name="retire the challenger", run_name="see whether {found.verdict.challenger} leaves shadow", tags=("roles",))
+@step(
+    name="retire the challenger", run_name="see whether {comparison.verdict.challenger} leaves shadow", tags=("roles",)
+)
 def retire_challenger(
     store: Store,
     registry: ModelRegistry,

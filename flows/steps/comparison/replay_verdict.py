@@ -84,7 +84,11 @@ class VerdictReplay:
         return asdict(self) | {"identical": self.identical} | lists
 
 
-@step(name="keep the verdict", run_name="enter the verdict {found.verdict.outcome} into the chain", tags=("database",))
+@step(
+    name="keep the verdict",
+    run_name="enter the verdict {comparison.verdict.outcome} into the chain",
+    tags=("database",),
+)
 def record_verdict(
     store: Store, usecase: UseCase, comparison: ComparisonResult, as_of: datetime, actor: str
 ) -> Decision | None:

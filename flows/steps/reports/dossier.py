@@ -67,7 +67,7 @@ class ComparisonCase:
         )
 
 
-@step(name="write the page", run_name="write the dossier of {found.verdict.challenger}", tags=("files",))
+@step(name="write the page", run_name="write the dossier of {comparison.verdict.challenger}", tags=("files",))
 def write_comparison_page(workspace: Workspace, comparison: ComparisonResult) -> Path:
     """Write the dossier of a comparison into the reports folder and beside the challenger's run; return its path."""
     return write_case(workspace, ComparisonCase.of(comparison))

@@ -243,7 +243,7 @@ def test_the_note_of_the_last_good_version_names_its_digest(world: World) -> Non
     model = tiny_model()
     world.add(model, role="champion")
     world.slot.poll()
-    note = json.loads((world.folder / "cache" / "active_models.json").read_text())
+    note = json.loads((world.folder / "cache" / "office.json").read_text())
     assert note == {"digests": {"dev-fraud/1": model.contract_digest}, "roles": {"champion": "dev-fraud/1"}}
 
 

@@ -32,6 +32,14 @@ def test_outside_a_run_a_step_is_the_function_with_its_errors() -> None:
         fail()
 
 
+def test_a_run_name_that_speaks_of_no_argument_is_refused_where_the_step_is_defined() -> None:
+    with pytest.raises(TypeError, match=r"the run name of .*read speaks of \['house'\]"):
+
+        @step(name="read", run_name="read {house.model} of {source}")
+        def read(workspace: object, source: str) -> None:
+            raise AssertionError
+
+
 def test_importing_and_calling_a_step_imports_no_prefect() -> None:
     code = (
         "import sys\n"
