@@ -83,12 +83,12 @@ class ScribeProcess:
         store = self._open_store()
         if store is None:
             return
-        self._say_what_a_miss_costs(store)
-        threads = self._beside(store)
+        self._store_miss_cost(store)
+        threads = self._background_threads(store)
         for thread in threads:
             thread.start()
         try:
-            with self._only_one():
+            with self._spool_lock():
                 self._ship_forever(store)
         finally:
             self._stop.set()
@@ -96,17 +96,17 @@ class ScribeProcess:
                 thread.join(timeout=8.0)
             store.close()
 
-    def _say_what_a_miss_costs(self, store: Store) -> None:
+    def _store_miss_cost(self, store: Store) -> None:
         """For the view of open alerts; a database that is busy now is told at the next start."""
         with contextlib.suppress(MonitoringError):
             store.alerts.price(self._usecase.name, *miss_cost_of(self._usecase))
 
-    def _beside(self, store: Store) -> list[threading.Thread]:
+    def _background_threads(self, store: Store) -> list[threading.Thread]:
         jobs = [
             ("shadow", self._score_forever, self._with_shadow),
             ("watch", self._watch_forever, self._with_watch),
             ("overdue", self._end_overdue_forever, True),
-            ("heartbeat", self._beat_forever, True),
+            ("heartbeat", self._send_heartbeats, True),
         ]
         return [threading.Thread(target=job, args=(store,), name=name, daemon=True) for name, job, on in jobs if on]
 
@@ -122,7 +122,9 @@ class ScribeProcess:
 
     def _ship_forever(self, store: Store) -> None:
         usecase = self._usecase
-        scribe = Scribe(store, self._folder, usecase.name, usecase.label, stop=self._stop, filled=usecase.looked_up)
+        scribe = Scribe(
+            store, self._folder, usecase.name, usecase.label, stop=self._stop, filled=usecase.lookup_column_names
+        )
         counter = _Counter("shipped")
 
         def round_() -> bool:
@@ -200,7 +202,7 @@ class ScribeProcess:
 
         self._repeat(round_)
 
-    def _beat_forever(self, store: Store) -> None:
+    def _send_heartbeats(self, store: Store) -> None:
         """Say that this process lives: nobody can ask it."""
 
         def round_() -> bool:
@@ -251,7 +253,7 @@ class ScribeProcess:
                 self._stop.wait(min(_LONGEST_BACKOFF, self._poll * 2.0 ** min(failures, 10)))
 
     @contextlib.contextmanager
-    def _only_one(self) -> Iterator[None]:
+    def _spool_lock(self) -> Iterator[None]:
         """Hold the spool's lock; a second scribe waits here as a stand-by."""
         self._folder.mkdir(parents=True, exist_ok=True)
         fd = os.open(self._folder / ".scribe.lock", os.O_CREAT | os.O_RDWR, 0o640)
@@ -336,7 +338,7 @@ def _print_accounting(settings: Settings, usecase: UseCase) -> int:
     finally:
         store.close()
     print(json.dumps(asdict(account)))  # noqa: T201  # a command talks to people
-    return 0 if account.balanced else 1
+    return 0 if account.is_balanced else 1
 
 
 if __name__ == "__main__":

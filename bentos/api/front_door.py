@@ -92,7 +92,7 @@ class FrontDoor:
         self._in_flight = 0
         self._reading: dict[asyncio.Task[Any], float] = {}
         self._sweeper: asyncio.Task[None] | None = None
-        self._turns = ListScheduler()
+        self._list_scheduler = ListScheduler()
         self._answers: dict[str, Callable[[ServingRuntime, Scope, Receive], Coroutine[Any, Any, HttpReply]]] = {
             SCORE: self._score,
             BATCH: self._batch,
@@ -127,9 +127,9 @@ class FrontDoor:
             except AccessError as exc:
                 await http_errors.reply(send, *refuse(exc, path if self._known(path) else "other"))
             else:
-                await self._elsewhere(path, scope, receive, send)
+                await self._other_path(path, scope, receive, send)
 
-    async def _elsewhere(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _other_path(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """The page, what the Bento answers itself, and paths that lead nowhere."""
         if path == "/":
             await http_errors.page(send, self._index)
@@ -201,7 +201,9 @@ class FrontDoor:
         event = runtime.schema.decode(body)
         if not explain:
             return HttpReply(200, await runtime.submit(event))
-        (answer,) = await self._turns.run(runtime, [event], 1, lambda part: runtime.explained(part[0]), receive)
+        (answer,) = await self._list_scheduler.run(
+            runtime, [event], 1, lambda part: runtime.explained(part[0]), receive
+        )
         return HttpReply(200, answer)
 
     async def _batch(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
@@ -209,14 +211,16 @@ class FrontDoor:
         body = await self._ready_body(runtime, scope, receive)
         events = runtime.schema.decode_many(body, runtime.max_batch)
         size = EXPLAINED_AT_ONCE if explain else AT_ONCE
-        row_lists = await self._turns.run(runtime, events, size, lambda part: runtime.rows(part, explain), receive)
+        row_lists = await self._list_scheduler.run(
+            runtime, events, size, lambda part: runtime.rows(part, explain), receive
+        )
         return HttpReply(200, b"[%b]" % b",".join(chain.from_iterable(row_lists)))
 
     async def _events(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
         body = await self._ready_body(runtime, scope, receive)
         many = body.lstrip(b" \t\r\n")[:1] == b"["
         events = runtime.schema.decode_many(body, runtime.max_batch) if many else [runtime.schema.decode(body)]
-        parts = await self._turns.run(runtime, events, AT_ONCE, runtime.take_events, receive)
+        parts = await self._list_scheduler.run(runtime, events, AT_ONCE, runtime.take_events, receive)
         return _taken(receipt(parts, len(events), many))
 
     async def _late(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
@@ -240,7 +244,7 @@ class FrontDoor:
                 runtime = self.admit(LIST, scope["headers"])
                 body = await self._ready_body(runtime, scope, receive)
                 events = runtime.schema.decode_many(body, runtime.max_batch)
-                after.enter_context(self._turns.hold(len(events), runtime))
+                after.enter_context(self._list_scheduler.hold(len(events), runtime))
             except Exception as exc:
                 reply = refuse(exc, LIST)
                 await http_errors.reply(send, *reply)

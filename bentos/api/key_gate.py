@@ -86,9 +86,9 @@ class Gate:
                 elif name == b"origin":
                     origin = value
             if origin is not None or host not in self._known:
-                self._judge(self._hosts, host, origin)
+                self._check_hosts(self._hosts, host, origin)
 
-    def _judge(self, hosts: AllowedHosts, host: bytes | None, origin: bytes | None) -> None:
+    def _check_hosts(self, hosts: AllowedHosts, host: bytes | None, origin: bytes | None) -> None:
         """Look at names that were not seen before; a good Host is remembered, so that its next request costs nothing.
 
         Raises:

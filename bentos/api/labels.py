@@ -60,13 +60,13 @@ class Contradictions:
 
     def __init__(self, limit: int = 200_000) -> None:
         self.limit = limit
-        self._said: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._first_labels: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def add(self, event_id: str, source: str, y: int) -> bool:
         """Note a statement; says whether it contradicts an earlier one of the same source."""
-        first_label = self._said.setdefault((event_id, source), y)
-        if len(self._said) > self.limit:
-            self._said.popitem(last=False)
+        first_label = self._first_labels.setdefault((event_id, source), y)
+        if len(self._first_labels) > self.limit:
+            self._first_labels.popitem(last=False)
         return first_label != y
 
 
@@ -95,7 +95,7 @@ class LabelReceiver:
         self._spool = spool
         self._limit = limit
         self._guard = guard
-        self._said = contradictions
+        self._first_labels = contradictions
         self._clock = clock
         self._decoder = StrictDecoder(label_columns(usecase))
 
@@ -117,7 +117,7 @@ class LabelReceiver:
         self._spool.append(
             [LabelRecord(self._usecase, row[0], row[1], row[2], row[3], now) for row in accepted_rows.values()]
         )
-        conflicts = [at for at, row in accepted_rows.items() if self._said.add(row[0], row[3], row[1])]
+        conflicts = [at for at, row in accepted_rows.items() if self._first_labels.add(row[0], row[3], row[1])]
         for row in accepted_rows.values():
             metrics.RECEIVED_LABELS.labels(row[3]).inc()
         if conflicts and not many:

@@ -91,7 +91,7 @@ class Wire(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._flight = Flight(self)
-        self._short = False
+        self._on_shortcut = False
         self._content = b""
         self._idle: TimerHandle | None = None
         self._last = 0.0
@@ -111,7 +111,7 @@ class Wire(HttpToolsProtocol):
         """Bytes arrived."""
         self._last = self.loop.time()
         super().data_received(data)
-        if self._short:  # the rest of the body is still on its way: the front door knows how long to wait
+        if self._on_shortcut:  # the rest of the body is still on its way: the front door knows how long to wait
             self._become_asgi()
 
     def on_message_begin(self) -> None:
@@ -119,7 +119,7 @@ class Wire(HttpToolsProtocol):
         # uvicorn makes the ASGI scope here; most requests need none.
         self.url = b""
         self.headers = []
-        self._short = False
+        self._on_shortcut = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header."""
@@ -128,24 +128,24 @@ class Wire(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Everything but the body is there."""
         if self.url == _RAW_PATH and self._is_plain():
-            self._short = True
+            self._on_shortcut = True
             self._content = b""
         else:
             self._begin_asgi()
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
-        if self._short:
+        if self._on_shortcut:
             self._content = self._content + body if self._content else body
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        if not self._short:
+        if not self._on_shortcut:
             super().on_message_complete()
             return
-        self._short = False
+        self._on_shortcut = False
         flight, door = self._flight, SHORTCUT.door
         assert door is not None
         flight.started = time.perf_counter()
@@ -216,7 +216,7 @@ class Wire(HttpToolsProtocol):
         super().on_headers_complete()
 
     def _become_asgi(self) -> None:
-        self._short = False
+        self._on_shortcut = False
         self._begin_asgi()
         if self._content:
             super().on_body(self._content)

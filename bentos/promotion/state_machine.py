@@ -133,11 +133,11 @@ class Work:
             "PLANNED": self._verify,
             "VERIFIED": self._set_previous,
             "PREVIOUS_SET": self._set_champion,
-            "CHAMPION_SET": self._settle,
+            "CHAMPION_SET": self._confirm,
             "CONFIRMED": lambda: self._move("DONE", self.operation.note),
         }
         while not self.operation.finished:
-            self._hold()
+            self._renew_lease()
             steps[self.operation.state]()
         return self.operation
 
@@ -172,13 +172,13 @@ class Work:
         change = RoleChange(operation.model, "champion", operation.to_version, operation.contract)
         self._move("CHAMPION_SET", changes=[change])
 
-    def _settle(self) -> None:
+    def _confirm(self) -> None:
         changes = [self._vacate(role) for role in self._roles_to_vacate()]
         champion = self.context.holder("champion")
         if champion != self.operation.to_version:
             self.abandon(f"@champion reads back as {_name(champion)}: somebody moved it")
             return
-        self.acknowledged = self._wait()
+        self.acknowledged = self._wait_until_served()
         notes = {None: "no replica to ask", True: "every replica serves it", False: "not every replica serves it yet"}
         self._move("CONFIRMED", notes[self.acknowledged], changes)
 
@@ -194,13 +194,13 @@ class Work:
         return [role for role in roles if to_version in (self.context.holder(role), self.context.journalled(role))]
 
     def _vacate(self, role: Role) -> RoleChange:
-        self._hold()
+        self._renew_lease()
         if self.context.holder(role) is not None:
             self.context.registry.clear(self.context.model, role)
         return self._change(role, None)
 
-    def _wait(self) -> bool | None:
-        return wait_served(self.context, self.operation.to_version, self._hold)
+    def _wait_until_served(self) -> bool | None:
+        return wait_served(self.context, self.operation.to_version, self._renew_lease)
 
     def abort(self, reason: str) -> None:
         """Take back what was written before the commit, note why, and raise :class:`Aborted`."""
@@ -229,10 +229,10 @@ class Work:
         self._move("ABORTED", reason)
 
     def _point(self, role: Role, version: str) -> None:
-        self._hold()
+        self._renew_lease()
         self.context.registry.point(self.context.model, role, version)
 
-    def _hold(self) -> None:
+    def _renew_lease(self) -> None:
         self.lease = self.context.store.journal.renew(self.lease, LEASE_SECONDS)
 
     def _change(self, role: Role, version: str | None) -> RoleChange:

@@ -118,7 +118,7 @@ class Watch:
         self._check = check
         self._before: tuple[int, Pairs] | None = None
         self._harm: tuple[int, datetime, Check] | None = None
-        self._told: int | None = None
+        self._reported_term: int | None = None
 
     def run_once(self, now: datetime) -> ReleaseOutcome | None:
         """Look once at machine time ``now``, and roll back if a guard fails; none while nothing is wrong.
@@ -135,9 +135,9 @@ class Watch:
             return None
         decision = self._note(term, checks, now)
         if not self._usecase.watch.automatic:
-            if self._told != term.seq:
+            if self._reported_term != term.seq:
                 log.error("%s (decision %s); the use case leaves a rollback to people", reasons[0], decision.id)
-                self._told = term.seq
+                self._reported_term = term.seq
             return None
         reason = f"{reasons[0]} (decision {decision.id})"
         log.error("rolling back version %s: %s", term.new, reason)

@@ -71,7 +71,7 @@ class EventSchema:
         self._encoder = msgspec.json.Encoder()
         self._times = tuple(i for i, c in enumerate(usecase.columns) if c.type == "datetime")
         self._lookups = lookups or Lookups(usecase, hasher=self._hasher)
-        self._filled = tuple(self.position[name] for name in usecase.looked_up)
+        self._filled = tuple(self.position[name] for name in usecase.lookup_column_names)
         self._event: type[Event] = FilledEvent if self._filled else Event
 
     @classmethod

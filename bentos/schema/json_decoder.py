@@ -79,7 +79,7 @@ class StrictDecoder:
             raise self._explain(exc) from None
         values = msgspec.structs.astuple(record)
         if _count_quotes(body) != (self._quotes if self._all_required else self._expected_quotes(values)):
-            raise EventError(self._repeated(body))
+            raise EventError(self._repeated_key_text(body))
         return self._finish(values)
 
     def many(self, body: bytes, limit: int) -> list[tuple[Any, ...]]:
@@ -97,7 +97,7 @@ class StrictDecoder:
         rows = [msgspec.structs.astuple(r) for r in records]
         expected = self._quotes * len(rows) if self._all_required else sum(map(self._expected_quotes, rows))
         if _count_quotes(body) != expected:
-            raise EventError(self._repeated(body))
+            raise EventError(self._repeated_key_text(body))
         return [self._finish(values, index) for index, values in enumerate(rows)]
 
     def _expected_quotes(self, values: tuple[Any, ...]) -> int:
@@ -112,23 +112,23 @@ class StrictDecoder:
             row = [None if v is msgspec.UNSET else v for v in row]
         for i in self._texts:
             if row[i] is not None and has_control(row[i]):
-                raise self._refused(i, index)
+                raise self._column_error(i, index)
         for i, categories in self._categories:
             if row[i] is not None and row[i] not in categories:
-                raise self._refused(i, index)
+                raise self._column_error(i, index)
         for i in self._times:
             if row[i] is not None:
                 row[i] = (row[i] - EPOCH) // MICROSECOND
                 if not EARLIEST_US <= row[i] < LATEST_US:
-                    raise self._refused(i, index)
+                    raise self._column_error(i, index)
         for i in self._arrivals:
             if row[i] is None:
                 row[i] = today_us()
         if self._private:
-            self._protect(row, index)
+            self._hash_and_guard(row, index)
         return tuple(row)
 
-    def _protect(self, row: list[Any], index: int | None) -> None:
+    def _hash_and_guard(self, row: list[Any], index: int | None) -> None:
         """Refuse card numbers, then hash."""
         for i in self._guarded:
             if row[i] is not None and holds_card_number(row[i]):
@@ -141,7 +141,7 @@ class StrictDecoder:
                 except ForeignHash as exc:
                     raise EventError(f"{_event(index)}column {self._columns[i].name!r}: {exc}") from None
 
-    def _refused(self, position: int, index: int | None) -> EventError:
+    def _column_error(self, position: int, index: int | None) -> EventError:
         column = self._columns[position]
         return EventError(f"{_event(index)}column {column.name!r}: allowed is {allowed_values(column)}")
 
@@ -167,7 +167,7 @@ class StrictDecoder:
             )
         return EventError("the body is not valid JSON")
 
-    def _repeated(self, body: bytes) -> str:
+    def _repeated_key_text(self, body: bytes) -> str:
         """Name the key that is written twice (slow; only once an error is certain)."""
         repeated_keys: list[str] = []
 

@@ -61,7 +61,7 @@ def check_rows(
         hash_texts(ids, codes, hasher or LazyHasher(configured_hasher))
         _refuse(codes, entity, entity.name)
     columns: dict[str, Any] = {entity.name: ids, VALID_FROM: _valid_from_us(_find_column(table, (VALID_FROM,)))}
-    for column in usecase.filled_by(lookup.name):
+    for column in usecase.columns_of_lookup(lookup.name):
         names = tuple(dict.fromkeys((column.external_name, column.name)))
         columns[column.name], codes = read_column(_find_column(table, names), column, usecase.zone)
         _refuse(codes, column, column.external_name)
@@ -117,7 +117,7 @@ def open_rows(usecase: UseCase, lookup: Lookup, path: Path) -> tuple[sqlite3.Con
 def declaration_of(usecase: UseCase, lookup: Lookup) -> str:
     """SHA-256 of all that decides which values a table may hold, and in which form."""
     part = {"name", "type", "min", "max", "categories", "max_length", "pan_guard"}
-    columns = (usecase.column(lookup.entity), *usecase.filled_by(lookup.name))
+    columns = (usecase.column(lookup.entity), *usecase.columns_of_lookup(lookup.name))
     column_dumps = [column.model_dump(mode="json", include=part) for column in columns]
     return sha256_hex(canonical_json({"columns": column_dumps, "hashed": lookup.entity in usecase.privacy.hashed}))
 
@@ -128,7 +128,7 @@ def write_rows(usecase: UseCase, lookup: Lookup, rows: pd.DataFrame, path: Path)
     Raises:
         LookupProblem: the disk refuses it; the old file stays.
     """
-    columns = (usecase.column(lookup.entity), *usecase.filled_by(lookup.name))
+    columns = (usecase.column(lookup.entity), *usecase.columns_of_lookup(lookup.name))
     scratch = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +206,7 @@ def _table_of(connection: sqlite3.Connection, usecase: UseCase, lookup: Lookup) 
     names = [column[0] for column in cursor.description]
     rows = cursor.fetchall()
     table = pd.DataFrame(rows, columns=names)
-    times = [c.name for c in usecase.filled_by(lookup.name) if c.type == "datetime"]
+    times = [c.name for c in usecase.columns_of_lookup(lookup.name) if c.type == "datetime"]
     for name in {VALID_FROM, *times} & set(names):
         stamps = pd.to_numeric(table[name], errors="coerce").astype("Int64")
         table[name] = pd.to_datetime(stamps, unit="us", utc=True)

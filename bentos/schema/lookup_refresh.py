@@ -42,7 +42,7 @@ class LookupKeeper:
         self.tables: Mapping[str, LookupIndex] = {}
         self._usecase = usecase
         self._folder = folder
-        self._seen: dict[str, Stamp | None] = {}
+        self._stamps: dict[str, Stamp | None] = {}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -71,9 +71,9 @@ class LookupKeeper:
         """Look at each file once, and read those that changed since the last look."""
         for lookup in self._usecase.lookups:
             stamp = _stamp(lookup_path(self._folder, lookup.name))
-            if lookup.name in self._seen and self._seen[lookup.name] == stamp:
+            if lookup.name in self._stamps and self._stamps[lookup.name] == stamp:
                 continue
-            self._seen[lookup.name] = stamp
+            self._stamps[lookup.name] = stamp
             self._read(lookup.name)
 
     def card(self) -> dict[str, dict[str, Any]]:
@@ -121,7 +121,7 @@ class FillingSchema(EventSchema):
             (
                 lookup.name,
                 self.position[lookup.entity],
-                tuple(self.position[column.name] for column in usecase.filled_by(lookup.name)),
+                tuple(self.position[column.name] for column in usecase.columns_of_lookup(lookup.name)),
             )
             for lookup in usecase.lookups
         )

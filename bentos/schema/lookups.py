@@ -117,7 +117,7 @@ class LookupIndex:
     """
 
     def __init__(self, usecase: UseCase, name: str, folder: Path) -> None:
-        lookup, columns = usecase.lookup(name), usecase.filled_by(name)
+        lookup, columns = usecase.lookup(name), usecase.columns_of_lookup(name)
         self._rows, self.digest = open_rows(usecase, lookup, lookup_path(folder, name))
         self.rows, newest = self._rows.execute(f"SELECT count(*), max({VALID_FROM}) FROM rows").fetchone()  # noqa: S608
         self.newest = None if newest is None else EPOCH + newest * MICROSECOND
@@ -197,7 +197,7 @@ def read_lookup(usecase: UseCase, name: str, folder: Path, hasher: Hasher | Lazy
     """
     lookup = usecase.lookup(name)
     rows, digest = read_rows(usecase, lookup, lookup_path(folder, name), hasher)
-    return LookupTable(lookup, usecase.filled_by(name), rows, digest)
+    return LookupTable(lookup, usecase.columns_of_lookup(name), rows, digest)
 
 
 def require_lookups(usecase: UseCase, folder: Path) -> None:

@@ -127,7 +127,7 @@ class ExternalHolder:
         """See :class:`ActiveModel`."""
         return ModelRef(self.incumbent.column, "0")
 
-    def lacking(self, events: Sequence[Event]) -> list[int]:
+    def unscored_positions(self, events: Sequence[Event]) -> list[int]:
         """Places of events whose column holds no score from 0 to 1."""
         column = self.incumbent.column
         scores = [event.value(column) for event in events]
@@ -201,7 +201,7 @@ class ActiveModels:
 
         They are refused before the windows hear of them: what is not logged must not be counted.
         """
-        if not isinstance(self.holder, ExternalHolder) or not (positions := self.holder.lacking(events)):
+        if not isinstance(self.holder, ExternalHolder) or not (positions := self.holder.unscored_positions(events)):
             return ()
         if self.fork is None:
             return positions

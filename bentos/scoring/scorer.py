@@ -81,10 +81,10 @@ class Scorer:
         self._spool = spool
         self._tap = tap
         self._clock = clock
-        self._ordered = ordered
+        self._ordered_threshold = ordered
         self._explorer = explorer
         self._logged_plan = ""
-        self._owed: list[ScoreRecord] = []
+        self._unlogged_records: list[ScoreRecord] = []
         self._tally = metrics.ScoreTally()
 
     def run(self, events: Sequence[Event]) -> list[Answer]:
@@ -101,7 +101,7 @@ class Scorer:
             raise ModelNotReady("no verified model is active yet")
         latest_us = LATEST_US if self._guard is None else self._guard.latest_us()
         if future := [at for at, event in enumerate(events) if event.time_us > latest_us]:
-            return self._around(active_models, events, future, self._refuse_future)
+            return self._answer_around(active_models, events, future, self._refuse_future)
         return self._answer_now(active_models, events)
 
     def flush(self) -> None:
@@ -111,12 +111,12 @@ class Scorer:
     def _answer_now(self, active_models: ActiveModels, events: Sequence[Event]) -> list[Answer]:
         """Answer a batch without events of the future."""
         if positions := active_models.unscorable(events):
-            return self._around(
+            return self._answer_around(
                 active_models, events, positions, lambda active_models, _: active_models.holder.unscorable()
             )
         return self._answer(active_models, events)
 
-    def _around(
+    def _answer_around(
         self,
         active_models: ActiveModels,
         events: Sequence[Event],
@@ -128,11 +128,11 @@ class Scorer:
         other_events = [event for at, event in enumerate(events) if at not in position_set]
         answers = iter(self._answer_now(active_models, other_events) if other_events else ())
         return [
-            self._refused(active_models, event, refuse) if at in position_set else next(answers)
+            self._answer_refused(active_models, event, refuse) if at in position_set else next(answers)
             for at, event in enumerate(events)
         ]
 
-    def _refused(
+    def _answer_refused(
         self, active_models: ActiveModels, event: Event, refuse: Callable[[ActiveModels, Event], Exception]
     ) -> Answer:
         remembered = active_models.windows.answered(event.event_id)
@@ -195,7 +195,7 @@ class Scorer:
         blob, width = np.ascontiguousarray(features, dtype="<f4").tobytes(), 4 * features.shape[1]
         for part in parts:
             holder = part.holder
-            order = self._ordered(holder, now)
+            order = self._ordered_threshold(holder, now)
             threshold = holder.threshold if order is None else order
             row_cuts = part.scores.cuts if order is None else None
             flags = part.scores.calibrated >= (threshold if row_cuts is None else row_cuts)
@@ -237,13 +237,13 @@ class Scorer:
             # The log can read the feature blobs only when it knows the plan's columns.
             self._spool.declare(PlanRecord(active_models.plan.fingerprint, active_models.plan.names))
             self._logged_plan = active_models.plan.fingerprint
-        owed_records, self._owed = self._owed, []
+        owed_records, self._unlogged_records = self._unlogged_records, []
         try:
             self._spool.append([*owed_records, *records])
         except SpoolFull:
             # The windows hold these events already, so the log has to hold them before anything else.
             record_by_event = {record.event_id: record for record in [*owed_records, *map(_unanswered, records)]}
-            self._owed = list(record_by_event.values())
+            self._unlogged_records = list(record_by_event.values())
             raise
 
     def _settle(self, active_models: ActiveModels, events: list[Event], answers: list[Answer], now: int) -> None:

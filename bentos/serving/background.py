@@ -81,7 +81,7 @@ class Attendant:
         self._store = store
         self._slot = slot
         self._keeper = keeper
-        self._said = contradictions
+        self._contradictions = contradictions
         self._post = post
         self._answered_since = answered_since_us
         self._parent = supervisor()
@@ -117,26 +117,26 @@ class Attendant:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._wake.clear()
-            self._mind_orphanhood()
+            self._end_if_orphaned()
             for errand in (self._beat, self._slot.heed, self._follow_labels, self._forget):
                 try:
                     errand()
                 except MonitoringError as exc:
                     metrics.HEARTBEAT_FAILURES.inc()
-                    self._complain(exc)
+                    self._log_outage(exc)
                     break
                 except Exception as exc:  # the thread must outlive any fault
                     log.error("an errand failed: %s", type(exc).__name__)
             self._wake.wait(_PERIOD)
         self._sign_off()
 
-    def _complain(self, exc: MonitoringError) -> None:
+    def _log_outage(self, exc: MonitoringError) -> None:
         """Say that the database is away, once a minute: it is asked every second, and may be away for hours."""
         if time.monotonic() >= self._complaint_due:
             self._complaint_due = time.monotonic() + _QUIET_SECONDS
             log.warning("the database is away (%s)", type(exc).__name__)
 
-    def _mind_orphanhood(self) -> None:
+    def _end_if_orphaned(self) -> None:
         """End when the supervisor is gone: an orphan keeps the port and would score beside its successor."""
         if os.getppid() != self._parent:
             log.error("the supervisor of this process is gone; it ends")
@@ -171,20 +171,20 @@ class Attendant:
             if not rows:
                 return
             for row in rows:
-                self._said.add(row.event_id, row.source, row.y)
+                self._contradictions.add(row.event_id, row.source, row.y)
             for part in batches(rows, _LABELS_AT_ONCE):
                 self._post(lambda part=part: self._keeper.label(part))  # type: ignore[misc]  # binds this round's part
             self._cursor = cursor
 
     def _recall(self, until: int) -> None:
         labels = self._store().labels
-        cursor = labels.before_latest(self._usecase, self._said.limit)
+        cursor = labels.before_latest(self._usecase, self._contradictions.limit)
         while cursor < until and not self._stop.is_set():
             rows, cursor = labels.tail(self._usecase, cursor)
             if not rows:
                 return
             for row in rows:
-                self._said.add(row.event_id, row.source, row.y)
+                self._contradictions.add(row.event_id, row.source, row.y)
 
     def _forget(self) -> None:
         cutoff_us = self._answered_since()

@@ -106,8 +106,8 @@ class Slot:
         self._orders = orders or orders_without_journal(name)
         self._unexplained: Refusal | None = None
         self._forker = Forker(examiner, windows)
-        self._asked: tuple[ModelRef | None, float] = (None, 0.0)
-        self._tidied: tuple[Mapping[Role, ModelRef], ModelRef, int] | None = None
+        self._requested: tuple[ModelRef | None, float] = (None, 0.0)
+        self._remembered_state: tuple[Mapping[Role, ModelRef], ModelRef, int] | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -134,7 +134,7 @@ class Slot:
         if self._orders.refresh():
             self.wake()
 
-    def reseat(self, windows: WindowState) -> None:
+    def set_windows(self, windows: WindowState) -> None:
         """Give what is active another window state, which holds all its windows.
 
         Called on the thread that scores, between two batches.
@@ -201,8 +201,8 @@ class Slot:
     def _settle(self, roles: Mapping[Role, ModelRef]) -> None:
         """Make the role agree with the roles, as far as everything needed is at hand."""
         champion = roles.get("champion")
-        if champion is not None and champion != self._asked[0]:
-            self._asked = (champion, time.monotonic())
+        if champion is not None and champion != self._requested[0]:
+            self._requested = (champion, time.monotonic())
         holder = self._holder(champion)
         other_refs = [ref for role, ref in roles.items() if role != "champion"]
         plans = [plan for ref in other_refs if (plan := self._examiner.plan(ref)) is not None]
@@ -212,11 +212,13 @@ class Slot:
         needed_plans = [holder.plan, *plans]
         self._windows.want(FeaturePlan.union(needed_plans))
         if self.active_models is None or self.active_models.holder is not holder:
-            self._seat(holder, needed_plans, None)  # a change of champion does not wait for the other arm to be loaded
+            self._swap_active_models(
+                holder, needed_plans, None
+            )  # a change of champion does not wait for the other arm to be loaded
         fork, routing = self._forker.fork(holder, roles)
-        self._seat(holder, needed_plans, fork)
+        self._swap_active_models(holder, needed_plans, fork)
         self.view = replace(self.view, routing=routing)
-        self._tidy(roles)
+        self._remember_roles(roles)
 
     def _holder(self, champion: ModelRef | None) -> ActiveModel | None:
         """Who should answer: the new champion if it stands every test, else whoever answers now."""
@@ -224,7 +226,7 @@ class Slot:
         if champion is None:
             # A role that is vacant by accident changes nothing; one that was vacated for the external score does.
             if current is None or self._orders.external or self._forker.returned_from(current):
-                return self._external or current or self._by_hand()
+                return self._external or current or self._remembered_champion()
             return current
         if current is not None and current.ref == champion:
             self._orders.explains(champion, champion)  # keeps the alert gauge true
@@ -247,7 +249,7 @@ class Slot:
             self._unexplained = Refusal("role", text, datetime.now(UTC), time.monotonic())
         return False
 
-    def _by_hand(self) -> ActiveModel | None:
+    def _remembered_champion(self) -> ActiveModel | None:
         """At a start without ``@champion`` where hands rule the alias: who was verified here last stays."""
         last_champion = self._examiner.remembered().get("champion")
         if self._orders.rules or last_champion is None:
@@ -267,7 +269,9 @@ class Slot:
             metrics.MODEL_REJECTED.labels(role).set(1 if roles.get(role) in refusals else 0)
         self.view = replace(self.view, refused=refusals)
 
-    def _seat(self, holder: ActiveModel, needed_plans: Sequence[FeaturePlan], fork: ChallengerArm | None) -> None:
+    def _swap_active_models(
+        self, holder: ActiveModel, needed_plans: Sequence[FeaturePlan], fork: ChallengerArm | None
+    ) -> None:
         """Swap the reference, when the windows that the holder needs are there."""
         with self._lock:
             state, old = self._windows.state, self.active_models
@@ -300,18 +304,18 @@ class Slot:
         metrics.SERVED_SINCE.set(since.timestamp())
         if not first:
             metrics.MODEL_SWAPS.inc()
-            metrics.MODEL_SWAP_SECONDS.observe(time.monotonic() - self._asked[1])
+            metrics.MODEL_SWAP_SECONDS.observe(time.monotonic() - self._requested[1])
         log.info("%s is active as %s", holder.ref.label, holder.alias)
 
-    def _tidy(self, roles: Mapping[Role, ModelRef]) -> None:
+    def _remember_roles(self, roles: Mapping[Role, ModelRef]) -> None:
         """Note what is good for the next start; forget what nobody needs."""
         if self.active_models is None:
             return
         serving = self.active_models.holder.ref
         snapshot = (dict(roles), serving, len(self._examiner.refused))
-        if self._tidied == snapshot:
+        if self._remembered_state == snapshot:
             return
-        self._tidied = snapshot
+        self._remembered_state = snapshot
         # While the champion is refused, the last good one stays in the note.
         if roles.get("champion") == serving:
             self._examiner.remember(roles)

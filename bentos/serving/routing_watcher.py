@@ -81,9 +81,9 @@ class Forker:
         self._policy: RoutingPolicy | None = None
         self._unreadable = ""
         self._router: Router | None = None
-        self._seated: tuple[ModelHolder, ModelHolder] | None = None
+        self._challenger_pair: tuple[ModelHolder, ModelHolder] | None = None
         self._fork: ChallengerArm | None = None
-        self._said = ""
+        self._logged_problem = ""
 
     def returned_from(self, holder: ActiveModel | None) -> bool:
         """Whether the external incumbent was put back in the place of this holder."""
@@ -112,13 +112,13 @@ class Forker:
             if isinstance(challenger, str):
                 problem = challenger
             else:
-                fork = self._made(self._router, challenger)
+                fork = self._make_arm(self._router, challenger)
         self._fork = fork
         metrics.ROUTED_SHARE.set(0.0 if fork is None else fork.router.policy.share)
         metrics.ROUTING_SUSPENDED.set(1 if problem else 0)
-        if problem and problem != self._said:
+        if problem and problem != self._logged_problem:
             log.warning("the champion answers all: %s", problem)
-        self._said = problem
+        self._logged_problem = problem
         return fork, RoutingView(self._policy, fork is not None, problem)
 
     def _challenger(
@@ -144,11 +144,11 @@ class Forker:
         return self._as_challenger(model)
 
     def _as_challenger(self, model: ModelHolder) -> ModelHolder:
-        if self._seated is None or self._seated[0] is not model:
-            self._seated = (model, model.as_challenger())
-        return self._seated[1]
+        if self._challenger_pair is None or self._challenger_pair[0] is not model:
+            self._challenger_pair = (model, model.as_challenger())
+        return self._challenger_pair[1]
 
-    def _made(self, router: Router, challenger: ModelHolder) -> ChallengerArm:
+    def _make_arm(self, router: Router, challenger: ModelHolder) -> ChallengerArm:
         current = self._fork
         if current is not None and current.router is router and current.challenger is challenger:
             return current

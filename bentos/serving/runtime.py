@@ -108,7 +108,7 @@ class Runtime:
         self._registry = registry
         self._store = LazyStore(settings.log_url)
         self._verifier = Verifier()
-        self._said = Contradictions()
+        self._contradictions = Contradictions()
         self._recent = RecentTimes()
         self._bound = FutureBound(settings, machine_time_us, self._recent)
         self._horizon_us = microseconds(settings.answered_horizon)
@@ -135,8 +135,8 @@ class Runtime:
             self.model, self._registry, self._examiner, self.keeper, external, self._office_changed, self.orders
         )
         self.attendant = Attendant(
-            self.usecase.name, self.model, self.replica, self._store, self.slot, self.keeper, self._said, self.post,
-            self._answered_since,
+            self.usecase.name, self.model, self.replica, self._store, self.slot, self.keeper, self._contradictions,
+            self.post, self._answered_since,
         )  # fmt: skip
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -161,7 +161,7 @@ class Runtime:
             self.usecase.name, self._office, self._spool, self.keeper, recent=self._recent, guard=guard
         )
         self.late = LateDecisionReceiver(self.schema, self.events.take, self.max_batch)
-        self.labels = LabelReceiver(self.usecase, self._spool, self.max_batch, guard, self._said)
+        self.labels = LabelReceiver(self.usecase, self._spool, self.max_batch, guard, self._contradictions)
         self.actions = ActionReceiver(self.usecase, self._spool, self.max_batch, guard)
         metrics.READY.set(0)
         if self._lookups is not None:
@@ -299,7 +299,7 @@ class Runtime:
 
     def _windows_ready(self, state: WindowState) -> None:
         self._recent.seed(self._history.recent_us)
-        self.slot.reseat(state)
+        self.slot.set_windows(state)
 
     def _office_changed(self) -> None:
         if not self._settled:

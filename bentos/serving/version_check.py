@@ -82,7 +82,7 @@ class Examiner:
 
     def holder(self, ref: ModelRef) -> ModelHolder | None:
         """The version, loaded and warm, or none if it is refused or cannot be had now."""
-        if ref not in self._holders and not self._waits(ref):
+        if ref not in self._holders and not self._retry_pending(ref):
             try:
                 self._holders[ref] = self._load(ref)
             except (IncumbentError, OSError) as exc:
@@ -93,7 +93,7 @@ class Examiner:
 
     def plan(self, ref: ModelRef) -> FeaturePlan | None:
         """The features of a version in another role; only its contract is read, so its booster may be bad."""
-        if ref not in self._plans and not self._waits(ref):
+        if ref not in self._plans and not self._retry_pending(ref):
             try:
                 folder, digest = self._fetch(ref)
                 plan, schema = read_plan(folder, digest)
@@ -152,7 +152,7 @@ class Examiner:
         note = self._cache.recall()
         return self._cache.fetch(self._registry, ref, None if note is None else note.digests.get(ref))
 
-    def _waits(self, ref: ModelRef) -> bool:
+    def _retry_pending(self, ref: ModelRef) -> bool:
         return ref in self.refused and time.monotonic() < self.refused[ref].retry_at
 
     def _accept(self, ref: ModelRef) -> None:

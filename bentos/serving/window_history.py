@@ -84,12 +84,14 @@ class LogHistory:
         recent: deque[int] = deque(maxlen=SAMPLE)
         latest_us, future = self._latest(), 0
         unshipped_events = [_as_stored(r) for r in waiting_records if isinstance(r, ScoreRecord)]
-        for events in chain(store.log.stream(self._usecase, self._first(store, state), _CHUNK), [unshipped_events]):
+        for events in chain(
+            store.log.stream(self._usecase, self._earliest_event_time(store, state), _CHUNK), [unshipped_events]
+        ):
             self._add(plan, state, events, since_us)
             recent.extend(event.event_time for event in events)
             future += sum(event.event_time > latest_us for event in events)
         self.recent_us = tuple(recent)
-        self._tell(future)
+        self._report_future(future)
         statements, cursor = self._labels(store)
         statements += [_as_label(r) for r in waiting_records if isinstance(r, LabelRecord)]
         plan.load(state, self._schema.frame([]), self._label_frame(statements))
@@ -100,7 +102,7 @@ class LogHistory:
         bodies = [r.body for r in self._spooled() if r.usecase == self._usecase and isinstance(r, ScoreRecord)]
         return plan.inputs([self._schema.decode(body) for body in bodies], state)
 
-    def _first(self, store: Store, state: WindowState) -> int:
+    def _earliest_event_time(self, store: Store, state: WindowState) -> int:
         """Event time before which no window of a present or late event reaches."""
         span = store.log.span(self._usecase)
         if span is None:
@@ -109,7 +111,7 @@ class LogHistory:
         # One event with a date far in the future must not push everything else out.
         return max(0, min(to_us(span[2]), machine_time_us()) - reach - _DAY_US)
 
-    def _tell(self, future: int) -> None:
+    def _report_future(self, future: int) -> None:
         metrics.LOGGED_FUTURE_EVENTS.set(future)
         if future:
             log.warning("the log holds %d events of the future, which move the clock of the windows: see "

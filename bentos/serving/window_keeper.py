@@ -89,7 +89,7 @@ class WindowKeeper:
 
     def start(self) -> None:
         """Begin to keep a shared state in step while nothing is scored, and to look for a server that was away."""
-        self._tending = threading.Thread(target=self._tend, name="windows-tender", daemon=True)
+        self._tending = threading.Thread(target=self._maintain, name="windows-tender", daemon=True)
         self._tending.start()
 
     @property
@@ -152,19 +152,19 @@ class WindowKeeper:
         # Listening starts before the log is read: what is in neither was in no answer.
         tap: deque[Step] = deque()
         self._tap = tap
-        filled_state = self._filled(plan)
+        filled_state = self._filled_state(plan)
         if filled_state is None:
             return
         state, cursor = filled_state
         while len(tap) > _SMALL:
             tap.popleft()(plan, state)
-        if not self._joined(plan, state):
+        if not self._join_replicas(plan, state):
             return
         metrics.WINDOW_REBUILDS.labels("built").inc()
         metrics.WINDOW_REBUILD_SECONDS.set(time.monotonic() - start)
         self._post(lambda: self._finish(plan, state, tap, cursor))
 
-    def _filled(self, plan: FeaturePlan) -> tuple[WindowState, int] | None:
+    def _filled_state(self, plan: FeaturePlan) -> tuple[WindowState, int] | None:
         """A state filled from the log, as soon as the log can be read."""
         while not self._stopped.is_set():
             state = self._make(plan)
@@ -178,7 +178,7 @@ class WindowKeeper:
             self._stopped.wait(_RETRY_SECONDS)
         return None
 
-    def _joined(self, plan: FeaturePlan, state: WindowState) -> bool:
+    def _join_replicas(self, plan: FeaturePlan, state: WindowState) -> bool:
         """Take part in what other replicas do, as soon as that is possible; says whether it was."""
         while not self._stopped.is_set():
             try:
@@ -190,7 +190,7 @@ class WindowKeeper:
                 return True
         return False
 
-    def _tend(self) -> None:
+    def _maintain(self) -> None:
         while not self._stopped.wait(_TEND_SECONDS):
             state = self.state
             if state is None or not state.shared:

@@ -109,7 +109,7 @@ class ShadowScorer:
         self._loader = loader
         self._chunk = chunk
         self._score_seconds = score_seconds
-        self._seats: dict[ModelRef, _ShadowModel] = {}
+        self._targets: dict[ModelRef, _ShadowModel] = {}
         self._looked = -_ROLE_SECONDS
         self._names: dict[str, tuple[str, ...]] = {}
 
@@ -119,17 +119,17 @@ class ShadowScorer:
         Raises:
             StoreUnavailable: what was not stored is scored again.
         """
-        self._look_at_roles()
-        return sum((self._serve(target) for target in list(self._seats.values())), ShadowResult())
+        self._update_targets()
+        return sum((self._serve(target) for target in list(self._targets.values())), ShadowResult())
 
     def close(self) -> None:
         """End every process."""
-        for target in self._seats.values():
+        for target in self._targets.values():
             if target.child is not None:
                 target.child.close()
-        self._seats.clear()
+        self._targets.clear()
 
-    def _look_at_roles(self) -> None:
+    def _update_targets(self) -> None:
         if time.monotonic() - self._looked < _ROLE_SECONDS:
             return
         self._looked = time.monotonic()
@@ -139,15 +139,15 @@ class ShadowScorer:
             log.warning("the registry cannot be asked for roles: %s", exc)
             return
         role_by_ref: dict[ModelRef, Role] = {roles[role]: role for role in reversed(SHADOW_ROLES) if role in roles}
-        for ref in self._seats.keys() - role_by_ref.keys():
-            target = self._seats.pop(ref)
+        for ref in self._targets.keys() - role_by_ref.keys():
+            target = self._targets.pop(ref)
             if target.child is not None:
                 target.child.close()
         for ref, role in role_by_ref.items():
-            if ref not in self._seats:
+            if ref not in self._targets:
                 self._store.shadow.watch(self._usecase, ref.label)
-                self._seats[ref] = _ShadowModel(ref, role)
-            self._seats[ref].role = role
+                self._targets[ref] = _ShadowModel(ref, role)
+            self._targets[ref].role = role
 
     def _serve(self, target: _ShadowModel) -> ShadowResult:
         if time.monotonic() < target.not_before:
@@ -195,7 +195,7 @@ class ShadowScorer:
             plan_rows = [row for row in rows if row.plan_id == plan_id]
             features = self._features(target, child, plan_id, plan_rows)
             if features is None:
-                records += self._failed(target, plan_rows, NOT_LOGGED)
+                records += self._failure_records(target, plan_rows, NOT_LOGGED)
                 continue
             try:
                 reply = child.score(features)
@@ -203,13 +203,13 @@ class ShadowScorer:
                 log.error("%s in shadow: the process %s", target.ref.label, exc.kind)
                 failures += 1
                 target.give_up()
-                records += self._failed(target, plan_rows, exc.kind)
+                records += self._failure_records(target, plan_rows, exc.kind)
                 break  # the rest stays pending for the next process
             if isinstance(reply, Failed):
-                records += self._failed(target, plan_rows, f"raised_{reply.kind}")
+                records += self._failure_records(target, plan_rows, f"raised_{reply.kind}")
             else:
                 target.failures = 0
-                records += self._answered(target, child.threshold, plan_rows, reply)
+                records += self._score_records(target, child.threshold, plan_rows, reply)
         return records, failures
 
     def _features(
@@ -229,7 +229,7 @@ class ShadowScorer:
         positions = target.positions[plan_id]
         return None if positions is None else np.ascontiguousarray(table[:, positions])
 
-    def _answered(
+    def _score_records(
         self, target: _ShadowModel, threshold: float, rows: Sequence[PendingRow], reply: Scored
     ) -> Iterable[ShadowRecord]:
         raw = np.frombuffer(reply.raw, dtype=np.float32).astype(np.float64)
@@ -237,7 +237,7 @@ class ShadowScorer:
         flags = np.frombuffer(reply.flags, dtype=np.bool_)
         cuts = np.frombuffer(reply.cuts, dtype=np.float64) if reply.cuts else np.full(len(rows), threshold)
         if not len(raw) == len(calibrated) == len(flags) == len(cuts) == len(rows):
-            return self._failed(target, rows, "wrong_length")
+            return self._failure_records(target, rows, "wrong_length")
         is_probability = (raw >= 0) & (raw <= 1) & (calibrated >= 0) & (calibrated <= 1)  # NaN is neither
         values = zip(rows, *(part.tolist() for part in (raw, calibrated, cuts, flags, is_probability)), strict=True)
         now = _now_us()
@@ -248,7 +248,7 @@ class ShadowScorer:
             for row, r, c, cut, flag, is_valid in values
         ]
 
-    def _failed(self, target: _ShadowModel, rows: Sequence[PendingRow], error: str) -> list[ShadowRecord]:
+    def _failure_records(self, target: _ShadowModel, rows: Sequence[PendingRow], error: str) -> list[ShadowRecord]:
         now = _now_us()
         return [self._record(target, row, now, error=error) for row in rows]
 

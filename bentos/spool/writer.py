@@ -114,7 +114,7 @@ class SpoolWriter:
         self._fd = -1
         self._opened = 0.0
         self._unsynced = False
-        self._stuck = False
+        self._disk_refuses = False
         self._retired: list[int] = []
         self._spool_bytes = 0
         self._sync_errors = 0
@@ -124,7 +124,7 @@ class SpoolWriter:
         self._state_fd = -1
         self._claim()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._keep_house, name="spool", daemon=True)
+        self._thread = threading.Thread(target=self._run_maintenance, name="spool", daemon=True)
         self._thread.start()
 
     @classmethod
@@ -158,7 +158,7 @@ class SpoolWriter:
             return
         if self._spool_bytes + events * ROOM_BYTES > self._cap:
             self._refuse(events, "the spool is at its cap")
-        if self._stuck:
+        if self._disk_refuses:
             self._refuse(events, "the disk refuses new records")
 
     def append(self, records: Sequence[Record]) -> None:
@@ -175,15 +175,15 @@ class SpoolWriter:
             if self._spool_bytes + len(data) > self._cap:
                 self._refuse(count, "the spool is at its cap")
                 return
-            if self._fd < 0 and (self._stuck or not self._open_segment()):
-                self._stuck = True
+            if self._fd < 0 and (self._disk_refuses or not self._open_segment()):
+                self._disk_refuses = True
                 self._refuse(count, "the disk refuses new records")
                 return
             byte_count = self._put(data)
             if byte_count == len(data):
                 self._seq += count
             else:
-                self._keep_whole(data, byte_count, count)
+                self._truncate_to_whole_records(data, byte_count, count)
             if self._size >= self._rotate_bytes:
                 self._retire()
 
@@ -218,7 +218,7 @@ class SpoolWriter:
         self._unsynced = True
         return byte_count
 
-    def _keep_whole(self, data: bytes, byte_count: int, count: int) -> None:
+    def _truncate_to_whole_records(self, data: bytes, byte_count: int, count: int) -> None:
         """After a short write (disk full): records that are whole stay, the rest is refused.
 
         The scribe may have read the whole ones already, so they cannot be taken back.
@@ -230,7 +230,7 @@ class SpoolWriter:
         except OSError:
             self._retire()  # the half record stays at the end of a closed file, where it is skipped
         self._seq += whole_count
-        self._stuck = True
+        self._disk_refuses = True
         self._refuse(count - whole_count, "the disk is full")
 
     def _refuse(self, count: int, reason: str) -> None:
@@ -261,7 +261,7 @@ class SpoolWriter:
         except OSError as exc:
             if self._mode == "strict" or exc.errno not in _FULL:
                 raise
-            self._stuck = True
+            self._disk_refuses = True
             self._complaint.make(exc, self._dropped)
             return False
         self._note_drops()
@@ -291,14 +291,14 @@ class SpoolWriter:
             self._retired.append(self._fd)
             self._fd = -1
 
-    def _keep_house(self) -> None:
+    def _run_maintenance(self) -> None:
         while not self._stop.wait(self._sync_seconds):
             with self._lock:
                 if self._fd >= 0 and time.monotonic() - self._opened >= self._rotate_seconds:
                     self._retire()
             self._sync()
-            if self._stuck and self._disk_takes() and (self._state_fd >= 0 or self._claim()):
-                self._stuck = False
+            if self._disk_refuses and self._disk_takes() and (self._state_fd >= 0 or self._claim()):
+                self._disk_refuses = False
                 self._complaint.settle(self._dropped)
             size = spool_bytes(self.folder)
             with self._lock:

@@ -181,7 +181,7 @@ class UseCase(Policy):
         return max(windows, default=NO_TIME)
 
     @property
-    def looked_up(self) -> tuple[str, ...]:
+    def lookup_column_names(self) -> tuple[str, ...]:
         """Names of the columns that are filled from look-up tables."""
         return tuple(c.name for c in self.columns if c.lookup is not None)
 
@@ -197,7 +197,7 @@ class UseCase(Policy):
                 return lookup
         raise KeyError(name)
 
-    def filled_by(self, lookup: str) -> tuple[Column, ...]:
+    def columns_of_lookup(self, lookup: str) -> tuple[Column, ...]:
         """The columns that a look-up table fills."""
         return tuple(c for c in self.columns if c.lookup == lookup)
 

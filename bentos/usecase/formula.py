@@ -92,12 +92,12 @@ class Formula:
             self._tree = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
             raise FormulaError(f"{_excerpt(text)} is no formula: {getattr(exc, 'msg', type(exc).__name__)}") from exc
-        self._seen: dict[str, str] = {}
+        self._kind_by_name: dict[str, str] = {}
         self._check(self._tree, 0)
-        self.names = tuple(self._seen)
-        self.times = tuple(name for name, kind in self._seen.items() if kind == "time")
-        self.numbers = tuple(name for name, kind in self._seen.items() if kind == "number")
-        self.texts = tuple(name for name, kind in self._seen.items() if kind == "text")
+        self.names = tuple(self._kind_by_name)
+        self.times = tuple(name for name, kind in self._kind_by_name.items() if kind == "time")
+        self.numbers = tuple(name for name, kind in self._kind_by_name.items() if kind == "number")
+        self.texts = tuple(name for name, kind in self._kind_by_name.items() if kind == "text")
 
     def compute(self, values: Values, rows: int, timezone: str) -> Any:
         """The formula's values, float64, NaN where there is none.
@@ -162,10 +162,10 @@ class Formula:
         self._check_all(depth, *arguments)
 
     def _note(self, name: str, kind: str) -> None:
-        earlier_kind = self._seen.get(name, "any")
+        earlier_kind = self._kind_by_name.get(name, "any")
         if kind != "any" and earlier_kind not in ("any", kind):
             raise FormulaError(f"{name!r} is used as a {earlier_kind} and as a {kind}")
-        self._seen[name] = earlier_kind if kind == "any" else kind
+        self._kind_by_name[name] = earlier_kind if kind == "any" else kind
 
     def _value(self, node: ast.AST, values: Values, rows: int, zone: str) -> Any:
         def evaluate(child: ast.AST) -> Any:

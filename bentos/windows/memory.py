@@ -67,10 +67,10 @@ class MemoryWindows:
         self._cutoff = -(2**62)
         self._recent: list[int] = []
         # Time and entities, in one tuple: there is one for each event.
-        self._seen: dict[str, tuple[Any, ...]] = {}
+        self._events: dict[str, tuple[Any, ...]] = {}
         self._order: deque[str] = deque()
-        self._said: dict[str, tuple[LabelStatement, ...]] = {}
-        self._parked: dict[str, tuple[LabelStatement, ...]] = {}
+        self._label_statements: dict[str, tuple[LabelStatement, ...]] = {}
+        self._early_labels: dict[str, tuple[LabelStatement, ...]] = {}
         self._crowded = _CROWDED
         self._answers: dict[str, tuple[str, bytes, int]] = {}
         self._answer_order: deque[tuple[int, str]] = deque()
@@ -85,7 +85,7 @@ class MemoryWindows:
             for group, key in zip(groups, event.entities, strict=True):
                 group.read(key, event.time_us, event.amounts, out)
             values.append(out)
-            if event.event_id not in self._seen:
+            if event.event_id not in self._events:
                 self._add(event)
         return values
 
@@ -93,7 +93,7 @@ class MemoryWindows:
         """See :class:`WindowState`."""
         added_count = 0
         for event in batch:
-            if event.event_id not in self._seen:
+            if event.event_id not in self._events:
                 added_count += self._add(event)
         return added_count
 
@@ -101,8 +101,8 @@ class MemoryWindows:
         """See :class:`WindowState`."""
         if not self._labelled:
             return False
-        event_entry = self._seen.get(event_id)
-        book = self._parked if event_entry is None else self._said
+        event_entry = self._events.get(event_id)
+        book = self._early_labels if event_entry is None else self._label_statements
         statements = book.get(event_id, ())
         label = (observed_at_us, rank, y)
         if label in statements:
@@ -160,15 +160,18 @@ class MemoryWindows:
 
     def stats(self) -> WindowStats:
         """See :class:`WindowState`; walks over every entity."""
-        books = (self._seen, self._said, self._parked, self._answers)
+        books = (self._events, self._label_statements, self._early_labels, self._answers)
         size = sum(map(sys.getsizeof, books)) + sum(group.size() for group in self._groups)
         # An id, its time and one tuple; entity names are shared with the groups.
-        size += len(self._seen) * (150 + 8 * len(self.entities)) + (len(self._said) + len(self._parked)) * 160
+        size += (
+            len(self._events) * (150 + 8 * len(self.entities))
+            + (len(self._label_statements) + len(self._early_labels)) * 160
+        )
         size += sum(sys.getsizeof(a[1]) + 250 for a in self._answers.values())
         return WindowStats(
-            events=len(self._seen),
+            events=len(self._events),
             entities=sum(len(group.series) for group in self._groups),
-            parked=len(self._parked),
+            parked=len(self._early_labels),
             answered=len(self._answers),
             too_late=self._too_late,
             newest_us=self._newest,
@@ -177,7 +180,7 @@ class MemoryWindows:
 
     def _add(self, event: WindowInput) -> int:
         if event.time_us <= self._cutoff:
-            self._parked.pop(event.event_id, None)
+            self._early_labels.pop(event.event_id, None)
             self._too_late += 1
             metrics.TOO_LATE_EVENTS.inc()
             return 0
@@ -185,10 +188,10 @@ class MemoryWindows:
             key if key is None else group.add(key, event.time_us, event.amounts)
             for group, key in zip(self._groups, event.entities, strict=True)
         ]
-        self._seen[event.event_id] = (event.time_us, *keys)
+        self._events[event.event_id] = (event.time_us, *keys)
         self._order.append(event.event_id)
-        if event.event_id in self._parked:
-            self._said[event.event_id] = self._parked.pop(event.event_id)
+        if event.event_id in self._early_labels:
+            self._label_statements[event.event_id] = self._early_labels.pop(event.event_id)
             self._count_labels(event.event_id, event.time_us, *event.entities)
         self._recent.append(event.time_us)
         if not len(self._order) % _SWEEP:
@@ -198,7 +201,7 @@ class MemoryWindows:
         return 1
 
     def _count_labels(self, event_id: str, time_us: int, *entities: str | None) -> None:
-        spans = positive_spans(self._said[event_id])
+        spans = positive_spans(self._label_statements[event_id])
         for group, key in zip(self._groups, entities, strict=True):
             if key is not None and group.labelled:
                 group.label(key, event_id, time_us, spans)
@@ -213,25 +216,25 @@ class MemoryWindows:
         if self._newest is None or middle > self._newest:
             self._newest = middle
             self._cutoff = middle - self._keep
-            if len(self._parked) > self._crowded:
-                self._parked = {
-                    i: statements for i, statements in self._parked.items() if max(statements)[0] > self._cutoff
+            if len(self._early_labels) > self._crowded:
+                self._early_labels = {
+                    i: statements for i, statements in self._early_labels.items() if max(statements)[0] > self._cutoff
                 }
-                self._crowded = max(_CROWDED, 2 * len(self._parked))
+                self._crowded = max(_CROWDED, 2 * len(self._early_labels))
 
     def _expire(self) -> None:
         """Look at the oldest arrivals and drop the expired; two for each added event keep pace."""
         order = self._order
         for _ in range(min(2 * _SWEEP, len(order))):
             event_id = order[0]
-            time_us, *entities = self._seen[event_id]
+            time_us, *entities = self._events[event_id]
             if time_us > self._cutoff:
                 if self._newest is not None and time_us > self._newest + self._lateness:
                     order.rotate(-1)  # a date in the future must not block the queue
                 return
             order.popleft()
-            del self._seen[event_id]
-            self._said.pop(event_id, None)
+            del self._events[event_id]
+            self._label_statements.pop(event_id, None)
             for group, key in zip(self._groups, entities, strict=True):
                 if key is not None:
                     group.prune(key, self._cutoff)

@@ -69,7 +69,7 @@ class RedisWindows:
         self._layout = hashlib.sha256(repr((self.entities, self.amounts)).encode()).hexdigest()[:16].encode()
         self._owner = secrets.token_hex(8)
         self._joined = self._away = False
-        self._epoch, self._place, self._count = b"", b"0-0", -1
+        self._epoch, self._stream_id, self._count = b"", b"0-0", -1
         self._claimed: set[str] = set()
         self._labels: list[_Label] = []
         self._unsettled: list[_Remembered] = []
@@ -82,7 +82,7 @@ class RedisWindows:
 
     def read_add(self, batch: Sequence[WindowInput]) -> list[list[float]]:
         """See :class:`~bentos.windows.state.WindowState`; claimed events cost no further trip."""
-        self._tell(batch)
+        self._announce(batch)
         return self._local.read_add(batch)
 
     def add(self, batch: Iterable[WindowInput]) -> int:
@@ -91,7 +91,7 @@ class RedisWindows:
             return self._local.add(batch)
         added_count = 0
         for part in _parts(batch, _CHUNK):
-            self._tell(part)
+            self._announce(part)
             added_count += self._local.add(part)
         return added_count
 
@@ -115,7 +115,7 @@ class RedisWindows:
         if not self._joined:
             return self._local.answered(event_id)
         self._check()
-        answer = _known(self._reach(lambda: self._link.call("GET", self._answers + event_id)) or b"")
+        answer = _known(self._with_server(lambda: self._link.call("GET", self._answers + event_id)) or b"")
         return answer if isinstance(answer, tuple) else None
 
     def remember(self, event_id: str, body_hash: str, answer: bytes, at_us: int) -> None:
@@ -131,7 +131,7 @@ class RedisWindows:
             self._sent += self._unsettled
             self._unsettled = []
             try:
-                self._reach(lambda: self._link.send(*self._settling(self._sent)))
+                self._with_server(lambda: self._link.send(*self._settling(self._sent)))
             except WindowsUnavailable:
                 return
 
@@ -144,7 +144,7 @@ class RedisWindows:
         if self._joined and not self.lost:
             self._turn(())
             oldest = int(time.time() * 1000) - RETAINED_MS
-            self._reach(lambda: self._link.send("XTRIM", self._keys[1], "MINID", "~", oldest))
+            self._with_server(lambda: self._link.send("XTRIM", self._keys[1], "MINID", "~", oldest))
 
     def mend(self) -> None:
         """Look whether a server that was away is back; on any thread, because it has a connection of its own."""
@@ -161,9 +161,9 @@ class RedisWindows:
             WindowsUnavailable: Redis is away, or another replica is giving the answers back.
         """
         self._link.open()
-        epoch = self._standing() or self._begin_alone()
+        epoch = self._current_epoch() or self._begin_alone()
         self._local.take_answers()
-        self._epoch, self._place, self._count, self._joined = epoch, b"0-0", -1, True
+        self._epoch, self._stream_id, self._count, self._joined = epoch, b"0-0", -1, True
         try:
             self._turn(())
             self.add(unshipped)
@@ -179,7 +179,7 @@ class RedisWindows:
         """See :class:`~bentos.windows.state.WindowState`."""
         self._link.close()
 
-    def _standing(self) -> bytes | None:
+    def _current_epoch(self) -> bytes | None:
         """The epoch that replicas share now; none before the first, or where the server was restarted."""
         epoch: bytes | None = self._link.call("GET", self._keys[0])
         return epoch if epoch is not None and epoch.startswith(self._link.run_id) else None
@@ -189,7 +189,7 @@ class RedisWindows:
         if self._link.call("SET", self._lock, secrets.token_hex(8), "NX", "PX", _LOCK_MS) is None:
             raise WindowsUnavailable("another replica is rebuilding the shared state")
         # Another one may have ended between our look and our lock: what it began stands.
-        epoch = self._standing() or self._begin()
+        epoch = self._current_epoch() or self._begin()
         self._link.call("DEL", self._lock)
         return epoch
 
@@ -203,7 +203,7 @@ class RedisWindows:
         link.call("SET", self._keys[0], epoch)
         return epoch
 
-    def _tell(self, batch: Sequence[WindowInput]) -> None:
+    def _announce(self, batch: Sequence[WindowInput]) -> None:
         """Let the others know of events; those that we claimed they know."""
         if not self._claimed.issuperset(event.event_id for event in batch):
             self._turn(batch)
@@ -216,9 +216,9 @@ class RedisWindows:
         fields += [field for label in labels for field in (b"l", _ENCODER.encode(label))]
         ids = [event.event_id for event in batch] if claim else []
         self._claimed = set()
-        missed_entries, replies, count, place = self._reach(
+        missed_entries, replies, count, place = self._with_server(
             lambda: self._link.call(
-                "EVALSHA", SCRIPTS[TURN], 3, *self._keys, self._epoch, self._place, self._answers,
+                "EVALSHA", SCRIPTS[TURN], 3, *self._keys, self._epoch, self._stream_id, self._answers,
                 self._owner, LEASE_MS, self._layout, len(fields), *fields, *ids,
             )
         )  # fmt: skip
@@ -227,8 +227,8 @@ class RedisWindows:
             self._apply(*entry)
         own_count = 1 if place else 0
         if self._count not in (-1, count - own_count):
-            self._lose("the order no longer holds what was missed")
-        self._count, self._place = count, place or self._place
+            self._mark_lost("the order no longer holds what was missed")
+        self._count, self._stream_id = count, place or self._stream_id
         self.settle()
         return list(replies)
 
@@ -236,8 +236,8 @@ class RedisWindows:
         """Add what another replica added, or we ourselves with a reply that never came."""
         count = int(fields[1])
         if self._count not in (-1, count - 1):
-            self._lose("the order no longer holds what was missed")
-        self._count, self._place = count, place
+            self._mark_lost("the order no longer holds what was missed")
+        self._count, self._stream_id = count, place
         for kind, content in zip(fields[4::2], fields[5::2], strict=True):
             if kind == b"l":
                 self._local.label(*_LABELS.decode(content))
@@ -258,12 +258,12 @@ class RedisWindows:
         if self._away:
             raise WindowsUnavailable("Redis is away")
 
-    def _reach(self, step: Callable[[], Any]) -> Any:
+    def _with_server(self, step: Callable[[], Any]) -> Any:
         """Do something with the server; note when it is away, or is another one."""
         try:
             self._link.open()
             if not self._epoch.startswith(self._link.run_id):
-                self._lose("Redis was restarted")
+                self._mark_lost("Redis was restarted")
             return step()
         except WindowsUnavailable as exc:
             self._unsettled, self._sent = [*self._sent, *self._unsettled], []
@@ -272,7 +272,7 @@ class RedisWindows:
             self._away = not self.lost
             raise
 
-    def _lose(self, reason: str) -> None:
+    def _mark_lost(self, reason: str) -> None:
         self.lost = True
         raise WindowsUnavailable(f"{reason}; the window state is being rebuilt")
 

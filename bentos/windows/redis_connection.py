@@ -73,12 +73,12 @@ class Link:
         self.run_id = b""
         _wire_to(url)  # so that a wrong address is told at once
         self._url = url
-        self._wire: Any = None
-        self._owed = 0
+        self._connection: Any = None
+        self._unread_replies = 0
 
     def open(self) -> None:
         """Connect where that is not done, and load the scripts."""
-        if self._wire is not None:
+        if self._connection is not None:
             return
         wire: Any = _wire_to(self._url)
         try:
@@ -91,34 +91,34 @@ class Link:
         except (redis.RedisError, OSError) as exc:
             wire.disconnect()
             raise _away(exc) from exc
-        self._wire = wire
+        self._connection = wire
 
     def call(self, *command: Any) -> Any:
         """Send a command and wait for its reply; raises :class:`WindowsUnavailable`."""
         self.send(*command)
         try:
-            for _ in range(self._owed - 1):
-                self._wire.read_response()
-            return self._wire.read_response()
+            for _ in range(self._unread_replies - 1):
+                self._connection.read_response()
+            return self._connection.read_response()
         except (redis.RedisError, OSError) as exc:
             self.close()
             raise _away(exc) from exc
         finally:
-            self._owed = 0
+            self._unread_replies = 0
 
     def send(self, *command: Any) -> None:
         """Send a command; its reply is read with that of the next :meth:`call`."""
         self.open()
         try:
-            self._wire.send_packed_command(self._wire.pack_command(*command), check_health=False)
+            self._connection.send_packed_command(self._connection.pack_command(*command), check_health=False)
         except (redis.RedisError, OSError) as exc:
             self.close()
             raise _away(exc) from exc
-        self._owed += 1
+        self._unread_replies += 1
 
     def close(self) -> None:
         """Close the connection; the next use opens another one."""
-        wire, self._wire, self._owed = self._wire, None, 0
+        wire, self._connection, self._unread_replies = self._connection, None, 0
         if wire is not None:
             wire.disconnect()
 

@@ -56,22 +56,22 @@ class Stage:
     def __post_init__(self) -> None:
         self.as_of = self.plan.live_from
 
-    def live_day(self) -> None:
+    def replay_day(self) -> None:
         """One day of traffic, in batches."""
         events = self.events_of(self.today)
         self.client.send(events)
-        self.end_of_day(len(events))
+        self.close_day(len(events))
 
     def finish_days(self, days: Sequence[pd.DataFrame], sent_events: int) -> None:
         """Send in batches what the days that were begun still hold."""
         for events in days:
             self.client.send(events.iloc[sent_events:])
-            self.end_of_day(len(events))
+            self.close_day(len(events))
             sent_events -= len(events)
             if sent_events <= 0:
                 return
 
-    def end_of_day(self, sent_events: int) -> None:
+    def close_day(self, sent_events: int) -> None:
         """Labels that become known tomorrow are posted, and the log catches up."""
         usecase, window = self.workspace.usecase, self.plan.day(self.today)
         self.post_labels(self.today + 1)

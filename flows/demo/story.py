@@ -77,15 +77,15 @@ class Story(Stage):
             progress("live days", self.plan.expected_days) as self.bar,
         ):
             self.post_labels(0)
-            self.days_until(self.the_other_roads_were_used)
+            self.days_until(self.labels_and_list_are_loaded)
             self.days_until(self.drift_is_noticed)
             self.days_until(self.a_challenger_is_in_shadow)
             self.days_until(self.the_verdict_is_promote)
             self.wait_for_runs()
-            self.change_office("promotion", "the challenger catches more at less cost")
-            self.change_office("rollback", "the demo shows the way back")
+            self.change_champion("promotion", "the challenger catches more at less cost")
+            self.change_champion("rollback", "the demo shows the way back")
         self.write_status()
-        self.look_from_outside()
+        self.require_healthy_stack()
         return self.figures()
 
     def write_status(self) -> None:
@@ -94,7 +94,7 @@ class Story(Stage):
 
         write_overview(self.workspace.settings.reports / "status.html", build_overview(self.workspace, self.as_of))
 
-    def look_from_outside(self) -> None:
+    def require_healthy_stack(self) -> None:
         """Every part as a person sees it: what ``incumbent status --deep`` says.
 
         Raises:
@@ -128,7 +128,7 @@ class Story(Stage):
     def open_for_traffic(self) -> None:
         """The service loads the champion and fills its windows from the log."""
         with progress("service: champion loaded, windows warm"):
-            self.stack.await_office()
+            self.stack.wait_for_champion()
 
     def days_until(self, condition: Callable[[], bool]) -> None:
         """Live days, one after the other, until something came true at the end of one.
@@ -138,13 +138,13 @@ class Story(Stage):
         """
         self.bar.say("")
         while self.today < self.plan.live_days:
-            self.live_day()
+            self.replay_day()
             if condition():
                 return
         event = condition.__name__.replace("_", " ")
         raise FlowRefused(f"after {self.today} live days it is still not so that {event}")
 
-    def the_other_roads_were_used(self) -> bool:
+    def labels_and_list_are_loaded(self) -> bool:
         """Labels from a file and a list scored in bulk, through the worker."""
         self.check_drift()
         file = self.workspace.settings.root / "inbox" / "labels" / "second-day.csv"
@@ -205,7 +205,7 @@ class Story(Stage):
         self.run("comparison", as_of=self.as_of)
         return True
 
-    def change_office(self, flow: str, reason: str) -> None:
+    def change_champion(self, flow: str, reason: str) -> None:
         """Promote or roll back through the worker while events are sent one by one."""
         old_version = self.workspace.champion().version
         self.bar.say(f"{flow} under traffic")

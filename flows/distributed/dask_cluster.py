@@ -54,7 +54,7 @@ class Cluster:
         from distributed import as_completed
 
         self.progress(stage, 0, len(items))
-        with self.translated(stage):
+        with self.translate_errors(stage):
             futures = self.client.map(task, list(items), pure=False, retries=RETRIES)
             try:
                 for count, future in enumerate(as_completed(futures), start=1):
@@ -65,7 +65,7 @@ class Cluster:
                 self.client.cancel(futures)
 
     @contextmanager
-    def translated(self, stage: str) -> Iterator[None]:
+    def translate_errors(self, stage: str) -> Iterator[None]:
         """Turn what a failing cluster raises into an error of ours."""
         from distributed import KilledWorker
         from distributed.client import FutureCancelledError

@@ -64,7 +64,7 @@ def fit_on_cluster(
             "bins", partial(column_cuts, folder, window, parts, policy.max_bin, weighted), list(positions)
         )
     load = partial(training_part, folder, window, tuple(positions), tuple(names), cuts, weighted)
-    with cluster.translated("fit"):
+    with cluster.translate_errors("fit"):
         booster = _train(cluster, load, parts, names, policy, seed, weighted)
     return FittedBooster(booster, window, rows, positives)
 

@@ -62,24 +62,24 @@ class Shuffle:
         rows = (np.int64(part) << _PART_SHIFT) + np.arange(len(events), dtype=np.int64)
         positives = _positive_labels(events[self.plan.event_id], labels, rows)
         for entity in self.entities:
-            buckets = _dealt(events[entity], rows, self.buckets)
-            columns = dict.fromkeys([entity, self.plan.event_time, *self._summed(entity)])
-            write_frame(self._dealt(entity, part), events[list(columns)].assign(**{ROW: rows}), buckets)
+            buckets = _bucket_of_rows(events[entity], rows, self.buckets)
+            columns = dict.fromkeys([entity, self.plan.event_time, *self._summed_columns(entity)])
+            write_frame(self._bucket_file(entity, part), events[list(columns)].assign(**{ROW: rows}), buckets)
             if self._rated(entity):
                 indices = (positives[ROW].to_numpy() & ((1 << _PART_SHIFT) - 1)).astype(np.intp)
                 write_frame(self._labels(entity, part), positives, buckets[indices])
 
     def build(self, entity: str, bucket: int, parts: Sequence[int]) -> int:
         """Make the windows of one bucket of whole entities; returns its rows."""
-        events = read_key([self._dealt(entity, part) for part in parts], bucket)
+        events = read_key([self._bucket_file(entity, part) for part in parts], bucket)
         labels = empty_labels()
         if self._rated(entity):
             positives = read_key([self._labels(entity, part) for part in parts], bucket)
             labels = positives.drop(columns="event_id").rename(columns={ROW: "event_id"})
-        windows = _windows(self.plan, entity, events, labels, self.as_of)
+        windows = _window_frame(self.plan, entity, events, labels, self.as_of)
         rows = events[ROW].to_numpy(dtype=np.int64)
         windows[ROW] = (rows & ((1 << _PART_SHIFT) - 1)).astype(np.int32)
-        write_frame(self._windows(entity, bucket), windows, rows >> _PART_SHIFT)
+        write_frame(self._windows_file(entity, bucket), windows, rows >> _PART_SHIFT)
         return len(rows)
 
     def features(self, part: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -87,7 +87,7 @@ class Shuffle:
         events = self.events(part)
         columns: dict[str, Any] = {}
         for entity in self.entities:
-            windows = read_key([self._windows(entity, bucket) for bucket in range(self.buckets)], part)
+            windows = read_key([self._windows_file(entity, bucket) for bucket in range(self.buckets)], part)
             indices = windows[ROW].to_numpy()
             for name in window_names(self.plan, entity):
                 values = windows[name].to_numpy()
@@ -100,7 +100,7 @@ class Shuffle:
         """The events of one part, as they were put."""
         return read_frame(self._events(part))
 
-    def _summed(self, entity: str) -> list[str]:
+    def _summed_columns(self, entity: str) -> list[str]:
         return [spec.column for spec in self.plan.specs if spec.entity == entity and spec.column is not None]
 
     def _rated(self, entity: str) -> bool:
@@ -109,13 +109,13 @@ class Shuffle:
     def _events(self, part: int) -> Path:
         return self.folder / "events" / f"{part:06d}.parquet"
 
-    def _dealt(self, entity: str, part: int) -> Path:
+    def _bucket_file(self, entity: str, part: int) -> Path:
         return self.folder / f"by-{self.entities.index(entity)}" / f"{part:06d}.parquet"
 
     def _labels(self, entity: str, part: int) -> Path:
         return self.folder / f"labels-by-{self.entities.index(entity)}" / f"{part:06d}.parquet"
 
-    def _windows(self, entity: str, bucket: int) -> Path:
+    def _windows_file(self, entity: str, bucket: int) -> Path:
         return self.folder / f"windows-{self.entities.index(entity)}" / f"{bucket:06d}.parquet"
 
 
@@ -124,7 +124,7 @@ def buckets_of(rows: int | None, workers: int) -> int:
     return max(1, workers, 32 if rows is None else -(-rows // BUCKET_ROWS))
 
 
-def _windows(
+def _window_frame(
     plan: FeaturePlan, entity: str, events: pd.DataFrame, labels: pd.DataFrame, as_of: datetime
 ) -> pd.DataFrame:
     if events.empty:
@@ -133,7 +133,7 @@ def _windows(
     return window_frame(plan, entity, events, labels, as_of, ROW)
 
 
-def _dealt(keys: pd.Series[Any], rows: Any, buckets: int) -> Any:
+def _bucket_of_rows(keys: pd.Series[Any], rows: Any, buckets: int) -> Any:
     """The bucket of each row; who has no entity is alone and goes anywhere."""
     codes, names = pd.factorize(keys.to_numpy(dtype=object))
     hashes = pd.util.hash_array(np.asarray(names, dtype=object), categorize=False) if len(names) else np.zeros(0)

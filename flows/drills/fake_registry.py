@@ -135,7 +135,7 @@ class DrillWorld:
     store: Store
     usecase: UseCase
 
-    def founded(self) -> DrillWorld:
+    def with_roles(self) -> DrillWorld:
         """Version 1 active, version 2 under comparison."""
         names: dict[str, Any] = {"usecase": self.usecase, "actor": "drill", "now": NOW, "check": accept_version}
         install_first(self.registry, self.store, make_verdict("pass", "gate", "1"), **names)
@@ -143,11 +143,11 @@ class DrillWorld:
         write_verdict(self.store, self.usecase.name, make_verdict(), "drill", NOW)
         return self
 
-    def cut_off(self) -> DrillWorld:
+    def without_registry(self) -> DrillWorld:
         """The same world without its registry."""
         return dataclasses.replace(self, registry=_Unreachable())
 
-    def seen_by(self, before: CallHook, before_store: CallHook) -> DrillWorld:
+    def with_hooks(self, before: CallHook, before_store: CallHook) -> DrillWorld:
         """The same world as one process sees it, with a call ahead of each of its own."""
         names = ("journal", "decisions", "orders")
         parts: dict[str, Any] = {name: ObservedPart(getattr(self.store, name), before_store) for name in names}
@@ -175,7 +175,7 @@ class DrillWorld:
 
     def pin(self) -> object:
         """Ask for the way back while the registry does not answer."""
-        return self.cut_off().rollback()
+        return self.without_registry().rollback()
 
     def rush(self) -> object:
         """Two people put version 2 into the champion's role without a verdict, for an hour."""
@@ -192,7 +192,7 @@ class DrillWorld:
 
     def expire_cut_off(self) -> object:
         """The same while the registry does not answer."""
-        return self.cut_off().expire()
+        return self.without_registry().expire()
 
     def recover(self, later: timedelta = timedelta()) -> object:
         """End what was left behind."""
@@ -204,7 +204,7 @@ class DrillWorld:
         """Make the registry agree with the journal."""
         return reconcile(self.registry, self.store, MODEL, usecase=self.usecase, actor="drill", now=NOW)
 
-    def leases_run_out(self) -> None:
+    def expire_leases(self) -> None:
         """What happens by itself some time after a process died."""
         with self.store.database.write() as connection:
             connection.execute(update(leases).values(expires_at=0))
@@ -238,7 +238,7 @@ def broken_invariants(world: DrillWorld, strangers: frozenset[str] = frozenset()
 def recover_and_check(world: DrillWorld) -> list[str]:
     """What must hold after time has passed, a recovery and a reconciliation: one truth, nothing left, a whole chain."""
     violations = []
-    world.leases_run_out()
+    world.expire_leases()
     for act in (world.recover, world.reconcile, world.expire):
         try:
             act()

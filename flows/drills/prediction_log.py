@@ -174,7 +174,7 @@ def drain_spool(home: BenchHome) -> dict[str, Any]:
         while True:
             balance = accounting(store, home.home.settings.spool(home.usecase.name), home.usecase.name)
             if balance.spooled == 0:
-                return asdict(balance) | {"balanced": balance.balanced}
+                return asdict(balance) | {"balanced": balance.is_balanced}
             if time.monotonic() > deadline:
                 raise StackError(f"{balance.spooled} records are still in the spool after {_DRAIN_SECONDS:.0f} s")
             time.sleep(0.2)

@@ -132,14 +132,14 @@ def kill_once(
     if prepare is not None:
         prepare(world)
     try:
-        act(world.seen_by(*_dies_after(writes)))
+        act(world.with_hooks(*_dies_after(writes)))
     except Killed:
         findings.kill_points += 1
     else:
         world.store.close()
         return False
     violations = broken_invariants(world)
-    world.leases_run_out()
+    world.expire_leases()
     if repeat is not None:
         with contextlib.suppress(*REFUSALS):
             repeat(world)
@@ -168,7 +168,7 @@ def interleave(world: DrillWorld, seed: int, findings: Findings) -> None:
 
                 return step
 
-            return act(world.seen_by(before(fates[0]), before(fates[1])))
+            return act(world.with_hooks(before(fates[0]), before(fates[1])))
 
         return run
 
@@ -182,7 +182,7 @@ def interleave(world: DrillWorld, seed: int, findings: Findings) -> None:
         """A process that is paused too long: its lease is gone when it wakes."""
         for _ in range(rng.randrange(120)):
             turn()
-        world.leases_run_out()
+        world.expire_leases()
 
     fates = [rng.choice([None, None, rng.randrange(20)]) for _ in range(4)]
     acts: list[Act] = [DrillWorld.promote, DrillWorld.promote, DrillWorld.rollback, DrillWorld.recover]
@@ -218,7 +218,7 @@ def memory_world(folder: Path) -> Iterator[WorldFactory]:
     """Worlds whose registry and journal live in memory; the journal is SQLite's own."""
     folders = version_folders(folder)
     usecase = load_usecase("fraud")
-    yield lambda: DrillWorld(SketchRegistry(folders), memory_store(), usecase).founded()
+    yield lambda: DrillWorld(SketchRegistry(folders), memory_store(), usecase).with_roles()
 
 
 @contextlib.contextmanager
@@ -234,7 +234,7 @@ def mlflow_world(folder: Path) -> Iterator[WorldFactory]:
     def make_world() -> DrillWorld:
         for role in registry.roles(MODEL):
             registry.clear(MODEL, role)
-        return DrillWorld(registry, _file_store(folder), usecase).founded()
+        return DrillWorld(registry, _file_store(folder), usecase).with_roles()
 
     yield make_world
 

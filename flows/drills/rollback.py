@@ -172,7 +172,7 @@ def _under_load(
             changes.appoint(changes.refs[1])
             _wait_for_shadow(changes, changes.refs[1])
             report_progress(f"a version that {harm.told} becomes champion")
-            changes.take_office(changes.refs[1])
+            changes.promote_challenger(changes.refs[1])
             if harm.shifted:
                 shifted = loads.enter_context(RunningLoad(_load(port, record, harm, True)))
                 running.append(shifted)

@@ -121,9 +121,9 @@ class Changes:
     def promote(self, ref: ModelRef) -> None:
         """Through an appointment and a verdict, until every replica serves the new champion."""
         self.appoint(ref)
-        self.take_office(ref)
+        self.promote_challenger(ref)
 
-    def take_office(self, ref: ModelRef) -> None:
+    def promote_challenger(self, ref: ModelRef) -> None:
         """Through a verdict on the challenger, until every replica serves it."""
         usecase, now = self.home.usecase, self.now()
         champion = self.registry.resolve(ref.name, "champion")

@@ -51,7 +51,7 @@ def open_contexts(reference: str | None = None) -> list[HealthContext]:
     try:
         home.enter(make=False)
     except (IncumbentError, FlowError):  # a login that cannot be read is a finding, not the end
-        os.environ.update({"PREFECT_API_URL": url} if (url := home.known_addresses().get("prefect")) else {})
+        os.environ.update({"PREFECT_API_URL": url} if (url := home.live_addresses().get("prefect")) else {})
     settings, patience = home.settings, _patience()
     dependencies = _ask(settings, patience)
     store = _open(settings, patience) if dependencies["database"].up else None

@@ -129,7 +129,7 @@ def deliver(
         notice = Notice.from_text(entry.content)
         problem = _send_with_retries(settings, notice, entry.target, tries, pause_s)
         if not problem:
-            store.notices.delivered(entry, clock())
+            store.notices.mark_delivered(entry, clock())
         else:
             _LOG.warning("target %s did not take notice %s: %s", entry.target, notice.id, problem)
             store.notices.refused(entry, problem, _next_attempt(entry.attempts, clock(), entry.created_at))

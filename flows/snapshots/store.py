@@ -108,7 +108,7 @@ class SnapshotStore:
         frames = Frames.of(usecase.event_id, events, labels, revisions)
         digest = frames.digest()
         with suppress(SnapshotMissing, SnapshotCorrupt):
-            return self._tracked(self._verified_ref(digest))
+            return self._track_with_dvc(self._verified_ref(digest))
         metadata = {
             "rows": len(events),
             "positives": int((labels["y"] == 1).sum()),
@@ -121,7 +121,7 @@ class SnapshotStore:
             self._write(digest, frames, metadata)
         except OSError as exc:
             raise SnapshotError(f"{self.folder}: cannot write snapshot {digest[:12]} ({exc.strerror})") from exc
-        return self._tracked(self._ref(digest))
+        return self._track_with_dvc(self._ref(digest))
 
     def save_read(self, dataset: SourceRead, usecase: UseCase) -> SnapshotRef:
         """Store what a source gave; see :meth:`save`."""
@@ -208,7 +208,7 @@ class SnapshotStore:
         """The Parquet file of a digest, whether it exists or not."""
         return self.folder / digest[:2] / f"{digest}.parquet"
 
-    def _tracked(self, ref: SnapshotRef) -> SnapshotRef:
+    def _track_with_dvc(self, ref: SnapshotRef) -> SnapshotRef:
         """Where ``dvc`` is installed, a DVC file stands beside the snapshot; it never fails a save."""
         if dvc.installed():
             try:

@@ -62,7 +62,7 @@ class SimulatorSource(TableSource):
     def chunks(self, window: TimeWindow | None, times_only: bool = False) -> Iterator[pd.DataFrame]:
         """The days that overlap the window, in the use case's own names."""
         names = self.names()
-        rows, label = self._made(window), self.usecase.label
+        rows, label = self._simulate(window), self.usecase.label
         columns = {column: rows[name] for column, name in names.items()}
         label_times = {label.observed_at: rows["event_time"] + label.matures_after} if label.observed_at else {}
         labels = in_words(rows[_LABEL[self.options.world]], label)
@@ -85,11 +85,11 @@ class SimulatorSource(TableSource):
 
         It is the answer key of the world and never part of the events.
         """
-        rows = self._made(window)
+        rows = self._simulate(window)
         mask = (rows["event_time"] >= window.start) & (rows["event_time"] < window.end)
         return rows[mask].set_index("event_id")["scenario"]
 
-    def _made(self, window: TimeWindow | None) -> pd.DataFrame:
+    def _simulate(self, window: TimeWindow | None) -> pd.DataFrame:
         first, stop = 0, None
         if window is not None:
             first, stop = (window.start - self._first) // DAY, -((self._first - window.end) // DAY)

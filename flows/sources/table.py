@@ -53,7 +53,7 @@ class TableSource(ABC):
 
     def read(self, window: TimeWindow, as_of: datetime | None = None) -> SourceRead:
         """See :class:`~flows.sources.base.EventSource`."""
-        table, count = self._cut(window, as_of)
+        table, count = self._select_window(window, as_of)
         if not count:
             cutoff = "" if as_of is None else f" known at {as_of.isoformat()}"
             raise NoData(f"{self.origin}: no event {_span(window)}{cutoff}; it holds events {_span(self.extent())}")
@@ -106,7 +106,7 @@ class TableSource(ABC):
         """Whether the table has no time, so that step numbers or the ids stand in for it."""
         return column_in([time], self.usecase.column(self.usecase.event_time)) is None
 
-    def _cut(self, window: TimeWindow, as_of: datetime | None) -> tuple[pd.DataFrame, int]:
+    def _select_window(self, window: TimeWindow, as_of: datetime | None) -> tuple[pd.DataFrame, int]:
         """The rows of the window and those whose time cannot be read; the number of the former."""
         parts, stamps, count, clean = [], [], 0, True
         for chunk in self.chunks(window):

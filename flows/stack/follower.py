@@ -75,14 +75,14 @@ class Follower:
         self._seen = stamp
         try:
             old_roster, self._roster = self._roster, read_roster(stack.home)
-            self._leave(stack)
+            self._remove_usecases(stack)
             self._join(stack)
             self._first(stack, old_roster)
         except (FlowError, IncumbentError) as exc:
             stack.say(f"the use cases of this stack are not those of {roster_file(stack.home)}: {exc}")
         return True
 
-    def _leave(self, stack: RunningStack) -> None:
+    def _remove_usecases(self, stack: RunningStack) -> None:
         for name in [name for name in stack.ports.services if name not in self._roster.active]:
             _remove_parts(stack, *(part_name(kind, name) for kind in KINDS))
             stack.ports = replace(stack.ports, services=_without(stack.ports.services, name))

@@ -203,7 +203,7 @@ class Stack:
                 raise StackNotReady(f"{part.name} is not ready after {patience:.0f} s{self._advice(part)}")
             self.say(f"{part.name} is not ready after {patience:.0f} s; it goes on starting{self._advice(part)}")
 
-    def await_office(self, patience: float = 120.0) -> None:
+    def wait_for_champion(self, patience: float = 120.0) -> None:
         """Wait until the running service has a champion and warm windows.
 
         Raises:
@@ -223,7 +223,7 @@ class Stack:
         table = {part.name: part for part in [*parts_of(self.home, self.ports), *further]}
         for name, part_state in state.parts.items():
             if name in table:
-                self.add(table[name]).adopt(self._adopted(table[name], part_state), part_state)
+                self.add(table[name]).adopt(self._adopt_process(table[name], part_state), part_state)
         self._published = state.urls
 
     def publish(self) -> None:
@@ -289,7 +289,7 @@ class Stack:
     def _start(self, part: Part) -> Child:
         return Child(self._command(part))
 
-    def _adopted(self, part: Part, part_state: PartState) -> Child | None:
+    def _adopt_process(self, part: Part, part_state: PartState) -> Child | None:
         if part_state.pid is None or part_state.born is None or not part_state.alive:
             return None
         return Adopted(self._command(part), part_state.pid, part_state.born)

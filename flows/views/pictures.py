@@ -22,7 +22,7 @@ def cost_picture(model: ScoringModel) -> Picture | None:
     if curve is None or not curve.cost:
         return None
     labels = [f"threshold {value:.3g}" for value in curve.threshold]
-    place = curve.place_of(model.threshold.value)
+    place = curve.point_index(model.threshold.value)
     used = [cost if n == place else None for n, cost in enumerate(curve.cost)]
     title = (
         f"Cost of the rows that chose the threshold, at falling ones; the dot is in use, {model.threshold.value:.4g}"

@@ -158,7 +158,7 @@ class Home:
         target = os.environ if environ is None else environ
         if make:
             self.make()
-        addresses = self.known_addresses()
+        addresses = self.live_addresses()
         variables = self.environment(
             prefect_url=addresses.get("prefect", target.get("PREFECT_API_URL")),
             prefect_login=self._stacks_login(target) if "prefect" in addresses else None,
@@ -175,21 +175,21 @@ class Home:
             return None
         return read_prefect_login(self.root, environ)
 
-    def known_addresses(self) -> dict[str, str]:
+    def live_addresses(self) -> dict[str, str]:
         """Addresses of the stack that is up, by name; empty while none is."""
         from bentos.home_lock import born
 
         # A stack that was killed leaves its file behind, and its process ids are used again.
         if not any(born(pid) == birth for pid, birth in self.left_running().values()):
             return {}
-        return {str(name): str(url) for name, url in self._written().get("urls", {}).items()}
+        return {str(name): str(url) for name, url in self._read_addresses().get("urls", {}).items()}
 
     def left_running(self) -> dict[str, tuple[int, str]]:
         """Process id and birth of each part by the addresses file, in the order of their start."""
-        parts = self._written().get("parts", {})
+        parts = self._read_addresses().get("parts", {})
         return {name: (int(part["pid"]), str(part["born"])) for name, part in parts.items() if part.get("pid")}
 
-    def _written(self) -> dict[str, Any]:
+    def _read_addresses(self) -> dict[str, Any]:
         try:
             content = json.loads(self.addresses.read_text(encoding="utf-8"))
         except (OSError, ValueError):

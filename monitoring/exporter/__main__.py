@@ -155,7 +155,7 @@ class StoreCollector:
         self._seconds = seconds
         self._store: Store | None = None
         self._lock = threading.Lock()
-        self._told: list[Any] = []
+        self._families: list[Any] = []
         self._read_at = float("-inf")
 
     def describe(self) -> Iterable[Any]:
@@ -166,9 +166,9 @@ class StoreCollector:
         """The metric families of a reading that is young enough."""
         with self._lock:
             if time.monotonic() - self._read_at >= self._seconds:
-                self._told = self._read()
+                self._families = self._read()
                 self._read_at = time.monotonic()
-            return self._told
+            return self._families
 
     def close(self) -> None:
         """Let go of the database."""

@@ -27,7 +27,7 @@ class CostCurve(StoredResult):
     alerts: tuple[int, ...]
     recall: tuple[float, ...]
 
-    def place_of(self, value: float) -> int:
+    def point_index(self, value: float) -> int:
         """The point whose decisions are those of a threshold ``value``: the lowest threshold not below it."""
         return max(0, sum(threshold >= value for threshold in self.threshold) - 1)
 
@@ -35,6 +35,6 @@ class CostCurve(StoredResult):
         """At most ``points`` + 1 of the points, from first to last, with that of ``value`` among them."""
         last_index = len(self.threshold) - 1
         indices = {round(n * last_index / max(1, points - 1)) for n in range(min(points, last_index + 1))} | {
-            self.place_of(value)
+            self.point_index(value)
         }
         return [(self.threshold[n], self.cost[n], self.alerts[n], self.recall[n]) for n in sorted(indices)]

@@ -197,7 +197,7 @@ def _curves(dossier: Dossier, currency: str) -> list[tuple[str, Markup]]:
         if facts.curve is None:
             continue
         threshold_in_use = facts.threshold.value or 0.0
-        alerts_in_use = facts.curve.alerts[facts.curve.place_of(threshold_in_use)]
+        alerts_in_use = facts.curve.alerts[facts.curve.point_index(threshold_in_use)]
         rows = [
             (
                 format_number(threshold),

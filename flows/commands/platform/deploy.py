@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> CommandResult:
 
     home = open_home(**({"usecase": args.usecase} if args.usecase else {}))
     os.environ["INCUMBENT_USECASE"] = home.settings.usecase
-    if home.known_addresses():  # else the home is perhaps a path of another machine: nothing is made in it
+    if home.live_addresses():  # else the home is perhaps a path of another machine: nothing is made in it
         home.enter()
     from flows.stack.deployments import deploy
 

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> CommandResult:
 
     home = home_of(args)
     make_logins(home.root)
-    addresses = home.known_addresses()
+    addresses = home.live_addresses()
     prefect = addresses.get("prefect", "").removesuffix("/api")
     reports = addresses.get("reports", "")
     token = urlencode({"token": read_secret(console_token_file(home.root))})

@@ -210,7 +210,7 @@ def _where_to_look(home: Home, keep: bool, usecase: str | None) -> str:
     rows += [("report", str(page)) for page in sorted(home.settings.reports.rglob("*.html"))]
     rows.append(("mlflow", mlflow_command(demo=True)))
     if keep:
-        rows += stack_pages(home.known_addresses()).items()
+        rows += stack_pages(home.live_addresses()).items()
         rows += [("login", f"{program('incumbent')} login --demo"), ("stop it", f"{program('incumbent')} down --demo")]
     else:
         which = f" --usecase {usecase}" if usecase else ""

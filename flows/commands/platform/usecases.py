@@ -47,7 +47,7 @@ def _list(home: Home, args: argparse.Namespace) -> CommandResult:
     from flows.stack.state_file import read_state
 
     roster = _whole_roster(home)
-    urls, state_now = home.known_addresses(), read_state(home.addresses)
+    urls, state_now = home.live_addresses(), read_state(home.addresses)
     rows, data = [], {}
     for name, member in roster.usecases.items():
         address = "" if state_now is None else urls.get(state_now.part_of("service", name), "")
@@ -79,10 +79,10 @@ def _add(home: Home, args: argparse.Namespace) -> CommandResult:
     if member is not None and member.retired is None:
         raise FlowRefused(f"{usecase.name} already runs in this home, from {member.reference}")
     steps = [f"runs {usecase.name} from {reference} beside {', '.join(roster.active) or 'no other use case'}"]
-    steps.append("starts its service, scribe and notifier, and deploys its flows" if home.known_addresses()
+    steps.append("starts its service, scribe and notifier, and deploys its flows" if home.live_addresses()
                 else "starts nothing now: no stack is up; the next `incumbent up` starts it")  # fmt: skip
     if member is not None:
-        if not home.known_addresses():
+        if not home.live_addresses():
             raise FlowRefused(
                 "no stack is up, and its Prefect server holds the schedules: start it with `incumbent up`"
             )
@@ -108,7 +108,7 @@ def _retire(home: Home, args: argparse.Namespace) -> CommandResult:
     if member is None or member.retired is not None:
         active_names = ", ".join(map(roster.name_of, roster.active)) or "none"
         raise FlowRefused(f"{args.name} does not run in this home; those that do: {active_names}")
-    if not home.known_addresses():
+    if not home.live_addresses():
         raise FlowRefused(NO_STACK)
     steps = [
         "pauses its deployments: no schedule starts a run",

@@ -56,7 +56,7 @@ class Worker:
         self._lookups = Lookups(usecase)
         self.witness: tuple[pd.DataFrame, str] | None = None
         self._carried: tuple[pd.DataFrame, pd.DataFrame] | None = None
-        self._rated = any(needs_labels(spec) for spec in model.plan.specs)
+        self._needs_labels = any(needs_labels(spec) for spec in model.plan.specs)
         self._reach = max((spec.over + spec.delay for spec in model.plan.specs), default=0)
 
     def scored(self, chunk: Rows, first_row: int) -> tuple[pa.Table, pd.DataFrame]:
@@ -71,7 +71,7 @@ class Worker:
                 clean_table is not None
                 and not (microseconds_of(clean_table.events[self.usecase.event_time]) > self._latest).any()
             ):
-                return self._listed(
+                return self._score_rows(
                     clean_table.ids, self._features(clean_table.events, empty_labels())
                 ), _EMPTY_QUARANTINE
         events, labels, quarantine = self.clean(chunk, first_row)
@@ -120,7 +120,7 @@ class Worker:
     def _read(self, table: pd.DataFrame, usecase: UseCase) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
         schema = EventSchema.of(usecase, lookups=self._lookups)
         try:
-            if self._rated:
+            if self._needs_labels:
                 return schema.read_labelled(table, self._latest)
             table_read = schema.read_table(table, self._latest)
         except TableError as exc:
@@ -150,9 +150,9 @@ class Worker:
         """The scored rows of cleaned events and their features: event_id, score, decision, model, perhaps reasons."""
         import pyarrow as pa
 
-        return self._listed(pa.array(events[self.usecase.event_id], pa.string()), features)
+        return self._score_rows(pa.array(events[self.usecase.event_id], pa.string()), features)
 
-    def _listed(self, ids: pa.Array, features: Any) -> pa.Table:
+    def _score_rows(self, ids: pa.Array, features: Any) -> pa.Table:
         import pyarrow as pa
 
         features = np.ascontiguousarray(features)

@@ -77,13 +77,13 @@ class BulkInput:
     def chunks(self, size: int) -> Iterator[Rows]:
         """Tables of ``size`` rows (the last is shorter), with fresh indexes, in the order of the input."""
         if self._database is not None:
-            return even_frames(self._sql(size), size)
-        return even_frames(self._text(), size) if self.csv else self._columns(size)
+            return even_frames(self._sql_frames(size), size)
+        return even_frames(self._text(), size) if self.csv else self._parquet_tables(size)
 
     def _parquet(self) -> ParquetSource:
         return ParquetSource(self.usecase, self.address.value)
 
-    def _columns(self, size: int) -> Iterator[pa.Table]:
+    def _parquet_tables(self, size: int) -> Iterator[pa.Table]:
         import pyarrow as pa
 
         source = self._parquet()
@@ -99,7 +99,7 @@ class BulkInput:
         # Only the time column would be needed for a window; a whole file has none.
         yield from CsvSource(self.usecase, self.address.value).chunks(None)
 
-    def _sql(self, size: int) -> Iterator[pd.DataFrame]:
+    def _sql_frames(self, size: int) -> Iterator[pd.DataFrame]:
         import sqlalchemy as sa
 
         assert self._database is not None

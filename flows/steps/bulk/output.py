@@ -47,7 +47,7 @@ class BulkOutput:
             FlowRefused: a folder that is no list of scores, or a database table that exists.
         """
         if self.database is None:
-            replaceable = not self.place.is_dir() or (self._folder() and not self._strangers())
+            replaceable = not self.place.is_dir() or (self._folder() and not self._has_foreign_files())
             if not replaceable:
                 raise FlowRefused(f"{self.place} is a folder that holds other files; name another --out")
             return
@@ -82,7 +82,7 @@ class BulkOutput:
     def _folder(self) -> bool:
         return self.place.suffix not in (".csv", ".parquet", ".pq")
 
-    def _strangers(self) -> bool:
+    def _has_foreign_files(self) -> bool:
         return any(not f.name.startswith("part-") for f in self.place.iterdir())
 
     def _engine(self) -> Any:

@@ -173,7 +173,7 @@ def replay_decision(
         str(payload["plan_hash"]),
         tuple(_differences(stored, recomputed, plan, payload)),
         stored_code is not None,
-        () if stored_code is None else current_code_version().other_than(stored_code),
+        () if stored_code is None else current_code_version().differences_from(stored_code),
     )
 
 

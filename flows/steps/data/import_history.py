@@ -126,7 +126,7 @@ class _Importer:
         self.refused: set[tuple[object, str]] = set()
         self._store = store
         self._usecase = usecase
-        self._tell = progress
+        self._progress = progress
 
     @property
     def future(self) -> int:
@@ -142,12 +142,12 @@ class _Importer:
             counts = self._store.log.import_history(usecase.name, batch, usecase.event_id, usecase.event_time)
             self.stored, self.repeated = self.stored + counts.stored, self.repeated + counts.duplicates
             row_count += len(batch)
-            self._tell(row_count, total)
+            self._progress(row_count, total)
         for start in range(0, len(source_read.revisions), BATCH_ROWS):
             records = label_records(source_read.revisions.iloc[start : start + BATCH_ROWS], usecase.name)
             self.labels += self._store.labels.add(records, usecase.label).stored
             row_count += len(records)
-            self._tell(row_count, total)
+            self._progress(row_count, total)
         quarantine = source_read.quarantine
         self.refused.update(zip(quarantine["event_id"].fillna(quarantine["row"]), quarantine["reason"], strict=True))
 

@@ -148,7 +148,7 @@ def pull_view(usecase: UseCase, name: str, repo: Path, view: str, python: str, f
         LookupProblem: what it gave does not fit; the old table stays.
     """
     lookup = usecase.lookup(name)
-    fields = [column.external_name for column in usecase.filled_by(name)]
+    fields = [column.external_name for column in usecase.columns_of_lookup(name)]
     with tempfile.TemporaryDirectory(prefix="incumbent-feast-") as scratch:
         out = Path(scratch) / "view.parquet"
         request = {

@@ -220,7 +220,7 @@ def _weighted_performance(
 ) -> Performance | None:
     """The same where flagged events are blocked: what was let through stands for what was not."""
     actions = store.actions.latest(usecase.name, as_of, window).set_index("event_id")["action"]
-    labels = store.labels.resolved(usecase.name, as_of, usecase.label, window)
+    labels = store.labels.resolved_labels(usecase.name, as_of, usecase.label, window)
     has_label = rows["event_id"].isin(labels["event_id"])
     actual_actions = rows["event_id"].map(actions).tolist()
     weight, _ = label_weights(rows["action"].tolist(), rows["propensity"], actual_actions, has_label)

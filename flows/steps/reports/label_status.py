@@ -112,10 +112,10 @@ def read_label_status(store: Store, usecase: UseCase, as_of: datetime, days: int
     full_window = TimeWindow(first, as_of + timedelta(microseconds=1))
     amount_column = amount_of(usecase)
     column_types = {} if amount_column is None else {amount_column: usecase.column(amount_column).type}
-    events = store.log.listed(usecase.name, full_window, as_of, column_types)
+    events = store.log.event_frame(usecase.name, full_window, as_of, column_types)
     if amount_column is not None:
         events = events.rename(columns={amount_column: "amount"})
-    labels = store.labels.resolved(usecase.name, as_of, policy, full_window)
+    labels = store.labels.resolved_labels(usecase.name, as_of, policy, full_window)
     curve = arrival_curve(events, labels, as_of, policy)
     start = calendar.start_of(calendar.day_of(as_of) - timedelta(days=listed_days - 1))
     recent = events[events["event_time"] >= pd.Timestamp(start)]
@@ -139,6 +139,6 @@ def costs(
 
     answers = store.log.answers(usecase.name, window, as_of)
     answers = answers[answers["origin"] == "live"].reset_index(drop=True)
-    labels = store.labels.resolved(usecase.name, as_of, usecase.label, window)
+    labels = store.labels.resolved_labels(usecase.name, as_of, usecase.label, window)
     prices = prices_of(usecase.cost, add_cost_column(store, usecase, window, answers))
     return sum_decision_costs(answers, labels, prices, as_of, usecase.label, usecase.calendar, blocked_ids)

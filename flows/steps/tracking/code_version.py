@@ -49,7 +49,7 @@ class CodeVersion:
         """For people: name to value."""
         return {"incumbent": self.product, "source": self.code[:16], **dict(sorted(self.versions.items()))}
 
-    def other_than(self, other: CodeVersion) -> tuple[str, ...]:
+    def differences_from(self, other: CodeVersion) -> tuple[str, ...]:
         """What is not the same as it was ``other``, each in words; empty where all is."""
         current, earlier = self.lines(), other.lines()
         names = dict.fromkeys([*earlier, *current])

@@ -87,7 +87,7 @@ def assign_role(
     if "champion" not in roles and usecase.incumbent is None:
         return request.install(ref, verdict)
     if "challenger" not in roles and "candidate" in roles:  # whoever waited longer goes first
-        request.next_in_turn(ref.name)
+        request.promote_candidate(ref.name)
         roles = registry.roles(ref.name)
     if "challenger" not in roles:
         assignment = request.appoint(ref, "challenger", "nothing else is under comparison")
@@ -150,7 +150,7 @@ class _Request:
         )  # fmt: skip
         return RoleAssignment(role, ref, reason)
 
-    def next_in_turn(self, model: str) -> None:
+    def promote_candidate(self, model: str) -> None:
         """The candidate that waits becomes the challenger."""
         from bentos.promotion.promote import appoint_next_candidate
 

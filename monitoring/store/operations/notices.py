@@ -135,7 +135,7 @@ class Notices:
                 == 1
             ]
 
-    def delivered(self, claimed: WaitingNotice, now: datetime) -> None:
+    def mark_delivered(self, claimed: WaitingNotice, now: datetime) -> None:
         """Say that a target took a notice."""
         values = {"state": "delivered", "problem": "", "delivered_at": to_us(now)}
         with self._database.write(durable=True) as connection:

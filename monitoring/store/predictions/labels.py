@@ -58,15 +58,15 @@ class Labels:
 
         With a window only labels of logged events in that span of event time, which is much faster.
         """
-        found = self.resolved(usecase, as_of, policy, window)
+        found = self.resolved_labels(usecase, as_of, policy, window)
         return found.loc[~found["conflict"], list(FRAME_COLUMNS)].reset_index(drop=True)
 
     def conflicts(self, usecase: str, as_of: datetime, policy: LabelPolicy) -> pd.DataFrame:
         """Events whose strongest source says both things: event_id, source, observed_at (of the first)."""
-        found = self.resolved(usecase, as_of, policy, None)
+        found = self.resolved_labels(usecase, as_of, policy, None)
         return found.loc[found["conflict"], ["event_id", "source", "observed_at"]].reset_index(drop=True)
 
-    def resolved(
+    def resolved_labels(
         self, usecase: str, as_of: datetime, policy: LabelPolicy, window: TimeWindow | None = None
     ) -> pd.DataFrame:
         """What counts of each event at ``as_of``, conflicts included: event_id, y, observed_at, source, conflict."""

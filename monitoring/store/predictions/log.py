@@ -193,7 +193,7 @@ class PredictionLog:
                 connection.execute(_in_window(select(func.count()), usecase, window, None).order_by(None)).scalar_one()
             )
 
-    def listed(
+    def event_frame(
         self, usecase: str, window: TimeWindow, as_of: datetime, columns: Mapping[str, str] | None = None
     ) -> pd.DataFrame:
         """event_id and event_time of all events of the window, with the named columns of their bodies."""

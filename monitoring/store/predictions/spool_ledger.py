@@ -125,7 +125,7 @@ class Accounting:
         object.__setattr__(self, "balance", self.accepted - explained_records)
 
     @property
-    def balanced(self) -> bool:
+    def is_balanced(self) -> bool:
         """Whether every accepted record is explained; anything else is a defect."""
         return self.balance == 0
 

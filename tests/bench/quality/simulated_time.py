@@ -172,7 +172,7 @@ class _Life:
         """The flows of a morning: look, judge, act, ask."""
         self._look(as_of)
         if "challenger" in self.seats:
-            self._judge(as_of)
+            self._check_hosts(as_of)
         self._ask(as_of)
         self._take_seats()
 
@@ -201,7 +201,7 @@ class _Life:
             self.lived.noticed.append(self._day(as_of))
         self.raised = raised
 
-    def _judge(self, as_of: datetime) -> None:
+    def _check_hosts(self, as_of: datetime) -> None:
         from flows.comparison import comparison
         from flows.promotion import promotion
 

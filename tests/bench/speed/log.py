@@ -83,7 +83,7 @@ def _measure(store: Store, spool: Path, rows: int, batch: int) -> dict[str, Any]
         "shadow_rows_per_s": round(shadow),
         "scribe_rows_per_s": round(shipped),
         "cpu_us_per_row": round(cpu / rows * 1e6, 1),
-        "balanced": found.balanced and found.spooled == 0 and found.stored == rows,
+        "balanced": found.is_balanced and found.spooled == 0 and found.stored == rows,
     }
 
 

@@ -43,7 +43,7 @@ class Log:
         values |= {"received_at": self.arrival + number, "decision": decision, "score": 0.9 if decision else 0.1}
         self.store.log.append([scored(number, **values | changes)])
 
-    def listed(self, folder: Path, model: ScoringModel | None) -> Any:
+    def event_frame(self, folder: Path, model: ScoringModel | None) -> Any:
         return list_affected(self.store, fraud(), MODEL, "2", "1", lambda: model, folder, "list")
 
 
@@ -64,7 +64,7 @@ def test_events_are_rescored_from_the_features_as_served(log: Log, tmp_path: Pat
     own = log.model.score(log.rows).calibrated
     for number in range(10):
         log.answer(number, decision=number % 2 == 0)
-    found = log.listed(tmp_path, log.model)
+    found = log.event_frame(tmp_path, log.model)
     flags = own >= 0.3
     call = [n for n in range(10) if n % 2 == 0 and not flags[n]]
     review = [n for n in range(10) if n % 2 == 1 and flags[n]]
@@ -88,7 +88,7 @@ def test_the_other_models_own_shadow_scores_are_taken_first(log: Log, tmp_path: 
     log.answer(1, decision=False)
     log.answer(2, decision=True)
     log.store.shadow.append([shadowed(1, version="1"), shadowed(2, version="1")])
-    found = log.listed(tmp_path, None)
+    found = log.event_frame(tmp_path, None)
     assert (found.call, found.review, found.unknown, found.rescored) == (0, 1, 0, 0)
     (row,) = lines(found.file)
     assert (row["event_id"], row["direction"], row["restored_score"], row["judged_by"]) == (
@@ -99,20 +99,20 @@ def test_the_other_models_own_shadow_scores_are_taken_first(log: Log, tmp_path: 
 def test_answers_of_others_and_of_before_the_promotion_do_not_count(log: Log, tmp_path: Path) -> None:
     log.answer(1, decision=True, version="1")
     log.answer(2, decision=True, received_at=log.arrival - int(timedelta(days=1).total_seconds() * 1e6))
-    found = log.listed(tmp_path, log.model)
+    found = log.event_frame(tmp_path, log.model)
     assert (found.answered, found.file) == (0, None)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_judged_is_listed_as_unknown(log: Log, tmp_path: Path) -> None:
     log.answer(1, decision=True)
-    found = log.listed(tmp_path, None)
+    found = log.event_frame(tmp_path, None)
     assert (found.unknown, lines(found.file)[0]["direction"]) == (1, "unknown")
 
 
 def test_path_and_digest_are_kept_in_the_chain(log: Log, tmp_path: Path) -> None:
     log.answer(1, decision=True)
-    found = log.listed(tmp_path, None)
+    found = log.event_frame(tmp_path, None)
     note_affected(log.store, fraud(), found, "op", "ann", NOW)
     (kept,) = log.store.decisions.list(kinds=("rollback.affected",))
     assert (kept.payload["file"], kept.payload["digest"], kept.payload["op_id"]) == (found.file, found.digest, "op")

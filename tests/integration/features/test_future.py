@@ -111,7 +111,7 @@ def test_what_was_refused_lies_in_quarantine_and_the_figures_balance(server: Ser
     server.workspace.ship()
     with server.workspace.store() as store:
         found = accounting(store, server.workspace.settings.spool("fraud"), "fraud")
-        assert found.balanced
+        assert found.is_balanced
         with store.database.read() as connection:
             query = select(quarantine.c.reason, func.count()).group_by(quarantine.c.reason)
             kept = {str(reason): int(rows) for reason, rows in connection.execute(query)}

@@ -67,7 +67,7 @@ class Place:
         """Ship the spool; the credit limit of each event in the log."""
         with self.workspace.store() as store:
             spool = self.workspace.settings.spool("fraud")
-            Scribe(store, spool, "fraud", self.usecase.label, filled=self.usecase.looked_up).run_once()
+            Scribe(store, spool, "fraud", self.usecase.label, filled=self.usecase.lookup_column_names).run_once()
             assert store.ledger.accounting("fraud").quarantined == 0
             bodies = [json.loads(e.body) for part in store.log.stream("fraud", 0, 100) for e in part]
         return {body["transaction_id"]: body["credit_limit"] for body in bodies}

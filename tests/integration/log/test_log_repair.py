@@ -79,12 +79,12 @@ def test_refused_rows_travel_through_the_spool_into_quarantine_and_the_figures_b
     spool.append([RefusedRecord("fraud", "event", "in_future", to_us(WILD), 1, b'{"a":1}')] * 3)
     spool.append([RefusedRecord("fraud", "label", "in_future", to_us(WILD), 1, b"{}"), label(1, 1, 1)])
     before = accounting(store, tmp_path, "fraud")
-    assert (before.accepted, before.spooled, before.balanced) == (6, 6, True)
+    assert (before.accepted, before.spooled, before.is_balanced) == (6, 6, True)
     spool.close()
     Scribe(store, tmp_path, "fraud", labels_policy()).run_once()
     assert reasons(store) == {"in_future: event": 3, "in_future: label": 1}
     after = accounting(store, tmp_path, "fraud")
-    assert (after.accepted, after.stored, after.quarantined, after.spooled, after.balanced) == (6, 2, 4, 0, True)
+    assert (after.accepted, after.stored, after.quarantined, after.spooled, after.is_balanced) == (6, 2, 4, 0, True)
     assert (count(store, predictions), count(store, labels)) == (1, 1)
     with store.database.read() as connection:
         kept = connection.execute(select(quarantine.c.seq, quarantine.c.payload).order_by(quarantine.c.seq)).all()

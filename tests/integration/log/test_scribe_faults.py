@@ -73,7 +73,7 @@ def settled(url: str, folder: Path, count: int) -> tuple[Accounting, int]:
         deadline = time.monotonic() + 600
         while True:
             found = accounting(store, folder, "fraud")
-            assert found.balanced
+            assert found.is_balanced
             if found.stored >= count or time.monotonic() > deadline:
                 return found, rows(store)
             time.sleep(0.1)
@@ -151,7 +151,7 @@ def test_a_full_sqlite_file_keeps_the_backlog_and_takes_it_when_there_is_room(tm
     with pytest.raises(StoreUnavailable, match="full"):
         scribe.run_once()
     halfway = accounting(store, folder, "fraud")
-    assert halfway.balanced
+    assert halfway.is_balanced
     assert halfway.spooled > 0
     limit(store, 1_000_000)
     scribe.run_once()
@@ -206,7 +206,7 @@ def test_a_full_postgresql_disk_keeps_the_backlog_and_takes_it_when_there_is_roo
         with pytest.raises(StoreUnavailable, match="53100"):
             scribe.run_once()
         halfway = accounting(store, tmp_path, "fraud")
-        assert halfway.balanced
+        assert halfway.is_balanced
         assert 0 < halfway.spooled <= 6000
         subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
         scribe.run_once()

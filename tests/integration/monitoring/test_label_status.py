@@ -191,7 +191,7 @@ def test_what_was_blocked_is_a_negative_nowhere(arena: Arena) -> None:
     spent = {day["state"]: day for day in daily_cost(store, usecase, at(12))["days"]}
     assert (spent["provisional"]["alerts"], spent["provisional"]["positives"]) == (10, 5)
     assert arena.compare(12).provisional is None
-    events = store.log.listed("fraud", days(0, 12), at(12), {})
+    events = store.log.event_frame("fraud", days(0, 12), at(12), {})
     events = events.rename(columns={"event_id": usecase.event_id, "event_time": usecase.event_time})
     labels, _ = LogSource(usecase, store).labels(events, events, at(12))
     unseen = {f"e{n:05d}" for n in range(8, 40, 4)}

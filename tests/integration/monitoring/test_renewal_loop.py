@@ -70,7 +70,7 @@ class World:
             payload = {"alarm": {"band": "severe", "score_moved": True, "features": ["amount"]}, "performance": None}
             self.store.reports.add(Report("fraud", "drift", at(day + 1), "severe", payload, f"{MODEL}/{self.office}"))
             if day % WEEK == WEEK - 1:
-                self._judge(day + 1)
+                self._check_hosts(day + 1)
                 self._ask(day + 1)
 
     def _traffic(self, day: int) -> None:
@@ -113,7 +113,7 @@ class World:
         self.trained.append(day)
         appoint(self.registry, self.store, ref(str(self.challenger)), "challenger", reason="drift", **self._named(day))
 
-    def _judge(self, day: int) -> None:
+    def _check_hosts(self, day: int) -> None:
         if self.challenger is None:
             return
         duel = compared_models(self.store, self.registry, self.usecase, MODEL, at(day))

@@ -82,7 +82,7 @@ def drained(home: BenchHome) -> tuple[int, int, int]:
         folder = home.home.settings.spool("fraud")
         Scribe(store, folder, "fraud", labels_policy()).run_once()
         found = accounting(store, folder, "fraud")
-        assert found.balanced
+        assert found.is_balanced
         span = store.log.span("fraud")
         return (span[0] if span else 0), found.spooled, found.quarantined
 

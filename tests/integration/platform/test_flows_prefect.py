@@ -306,7 +306,7 @@ def test_ten_alarms_ask_the_retraining_policy_once_with_their_evidence(office: O
 
 def test_every_link_that_is_printed_opens_in_a_browser(office: Office) -> None:
     """The addresses of ``up`` and of the demo's end, and the links of every artifact."""
-    printed = stack_pages(office.stack.home.known_addresses())
+    printed = stack_pages(office.stack.home.live_addresses())
     assert {"prefect_ui", "service", "reports", "metrics", "exporter"} == set(printed)
     artifacts = office.desk.artifacts()
     found = {url for one in artifacts.values() for url in re.findall(r"\((\w+://[^)\s]+)\)", str(one["data"]))}
@@ -318,7 +318,7 @@ def test_every_link_that_is_printed_opens_in_a_browser(office: Office) -> None:
 
 
 def test_every_part_answers_at_its_published_address(office: Office) -> None:
-    urls = office.stack.home.known_addresses()
+    urls = office.stack.home.live_addresses()
     assert urls == office.stack.urls
     page = office.stack.home.settings.reports / "drift" / "page.html"
     page.parent.mkdir(parents=True, exist_ok=True)

@@ -113,7 +113,7 @@ def test_what_was_not_taken_is_a_problem_until_the_target_takes_something(store:
     (one,) = outbox.claim(NOW + HOUR, 60.0, notice_id="n1")
     outbox.refused(one, "it answered 404", None)
     assert outbox.problems() == [("default", 1, NOW, "it answered 404")]
-    outbox.delivered(two, NOW + 2 * HOUR)
+    outbox.mark_delivered(two, NOW + 2 * HOUR)
     assert outbox.problems() == []
     assert outbox.prune(NOW + timedelta(seconds=1)) == 2
 

@@ -381,7 +381,7 @@ def test_parts_of_a_killed_supervisor_are_adopted_with_their_ports_and_stopped_i
         assert stack.keepers["scribe"].alive
         assert [child.pid for child in stack.children] == [before.parts["scribe"].pid]
     assert gone(before.parts["scribe"].pid or 0)
-    assert home.known_addresses() == {}
+    assert home.live_addresses() == {}
 
 
 def test_a_stack_that_was_left_up_is_tended_by_a_supervisor_until_it_is_stopped(tmp_path: Path) -> None:
@@ -390,7 +390,7 @@ def test_a_stack_that_was_left_up_is_tended_by_a_supervisor_until_it_is_stopped(
         stack.keep("reports")
         stack.wait_ready()
         children = [*stack.children, stack.leave()]
-    assert home.known_addresses()["service"] == stack.urls["service"]
+    assert home.live_addresses()["service"] == stack.urls["service"]
     state = read_state(home.addresses)
     assert state is not None
     assert state.supervisor.alive
@@ -409,7 +409,7 @@ def test_a_stack_that_was_left_up_is_tended_by_a_supervisor_until_it_is_stopped(
     assert gone(again or 0)
     assert gone(state.supervisor.pid)
     stop_all(children)
-    assert home.known_addresses() == {}
+    assert home.live_addresses() == {}
     assert not home.addresses.exists()
 
 

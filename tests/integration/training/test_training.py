@@ -153,7 +153,7 @@ def test_a_version_holds_the_cost_curve_of_the_fold_that_chose_its_threshold(fir
     curve = model.cost_curve
     assert curve is not None
     assert 20 < len(curve.threshold) <= 100
-    place = curve.place_of(model.threshold.value)
+    place = curve.point_index(model.threshold.value)
     assert curve.threshold[place] >= model.threshold.value > curve.threshold[place + 1]
     assert curve.cost[place] < curve.cost[0]
     assert (curve.alerts[0], curve.recall[-1]) == (0, 1.0)

@@ -227,9 +227,9 @@ def test_a_list_is_refused_while_too_many_events_of_others_wait_and_alone_it_is_
     async def steps(workspace: House) -> None:
         assert workspace.desk is not None
         workspace.desk.capacity = 9
-        with workspace.door._turns.hold(1, workspace.desk):
+        with workspace.door._list_scheduler.hold(1, workspace.desk):
             assert (await workspace.ask(path, many(3)))[0] == 200
-        with workspace.door._turns.hold(2, workspace.desk):
+        with workspace.door._list_scheduler.hold(2, workspace.desk):
             status, body, headers = await workspace.ask(path, many(3))
             assert (status, body["error"]["code"], headers[b"retry-after"]) == (429, "busy", b"1")
         workspace.desk.list_capacity = 1
@@ -242,7 +242,7 @@ def test_the_lists_of_the_framework_count_as_waiting_too() -> None:
     held: list[int] = []
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
-        held.append(workspace.door._turns._held)
+        held.append(workspace.door._list_scheduler._held)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"[]"})
 
@@ -251,9 +251,9 @@ def test_the_lists_of_the_framework_count_as_waiting_too() -> None:
     async def steps(workspace: House) -> None:
         assert workspace.desk is not None
         assert (await workspace.ask("/score/list", many(3)))[0] == 200
-        with workspace.door._turns.hold(2, workspace.desk):
+        with workspace.door._list_scheduler.hold(2, workspace.desk):
             assert (await workspace.ask("/score/list", many(3)))[1]["error"]["code"] == "busy"
-        assert (workspace.door._turns._held, len(workspace.tickets), workspace.door._in_flight) == (0, 0, 0)
+        assert (workspace.door._list_scheduler._held, len(workspace.tickets), workspace.door._in_flight) == (0, 0, 0)
 
     play(steps, workspace)
     assert held == [3]
@@ -277,7 +277,7 @@ def test_a_list_that_takes_too_long_ends_with_504_and_a_client_that_left_is_not_
 
         await workspace.ask("/score/batch", many(3), receive=leaves)
         assert workspace.desk.parts == [1]
-        assert (workspace.door._turns._held, workspace.door._in_flight) == (0, 0)
+        assert (workspace.door._list_scheduler._held, workspace.door._in_flight) == (0, 0)
 
     play(steps)
 

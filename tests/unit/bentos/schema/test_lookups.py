@@ -43,7 +43,7 @@ FILLED = ("credit_limit", "seats", "tier", "since")
 def table_of(frame: pd.DataFrame, usecase: UseCase | None = None) -> LookupTable:
     usecase = usecase or looked_up_case()
     lookup = usecase.lookup("profile")
-    return LookupTable(lookup, usecase.filled_by("profile"), check_rows(usecase, lookup, frame), "")
+    return LookupTable(lookup, usecase.columns_of_lookup("profile"), check_rows(usecase, lookup, frame), "")
 
 
 def index_of(table: LookupTable, usecase: UseCase | None = None) -> LookupIndex:

@@ -136,7 +136,7 @@ def test_a_challenger_with_cold_windows_waits_and_the_champion_answers_all(tmp_p
     assert "windows" in world.slot.view.routing.problem
     assert world.rooms.state is not None
     world.rooms.build()
-    world.slot.reseat(MemoryWindows((*world.rooms.state.specs, *FeaturePlan.of(fraud()).specs)))
+    world.slot.set_windows(MemoryWindows((*world.rooms.state.specs, *FeaturePlan.of(fraud()).specs)))
     world.rooms.state = world.slot.active_models.windows if world.slot.active_models else None
     world.slot.poll()
     assert arms(world) == ("1", "2")

@@ -143,11 +143,11 @@ def test_the_thread_outlives_a_database_that_is_away_and_signs_off(place: Place)
 def test_an_orphan_ends_itself(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
-    place.attendant._mind_orphanhood()
+    place.attendant._end_if_orphaned()
     assert sent == []
     monkeypatch.setattr(os, "getppid", lambda: 1)
-    place.attendant._mind_orphanhood()
-    place.attendant._mind_orphanhood()
+    place.attendant._end_if_orphaned()
+    place.attendant._end_if_orphaned()
     assert sent == [(os.getpid(), signal.SIGTERM)]
 
 

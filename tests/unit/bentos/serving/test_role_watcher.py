@@ -282,7 +282,7 @@ def test_a_challenger_with_new_windows_is_computed_once_they_are_filled(world: W
     assert world.slot.active_models.plan.names == ("amount", "customer_count_7d")
     world.rooms.build()
     assert world.rooms.state is not None
-    world.slot.reseat(MemoryWindows((*world.rooms.state.specs, *world.slot.active_models.plan.specs)))
+    world.slot.set_windows(MemoryWindows((*world.rooms.state.specs, *world.slot.active_models.plan.specs)))
     world.rooms.state = world.slot.active_models.windows
     world.slot.poll()
     assert "terminal_risk_30d" in world.slot.active_models.plan.names

@@ -78,7 +78,7 @@ def client(story: Story) -> Client:
 
 
 def test_a_live_day_sends_that_days_events_in_order_and_moves_business_time(story: Story) -> None:
-    story.live_day()
+    story.replay_day()
     times = story.events_of(0)["tx_time"]
     assert client(story).events == story.events_of(0)["transaction_id"].tolist()
     assert times.is_monotonic_increasing
@@ -89,7 +89,7 @@ def test_a_live_day_sends_that_days_events_in_order_and_moves_business_time(stor
 def test_labels_of_each_day_are_posted_once_but_for_those_that_come_by_file(story: Story) -> None:
     story.post_labels(0)
     for _ in range(3):
-        story.live_day()
+        story.replay_day()
     posted = pd.concat(client(story).labels)
     days = (posted["observed_at"] - story.plan.live_from) // pd.Timedelta(days=1)
     assert LABELS_BY_FILE not in set(days)
@@ -100,8 +100,8 @@ def test_labels_of_each_day_are_posted_once_but_for_those_that_come_by_file(stor
 
 def test_a_day_begins_when_the_windows_know_its_labels(story: Story) -> None:
     story.post_labels(0)
-    story.live_day()
-    story.live_day()
+    story.replay_day()
+    story.replay_day()
     _, last = client(story).store.labels.tail("fraud", 0)
     assert last > 0
     assert client(story).known[-2] >= last
@@ -109,10 +109,10 @@ def test_a_day_begins_when_the_windows_know_its_labels(story: Story) -> None:
 
 
 def test_a_refused_label_stops_the_story(story: Story) -> None:
-    story.live_day()
+    story.replay_day()
     client(story).refuse = 2
     with pytest.raises(StackError, match=r"2 labels were refused; look at .*service\.log"):
-        story.live_day()
+        story.replay_day()
 
 
 @pytest.mark.parametrize("sent", [0, 5, 60, 130])

@@ -110,9 +110,9 @@ def test_addresses_of_a_stack_that_was_killed_are_not_believed(home: Home) -> No
         home.addresses.write_text(json.dumps({"urls": {"prefect": "http://x/api"}, "parts": parts}))
 
     write("another life of this process id")
-    assert home.known_addresses() == {}
+    assert home.live_addresses() == {}
     write(born(os.getpid()))
-    assert home.known_addresses() == {"prefect": "http://x/api"}
+    assert home.live_addresses() == {"prefect": "http://x/api"}
 
 
 def test_the_login_of_a_stack_that_is_up_reaches_its_clients_and_one_without_can_still_be_stopped(home: Home) -> None:
@@ -165,7 +165,7 @@ def test_a_login_of_a_persons_own_is_followed_where_it_is_one(home: Home) -> Non
 def test_a_damaged_address_file_counts_as_no_stack(home: Home) -> None:
     home.make()
     home.addresses.write_text("{")
-    assert home.known_addresses() == {}
+    assert home.live_addresses() == {}
 
 
 def test_a_use_case_file_is_named_by_its_absolute_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_long_curve_is_closest_where_little_is_flagged_and_holds_the_threshold
     curve = cost_curve(y, p, PRICES, points=98, threshold_in_use=used)
     assert len(curve.threshold) <= 100
     assert (curve.alerts[:6], curve.alerts[-1]) == ((0, 1, 2, 3, 4, 5), len(p))
-    place = curve.place_of(used)
+    place = curve.point_index(used)
     assert curve.alerts[place] == 37
     assert curve.cost[place] == pytest.approx(total_cost(y, p >= used, PRICES))
     assert curve.recall[place] == pytest.approx(float((p >= used)[y == 1].mean()))
@@ -161,8 +161,8 @@ def test_a_few_points_of_a_curve_reach_from_end_to_end_and_hold_the_one_in_use()
     few = curve.few(8, 0.05)
     assert 8 <= len(few) <= 9
     assert (few[0][2], few[-1][2]) == (0, len(p))
-    assert curve.alerts[curve.place_of(0.05)] in [point[2] for point in few]
-    assert curve.place_of(2.0) == 0
+    assert curve.alerts[curve.point_index(0.05)] in [point[2] for point in few]
+    assert curve.point_index(2.0) == 0
     assert CostCurve.from_json(curve.to_json()) == curve
     short = cost_curve([1], [0.5], PRICES)
     assert short.few(8, 0.5) == [(short.threshold[0], 100.0, 0, 0.0), (0.5, 0.0, 1, 1.0)]
