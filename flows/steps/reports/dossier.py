@@ -18,6 +18,7 @@ from bentos.registry.ports import ModelRef
 from bentos.usecase.definition import UseCase
 from flows.steps.comparison.replay_verdict import KIND
 from flows.steps.data.split import business_time_before
+from flows.steps.reports.role_start import describe_role_start
 from flows.steps.tracking.code_version import CodeVersion, current_code_version
 from flows.steps.tracking.lineage import Ancestry, ancestry
 from flows.steps.tracking.mlflow_run import tracker_of
@@ -133,7 +134,8 @@ def _facts(workspace: Workspace, label: str, role: str, as_of: datetime, notes: 
     ref = ModelRef.parse(label)
     if ref.name != workspace.model:
         return ModelFacts(label, version="external: a column of the event")
-    since = _since(workspace, ref, role, as_of)
+    start = describe_role_start(workspace, role, ref.version, as_of)
+    since = f"@{role} {start}" if start else ""
     try:
         tracker = tracker_of(workspace.registry)
         lineage = ancestry(
@@ -165,20 +167,6 @@ def _lineage(lineage: Ancestry) -> Mapping[str, str]:
         "contract": tags.get("contract_digest", "–")[:16],
         "MLflow run": lineage.run_id or "–",
     }
-
-
-def _since(workspace: Workspace, ref: ModelRef, role: str, as_of: datetime) -> str:
-    """By which decision a version holds its role."""
-    terms = workspace.store.decisions.terms(workspace.model, role)
-    starts = [(at, seq) for version, at, seq in terms if version == ref.version and at <= as_of]
-    if not starts:
-        return ""
-    at, seq = starts[-1]
-    decision = next(
-        (d for d in workspace.store.decisions.list(workspace.usecase.name, after=seq - 1) if d.seq == seq), None
-    )
-    by = "" if decision is None else f" by {decision.kind} #{seq} ({decision.actor})"
-    return f"@{role} since {at:%Y-%m-%d %H:%M}{by}"
 
 
 def _training(workspace: Workspace, label: str) -> Report | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bentos.serving.role_watcher import REPAIR
 from bentos.settings import Settings
 from flows.stack.state_file import PartState, read_state
+from flows.steps.reports.role_start import describe_role_start
 from flows.steps.reports.status import ModelStatus, model_status
 from monitoring.reports.html import format_number, write_page
 from monitoring.reports.render import render
@@ -147,9 +149,9 @@ def write_overview(path: Path, page: Overview) -> Path:
 def _role_lines(workspace: Workspace, status: ModelStatus, as_of: datetime) -> list[OverviewLine]:
     lines = []
     for role, holder in status.roles.items():
-        decision_text = _decision_text(workspace, role, str(holder["version"]), as_of)
-        since = "" if holder["since"] is None else f" since {holder['since']:%Y-%m-%d %H:%M}"
-        text, next_step = f"version {holder['version']}{since}{decision_text}", _NEXT_OF_ROLE.get(role, "")
+        version = str(holder["version"])
+        start = describe_role_start(workspace, role, version, as_of) or _start_by_hand(holder)
+        text, next_step = f"version {version} {start}", _NEXT_OF_ROLE.get(role, "")
         if "lost" in holder:
             copy = "; its verified copy answers" if role == "champion" else ""
             text, next_step = f"{text}; the registry has lost it{copy}", REPAIR
@@ -161,22 +163,16 @@ def _role_lines(workspace: Workspace, status: ModelStatus, as_of: datetime) -> l
     return lines
 
 
+def _start_by_hand(holder: Mapping[str, Any]) -> str:
+    since = "" if holder["since"] is None else f"since {holder['since']:%Y-%m-%d %H:%M}, "
+    return f"{since}set by hand"
+
+
 _NEXT_OF_ROLE = {
     "champion": "if it harms: incumbent rollback --reason ...",
     "candidate": "waits for its turn; it follows the verdict on the challenger",
     "previous": "the way back",
 }
-
-
-def _decision_text(workspace: Workspace, role: str, version: str, as_of: datetime) -> str:
-    """By which decision a version holds a role."""
-    terms = workspace.store.decisions.terms(workspace.model, role)
-    seqs = [seq for holder, at, seq in terms if holder == version and at <= as_of]
-    if not seqs:
-        return ", set by hand"
-    rows = workspace.store.decisions.list(workspace.usecase.name, after=seqs[-1] - 1, limit=None)
-    decision = next((row for row in rows if row.seq == seqs[-1]), None)
-    return "" if decision is None else f", by {decision.kind} #{decision.seq} ({decision.actor})"
 
 
 def _challenger(status: ModelStatus, report: Report | None) -> list[OverviewLine]:

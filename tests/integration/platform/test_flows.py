@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -265,7 +266,9 @@ def test_the_morning_page_says_who_is_in_office_by_which_decision_and_what_to_do
     call(comparison, usecase=world.reference, as_of=world.day(8), html="never")
     found = build_overview(world.workspace, world.day(8))
     lines = {line.name: line for line in found.lines}
-    assert "by installation.champion_set #" in lines["@champion"].text
+    assert re.fullmatch(
+        r"version \d+ since [\d-]+ \d\d:\d\d, installed by \w+ \(decision \d+\)", lines["@champion"].text
+    )
     assert "rollback" in lines["@champion"].next
     assert "6 matured days" in lines["comparison"].text
     assert lines["comparison"].next
