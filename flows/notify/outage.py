@@ -33,7 +33,7 @@ class Outage:
     """
 
     def __init__(self, workspace: Workspace, notice: Notice) -> None:
-        self._house = workspace
+        self._workspace = workspace
         self._notice = notice
         self._file = workspace.settings.root / "run" / f"{workspace.settings.env}-database-away.json"
 
@@ -68,7 +68,7 @@ class Outage:
         notice = with_id(notice, "database", since.isoformat(), outcome, day)
         _LOG.warning("%s: %s", notice.outcome, notice.text)
         try:
-            problems = {target.name: send(notice, target) for target in targets_of(self._house, notice.kind)}
+            problems = {target.name: send(notice, target) for target in targets_of(self._workspace, notice.kind)}
         except NotifyError as exc:
             problems = {"every target": exc.message}
         for name, problem in problems.items():

@@ -85,7 +85,7 @@ def _other_usecases(workspace: Workspace) -> Iterator[UseCase]:
 
 
 def with_usecase_name(workspace: Workspace, notice: Notice) -> Notice:
-    """Return a notice with what people call its use case, where that was renamed in this house."""
+    """Return a notice with what people call its use case, where that was renamed in this home."""
     is_renamed = notice.usecase == workspace.usecase.name and workspace.name != notice.usecase
     return replace(notice, name=workspace.name) if is_renamed else notice
 

@@ -82,7 +82,7 @@ def read_declarations(values: dict[str, Any], file: Path = PROJECT / "prefect.ya
     in.
     """
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    return [_declaration(raw, {"home": values}) for raw in content["deployments"]]
+    return [_declaration(raw, {"workspace": values}) for raw in content["deployments"]]
 
 
 def refuse_prefect_deploy() -> NoReturn:

@@ -40,7 +40,7 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Naming(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What people call a use case in this house.
+    """What people call a use case in this home.
 
     Attributes:
         name: its name now.
@@ -221,7 +221,7 @@ def settle_roster(home: Home, references: Sequence[str]) -> Roster:
     """Return the roster with which a stack comes up, and keep it where there is more than one use case.
 
     Args:
-        home: of the house.
+        home: of the installation.
         references: what the command names; none takes the roster as it is.
     """
     if not references:
