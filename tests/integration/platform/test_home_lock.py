@@ -30,8 +30,8 @@ from monitoring.store import open_store
 HOLD = """
     import os, sys, time
     from pathlib import Path
-    from bentos.home_lock import Holder, HomeLock
-    HomeLock(Path(sys.argv[1])).take(Holder.this_process("a service", "http://127.0.0.1:3000"), inherit=True)
+    from bentos.home_lock import HomeLock, LockHolder
+    HomeLock(Path(sys.argv[1])).take(LockHolder.this_process("a service", "http://127.0.0.1:3000"), inherit=True)
     if sys.argv[2] == "parent" and os.fork() == 0:
         os.write(1, b"%d\\n" % os.getpid())
         time.sleep(120)

@@ -107,11 +107,11 @@ def test_nothing_is_left_behind_when_the_owner_is_stopped(tmp_path: Path, number
     owner = f"""
         import os, signal, sys, time
         from pathlib import Path
-        from flows.workspace.processes import Child, Command, ending_by_exception, stop_all
+        from flows.workspace.processes import Child, Command, end_by_exception, stop_all
         # A job in the background of a script is born deaf to it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         argv = [sys.executable, "-c", "import time; time.sleep(60)"]
-        with ending_by_exception():
+        with end_by_exception():
             child = Child(Command("inner", argv, dict(os.environ), Path({str(tmp_path)!r}) / "inner.log"))
             try:
                 print(child.pid, flush=True)

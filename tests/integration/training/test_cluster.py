@@ -67,7 +67,7 @@ def workers(scheduler: str, tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    monkeypatch.setattr(training_record, "draw_all", lambda *_: [])
+    monkeypatch.setattr(training_record, "draw_plots", lambda *_: [])
     return Workshop(tmp_path)
 
 

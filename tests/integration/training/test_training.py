@@ -129,7 +129,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> First:
 @pytest.fixture
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     """A fresh workshop that draws no pictures, which take longer than all the rest."""
-    monkeypatch.setattr(training_record, "draw_all", lambda *_: [])
+    monkeypatch.setattr(training_record, "draw_plots", lambda *_: [])
     return Workshop(tmp_path)
 
 

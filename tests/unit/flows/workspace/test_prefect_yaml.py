@@ -37,7 +37,7 @@ def test_every_flow_has_one_deployment() -> None:
 @pytest.mark.parametrize("deployment", deployments(), ids=lambda d: d["entrypoint"])
 def test_a_deployment_is_named_by_environment_use_case_and_flow(deployment: dict[str, Any]) -> None:
     flow = deployment["entrypoint"].rpartition(".")[2]
-    assert deployment["name"] == "{{ house.env }}-{{ house.name }}-" + flow
+    assert deployment["name"] == "{{ workspace.env }}-{{ workspace.name }}-" + flow
     assert flow_of(deployment).name == flow
 
 
@@ -45,7 +45,7 @@ def test_a_deployment_is_named_by_environment_use_case_and_flow(deployment: dict
 def test_a_deployment_has_help_tags_a_limit_and_no_running_schedule(deployment: dict[str, Any]) -> None:
     assert len(deployment["description"]) > 40
     # A template inside a list would be dropped without a word.
-    assert deployment["tags"].removeprefix("{{ house.tags.").removesuffix(" }}") in PURPOSES
+    assert deployment["tags"].removeprefix("{{ workspace.tags.").removesuffix(" }}") in PURPOSES
     assert deployment["concurrency_limit"]["limit"] == 1
     assert all(schedule["active"] is False for schedule in deployment.get("schedules", []))
 
