@@ -239,7 +239,9 @@ def test_a_part_that_hangs_is_killed_with_all_that_it_started_and_started_again(
         first, orphan = keeper.child.pid, int(last_lines(home.logs / "part.log", 1))
         os.kill(first, signal.SIGSTOP)
         tended(stack, lambda: keeper.ready and keeper.alive and bool(told))
+        tended(stack, lambda: last_lines(home.logs / "part.log", 1) not in {"", str(orphan)})
         state = read_state(home.addresses)
+    os.kill(int(last_lines(home.logs / "part.log", 1)), signal.SIGKILL)  # the second orphan; nothing hung at the end
     assert state is not None
     assert state.parts["part"].restarts == 1
     assert state.parts["part"].pid != first
