@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.stats.anytime import BLOCK_DAYS, BLOCKING_AUTOCORRELATION, critical_multiplier
@@ -106,33 +105,6 @@ def daily_bounds(series: np.ndarray, policy: PromotionPolicy) -> np.ndarray:
     return bounds
 
 
-def naive_t(series: np.ndarray) -> np.ndarray:
-    """Two-sided p of the ordinary paired t on each day, as if nobody had looked before: trials x days."""
-    mean, sd = _running_moments(series)
-    n = np.arange(1, series.shape[1] + 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        t = np.abs(mean) / sd * np.sqrt(n)
-        return np.where(sd > 0.0, 2.0 * special.stdtr(np.maximum(n - 1, 1), -t), 1.0)
-
-
-def legacy_t(positives: np.ndarray, caught_a: np.ndarray, caught_b: np.ndarray) -> np.ndarray:
-    """Two-sided p of the unpaired t-test on the daily recalls of each trial; NaN with a day without positives."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        a, b = caught_a / positives, caught_b / positives
-        n = a.shape[1]
-        t = (b.mean(axis=1) - a.mean(axis=1)) / np.sqrt((a.var(axis=1, ddof=1) + b.var(axis=1, ddof=1)) / n)
-    return np.asarray(2.0 * special.stdtr(2 * n - 2, -np.abs(t)))
-
-
-def naive_mcnemar(only_b: np.ndarray, only_a: np.ndarray) -> np.ndarray:
-    """McNemar's mid-p of all pairs so far, on each day: trials x days."""
-    b, a = np.cumsum(only_b, axis=1), np.cumsum(only_a, axis=1)
-    n, smaller_count = b + a, np.minimum(b, a)
-    log_choose = special.gammaln(n + 1) - special.gammaln(smaller_count + 1) - special.gammaln(n - smaller_count + 1)
-    mid_p = 2.0 * special.bdtr(smaller_count, n.astype(np.int64), 0.5) - np.exp(log_choose - n * math.log(2.0))
-    return np.where(n > 0, np.minimum(1.0, mid_p), 1.0)
-
-
 def first_day(passes: np.ndarray) -> np.ndarray:
     """The day (from 1) on which each trial passes first; 0 for never."""
     return np.where(passes.any(axis=1), passes.argmax(axis=1) + 1, 0)
@@ -166,7 +138,7 @@ def _daily_anytime_bounds(series: np.ndarray, policy: PromotionPolicy) -> np.nda
 
 
 def _lower_sequence(series: np.ndarray, alpha: float, planned: float) -> np.ndarray:
-    mean, sd = _running_moments(series)
+    mean, sd = running_moments(series)
     n = np.arange(1, series.shape[1] + 1)
     half = np.array([critical_multiplier(int(k), alpha, planned) for k in n])
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -190,7 +162,7 @@ def _bound_on_day(series: np.ndarray, day: int, half: Callable[[int], float]) ->
     return np.asarray(np.where(running_autocorrelation(x)[:, -1] > BLOCKING_AUTOCORRELATION, lows[1], lows[0]))
 
 
-def _running_moments(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def running_moments(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of the first n values, for every n."""
     n = np.arange(1, series.shape[1] + 1)
     mean = np.cumsum(series, axis=1) / n

@@ -88,13 +88,3 @@ def merit_of(paired: pd.DataFrame, side: str, prices: Prices) -> np.ndarray | No
 
 
 _CHECKED_ROWS, _MAX_THRESHOLDS = 10_000, 10
-
-
-def undersampling_correction(score: ArrayLike, kept_share: float) -> np.ndarray:
-    """The probability on all rows from one learnt where only a share ``kept_share`` of negatives stayed.
-
-    p' = b p/(b p - p + 1) (Dal Pozzolo and others 2015). For scores of models that were trained so elsewhere; training
-    here keeps every row, and a calibrator is fitted on all of them.
-    """
-    p = np.asarray(score, dtype=float)
-    return np.asarray(kept_share * p / (kept_share * p - p + 1.0))

@@ -55,12 +55,6 @@ def calibrated_threshold(false_negative: float, false_positive: float) -> float:
     return false_positive / total if total > 0.0 else 1.0
 
 
-def amount_thresholds(amount: ArrayLike, false_positive: float) -> np.ndarray:
-    """The threshold of each row when a miss costs its amount: c_FP/(c_FP + amount)."""
-    amounts = np.asarray(amount, dtype=float)
-    return np.asarray(false_positive / (false_positive + np.maximum(amounts, 0.0)))
-
-
 def choose_gain_cut(
     gain: ArrayLike, days: ArrayLike, capacity: CapacityPolicy, weight: ArrayLike | None = None
 ) -> float:

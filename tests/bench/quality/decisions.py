@@ -19,12 +19,10 @@ from monitoring.comparison.simulation import (
     SimulatedTraffic,
     daily_bounds,
     first_day,
-    legacy_t,
-    naive_mcnemar,
-    naive_t,
     promoting_days,
 )
 from monitoring.policies.promotion import PromotionPolicy
+from tests.bench.quality.naive_tests import legacy_t, naive_mcnemar, naive_t
 
 DAYS = 60
 POSITIVES = 100.0

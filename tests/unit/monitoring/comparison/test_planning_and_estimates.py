@@ -1,15 +1,12 @@
 """Planning, estimates without labels, stream detectors and ramps, against published digits."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import optimize, stats
 
 from monitoring.comparison.sample_size import plan_comparison, positives_needed
 from monitoring.performance.cbpe import estimate_by_confidence, expected_auc
-from monitoring.rollout.sample_ratio import harm_z, sample_ratio, sticky_hash, sticky_share
+from monitoring.rollout.sample_ratio import sample_ratio, sticky_hash, sticky_share
 from tests.support.vectors import digits
 
 
@@ -65,28 +62,3 @@ def test_sample_ratio_has_the_published_digits() -> None:
     digits(canary.p, ".00741569091")
     assert not canary.mismatch
     assert sample_ratio(51_000, 49_000, 0.5).mismatch
-
-
-def test_the_ramp_holds_until_harm_is_ruled_out() -> None:
-    z = harm_z(60, 20_000, 50, 20_000, 0.001)
-    digits(z, "-.947189237")
-    digits(float(stats.norm.cdf(z)), ".171771179")
-    assert stats.norm.cdf(harm_z(60, 200_000, 50, 200_000, 0.001)) < 0.05
-
-
-@given(st.integers(1, 300), st.integers(1, 300))
-def test_the_restricted_rates_maximise_the_likelihood_under_the_margin(bad_new: int, bad_old: int) -> None:
-    n, margin = 2000, 0.02
-    new, old = bad_new / n, bad_old / n
-
-    def loss(rate: float) -> float:
-        return -(
-            bad_new * math.log(rate)
-            + (n - bad_new) * math.log(1 - rate)
-            + bad_old * math.log(rate - margin)
-            + (n - bad_old) * math.log(1 - rate + margin)
-        )
-
-    best = optimize.minimize_scalar(loss, bounds=(margin + 1e-9, 0.5), method="bounded", options={"xatol": 1e-12}).x
-    variance = (best * (1 - best) + (best - margin) * (1 - best + margin)) / n
-    assert harm_z(bad_new, n, bad_old, n, margin) == pytest.approx((new - old - margin) / math.sqrt(variance), abs=1e-4)

@@ -9,13 +9,11 @@ import pytest
 from monitoring.comparison.simulation import (
     SimulatedTraffic,
     daily_bounds,
-    legacy_t,
-    naive_mcnemar,
-    naive_t,
     running_autocorrelation,
 )
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.stats.intervals import unpaired_factor
+from tests.bench.quality.naive_tests import legacy_t, naive_mcnemar, naive_t
 from tests.support.vectors import digits
 
 RECALL, DISCORDANCE, TRIALS = 0.85, 0.06, 20_000

@@ -21,13 +21,6 @@ from monitoring.performance.measure import (
     measure,
 )
 from monitoring.policies import LabelPolicy
-from monitoring.stats.calibration_error import (
-    brier,
-    calibration_error,
-    log_loss,
-    observed_over_expected,
-    spiegelhalter_z,
-)
 from tests.support.vectors import digits
 
 P = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 0.9, 0.95]
@@ -41,14 +34,18 @@ def rows(n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return (rng.random(n) < p).astype(int), p, np.arange(n) * 30 // n
 
 
-def test_calibration_figures_have_the_published_digits() -> None:
-    digits(brier(Y, P), ".11154")
-    digits(log_loss(Y, P), ".354441798")
-    z = spiegelhalter_z(Y, P)
-    assert z is not None
-    digits(z[0], "-.307647010")
-    digits(observed_over_expected(Y, P), "1.15740741")
-    digits(calibration_error(Y, P, 5), ".222")
+def test_calibration_figures_have_the_published_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitoring.performance.measure.CALIBRATION_BINS", 5)
+    result = measure(Y, P, np.array(P) > 0.5, PRICES, repetitions=5)
+    for name, expected in (
+        ("brier", ".11154"),
+        ("log_loss", ".354441798"),
+        ("calibration_ratio", "1.15740741"),
+        ("calibration_error", ".222"),
+    ):
+        value = result.value(name)
+        assert value is not None
+        digits(value, expected)
 
 
 def test_figures_of_counts_have_the_published_digits() -> None:
@@ -139,15 +136,11 @@ def test_a_performance_survives_json() -> None:
 
 def test_tied_scores_share_a_calibration_bin() -> None:
     y = np.array([0] * 50 + [1] * 50)
-    assert calibration_error(y, np.full(100, 0.5)) == pytest.approx(0.0)
+    assert measure(y, np.full(100, 0.5), y > 0, repetitions=5).value("calibration_error") == pytest.approx(0.0)
 
 
-def test_degenerate_calibration_is_unknown() -> None:
-    assert brier([], []) is None
-    assert log_loss([], []) is None
-    assert calibration_error([], []) is None
-    assert observed_over_expected([1], [0.0]) is None
-    assert spiegelhalter_z([1, 0], [1.0, 0.0]) is None
+def test_where_nothing_is_expected_the_calibration_ratio_is_unknown() -> None:
+    assert measure([1, 0], [0.0, 0.0], [0, 0], repetitions=5).value("calibration_ratio") is None
 
 
 def test_card_precision_counts_each_compromised_card_once() -> None:
