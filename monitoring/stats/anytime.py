@@ -65,13 +65,6 @@ class AnytimeT:
     planned: float
 
     @property
-    def e_value(self) -> float | None:
-        """The e-value now; ``None`` when it is unknown or too large for a float."""
-        if self.log_e is None or self.log_e > 700.0:
-            return None
-        return math.exp(self.log_e)
-
-    @property
     def measured(self) -> Measurement:
         """The mean with its confidence sequence."""
         return Measurement(self.mean, self.low, self.high)

@@ -16,13 +16,13 @@ from bentos.promotion import promote as release
 from bentos.registry.ports import ModelRef
 from bentos.usecase.loading import builtin_usecases
 from flows.sources import open_source
-from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers, log_shadow
 from flows.steps.data.import_history import load_history
 from flows.steps.data.split import days_needed
 from flows.workspace.workspace import Workspace, open_workspace
 from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord
 from monitoring.store.database.frames import to_us
+from tests.support.log.simulated_answers import EventBatch, LoadedVersion, log_answers, log_shadow
 from tests.support.registries import mlflow_registry
 
 DAY = timedelta(days=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from sqlalchemy import func, select
 
 from bentos.model.scoring_model import ScoringModel
 from bentos.registry.mlflow import MlflowRegistry, open_registry
@@ -26,7 +23,6 @@ from flows.stack.local_stack import SERVICE, program
 from flows.workspace.installation import PROJECT, Home
 from flows.workspace.processes import Child, Command
 from monitoring.store import RoleChange, Store, open_store
-from monitoring.store.database.tables import predictions
 
 _FOREIGN = ("INCUMBENT_", "BENTOML_", "MLFLOW_", "PROMETHEUS_MULTIPROC_DIR")
 
@@ -130,34 +126,3 @@ class BenchHome:
         first = [base["PYTHONPATH"]] if changes and "PYTHONPATH" in changes else []
         environment = base | {"PYTHONPATH": os.pathsep.join([*first, str(PROJECT)])}
         return Child(Command(f"{self.root.name}-{name}", argv, environment, self.home.logs / f"{name}.log", health))
-
-
-class LagWatch:
-    """How far the database is behind the service."""
-
-    def __init__(self, home: BenchHome) -> None:
-        self._home = home
-
-    def stored(self) -> int:
-        """Events in the log."""
-        with self._home.store() as store, store.database.read() as connection:
-            return int(connection.execute(select(func.count()).select_from(predictions)).scalar_one())
-
-    def lag(self) -> float:
-        """Age in seconds of the oldest record that is not in the database: what has arrived since the newest that is.
-
-        A spool is shipped in order, so everything older than the newest stored record is stored.
-        """
-        now = time.time()
-        query = select(predictions.c.received_at).order_by(predictions.c.row_id.desc()).limit(1)
-        with self._home.store() as store, store.database.read() as connection:
-            newest = connection.execute(query).scalar()
-        return 0.0 if newest is None else max(0.0, now - int(newest) / 1e6)
-
-    def shadow_pending(self) -> int:
-        """Answered events that the challenger has still to score."""
-        challenger = self._home.registry.roles(self._home.model).get("challenger")
-        if challenger is None:
-            return 0
-        with self._home.store() as store:
-            return store.shadow.progress(self._home.usecase.name, challenger.label).pending

@@ -20,10 +20,10 @@ import numpy as np
 from flows.errors import FlowRefused
 from flows.runs.run_record import call
 from flows.sources.base import EventSource
-from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers, log_shadow
 from flows.steps.data.import_history import label_records, load_history
 from monitoring.core.calendar import TimeWindow
 from tests.bench.quality.halves import Floats, Stream
+from tests.support.log.simulated_answers import EventBatch, LoadedVersion, log_answers, log_shadow
 
 if TYPE_CHECKING:
     from flows.workspace.workspace import Workspace

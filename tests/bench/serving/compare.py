@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from flows.drills.load.bodies import events_of
-from flows.drills.load.homes import LagWatch
 from flows.drills.load.load_generator import LoadRound
 from flows.drills.load.run_load import run_load
+from tests.bench.serving.lag import LagWatch
 from tests.bench.serving.profiling import profiled
 from tests.bench.serving.rounds import (
     OURS,

@@ -18,12 +18,12 @@ from pathlib import Path
 
 from flows.drills.load.bodies import BodySpec, Kind
 from flows.drills.load.homes import BenchHome
-from flows.drills.load.models import BenchModels, bench_models
 from flows.errors import StackError
 from flows.stack.local_stack import program
 from flows.workspace.installation import PROJECT, QUIET
 from flows.workspace.processes import Child, Command, free_port, stop_all
 from tests.bench.serving.mlserver import mlserver_program, write_model
+from tests.bench.serving.models import BenchModels, bench_models
 
 Notice = Callable[[str], None]
 _RIVALS = "tests.bench.serving.rivals"

@@ -23,11 +23,11 @@ from bentos.model.scoring_model import ScoringModel
 from bentos.registry.ports import ModelRef
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase
-from flows.drills.load.models import BenchModels, bench_models
 from flows.sources import open_source
 from flows.steps.bulk.input import BulkInput
 from flows.steps.bulk.output import BulkOutput
 from flows.steps.bulk.score_table import CHUNK_ROWS, score_table
+from tests.bench.serving.models import BenchModels, bench_models
 
 _ROUNDS: Final = 3
 _WINDOW_WORLD: Final[dict[str, Any]] = {"customers": 2000, "terminals": 4000, "days": 60, "seed": 7}

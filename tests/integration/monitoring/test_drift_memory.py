@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 
 from bentos.registry.ports import ModelRef
-from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers
 from flows.steps.drift.served_windows import WindowDrift, features_by_event, measure_window, sample_window
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.feature_drift import compare_profile
 from monitoring.store import Store, open_store
 from tests.support.builders import fraud, tiny_model
+from tests.support.log.simulated_answers import EventBatch, LoadedVersion, log_answers
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 ROWS, MODEL = 12_000, tiny_model()

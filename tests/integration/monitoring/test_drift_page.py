@@ -14,7 +14,6 @@ from bentos.registry.ports import ModelRef
 from bentos.usecase.definition import UseCase
 from flows.snapshots.store import SnapshotStore
 from flows.sources.base import SourceRead
-from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers
 from flows.steps.drift.check import check_drift
 from flows.steps.evaluation.level_names import category_levels, name_levels
 from flows.steps.reports.drift_pages import write_drift_page
@@ -23,6 +22,7 @@ from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
 from monitoring.store import memory_store
 from tests.support.builders import NOON, card_event, card_frame, case, label_frame, tiny_model
+from tests.support.log.simulated_answers import EventBatch, LoadedVersion, log_answers
 
 REF = ModelRef("dev-cards", "1")
 MINUTE = timedelta(minutes=1)

@@ -19,13 +19,13 @@ import pytest
 from bentos.registry.ports import ModelRef
 from flows.cli import main
 from flows.sources import open_source
-from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Verdict
 from monitoring.performance.cost_curve import CostCurve
 from monitoring.store.database.frames import to_us
 from monitoring.store.database.records import ActionRecord
 from tests.bench.__main__ import main as bench
+from tests.support.log.simulated_answers import EventBatch, LoadedVersion, log_answers
 from tests.support.releases import promote
 from tests.support.worlds import World, small_world
 

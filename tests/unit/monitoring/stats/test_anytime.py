@@ -37,9 +37,9 @@ def test_the_example_series_has_the_published_digits() -> None:
     digits(test.sd, "2.40077826")
     digits(test.t, "3.00571429")
     digits(test.log_e, "1.97556928")
-    digits(test.e_value, "7.21072341")
-    assert test.e_value is not None
-    digits(1 / test.e_value, ".138682341")
+    assert test.log_e is not None
+    digits(math.exp(test.log_e), "7.21072341")
+    digits(math.exp(-test.log_e), ".138682341")
     digits(test.low, "-.499690601")
     digits(test.high, "4.35683346")
     assert test.block == 1
@@ -57,7 +57,7 @@ def test_the_bound_touches_zero_exactly_where_the_e_value_reaches_the_level() ->
 
 def test_a_series_without_spread_is_missing_evidence() -> None:
     test = anytime_t([2.0] * 20)
-    assert (test.t, test.low, test.p, test.e_value) == (None, None, None, None)
+    assert (test.t, test.low, test.p, test.log_e) == (None, None, None, None)
     assert test.mean == 2.0
     assert anytime_t([]).mean is None
     assert anytime_t([1.0]).n == 1

@@ -10,12 +10,12 @@ import pytest
 
 from bentos.model.calibration import Threshold
 from bentos.registry.ports import ModelRef
-from flows.steps.comparison.simulate_answers import EventBatch, LoadedVersion, log_answers, log_shadow
 from flows.steps.tracking.training_record import threshold_figures
 from monitoring.core.calendar import BusinessCalendar
 from monitoring.store import memory_store
 from tests.support.builders import fraud, tiny_model
 from tests.support.log.logged import at, days
+from tests.support.log.simulated_answers import EventBatch, LoadedVersion, log_answers, log_shadow
 
 BY_AMOUNT = Threshold(2.0, 1.5, 3.0, 0.0, None, "amount", 5.0, "amount")
 
