@@ -32,7 +32,7 @@ from monitoring.errors import MonitoringError
 from monitoring.store import Store, open_store
 
 if TYPE_CHECKING:
-    from bentos.promotion.promote import ReleaseOutcome
+    from bentos.promotion.promote import ReleaseContext, ReleaseOutcome
     from bentos.shadow.external import ExternalShadow
 
 __all__ = ["Scribe", "ScribeProcess", "ShipResult", "accounting", "main"]
@@ -161,16 +161,15 @@ class ScribeProcess:
             scorer.close()
 
     def _watch_forever(self, store: Store) -> None:
-        from bentos.registry.mlflow import open_registry
         from bentos.release.watch import Watch
 
-        model = self._settings.model_name(self._usecase.name)
-        watch = Watch(open_registry(self._settings), store, self._usecase, model)
+        context = self._release_context(store)
+        watch = Watch(context)
 
         def round_() -> bool:
             self._stop.wait(_WATCH_SECONDS)
             if not self._stop.is_set() and (result := watch.run_once(datetime.now(UTC))) is not None:
-                self._list_affected(store, result, "watch")
+                self._list_affected(context, result, "watch")
             return False
 
         self._repeat(round_)
@@ -181,22 +180,20 @@ class ScribeProcess:
         No option turns it off.
         """
         from bentos.promotion.reconcile import reconcile_quietly
-        from bentos.registry.mlflow import open_registry
         from bentos.release.expiry import ACTOR, end_overdue
         from bentos.release.missing_lists import write_missing_lists
 
-        usecase, model = self._usecase, self._settings.model_name(self._usecase.name)
-        registry = open_registry(self._settings)
+        context = self._release_context(store)
 
         def round_() -> bool:
             self._stop.wait(_REPAIR_SECONDS)
             if self._stop.is_set():
                 return False
-            reconcile_quietly(registry, store, model, usecase, datetime.now(UTC))
-            result = end_overdue(registry, store, model, usecase=usecase, now=datetime.now(UTC), wait_seconds=10.0)
+            reconcile_quietly(context, datetime.now(UTC))
+            result = end_overdue(context, datetime.now(UTC))
             if result is not None:
-                self._list_affected(store, result, ACTOR)
-            for affected in write_missing_lists(registry, store, self._settings, usecase, model, datetime.now(UTC)):
+                self._list_affected(context, result, ACTOR)
+            for affected in write_missing_lists(context, self._settings, datetime.now(UTC)):
                 log.warning("the list of a rollback was missing and is written now: %s", affected.summary)
             return False
 
@@ -212,16 +209,19 @@ class ScribeProcess:
 
         self._repeat(round_)
 
-    def _list_affected(self, store: Store, result: ReleaseOutcome, actor: str) -> None:
-        """The events that a rollback by itself changes, for those who call customers; the rollback stands anyway."""
+    def _release_context(self, store: Store) -> ReleaseContext:
+        from bentos.promotion.context import ReleaseContext
         from bentos.registry.mlflow import open_registry
+
+        model = self._settings.model_name(self._usecase.name)
+        return ReleaseContext(open_registry(self._settings), store, self._usecase, model, wait_seconds=10.0)
+
+    def _list_affected(self, context: ReleaseContext, result: ReleaseOutcome, actor: str) -> None:
+        """The events that a rollback by itself changes, for those who call customers; the rollback stands anyway."""
         from bentos.release.affected_events import affected_by_rollback
 
         try:
-            affected = affected_by_rollback(
-                open_registry(self._settings), store, self._settings, self._usecase, result.model, result.from_version,
-                result.to_version, result.op_id, actor, datetime.now(UTC),
-            )  # fmt: skip
+            affected = affected_by_rollback(context, self._settings, result, actor, datetime.now(UTC))
         except (IncumbentError, MonitoringError, OSError) as exc:
             log.error("the events that this rollback changes could not be listed: %s", type(exc).__name__)
         else:

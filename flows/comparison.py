@@ -36,14 +36,8 @@ def comparison(
     workspace = open_workspace(usecase)
     with record_run(workspace, "comparison", as_of) as run:
         # Whoever waits enters shadow now if the process that should have seen to it died.
-        appoint_next_candidate(
-            workspace.registry,
-            workspace.store,
-            workspace.model,
-            usecase=workspace.usecase,
-            actor=workspace.actor,
-            now=run.as_of,
-        )
+        context = workspace.release_context()
+        appoint_next_candidate(context, workspace.request("", run.as_of))
         pair = compared_models(workspace.store, workspace.registry, workspace.usecase, workspace.model, run.as_of)
         last_report = workspace.store.reports.latest(workspace.usecase.name, "comparison", challenger=pair.challenger)
         result = compare(workspace.store, workspace.usecase, workspace.evidence, pair, run.as_of, workspace.actor)
@@ -52,9 +46,7 @@ def comparison(
         page = write_comparison_page(workspace, result) if page_wanted(html, outcome, changed) else None
         run.keep("comparison", outcome, result.to_json(), model=pair.champion, challenger=pair.challenger, html=page)
         record_verdict(workspace.store, workspace.usecase, result, run.as_of, workspace.actor)
-        retirement = retire_challenger(
-            workspace.store, workspace.registry, workspace.usecase, result, run.as_of, workspace.actor
-        )
+        retirement = retire_challenger(context, result, workspace.request("", run.as_of))
         return run.conclude(comparison_view(result, run.as_of, page, retired=retirement))
 
 

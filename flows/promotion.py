@@ -12,7 +12,7 @@ from bentos.promotion.promote import promote
 from flows.runs.approval_form import approved_verdict
 from flows.runs.operation import SCHEDULED, is_scheduled, operation, quiet_when_scheduled
 from flows.runs.run_record import record_run
-from flows.steps.comparison.compare import close_with_promotion, latest_verdict, require_promotable, require_reason
+from flows.steps.comparison.compare import latest_verdict, require_promotable, require_reason
 from flows.steps.reports.dossier import write_promotion_page
 from flows.views.reports import release_view
 from flows.workspace.outcome import FlowOutcome
@@ -48,7 +48,6 @@ def promotion(
         release = _change_roles(workspace, verdict, run.as_of, reason, preview)
         page = None
         if not preview:
-            close_with_promotion(workspace.store, verdict, run.as_of, workspace.actor)
             page = write_promotion_page(workspace, verdict, run.as_of)
         return run.conclude(release_view(release, run.as_of, verdict, page))
 
@@ -57,7 +56,4 @@ def promotion(
 def _change_roles(workspace: Workspace, verdict: Verdict, as_of: datetime, reason: str, preview: bool) -> Release:
     """Carry a verdict out, or show what would be written; never repeated by itself."""
     with quiet_when_scheduled(PromotionHeld):  # the next night asks again
-        return promote(
-            workspace.registry, workspace.store, verdict, usecase=workspace.usecase, actor=workspace.actor, now=as_of,
-            reason=reason, preview=preview, wait_seconds=10.0,
-        )  # fmt: skip
+        return promote(workspace.release_context(wait_seconds=10.0), verdict, workspace.request(reason, as_of, preview))

@@ -38,16 +38,10 @@ def rollback(
 @step(name="change the roles", run_name="bring the previous champion of {workspace.model} back", tags=("roles",))
 def _change_roles(workspace: Workspace, as_of: datetime, reason: str, preview: bool) -> release.ReleaseOutcome:
     """Roll back, or show what would be written; never repeated by itself."""
-    return release.rollback(
-        workspace.registry, workspace.store, workspace.model, workspace.usecase, workspace.actor, reason, as_of,
-        preview=preview, wait_seconds=10.0,
-    )  # fmt: skip
+    return release.rollback(workspace.release_context(wait_seconds=10.0), workspace.request(reason, as_of, preview))
 
 
 @step(name="list affected events", run_name="list what {done.model} {done.from_version} answered", tags=("database",))
 def _list_affected(workspace: Workspace, done: release.ReleaseOutcome, as_of: datetime) -> Affected | None:
     """List the events that the version which leaves had answered."""
-    return affected_by_rollback(
-        workspace.registry, workspace.store, workspace.settings, workspace.usecase, workspace.model, done.from_version,
-        done.to_version, done.op_id, workspace.actor, as_of,
-    )  # fmt: skip
+    return affected_by_rollback(workspace.release_context(), workspace.settings, done, workspace.actor, as_of)

@@ -42,10 +42,8 @@ def training(
         result = work.train()
         verdict, data = result.verdict, result.snapshot.digest
         note_maker(workspace, "training", result.ref, verdict, result.run_id, data, as_of, reason)
-        assignment = assign_role(
-            workspace.usecase, workspace.settings, workspace.registry, workspace.store, result.ref, verdict,
-            actor=workspace.actor, now=as_of,
-        )  # fmt: skip
+        request = workspace.request("", as_of)
+        assignment = assign_role(workspace.release_context(), result.ref, verdict, request)
         report = training_report(result, assignment, reason)
         run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)
         return run.conclude(training_view(result, assignment, as_of))

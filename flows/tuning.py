@@ -61,9 +61,7 @@ def tuning(
         result = train(search, dataset, as_of, progress=report_step)
         ref, verdict = result.ref, result.verdict
         note_maker(workspace, "tuning", ref, verdict, result.run_id, result.snapshot.digest, as_of, reason)
-        assignment = assign_role(
-            workspace.usecase, settings, registry, workspace.store, ref, verdict, actor=workspace.actor, now=as_of,
-        )  # fmt: skip
+        assignment = assign_role(workspace.release_context(), ref, verdict, workspace.request("", as_of))
         report = tuning_report(search, result, assignment, reason)
         run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)
         return run.conclude(tuning_view(search, result, assignment, case.training, run.as_of))

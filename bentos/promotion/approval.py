@@ -59,9 +59,10 @@ class ApprovalRequest:
 
 
 def open_request(
-    store: Store, usecase: str, model: str, verdict: Verdict, run_id: str, proposer: str, now: datetime, due: datetime
+    store: Store, usecase: str, verdict: Verdict, run_id: str, proposer: str, now: datetime, due: datetime
 ) -> ApprovalRequest:
     """Ask for approval; a run that asked before gets its request back. Times are machine time."""
+    model = ModelRef.parse(verdict.challenger).name
     for request in list_requests(store, usecase, model):
         if run_id and request.run_id == run_id:
             return request
@@ -101,15 +102,23 @@ def issue_code(store: Store, usecase: str, request: ApprovalRequest, key: Key, n
     return code
 
 
-def redeem(
-    store: Store, usecase: str, request: ApprovalRequest, answer: Answer, name: str, note: str, code: str, now: datetime
-) -> Decision:
+@dataclass(frozen=True)
+class FormAnswer:
+    """What a person typed into the form of a request: the answer, their name, a note and a one-time code."""
+
+    answer: Answer
+    name: str
+    note: str
+    code: str
+
+
+def redeem(store: Store, usecase: str, request: ApprovalRequest, form: FormAnswer, now: datetime) -> Decision:
     """Take the answer of a form.
 
     Raises:
         ReleaseError: the code is unknown, used, expired or for another request, or the name is not its owner's.
     """
-    code_digest = sha256_hex(code.strip().encode())
+    code_digest = sha256_hex(form.code.strip().encode())
     used_codes = {int(d.payload["code"]) for d in _answers(store, usecase) if d.payload.get("code") is not None}
     for code_line in store.decisions.list(usecase, ("approval.code",), limit=None):
         code_payload = code_line.payload
@@ -119,19 +128,10 @@ def redeem(
             continue
         if code_line.seq in used_codes or now >= datetime.fromisoformat(str(code_payload["expires"])):
             break
-        if _person(name) != _person(str(code_payload["owner"])):
+        if _person(form.name) != _person(str(code_payload["owner"])):
             raise ReleaseError("the name in the form is not that of the key's owner; ask again")
-        return _answer(
-            store,
-            usecase,
-            request,
-            answer,
-            str(code_payload["owner"]),
-            str(code_payload["key"]),
-            note,
-            now,
-            code=code_line.seq,
-        )
+        key = (str(code_payload["owner"]), str(code_payload["key"]))
+        return _answer(store, usecase, request, form.answer, key, form.note, now, code=code_line.seq)
     raise ReleaseError("the approval code is unknown, used, expired or for another request; make a new one")
 
 
@@ -139,7 +139,7 @@ def answer_directly(
     store: Store, usecase: str, request: ApprovalRequest, answer: Answer, key: Key, note: str, now: datetime
 ) -> Decision:
     """Answer with the key itself, on a terminal; the next run of the promotion finds the answer."""
-    return _answer(store, usecase, request, answer, key.owner, key.id, note, now)
+    return _answer(store, usecase, request, answer, (key.owner, key.id), note, now)
 
 
 def approved_by(store: Store, usecase: str, verdict: Verdict) -> str | None:
@@ -184,15 +184,15 @@ def _answer(
     usecase: str,
     request: ApprovalRequest,
     answer: Answer,
-    owner: str,
-    key: str,
+    key: tuple[str, str],
     note: str,
     now: datetime,
     code: int | None = None,
 ) -> Decision:
+    owner, key_id = key
     _require_answerable(store, usecase, request, owner, now)
     payload: dict[str, Any] = {"model": request.model, "request": request.decision, "digest": request.verdict.digest}
-    payload |= {"owner": owner, "key": key, "note": note, "challenger": request.verdict.challenger, "code": code}
+    payload |= {"owner": owner, "key": key_id, "note": note, "challenger": request.verdict.challenger, "code": code}
     kind = "approval.granted" if answer == "approve" else "approval.rejected"
     return store.decisions.append(usecase, kind, payload, owner, now)
 

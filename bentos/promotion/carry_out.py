@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from bentos.errors import ReleaseError, StaleDecision
-from bentos.promotion.evidence import require_evidence
+from bentos.promotion.context import ReleaseContext
+from bentos.promotion.preconditions import Precondition, require_all
 from bentos.promotion.recovery import resume_all
-from bentos.promotion.request import ReleaseOutcome, Request, hold_lease, version_text
-from bentos.promotion.state_machine import ReleaseContext, Work
+from bentos.promotion.request import PlannedChange, ReleaseOutcome, Request, hold_lease, version_text
+from bentos.promotion.state_machine import Work
 from bentos.registry.ports import Role
 from monitoring.store import Lease, Operation
 from monitoring.store.decisions.journal import operation_id
@@ -22,37 +23,34 @@ log = logging.getLogger("incumbent.release")
 def carry_out(
     context: ReleaseContext,
     request: Request,
-    precheck: Callable[[], None],
-    preview: bool,
+    change: PlannedChange,
+    preconditions: Iterable[Precondition],
     payload: Mapping[str, Any],
     patience: float = 0.0,
 ) -> ReleaseOutcome:
-    """Carry a request out, or say what would happen.
+    """Carry a change out, or say what would happen.
 
     Args:
-        desk: what to work with.
-        request: the request.
-        precheck: raises ``ReleaseError`` when the request must not be carried out; called under the lease. What a
-            promotion rests on is looked up in the chain after it, whatever the caller looked at.
-        preview: change nothing.
+        context: what to work with.
+        request: who asks; a preview changes nothing.
+        change: what is asked for.
+        preconditions: what must hold; asked under the lease, with what a promotion rests on.
         payload: what else the first line in the chain of decisions says.
         patience: longest wait for the lease.
     """
-    if preview:
-        precheck()
-        context.contract_of(request.to_version)
-        return _preview(context, request)
+    if request.preview:
+        require_all(context, request, change, preconditions)
+        context.contract_of(change.to_version)
+        return _preview(context, change)
     # The long part, fetching and loading the version, happens before the lease is taken.
-    contract = context.contract_of(request.to_version)
+    contract = context.contract_of(change.to_version)
     with hold_lease(context, request.actor, patience) as lease:
         resume_all(context, lease, request.at)
-        operation = _new_operation(context, request, contract)
+        operation = _new_operation(context, request, change, contract)
         earlier = context.store.journal.get(operation.op_id)
         if earlier is not None:
             return _repeat(context, earlier)
-        precheck()
-        if request.kind == "promotion":
-            line = require_evidence(context, request)
+        if (line := require_all(context, request, change, preconditions)) is not None:
             payload = {**payload, "rests_on": {"decision": line.seq, "id": line.id, "kind": line.kind}}
         planned_operation = context.store.journal.plan(operation, lease, payload)
         work = Work(context, lease, planned_operation)
@@ -60,20 +58,20 @@ def carry_out(
     return _outcome(work)
 
 
-def _new_operation(context: ReleaseContext, request: Request, contract: str) -> Operation:
+def _new_operation(context: ReleaseContext, request: Request, change: PlannedChange, contract: str) -> Operation:
     """The operation of a request: one that was aborted may be asked for again under a new number."""
     attempt = 0
     while True:
         op_id = operation_id(
-            context.model, request.kind, request.from_version, request.to_version, request.evidence, attempt
+            context.model, change.kind, change.from_version, change.to_version, change.evidence, attempt
         )
         earlier = context.store.journal.get(op_id)
         if earlier is None or earlier.state != "ABORTED":
             break
         attempt += 1
     return Operation(
-        op_id, context.usecase, context.model, request.kind, request.from_version, request.to_version,
-        context.holder("previous"), request.evidence, contract, request.actor, request.reason, request.at,
+        op_id, context.usecase.name, context.model, change.kind, change.from_version, change.to_version,
+        context.holder("previous"), change.evidence, contract, request.actor, request.reason, request.at,
     )  # fmt: skip
 
 
@@ -84,31 +82,31 @@ def _repeat(context: ReleaseContext, operation: Operation) -> ReleaseOutcome:
     return replace(outcome, repeated=True, message=f"done before: {outcome.message}")
 
 
-def _steps(context: ReleaseContext, request: Request) -> Iterator[str]:
-    yield f"verify version {request.to_version}"
-    if request.kind == "promotion" and request.from_version is not None:
-        yield f"@previous = {request.from_version}"
-    yield f"@champion = {request.to_version}"
-    if request.kind == "rollback":
+def _steps(context: ReleaseContext, change: PlannedChange) -> Iterator[str]:
+    yield f"verify version {change.to_version}"
+    if change.kind == "promotion" and change.from_version is not None:
+        yield f"@previous = {change.from_version}"
+    yield f"@champion = {change.to_version}"
+    if change.kind == "rollback":
         yield "@previous cleared"
-        yield f"version {request.from_version} barred"
+        yield f"version {change.from_version} barred"
     roles: tuple[Role, ...] = ("challenger", "candidate")
     for role in roles:
-        if context.holder(role) == request.to_version:
+        if context.holder(role) == change.to_version:
             yield f"@{role} cleared"
 
 
-def _preview(context: ReleaseContext, request: Request) -> ReleaseOutcome:
+def _preview(context: ReleaseContext, change: PlannedChange) -> ReleaseOutcome:
     return ReleaseOutcome(
-        request.kind,
-        context.usecase,
+        change.kind,
+        context.usecase.name,
         context.model,
-        request.from_version,
-        request.to_version,
+        change.from_version,
+        change.to_version,
         state="PLANNED",
         preview=True,
-        steps=tuple(_steps(context, request)),
-        message=f"preview: {_sentence(request.kind, context.model, request.from_version, request.to_version)}",
+        steps=tuple(_steps(context, change)),
+        message=f"preview: {_sentence(change.kind, context.model, change.from_version, change.to_version)}",
     )
 
 

@@ -11,6 +11,7 @@ from monitoring.comparison.plan import ComparisonPlan, planned_options
 from monitoring.core.calendar import TimeWindow
 
 if TYPE_CHECKING:
+    from bentos.promotion.request import Request
     from monitoring.store import Store, StoredComparison
 
 REFERENCE_DAYS = 7
@@ -51,18 +52,8 @@ def draft_plan(
     )
 
 
-def freeze_plan(
-    store: Store,
-    usecase: UseCase,
-    model: str,
-    champion: str,
-    challenger: str,
-    *,
-    since: datetime,
-    actor: str,
-    reason: str,
-) -> StoredComparison:
-    """Open a comparison from the first whole day after ``since`` on.
+def freeze_plan(store: Store, usecase: UseCase, champion: str, challenger: str, request: Request) -> StoredComparison:
+    """Open a comparison from the first whole day after the request on.
 
     The cap of amounts and the alert rate come from the last 7 days of the log before it; without any
     event the cap is the column's declared maximum, and equal alerts are the champion's own.
@@ -70,12 +61,10 @@ def freeze_plan(
     Args:
         store: where the comparison is kept.
         usecase: the policies of today.
-        model: name in the registry.
         champion, challenger: labels of the versions.
-        since: business time at which the challenger entered shadow.
-        actor, reason: for the chain of decisions.
+        request: who asks, at the business time at which the challenger entered shadow.
     """
-    calendar = usecase.calendar
+    calendar, since, model = usecase.calendar, request.at, challenger.rpartition("/")[0]
     today = calendar.day_of(since)
     first_day = today if calendar.start_of(today) == since else today + _DAY
     window = TimeWindow(since - REFERENCE_DAYS * _DAY, since)
@@ -83,7 +72,7 @@ def freeze_plan(
         usecase, model, champion, challenger, first_day,
         cost_cap=_cap(store, usecase, window), alert_rate=_alert_rate(store, usecase, champion, window),
     )  # fmt: skip
-    return store.comparisons.open(plan, since, actor, reason)
+    return store.comparisons.open(plan, since, request.actor, request.reason)
 
 
 def end_comparisons(store: Store, usecase: str, new_champion: str, digest: str | None, at: datetime, actor: str) -> int:

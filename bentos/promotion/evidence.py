@@ -17,8 +17,8 @@ from bentos.errors import PromotionUnproven
 from monitoring.core.verdict import Verdict
 
 if TYPE_CHECKING:
-    from bentos.promotion.request import Request
-    from bentos.promotion.state_machine import ReleaseContext
+    from bentos.promotion.context import ReleaseContext
+    from bentos.promotion.request import PlannedChange, Request
     from monitoring.store import Decision, Store
 
 VERDICT: Final = "comparison.verdict"
@@ -64,36 +64,38 @@ def write_training(
     return store.decisions.append(usecase, TRAINING, {**payload, "champion": verdict.champion, **details}, actor, at)
 
 
-def require_evidence(context: ReleaseContext, request: Request) -> Decision:
+def require_evidence(context: ReleaseContext, request: Request, change: PlannedChange) -> Decision:
     """The line that a promotion rests on.
 
     Raises:
         PromotionUnproven: naming what is missing, and what to do.
     """
     lines = _lines(context, *_DIGEST)
-    matching_lines = [line for line in lines if line.payload.get(_DIGEST[line.kind]) == request.evidence]
+    matching_lines = [line for line in lines if line.payload.get(_DIGEST[line.kind]) == change.evidence]
     if not matching_lines:
         raise PromotionUnproven(
-            f"no decision of {context.usecase} about {context.model} holds what this promotion rests on "
-            f"({request.evidence[:16]}): it was made up, changed, or belongs to another use case or environment. "
+            f"no decision of {context.usecase.name} about {context.model} holds what this promotion rests on "
+            f"({change.evidence[:16]}): it was made up, changed, or belongs to another use case or environment. "
             "Run incumbent compare, then promote what it stored"
         )
     line = matching_lines[-1]
-    check = {VERDICT: _check_comparison, TRAINING: _check_gates, ORDER: _check_order}[line.kind]
-    check(context, request, line)
-    used_by = [other.seq for other in _lines(context, _USED) if other.payload.get("evidence") == request.evidence]
+    if line.kind == ORDER:
+        _check_order(request, change, line)
+    else:
+        {VERDICT: _check_comparison, TRAINING: _check_gates}[line.kind](context, change, line)
+    used_by = [other.seq for other in _lines(context, _USED) if other.payload.get("evidence") == change.evidence]
     if used_by:
         _refuse(line, f"it was used already, by decision {used_by[-1]}; a new comparison must say so again")
     return line
 
 
-def _check_comparison(context: ReleaseContext, request: Request, line: Decision) -> None:
+def _check_comparison(context: ReleaseContext, change: PlannedChange, line: Decision) -> None:
     verdict = Verdict.from_json(line.payload["verdict"])
-    if verdict.digest != request.evidence:
+    if verdict.digest != change.evidence:
         _refuse(line, "its verdict is not the one that its digest names; run incumbent audit verify")
     if verdict.kind != "comparison" or not verdict.promotes:
         _refuse(line, f"it says {verdict.outcome!r}, which promotes nobody")
-    _check_versions(context, request, line, verdict.challenger, verdict.champion)
+    _check_versions(context, change, line, verdict.challenger, verdict.champion)
     newest = max(_lines(context, VERDICT), key=lambda other: (other.at, other.seq))
     newest_verdict = Verdict.from_json(newest.payload["verdict"])
     # The same answer to the same question, given again, takes nothing away: a person may have approved the first.
@@ -108,31 +110,31 @@ def _check_comparison(context: ReleaseContext, request: Request, line: Decision)
     _check_age(context, line)
 
 
-def _check_gates(context: ReleaseContext, request: Request, line: Decision) -> None:
+def _check_gates(context: ReleaseContext, change: PlannedChange, line: Decision) -> None:
     payload = line.payload
     if context.rules.takes_office != "after_gates" or payload["outcome"] != "pass":
         _refuse(line, "gates alone promote nobody here; the version must be compared in shadow first")
-    _check_versions(context, request, line, f"{payload['model']}/{payload['version']}", payload["champion"])
+    _check_versions(context, change, line, f"{payload['model']}/{payload['version']}", payload["champion"])
     _check_age(context, line)
 
 
-def _check_order(context: ReleaseContext, request: Request, line: Decision) -> None:
+def _check_order(request: Request, change: PlannedChange, line: Decision) -> None:
     payload = line.payload
     owners = {str(owner).strip().casefold() for owner in payload["owners"]}
     if len(owners) != 2 or len(set(payload["keys"])) != 2:
         _refuse(line, "an emergency needs the keys of two people")
-    if (payload["version"], payload["from_version"]) != (request.to_version, request.from_version):
+    if (payload["version"], payload["from_version"]) != (change.to_version, change.from_version):
         _refuse(line, f"it is about version {payload['version']} in the place of {payload['from_version']}")
     if request.at >= datetime.fromisoformat(payload["review_by"]):
         _refuse(line, f"it ran out at {payload['review_by']}; two people must order it again")
 
 
 def _check_versions(
-    context: ReleaseContext, request: Request, line: Decision, challenger: str, champion: str | None
+    context: ReleaseContext, change: PlannedChange, line: Decision, challenger: str, champion: str | None
 ) -> None:
     model, _, version = (champion or "").rpartition("/")
     from_version = version if model == context.model else None  # an external incumbent is no version of this model
-    if challenger != f"{context.model}/{request.to_version}" or from_version != request.from_version:
+    if challenger != f"{context.model}/{change.to_version}" or from_version != change.from_version:
         _refuse(line, f"it is about {challenger} in the place of {champion or 'nobody'}")
 
 
@@ -160,7 +162,7 @@ def _check_age(context: ReleaseContext, line: Decision) -> None:
 
 def _lines(context: ReleaseContext, *kinds: str) -> list[Decision]:
     """Lines of these kinds about this model of this use case, oldest first."""
-    lines = context.store.decisions.list(context.usecase, kinds, limit=None)
+    lines = context.store.decisions.list(context.usecase.name, kinds, limit=None)
     return [line for line in lines if line.payload.get("model") == context.model]
 
 

@@ -13,10 +13,9 @@ from datetime import UTC, datetime
 from typing import Final
 
 from bentos.errors import NothingToRollBack
-from bentos.promotion.request import ReleaseOutcome, hold_lease
-from bentos.promotion.state_machine import ReleaseContext
+from bentos.promotion.context import ReleaseContext
+from bentos.promotion.request import ReleaseOutcome, Request, hold_lease
 from bentos.registry.routing_policy import EXTERNAL, RoutingPolicy
-from bentos.usecase.definition import UseCase
 from monitoring.store import Lease, Operation, RoleChange
 
 RETURN: Final = "rollback.external"
@@ -24,13 +23,13 @@ RETURN: Final = "rollback.external"
 _ASK_SECONDS: Final = 0.1
 
 
-def replaced_external(context: ReleaseContext, usecase: UseCase) -> bool:
+def replaced_external(context: ReleaseContext) -> bool:
     """Whether the active model took it over from the external incumbent, and nothing came between.
 
     Raises:
         RegistryUnavailable, StoreUnavailable: ask again.
     """
-    if usecase.incumbent is None:
+    if context.usecase.incumbent is None:
         return False
     champion = context.holder("champion")
     return champion is not None and came_from_external(context, champion)
@@ -57,14 +56,7 @@ def _leads_to(operation: Operation, version: str) -> bool:
 
 
 def return_to_external(
-    context: ReleaseContext,
-    usecase: UseCase,
-    actor: str,
-    reason: str,
-    now: datetime,
-    preview: bool,
-    patience: float,
-    recheck: Callable[[], None] = lambda: None,
+    context: ReleaseContext, request: Request, patience: float, recheck: Callable[[], None] = lambda: None
 ) -> ReleaseOutcome:
     """Let the external score answer again, and bar the model that leaves.
 
@@ -74,25 +66,24 @@ def return_to_external(
         NothingToRollBack: the active model did not replace the external incumbent.
         ReleaseError: another release is under way.
     """
-    steps = ("@champion cleared", f"{_name(usecase)} answers")
-    if preview:
-        version = _leaving_version(context, usecase)
-        return _outcome(context, usecase, version, steps, preview=True)
-    with hold_lease(context, actor, patience) as lease:
+    if request.preview:
+        return _outcome(context, _leaving_version(context), preview=True)
+    with hold_lease(context, request.actor, patience) as lease:
         recheck()
-        version = _leaving_version(context, usecase)
+        version = _leaving_version(context)
         if context.journalled("champion") is None:
-            decision = context.store.decisions.last(usecase.name, (RETURN,))  # this is a repetition
+            decision = context.store.decisions.last(context.usecase.name, (RETURN,))  # this is a repetition
         else:
-            payload = {"model": context.model, "from_version": version, "to_version": EXTERNAL, "reason": reason}
+            payload = {"model": context.model, "from_version": version, "to_version": EXTERNAL}
+            payload["reason"] = request.reason
             change = RoleChange(context.model, "champion", None)
-            decision = context.store.decisions.append(usecase.name, RETURN, payload, actor, now, [change])
+            decision = context.store.decisions.append(
+                context.usecase.name, RETURN, payload, request.actor, request.at, [change]
+            )
         context.store.journal.check(lease)
-        vacate(context, version, actor, reason)
-    op_id = (
-        "" if decision is None else decision.id
-    )  # no operation of the journal: its decision names the list of events
-    return _outcome(context, usecase, version, steps, acknowledged=_acknowledged(context), op_id=op_id)
+        vacate(context, version, request.actor, request.reason)
+    op_id = decision.id if decision else ""  # no operation of the journal: its decision names the list of events
+    return _outcome(context, version, acknowledged=_acknowledged(context), op_id=op_id)
 
 
 def return_is_unfinished(context: ReleaseContext) -> bool:
@@ -101,7 +92,7 @@ def return_is_unfinished(context: ReleaseContext) -> bool:
     Raises:
         RegistryUnavailable, StoreUnavailable: ask again.
     """
-    decision = context.store.decisions.last(context.usecase, (RETURN,))
+    decision = context.store.decisions.last(context.usecase.name, (RETURN,))
     if decision is None or decision.payload["model"] != context.model or context.journalled("champion") is not None:
         return False
     return str(decision.payload["from_version"]) == context.holder("champion")
@@ -114,7 +105,7 @@ def finish_return(context: ReleaseContext, lease: Lease) -> str | None:
         RegistryUnavailable, StoreUnavailable: ask again.
     """
     # An alias that was moved by hand since then names another version, and is not ours to clear.
-    decision = context.store.decisions.last(context.usecase, (RETURN,)) if return_is_unfinished(context) else None
+    decision = context.store.decisions.last(context.usecase.name, (RETURN,)) if return_is_unfinished(context) else None
     if decision is None:
         return None
     version = str(decision.payload["from_version"])
@@ -131,9 +122,9 @@ def vacate(context: ReleaseContext, version: str, actor: str, reason: str) -> No
     context.registry.clear(context.model, "champion")
 
 
-def _leaving_version(context: ReleaseContext, usecase: UseCase) -> str:
+def _leaving_version(context: ReleaseContext) -> str:
     version = context.holder("champion")
-    if version is None or not replaced_external(context, usecase):
+    if version is None or not replaced_external(context):
         raise NothingToRollBack(f"{context.model} has no active model that replaced the external incumbent")
     return version
 
@@ -142,7 +133,7 @@ def _acknowledged(context: ReleaseContext) -> bool | None:
     """Whether every live replica lets the external score answer; none when there is nobody to ask."""
     deadline = time.monotonic() + context.wait_seconds
     while True:
-        serving = [replica.version for replica in context.store.serving.live(context.usecase)]
+        serving = [replica.version for replica in context.store.serving.live(context.usecase.name)]
         if not serving or all(version == "0" for version in serving):
             return True if serving else None
         if time.monotonic() >= deadline:
@@ -152,22 +143,18 @@ def _acknowledged(context: ReleaseContext) -> bool | None:
 
 def _outcome(
     context: ReleaseContext,
-    usecase: UseCase,
     version: str,
-    steps: tuple[str, ...],
     *,
     preview: bool = False,
     acknowledged: bool | None = None,
     op_id: str = "",
 ) -> ReleaseOutcome:
-    message = f"rollback of {context.model}: version {version} -> external score {_name(usecase)}"
+    name = "" if context.usecase.incumbent is None else repr(context.usecase.incumbent.column)
+    steps = ("@champion cleared", f"{name} answers")
+    message = f"rollback of {context.model}: version {version} -> external score {name}"
     state = "PLANNED" if preview else "DONE"
     return ReleaseOutcome(
-        "rollback", context.usecase, context.model, version, EXTERNAL,
+        "rollback", context.usecase.name, context.model, version, EXTERNAL,
         state=state, preview=preview, acknowledged=acknowledged, steps=steps, op_id=op_id,
         message=f"preview: {message}" if preview else message,
     )  # fmt: skip
-
-
-def _name(usecase: UseCase) -> str:
-    return "" if usecase.incumbent is None else repr(usecase.incumbent.column)

@@ -14,14 +14,14 @@ from datetime import datetime
 from typing import Final
 
 from bentos.errors import NothingToRollBack, RegistryUnavailable, ReleaseError
+from bentos.promotion.context import ReleaseContext
 from bentos.promotion.external_return import came_from_external, finish_return, return_is_unfinished
 from bentos.promotion.recovery import _may_be_in_office, resume_all, settle_pin
-from bentos.promotion.request import ReleaseOutcome, hold_lease, release_context, version_text
-from bentos.promotion.state_machine import ReleaseContext, wait_served
-from bentos.registry.ports import ROLES, ModelRegistry
+from bentos.promotion.request import ReleaseOutcome, Request, hold_lease, version_text
+from bentos.promotion.state_machine import wait_served
+from bentos.registry.ports import ROLES
 from bentos.registry.routing_policy import EXTERNAL
-from bentos.usecase.definition import UseCase
-from monitoring.store import Lease, Store
+from monitoring.store import Lease, RoleChange
 
 log = logging.getLogger("incumbent.release")
 
@@ -30,14 +30,7 @@ _SERVES_EXTERNAL: Final = "0"
 
 
 def pin_previous(
-    context: ReleaseContext,
-    usecase: UseCase,
-    actor: str,
-    reason: str,
-    now: datetime,
-    preview: bool,
-    patience: float,
-    recheck: Callable[[], None] = lambda: None,
+    context: ReleaseContext, request: Request, patience: float, recheck: Callable[[], None] = lambda: None
 ) -> ReleaseOutcome:
     """Put the journal's ``@previous``, or the external score, active again on every replica, without the registry.
 
@@ -47,36 +40,36 @@ def pin_previous(
         NothingToRollBack: the journal knows no way back, or it is pinned already.
         ReleaseError: another release is under way.
     """
-    has_external = usecase.incumbent is not None
-    champion, target = _terms_by_journal(context, has_external)
+    champion, target = _terms_by_journal(context)
     contract = "" if target == EXTERNAL else context.store.decisions.contract_of(context.model, target)
     if contract is None:
         raise NothingToRollBack(f"the journal holds no contract digest of version {target}; it cannot be verified")
-    name = (
-        f"the external score {usecase.incumbent.column!r}"
-        if usecase.incumbent and not contract
-        else version_text(target)
-    )
+    incumbent = context.usecase.incumbent
+    name = f"the external score {incumbent.column!r}" if incumbent and not contract else version_text(target)
     steps = (f"{name} pinned on every replica", "@previous cleared", f"version {champion} barred")
     message = f"rollback of {context.model} without the registry: {version_text(champion)} -> {name}"
-    if preview:
+    if request.preview:
         return ReleaseOutcome(
-            "rollback", context.usecase, context.model, champion, target, state="PLANNED", preview=True,
+            "rollback", context.usecase.name, context.model, champion, target, state="PLANNED", preview=True,
             steps=(*steps, "the aliases follow when the registry answers"), message=f"preview: {message}",
         )  # fmt: skip
-    with hold_lease(context, actor, patience):
+    with hold_lease(context, request.actor, patience):
         recheck()
-        if _terms_by_journal(context, has_external) != (champion, target):
+        if _terms_by_journal(context) != (champion, target):
             raise NothingToRollBack("the journal changed while the rollback waited; look at the status and ask again")
-        payload = {"registry": "unavailable", "evidence": "pin"}
         pin = context.store.orders.pin(
-            context.usecase, context.model, target, champion, contract, actor, reason, now, payload
+            context.usecase.name,
+            RoleChange(context.model, "champion", target, contract),
+            champion,
+            {"registry": "unavailable", "evidence": "pin", "reason": request.reason},
+            request.actor,
+            request.at,
         )
     log.warning("the registry does not answer: %s is pinned for %s", name, context.model)
     served = wait_served(context, _SERVES_EXTERNAL if target == EXTERNAL else target)
     return ReleaseOutcome(
         "rollback",
-        context.usecase,
+        context.usecase.name,
         context.model,
         champion,
         target,
@@ -88,8 +81,8 @@ def pin_previous(
     )
 
 
-def _terms_by_journal(context: ReleaseContext, has_external: bool) -> tuple[str | None, str]:
-    """The active version and the way back, by the journal alone; ``has_external`` an external incumbent."""
+def _terms_by_journal(context: ReleaseContext) -> tuple[str | None, str]:
+    """The active version and the way back, by the journal alone."""
     overrides = context.store.orders.standing(context.model)
     if overrides.pin is not None:
         raise NothingToRollBack(
@@ -106,6 +99,7 @@ def _terms_by_journal(context: ReleaseContext, has_external: bool) -> tuple[str 
         elif operation.kind == "rollback" and champion == operation.to_version:
             # Its commit is written, but replicas that had not asked the registry yet still serve who was to leave.
             champion, previous = operation.from_version, operation.to_version
+    has_external = context.usecase.incumbent is not None
     if previous is None and has_external and champion is not None and came_from_external(context, champion):
         previous = EXTERNAL
     if previous is None or previous == champion:
@@ -120,9 +114,7 @@ def _label(version: str) -> str:
     return "the external score" if version == EXTERNAL else version_text(version)
 
 
-def reconcile(
-    registry: ModelRegistry, store: Store, model: str, *, usecase: UseCase, actor: str, now: datetime, reason: str = ""
-) -> list[str]:
+def reconcile(context: ReleaseContext, request: Request) -> list[str]:
     """Make the registry's aliases those of the journal: ends a pin, undoes what was moved by hand.
 
     Returns:
@@ -132,30 +124,25 @@ def reconcile(
         ReleaseError: another release is under way.
         RegistryUnavailable: ask again later; a pin stays.
     """
-    context = release_context(registry, store, usecase, model, None, 0.0)
-    with hold_lease(context, actor, 0.0) as lease:
-        steps = settle_pin(context, lease, now, actor)
-        resume_all(context, lease, now)
+    with hold_lease(context, request.actor, 0.0) as lease:
+        steps = settle_pin(context, lease, request.at, request.actor)
+        resume_all(context, lease, request.at)
         vacated_version = finish_return(context, lease)
         restored_steps = [*(["@champion cleared"] if vacated_version is not None else []), *_restore(context, lease)]
         if restored_steps:
-            payload = {
-                "model": model,
-                "steps": restored_steps,
-                "reason": reason or "the aliases differed from the journal",
-            }
-            store.decisions.append(usecase.name, "reconciliation", payload, actor, now)
+            reason = request.reason or "the aliases differed from the journal"
+            payload = {"model": context.model, "steps": restored_steps, "reason": reason}
+            context.store.decisions.append(context.usecase.name, "reconciliation", payload, request.actor, request.at)
     return [*steps, *restored_steps]
 
 
-def reconcile_quietly(registry: ModelRegistry, store: Store, model: str, usecase: UseCase, now: datetime) -> bool:
+def reconcile_quietly(context: ReleaseContext, now: datetime) -> bool:
     """End a pin, or a return to the external score that died, once the registry answers; whether one was.
 
     For processes that ask often.
     """
-    context = release_context(registry, store, usecase, model, None, 0.0)
     try:
-        if store.orders.standing(model).pin is None and not return_is_unfinished(context):
+        if context.store.orders.standing(context.model).pin is None and not return_is_unfinished(context):
             return False
         with hold_lease(context, "scribe", 0.0) as lease:
             settle_pin(context, lease, now, "scribe")

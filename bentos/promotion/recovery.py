@@ -6,8 +6,9 @@ import logging
 from contextlib import suppress
 from datetime import datetime
 
+from bentos.promotion.context import ReleaseContext
 from bentos.promotion.external_return import vacate
-from bentos.promotion.state_machine import FRESH, Aborted, ReleaseContext, Work, resume
+from bentos.promotion.state_machine import FRESH, Aborted, Work, resume
 from bentos.registry.ports import ROLES
 from bentos.registry.routing_policy import EXTERNAL
 from monitoring.store import Lease, Operation
@@ -18,7 +19,7 @@ log = logging.getLogger("incumbent.release")
 def _may_be_in_office(context: ReleaseContext, operation: Operation) -> bool:
     """Whether a promotion that died may have written ``@champion``: the replicas know best, else its state does."""
     state = "VERIFIED" if operation.from_version is None else "PREVIOUS_SET"
-    serving = {replica.version for replica in context.store.serving.live(context.usecase)}
+    serving = {replica.version for replica in context.store.serving.live(context.usecase.name)}
     return operation.state == state and (not serving or operation.to_version in serving)
 
 
@@ -44,7 +45,7 @@ def settle_pin(context: ReleaseContext, lease: Lease, now: datetime, actor: str 
             context.registry.clear(context.model, role)
             steps.append(f"@{role} cleared")
     context.store.journal.check(lease)
-    context.store.orders.unpin(pin, context.usecase, actor, now, {"steps": steps})
+    context.store.orders.unpin(pin, context.usecase.name, actor, now, {"steps": steps})
     log.info("the pin of %s is reconciled: %s", context.model, ", ".join(steps) or "the aliases agreed already")
     return steps
 

@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from bentos.errors import ReleaseError
-from bentos.promotion.state_machine import LEASE_SECONDS, Check, ReleaseContext
-from bentos.registry.ports import ModelRegistry
-from bentos.usecase.definition import UseCase
+from bentos.promotion.context import ReleaseContext
+from bentos.promotion.state_machine import LEASE_SECONDS
 from monitoring.errors import LeaseHeld, MonitoringError
-from monitoring.store import Lease, Store
+from monitoring.store import Lease
 from monitoring.store.decisions.journal import OperationKind
 
 
@@ -55,26 +53,29 @@ class ReleaseOutcome:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for; the same request gives the same operation."""
+    """Who asks for a change of roles.
+
+    Attributes:
+        actor: who asked, for the journal.
+        reason: why, in the actor's words.
+        at: business time of the request; machine time in an emergency.
+        preview: look at everything, change nothing.
+    """
+
+    actor: str
+    reason: str
+    at: datetime
+    preview: bool = False
+
+
+@dataclass(frozen=True)
+class PlannedChange:
+    """Which change of champion is asked for; the same one gives the same operation."""
 
     kind: OperationKind
     from_version: str | None
     to_version: str
     evidence: str
-    actor: str
-    reason: str
-    at: datetime
-
-
-def release_context(
-    registry: ModelRegistry, store: Store, usecase: UseCase, model: str, check: Check | None, wait_seconds: float
-) -> ReleaseContext:
-    """The desk of a model; without a check versions are looked at in a process apart."""
-    version_check = check or make_isolated_check(usecase)
-    rules = usecase.promotion
-    return ReleaseContext(
-        registry, store, usecase.name, model, version_check, wait_seconds, hand_edits=rules.hand_edits, rules=rules
-    )
 
 
 @contextmanager
@@ -103,22 +104,6 @@ def hold_lease(context: ReleaseContext, actor: str, patience: float) -> Iterator
 def version_text(version: str | None) -> str:
     """A version for people."""
     return "nobody" if version is None else f"version {version}"
-
-
-def make_isolated_check(usecase: UseCase) -> Check:
-    """A check that loads a model, and scores its golden rows, in a process that may crash."""
-
-    def check(folder: Path) -> None:
-        from bentos.model.isolated_check import Verifier
-        from bentos.schema.event_schema import EventSchema
-
-        verifier = Verifier()
-        try:
-            verifier.check(folder, EventSchema.of(usecase).fingerprint)
-        finally:
-            verifier.close()
-
-    return check
 
 
 def default_actor() -> str:

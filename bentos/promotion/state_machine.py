@@ -13,20 +13,16 @@ step may be done again, so a process that dies between a write and its line is m
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
-from bentos.errors import ModelCorrupt, ModelError, ReleaseError, RoleVacant, VersionMissing
-from bentos.model.scoring_model import DIGESTS_FILE, verified_files
-from bentos.registry.ports import ModelRef, ModelRegistry, Role
-from monitoring.core.hashing import sha256_hex
-from monitoring.policies.promotion import PromotionPolicy
-from monitoring.store import Lease, Operation, RoleChange, Store
+from bentos.errors import ModelError, ReleaseError, VersionMissing
+from bentos.promotion.context import ReleaseContext
+from bentos.registry.ports import Role
+from monitoring.store import Lease, Operation, RoleChange
 from monitoring.store.decisions.journal import State
 
 log = logging.getLogger("incumbent.release")
@@ -36,68 +32,6 @@ LEASE_SECONDS: Final = 90.0
 FRESH: Final = timedelta(hours=1)
 """An operation that was planned this long ago (business time) is resumed; an older one is taken back."""
 _ASK_SECONDS: Final = 0.1
-
-Check = Callable[[Path], None]
-"""Loads the model in a folder where it can do no harm; raises ``ModelError`` when it must not serve."""
-
-
-@dataclass(frozen=True)
-class ReleaseContext:
-    """What a release works with.
-
-    Attributes:
-        registry, store: where roles and journal are.
-        usecase, model: names in the log and in the registry.
-        check: looks at a version's files.
-        wait_seconds: longest wait for the replicas to serve the new champion; 0 does not wait.
-        checked: contract digests of content that passed the check: the same bytes need no second look.
-        hand_edits: whether an alias that was moved by hand counts as a decision.
-        rules: when a verdict carries a promotion.
-    """
-
-    registry: ModelRegistry
-    store: Store
-    usecase: str
-    model: str
-    check: Check
-    wait_seconds: float = 0.0
-    checked: set[str] = field(default_factory=set)
-    hand_edits: bool = False
-    rules: PromotionPolicy = field(default_factory=PromotionPolicy)
-
-    def holder(self, role: Role) -> str | None:
-        """The version that holds a role now, by the registry's word."""
-        try:
-            return self.registry.resolve(self.model, role).version
-        except (RoleVacant, VersionMissing):
-            return None
-
-    def journalled(self, role: Role) -> str | None:
-        """The version that holds a role, by the journal's word."""
-        terms = self.store.decisions.terms(self.model, role)
-        return terms[-1][0] if terms else None
-
-    def contract_of(self, version: str, expected: str | None = None) -> str:
-        """Fetch a version, compare its digests, look at it, and return its contract digest.
-
-        Raises:
-            ModelError: it must not serve, or its content is not the ``expected`` one.
-        """
-        ref = ModelRef(self.model, version)
-        with tempfile.TemporaryDirectory(prefix="incumbent-release-") as scratch:
-            folder = self.registry.fetch(ref, Path(scratch) / version)
-            digest = sha256_hex(verified_files(folder)[DIGESTS_FILE])
-            if expected not in (None, digest):
-                raise ModelCorrupt("its content is not the one that was planned")
-            if digest not in self.checked:
-                self.check(folder)
-                self.checked.add(digest)
-        return digest
-
-    @property
-    def lease_name(self) -> str:
-        """Name of the lease that keeps releases of one model apart."""
-        return f"release:{self.model}"
 
 
 class Aborted(ReleaseError):
@@ -109,7 +43,7 @@ class Work:
     """One operation in the hands of one lease holder.
 
     Attributes:
-        desk: what to work with.
+        context: what to work with.
         lease: renewed before every write.
         operation: as far as it has come.
         acknowledged: whether every live replica serves the new champion; none when nobody was asked.
@@ -222,7 +156,7 @@ class Work:
         operation, champion = self.operation, self.context.holder("champion")
         log.error("%s of %s ended by another hand: %s", operation.kind, operation.model, reason)
         # What no decision explains is not served, so it is no term as champion either.
-        self._move("ABORTED", reason, [self._change("champion", champion)] if self.context.hand_edits else [])
+        self._move("ABORTED", reason, [self._change("champion", champion)] if self.context.rules.hand_edits else [])
 
     def drop(self, reason: str) -> None:
         """End an operation that a later decision has overtaken; roles stay as that decision left them."""
@@ -244,13 +178,13 @@ class Work:
 
 
 def wait_served(context: ReleaseContext, version: str, hold: Callable[[], None] = lambda: None) -> bool | None:
-    """Whether all live replicas serve a version, asked until they do or the desk's time is up; none without any.
+    """Whether all live replicas serve a version, asked until they do or the context's time is up; none without any.
 
     ``hold`` is called between two questions.
     """
     deadline = time.monotonic() + context.wait_seconds
     while True:
-        served_versions = [replica.version for replica in context.store.serving.live(context.usecase)]
+        served_versions = [replica.version for replica in context.store.serving.live(context.usecase.name)]
         if not served_versions:
             return None
         if all(served_version == version for served_version in served_versions):

@@ -12,12 +12,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bentos.errors import IncumbentError, ReleaseError
 from bentos.keys import KeyRing
 from bentos.keys.prompt import tokens
-from bentos.promotion.promote import default_actor, promote, reconcile, recover, rollback
+from bentos.promotion.promote import (
+    ReleaseContext,
+    Request,
+    default_actor,
+    promote,
+    reconcile,
+    recover,
+    rollback,
+)
 from bentos.release.affected_events import affected_by_rollback
 from bentos.release.emergency import (
     lift_threshold,
@@ -35,29 +43,32 @@ from monitoring.core.verdict import Verdict
 from monitoring.errors import MonitoringError
 from monitoring.store import Store, open_store
 
-if TYPE_CHECKING:
-    from bentos.registry.ports import ModelRegistry
-
 
 @dataclass(frozen=True)
 class _Setup:
     """What every command works on."""
 
     settings: Settings
-    usecase: UseCase
-    registry: ModelRegistry
-    store: Store
+    context: ReleaseContext
+
+    @property
+    def store(self) -> Store:
+        return self.context.store
+
+    @property
+    def usecase(self) -> UseCase:
+        return self.context.usecase
 
     @property
     def model(self) -> str:
-        return self.settings.model_name(self.usecase.name)
+        return self.context.model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 is done, 1 is refused with a reason, 2 is wrong usage."""
     options = _parser().parse_args(argv)
     try:
-        setup = _open(options.usecase)
+        setup = _open(options)
         try:
             _show(options.run(setup, options), options.json)
         finally:
@@ -136,98 +147,81 @@ def _key_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _open(reference: str) -> _Setup:
+def _open(options: argparse.Namespace) -> _Setup:
     from bentos.registry.mlflow import open_registry
 
     settings = read_settings()
-    usecase = load_usecase(reference or settings.usecase)
-    return _Setup(settings, usecase, open_registry(settings), open_store(settings.log_url))
+    usecase = load_usecase(options.usecase or settings.usecase)
+    context = ReleaseContext(
+        open_registry(settings), open_store(settings.log_url), usecase, settings.model_name(usecase.name),
+        wait_seconds=getattr(options, "wait", 0.0),
+    )  # fmt: skip
+    return _Setup(settings, context)
+
+
+def _request(options: argparse.Namespace, reason: str | None = None) -> Request:
+    return Request(options.actor, options.reason if reason is None else reason, datetime.now(UTC), options.preview)
 
 
 def _status(setup: _Setup, _options: argparse.Namespace) -> dict[str, Any]:
-    return status(setup.registry, setup.store, setup.usecase, setup.model, datetime.now(UTC))
+    return status(setup.context.registry, setup.store, setup.usecase, setup.model, datetime.now(UTC))
 
 
 def _rollback(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    result = rollback(
-        setup.registry, setup.store, setup.model, setup.usecase, options.actor, options.reason, now,
-        preview=options.preview, wait_seconds=options.wait,
-    )  # fmt: skip
-    if options.preview:
+    request = _request(options)
+    result = rollback(setup.context, request)
+    if request.preview:
         return asdict(result)
-    affected = affected_by_rollback(
-        setup.registry, setup.store, setup.settings, setup.usecase, setup.model, result.from_version, result.to_version,
-        result.op_id, options.actor, now,
-    )  # fmt: skip
-    affected_entry = (
-        {} if affected is None else {"affected": affected.to_json()} if options.json else {"affected": affected.summary}
-    )
-    return asdict(result) | affected_entry
+    affected = affected_by_rollback(setup.context, setup.settings, result, request.actor, request.at)
+    if affected is None:
+        return asdict(result)
+    return asdict(result) | {"affected": affected.to_json() if options.json else affected.summary}
 
 
 def _promote(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
     if options.emergency:
         return _promote_emergency(setup, options)
     verdict = _file_verdict(setup, options.verdict) if options.verdict else _last_verdict(setup)
-    result = promote(
-        setup.registry, setup.store, verdict, usecase=setup.usecase, actor=options.actor, now=datetime.now(UTC),
-        reason=options.reason, preview=options.preview, wait_seconds=options.wait,
-    )  # fmt: skip
-    return asdict(result)
+    return asdict(promote(setup.context, verdict, _request(options)))
 
 
 def _promote_emergency(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    keys = two_people(_ring(setup), tokens(options.key_file, 2), now)
-    target = setup.registry.resolve(setup.model, "challenger")
-    result = promote_emergency(
-        setup.registry, setup.store, target, keys, usecase=setup.usecase, actor=options.actor, reason=options.reason,
-        now=now, until=end_of(options.until, now), preview=options.preview, wait_seconds=options.wait,
-    )  # fmt: skip
-    return asdict(result)
+    request = _request(options)
+    keys = two_people(_ring(setup), tokens(options.key_file, 2), request.at)
+    target = setup.context.registry.resolve(setup.model, "challenger")
+    until = end_of(options.until, request.at)
+    return asdict(promote_emergency(setup.context, target.version, keys, request, until=until))
 
 
 def _reconcile(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
-    steps = reconcile(
-        setup.registry, setup.store, setup.model, usecase=setup.usecase, actor=options.actor,
-        now=datetime.now(UTC), reason=options.reason,
-    )  # fmt: skip
-    return {"steps": steps}
+    return {"steps": reconcile(setup.context, _request(options))}
 
 
 def _threshold(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
-    return threshold_command(
-        setup.store, setup.usecase, setup.model, _ring(setup), value=options.value, until=options.until,
-        lift=options.lift, reason=options.reason, files=options.key_file, actor=options.actor,
-    )  # fmt: skip
+    return threshold_command(setup.store, setup.usecase, setup.model, _ring(setup), options, options.actor)
 
 
 def threshold_command(
-    store: Store,
-    usecase: UseCase,
-    model: str,
-    ring: KeyRing,
-    *,
-    value: float | None,
-    until: str | None,
-    lift: bool,
-    reason: str,
-    files: Sequence[str],
-    actor: str,
+    store: Store, usecase: UseCase, model: str, ring: KeyRing, options: argparse.Namespace, actor: str
 ) -> dict[str, Any]:
-    """Order or lift a threshold with keys from files, the environment or a prompt; what was recorded."""
-    now = datetime.now(UTC)
-    if lift:
-        key = ring.check(tokens(files, 1)[0], "approve", now)
-        decision = lift_threshold(store, usecase, model, key, actor=actor, reason=reason, now=now)
+    """Order or lift a threshold with keys from files, the environment or a prompt; what was recorded.
+
+    Args:
+        store, usecase, model: whose threshold.
+        ring: the installation's keys.
+        options: ``value``, ``until``, ``lift``, ``reason`` and ``key_file``, as they were given.
+        actor: who asks.
+    """
+    request = Request(actor, options.reason, datetime.now(UTC))
+    if options.lift:
+        key = ring.check(tokens(options.key_file, 1)[0], "approve", request.at)
+        decision = lift_threshold(store, usecase, model, key, request)
+    elif options.value is None or options.until is None:
+        raise ReleaseError("say --set X and --until T, or --lift")
     else:
-        if value is None or until is None:
-            raise ReleaseError("say --set X and --until T, or --lift")
-        keys = two_people(ring, tokens(files, 2), now)
-        decision = order_threshold(
-            store, usecase, model, value, _moment(until, now), keys, actor=actor, reason=reason, now=now
-        )
+        keys = two_people(ring, tokens(options.key_file, 2), request.at)
+        until = _moment(options.until, request.at)
+        decision = order_threshold(store, usecase, model, options.value, until, keys, request)
     return {"decision": decision.id, "seq": decision.seq, "kind": decision.kind, **decision.payload}
 
 
@@ -251,12 +245,9 @@ def _moment(text: str, now: datetime) -> datetime:
 
 
 def _review(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    key = _ring(setup).check(tokens(options.key_file, 1)[0], "approve", now)
-    decision = review_emergency(
-        setup.store, setup.usecase.name, setup.model, options.operation, key,
-        actor=options.actor, note=options.note, now=now,
-    )  # fmt: skip
+    request = _request(options, options.note)
+    key = _ring(setup).check(tokens(options.key_file, 1)[0], "approve", request.at)
+    decision = review_emergency(setup.store, setup.usecase.name, setup.model, options.operation, key, request)
     return {"decision": decision.id, **decision.payload}
 
 
@@ -268,9 +259,7 @@ def _recover(setup: _Setup, options: argparse.Namespace) -> dict[str, Any]:
     if options.preview:
         operations = setup.store.journal.unfinished(setup.model)
     else:
-        operations = recover(
-            setup.registry, setup.store, setup.model, usecase=setup.usecase, actor=options.actor, now=datetime.now(UTC)
-        )
+        operations = recover(setup.context, options.actor, datetime.now(UTC))
     return {"operations": [f"{o.kind} to {o.to_version}: {o.state}" for o in operations]}
 
 

@@ -22,8 +22,10 @@ import numpy as np
 
 from bentos.errors import IncumbentError
 from bentos.model.scoring_model import ScoringModel
+from bentos.promotion.context import ReleaseContext
+from bentos.promotion.request import ReleaseOutcome
 from bentos.registry.cache import ModelCache
-from bentos.registry.ports import ModelRef, ModelRegistry
+from bentos.registry.ports import ModelRef
 from bentos.registry.routing_policy import EXTERNAL
 from bentos.settings import Settings
 from bentos.usecase.declarations import WindowFeature
@@ -94,27 +96,25 @@ def columns_of(usecase: UseCase) -> list[str]:
 def list_affected(
     store: Store,
     usecase: UseCase,
-    model: str,
-    from_version: str,
-    to_version: str,
+    rollback: ReleaseOutcome,
     load: Callable[[], ScoringModel | None],
-    folder: Path,
-    name: str,
+    file: Path,
 ) -> Affected:
     """Write the list of a rollback.
 
     Args:
         store: the log.
         usecase: which columns people need.
-        model, from_version, to_version: what was rolled back.
+        rollback: what was rolled back.
         load: gives the restored version; called only when shadow scores are missing, none when it cannot be had.
-        folder, name: where the CSV goes: ``<folder>/<name>.csv``.
+        file: where the CSV goes.
     """
-    since = became_champion_at(store.database, model, from_version)
+    from_version, to_version = rollback.from_version, rollback.to_version
+    assert from_version is not None
+    since = became_champion_at(store.database, rollback.model, from_version)
     if since is None:
         return Affected(from_version, to_version, "")
-    rows = read_answers_of(store.database, usecase.name, model, from_version, since, to_version)
-    file = folder / f"{name}.csv"
+    rows = read_answers_of(store.database, usecase.name, rollback.model, from_version, since, to_version)
     file.parent.mkdir(parents=True, exist_ok=True)
     scratch = file.with_name(f".{file.name}.{os.getpid()}")
     counts = dict.fromkeys(("answered", "call", "review", "unknown", "rescored"), 0)
@@ -146,14 +146,9 @@ def note_affected(store: Store, usecase: UseCase, affected: Affected, op_id: str
 
 
 def affected_by_rollback(
-    registry: ModelRegistry,
-    store: Store,
+    context: ReleaseContext,
     settings: Settings,
-    usecase: UseCase,
-    model: str,
-    from_version: str | None,
-    to_version: str,
-    op_id: str,
+    rollback: ReleaseOutcome,
     actor: str,
     now: datetime,
     *,
@@ -164,15 +159,16 @@ def affected_by_rollback(
     With ``if_missing`` the rollback was another process's, which may have died: none also while that process, or any
     other, writes the list, and where it is written.
     """
-    if from_version is None:
+    if rollback.from_version is None:
         return None
+    registry, store, usecase, op_id = context.registry, context.store, context.usecase, rollback.op_id
     claim = _claim(store, op_id)
     if if_missing and (claim is None or _is_noted(store, usecase.name, op_id)):
         return None
-    restored_ref = ModelRef(model, to_version)
+    restored_ref = ModelRef(rollback.model, rollback.to_version)
 
     def load() -> ScoringModel | None:
-        contract = store.decisions.contract_of(model, to_version)
+        contract = store.decisions.contract_of(rollback.model, rollback.to_version)
         for cache in (ModelCache(settings.cache(usecase.name) / "flows"), ModelCache(settings.cache(usecase.name))):
             try:
                 return ScoringModel.load(cache.fetch(registry, restored_ref, contract)[0], contract)
@@ -180,9 +176,8 @@ def affected_by_rollback(
                 continue  # without a registry the service's own copy is next
         return None
 
-    name = f"{model}-{from_version}-to-{to_version}-{op_id[:12]}"
-    folder = settings.root / "rollbacks"
-    affected = list_affected(store, usecase, model, from_version, to_version, load, folder, name)
+    name = f"{rollback.model}-{rollback.from_version}-to-{rollback.to_version}-{op_id[:12]}"
+    affected = list_affected(store, usecase, rollback, load, settings.root / "rollbacks" / f"{name}.csv")
     note_affected(store, usecase, affected, op_id, actor, now)
     if claim is not None:
         store.journal.release(claim)

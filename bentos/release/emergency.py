@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,11 +19,11 @@ from bentos.errors import ReleaseError
 from bentos.keys import Key, KeyRing
 from bentos.promotion.carry_out import carry_out
 from bentos.promotion.comparison_plans import end_comparisons
+from bentos.promotion.context import ReleaseContext
 from bentos.promotion.evidence import ORDER
-from bentos.promotion.promote import refuse_barred
-from bentos.promotion.request import ReleaseOutcome, Request, release_context, version_text
-from bentos.promotion.state_machine import Check
-from bentos.registry.ports import ModelRef, ModelRegistry
+from bentos.promotion.preconditions import Precondition, refuse_barred
+from bentos.promotion.request import PlannedChange, ReleaseOutcome, Request, version_text
+from bentos.registry.ports import ModelRef
 from bentos.registry.routing_policy import EXTERNAL
 from bentos.usecase.definition import UseCase
 from monitoring.core.hashing import canonical_json, sha256_hex
@@ -71,101 +71,83 @@ def two_people(ring: KeyRing, tokens: Sequence[str], now: datetime) -> TwoKeys:
 
 
 def order_threshold(
-    store: Store,
-    usecase: UseCase,
-    model: str,
-    value: float,
-    until: datetime,
-    keys: TwoKeys,
-    *,
-    actor: str,
-    reason: str,
-    now: datetime,
+    store: Store, usecase: UseCase, model: str, value: float, until: datetime, keys: TwoKeys, request: Request
 ) -> Decision:
     """Replace the threshold of the active version until a moment; every replica follows within seconds.
 
-    ``now`` and ``until`` are machine time. The order is bound to the version: another one that becomes
+    ``until`` and the time of the request are machine time. The order is bound to the version: another one that becomes
     champion meanwhile answers by its own threshold.
 
     Raises:
         ReleaseError: the value, the time or the reason cannot be, or no model is active.
     """
-    _require_reason(reason)
+    _require_reason(request.reason)
     if not (math.isfinite(value) and 0.0 <= value <= 1.0):
         raise ReleaseError(f"a threshold lies between 0 and 1; {value} does not")
-    if not now < until <= now + LONGEST_ORDER:
+    if not request.at < until <= request.at + LONGEST_ORDER:
         raise ReleaseError(f"the order must end after now and within {LONGEST_ORDER.days} days; {until} does not")
     version = _champion_version(store, model)
-    payload = {"model": model, "version": version, "value": value, "until": until.isoformat(), "reason": reason}
-    payload |= {EVIDENCE_BASED: False, **keys.to_json()}
-    return store.decisions.append(usecase.name, "threshold.override", payload, actor, now)
+    payload = {"model": model, "version": version, "value": value, "until": until.isoformat()}
+    payload |= {"reason": request.reason, EVIDENCE_BASED: False, **keys.to_json()}
+    return store.decisions.append(usecase.name, "threshold.override", payload, request.actor, request.at)
 
 
-def lift_threshold(
-    store: Store, usecase: UseCase, model: str, key: Key, *, actor: str, reason: str, now: datetime
-) -> Decision:
+def lift_threshold(store: Store, usecase: UseCase, model: str, key: Key, request: Request) -> Decision:
     """End a threshold order before its time; one person may.
 
     Raises:
         ReleaseError: none is in force, or no reason was given.
     """
-    _require_reason(reason)
+    _require_reason(request.reason)
     order = store.orders.standing(model).threshold
-    if order is None or order.until <= now:
+    if order is None or order.until <= request.at:
         raise ReleaseError(f"no threshold order is in force for {model}")
-    payload = {"model": model, "version": order.version, "order": order.decision, "reason": reason}
-    return store.decisions.append(
-        usecase.name, "threshold.lifted", payload | {"owners": [key.owner], "keys": [key.id]}, actor, now
-    )
+    payload = {"model": model, "version": order.version, "order": order.decision, "reason": request.reason}
+    payload |= {"owners": [key.owner], "keys": [key.id]}
+    return store.decisions.append(usecase.name, "threshold.lifted", payload, request.actor, request.at)
 
 
 def promote_emergency(
-    registry: ModelRegistry,
-    store: Store,
-    ref: ModelRef,
-    keys: TwoKeys,
-    *,
-    usecase: UseCase,
-    actor: str,
-    reason: str,
-    now: datetime,
-    until: datetime | None = None,
-    preview: bool = False,
-    wait_seconds: float = 0.0,
-    check: Check | None = None,
+    context: ReleaseContext, version: str, keys: TwoKeys, request: Request, *, until: datetime | None = None
 ) -> ReleaseOutcome:
     """Put a version into the champion's role without a verdict, at any hour, until a moment of machine time.
 
     It must hold ``@challenger`` or ``@candidate``, so its gates were passed. The order of the two people enters the
     chain first, and the promotion rests on it. The steps, the journal and the way back are those of every promotion.
-    ``now`` is machine time; ``until`` is when it ends unless a third person has reviewed it, at most
-    ``[promotion] emergency_review`` from now, which is also the default.
+    The request is of machine time; ``until`` is when it ends unless a third person has reviewed it, at most
+    ``[promotion] emergency_review`` from then, which is also the default.
 
     Raises:
         ReleaseError: it holds neither role, is barred, the end cannot be, or no reason was given.
     """
-    _require_reason(reason)
+    _require_reason(request.reason)
     _require_two_people(keys)
-    context = release_context(registry, store, usecase, ref.name, check, wait_seconds)
+    store, usecase, ref, now = context.store, context.usecase, ModelRef(context.model, version), request.at
     champion = context.holder("champion")
     review_by = review_time(usecase, now, until)
-    facts = {EVIDENCE_BASED: False, **keys.to_json(), "reason": reason, "review_by": review_by.isoformat()}
-    evidence = sha256_hex(canonical_json({**facts, "to": ref.label, "from": champion, "at": now.isoformat()}))
-    request = Request("promotion", champion, ref.version, evidence, actor, f"EMERGENCY: {reason}", now)
-    order = {"model": ref.name, "version": ref.version, "from_version": champion, "digest": evidence, **facts}
+    facts = {EVIDENCE_BASED: False, **keys.to_json(), "reason": request.reason, "review_by": review_by.isoformat()}
+    digest = sha256_hex(canonical_json({**facts, "to": ref.label, "from": champion, "at": now.isoformat()}))
+    order = {"model": ref.name, "version": version, "from_version": champion, "digest": digest, **facts}
 
-    def precheck() -> None:
-        if ref.version not in (context.holder("challenger"), context.holder("candidate")):
-            raise ReleaseError(f"version {ref.version} is neither @challenger nor @candidate: its gates are not known")
-        if champion == ref.version:
+    def require_role() -> None:
+        if version not in (context.holder("challenger"), context.holder("candidate")):
+            raise ReleaseError(f"version {version} is neither @challenger nor @candidate: its gates are not known")
+        if champion == version:
             raise ReleaseError(f"{version_text(champion)} is active already")
-        refuse_barred(store, ref)
-        if not preview:
-            store.decisions.append(usecase.name, ORDER, order, actor, now)
 
-    outcome = carry_out(context, request, precheck, preview, {"emergency": facts})
-    if not preview:
-        end_comparisons(store, usecase.name, ref.label, None, now, actor)
+    preconditions = (
+        Precondition("challenger or candidate", require_role),
+        Precondition("not barred", lambda: refuse_barred(context, ref)),
+        Precondition(
+            "ordered", lambda: store.decisions.append(usecase.name, ORDER, order, request.actor, now), in_preview=False
+        ),
+    )
+    # In a preview nobody has ordered anything yet, so it rests on nothing.
+    change = PlannedChange("promotion", champion, version, "" if request.preview else digest)
+    emergency = replace(request, reason=f"EMERGENCY: {request.reason}")
+    outcome = carry_out(context, emergency, change, preconditions, {"emergency": facts})
+    if not request.preview:
+        end_comparisons(store, usecase.name, ref.label, None, now, request.actor)
     return outcome
 
 
@@ -235,28 +217,22 @@ def emergencies(store: Store, usecase: str, model: str, now: datetime) -> list[E
     return entries
 
 
-def review_emergency(
-    store: Store, usecase: str, model: str, op_id: str, key: Key, *, actor: str, note: str, now: datetime
-) -> Decision:
+def review_emergency(store: Store, usecase: str, model: str, op_id: str, key: Key, request: Request) -> Decision:
     """Note that a third person has looked at an emergency promotion.
 
     Raises:
-        ReleaseError: there is no such open emergency, no note was written, or the key belongs to one of
-            the two who ordered it.
+        ReleaseError: there is no such open emergency, no reason was given (it is the note), or the key belongs to
+            one of the two who ordered it.
     """
-    _require_reason(note)
-    for emergency in emergencies(store, usecase, model, now):
+    _require_reason(request.reason)
+    for emergency in emergencies(store, usecase, model, request.at):
         if emergency.op_id.startswith(op_id) and emergency.state in ("open", "overdue"):
             if _person(key.owner) in {_person(owner) for owner in emergency.owners}:
                 raise ReleaseError(f"{key.owner} ordered this promotion; somebody else must review it")
-            payload: dict[str, Any] = {
-                "model": model,
-                "op_id": emergency.op_id,
-                "version": emergency.version,
-                "note": note,
-            }
-            payload |= {"owner": key.owner, "key": key.id, "late": emergency.state == "overdue"}
-            return store.decisions.append(usecase, "emergency.reviewed", payload, actor, now)
+            payload: dict[str, Any] = {"model": model, "op_id": emergency.op_id, "version": emergency.version}
+            payload |= {"note": request.reason, "owner": key.owner, "key": key.id}
+            payload["late"] = emergency.state == "overdue"
+            return store.decisions.append(usecase, "emergency.reviewed", payload, request.actor, request.at)
     raise ReleaseError(f"no emergency promotion {op_id!r} waits for a review")
 
 

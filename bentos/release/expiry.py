@@ -15,10 +15,10 @@ from datetime import datetime
 from typing import Final
 
 from bentos.errors import StaleDecision
+from bentos.promotion.context import ReleaseContext
 from bentos.promotion.promote import recover, rollback
-from bentos.promotion.request import ReleaseOutcome, hold_lease, release_context
-from bentos.promotion.state_machine import LEASE_SECONDS, Check
-from bentos.registry.ports import ModelRegistry
+from bentos.promotion.request import ReleaseOutcome, Request, hold_lease
+from bentos.promotion.state_machine import LEASE_SECONDS
 from bentos.release.emergency import Emergency, emergencies
 from bentos.usecase.definition import UseCase
 from monitoring.store import Store
@@ -30,59 +30,47 @@ EXPIRED: Final = "threshold.expired"
 
 
 def end_overdue(
-    registry: ModelRegistry,
-    store: Store,
-    model: str,
-    *,
-    usecase: UseCase,
-    now: datetime,
-    wait_seconds: float = 0.0,
-    patience: float = LEASE_SECONDS + 5,
-    check: Check | None = None,
+    context: ReleaseContext, now: datetime, *, patience: float = LEASE_SECONDS + 5
 ) -> ReleaseOutcome | None:
     """End what has come to its time at machine time ``now``; the rollback of an emergency, if one was due.
 
     Args:
-        registry, store: where roles and journal are.
-        model: name in the registry.
-        usecase: whose emergencies.
+        context: whose emergencies; where roles and journal are.
         now: machine time.
-        wait_seconds: longest wait for the replicas to serve who comes back.
         patience: longest wait for a release that is under way, or whose process died.
-        check: looks at a version's files; none loads it in a process apart.
 
     Raises:
         ReleaseError: nothing was changed, or what was begun is finished by the next look.
         RegistryUnavailable, StoreUnavailable: as above.
     """
-    note_expired_order(registry, store, usecase, model, now)
-    if any(operation.actor == ACTOR for operation in store.journal.unfinished(model)):
-        recover(registry, store, model, usecase=usecase, actor=ACTOR, now=now, check=check)
-    for emergency in _due_emergencies(store, usecase, model, now):
+    note_expired_order(context, now)
+    if any(operation.actor == ACTOR for operation in context.store.journal.unfinished(context.model)):
+        recover(context, ACTOR, now)
+    for emergency in _due_emergencies(context, now):
         reason = (
             f"the emergency promotion of version {emergency.version} (decision {emergency.decision}) ended at "
             f"{emergency.review_by.isoformat()}: no third person had reviewed it"
         )
         log.warning("%s; it is rolled back", reason)
         outcome = rollback(
-            registry, store, model, usecase, ACTOR, reason, now, wait_seconds=wait_seconds, patience=patience,
-            check=check, recheck=_make_revalidation(store, usecase, model, emergency, now),
-        )  # fmt: skip
+            context, Request(ACTOR, reason, now), patience=patience, recheck=_make_revalidation(context, emergency, now)
+        )
         # Another process was quicker: what follows from the rollback is its to do.
         return None if outcome.repeated else outcome
     return None
 
 
-def note_expired_order(registry: ModelRegistry, store: Store, usecase: UseCase, model: str, now: datetime) -> bool:
+def note_expired_order(context: ReleaseContext, now: datetime) -> bool:
     """Say once in the chain that a threshold order came to its end; whether it was said now.
 
     Raises:
         ReleaseError: a release is under way; ask again.
     """
+    store, usecase, model = context.store, context.usecase, context.model
     order = store.orders.standing(model).threshold
     if order is None or now < order.until or _is_noted(store, usecase, order.decision):
         return False
-    with hold_lease(release_context(registry, store, usecase, model, None, 0.0), ACTOR, 0.0) as lease:
+    with hold_lease(context, ACTOR, 0.0) as lease:
         if _is_noted(store, usecase, order.decision):
             return False
         store.journal.check(lease)
@@ -97,12 +85,13 @@ def _is_noted(store: Store, usecase: UseCase, order: int) -> bool:
     return any(line.payload["order"] == order for line in lines)
 
 
-def _due_emergencies(store: Store, usecase: UseCase, model: str, now: datetime) -> list[Emergency]:
+def _due_emergencies(context: ReleaseContext, now: datetime) -> list[Emergency]:
     """Emergencies that must end now: overdue active, or cut off on their way there with their time up."""
+    store, model = context.store, context.model
     unfinished_ids = {operation.op_id for operation in store.journal.unfinished(model)}
     return [
         emergency
-        for emergency in emergencies(store, usecase.name, model, now)
+        for emergency in emergencies(store, context.usecase.name, model, now)
         if (
             emergency.state == "overdue"
             or (emergency.op_id in unfinished_ids and emergency.reviewed_by is None and now >= emergency.review_by)
@@ -111,13 +100,11 @@ def _due_emergencies(store: Store, usecase: UseCase, model: str, now: datetime) 
     ]
 
 
-def _make_revalidation(
-    store: Store, usecase: UseCase, model: str, emergency: Emergency, now: datetime
-) -> Callable[[], None]:
+def _make_revalidation(context: ReleaseContext, emergency: Emergency, now: datetime) -> Callable[[], None]:
     """Asked under the lease: somebody may have ended it, reviewed it, or promoted another version."""
 
     def recheck() -> None:
-        if all(other.op_id != emergency.op_id for other in _due_emergencies(store, usecase, model, now)):
+        if all(other.op_id != emergency.op_id for other in _due_emergencies(context, now)):
             raise StaleDecision(f"the emergency promotion of version {emergency.version} is over already")
 
     return recheck

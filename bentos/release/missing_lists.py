@@ -7,15 +7,14 @@ claimed, and writes them, whoever rolled back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from bentos.promotion.context import ReleaseContext
 from bentos.promotion.external_return import RETURN
-from bentos.registry.ports import ModelRegistry
+from bentos.promotion.request import ReleaseOutcome
 from bentos.release.affected_events import AFFECTED_LISTED, Affected, affected_by_rollback
 from bentos.settings import Settings
-from bentos.usecase.definition import UseCase
 from monitoring.store import Decision, Store
 
 ACTOR: Final = "scribe"
@@ -26,22 +25,15 @@ LOOK_BACK: Final = timedelta(days=7)
 _ROLLBACK_KINDS: Final = ("rollback.done", "rollback.pinned", RETURN)
 
 
-@dataclass(frozen=True)
-class UnlistedRollback:
-    """A rollback without a list; ``op_id`` names it as its list will."""
-
-    op_id: str
-    from_version: str
-    to_version: str
-
-
-def unlisted_rollbacks(store: Store, usecase: str, model: str, now: datetime) -> list[UnlistedRollback]:
+def unlisted_rollbacks(store: Store, usecase: str, model: str, now: datetime) -> list[ReleaseOutcome]:
     """Rollbacks of the latest week without a list at machine time ``now``, oldest first; not those just carried out."""
     lines = store.decisions.list(usecase, (*_ROLLBACK_KINDS, AFFECTED_LISTED), limit=None)
     listed_ids = {str(line.payload["op_id"]) for line in lines if line.kind == AFFECTED_LISTED}
     latest, earliest = now - GRACE, now - LOOK_BACK
     return [
-        UnlistedRollback(op_id, str(line.payload["from_version"]), str(line.payload["to_version"]))
+        ReleaseOutcome(
+            "rollback", usecase, model, str(line.payload["from_version"]), str(line.payload["to_version"]), op_id
+        )
         for line in lines
         if line.kind != AFFECTED_LISTED
         and line.payload.get("model") == model
@@ -51,20 +43,15 @@ def unlisted_rollbacks(store: Store, usecase: str, model: str, now: datetime) ->
     ]
 
 
-def write_missing_lists(
-    registry: ModelRegistry, store: Store, settings: Settings, usecase: UseCase, model: str, now: datetime
-) -> list[Affected]:
+def write_missing_lists(context: ReleaseContext, settings: Settings, now: datetime) -> list[Affected]:
     """Write the lists that are missing at machine time ``now``; what was found.
 
     Raises:
         StoreUnavailable, OSError: the list could not be written; it is tried again when its claim has run out.
     """
     written = []
-    for entry in unlisted_rollbacks(store, usecase.name, model, now):
-        affected = affected_by_rollback(
-            registry, store, settings, usecase, model, entry.from_version, entry.to_version, entry.op_id, ACTOR, now,
-            if_missing=True,
-        )  # fmt: skip
+    for rollback in unlisted_rollbacks(context.store, context.usecase.name, context.model, now):
+        affected = affected_by_rollback(context, settings, rollback, ACTOR, now, if_missing=True)
         written += [] if affected is None else [affected]
     return written
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from bentos.errors import StaleDecision
 from bentos.promotion.comparison_plans import champion_label
-from bentos.promotion.promote import ReleaseOutcome, rollback
-from bentos.promotion.state_machine import Check as Verification
-from bentos.registry.ports import ModelRef, ModelRegistry
+from bentos.promotion.context import ReleaseContext
+from bentos.promotion.promote import ReleaseOutcome, Request, rollback
+from bentos.registry.ports import ModelRef
 from bentos.registry.routing_policy import EXTERNAL
 from bentos.usecase.definition import UseCase
 from monitoring.core.calendar import TimeWindow
@@ -102,20 +102,14 @@ class Watch:
     """Looks at whoever was promoted last.
 
     Args:
-        registry, store: where roles, log and journal are.
-        usecase: whose ``[watch]`` says what must hold.
-        model: name in the registry.
-        check: looks at a version's files before it is restored; none loads it in a process apart.
+        context: where roles, log and journal are; the use case's ``[watch]`` says what must hold.
     """
 
-    def __init__(
-        self, registry: ModelRegistry, store: Store, usecase: UseCase, model: str, check: Verification | None = None
-    ) -> None:
-        self._registry = registry
-        self._store = store
-        self._usecase = usecase
-        self._model = model
-        self._check = check
+    def __init__(self, context: ReleaseContext) -> None:
+        self._context = context
+        self._store = context.store
+        self._usecase = context.usecase
+        self._model = context.model
         self._before: tuple[int, Pairs] | None = None
         self._harm: tuple[int, datetime, Check] | None = None
         self._reported_term: int | None = None
@@ -141,10 +135,7 @@ class Watch:
             return None
         reason = f"{reasons[0]} (decision {decision.id})"
         log.error("rolling back version %s: %s", term.new, reason)
-        outcome = rollback(
-            self._registry, self._store, self._model, self._usecase, ACTOR, reason, now,
-            wait_seconds=10.0, check=self._check, recheck=lambda: self._require(term, now),
-        )  # fmt: skip
+        outcome = rollback(self._context, Request(ACTOR, reason, now), recheck=lambda: self._require(term, now))
         # Another process was quicker: what follows from the rollback is its to do.
         return None if outcome.repeated else outcome
 

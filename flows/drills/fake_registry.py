@@ -19,7 +19,16 @@ from sqlalchemy import update
 from bentos.errors import IncumbentError, RegistryUnavailable, RoleVacant, VersionMissing
 from bentos.keys import Key
 from bentos.promotion.evidence import write_verdict
-from bentos.promotion.promote import appoint, install_first, promote, reconcile, recover, rollback
+from bentos.promotion.promote import (
+    ReleaseContext,
+    Request,
+    appoint,
+    install_first,
+    promote,
+    reconcile,
+    recover,
+    rollback,
+)
 from bentos.registry.ports import ROLES, ModelRef, Role, VersionInfo
 from bentos.release.emergency import TwoKeys, emergencies, promote_emergency
 from bentos.release.expiry import ACTOR, end_overdue
@@ -122,6 +131,10 @@ def make_verdict(outcome: Any = "promote", kind: Any = "comparison", challenger:
     return Verdict(kind, outcome, (), f"{MODEL}/{challenger}", champion, NOW, ("it saves money",))
 
 
+def _request(reason: str = "a drill") -> Request:
+    return Request("drill", reason, NOW)
+
+
 @dataclass(frozen=True)
 class DrillWorld:
     """One world.
@@ -137,9 +150,8 @@ class DrillWorld:
 
     def with_roles(self) -> DrillWorld:
         """Version 1 active, version 2 under comparison."""
-        names: dict[str, Any] = {"usecase": self.usecase, "actor": "drill", "now": NOW, "check": accept_version}
-        install_first(self.registry, self.store, make_verdict("pass", "gate", "1"), **names)
-        appoint(self.registry, self.store, ModelRef(MODEL, "2"), "challenger", reason="it passed", **names)
+        install_first(self._context, make_verdict("pass", "gate", "1"), _request())
+        appoint(self._context, "2", "challenger", _request("it passed"))
         write_verdict(self.store, self.usecase.name, make_verdict(), "drill", NOW)
         return self
 
@@ -157,21 +169,11 @@ class DrillWorld:
 
     def promote(self) -> object:
         """Ask for version 2."""
-        return promote(
-            self.registry,
-            self.store,
-            make_verdict(),
-            usecase=self.usecase,
-            actor="drill",
-            now=NOW,
-            check=accept_version,
-        )
+        return promote(self._context, make_verdict(), _request(""))
 
     def rollback(self) -> object:
         """Ask for the way back."""
-        return rollback(
-            self.registry, self.store, MODEL, self.usecase, "drill", "a drill", NOW, check=accept_version, patience=0.0
-        )
+        return rollback(self._context, _request(), patience=0.0)
 
     def pin(self) -> object:
         """Ask for the way back while the registry does not answer."""
@@ -179,16 +181,11 @@ class DrillWorld:
 
     def rush(self) -> object:
         """Two people put version 2 into the champion's role without a verdict, for an hour."""
-        return promote_emergency(
-            self.registry, self.store, ModelRef(MODEL, "2"), _TWO_KEYS, usecase=self.usecase, actor="drill",
-            reason="a drill", now=NOW, until=NOW + HOUR, check=accept_version,
-        )  # fmt: skip
+        return promote_emergency(self._context, "2", _TWO_KEYS, _request(), until=NOW + HOUR)
 
     def expire(self) -> object:
         """Look for emergencies whose time is up, when it is."""
-        return end_overdue(
-            self.registry, self.store, MODEL, usecase=self.usecase, now=NOW + HOUR, patience=0.0, check=accept_version
-        )
+        return end_overdue(self._context, NOW + HOUR, patience=0.0)
 
     def expire_cut_off(self) -> object:
         """The same while the registry does not answer."""
@@ -196,13 +193,15 @@ class DrillWorld:
 
     def recover(self, later: timedelta = timedelta()) -> object:
         """End what was left behind."""
-        return recover(
-            self.registry, self.store, MODEL, usecase=self.usecase, actor="drill", now=NOW + later, check=accept_version
-        )
+        return recover(self._context, "drill", NOW + later)
 
     def reconcile(self) -> object:
         """Make the registry agree with the journal."""
-        return reconcile(self.registry, self.store, MODEL, usecase=self.usecase, actor="drill", now=NOW)
+        return reconcile(self._context, _request(""))
+
+    @property
+    def _context(self) -> ReleaseContext:
+        return ReleaseContext(self.registry, self.store, self.usecase, MODEL, accept_version)
 
     def expire_leases(self) -> None:
         """What happens by itself some time after a process died."""

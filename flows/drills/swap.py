@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from bentos.model.isolated_check import Verifier
 from bentos.model.scoring_model import ScoringModel
 from bentos.promotion.appointments import appoint, lift_bar
 from bentos.promotion.evidence import write_verdict
-from bentos.promotion.promote import install_first, promote, rollback
+from bentos.promotion.promote import ReleaseContext, Request, install_first, promote, rollback
 from bentos.registry.mlflow import MlflowRegistry
 from bentos.registry.ports import ModelRef, ModelRegistry
 from bentos.schema.event_schema import EventSchema
@@ -107,16 +108,19 @@ class Changes:
     def install(self, ref: ModelRef) -> None:
         """The first champion."""
         verdict = Verdict("gate", "pass", (), ref.label, None, self.now())
-        install_first(
-            self.port, self.store, verdict, usecase=self.home.usecase, actor=_ACTOR, now=self.now(), check=self.check
-        )
+        install_first(self._context, verdict, self._request())
 
     def appoint(self, ref: ModelRef) -> None:
         """Into shadow, under comparison."""
-        appoint(
-            self.port, self.store, ref, "challenger",
-            usecase=self.home.usecase, actor=_ACTOR, now=self.now(), reason="drill", check=self.check,
-        )  # fmt: skip
+        appoint(self._context, ref.version, "challenger", self._request())
+
+    @cached_property
+    def _context(self) -> ReleaseContext:
+        home = self.home
+        return ReleaseContext(self.port, self.store, home.usecase, home.model, self.check, _WAIT_SECONDS)
+
+    def _request(self, reason: str = "drill") -> Request:
+        return Request(_ACTOR, reason, self.now())
 
     def promote(self, ref: ModelRef) -> None:
         """Through an appointment and a verdict, until every replica serves the new champion."""
@@ -129,24 +133,16 @@ class Changes:
         champion = self.registry.resolve(ref.name, "champion")
         verdict = Verdict("comparison", "promote", (), ref.label, champion.label, now, ("it is a drill",))
         write_verdict(self.store, usecase.name, verdict, _ACTOR, now)
-        promote(
-            self.port, self.store, verdict,
-            usecase=usecase, actor=_ACTOR, now=now, wait_seconds=_WAIT_SECONDS, check=self.check,
-        )  # fmt: skip
+        promote(self._context, verdict, Request(_ACTOR, "", now))
         self.done += 1
 
     def rollback(self) -> None:
         """Back to ``@previous``; the bar on the version that left is lifted, because this is a drill."""
-        model, usecase = self.home.model, self.home.usecase
+        model = self.home.model
         old_champion = self.registry.resolve(model, "champion")
-        rollback(
-            self.port, self.store, model, usecase, _ACTOR, "drill", self.now(),
-            wait_seconds=_WAIT_SECONDS, check=self.check,
-        )  # fmt: skip
-        reason = "the drill uses it again"
-        lift_bar(
-            self.store, model, old_champion.version, usecase=usecase.name, actor=_ACTOR, now=self.now(), reason=reason
-        )
+        rollback(self._context, self._request())
+        request = self._request("the drill uses it again")
+        lift_bar(self.store, self.home.usecase.name, model, old_champion.version, request)
         self.done += 1
 
 

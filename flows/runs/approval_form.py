@@ -16,7 +16,7 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from bentos.errors import ReleaseError
-from bentos.promotion.approval import ApprovalRequest, approved_by, open_request, redeem, rejected_by
+from bentos.promotion.approval import ApprovalRequest, FormAnswer, approved_by, open_request, redeem, rejected_by
 from flows.errors import FlowRefused
 from flows.runs.links import report_place
 from flows.steps.comparison.compare import latest_verdict
@@ -62,7 +62,7 @@ def approved_verdict(workspace: Workspace, run: FlowRun, verdict: Verdict) -> Ve
         require_guarded_server()
     now = machine_now()
     request = open_request(
-        workspace.store, usecase.name, workspace.model, verdict, run.run_id if inside else "", workspace.actor, now,
+        workspace.store, usecase.name, verdict, run.run_id if inside else "", workspace.actor, now,
         now + usecase.promotion.approval_timeout,
     )  # fmt: skip
     if not inside:
@@ -99,8 +99,8 @@ def _wait_for_answer(workspace: Workspace, request: ApprovalRequest) -> tuple[st
             key=f"approval-{request.id}" + (f"-{attempt + 1}" if attempt else ""),
         )
         try:
-            fields = (form.answer, form.name, form.note, form.code)
-            return str(form.note), redeem(workspace.store, workspace.usecase.name, request, *fields, machine_now())
+            answer = FormAnswer(form.answer, form.name, form.note, form.code)
+            return answer.note, redeem(workspace.store, workspace.usecase.name, request, answer, machine_now())
         except ReleaseError as exc:
             problem = str(exc)
     raise FlowRefused(f"{problem}; that was the last of {_FORMS} forms, the next run of the promotion asks again")

@@ -24,6 +24,8 @@ from monitoring.store.predictions.recent_pairs import latest_times
 
 if TYPE_CHECKING:
     from bentos.model.scoring_model import ScoringModel
+    from bentos.promotion.context import ReleaseContext
+    from bentos.promotion.request import Request
     from bentos.registry.ports import ModelRef, ModelRegistry, Role
     from flows.snapshots.store import SnapshotStore
     from monitoring.store import Store
@@ -90,6 +92,18 @@ class Workspace:
         from bentos.promotion.promote import default_actor
 
         return os.environ.get("INCUMBENT_ACTOR") or default_actor()
+
+    def request(self, reason: str, at: datetime, preview: bool = False) -> Request:
+        """A request of whoever is acting for a change of roles, at business time ``at``."""
+        from bentos.promotion.request import Request
+
+        return Request(self.actor, reason, at, preview)
+
+    def release_context(self, wait_seconds: float = 0.0) -> ReleaseContext:
+        """What a change of roles works with; ``wait_seconds`` is the longest wait for the replicas to follow."""
+        from bentos.promotion.context import ReleaseContext
+
+        return ReleaseContext(self.registry, self.store, self.usecase, self.model, wait_seconds=wait_seconds)
 
     def version(self, number: str | None, roles: Sequence[Role]) -> ModelRef:
         """The named version, else whoever holds the first of the roles that is taken.

@@ -10,16 +10,17 @@ from typing import Any
 
 from sqlalchemy import update
 
-from bentos.promotion import promote as release
 from bentos.promotion.evidence import write_training, write_verdict
-from bentos.promotion.promote import ReleaseOutcome, appoint, install_first
+from bentos.promotion.promote import ReleaseOutcome
 from bentos.registry.ports import ModelRef
 from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.core.verdict import Verdict
 from monitoring.store import Store, memory_store
 from monitoring.store.database.tables import leases
+from tests.support import release_requests
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
+from tests.support.release_requests import appoint, install_first
 
 MODEL = "dev-fraud"
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -64,7 +65,7 @@ def promote(registry: Any, store: Store, verdict: Any, **named: Any) -> ReleaseO
     """A comparison, or a training, enters its verdict into the chain; then somebody promotes on it."""
     if isinstance(verdict, Verdict):
         enter(store, verdict, named["usecase"].name)
-    return release.promote(registry, store, verdict, **named)
+    return release_requests.promote(registry, store, verdict, **named)
 
 
 def enter(store: Store, verdict: Verdict, usecase: str = "fraud") -> None:

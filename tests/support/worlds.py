@@ -12,7 +12,6 @@ from types import MappingProxyType
 
 from bentos.model.calibration import Threshold
 from bentos.model.scoring_model import ScoringModel
-from bentos.promotion import promote as release
 from bentos.registry.ports import ModelRef
 from bentos.usecase.loading import builtin_usecases
 from flows.sources import open_source
@@ -24,6 +23,7 @@ from monitoring.store import LabelRecord
 from monitoring.store.database.frames import to_us
 from tests.support.log.simulated_answers import EventBatch, LoadedVersion, log_answers, log_shadow
 from tests.support.registries import mlflow_registry
+from tests.support.release_requests import appoint
 
 DAY = timedelta(days=1)
 SMALLER = {
@@ -93,7 +93,7 @@ class World:
         changed = replace(self.model(), threshold=Threshold(threshold, threshold, threshold))
         changed.save(folder)
         ref = self.workspace.registry.register(folder, self.workspace.model)
-        release.appoint(
+        appoint(
             self.workspace.registry, self.workspace.store, ref, "challenger",
             usecase=self.workspace.usecase, actor="test", now=self.live_from, reason="a test",
         )  # fmt: skip

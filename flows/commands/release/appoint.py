@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from flows.commands.common import CommandResult, UsageRefused, common_arguments, enter_home, parse_instant
 
@@ -23,30 +22,22 @@ def run(args: argparse.Namespace) -> CommandResult:
     """Run one command."""
     enter_home(args)
     from bentos.promotion.promote import appoint, appoint_next_candidate, dismiss
-    from bentos.registry.ports import ModelRef
     from flows.workspace.clock import business_time
     from flows.workspace.workspace import open_workspace
 
     if not args.reason.strip():
         raise UsageRefused("--reason must say why, in a few words")
     workspace = open_workspace(args.usecase)
-    now = business_time(parse_instant(args.as_of, workspace.usecase))
-    common: dict[str, Any] = {"usecase": workspace.usecase, "actor": workspace.actor, "now": now}
+    context = workspace.release_context()
+    request = workspace.request(args.reason, business_time(parse_instant(args.as_of, workspace.usecase)))
     if args.appoints:
-        ref = ModelRef(workspace.model, args.version)
-        decision = appoint(
-            workspace.registry, workspace.store, ref, args.role, reason=args.reason, replace=args.evict, **common
-        )  # fmt: skip
-        text = f"{ref.label} is @{args.role}" if decision is not None else f"{ref.label} was @{args.role} already"
+        label = f"{workspace.model}/{args.version}"
+        decision = appoint(context, args.version, args.role, request, evict=args.evict)
+        text = f"{label} is @{args.role}" if decision is not None else f"{label} was @{args.role} already"
     else:
-        decision = dismiss(
-            workspace.registry, workspace.store, workspace.model, args.role, reason=args.reason, **common
-        )
+        decision = dismiss(context, args.role, request)
         text = f"@{args.role} is vacant" if decision is not None else f"nobody was @{args.role}"
-        if (
-            args.role == "challenger"
-            and appoint_next_candidate(workspace.registry, workspace.store, workspace.model, **common) is not None
-        ):
+        if args.role == "challenger" and appoint_next_candidate(context, request) is not None:
             text += "; the candidate has taken its turn"
     return CommandResult(
         {"done": decision is not None, "decision": None if decision is None else decision.id, "text": text}, text

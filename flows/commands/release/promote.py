@@ -54,7 +54,7 @@ def _new_plan(args: argparse.Namespace, as_of: datetime | None) -> CommandResult
     enter_home(args)
     workspace, at = open_workspace(args.usecase), business_time(as_of)
     pair = compared_models(workspace.store, workspace.registry, workspace.usecase, workspace.model, at)
-    row = renew_plan(workspace.store, workspace.usecase, pair, at, actor=workspace.actor, reason=args.reason)
+    row = renew_plan(workspace.store, workspace.usecase, pair, workspace.request(args.reason, at))
     data = {"comparison": row.id, "plan_hash": row.plan_hash, "plan": row.plan.to_json()}
     text = f"{pair.challenger} against {pair.champion} starts anew on {row.plan.first_day}, plan {row.plan_hash[:16]}"
     return CommandResult(data, text)
@@ -75,18 +75,8 @@ def _emergency(args: argparse.Namespace) -> CommandResult:
     workspace, now = open_workspace(args.usecase), machine_now()
     keys = two_people(KeyRing.load(workspace.settings.keys_file), tokens(args.key_file, 2), now)
     review_at = review_time(workspace.usecase, now, end_of(args.until, now))
-    promotion = promote_emergency(
-        workspace.registry,
-        workspace.store,
-        workspace.registry.resolve(workspace.model, "challenger"),
-        keys,
-        usecase=workspace.usecase,
-        actor=workspace.actor,
-        reason=args.reason,
-        now=now,
-        until=review_at,
-        preview=args.preview,
-        wait_seconds=10.0,
-    )
+    target = workspace.registry.resolve(workspace.model, "challenger")
+    request = workspace.request(args.reason, now, args.preview)
+    promotion = promote_emergency(workspace.release_context(10.0), target.version, keys, request, until=review_at)
     end = f"it is rolled back at {review_at:%Y-%m-%d %H:%M:%S} UTC unless a third person has reviewed it"
     return CommandResult(asdict(promotion), f"{promotion.message}; {end}")

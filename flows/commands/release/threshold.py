@@ -63,18 +63,8 @@ def run(args: argparse.Namespace) -> CommandResult:
         )
     if args.value is not None and args.until is None:
         raise UsageRefused("--set needs --until: an order without an end is no order")
-    result = threshold_command(
-        workspace.store,
-        workspace.usecase,
-        workspace.model,
-        KeyRing.load(workspace.settings.keys_file),
-        value=args.value,
-        until=args.until,
-        lift=args.lift,
-        reason=args.reason,
-        files=args.key_file,
-        actor=workspace.actor,
-    )
+    ring = KeyRing.load(workspace.settings.keys_file)
+    result = threshold_command(workspace.store, workspace.usecase, workspace.model, ring, args, workspace.actor)
     return CommandResult(result, f"{result['kind']} for version {result['version']}; decision {result['decision']}")
 
 
@@ -98,9 +88,8 @@ def _refit(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
         digest = refit.model.metadata.data_digest
         note_maker(workspace, "refit", refit.ref, refit.found.verdict, refit.run_id, digest, history.as_of, args.reason)
         assignment = assign_role(
-            workspace.usecase, workspace.settings, workspace.registry, workspace.store, refit.ref, refit.found.verdict,
-            actor=workspace.actor, now=history.as_of,
-        )  # fmt: skip
+            workspace.release_context(), refit.ref, refit.found.verdict, workspace.request("", history.as_of)
+        )
     metadata = refit.model.metadata
     data = {
         "parent": ref.label, "version": None if refit.ref is None else refit.ref.label, "role": assignment.role,

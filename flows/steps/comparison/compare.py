@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +12,7 @@ import pandas as pd
 
 from bentos.errors import RoleVacant
 from bentos.promotion.comparison_plans import draft_plan, freeze_plan
+from bentos.promotion.request import Request
 from bentos.registry.ports import ModelRef, ModelRegistry, Role
 from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused, NothingToDo
@@ -30,7 +31,7 @@ from monitoring.performance.capacity import CapacityCurve, capacity_curve
 from monitoring.performance.cost import prices_of
 
 if TYPE_CHECKING:
-    from bentos.promotion.state_machine import Check
+    from bentos.promotion.context import ReleaseContext
     from monitoring.store import Store, StoredComparison
 
 _DAY = timedelta(days=1)
@@ -276,62 +277,41 @@ def ensure_plan(store: Store, usecase: UseCase, pair: ModelPair, as_of: datetime
     stored = store.comparisons.current(model, pair.champion, pair.challenger, as_of)
     if stored is not None:
         return stored
-    return freeze_plan(
-        store, usecase, model, pair.champion, pair.challenger,
-        since=pair.since, actor=actor, reason="no plan was frozen when this comparison began",
-    )  # fmt: skip
+    request = Request(actor, "no plan was frozen when this comparison began", pair.since)
+    return freeze_plan(store, usecase, pair.champion, pair.challenger, request)
 
 
-def renew_plan(
-    store: Store, usecase: UseCase, pair: ModelPair, as_of: datetime, *, actor: str, reason: str
-) -> StoredComparison:
+def renew_plan(store: Store, usecase: UseCase, pair: ModelPair, request: Request) -> StoredComparison:
     """Start anew: a plan of today's policies, from the next whole day on; what was seen so far counts no more.
 
     Raises:
         FlowRefused: without a reason.
     """
-    if not reason.strip():
+    if not request.reason.strip():
         raise FlowRefused("a new plan needs a reason: it starts the comparison again")
-    model = ModelRef.parse(pair.challenger).name
-    return freeze_plan(
-        store, usecase, model, pair.champion, pair.challenger, since=as_of, actor=actor, reason=reason
-    )  # fmt: skip
+    return freeze_plan(store, usecase, pair.champion, pair.challenger, request)
 
 
 @step(
     name="retire the challenger", run_name="see whether {comparison.verdict.challenger} leaves shadow", tags=("roles",)
 )
-def retire_challenger(
-    store: Store,
-    registry: ModelRegistry,
-    usecase: UseCase,
-    comparison: ComparisonResult,
-    as_of: datetime,
-    actor: str,
-    check: Check | None = None,
-) -> bool:
+def retire_challenger(context: ReleaseContext, comparison: ComparisonResult, request: Request) -> bool:
     """After the verdict ``keep`` the challenger leaves shadow and the comparison is closed; whether it was.
 
-    A candidate that waits then enters shadow; ``check`` looks at its files (none loads it in a process apart).
+    A candidate that waits then enters shadow. The verdict gives the reason, whatever the request says.
     """
     if comparison.verdict.outcome != "keep" or not comparison.current:
         return False
     from bentos.promotion.promote import appoint_next_candidate, dismiss
 
-    model = ModelRef.parse(comparison.verdict.challenger).name
-    reason = f"keep: {(comparison.verdict.reasons or ('no reason was given',))[0]}"
-    dismiss(registry, store, model, "challenger", usecase=usecase, actor=actor, now=as_of, reason=reason)
-    was_closed = store.comparisons.close(comparison.stored.id, "keep", comparison.verdict.digest, as_of, actor)
-    appoint_next_candidate(registry, store, model, usecase=usecase, actor=actor, now=as_of, check=check)
+    verdict = comparison.verdict
+    retirement = replace(request, reason=f"keep: {(verdict.reasons or ('no reason was given',))[0]}")
+    dismiss(context, "challenger", retirement)
+    was_closed = context.store.comparisons.close(
+        comparison.stored.id, "keep", verdict.digest, request.at, request.actor
+    )
+    appoint_next_candidate(context, request)
     return was_closed
-
-
-@step(name="close the comparison", run_name="close the comparison of {verdict.challenger}", tags=("database",))
-def close_with_promotion(store: Store, verdict: Verdict, as_of: datetime, actor: str) -> bool:
-    """The challenger became champion: its comparison is closed with ``promote``; whether one was under way."""
-    model = ModelRef.parse(verdict.challenger).name
-    stored = store.comparisons.current(model, verdict.champion or "", verdict.challenger, as_of)
-    return stored is not None and store.comparisons.close(stored.id, "promote", verdict.digest, as_of, actor)
 
 
 @step(name="read the verdict", run_name="read the newest verdict of {usecase.name}", tags=("database",), retried=True)

@@ -202,10 +202,7 @@ def _follow_journal(workspace: Workspace, dry_run: bool) -> Iterator[Disagreemen
         return
     was_reconciled = False
     if not dry_run:
-        reconcile(
-            workspace.registry, workspace.store, workspace.model, usecase=workspace.usecase, actor=workspace.actor,
-            now=datetime.now(UTC), reason=_REASON,
-        )  # fmt: skip
+        reconcile(workspace.release_context(), workspace.request(_REASON, datetime.now(UTC)))
         was_reconciled = True
     yield Disagreement(
         "roles_not_in_journal",

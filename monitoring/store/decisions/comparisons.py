@@ -22,7 +22,7 @@ from monitoring.errors import JournalConflict
 from monitoring.store.database.engine import Database
 from monitoring.store.database.frames import fetch, from_us, to_us
 from monitoring.store.database.tables import comparison_days, comparisons
-from monitoring.store.decisions.decisions import append_decision
+from monitoring.store.decisions.decisions import NewDecision, append_decision
 
 Ending = Literal["promote", "keep", "replaced"]
 _DAY_COLUMNS: Final = ("comparison_id", "day", "payload", "digest", "as_of", "stored_at")
@@ -83,7 +83,9 @@ class Comparisons:
                 "model": plan.model, "comparison": name, "champion": plan.champion, "challenger": plan.challenger,
                 "plan_hash": hashed, "plan": plan.to_json(), "reason": reason,
             }  # fmt: skip
-            append_decision(self._database, connection, plan.usecase, "comparison.opened", payload, actor, at)
+            append_decision(
+                self._database, connection, NewDecision(plan.usecase, "comparison.opened", payload, actor, at)
+            )
         return StoredComparison(name, plan, hashed, at)
 
     def current(self, model: str, champion: str, challenger: str, as_of: datetime) -> StoredComparison | None:
@@ -151,7 +153,7 @@ class Comparisons:
             "model": plan.model, "comparison": one.id, "champion": plan.champion, "challenger": plan.challenger,
             "plan_hash": one.plan_hash, "outcome": outcome, "verdict": digest,
         }  # fmt: skip
-        append_decision(self._database, connection, plan.usecase, "comparison.closed", payload, actor, at)
+        append_decision(self._database, connection, NewDecision(plan.usecase, "comparison.closed", payload, actor, at))
 
     def _reopen(self, connection: Connection, one: StoredComparison, actor: str, reason: str) -> StoredComparison:
         """The very same plan from the very same time goes on: it is no new plan, and its frozen days stay."""
@@ -159,7 +161,9 @@ class Comparisons:
         connection.execute(update(comparisons).where(comparisons.c.id == one.id).values(fresh))
         payload = {"model": one.plan.model, "comparison": one.id, "plan_hash": one.plan_hash, "reason": reason}
         append_decision(
-            self._database, connection, one.plan.usecase, "comparison.reopened", payload, actor, one.opened_at
+            self._database,
+            connection,
+            NewDecision(one.plan.usecase, "comparison.reopened", payload, actor, one.opened_at),
         )
         return one
 

@@ -93,7 +93,7 @@ class Decisions:
             StoreUnavailable: nothing was stored; try again.
         """
         with self._database.write() as connection:
-            return append_decision(self._database, connection, usecase, kind, payload, actor, at, changes)
+            return append_decision(self._database, connection, NewDecision(usecase, kind, payload, actor, at, changes))
 
     def verify(self) -> list[str]:
         """Problems in plain words; empty when every row is as it was written.
@@ -179,37 +179,40 @@ class Decisions:
         return found
 
 
-def append_decision(
-    database: Database,
-    connection: Connection,
-    usecase: str,
-    kind: str,
-    payload: Mapping[str, Any],
-    actor: str,
-    at: datetime,
-    changes: Sequence[RoleChange] = (),
-) -> Decision:
+@dataclass(frozen=True)
+class NewDecision:
+    """What a line of the chain will say; its number, its machine time and its hash come with the line."""
+
+    usecase: str
+    kind: str
+    payload: Mapping[str, Any]
+    actor: str
+    at: datetime
+    changes: Sequence[RoleChange] = ()
+
+
+def append_decision(database: Database, connection: Connection, new: NewDecision) -> Decision:
     """Add a row within a transaction of the caller."""
     database.lock(connection, _CHAIN_LOCK)
     last_row = connection.execute(
         select(decisions.c.seq, decisions.c.hash).order_by(desc(decisions.c.seq)).limit(1)
     ).first()
-    full_payload = dict(payload)
-    if changes:
-        full_payload["roles"] = [_as_json(change) for change in changes]
+    full_payload = dict(new.payload)
+    if new.changes:
+        full_payload["roles"] = [_as_json(change) for change in new.changes]
     row: dict[str, Any] = {
         "seq": 1 if last_row is None else last_row[0] + 1,
-        "usecase": usecase,
-        "kind": kind,
+        "usecase": new.usecase,
+        "kind": new.kind,
         "payload": _json_text(full_payload),
-        "actor": actor,
-        "at": to_us(at),
+        "actor": new.actor,
+        "at": to_us(new.at),
         "recorded_at": database.now(connection),
         "prev_hash": GENESIS if last_row is None else last_row[1],
     }
     row["hash"] = row_hash(row)
     connection.execute(insert(decisions).values(row))
-    for change in changes:
+    for change in new.changes:
         connection.execute(insert(roles).values(role_row(_as_json(change), row)))
     return _decision(tuple(row[name] for name in COLUMNS))
 

@@ -19,7 +19,7 @@ from monitoring.errors import JournalConflict, LeaseHeld
 from monitoring.store.database.engine import Database
 from monitoring.store.database.frames import fetch, from_us, to_us
 from monitoring.store.database.tables import leases, operations
-from monitoring.store.decisions.decisions import Decision, RoleChange, append_decision
+from monitoring.store.decisions.decisions import Decision, NewDecision, RoleChange, append_decision
 
 State = Literal["PLANNED", "VERIFIED", "PREVIOUS_SET", "CHAMPION_SET", "CONFIRMED", "DONE", "ABORTED"]
 OperationKind = Literal["promotion", "rollback", "installation"]
@@ -197,7 +197,9 @@ class Journal:
         full = {name: getattr(operation, name) for name in _fields() if name not in unsaid} | dict(payload)
         kind = f"{operation.kind}.{operation.state.lower()}"
         return append_decision(
-            self._database, connection, operation.usecase, kind, full, operation.actor, operation.at, changes
+            self._database,
+            connection,
+            NewDecision(operation.usecase, kind, full, operation.actor, operation.at, changes),
         )
 
     def get(self, op_id: str) -> Operation | None:

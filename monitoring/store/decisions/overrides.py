@@ -19,7 +19,7 @@ from monitoring.errors import JournalConflict
 from monitoring.store.database.engine import Database
 from monitoring.store.database.frames import fetch, from_us
 from monitoring.store.database.tables import decisions, operations, pins, roles
-from monitoring.store.decisions.decisions import Decision, RoleChange, append_decision
+from monitoring.store.decisions.decisions import Decision, NewDecision, RoleChange, append_decision
 
 THRESHOLD_KINDS: Final = ("threshold.override", "threshold.lifted")
 _RUNNING_STATES: Final = ("VERIFIED", "PREVIOUS_SET", "CHAMPION_SET", "CONFIRMED")
@@ -102,32 +102,32 @@ class Orders:
     def pin(
         self,
         usecase: str,
-        model: str,
-        version: str,
+        champion: RoleChange,
         from_version: str | None,
-        contract: str,
-        actor: str,
-        reason: str,
-        at: datetime,
         payload: Mapping[str, Any],
+        actor: str,
+        at: datetime,
     ) -> Decision:
         """Put an active version without the registry: the pin, its decision and the role changes at once.
 
-        An empty ``contract`` is that of an external score: ``@champion`` is then vacant by the journal.
+        The payload holds the ``reason``. A champion without a contract is an external score: by the journal
+        ``@champion`` is then vacant.
 
         Raises:
             JournalConflict: a pin stands already.
         """
-        seated = RoleChange(model, "champion", version, contract) if contract else RoleChange(model, "champion", None)
+        model, version, contract = champion.model, champion.version, champion.contract
+        seated = champion if contract else RoleChange(model, "champion", None)
         changes = [seated, RoleChange(model, "previous", None)]
-        said = {"model": model, "from_version": from_version, "to_version": version, "contract": contract}
-        said |= {"reason": reason, **payload}
+        full = {"model": model, "from_version": from_version, "to_version": version, "contract": contract, **payload}
         with self._database.write() as connection:
-            made = append_decision(self._database, connection, usecase, "rollback.pinned", said, actor, at, changes)
+            made = append_decision(
+                self._database, connection, NewDecision(usecase, "rollback.pinned", full, actor, at, changes)
+            )
             names = (
                 "model", "usecase", "version", "from_version", "contract", "decision", "actor", "reason", "pinned_at",
             )  # fmt: skip
-            row = (model, usecase, version, from_version, contract, made.seq, actor, reason)
+            row = (model, usecase, version, from_version, contract, made.seq, actor, payload["reason"])
             now = self._database.now(connection)
             if self._database.insert_new(connection, pins, names, [(*row, now)]) != 1:
                 raise JournalConflict(f"a version of {model} is pinned already; reconcile first")
@@ -140,7 +140,9 @@ class Orders:
             if connection.execute(delete(pins).where(*here)).rowcount != 1:
                 return None
             said = {"model": pin.model, "version": pin.version, "pinned_by": pin.decision, **payload}
-            return append_decision(self._database, connection, usecase, "rollback.reconciled", said, actor, at)
+            return append_decision(
+                self._database, connection, NewDecision(usecase, "rollback.reconciled", said, actor, at)
+            )
 
 
 def _pin(connection: Connection, model: str) -> Pin | None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bentos.model.scoring_model import ScoringModel
+from bentos.promotion.request import ReleaseOutcome
 from bentos.release.affected_events import columns_of, list_affected, note_affected
 from bentos.usecase.options import ExternalIncumbent
 from monitoring.core.hashing import sha256_file
@@ -19,6 +20,10 @@ from monitoring.store import PlanRecord, RoleChange, Store, memory_store
 from tests.support.builders import fraud, tiny_model
 from tests.support.log.logged import scored, shadowed
 from tests.support.releases import MODEL, NOW
+
+
+def rolled_back(to_version: str) -> ReleaseOutcome:
+    return ReleaseOutcome("rollback", "fraud", MODEL, "2", to_version)
 
 
 class Log:
@@ -44,7 +49,7 @@ class Log:
         self.store.log.append([scored(number, **values | changes)])
 
     def event_frame(self, folder: Path, model: ScoringModel | None) -> Any:
-        return list_affected(self.store, fraud(), MODEL, "2", "1", lambda: model, folder, "list")
+        return list_affected(self.store, fraud(), rolled_back("1"), lambda: model, folder / "list.csv")
 
 
 @pytest.fixture
@@ -121,7 +126,7 @@ def test_path_and_digest_are_kept_in_the_chain(log: Log, tmp_path: Path) -> None
 
 def test_nothing_is_listed_for_a_version_that_never_held_office(tmp_path: Path) -> None:
     store: Store = memory_store()
-    found = list_affected(store, fraud(), MODEL, "2", "1", lambda: None, tmp_path, "list")
+    found = list_affected(store, fraud(), rolled_back("1"), lambda: None, tmp_path / "list.csv")
     assert (found.answered, found.file) == (0, None)
     store.close()
 
@@ -130,6 +135,6 @@ def test_the_way_back_to_an_external_score_is_judged_by_its_column(log: Log, tmp
     usecase = fraud().model_copy(update={"incumbent": ExternalIncumbent(column="amount", threshold=0.4)})
     for number, (decision, score) in enumerate([(True, 0.1), (False, 0.9), (True, 0.9)]):
         log.answer(number, decision, body=json.dumps({"amount": score}).encode())
-    found = list_affected(log.store, usecase, MODEL, "2", "external", lambda: None, tmp_path, "list")
+    found = list_affected(log.store, usecase, rolled_back("external"), lambda: None, tmp_path / "list.csv")
     assert (found.call, found.review, found.unknown) == (1, 1, 0)
     assert {row["judged_by"] for row in lines(found.file)} == {"column"}

@@ -15,7 +15,7 @@ import pytest
 from bentos.keys import Key
 from bentos.model.scoring_model import ScoringModel
 from bentos.registry.ports import ModelRef
-from bentos.release.emergency import TwoKeys, order_threshold
+from bentos.release.emergency import TwoKeys
 from bentos.scoring.active_models import ModelHolder
 from bentos.usecase.options import ExternalIncumbent
 from flows.cli import main
@@ -26,6 +26,7 @@ from monitoring.store.decisions.role_terms import terms_between
 from tests.support.builders import case, fraud, tiny_model
 from tests.support.log.logged import label, scored
 from tests.support.processes.servers import House
+from tests.support.release_requests import order_threshold
 
 MODEL = tiny_model(seed=1, threshold=0.2)
 NAMES = ("spare", *MODEL.plan.names)

@@ -17,7 +17,6 @@ import pandas as pd
 import pytest
 
 from bentos.model.calibration import Threshold
-from bentos.promotion import promote as release
 from bentos.registry.mlflow import MlflowRegistry
 from bentos.schema.event_schema import EventSchema
 from flows.sources import open_source
@@ -27,6 +26,7 @@ from monitoring.store.database.frames import to_us
 from tests.integration.platform.test_cli import said
 from tests.integration.service.test_canary import scribing, until
 from tests.support.processes.servers import House, serving
+from tests.support.release_requests import appoint
 from tests.support.worlds import World, small_world
 
 pytestmark = pytest.mark.slow
@@ -84,7 +84,7 @@ def challenge(world: World, folder: Path) -> None:
     replace(world.model(), threshold=cut).save(folder)
     workspace = world.workspace
     ref = workspace.registry.register(folder, workspace.model)
-    release.appoint(
+    appoint(
         workspace.registry, workspace.store, ref, "challenger",
         usecase=workspace.usecase, actor="test", now=world.live_from, reason="a test",
     )  # fmt: skip

@@ -18,7 +18,6 @@ import pandas as pd
 import pytest
 
 from bentos.model.scoring_model import ScoringModel
-from bentos.promotion.promote import rollback
 from bentos.registry.ports import ModelRef
 from bentos.release.routing_changes import RoutingContext
 from monitoring.core.calendar import TimeWindow
@@ -26,6 +25,7 @@ from monitoring.core.verdict import Verdict
 from tests.integration.service.test_canary import scribing, until
 from tests.support.builders import fraud, label_frame, tiny_model
 from tests.support.processes.servers import SCHEMA, House, Server, event, serving
+from tests.support.release_requests import rollback
 from tests.support.releases import promote
 
 pytestmark = pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import text
 
-from bentos.promotion.promote import appoint, install_first
+from bentos.promotion.promote import ReleaseContext, Request
 from bentos.usecase.definition import UseCase
 from flows.errors import FlowRefused
 from flows.snapshots.store import SnapshotStore
@@ -21,7 +21,6 @@ from flows.steps.comparison.compare import (
     LATENCY,
     ComparisonResult,
     ModelPair,
-    close_with_promotion,
     compare,
     compared_models,
     drop_lagging_days,
@@ -37,7 +36,8 @@ from monitoring.store import Report, Store
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
 from tests.support.log.logged import START, at, label, scored, shadowed
-from tests.support.releases import MODEL, harmless, passed, ref, registry_of
+from tests.support.release_requests import appoint, install_first
+from tests.support.releases import MODEL, harmless, passed, promote, ref, registry_of
 
 EASY = {"min_matured_days": 3, "min_matured_positives": 5, "max_false_positive_rate_increase": 0.1}
 
@@ -57,6 +57,10 @@ class Arena:
         named: dict[str, Any] = {"usecase": self.usecase, "actor": "ann", "now": START, "check": harmless}
         install_first(self.registry, store, passed("1"), **named)
         appoint(self.registry, store, ref("2"), "challenger", reason="it passed", **named)
+
+    @property
+    def context(self) -> ReleaseContext:
+        return ReleaseContext(self.registry, self.store, self.usecase, MODEL, harmless)
 
     def live(self, days: int, gain: float = 0.0, first: int = 0) -> None:
         rng = np.random.default_rng(first)
@@ -112,9 +116,9 @@ def test_starting_anew_takes_a_reason_and_begins_on_the_next_day(arena: Arena) -
     arena.live(5, gain=0.5)
     arena.compare(12)
     with pytest.raises(FlowRefused, match="reason"):
-        renew_plan(arena.store, arena.usecase, arena.duel(12.5), at(12.5), actor="ann", reason=" ")
+        renew_plan(arena.store, arena.usecase, arena.duel(12.5), Request("ann", " ", at(12.5)))
     changed = case(min_matured_positives=10_000)
-    made = renew_plan(arena.store, changed, arena.duel(12.5), at(12.5), actor="ann", reason="the margin was wrong")
+    made = renew_plan(arena.store, changed, arena.duel(12.5), Request("ann", "the margin was wrong", at(12.5)))
     assert made.plan.first_day == date(2026, 3, 15)
     first, second = arena.store.comparisons.list("fraud")
     assert (first.outcome, second.outcome) == ("replaced", None)
@@ -184,7 +188,7 @@ def test_a_candidate_enters_shadow_when_the_champion_is_kept(store: Store, tmp_p
     appoint(arena.registry, store, ref("3"), "candidate", reason="it passed", now=at(5), **named)
     arena.live(12, gain=0.02)
     found = arena.compare(12)
-    assert retire_challenger(store, arena.registry, arena.usecase, found, at(12), "ann", check=harmless)
+    assert retire_challenger(arena.context, found, Request("ann", "", at(12)))
     assert arena.registry.roles(MODEL)["challenger"] == ref("3")
     assert "candidate" not in arena.registry.roles(MODEL)
     ended, begun = store.comparisons.list("fraud")
@@ -196,14 +200,14 @@ def test_sixty_days_without_a_verdict_keep_the_champion_and_retire_the_challenge
     arena = Arena(store, tmp_path, case(max_shadow_days=12, min_matured_positives=1000))
     arena.live(12, gain=0.02)
     waiting = arena.compare(11)
-    assert not retire_challenger(store, arena.registry, arena.usecase, waiting, at(11), "ann")
+    assert not retire_challenger(arena.context, waiting, Request("ann", "", at(11)))
     found = arena.compare(12)
     assert found.verdict.outcome == "keep"
     past = replace(found, current=False)  # a look at a day that is over dismisses nobody
-    assert not retire_challenger(store, arena.registry, arena.usecase, past, at(12), "ann")
+    assert not retire_challenger(arena.context, past, Request("ann", "", at(12)))
     assert arena.registry.roles(MODEL)["challenger"] == ref("2")
     assert "no verdict after 12 days" in found.verdict.reasons[0]
-    assert retire_challenger(store, arena.registry, arena.usecase, found, at(12), "ann")
+    assert retire_challenger(arena.context, found, Request("ann", "", at(12)))
     assert "challenger" not in arena.registry.roles(MODEL)
     assert store.decisions.role_at(MODEL, "challenger", at(12)) is None
     (ended,) = store.comparisons.list("fraud")
@@ -214,13 +218,16 @@ def test_sixty_days_without_a_verdict_keep_the_champion_and_retire_the_challenge
         arena.duel(13)
 
 
-def test_a_promotion_closes_the_comparison(arena: Arena) -> None:
+def test_a_promotion_closes_the_comparison_once(arena: Arena) -> None:
     arena.live(14, gain=0.6)
     found = arena.compare(21)
     assert found.verdict.outcome == "promote", found.verdict.reasons
-    assert close_with_promotion(arena.store, found.verdict, at(21), "ann")
-    assert not close_with_promotion(arena.store, found.verdict, at(21) + timedelta(days=1), "ann")
-    assert arena.store.comparisons.list("fraud")[0].outcome == "promote"
+    for _ in range(2):  # asked again, it is one promotion
+        promote(arena.registry, arena.store, found.verdict, usecase=arena.usecase, actor="ann", now=at(21),
+                check=harmless)  # fmt: skip
+    (ended,) = arena.store.comparisons.list("fraud")
+    assert (ended.outcome, ended.verdict_digest) == ("promote", found.verdict.digest)
+    assert len(arena.store.decisions.list("fraud", ("comparison.closed",))) == 1
 
 
 def test_plan_rows_and_frozen_days_give_the_verdict_again_bit_for_bit(arena: Arena) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bentos.promotion.comparison_plans import end_comparisons
+from bentos.promotion.request import Request
 from bentos.usecase.options import InterventionPolicy
 from flows.cli import main
 from flows.sources.log import LogSource
@@ -135,7 +136,7 @@ def test_the_command_prints_an_empty_ledger(
 def blocking(arena: Arena, share: float) -> Arena:
     policy = InterventionPolicy(blocks_flagged=True, exploration_share=share)
     arena.usecase = arena.usecase.model_copy(update={"intervention": policy})
-    renew_plan(arena.store, arena.usecase, arena.duel(0.1), at(0), actor="ann", reason="flagged events are blocked")
+    renew_plan(arena.store, arena.usecase, arena.duel(0.1), Request("ann", "flagged events are blocked", at(0)))
     return arena
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bentos.promotion.promote import appoint, install_first
+from bentos.promotion.promote import ReleaseContext, Request
 from bentos.usecase.definition import UseCase
 from flows.snapshots.store import SnapshotStore
 from flows.steps.comparison.compare import compare, compared_models, retire_challenger
@@ -21,6 +21,7 @@ from flows.steps.drift.retraining_due import check_retraining
 from monitoring.store import Report, Store, memory_store
 from tests.integration.monitoring.test_comparison_plan import case
 from tests.support.log.logged import START, at, label, scored, shadowed
+from tests.support.release_requests import appoint, install_first
 from tests.support.releases import MODEL, harmless, passed, promote, ref, registry_of
 
 WEEK = 7
@@ -118,11 +119,12 @@ class World:
             return
         duel = compared_models(self.store, self.registry, self.usecase, MODEL, at(day))
         found = compare(self.store, self.usecase, self.snapshots, duel, at(day), "loop")
+        context = ReleaseContext(self.registry, self.store, self.usecase, MODEL, harmless)
         if found.verdict.promotes:
             promote(self.registry, self.store, found.verdict, **self._named(day))
             self.verdicts.append((day, "promote"))
             self.office, self.challenger = self.challenger, None
-        elif retire_challenger(self.store, self.registry, self.usecase, found, at(day), "loop", check=harmless):
+        elif retire_challenger(context, found, Request("loop", "", at(day))):
             self.verdicts.append((day, "keep"))
             self.challenger = None
 

@@ -16,9 +16,8 @@ import bentos.release.routing_changes
 import bentos.release.watch
 from bentos.keys import Key
 from bentos.promotion.approval import answer_directly, open_request
-from bentos.promotion.promote import rollback
-from bentos.release.emergency import TwoKeys, order_threshold, promote_emergency
-from bentos.release.expiry import end_overdue
+from bentos.promotion.context import ReleaseContext
+from bentos.release.emergency import TwoKeys
 from bentos.release.routing_changes import RoutingContext
 from bentos.release.watch import Watch
 from bentos.settings import read_settings
@@ -42,6 +41,7 @@ from monitoring.rollout.ramp_guard import DEFAULT_GUARD
 from monitoring.store import NoticeEntry, Run, StandingCondition, Store, memory_store
 from tests.support.builders import fraud
 from tests.support.hooks import webhook
+from tests.support.release_requests import end_overdue, order_threshold, promote_emergency, rollback
 from tests.support.releases import MODEL, NOW, challenged, compared, harmless, promoted_once, ref
 
 HOUR = timedelta(hours=1)
@@ -157,7 +157,7 @@ def test_the_words_for_actors_and_kinds_are_those_of_the_modules_that_write_them
 def breach(store: Store, registry: Any, usecase: UseCase) -> None:
     said = {"answers": {"requests": 1000, "failed": 80, "p99_ms": 12.0}}
     store.serving.heartbeat("fraud", "r1", MODEL, "2", "2", said)
-    Watch(registry, store, usecase, MODEL, check=harmless).run_once(datetime.now(UTC) + timedelta(seconds=2))
+    Watch(ReleaseContext(registry, store, usecase, MODEL, harmless)).run_once(datetime.now(UTC) + timedelta(seconds=2))
 
 
 def test_history_is_not_told_and_an_automatic_rollback_is_told_once(plain: Store, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_condition_within_its_grace_is_never_told(store: Store) -> None:
 def test_an_approval_is_told_with_who_may_answer_and_how_and_its_answer_ends_it(plain: Store, tmp_path: Path) -> None:
     workspace = house_of(plain, tmp_path, prefect_ui_url="https://prefect.example.org/")
     now = datetime.now(UTC)
-    asked = open_request(plain, "fraud", MODEL, compared("1", "2"), "run-1", "worker", now, now + DAY)
+    asked = open_request(plain, "fraud", compared("1", "2"), "run-1", "worker", now, now + DAY)
     notifier = Notifier(workspace)
     with webhook() as hook:
         object.__setattr__(workspace, "settings", read_settings(home=tmp_path / "home", notify_url=hook.url,

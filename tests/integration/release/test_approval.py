@@ -21,7 +21,6 @@ from bentos.promotion.approval import (
     list_requests,
     makers,
     open_request,
-    redeem,
     rejected_by,
 )
 from bentos.promotion.evidence import write_training
@@ -30,6 +29,7 @@ from flows.workspace.prefect_server import require_guarded_server
 from monitoring.store import Store
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
+from tests.support.release_requests import redeem
 from tests.support.releases import MODEL, NOW, challenged, compared, harmless, passed, promote, ref
 
 DUE = NOW + timedelta(hours=24)
@@ -46,7 +46,7 @@ class Desk:
     tokens: dict[str, str]
 
     def ask(self, run: str = "run-1", due: Any = DUE) -> ApprovalRequest:
-        return open_request(self.store, "fraud", MODEL, VERDICT, run, "worker", NOW, due)
+        return open_request(self.store, "fraud", VERDICT, run, "worker", NOW, due)
 
     def fill_in(
         self, request: ApprovalRequest, code: str, answer: Any = "approve", name: str = "Ann", **more: Any

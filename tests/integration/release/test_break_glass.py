@@ -13,21 +13,21 @@ import pytest
 from bentos.errors import KeyInvalid, KeyMissing, ReleaseError, ScopeMissing
 from bentos.keys import KeyRing, add_key
 from bentos.keys.prompt import tokens
-from bentos.promotion.promote import appoint, rollback
 from bentos.registry.ports import ModelRef
-from bentos.release.emergency import (
-    emergencies,
-    lift_threshold,
-    order_threshold,
-    promote_emergency,
-    review_emergency,
-    two_people,
-)
+from bentos.release.emergency import emergencies, two_people
 from bentos.scoring.active_models import ModelHolder
 from bentos.serving.overrides import StandingOrders
 from monitoring.store import Store
 from tests.support.builders import fraud, tiny_model
 from tests.support.fakes import FakeRegistry
+from tests.support.release_requests import (
+    appoint,
+    lift_threshold,
+    order_threshold,
+    promote_emergency,
+    review_emergency,
+    rollback,
+)
 from tests.support.releases import MODEL, NOW, challenged, harmless, ref
 
 HOUR = timedelta(hours=1)

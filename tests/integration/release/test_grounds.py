@@ -15,16 +15,17 @@ from bentos.errors import PromotionUnproven, ReleaseError
 from bentos.keys import Key
 from bentos.promotion.carry_out import carry_out
 from bentos.promotion.comparison_plans import freeze_plan
+from bentos.promotion.context import ReleaseContext
 from bentos.promotion.evidence import write_verdict
-from bentos.promotion.promote import appoint, promote, rollback
-from bentos.promotion.request import Request, release_context
-from bentos.release.emergency import TwoKeys, promote_emergency
+from bentos.promotion.request import PlannedChange, Request
+from bentos.release.emergency import TwoKeys
 from bentos.usecase.definition import UseCase
 from monitoring.core.verdict import Verdict
 from monitoring.store import Store
 from monitoring.store.database.tables import operations
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
+from tests.support.release_requests import appoint, promote, promote_emergency, rollback
 from tests.support.releases import MODEL, NOW, challenged, compared, enter, harmless, passed, ref
 
 VERDICT = compared("1", "2")
@@ -119,9 +120,7 @@ def test_a_look_at_an_earlier_day_is_no_later_word(room: Room) -> None:
 def test_a_new_plan_ends_what_the_old_one_found(room: Room) -> None:
     (stored,) = room.store.comparisons.list("fraud")
     write_verdict(room.store, "fraud", VERDICT, "comparer", NOW, comparison=stored.id)
-    freeze_plan(
-        room.store, room.usecase, MODEL, f"{MODEL}/1", f"{MODEL}/2", since=NOW + DAY, actor="ann", reason="new rules"
-    )
+    freeze_plan(room.store, room.usecase, f"{MODEL}/1", f"{MODEL}/2", Request("ann", "new rules", NOW + DAY))
     room.refused("its comparison ended as 'replaced'")
 
 
@@ -142,10 +141,10 @@ def test_a_verdict_is_used_once(room: Room) -> None:
             reason="again", check=harmless)  # fmt: skip
     with pytest.raises(ReleaseError, match="undone since"):
         room.promote()
-    desk = release_context(room.registry, room.store, room.usecase, MODEL, harmless, 0.0)
-    wanted = Request("promotion", "1", "2", VERDICT.digest, "eve", "around the front door", NOW)
+    desk = ReleaseContext(room.registry, room.store, room.usecase, MODEL, harmless)
+    wanted = PlannedChange("promotion", "1", "2", VERDICT.digest)
     with pytest.raises(ReleaseError):
-        carry_out(desk, wanted, lambda: None, False, {})
+        carry_out(desk, Request("eve", "around the front door", NOW), wanted, (), {})
     assert room.registry.resolve(MODEL, "champion").version == "1"
 
 
@@ -168,10 +167,10 @@ def test_a_line_of_the_chain_carries_one_promotion_even_where_the_journal_forgot
 def test_gates_carry_a_promotion_only_where_the_use_case_says_so(room: Room) -> None:
     gates = replace(passed("2"), champion=ref("1").label)
     enter(room.store, gates)
-    desk = release_context(room.registry, room.store, room.usecase, MODEL, harmless, 0.0)
-    wanted = Request("promotion", "1", "2", gates.digest, "eve", "gates are enough for me", NOW)
+    desk = ReleaseContext(room.registry, room.store, room.usecase, MODEL, harmless)
+    wanted = PlannedChange("promotion", "1", "2", gates.digest)
     with pytest.raises(PromotionUnproven, match="gates alone promote nobody here"):
-        carry_out(desk, wanted, lambda: None, False, {})
+        carry_out(desk, Request("eve", "gates are enough for me", NOW), wanted, (), {})
     room.policy(takes_office="after_gates")
     with pytest.raises(PromotionUnproven, match="made up, changed"):
         room.promote(replace(gates, reasons=("changed",)))
@@ -190,7 +189,8 @@ def test_an_emergency_rests_on_the_order_of_two_people_in_the_chain(room: Room) 
     for until in (NOW, NOW + timedelta(days=4)):
         with pytest.raises(ReleaseError, match="must end after now"):
             promote_emergency(room.registry, room.store, ref("2"), _keys("ann", "bob"), until=until, **named)
-    desk = release_context(room.registry, room.store, room.usecase, MODEL, harmless, 0.0)
+    desk = ReleaseContext(room.registry, room.store, room.usecase, MODEL, harmless)
+    eve = Request("eve", "alone", NOW)
     alone = {"model": MODEL, "version": "2", "from_version": "1", "digest": "e" * 64, "evidence_based": False}
     alone |= {"owners": ["ann", " ANN"], "keys": ["k1", "k2"], "review_by": (NOW + DAY).isoformat()}
     for changes, why in (
@@ -201,10 +201,10 @@ def test_an_emergency_rests_on_the_order_of_two_people_in_the_chain(room: Room) 
     ):
         room.store.decisions.append("fraud", "emergency.ordered", {**alone, **changes}, "eve", NOW)
         with pytest.raises(PromotionUnproven, match=why):
-            carry_out(desk, Request("promotion", "1", "2", "e" * 64, "eve", "alone", NOW), lambda: None, False, {})
+            carry_out(desk, eve, PlannedChange("promotion", "1", "2", "e" * 64), (), {})
     facts = {"emergency": {"owners": ["ann", "bob"], "evidence_based": False}}
     with pytest.raises(PromotionUnproven, match="made up"):
-        carry_out(desk, Request("promotion", "1", "2", "f" * 64, "eve", "I say so", NOW), lambda: None, False, facts)
+        carry_out(desk, eve, PlannedChange("promotion", "1", "2", "f" * 64), (), facts)
     assert promote_emergency(room.registry, room.store, ref("2"), _keys("ann", "bob"), **named).state == "DONE"
     ordered = room.store.decisions.list("fraud", ("emergency.ordered",))[-1]
     (planned,) = room.store.decisions.list("fraud", ("promotion.planned",))

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from bentos.keys import KeyRing, add_key
-from bentos.promotion.reconcile import reconcile_quietly
 from bentos.registry.ports import ModelRef
 from bentos.release.__main__ import main
-from bentos.release.emergency import order_threshold, two_people
+from bentos.release.emergency import two_people
 from monitoring.store import RoleChange
 from tests.support.builders import fraud
 from tests.support.processes.servers import MODELS, House, Server, Shared, event, unreadable
+from tests.support.release_requests import order_threshold, reconcile_quietly
 
 
 @pytest.fixture(scope="module")

@@ -12,16 +12,25 @@ import pytest
 
 from bentos.errors import ReleaseError
 from bentos.keys import Key
-from bentos.promotion.promote import appoint, install_first, reconcile, rollback
-from bentos.promotion.reconcile import reconcile_quietly
-from bentos.release.emergency import TwoKeys, emergencies, order_threshold, promote_emergency, review_emergency
-from bentos.release.expiry import ACTOR, end_overdue
+from bentos.release.emergency import TwoKeys, emergencies
+from bentos.release.expiry import ACTOR
 from bentos.serving.overrides import StandingOrders
 from bentos.usecase.definition import ExternalIncumbent, UseCase
 from flows.drills.interleaving import ActorScheduler, ObservedPart
 from monitoring.store import Store, memory_store
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
+from tests.support.release_requests import (
+    appoint,
+    end_overdue,
+    install_first,
+    order_threshold,
+    promote_emergency,
+    reconcile,
+    reconcile_quietly,
+    review_emergency,
+    rollback,
+)
 from tests.support.releases import (
     MODEL,
     NOW,

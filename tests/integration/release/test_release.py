@@ -10,10 +10,16 @@ from typing import Any
 import pytest
 
 from bentos.errors import ModelCorrupt, NothingToRollBack, PromotionHeld, ReleaseError, StaleDecision
-from bentos.promotion import promote as release
 from bentos.promotion.change_freeze import why_held_now
-from bentos.promotion.promote import (
-    ReleaseOutcome,
+from bentos.promotion.promote import ReleaseOutcome
+from bentos.usecase.definition import ExternalIncumbent, UseCase
+from monitoring.core.verdict import Verdict
+from monitoring.store import Store, memory_store
+from monitoring.store.database.frames import to_us
+from tests.support.builders import fraud
+from tests.support.fakes import FakeRegistry
+from tests.support.log.logged import scored
+from tests.support.release_requests import (
     appoint,
     appoint_next_candidate,
     dismiss,
@@ -23,13 +29,7 @@ from bentos.promotion.promote import (
     recover,
     rollback,
 )
-from bentos.usecase.definition import ExternalIncumbent, UseCase
-from monitoring.core.verdict import Verdict
-from monitoring.store import Store, memory_store
-from monitoring.store.database.frames import to_us
-from tests.support.builders import fraud
-from tests.support.fakes import FakeRegistry
-from tests.support.log.logged import scored
+from tests.support.release_requests import promote as promote_as_it_is
 from tests.support.releases import MODEL, NOW, compared, harmless, passed, promote, ref, registry_of, version_files
 
 LATER = NOW + timedelta(days=1)
@@ -277,7 +277,7 @@ def test_a_preview_says_what_would_happen_and_changes_nothing(ready: Town) -> No
     assert shown.preview
     assert shown.steps == ("verify version 2", "@previous = 1", "@champion = 2", "@challenger cleared")
     with pytest.raises(StaleDecision):
-        release.promote(
+        promote_as_it_is(
             ready.registry, ready.store, compared("3", "2"), preview=True,
             usecase=ready.usecase, actor="ann", now=NOW, check=harmless,
         )  # fmt: skip
@@ -359,7 +359,7 @@ def test_a_challenger_keeps_its_place_until_its_verdict(ready: Town) -> None:
         ready.appoint("3")
     assert ready.appoint("2") is None
     ready.appoint("3", "candidate")
-    ready.appoint("3", replace=True)
+    ready.appoint("3", evict=True)
     assert ready.roles() == ready.journalled() == {"champion": "1", "challenger": "3", "candidate": "3"}
     (last,) = ready.store.decisions.list(limit=1)
     assert (last.payload["replaced"], last.payload["reason"]) == ("2", "it passed")
@@ -368,7 +368,7 @@ def test_a_challenger_keeps_its_place_until_its_verdict(ready: Town) -> None:
 @pytest.mark.parametrize("role", ["challenger", "candidate"])
 def test_the_version_in_office_is_not_its_own_challenger(ready: Town, role: str) -> None:
     with pytest.raises(ReleaseError, match="version 1 is active"):
-        ready.appoint("1", role, replace=True)
+        ready.appoint("1", role, evict=True)
     assert ready.roles() == ready.journalled() == {"champion": "1", "challenger": "2"}
 
 
@@ -412,7 +412,7 @@ def test_nobody_is_evicted_without_saying_so(ready: Town) -> None:
     ready.appoint("3", "candidate")
     with pytest.raises(ReleaseError, match="--evict"):
         ready.appoint("2", "candidate")
-    ready.appoint("3", "challenger", replace=True)
+    ready.appoint("3", "challenger", evict=True)
     assert ready.roles()["challenger"] == "3"
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from bentos.promotion.promote import appoint, install_first
 from bentos.release.__main__ import main
 from bentos.settings import read_settings
 from monitoring.store import Report, Store, open_store
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
+from tests.support.release_requests import appoint, install_first
 from tests.support.releases import MODEL, NOW, compared, enter, harmless, passed, ref, registry_of
 
 NAMES: dict[str, Any] = {"usecase": fraud(), "actor": "ann", "now": NOW, "check": harmless}
@@ -28,7 +28,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
     made = registry_of(tmp_path)
     monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
     monkeypatch.setattr("bentos.registry.mlflow.open_registry", lambda settings: made)
-    monkeypatch.setattr("bentos.promotion.request.make_isolated_check", lambda usecase: harmless)
+    monkeypatch.setattr("bentos.promotion.context.make_isolated_check", lambda usecase: harmless)
     return made
 
 

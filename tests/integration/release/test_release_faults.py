@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from bentos.errors import ReleaseError
-from bentos.promotion.promote import recover, rollback
 from flows.drills.interleaving import ActorScheduler
 from monitoring.store import Store
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
+from tests.support.release_requests import recover, rollback
 from tests.support.releases import (
     MODEL,
     NOW,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bentos.promotion.promote import ReleaseOutcome, appoint, rollback
+from bentos.promotion.promote import ReleaseContext, ReleaseOutcome
 from bentos.release.affected_events import AFFECTED_LISTED, affected_by_rollback
 from bentos.release.missing_lists import ACTOR, GRACE, LOOK_BACK, unlisted_rollbacks, write_missing_lists
 from bentos.settings import Settings, read_settings
@@ -21,6 +21,7 @@ from monitoring.store.database.frames import to_us
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
 from tests.support.log.logged import scored, shadowed
+from tests.support.release_requests import appoint, rollback
 from tests.support.releases import MODEL, NOW, harmless, promote, promoted_once, ref, registry_of, time_passes
 from tests.support.releases import compared as verdict
 
@@ -54,7 +55,11 @@ class Place:
             self.store.shadow.append([shadowed(number, version="1", decision=False)])
 
     def look(self, now: datetime | None = None) -> list[Any]:
-        return write_missing_lists(self.registry, self.store, self.settings, self.usecase, MODEL, now or self.later)
+        return write_missing_lists(self.context, self.settings, now or self.later)
+
+    @property
+    def context(self) -> ReleaseContext:
+        return ReleaseContext(self.registry, self.store, self.usecase, MODEL)
 
     def lines(self) -> list[Any]:
         return self.store.decisions.list("fraud", (AFFECTED_LISTED,))
@@ -86,12 +91,11 @@ def test_a_rollback_that_was_just_carried_out_and_one_of_long_ago_are_left_alone
 
 
 def test_a_list_that_its_own_process_wrote_or_is_writing_is_not_missing(place: Place) -> None:
-    asked = (place.registry, place.store, place.settings, place.usecase, MODEL, "2", "1", place.done.op_id, "watch")
     lease = place.store.journal.acquire(f"affected:{place.done.op_id}", "the first process", 60.0)
     assert place.look() == []
     assert place.lines() == []
     place.store.journal.release(lease)
-    assert affected_by_rollback(*asked, place.later) is not None
+    assert affected_by_rollback(place.context, place.settings, place.done, "watch", place.later) is not None
     assert place.look() == []
     assert [line.actor for line in place.lines()] == ["watch"]
 
@@ -122,7 +126,7 @@ def test_a_pinned_rollback_and_a_return_to_an_external_score_have_their_lists_to
     (left,) = unlisted_rollbacks(store, "fraud", MODEL, later)
     assert (left.from_version, left.to_version) == ("2", "1")
     settings = read_settings(home=tmp_path / "home")
-    assert len(write_missing_lists(registry, store, settings, fraud(), MODEL, later)) == 1
+    assert len(write_missing_lists(ReleaseContext(registry, store, fraud(), MODEL), settings, later)) == 1
     assert unlisted_rollbacks(store, "fraud", MODEL, later) == []
     store.close()
 

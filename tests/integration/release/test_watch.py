@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bentos.errors import NothingToRollBack, StaleDecision
-from bentos.promotion.promote import appoint, rollback
+from bentos.promotion.context import ReleaseContext
 from bentos.release.watch import KIND, Watch, watched_term
 from bentos.usecase.definition import ExternalIncumbent, InterventionPolicy, UseCase
 from flows.drills.interleaving import ObservedPart
@@ -21,6 +21,7 @@ from monitoring.store import LabelRecord, ScoreRecord, ShadowRecord, Store, memo
 from monitoring.store.database.frames import to_us
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
+from tests.support.release_requests import appoint, rollback
 from tests.support.releases import MODEL, NOW, compared, harmless, promote, promoted_once, ref, registry_of
 
 POLICY = WatchPolicy()
@@ -74,7 +75,7 @@ def serve(
 
 
 def look(registry: FakeRegistry, store: Store, usecase: UseCase | None = None) -> str | None:
-    watch = Watch(registry, store, usecase or fraud(), MODEL, check=harmless)
+    watch = Watch(ReleaseContext(registry, store, usecase or fraud(), MODEL, harmless))
     done = watch.run_once(datetime.now(UTC) + 2 * SOON)
     return None if done is None else done.to_version
 
@@ -84,7 +85,7 @@ def checks(registry: FakeRegistry, store: Store) -> dict[str, Check]:
     now = datetime.now(UTC) + 2 * SOON
     term = watched_term(store, fraud(), MODEL, now)
     assert term is not None
-    return {one.name: one for one in Watch(registry, store, fraud(), MODEL, check=harmless).look(term, now)}
+    return {one.name: one for one in Watch(ReleaseContext(registry, store, fraud(), MODEL, harmless)).look(term, now)}
 
 
 def test_a_champion_that_flags_everybody_is_rolled_back_with_its_evidence(registry: FakeRegistry, store: Store) -> None:
@@ -114,7 +115,7 @@ def test_nothing_is_watched_after_the_period_or_after_a_rollback_by_hand(registr
     term = watched_term(store, fraud(), MODEL, now)
     assert term is not None
     after = now + POLICY.period + timedelta(minutes=1)
-    watch = Watch(registry, store, fraud(), MODEL, check=harmless)
+    watch = Watch(ReleaseContext(registry, store, fraud(), MODEL, harmless))
     assert [one.name for one in watch.look(term, after)] == ["matured_harm"]
     ended = after + fraud().label.matures_after + timedelta(days=2)
     assert watched_term(store, fraud(), MODEL, ended) is None
@@ -213,7 +214,7 @@ def test_cost_is_no_evidence_where_blocked_events_have_no_label_and_nobody_stand
     now = datetime.now(UTC) + 2 * SOON
     term = watched_term(store, blocking, MODEL, now)
     assert term is not None
-    said = {one.name: one for one in Watch(registry, store, blocking, MODEL, check=harmless).look(term, now)}
+    said = {one.name: one for one in Watch(ReleaseContext(registry, store, blocking, MODEL, harmless)).look(term, now)}
     assert said["matured_harm"].status == "INSUFFICIENT"
     assert checks(registry, store)["matured_harm"].status == "FAIL", "where nothing is blocked it is evidence"
 
@@ -274,7 +275,7 @@ def test_a_watch_that_waited_while_others_acted_rolls_nobody_back(registry: Fake
         promote(registry, store, compared("1", "3"), **named)
 
     with pytest.raises(StaleDecision, match="version 2 is not under watch any more"):
-        Watch(ObservedPart(registry, others_act), store, fraud(), MODEL, check=harmless).run_once(
+        Watch(ReleaseContext(ObservedPart(registry, others_act), store, fraud(), MODEL, harmless)).run_once(
             datetime.now(UTC) + 2 * SOON
         )
     assert acted

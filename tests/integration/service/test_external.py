@@ -16,7 +16,6 @@ import pandas as pd
 import pytest
 
 from bentos.errors import NothingToRollBack
-from bentos.promotion.promote import rollback
 from bentos.registry.ports import ModelRef
 from bentos.registry.routing_policy import Router
 from bentos.release.routing_changes import RoutingContext
@@ -27,6 +26,7 @@ from monitoring.core.verdict import Verdict
 from tests.integration.service.test_canary import scribing, until
 from tests.support.builders import tiny_model
 from tests.support.processes.servers import House, Server, event, serving
+from tests.support.release_requests import rollback
 from tests.support.releases import promote
 
 pytestmark = pytest.mark.slow

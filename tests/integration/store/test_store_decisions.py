@@ -115,7 +115,14 @@ def acted(store: Store) -> tuple[Operation, Decision]:
     done = store.journal.move(store.journal.move(planned, "CHAMPION_SET", lease, "", seats), "DONE", lease, "served")
     other = store.journal.plan(replace(asked, op_id="op-2", to_version="3", at=at(4)), lease, {})
     store.journal.move(other, "ABORTED", lease, "the champion changed")
-    pinned = store.orders.pin("fraud", MODEL, "1", "2", "d" * 64, "bob", "it harms", at(5), {"registry": "away"})
+    pinned = store.orders.pin(
+        "fraud",
+        RoleChange(MODEL, "champion", "1", "d" * 64),
+        "2",
+        {"registry": "away", "reason": "it harms"},
+        "bob",
+        at(5),
+    )
     return done, pinned
 
 
@@ -127,7 +134,9 @@ def test_operations_and_pins_agree_with_the_chain_at_every_step(store: Store) ->
     assert standing.decision == pinned.seq
     store.orders.unpin(standing, "fraud", "scribe", at(6), {"steps": []})
     assert store.decisions.verify() == []
-    again = store.orders.pin("fraud", MODEL, "4", "1", "d" * 64, "bob", "it harms too", at(7), {})
+    again = store.orders.pin(
+        "fraud", RoleChange(MODEL, "champion", "4", "d" * 64), "1", {"reason": "it harms too"}, "bob", at(7)
+    )
     assert store.decisions.verify() == []
     assert store.orders.standing(MODEL).pin.decision == again.seq  # type: ignore[union-attr]  # it stands
 

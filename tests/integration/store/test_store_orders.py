@@ -21,7 +21,14 @@ def seat(store: Store, version: str | None, kind: str = "promotion.champion_set"
 
 
 def pin(store: Store, version: str = "1") -> Any:
-    return store.orders.pin("fraud", M, version, "2", "c1", "bob", "it is bad", AT, {"registry": "unavailable"})
+    return store.orders.pin(
+        "fraud",
+        RoleChange(M, "champion", version, "c1"),
+        "2",
+        {"registry": "unavailable", "reason": "it is bad"},
+        "bob",
+        AT,
+    )
 
 
 def test_the_last_decision_and_operations_under_way_explain_a_champion(store: Store) -> None:

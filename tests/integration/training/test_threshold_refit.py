@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bentos.model.scoring_model import ScoringModel
-from bentos.promotion.promote import rollback
+from bentos.promotion.promote import ReleaseContext, Request
 from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
 from flows.steps.training.refit_threshold import Refit, refit_threshold
@@ -17,6 +18,7 @@ from monitoring.core.verdict import Verdict
 from monitoring.policies import CapacityPolicy
 from monitoring.store import memory_store
 from tests.integration.training.test_training import AS_OF, Workshop, history, small
+from tests.support.release_requests import rollback
 from tests.support.releases import promote
 
 MONTH_END = AS_OF + timedelta(days=13)
@@ -82,12 +84,11 @@ def test_it_challenges_takes_office_by_a_verdict_and_is_rolled_back_like_any_oth
     assert made.ref is not None
     store = memory_store()
     gate = Verdict("gate", "pass", (), made.parent.label, None, AS_OF)
-    known = {"actor": "ann", "check": lambda folder: None}
-    first = assign_role(small(), shop.settings, shop.registry, store, made.parent, gate, now=AS_OF, **known)
+    known: dict[str, Any] = {"actor": "ann", "check": lambda folder: None}
+    context = ReleaseContext(shop.registry, store, small(), "dev-fraud", known["check"])
+    first = assign_role(context, made.parent, gate, Request("ann", "", AS_OF))
     assert first.role == "champion"
-    second = assign_role(
-        small(), shop.settings, shop.registry, store, made.ref, made.found.verdict, now=MONTH_END, **known
-    )  # fmt: skip
+    second = assign_role(context, made.ref, made.found.verdict, Request("ann", "", MONTH_END))
     assert second.role == "challenger"
     (comparison,) = store.comparisons.list("fraud")
     assert comparison.plan.challenger == made.ref.label

@@ -11,6 +11,7 @@ import pytest
 
 from bentos.errors import PromotionUnproven
 from bentos.promotion.evidence import write_training
+from bentos.promotion.promote import ReleaseContext, Request
 from bentos.registry.mlflow import ModelRef
 from bentos.settings import Settings, read_settings
 from bentos.usecase.definition import ExternalIncumbent, UseCase
@@ -23,6 +24,7 @@ from tests.support.fakes import FakeRegistry
 
 NAME = "dev-fraud"
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
+ASKED = Request("test", "", NOW)
 
 
 @pytest.fixture
@@ -57,9 +59,11 @@ def give(registry: FakeRegistry, store: Store, settings: Settings, ref: ModelRef
          usecase: UseCase | None = None) -> RoleAssignment:  # fmt: skip
     if ref is not None:  # as a training does before it asks for a role
         write_training(store, "fraud", ref.label, verdict, "test", NOW)
-    return assign_role(
-        usecase or fraud(), settings, registry, store, ref, verdict, actor="test", now=NOW, check=lambda _: None
-    )
+    return assign_role(context_of(usecase or fraud(), settings, registry, store), ref, verdict, ASKED)
+
+
+def context_of(usecase: UseCase, settings: Settings, registry: FakeRegistry, store: Store) -> ReleaseContext:
+    return ReleaseContext(registry, store, usecase, settings.model_name(usecase.name), lambda _: None)
 
 
 def test_the_first_takes_office_the_second_challenges_the_third_waits(
@@ -145,11 +149,9 @@ def test_a_gate_verdict_that_no_training_entered_gives_no_office(
 ):
     first, second = (version(registry, tmp_path, seed) for seed in (1, 2))
     give(registry, store, settings, first, passed(first), fast())
+    context = context_of(fast(), settings, registry, store)
     with pytest.raises(PromotionUnproven, match="made up"):
-        assign_role(
-            fast(), settings, registry, store, second, passed(second, beside=first), actor="test", now=NOW,
-            check=lambda _: None,
-        )  # fmt: skip
+        assign_role(context, second, passed(second, beside=first), ASKED)
     assert registry.roles(NAME)["champion"] == first
 
 
