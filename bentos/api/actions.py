@@ -6,13 +6,8 @@ through, a client may have had to decide alone. Without that an estimate takes a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from bentos.api.labels import one_or_many, refuse_future
-from bentos.schema.json_decoder import StrictDecoder
-from bentos.scoring.future_bound import FutureGuard, Receipt
-from bentos.scoring.ports import Spool
-from bentos.scoring.scorer import machine_time_us
+from bentos.api.labels import Receiver, one_or_many, refuse_future
+from bentos.scoring.future_bound import Receipt
 from bentos.usecase.definition import Column, UseCase
 from monitoring.metrics import serving as metrics
 from monitoring.store.database.records import ACTIONS, ACTORS, ActionRecord
@@ -53,31 +48,10 @@ def action_columns(usecase: UseCase) -> tuple[Column, ...]:
     )
 
 
-class ActionReceiver:
-    """Takes actions over HTTP.
+class ActionReceiver(Receiver):
+    """Takes actions over HTTP."""
 
-    Args:
-        usecase: names the log.
-        spool: where accepted actions go.
-        limit: actions of one list.
-        guard: refuses actions of the future.
-        clock: machine time in microseconds.
-    """
-
-    def __init__(
-        self,
-        usecase: UseCase,
-        spool: Spool,
-        limit: int,
-        guard: FutureGuard,
-        clock: Callable[[], int] = machine_time_us,
-    ) -> None:
-        self._usecase = usecase.name
-        self._spool = spool
-        self._limit = limit
-        self._guard = guard
-        self._clock = clock
-        self._decoder = StrictDecoder(action_columns(usecase))
+    columns = staticmethod(action_columns)
 
     def take(self, body: bytes) -> bytes:
         """Accept one action or a list; the answer is ``{"accepted": n, "conflicts": []}``.

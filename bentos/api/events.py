@@ -7,17 +7,15 @@ row gets the answer. The other way round nothing is left to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from bentos.errors import AnswerPending, ModelNotReady
 from bentos.schema.event import Event
 from bentos.scoring.active_models import ActiveModels
 from bentos.scoring.answers import NO_ANSWER
-from bentos.scoring.future_bound import FutureGuard, Refusals
-from bentos.scoring.ports import Spool
-from bentos.scoring.recent_times import RecentTimes
-from bentos.scoring.scorer import Tap, machine_time_us
+from bentos.scoring.future_bound import Refusals
+from bentos.scoring.intake import Intake
 from monitoring.metrics import serving as metrics
 from monitoring.store.database.records import Origin, ScoreRecord
 
@@ -33,32 +31,17 @@ class EventReceiver:
     """Keeps events of one use case; on the thread that scores.
 
     Args:
-        usecase: name written to the log.
-        active_models: who answers now, with the windows, or none.
-        spool: the durable log's first stop.
-        tap: hears of events while a new window state is being built.
-        clock: machine time in microseconds.
-        recent: is told the event times.
-        guard: refuses events of the future; none lets every time pass.
+        intake: what every event passes, here without a score.
     """
 
-    def __init__(
-        self,
-        usecase: str,
-        active_models: Callable[[], ActiveModels | None],
-        spool: Spool,
-        tap: Tap | None = None,
-        clock: Callable[[], int] = machine_time_us,
-        recent: RecentTimes | None = None,
-        guard: FutureGuard | None = None,
-    ) -> None:
-        self._guard = guard
-        self._recent = RecentTimes() if recent is None else recent
-        self._usecase = usecase
-        self._office = active_models
-        self._spool = spool
-        self._tap = tap
-        self._clock = clock
+    def __init__(self, intake: Intake) -> None:
+        self._guard = intake.guard
+        self._recent = intake.recent
+        self._usecase = intake.usecase
+        self._active_models = intake.active_models
+        self._spool = intake.spool
+        self._tap = intake.tap
+        self._clock = intake.clock
 
     def take(self, events: Sequence[Event], decisions: Sequence[bool] | None = None) -> Taken:
         """Log the events and add them to the windows; events of the future are refused and leave no trace there.
@@ -72,7 +55,7 @@ class EventReceiver:
             AnswerPending, WindowsUnavailable: other replicas share the windows; send the same events again.
             SpoolFull: nothing was kept; the same events may be sent again.
         """
-        active_models = self._office()
+        active_models = self._active_models()
         if active_models is None:
             raise ModelNotReady("no verified model is active yet, so there are no windows to add to")
         decision_by_id = {} if decisions is None else {e.event_id: d for e, d in zip(events, decisions, strict=True)}

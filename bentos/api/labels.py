@@ -16,8 +16,8 @@ from bentos import http_errors
 from bentos.http_errors import problem
 from bentos.schema.json_decoder import StrictDecoder
 from bentos.scoring.future_bound import FutureGuard, Receipt, Refusals, iso_text
+from bentos.scoring.intake import machine_time_us
 from bentos.scoring.ports import Spool
-from bentos.scoring.scorer import machine_time_us
 from bentos.usecase.definition import Column, UseCase
 from monitoring.metrics import serving as metrics
 from monitoring.store.database.records import LabelRecord
@@ -70,17 +70,42 @@ class Contradictions:
         return first_label != y
 
 
-class LabelReceiver:
-    """Takes labels over HTTP.
+class Receiver:
+    """Takes facts about events over HTTP: labels, actions.
 
     Args:
         usecase: ranks the sources and names the log.
-        spool: where accepted labels go.
-        limit: labels of one list.
-        guard: refuses labels of the future.
-        said: what is known to have been said.
+        spool: where accepted facts go.
+        limit: facts of one list.
+        guard: refuses facts of the future.
         clock: machine time in microseconds.
     """
+
+    def __init__(
+        self,
+        usecase: UseCase,
+        spool: Spool,
+        limit: int,
+        guard: FutureGuard,
+        clock: Callable[[], int] = machine_time_us,
+    ) -> None:
+        self._usecase = usecase.name
+        self._spool = spool
+        self._limit = limit
+        self._guard = guard
+        self._clock = clock
+        self._decoder = StrictDecoder(self.columns(usecase))
+
+    @staticmethod
+    def columns(usecase: UseCase) -> tuple[Column, ...]:
+        """The fields of one, in the words of a use case's columns."""
+        raise NotImplementedError
+
+
+class LabelReceiver(Receiver):
+    """Takes labels over HTTP, and remembers who said what."""
+
+    columns = staticmethod(label_columns)
 
     def __init__(
         self,
@@ -91,13 +116,8 @@ class LabelReceiver:
         contradictions: Contradictions,
         clock: Callable[[], int] = machine_time_us,
     ) -> None:
-        self._usecase = usecase.name
-        self._spool = spool
-        self._limit = limit
-        self._guard = guard
+        super().__init__(usecase, spool, limit, guard, clock)
         self._first_labels = contradictions
-        self._clock = clock
-        self._decoder = StrictDecoder(label_columns(usecase))
 
     def take(self, body: bytes) -> bytes:
         """Accept one label or a list; the answer is ``{"accepted": n, "conflicts": [positions]}``.

@@ -9,9 +9,8 @@ What is refused leaves no trace in the windows, and what was counted is logged: 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -23,9 +22,7 @@ from bentos.scoring.active_models import ActiveModel, ActiveModels
 from bentos.scoring.answers import NO_ANSWER, answer, ending
 from bentos.scoring.arms import Share, shares
 from bentos.scoring.exploration import Explorer
-from bentos.scoring.future_bound import FutureGuard
-from bentos.scoring.ports import Spool
-from bentos.scoring.recent_times import RecentTimes
+from bentos.scoring.intake import Intake
 from bentos.usecase.limits import LATEST_US
 from monitoring.metrics import serving as metrics
 from monitoring.store.database.records import PlanRecord, ScoreRecord
@@ -34,53 +31,28 @@ Answer = bytes | Exception
 _UNANSWERED: Final = ModelNotReady("no model answered this event")
 
 
-class Tap(Protocol):
-    """Hears of every event that was added to the windows, while a new state is being built."""
-
-    def heard(self, events: Sequence[Event], answers: Sequence[Answer], now_us: int) -> None:
-        """Called after each batch with what was scored and answered."""
-        ...
-
-
-def machine_time_us() -> int:
-    """Machine time in microseconds since 1970, UTC."""
-    return time.time_ns() // 1000
-
-
 class Scorer:
     """Scores batches of events for one use case.
 
     Args:
-        usecase: name written to the log.
-        active_models: who answers now, or none.
-        spool: the durable log's first stop.
-        tap: hears of scored events.
-        clock: machine time in microseconds.
+        intake: what every event passes.
         ordered: the threshold that people ordered for a holder at a machine time, or none for its own.
         explorer: says what is to be done; none where the use case declares no intervention.
-        recent: is told the event times.
-        guard: refuses events of the future; none lets every time pass.
     """
 
     def __init__(
         self,
-        usecase: str,
-        active_models: Callable[[], ActiveModels | None],
-        spool: Spool,
-        tap: Tap | None = None,
-        clock: Callable[[], int] = machine_time_us,
+        intake: Intake,
         ordered: Callable[[ActiveModel, int], float | None] = lambda holder, _: None,
         explorer: Explorer | None = None,
-        recent: RecentTimes | None = None,
-        guard: FutureGuard | None = None,
     ) -> None:
-        self._guard = guard
-        self._recent = RecentTimes() if recent is None else recent
-        self._usecase = usecase
-        self._office = active_models
-        self._spool = spool
-        self._tap = tap
-        self._clock = clock
+        self._guard = intake.guard
+        self._recent = intake.recent
+        self._usecase = intake.usecase
+        self._active_models = intake.active_models
+        self._spool = intake.spool
+        self._tap = intake.tap
+        self._clock = intake.clock
         self._ordered_threshold = ordered
         self._explorer = explorer
         self._logged_plan = ""
@@ -96,7 +68,7 @@ class Scorer:
             ModelNotReady: no model is active.
             SpoolFull: nothing was answered; the same events may be sent again.
         """
-        active_models = self._office()
+        active_models = self._active_models()
         if active_models is None:
             raise ModelNotReady("no verified model is active yet")
         latest_us = LATEST_US if self._guard is None else self._guard.latest_us()

@@ -35,8 +35,9 @@ from bentos.scoring.batcher import MicroBatcher, Waiter
 from bentos.scoring.explanations import Explainer
 from bentos.scoring.exploration import Explorer
 from bentos.scoring.future_bound import FutureBound, FutureGuard, Receipt
+from bentos.scoring.intake import Intake, machine_time_us
 from bentos.scoring.recent_times import RecentTimes
-from bentos.scoring.scorer import Answer, Scorer, machine_time_us
+from bentos.scoring.scorer import Answer, Scorer
 from bentos.serving.background import Attendant
 from bentos.serving.overrides import StandingOrders
 from bentos.serving.role_watcher import Slot
@@ -145,21 +146,11 @@ class Runtime:
         self._spool = SpoolWriter.of(self._settings, self.usecase.name)
         guard = FutureGuard(self.usecase.name, self._bound, self._spool, machine_time_us)
         self._load = ProcessLoad(self._spool.folder, self._settings.spool_cap_mb << 20)
-        self.scorer = Scorer(
-            self.usecase.name,
-            self._office,
-            self._spool,
-            self.keeper,
-            ordered=self.orders.ordered,
-            explorer=Explorer.of(self.usecase.intervention),
-            recent=self._recent,
-            guard=guard,
-        )
+        intake = Intake(self.usecase.name, self._office, self._spool, self.keeper, recent=self._recent, guard=guard)
+        self.scorer = Scorer(intake, self.orders.ordered, Explorer.of(self.usecase.intervention))
         self.batcher: MicroBatcher[Event, bytes] = self._batcher()
         self.explainer = Explainer(self._office, self.scorer.run)
-        self.events = EventReceiver(
-            self.usecase.name, self._office, self._spool, self.keeper, recent=self._recent, guard=guard
-        )
+        self.events = EventReceiver(intake)
         self.late = LateDecisionReceiver(self.schema, self.events.take, self.max_batch)
         self.labels = LabelReceiver(self.usecase, self._spool, self.max_batch, guard, self._contradictions)
         self.actions = ActionReceiver(self.usecase, self._spool, self.max_batch, guard)

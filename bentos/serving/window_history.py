@@ -13,8 +13,8 @@ import pandas as pd
 from bentos.features.plan import FeaturePlan
 from bentos.schema.event_schema import EventSchema
 from bentos.scoring.answers import NO_ANSWER, answer, ending
+from bentos.scoring.intake import machine_time_us
 from bentos.scoring.recent_times import SAMPLE
-from bentos.scoring.scorer import machine_time_us
 from bentos.spool.segments import Record
 from bentos.usecase.limits import LATEST_US
 from bentos.windows.state import WindowInput, WindowState

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from bentos.scoring.future_bound import FutureBound
-from bentos.scoring.scorer import machine_time_us
+from bentos.scoring.intake import machine_time_us
 from bentos.settings import read_settings
 from flows.errors import FlowRefused
 from monitoring.store.database.frames import to_us

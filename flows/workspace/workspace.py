@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, get_args
 
 from bentos.errors import RoleVacant
 from bentos.scoring.future_bound import FutureBound
+from bentos.scoring.intake import machine_time_us
 from bentos.scoring.recent_times import SAMPLE, RecentTimes
-from bentos.scoring.scorer import machine_time_us
 from bentos.settings import Environment, Settings, read_settings
 from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import load_usecase

@@ -31,6 +31,7 @@ from flows.steps.evaluation.evaluate import (
     single_event_p99_ms,
 )
 from monitoring.core.calendar import TimeWindow
+from monitoring.core.measured import digest_of
 from monitoring.core.verdict import Evidence, Verdict
 from monitoring.performance.gates import judge_gates
 
@@ -80,11 +81,11 @@ class Judgement:
     incumbent: Evidence | None
     notes: tuple[str, ...] = ()
 
-    def of(self, label: str, usecase: UseCase) -> Judgement:
-        """The same judgement about the version that the twin became."""
+    def of(self, label: str) -> Judgement:
+        """The same judgement, made once, about the version that the twin became."""
         evidence = replace(self.evidence, model=label)
-        verdict = judge_gates(evidence, self.incumbent, usecase.gates, as_of=self.verdict.as_of)
-        return replace(self, evidence=evidence, verdict=verdict)
+        digest = digest_of((evidence, self.incumbent))
+        return replace(self, evidence=evidence, verdict=replace(self.verdict, challenger=label, evidence_digest=digest))
 
 
 def judge_twin(

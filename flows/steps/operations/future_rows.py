@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bentos.scoring.future_bound import FutureBound, iso_text
-from bentos.scoring.scorer import machine_time_us
+from bentos.scoring.intake import machine_time_us
 from bentos.serving.shared_windows import require_redis, reset_shared_windows, shared_name
 from bentos.spool.segments import spooled_records
 from bentos.usecase.limits import LATEST_US

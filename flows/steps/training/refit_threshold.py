@@ -107,7 +107,7 @@ def refit_threshold(
         if judgement.verdict.outcome != "pass":
             return Refit(parent, refitted, judgement, None, run_id)
         ref = _register(usecase, registry, registry.describe(parent), refitted, judgement, run_id)
-        return Refit(parent, refitted, judgement.of(ref.label, usecase), ref, run_id)
+        return Refit(parent, refitted, judgement.of(ref.label), ref, run_id)
 
 
 def split_in_thirds(

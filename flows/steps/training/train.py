@@ -142,7 +142,7 @@ def first_whole_day(usecase: UseCase, first: datetime, window: TimeWindow) -> da
 
 
 def _fit_and_judge(job: Job, material: Material, run_id: str) -> TrainingOutcome:
-    usecase, parent, recipe = job.usecase, version_tags.newest_version(job.registry, job.name), material.recipe
+    parent, recipe = version_tags.newest_version(job.registry, job.name), material.recipe
     split, snapshot = material.split, material.snapshot
     folds = build_folds(job, material)
     metadata = _metadata_of(job, recipe, snapshot, parent)
@@ -156,7 +156,7 @@ def _fit_and_judge(job: Job, material: Material, run_id: str) -> TrainingOutcome
     model = refit_model(job, material, folds, replace(metadata, twin_digest=twin.booster_digest))
     ref = register_model(job, model, judgement, parent, run_id)
     job.tell(len(STEPS))
-    return _outcome(run_id, judgement.of(ref.label, usecase), ref, model, split, snapshot)
+    return _outcome(run_id, judgement.of(ref.label), ref, model, split, snapshot)
 
 
 def _metadata_of(job: Job, recipe: Recipe, snapshot: SnapshotRef, parent: VersionInfo | None) -> ModelMetadata:

@@ -16,7 +16,7 @@ from bentos.features.plan import FeaturePlan
 from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
 from bentos.scoring.future_bound import FutureBound
-from bentos.scoring.scorer import machine_time_us
+from bentos.scoring.intake import machine_time_us
 from bentos.serving.shared_windows import shared_name, shared_windows_factory
 from bentos.serving.window_history import LogHistory
 from bentos.settings import read_settings

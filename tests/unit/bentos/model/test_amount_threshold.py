@@ -17,6 +17,7 @@ from bentos.model.calibration import Threshold
 from bentos.model.scoring_model import ScoringModel
 from bentos.registry.ports import ModelRef
 from bentos.scoring.active_models import ActiveModels, ModelHolder
+from bentos.scoring.intake import Intake
 from bentos.shadow.channel import Score
 from bentos.shadow.worker import _score
 from bentos.usecase.definition import UseCase, amount_feature
@@ -82,7 +83,7 @@ def test_a_threshold_that_people_ordered_holds_for_all_events() -> None:
     holder = ModelHolder(ModelRef("dev-fraud", "3"), found, found.contract_digest)
     active_models = ActiveModels.of(holder, found.plan, MemoryWindows(found.plan.specs), datetime.now(UTC))
     paper = Paper()
-    scorer = Scorer("fraud", lambda: active_models, paper, clock=lambda: NOW, ordered=lambda *_: 0.25)
+    scorer = Scorer(Intake("fraud", lambda: active_models, paper, clock=lambda: NOW), lambda *_: 0.25)
     scorer.run([event("t-1", 5.0), event("t-2", 495.0, 1)])
     assert [record.threshold for record in paper.records] == [0.25, 0.25]
 

@@ -22,6 +22,7 @@ from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
 from bentos.scoring.active_models import ActiveModels, ModelHolder
 from bentos.scoring.explanations import Explainer, explain
+from bentos.scoring.intake import Intake
 from bentos.scoring.scorer import Scorer
 from bentos.windows.memory import MemoryWindows
 from tests.support.builders import fraud, tiny_model
@@ -48,7 +49,7 @@ class Desk:
         plan = FeaturePlan.union([model.plan])
         windows = MemoryWindows(plan.specs)
         self.active_models: ActiveModels | None = ActiveModels.of(self.holder(1), plan, windows, datetime.now(UTC))
-        scorer = Scorer("fraud", lambda: self.active_models, Paper())
+        scorer = Scorer(Intake("fraud", lambda: self.active_models, Paper()))
         self.explainer = Explainer(lambda: self.active_models, scorer.run)
 
     def holder(self, seed: int) -> ModelHolder:

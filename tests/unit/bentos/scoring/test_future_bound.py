@@ -22,6 +22,7 @@ from bentos.registry.ports import ModelRef
 from bentos.schema.event import Event
 from bentos.scoring.active_models import ActiveModels, ModelHolder
 from bentos.scoring.future_bound import FutureBound, FutureGuard
+from bentos.scoring.intake import Intake
 from bentos.scoring.recent_times import RecentTimes
 from bentos.scoring.scorer import Scorer
 from bentos.settings import Settings, read_settings
@@ -75,9 +76,9 @@ class Roads:
         guard = FutureGuard("fraud", self.bound, self.paper, lambda: self.now)
         holder = ModelHolder(ModelRef("dev-fraud", "3"), MODEL, MODEL.contract_digest)
         active_models = ActiveModels.of(holder, PLAN, windows, NOW)
-        common: dict[str, Any] = {"clock": lambda: self.now, "recent": self.recent, "guard": guard}
-        self.scorer = Scorer("fraud", lambda: active_models, self.paper, **common)
-        self.desk = EventReceiver("fraud", lambda: active_models, self.paper, **common)
+        intake = Intake("fraud", lambda: active_models, self.paper, None, lambda: self.now, self.recent, guard)
+        self.scorer = Scorer(intake)
+        self.desk = EventReceiver(intake)
         self.actions = ActionReceiver(fraud(), self.paper, 10, guard, lambda: self.now)
 
 

@@ -15,6 +15,7 @@ from bentos.registry.ports import ModelRef
 from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
 from bentos.scoring.active_models import ActiveModels, ExternalHolder, ModelHolder
+from bentos.scoring.intake import Intake
 from bentos.scoring.scorer import Scorer, row_answers
 from bentos.usecase.definition import ExternalIncumbent
 from bentos.windows.memory import MemoryWindows
@@ -67,7 +68,7 @@ class Desk:
     def __init__(self, found: ActiveModels | None = None) -> None:
         self.active_models: ActiveModels | None = found or active_models()
         self.paper = Paper()
-        self.scorer = Scorer("fraud", lambda: self.active_models, self.paper, clock=lambda: NOW)
+        self.scorer = Scorer(Intake("fraud", lambda: self.active_models, self.paper, clock=lambda: NOW))
 
     def ask(self, *events: Event) -> list[bytes | Exception]:
         return self.scorer.run(events)

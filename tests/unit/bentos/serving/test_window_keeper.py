@@ -16,6 +16,7 @@ from bentos.registry.ports import ModelRef
 from bentos.schema.event import Event
 from bentos.schema.event_schema import EventSchema
 from bentos.scoring.active_models import ActiveModels, ModelHolder
+from bentos.scoring.intake import Intake
 from bentos.scoring.scorer import Scorer
 from bentos.serving.window_history import LogHistory
 from bentos.serving.window_keeper import WindowKeeper
@@ -88,7 +89,7 @@ class Place:
         model = tiny_model()
         plan = FeaturePlan.union([model.plan])
         active_models = ActiveModels.of(ModelHolder(ModelRef("dev-fraud", "1"), model, "d" * 64), plan, state, START)
-        return Scorer("fraud", lambda: active_models, self.spool, keeper)
+        return Scorer(Intake("fraud", lambda: active_models, self.spool, keeper))
 
     def label(self, name: str, y: int = 1, day: float = 9.0, source: str = "analyst") -> LabelRecord:
         at = us(START + timedelta(days=day))
