@@ -20,12 +20,13 @@ from typing import Any
 import pandas as pd
 
 from monitoring.comparison.daily_series import FrozenDay, PairedDay
-from monitoring.comparison.paired import PairedResult, bounded_mean, compare_paired, replace_series
+from monitoring.comparison.paired import APPENDIX_BOOTSTRAP, PairedResult, bounded_mean, compare_paired, replace_series
 from monitoring.comparison.plan import ComparisonPlan
 from monitoring.comparison.segment_guardrail import check_segments
 from monitoring.core.verdict import Check, Outcome, Status, Verdict, at_most, combine_checks, has_at_least
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.stats.anytime import AnytimeT, days_needed
+from monitoring.stats.bootstrap import Bootstrap
 from monitoring.stats.group_sequential import boundaries, next_decision_day
 from monitoring.stats.label_weights import NOT_IDENTIFIED
 
@@ -45,8 +46,7 @@ def judge_plan(
     *,
     as_of: datetime,
     guards: Sequence[Check] = (),
-    repetitions: int = 2000,
-    seed: int = 7,
+    bootstrap: Bootstrap = APPENDIX_BOOTSTRAP,
 ) -> JudgedPlan:
     """Judge matured rows by a plan alone: the same arguments give the same verdict, bit for bit.
 
@@ -57,15 +57,10 @@ def judge_plan(
         frozen: days that were judged before, as they were frozen.
         as_of: business time of the verdict.
         guards: further checks that must pass.
-        repetitions, seed: of the appendix's bootstrap.
+        bootstrap: of the appendix's intervals.
     """
     policy, calendar = plan.promotion_policy, plan.calendar
-    result = compare_paired(
-        rows, plan.cost_model, policy,
-        champion=plan.champion, challenger=plan.challenger, as_of=as_of, entity=plan.entity, top_k=plan.top_k,
-        cost_cap=math.inf if plan.cost_cap is None else plan.cost_cap, repetitions=repetitions, seed=seed,
-        frozen=frozen, alert_rate=plan.alert_rate, segments=plan.segments, amount=plan.amount,
-    )  # fmt: skip
+    result = compare_paired(rows, plan, as_of, frozen=frozen, bootstrap=bootstrap)
     shadow_days = max(0, (calendar.day_of(as_of) - plan.first_day).days)
     guards = (*guards, *_segment_guards(plan, rows, result, policy))
     verdict_inputs: dict[str, Any] = {"guards": guards, "shadow_days": shadow_days, "plan_hash": plan.digest}

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,14 @@ import pandas as pd
 from monitoring.comparison.daily_series import FrozenDay, LateLabels, PairedDay, Unseen, count_late_labels
 from monitoring.comparison.discordance import discordant_groups
 from monitoring.comparison.paired_rows import PairedRows
+from monitoring.comparison.plan import ComparisonPlan
 from monitoring.comparison.secondary_figures import Appendix, build_appendix
 from monitoring.core.measured import Measurement, StoredResult
 from monitoring.performance.cost import Prices, prices_of
 from monitoring.policies import CostModel
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.stats.anytime import AnytimeT, anytime_ratio, anytime_t
+from monitoring.stats.bootstrap import Bootstrap
 from monitoring.stats.group_sequential import lan_demets_mean, lan_demets_ratio
 from monitoring.stats.intervals import clustered_ratio, mean_interval
 
@@ -36,6 +39,9 @@ BESIDE_THE_DECISION = (
     "result.late",
 )
 """Parts of a comparison in JSON that are not used in the decision."""
+
+APPENDIX_BOOTSTRAP: Final = Bootstrap(2000)
+"""Of the figures that decide nothing."""
 
 
 @dataclass(frozen=True)
@@ -92,22 +98,12 @@ class PairedResult(StoredResult):
 
 def compare_paired(
     paired: pd.DataFrame,
-    cost: CostModel,
-    policy: PromotionPolicy,
-    *,
-    champion: str,
-    challenger: str,
+    plan: ComparisonPlan,
     as_of: datetime,
-    entity: str | None = None,
-    top_k: int = 100,
-    cost_cap: float | None = None,
-    appendix: bool = True,
-    repetitions: int = 2000,
-    seed: int = 7,
+    *,
     frozen: Sequence[FrozenDay] = (),
-    alert_rate: float | None = None,
-    segments: Sequence[str] = (),
-    amount: str | None = None,
+    appendix: bool = True,
+    bootstrap: Bootstrap = APPENDIX_BOOTSTRAP,
 ) -> PairedResult:
     """Compare two models that scored the same events.
 
@@ -115,27 +111,19 @@ def compare_paired(
 
     Args:
         paired: matured rows only, one per event: ``day`` (business day), ``score_a``, ``flag_a``,
-            ``score_b``, ``flag_b``, ``y`` (0/1), plus the cost column and the entity column where they are
-            used. ``a`` is the champion, ``b`` the challenger. ``attrs["counts"]`` of the prediction log,
-            where present, tells how many events the challenger did not score.
-        cost: what mistakes cost; a column name reads that column.
-        policy: level, margins, minimum evidence.
-        champion, challenger: labels of the versions.
+            ``score_b``, ``flag_b``, ``y`` (0/1), plus the columns of ``plan.columns``. ``a`` is the champion,
+            ``b`` the challenger. ``attrs["counts"]`` of the prediction log, where present, tells how many
+            events the challenger did not score.
+        plan: costs with their cap, level, margins, minimum evidence, entity, segments.
         as_of: business time of the comparison.
-        entity: column that recurs (a card), for entity clustering and card precision.
-        top_k: entities a day of card precision.
-        cost_cap: largest amount that enters a cost; infinity caps nothing. Declare it beforehand (from
-            the reference); without one, ``policy.cost_cap_quantile`` of these rows is taken.
-        appendix: whether to compute the figures that decide nothing.
-        repetitions, seed: of their bootstrap.
         frozen: days that were judged before; they enter as they were, and no day up to the last of them
             is read from ``paired`` again.
-        alert_rate: share of events that both flag when they are compared at equal alerts; none takes
-            the champion's own alerts.
-        segments, amount: columns by which discordant pairs are counted in the appendix.
+        appendix: whether to compute the figures that decide nothing.
+        bootstrap: of their intervals.
     """
-    prices, cap = _capped_prices(paired, cost, policy, cost_cap)
-    rows = PairedRows.of(paired, prices, entity)
+    cost, policy = plan.cost_model, plan.promotion_policy
+    prices, cap = _capped_prices(paired, cost, plan.cost_cap)
+    rows = PairedRows.of(paired, prices, plan.entity)
     series = _append_days(frozen, _series(rows))
     saving = np.array([d.saving for d in series])
     recall_gains = np.array([d.tp_b - d.tp_a for d in series])
@@ -144,8 +132,8 @@ def compare_paired(
     negatives = np.array([d.rows - d.positives for d in series])
     counts = paired.attrs.get("counts")
     return PairedResult(
-        champion=champion,
-        challenger=challenger,
+        champion=plan.champion,
+        challenger=plan.challenger,
         as_of=as_of,
         days=len(series),
         rows=round(sum(d.rows for d in series)),
@@ -158,13 +146,13 @@ def compare_paired(
         cost_champion=_total([d.cost_a for d in series]),
         cost_challenger=_total([d.cost_b for d in series]),
         currency=cost.currency,
-        cost_cap=cap if cap is not None and math.isfinite(cap) else None,
+        cost_cap=cap,
         unscored=int(getattr(counts, "unscored_b", 0)),
         challenger_errors=int(getattr(counts, "errors_b", 0)),
         series=series,
         appendix=build_appendix(
-            rows, saving, policy, top_k, repetitions, seed,
-            alert_rate=alert_rate, groups=discordant_groups(paired, rows, segments, amount),
+            rows, saving, policy, plan.top_k, bootstrap,
+            alert_rate=plan.alert_rate, groups=discordant_groups(paired, rows, plan.segments, plan.amount),
         ) if appendix and len(paired) and "weight" not in paired else None,
         late=count_late_labels(paired, frozen),
         method=policy.method,
@@ -216,15 +204,11 @@ def _append_days(frozen: Sequence[FrozenDay], new_days: tuple[PairedDay, ...]) -
     )
 
 
-def _capped_prices(
-    paired: pd.DataFrame, cost: CostModel, policy: PromotionPolicy, cap: float | None
-) -> tuple[Prices, float | None]:
-    """Prices of the rows, amounts capped so that one huge loss does not decide alone."""
+def _capped_prices(paired: pd.DataFrame, cost: CostModel, cap: float | None) -> tuple[Prices, float | None]:
+    """Prices of the rows, amounts capped so that one huge loss does not decide alone, and the cap that holds."""
     if not isinstance(cost.false_negative, str):
         return prices_of(cost), None
-    if cap is None and len(paired):
-        cap = float(paired[cost.false_negative].quantile(policy.cost_cap_quantile))
-    return prices_of(cost, paired, cap), cap
+    return prices_of(cost, paired, math.inf if cap is None else cap), cap
 
 
 def _series(rows: PairedRows) -> tuple[PairedDay, ...]:

@@ -17,7 +17,7 @@ from monitoring.comparison.paired_rows import PairedRows
 from monitoring.core.measured import Measurement
 from monitoring.performance.card_precision import ranked_precision
 from monitoring.policies.promotion import PromotionPolicy
-from monitoring.stats.bootstrap import MIN_DAYS, Resamples, Units, mean_bootstrap
+from monitoring.stats.bootstrap import MIN_DAYS, Bootstrap, Resamples, Units, mean_bootstrap
 from monitoring.stats.intervals import (
     McNemar,
     MeanTest,
@@ -133,13 +133,13 @@ def build_appendix(
     saving: np.ndarray,
     policy: PromotionPolicy,
     top_k: int,
-    repetitions: int,
-    seed: int,
+    bootstrap: Bootstrap,
     *,
     alert_rate: float | None = None,
     groups: tuple[DiscordantGroup, ...] = (),
 ) -> Appendix:
     """All secondary figures; ``saving`` is the daily series."""
+    repetitions, seed = bootstrap.repetitions, bootstrap.seed
     only_b, only_a = rows.total(5), rows.total(3)
     positives = int(rows.y.sum())
     rankings = (Ranking.of(rows.score_a), Ranking.of(rows.score_b))

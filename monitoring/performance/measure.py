@@ -20,7 +20,7 @@ from monitoring.core.measured import UNKNOWN, Measurement, StoredResult
 from monitoring.performance.card_precision import card_precision
 from monitoring.performance.cost import Prices
 from monitoring.policies import LabelPolicy
-from monitoring.stats.bootstrap import Resamples, Units, mean_bootstrap, resampling_units
+from monitoring.stats.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, Resamples, Units, mean_bootstrap, resampling_units
 from monitoring.stats.calibration_error import equal_mass_bins, log_losses
 from monitoring.stats.intervals import wilson
 from monitoring.stats.ranking import RankTable, auc_roc, average_precision
@@ -75,19 +75,30 @@ class Performance(StoredResult):
         return self.metrics.get(name, UNKNOWN).value
 
 
+@dataclass(frozen=True, eq=False)
+class RowGroups:
+    """Which rows belong together.
+
+    Attributes:
+        days: business day of each row.
+        entities: entity of each row; with ``days`` it adds ``card_precision``.
+        top_k: entities a day of the card precision.
+    """
+
+    days: ArrayLike | None = None
+    entities: ArrayLike | None = None
+    top_k: int = 100
+
+
 def measure(
     y: ArrayLike,
     score: ArrayLike,
     flagged: ArrayLike,
     prices: Prices | None = None,
     *,
-    days: ArrayLike | None = None,
-    entities: ArrayLike | None = None,
-    top_k: int = 100,
-    repetitions: int = 200,
-    seed: int = 7,
-    confidence: float = 0.95,
+    groups: RowGroups | None = None,
     weight: ArrayLike | None = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
 ) -> Performance:
     """Measure a model.
 
@@ -100,20 +111,19 @@ def measure(
         score: calibrated score of each row.
         flagged: the decision on each row.
         prices: adds the cost figures.
-        days: business day of each row.
-        entities: entity of each row; with ``days`` it adds ``card_precision``.
-        top_k: entities a day of the card precision.
-        repetitions, seed, confidence: of the bootstrap.
+        groups: day and entity of each row.
         weight: how many events each row stands for. Counts stay those of rows, all figures are of the events.
+        bootstrap: of the intervals.
     """
+    days, entities = (None, None) if groups is None else (groups.days, groups.entities)
     truth, p = np.asarray(y, dtype=np.int64), np.asarray(score, dtype=float)
     flag = np.asarray(flagged, dtype=bool)
     counts, weights = Counts.of(truth, flag), None if weight is None else np.asarray(weight, dtype=float)
     costs = None if prices is None else prices.of_rows(truth, flag)
-    units = _units(truth, p, costs, days, seed)
-    resamples = Resamples.draw(max(1, units.count), repetitions, seed, confidence)
+    units = _units(truth, p, costs, days, bootstrap.seed)
+    resamples = bootstrap.draw(max(1, units.count))
     metrics = (
-        dict(proportions(counts, confidence))
+        dict(proportions(counts, bootstrap.confidence))
         if weights is None
         else _weighted_proportions(truth, flag, weights, units, resamples)
     )
@@ -122,9 +132,11 @@ def measure(
     if costs is not None:
         metrics |= _cost_figures(costs, weights, units, resamples)
     short_days = 0
-    if entities is not None and days is not None and weights is None:
-        cards = card_precision(entities, days, truth, p, top_k)
-        metrics["card_precision"] = mean_bootstrap(cards.daily, repetitions, seed, confidence)
+    if groups is not None and entities is not None and days is not None and weights is None:
+        cards = card_precision(entities, days, truth, p, groups.top_k)
+        metrics["card_precision"] = mean_bootstrap(
+            cards.daily, bootstrap.repetitions, bootstrap.seed, bootstrap.confidence
+        )
         short_days = cards.short_days
     flagged_rows = counts.tp + counts.fp
     return Performance(

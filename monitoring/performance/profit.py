@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from monitoring.core.measured import UNKNOWN, Measurement
 from monitoring.policies import ProfitPolicy
-from monitoring.stats.bootstrap import Resamples, resampling_units
+from monitoring.stats.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, resampling_units
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,8 @@ def measure_profit(
     offer: Offer,
     *,
     days: ArrayLike | None = None,
-    repetitions: int = 200,
-    seed: int = 7,
-    confidence: float = 0.95,
     weight: ArrayLike | None = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
 ) -> dict[str, Measurement]:
     """Profit of an offer to the flagged, of one row of it, and of one row beyond an offer to everybody.
 
@@ -86,16 +84,16 @@ def measure_profit(
         flagged: the decision on each row.
         offer: what it costs and keeps.
         days: business day of each row; resampled from 20 days on, else rows are.
-        repetitions, seed, confidence: of the bootstrap.
         weight: how many customers each row stands for; by default itself.
+        bootstrap: of the intervals.
     """
     profits = offer.of_rows(y, flagged)
     weights = np.ones(len(profits)) if weight is None else np.asarray(weight, dtype=float)
     if not len(profits):
         return dict.fromkeys(("profit", "profit_per_customer", "profit_above_everybody"), UNKNOWN)
     profits_above_everybody = profits - offer.of_rows(y, np.ones(len(profits), dtype=bool))
-    units = resampling_units(np.lexsort((profits_above_everybody, profits)), days, seed)
-    resamples = Resamples.draw(units.count, repetitions, seed, confidence)
+    units = resampling_units(np.lexsort((profits_above_everybody, profits)), days, bootstrap.seed)
+    resamples = bootstrap.draw(units.count)
     profits, profits_above_everybody, total = profits * weights, profits_above_everybody * weights, float(weights.sum())
     rows = resamples.sums(units.totals(weights))
     resampled_profit, resampled_gain = (

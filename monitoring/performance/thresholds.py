@@ -16,7 +16,7 @@ from monitoring.core.measured import Measurement
 from monitoring.performance.cost import Prices, expected_gain
 from monitoring.performance.cost_curve import CostCurve
 from monitoring.policies import CapacityPolicy
-from monitoring.stats.bootstrap import Resamples, Units, resampling_units
+from monitoring.stats.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, Resamples, Units, resampling_units
 from monitoring.stats.ranking import descending_order, tie_ends
 
 CURVE_POINTS = 200
@@ -71,10 +71,8 @@ def choose_threshold(
     capacity: CapacityPolicy,
     *,
     y: ArrayLike | None = None,
-    repetitions: int = 200,
-    seed: int = 7,
-    confidence: float = 0.95,
     weight: ArrayLike | None = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
 ) -> ThresholdChoice:
     """The threshold of a calibrated score: the cheapest one, raised until the analysts can cope.
 
@@ -85,14 +83,14 @@ def choose_threshold(
             cost on the fold is least.
         capacity: alerts a day, or none for no limit.
         y: 0/1 of each row, only for ``optimum``.
-        repetitions, seed, confidence: of the bootstrap.
         weight: how many events each row stands for, in the capacity and in the cost; by default itself.
+        bootstrap: of the intervals.
     """
     p, event_days = np.asarray(score, dtype=float), np.asarray(days)
     row_weights = _weights(p, weight)
     order = np.lexsort((prices.per_row(len(p)), p))
-    units = resampling_units(order, event_days, seed)
-    resamples = Resamples.draw(units.count, repetitions, seed, confidence)
+    units = resampling_units(order, event_days, bootstrap.seed)
+    resamples = bootstrap.draw(units.count)
     uncapped, uncapped_samples = _cheapest(p, prices, units, resamples, row_weights)
     budget = _budget(event_days, capacity)
     value, samples = uncapped, uncapped_samples
@@ -113,10 +111,8 @@ def choose_least_saving(
     prices: Prices,
     capacity: CapacityPolicy,
     *,
-    repetitions: int = 200,
-    seed: int = 7,
-    confidence: float = 0.95,
     weight: ArrayLike | None = None,
+    bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
 ) -> ThresholdChoice:
     """The least expected saving that is worth an alert: nothing, or more where the analysts cannot cope.
 
@@ -125,10 +121,10 @@ def choose_least_saving(
     """
     p, event_days = np.asarray(score, dtype=float), np.asarray(days)
     gain, row_weights = expected_gain(p, prices), _weights(p, weight)
-    units = resampling_units(np.lexsort((gain,)), event_days, seed)
-    resamples = Resamples.draw(units.count, repetitions, seed, confidence)
+    units = resampling_units(np.lexsort((gain,)), event_days, bootstrap.seed)
+    resamples = bootstrap.draw(units.count)
     value, budget = choose_gain_cut(gain, event_days, capacity, weight), _budget(event_days, capacity)
-    samples = np.zeros(repetitions)
+    samples = np.zeros(bootstrap.repetitions)
     if budget is not None:
         samples = np.maximum(samples, _cut_samples(gain, budget, units, resamples, row_weights))
     interval = resamples.interval(value, samples)

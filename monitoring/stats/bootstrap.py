@@ -10,6 +10,7 @@ the price of one matrix product a repetition.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,6 +34,22 @@ class Units:
     def totals(self, values: ArrayLike) -> np.ndarray:
         """Sum of a row figure in each unit."""
         return np.bincount(self.codes, weights=np.asarray(values, dtype=float), minlength=self.count)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How figures are resampled."""
+
+    repetitions: int = 200
+    seed: int = 7
+    confidence: float = 0.95
+
+    def draw(self, units: int) -> Resamples:
+        """Draw that many units with replacement, in each repetition."""
+        return Resamples.draw(units, self.repetitions, self.seed, self.confidence)
+
+
+DEFAULT_BOOTSTRAP: Final = Bootstrap()
 
 
 @dataclass(frozen=True)

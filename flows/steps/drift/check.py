@@ -29,7 +29,7 @@ from monitoring.drift.feature_drift import DriftAlarm, DriftReport, combine_wind
 from monitoring.drift.feature_skew import SkewReport, feature_skew
 from monitoring.performance.cost import prices_of
 from monitoring.performance.fairness import FairnessReport, assess_fairness
-from monitoring.performance.measure import Performance, matured_answers, measure
+from monitoring.performance.measure import Performance, RowGroups, matured_answers, measure
 from monitoring.stats.distances import ndcg
 from monitoring.stats.label_weights import label_weights
 from monitoring.store.predictions.answered_batches import newest_champion
@@ -212,7 +212,7 @@ def matured_performance(
     if usecase.intervention.blocks_flagged:
         return _weighted_performance(store, usecase, as_of, window, cost_rows)
     prices = prices_of(usecase.cost, cost_rows)
-    return measure(rows["y"], rows["score"], rows["decision"], prices, days=rows["day"])
+    return measure(rows["y"], rows["score"], rows["decision"], prices, groups=RowGroups(rows["day"]))
 
 
 def _weighted_performance(
@@ -234,7 +234,7 @@ def _weighted_performance(
         weighted_rows["score"],
         weighted_rows["decision"],
         prices,
-        days=weighted_rows["day"],
+        groups=RowGroups(weighted_rows["day"]),
         weight=weight[has_weight],
     )
 

@@ -24,8 +24,9 @@ from flows.steps.fitting.fit import require_both_classes
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Evidence
 from monitoring.performance.fairness import FairnessReport, assess_fairness
-from monitoring.performance.measure import Performance, measure
+from monitoring.performance.measure import Performance, RowGroups, measure
 from monitoring.performance.profit import measure_profit
+from monitoring.stats.bootstrap import Bootstrap
 
 LATENCY_CONTEXT = 20_000
 LATENCY_EVENTS = 500
@@ -49,16 +50,16 @@ class ScoredFold:
             self.scores,
             self.flags,
             self.fold.prices(usecase),
-            days=rows["day"],
-            entities=rows.get("entity"),
-            top_k=usecase.evaluation.top_k,
-            seed=seed,
+            groups=RowGroups(rows["day"], rows.get("entity"), usecase.evaluation.top_k),
             weight=weight,
+            bootstrap=Bootstrap(seed=seed),
         )
         if profit is None:
             return result
         offer = self.fold.offer(profit)
-        profit_metrics = measure_profit(self.fold.y, self.flags, offer, days=rows["day"], seed=seed, weight=weight)
+        profit_metrics = measure_profit(
+            self.fold.y, self.flags, offer, days=rows["day"], weight=weight, bootstrap=Bootstrap(seed=seed)
+        )
         return replace(result, metrics={**result.metrics, **profit_metrics})
 
     def fairness(self, usecase: UseCase) -> FairnessReport:

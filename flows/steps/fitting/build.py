@@ -27,6 +27,7 @@ from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.performance.cost import expected_gain
 from monitoring.performance.cost_curve import CostCurve
 from monitoring.performance.thresholds import choose_least_saving, choose_threshold, cost_curve
+from monitoring.stats.bootstrap import Bootstrap
 
 if TYPE_CHECKING:
     from bentos.model.booster import Booster
@@ -141,11 +142,17 @@ def fit_threshold(usecase: UseCase, fold: Fold, scores: Floats, seed: int) -> Th
     amount = amount_feature(usecase)
     if amount is None:
         choice = choose_threshold(
-            scores, days, fold.prices(usecase), usecase.capacity, y=fold.y, seed=seed, weight=fold.weight
+            scores,
+            days,
+            fold.prices(usecase),
+            usecase.capacity,
+            y=fold.y,
+            weight=fold.weight,
+            bootstrap=Bootstrap(seed=seed),
         )
     else:
         choice = choose_least_saving(
-            scores, days, fold.prices(usecase), usecase.capacity, seed=seed, weight=fold.weight
+            scores, days, fold.prices(usecase), usecase.capacity, weight=fold.weight, bootstrap=Bootstrap(seed=seed)
         )
     return Threshold(
         amount=amount,

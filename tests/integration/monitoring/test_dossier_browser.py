@@ -12,7 +12,6 @@ import pytest
 
 from monitoring.comparison.group_effects import compare_groups
 from monitoring.comparison.judge import judge_comparison
-from monitoring.comparison.paired import compare_paired
 from monitoring.core.measured import Measurement
 from monitoring.core.verdict import Check
 from monitoring.performance.capacity import capacity_curve
@@ -21,6 +20,7 @@ from monitoring.performance.cost_curve import CostCurve
 from monitoring.policies import CostModel, FairnessPolicy
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.reports.dossier import Dossier, ModelFacts, write_dossier
+from tests.support.comparing import compare_paired
 from tests.support.processes.system import system_program
 from tests.support.vectors import DAYS
 from tests.unit.monitoring.comparison.test_paired import AS_OF, table_of

@@ -26,6 +26,7 @@ from bentos.windows.memory import MemoryWindows
 from monitoring.performance.cost import Prices, expected_gain
 from monitoring.performance.thresholds import choose_least_saving
 from monitoring.policies import CapacityPolicy, CostModel
+from monitoring.stats.bootstrap import Bootstrap
 from tests.support.builders import fraud, tiny_model
 from tests.unit.bentos.scoring.test_scorer import NOW, Desk, Paper, Scorer, event
 
@@ -103,9 +104,9 @@ def test_capacity_raises_the_least_saving_until_the_analysts_can_cope() -> None:
     rng = np.random.default_rng(3)
     p, amounts, days = rng.beta(1, 9, 6000), rng.lognormal(3, 1, 6000), np.repeat(np.arange(20), 300)
     prices = Prices(amounts, 5.0)
-    free = choose_least_saving(p, days, prices, CapacityPolicy(), repetitions=50)
+    free = choose_least_saving(p, days, prices, CapacityPolicy(), bootstrap=Bootstrap(50))
     assert (free.value, free.low, free.high) == (0.0, 0.0, 0.0)
-    tight = choose_least_saving(p, days, prices, CapacityPolicy(alerts_per_day=10), repetitions=50)
+    tight = choose_least_saving(p, days, prices, CapacityPolicy(alerts_per_day=10), bootstrap=Bootstrap(50))
     assert 9.5 <= tight.alerts_per_day <= 10
     assert tight.low <= tight.value <= tight.high
     assert tight.low < tight.high

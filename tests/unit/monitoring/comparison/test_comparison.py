@@ -5,11 +5,12 @@ import pytest
 
 from flows.views.comparison import appendix_of
 from monitoring.comparison.judge import comparison_checks, expected_days, judge_comparison
-from monitoring.comparison.paired import PairedResult, compare_paired
+from monitoring.comparison.paired import PairedResult
 from monitoring.core.verdict import Check, Verdict
 from monitoring.policies import CostModel
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.reports.html import comparison_body
+from tests.support.comparing import compare_paired
 from tests.unit.monitoring.comparison.test_paired import AS_OF, table_of
 
 POLICY = PromotionPolicy()

@@ -18,6 +18,7 @@ from monitoring.performance.cost import Prices
 from monitoring.performance.measure import measure
 from monitoring.policies import CostModel, LabelPolicy
 from monitoring.policies.promotion import PromotionPolicy
+from monitoring.stats.bootstrap import Bootstrap
 from monitoring.stats.label_weights import NOT_IDENTIFIED, label_weights
 from tests.support.vectors import digits
 
@@ -61,7 +62,7 @@ def traffic(days: int, *, share: float | None, seed: int = 1, better: bool = Tru
 def judged(table: pd.DataFrame, **promotion: Any) -> Any:
     days = table["day"].nunique()
     as_of = datetime(2026, 3, 2, tzinfo=UTC) + timedelta(days=int(days) + 7)
-    return judge_plan(plan(**promotion), table, (), as_of=as_of, repetitions=10)
+    return judge_plan(plan(**promotion), table, (), as_of=as_of, bootstrap=Bootstrap(10))
 
 
 def test_inverse_propensity_rates_have_the_published_digits() -> None:
@@ -206,7 +207,7 @@ def _day(y: np.ndarray, a: np.ndarray, b: np.ndarray, hidden: np.ndarray) -> Pai
 
 def test_the_digest_of_a_bounded_verdict_is_of_the_figures_that_it_shows() -> None:
     table = traffic(6, share=0.0)
-    judgement = judge_plan(plan(), table, (), as_of=datetime(2026, 4, 1, tzinfo=UTC), repetitions=10)
+    judgement = judge_plan(plan(), table, (), as_of=datetime(2026, 4, 1, tzinfo=UTC), bootstrap=Bootstrap(10))
     assert judgement.verdict.evidence_digest == judgement.result.digest
     assert (
         judgement.result.series == judge_plan(plan(), table, (), as_of=datetime(2026, 4, 1, tzinfo=UTC)).result.series

@@ -12,6 +12,7 @@ import pytest
 from monitoring.comparison.judge import judge_plan
 from monitoring.comparison.segment_guardrail import check_segments, measure_segments
 from monitoring.policies.promotion import PromotionPolicy
+from monitoring.stats.bootstrap import Bootstrap
 from tests.unit.monitoring.comparison.test_selective_labels import plan, traffic
 
 POLICY = PromotionPolicy(min_matured_days=3, min_matured_positives=200)
@@ -39,14 +40,14 @@ def test_a_gain_on_the_whole_does_not_hide_a_large_segment_that_loses() -> None:
     assert found.detail.startswith("channel = app: -0.")
     with_guard = replace(plan(), segments=("channel",), blocks_flagged=False)
     as_of = pd.Timestamp("2026-04-10", tz="UTC").to_pydatetime()
-    judged = judge_plan(with_guard, frame, (), as_of=as_of, repetitions=10)
+    judged = judge_plan(with_guard, frame, (), as_of=as_of, bootstrap=Bootstrap(10))
     assert judged.result.recall_gain.low is not None
     assert judged.result.recall_gain.low > 0.0
     assert judged.verdict.outcome == "keep"
     assert judged.verdict.reasons[0].startswith("slices: channel = app")
     options = {name: value for name, value in with_guard.promotion.items() if name != "slice_recall_margin"}
     old = replace(with_guard, promotion=options)
-    names = {one.name for one in judge_plan(old, frame, (), as_of=as_of, repetitions=10).verdict.checks}
+    names = {one.name for one in judge_plan(old, frame, (), as_of=as_of, bootstrap=Bootstrap(10)).verdict.checks}
     assert "slices" not in names  # a plan that was frozen without the guardrail is judged without it
 
 

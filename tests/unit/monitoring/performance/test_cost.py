@@ -16,6 +16,7 @@ from monitoring.performance.thresholds import (
     cost_curve,
 )
 from monitoring.policies import CapacityPolicy, CostModel
+from monitoring.stats.bootstrap import Bootstrap
 from tests.support.vectors import digits
 
 FREE = CapacityPolicy()
@@ -87,7 +88,7 @@ def test_the_threshold_does_not_depend_on_the_order_of_rows() -> None:
 def test_amounts_give_the_threshold_of_least_expected_cost() -> None:
     p, _, days = fold(5000)
     prices = Prices(np.random.default_rng(2).lognormal(3, 1, 5000), 1.0)
-    choice = choose_threshold(p, days, prices, FREE, repetitions=50)
+    choice = choose_threshold(p, days, prices, FREE, bootstrap=Bootstrap(50))
 
     def expected(threshold: float) -> float:
         flagged = p >= threshold
@@ -101,7 +102,7 @@ def test_flagging_by_expected_gain_beats_one_threshold_when_amounts_differ() -> 
     p, y, days = fold()
     prices = Prices(np.random.default_rng(2).lognormal(3, 1.5, len(p)), 1.0)
     capacity = CapacityPolicy(alerts_per_day=40)
-    by_score = p >= choose_threshold(p, days, prices, capacity, repetitions=2).value
+    by_score = p >= choose_threshold(p, days, prices, capacity, bootstrap=Bootstrap(2)).value
     gain = expected_gain(p, prices)
     by_gain = gain >= choose_gain_cut(gain, days, capacity)
     assert by_gain.sum() <= 40 * 25
@@ -185,6 +186,6 @@ def test_rows_that_stand_for_two_take_two_places_of_the_capacity() -> None:
 
 def test_nothing_is_flagged_where_every_flag_loses_money() -> None:
     p, _, days = fold(2000)
-    choice = choose_threshold(p, days, Prices(np.full(len(p), 0.001), 1.0), FREE, repetitions=10)
+    choice = choose_threshold(p, days, Prices(np.full(len(p), 0.001), 1.0), FREE, bootstrap=Bootstrap(10))
     assert choice.value > p.max()
     assert choice.alerts_per_day == 0.0

@@ -14,6 +14,7 @@ from monitoring.performance.cost import Prices
 from monitoring.performance.measure import (
     Counts,
     Performance,
+    RowGroups,
     daily_performance,
     f1_score,
     matthews_correlation,
@@ -21,6 +22,7 @@ from monitoring.performance.measure import (
     measure,
 )
 from monitoring.policies import LabelPolicy
+from monitoring.stats.bootstrap import Bootstrap
 from tests.support.vectors import digits
 
 P = [0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 0.9, 0.95]
@@ -56,7 +58,7 @@ def test_figures_of_counts_have_the_published_digits() -> None:
 def test_measured_figures_at_low_prevalence_have_the_published_digits() -> None:
     y = np.repeat([1, 1, 0, 0], [400, 100, 1000, 98_500])
     flag = np.repeat([1, 0, 1, 0], [400, 100, 1000, 98_500])
-    result = measure(y, np.where(flag, 0.9, 0.1), flag, PRICES, repetitions=50)
+    result = measure(y, np.where(flag, 0.9, 0.1), flag, PRICES, bootstrap=Bootstrap(50))
     digits(result.value("precision"), ".285714286")
     digits(result.metrics["recall"].low, ".762710895")
     digits(result.metrics["precision"].high, ".309939414")
@@ -71,12 +73,12 @@ def test_an_accuracy_gate_would_pass_a_model_that_flags_nothing() -> None:
     model, never = (Counts.of(y, flag) for flag in (np.repeat([1, 0, 1, 0], [400, 100, 1000, 98_500]), y * 0))
     assert (model.tp + model.tn) / model.rows == pytest.approx(0.989, abs=1e-12)
     assert (never.tp + never.tn) / never.rows == pytest.approx(0.995, abs=1e-12)
-    assert "accuracy" not in measure(y, y * 0.5, y * 0, repetitions=2).metrics
+    assert "accuracy" not in measure(y, y * 0.5, y * 0, bootstrap=Bootstrap(2)).metrics
 
 
 def test_every_figure_lies_within_its_interval() -> None:
     y, p, days = rows()
-    result = measure(y, p, p > 0.2, PRICES, days=days, entities=np.arange(4000) % 300, top_k=10)
+    result = measure(y, p, p > 0.2, PRICES, groups=RowGroups(days=days, entities=np.arange(4000) % 300, top_k=10))
     assert result.units == "days"
     for name, figure in result.metrics.items():
         assert figure.low is not None, name
@@ -87,18 +89,18 @@ def test_every_figure_lies_within_its_interval() -> None:
 
 def test_few_days_are_resampled_by_row() -> None:
     y, p, days = rows()
-    assert measure(y, p, p > 0.2, days=days // 5, repetitions=10).units == "rows"
+    assert measure(y, p, p > 0.2, bootstrap=Bootstrap(10), groups=RowGroups(days=days // 5)).units == "rows"
 
 
 def test_a_window_without_positives_has_unknown_figures_and_no_defaults() -> None:
-    result = measure(np.zeros(50), np.linspace(0, 1, 50), np.zeros(50), PRICES, repetitions=20)
+    result = measure(np.zeros(50), np.linspace(0, 1, 50), np.zeros(50), PRICES, bootstrap=Bootstrap(20))
     for name in ("recall", "precision", "average_precision", "auc_roc", "mcc"):
         assert result.value(name) is None, name
     assert result.value("false_positive_rate") == 0.0
 
 
 def test_no_rows_at_all_leave_every_figure_unknown() -> None:
-    result = measure([], [], [], PRICES, days=[], entities=[], repetitions=5)
+    result = measure([], [], [], PRICES, bootstrap=Bootstrap(5), groups=RowGroups(days=[], entities=[]))
     assert result.rows == 0
     assert all(figure.value is None for figure in result.metrics.values())
 
@@ -106,7 +108,7 @@ def test_no_rows_at_all_leave_every_figure_unknown() -> None:
 def test_a_score_that_is_not_a_number_makes_the_ranking_unknown() -> None:
     y, p, _ = rows()
     p[3] = np.nan
-    result = measure(y, p, p > 0.2, repetitions=5)
+    result = measure(y, p, p > 0.2, bootstrap=Bootstrap(5))
     assert result.value("average_precision") is None
     assert result.value("brier") is None
     assert result.value("recall") is not None
@@ -114,23 +116,25 @@ def test_a_score_that_is_not_a_number_makes_the_ranking_unknown() -> None:
 
 def test_a_missing_amount_makes_the_cost_unknown() -> None:
     amounts = np.array([1.0, np.nan])
-    assert measure([1, 1], [0.1, 0.1], [0, 0], Prices(amounts, 1.0), repetitions=5).value("cost") is None
+    assert measure([1, 1], [0.1, 0.1], [0, 0], Prices(amounts, 1.0), bootstrap=Bootstrap(5)).value("cost") is None
 
 
 def test_the_same_seed_gives_the_same_figures_whatever_the_order_of_rows() -> None:
     y, p, days = rows()
     shuffle = np.random.default_rng(1).permutation(len(y))
     for d in (None, days):
-        one = measure(y, p, p > 0.2, PRICES, days=d, repetitions=30)
+        one = measure(y, p, p > 0.2, PRICES, bootstrap=Bootstrap(30), groups=RowGroups(days=d))
         moved = None if d is None else d[shuffle]
-        other = measure(y[shuffle], p[shuffle], p[shuffle] > 0.2, PRICES, days=moved, repetitions=30)
+        other = measure(
+            y[shuffle], p[shuffle], p[shuffle] > 0.2, PRICES, bootstrap=Bootstrap(30), groups=RowGroups(days=moved)
+        )
         for name, figure in one.metrics.items():
             assert other.metrics[name].low == pytest.approx(figure.low), name
 
 
 def test_a_performance_survives_json() -> None:
     y, p, _ = rows(500)
-    result = measure(y, p, p > 0.2, repetitions=10)
+    result = measure(y, p, p > 0.2, bootstrap=Bootstrap(10))
     assert Performance.from_json(result.to_json()) == result
 
 
@@ -232,7 +236,7 @@ def test_days_start_when_the_calendar_says() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 10)), min_size=1, max_size=80))
 def test_no_figure_is_ever_nan(table: list[tuple[bool, int]]) -> None:
     y, p = np.array([r[0] for r in table], dtype=int), np.array([r[1] for r in table]) / 10
-    result = measure(y, p, p > 0.5, PRICES, repetitions=10)
+    result = measure(y, p, p > 0.5, PRICES, bootstrap=Bootstrap(10))
     for figure in result.metrics.values():
         for part in (figure.value, figure.low, figure.high):
             assert part is None or np.isfinite(part)

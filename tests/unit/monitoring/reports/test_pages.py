@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from monitoring.comparison.judge import judge_comparison
-from monitoring.comparison.paired import PairedResult, compare_paired
+from monitoring.comparison.paired import PairedResult
 from monitoring.policies import CostModel
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.reports.html import comparison_body, format_number, table, write_comparison_report
 from monitoring.reports.svg_charts import ChartLine, line_chart, ticks
+from tests.support.comparing import compare_paired
 from tests.support.vectors import DAYS
 from tests.unit.monitoring.comparison.test_paired import AS_OF, table_of
 

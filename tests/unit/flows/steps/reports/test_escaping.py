@@ -18,7 +18,7 @@ from flows.steps.onboarding.profile_table import guess_table
 from flows.steps.reports.complaint_page import EventPage, write_event_page
 from flows.steps.reports.overview import Overview, OverviewLine, write_overview
 from monitoring.comparison.judge import judge_comparison
-from monitoring.comparison.paired import PairedResult, compare_paired
+from monitoring.comparison.paired import PairedResult
 from monitoring.core.measured import Measurement
 from monitoring.core.verdict import Check, Verdict
 from monitoring.policies import CostModel
@@ -30,6 +30,7 @@ from monitoring.reports.html import write_comparison_report, write_page
 from monitoring.reports.render import note, section, subtitle, table
 from monitoring.reports.svg_charts import ChartLine as Series
 from monitoring.reports.svg_charts import bar_chart, line_chart
+from tests.support.comparing import compare_paired
 from tests.support.vectors import DAYS
 from tests.unit.monitoring.comparison.test_paired import AS_OF, table_of
 
