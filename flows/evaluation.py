@@ -7,6 +7,7 @@ from datetime import datetime
 from flows.runs.operation import operation
 from flows.runs.run_record import record_run
 from flows.steps.training.evaluate_version import evaluate_version
+from flows.steps.training.training_steps import TrainingStores
 from flows.views.reports import evaluation_view
 from flows.workspace.outcome import FlowOutcome
 from flows.workspace.progress import report_step
@@ -25,15 +26,8 @@ def evaluation(usecase: str | None = None, version: str | None = None, as_of: da
     workspace = open_workspace(usecase)
     with record_run(workspace, "evaluation", as_of) as run:
         ref = workspace.version(version, ("challenger", "candidate", "champion"))
-        judgement = evaluate_version(
-            workspace.usecase,
-            ref,
-            run.as_of,
-            settings=workspace.settings,
-            registry=workspace.registry,
-            snapshots=workspace.snapshots,
-            progress=report_step,
-        )
+        stores = TrainingStores.of(workspace)
+        judgement = evaluate_version(workspace.usecase, ref, run.as_of, stores, report_step)
         verdict = judgement.verdict
         run.keep("evaluation", verdict.outcome, verdict.to_json(), model=verdict.champion, challenger=ref.label)
         return run.conclude(evaluation_view(judgement, run.as_of))

@@ -41,8 +41,8 @@ def training(
         as_of = run.set_as_of(work.as_of)
         result = work.train()
         verdict, data = result.verdict, result.snapshot.digest
-        note_maker(workspace, "training", result.ref, verdict, result.run_id, data, as_of, reason)
-        request = workspace.request("", as_of)
+        request = workspace.request(reason, as_of)
+        note_maker(workspace, "training", result.ref, verdict, result.run_id, data, request)
         assignment = assign_role(workspace.release_context(), result.ref, verdict, request)
         report = training_report(result, assignment, reason)
         run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 from typing import Annotated
 
 from prefect import task
@@ -19,6 +18,7 @@ from flows.runs.run_record import record_run
 from flows.steps.data.read_history import read_history
 from flows.steps.data.split import retraining_case
 from flows.steps.training.role_assignment import assign_role
+from flows.steps.training.training_steps import TrainingStores
 from flows.steps.tuning.folds import extra_history
 from flows.steps.tuning.search import Attempt, Work, in_threads
 from flows.steps.tuning.tune import train_winner, tune_model, tuning_policy
@@ -50,18 +50,17 @@ def tuning(
     workspace = open_workspace(usecase)
     with record_run(workspace, "tuning", until) as run:
         policy = tuning_policy(workspace.usecase, workspace.reference, trials, minutes, unattended=is_scheduled())
-        registry, settings = workspace.registry, workspace.settings
-        is_retraining = "champion" in registry.roles(workspace.model)
+        stores = TrainingStores.of(workspace)
+        is_retraining = "champion" in stores.registry.roles(workspace.model)
         case = retraining_case(workspace.usecase) if is_retraining else workspace.usecase
         history = read_history(source.open(workspace), case, until, extra_history(case, policy))
         dataset, as_of = history.read, run.set_as_of(history.as_of)
-        tune = partial(tune_model, settings=settings, registry=registry, batch=in_tasks, progress=report_step)
-        search = tune(case, policy, dataset, as_of)
-        train = partial(train_winner, settings=settings, registry=registry, snapshots=workspace.snapshots)
-        result = train(search, dataset, as_of, progress=report_step)
+        search = tune_model(case, policy, dataset, as_of, stores=stores, batch=in_tasks, progress=report_step)
+        result = train_winner(search, dataset, as_of, stores=stores, progress=report_step)
         ref, verdict = result.ref, result.verdict
-        note_maker(workspace, "tuning", ref, verdict, result.run_id, result.snapshot.digest, as_of, reason)
-        assignment = assign_role(workspace.release_context(), ref, verdict, workspace.request("", as_of))
+        request = workspace.request(reason, as_of)
+        note_maker(workspace, "tuning", ref, verdict, result.run_id, result.snapshot.digest, request)
+        assignment = assign_role(workspace.release_context(), ref, verdict, request)
         report = tuning_report(search, result, assignment, reason)
         run.keep("training", verdict.outcome, report, model=verdict.champion, challenger=verdict.challenger)
         return run.conclude(tuning_view(search, result, assignment, case.training, run.as_of))

@@ -18,6 +18,7 @@ from flows.steps.bulk.output import BulkOutput
 from flows.steps.bulk.score_table import BulkResult, score_table
 from flows.steps.data.read_history import history_window, read_history
 from flows.steps.training.train import TrainingOutcome, train_model
+from flows.steps.training.training_steps import TrainingStores
 from flows.workspace.progress import report_step
 from flows.workspace.workspace import Workspace
 from monitoring.core.calendar import TimeWindow
@@ -57,9 +58,7 @@ def prepare_training(
                 usecase,
                 history.read,
                 history.as_of,
-                settings=workspace.settings,
-                registry=workspace.registry,
-                snapshots=workspace.snapshots,
+                stores=TrainingStores.of(workspace),
                 progress=report_step,
             ),
         )
@@ -127,9 +126,7 @@ def _train_on_cluster(
             cluster,
             call,
             window,
-            settings=workspace.settings,
-            registry=workspace.registry,
-            snapshots=workspace.snapshots,
+            stores=TrainingStores.of(workspace),
             rows=rows,
             progress=report_step,
         )

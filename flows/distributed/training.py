@@ -19,7 +19,6 @@ from bentos.model.scoring_model import ModelMetadata, ScoringModel
 from bentos.registry.mlflow import ModelRegistry
 from bentos.schema.event_schema import EventSchema
 from bentos.schema.table_cleaning import empty_labels
-from bentos.settings import Settings
 from bentos.usecase.definition import UseCase
 from flows.distributed import slices
 from flows.distributed.dask_cluster import Cluster
@@ -33,10 +32,9 @@ from flows.steps.data.split import Split, plan_split, split_at
 from flows.steps.evaluation.evaluate import LATENCY_CONTEXT, LATENCY_EVENTS
 from flows.steps.evaluation.judge import Folds, fetch_model
 from flows.steps.fitting.build import FittedBooster, Recipe, complete_model, reference_window
-from flows.steps.tracking.mlflow_run import Tracker, tracker_of
 from flows.steps.training.train import TrainingOutcome, first_whole_day, train_on
 from flows.steps.training.training_data import full_window
-from flows.steps.training.training_steps import Job, Progress
+from flows.steps.training.training_steps import Progress, TrainingStores
 from monitoring.core.calendar import TimeWindow
 
 BASELINE_ROWS = 500_000
@@ -49,11 +47,8 @@ def train_on_cluster(
     call: slices.SourceCall,
     window: TimeWindow,
     *,
-    settings: Settings,
-    registry: ModelRegistry,
-    snapshots: SnapshotStore,
+    stores: TrainingStores,
     rows: int | None = None,
-    tracker: Tracker | None = None,
     progress: Progress | None = None,
 ) -> TrainingOutcome:
     """Train, judge, and register when the gates pass; see :func:`flows.steps.training.train.train_model`.
@@ -62,7 +57,7 @@ def train_on_cluster(
         cluster: scheduler, workers and their shared folder.
         call: the source, and with it the use case.
         window: the history; it ends at the business time.
-        settings, registry, snapshots, tracker, progress: as on one machine.
+        stores, progress: as on one machine.
         rows: of the source where that is known; they decide how long a slice is.
 
     Raises:
@@ -76,10 +71,9 @@ def train_on_cluster(
     if usecase.snapshot is not None:
         raise TrainingError("monthly snapshots are derived from the whole table on one machine; use --engine single")
     require_hist(usecase.training)
-    name = settings.model_name(usecase.name)
-    job = Job(usecase, name, as_of, registry, tracker or tracker_of(registry), progress)
-    champion = _champion_plan(usecase, registry, name)
-    material = prepare(cluster, call, window, snapshots, champion=champion, rows=rows)
+    job = stores.job(usecase, as_of, progress)
+    champion = _champion_plan(usecase, stores.registry, job.name)
+    material = prepare(cluster, call, window, stores.snapshots, champion=champion, rows=rows)
     return train_on(job, material)
 
 

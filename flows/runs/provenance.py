@@ -12,8 +12,7 @@ from prefect.context import FlowRunContext
 from bentos.promotion.evidence import write_training
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from bentos.promotion.request import Request
     from bentos.registry.ports import ModelRef
     from flows.workspace.workspace import Workspace
     from monitoring.core.verdict import Verdict
@@ -29,31 +28,26 @@ def note_maker(
     verdict: Verdict,
     run_id: str,
     data: str,
-    at: datetime,
-    reason: str,
+    request: Request,
 ) -> Decision | None:
     """Write who started the work that made a version; none where nothing was registered.
 
     Args:
-        home: whose chain, and who is acting.
+        workspace: whose chain.
         work: what made the version.
         ref: the registered version.
         verdict: of its gates.
         run_id: of the tracking server.
         data: digest of the snapshot that it was made of.
-        at: business time of the work.
-        reason: why it was started, as the person wrote it.
+        request: who started it, at which business time, and why.
     """
     if ref is None:
         return None
-    fields = {
-        "work": work,
-        "run_id": run_id,
-        "data_digest": data,
-        "reason": reason,
-        "owners": list(_requesting_person()),
-    }
-    return write_training(workspace.store, workspace.usecase.name, ref.label, verdict, workspace.actor, at, **fields)
+    fields = {"work": work, "run_id": run_id, "data_digest": data, "reason": request.reason}
+    return write_training(
+        workspace.store, workspace.usecase.name, ref.label, verdict, request.actor, request.at,
+        owners=list(_requesting_person()), **fields,
+    )  # fmt: skip
 
 
 def _requesting_person() -> tuple[str, ...]:

@@ -74,6 +74,7 @@ def _refit(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
     from flows.steps.data.read_history import read_history
     from flows.steps.training.refit_threshold import refit_threshold
     from flows.steps.training.role_assignment import assign_role
+    from flows.steps.training.training_steps import TrainingStores
     from flows.workspace.progress import progress
 
     ref = workspace.version(args.version, ("champion",))
@@ -82,14 +83,12 @@ def _refit(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
     with progress("refit"):
         history = read_history(source, workspace.usecase, parse_instant(args.as_of, workspace.usecase))
         refit = refit_threshold(
-            workspace.usecase, ref, workspace.load(ref), history.read, history.as_of,
-            registry=workspace.registry, snapshots=workspace.snapshots,
-        )  # fmt: skip
-        digest = refit.model.metadata.data_digest
-        note_maker(workspace, "refit", refit.ref, refit.found.verdict, refit.run_id, digest, history.as_of, args.reason)
-        assignment = assign_role(
-            workspace.release_context(), refit.ref, refit.found.verdict, workspace.request("", history.as_of)
+            workspace.usecase, ref, workspace.load(ref), history.read, history.as_of, TrainingStores.of(workspace)
         )
+        digest = refit.model.metadata.data_digest
+        request = workspace.request(args.reason, history.as_of)
+        note_maker(workspace, "refit", refit.ref, refit.found.verdict, refit.run_id, digest, request)
+        assignment = assign_role(workspace.release_context(), refit.ref, refit.found.verdict, request)
     metadata = refit.model.metadata
     data = {
         "parent": ref.label, "version": None if refit.ref is None else refit.ref.label, "role": assignment.role,

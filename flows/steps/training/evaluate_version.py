@@ -10,16 +10,15 @@ from pathlib import Path
 
 from bentos.model.scoring_model import ScoringModel
 from bentos.registry.mlflow import ModelRef, ModelRegistry
-from bentos.settings import Settings
 from bentos.usecase.definition import UseCase
 from flows.errors import EvaluationError
 from flows.snapshots.store import SnapshotStore
 from flows.steps.data.folds import TrainingHistory, build_fold
 from flows.steps.evaluation.judge import Folds, Judgement, judge_twin
 from flows.steps.tracking import training_record
-from flows.steps.tracking.mlflow_run import Tracker, tracker_of
+from flows.steps.tracking.mlflow_run import Tracker
 from flows.steps.training.training_data import full_window
-from flows.steps.training.training_steps import Progress, ignore_progress, log_judgement
+from flows.steps.training.training_steps import Progress, TrainingStores, ignore_progress, log_judgement
 from flows.workspace.step import step
 from monitoring.core.verdict import Evidence, Verdict
 
@@ -41,12 +40,8 @@ def evaluate_version(
     usecase: UseCase,
     ref: ModelRef,
     as_of: datetime,
-    *,
-    settings: Settings,
-    registry: ModelRegistry,
-    snapshots: SnapshotStore,
+    stores: TrainingStores,
     progress: Progress | None = None,
-    tracker: Tracker | None = None,
 ) -> EvaluationOutcome:
     """Judge a registered version again: its stored twin on its snapshot's test window, against the
     champion of now on the same rows.
@@ -58,11 +53,11 @@ def evaluate_version(
     """
     tell = progress or ignore_progress
     tell("load the twin", 0, 3)
-    stored, twin = _load_twin(ref, registry, tracker or tracker_of(registry))
+    stored, twin = _load_twin(ref, stores.registry, stores.runs)
     tell("build features", 1, 3)
-    folds, known = _folds_again(usecase, twin, ref, stored, snapshots)
+    folds, known = _folds_again(usecase, twin, ref, stored, stores.snapshots)
     tell("measure and judge", 2, 3)
-    found = _judge_again(usecase, twin, ref, folds, known, registry, as_of)
+    found = _judge_again(usecase, twin, ref, folds, known, stores.registry, as_of)
     tell("done", 3, 3)
     return EvaluationOutcome(ref, found.verdict, found.evidence, found.incumbent, found.notes)
 

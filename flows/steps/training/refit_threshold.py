@@ -20,7 +20,6 @@ from bentos.model.scoring_model import ScoringModel
 from bentos.registry.mlflow import ModelRef, ModelRegistry, VersionInfo
 from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
-from flows.snapshots.store import SnapshotStore
 from flows.steps.data.folds import Fold, TrainingHistory, build_fold
 from flows.steps.data.split import business_time_before
 from flows.steps.evaluation.evaluate import candidate_evidence, constant_feature_notes, single_event_p99_ms
@@ -29,8 +28,9 @@ from flows.steps.fitting.build import fit_cost_curve, fit_threshold
 from flows.steps.fitting.calibrate import fit_by_policy
 from flows.steps.fitting.fit import require_both_classes
 from flows.steps.tracking import version_tags
-from flows.steps.tracking.mlflow_run import Tracker, open_run, tracker_of
+from flows.steps.tracking.mlflow_run import open_run
 from flows.steps.tracking.training_record import threshold_figures
+from flows.steps.training.training_steps import TrainingStores
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.performance.gates import judge_gates
@@ -64,10 +64,7 @@ def refit_threshold(
     model: ScoringModel,
     read: SourceRead,
     as_of: datetime,
-    *,
-    registry: ModelRegistry,
-    snapshots: SnapshotStore,
-    tracker: Tracker | None = None,
+    stores: TrainingStores,
 ) -> Refit:
     """Fit calibrator and threshold again on matured rows later than everything the version was made of.
 
@@ -79,7 +76,7 @@ def refit_threshold(
         parent, model: the version.
         read: events and labels, with enough history for the windows.
         as_of: business time; later labels are not looked at.
-        registry, snapshots, tracker: as in a training.
+        stores: as in a training.
 
     Raises:
         TooFewRows: fewer than three matured days lie behind the version's own data.
@@ -93,9 +90,9 @@ def refit_threshold(
     first, second, test = (rows.between(name, window) for name, window in zip(names, windows, strict=True))
     require_both_classes(first.y, first.name)
     require_both_classes(second.y, second.name)
-    snapshot = snapshots.save_read(read, usecase)
+    registry, run_tracker = stores.registry, stores.runs
+    snapshot = stores.snapshots.save_read(read, usecase)
     refitted = _refit_model(usecase, parent, model, first, second, snapshot.digest, as_of, registry)
-    run_tracker = tracker or tracker_of(registry)
     tags = {"usecase": usecase.name, "kind": "threshold", "as_of": as_of.isoformat(), "parent": parent.label}
     with open_run(
         run_tracker, parent.name, f"threshold of {parent.label} as of {as_of:%Y-%m-%d %H:%M}", tags

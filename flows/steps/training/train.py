@@ -16,24 +16,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bentos.model.scoring_model import ModelMetadata, ScoringModel
-from bentos.registry.mlflow import ModelRef, ModelRegistry, VersionInfo
+from bentos.registry.mlflow import ModelRef, VersionInfo
 from bentos.schema.event_schema import EventSchema
-from bentos.settings import Settings
 from bentos.usecase.definition import UseCase
 from flows.errors import TooFewRows
-from flows.snapshots.store import SnapshotRef, SnapshotStore
+from flows.snapshots.store import SnapshotRef
 from flows.sources.base import SourceRead
 from flows.steps.data.folds import TrainingHistory
 from flows.steps.data.split import Split, plan_split
 from flows.steps.evaluation.judge import Judgement
 from flows.steps.fitting.build import Recipe
 from flows.steps.tracking import training_record, version_tags
-from flows.steps.tracking.mlflow_run import Tracker, open_run, tracker_of
+from flows.steps.tracking.mlflow_run import open_run
 from flows.steps.training.training_data import InMemoryMaterial, Material, training_plan
 from flows.steps.training.training_steps import (
     STEPS,
     Job,
     Progress,
+    TrainingStores,
     build_folds,
     fit_twin,
     judge_fitted_twin,
@@ -83,12 +83,9 @@ def train_model(
     read: SourceRead,
     as_of: datetime,
     *,
-    settings: Settings,
-    registry: ModelRegistry,
-    snapshots: SnapshotStore,
+    stores: TrainingStores,
     seed: int | None = None,
     progress: Progress | None = None,
-    tracker: Tracker | None = None,
 ) -> TrainingOutcome:
     """Train, judge, and register when the gates pass.
 
@@ -96,22 +93,19 @@ def train_model(
         usecase: everything that is policy.
         read: the whole history that may be used, with the labels known at ``as_of``.
         as_of: business time of the training; later labels are not looked at.
-        settings: environment prefix and folders.
-        registry: where versions go; the champion is read from it.
-        snapshots: where the exact data is kept.
+        stores: where versions, data and runs go; the champion is read from there.
         seed: overrides ``[training] seed``.
         progress: told of each step.
-        tracker: where the run is logged; none takes the registry's own.
 
     Raises:
         TooFewRows: history or a fold is too short.
         OneClass: a fold holds one class only.
         RegistryUnavailable: the registry or the disk failed; nothing is registered.
     """
-    job = Job(usecase, settings.model_name(usecase.name), as_of, registry, tracker or tracker_of(registry), progress)
+    job = stores.job(usecase, as_of, progress)
     history = TrainingHistory.at(usecase, read.events, read.labels, read.revisions, as_of)
     split = plan_split(usecase, history_start(usecase, history, read.window), as_of)
-    snapshot = keep_data(job, snapshots, read)
+    snapshot = keep_data(job, stores.snapshots, read)
     recipe = Recipe(usecase, training_plan(usecase, history, split), usecase.training.seed if seed is None else seed)
     return train_on(job, InMemoryMaterial(recipe, split, snapshot, history))
 

@@ -9,19 +9,24 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bentos.errors import RegistryUnavailable
 from bentos.model.scoring_model import ModelMetadata, ScoringModel
 from bentos.registry.mlflow import ModelRef, ModelRegistry, VersionInfo
+from bentos.settings import Settings
 from bentos.usecase.definition import UseCase
 from flows.snapshots.store import SnapshotRef, SnapshotStore
 from flows.sources.base import SourceRead
 from flows.steps.evaluation.evaluate import constant_feature_notes
 from flows.steps.evaluation.judge import Folds, Judgement, judge_twin
 from flows.steps.tracking import training_record, version_tags
-from flows.steps.tracking.mlflow_run import Tracker
+from flows.steps.tracking.mlflow_run import Tracker, tracker_of
 from flows.steps.training.training_data import Material
 from flows.workspace.step import step
+
+if TYPE_CHECKING:
+    from flows.workspace.workspace import Workspace
 
 log = logging.getLogger("incumbent.flows")
 
@@ -29,6 +34,37 @@ Progress = Callable[[str, int, int], None]
 """Called with (what starts now, steps done, steps in all)."""
 
 STEPS = ("keep the data", "build features", "fit the twin", "measure and judge", "log", "refit", "register")
+
+
+@dataclass(frozen=True)
+class TrainingStores:
+    """Where a training keeps what it makes.
+
+    Attributes:
+        settings: environment prefix and folders.
+        registry: where versions go; the champion is read from it.
+        snapshots: where the exact data is kept.
+        tracker: where runs are logged; none takes the registry's own.
+    """
+
+    settings: Settings
+    registry: ModelRegistry
+    snapshots: SnapshotStore
+    tracker: Tracker | None = None
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> TrainingStores:
+        """Those of a workspace."""
+        return cls(workspace.settings, workspace.registry, workspace.snapshots)
+
+    @property
+    def runs(self) -> Tracker:
+        """Where runs are logged."""
+        return self.tracker or tracker_of(self.registry)
+
+    def job(self, usecase: UseCase, as_of: datetime, progress: Progress | None) -> Job:
+        """A training that keeps its results here."""
+        return Job(usecase, self.settings.model_name(usecase.name), as_of, self.registry, self.runs, progress)
 
 
 @dataclass(frozen=True)

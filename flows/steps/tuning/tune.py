@@ -18,20 +18,17 @@ from typing import Any
 
 from bentos.errors import RegistryUnavailable, UseCaseError
 from bentos.model.booster_adapters import DEFAULT
-from bentos.registry.mlflow import ModelRegistry
-from bentos.settings import Settings
 from bentos.usecase.definition import UseCase
 from bentos.usecase.tuning import TuningPolicy
 from flows.errors import NothingToDo
-from flows.snapshots.store import SnapshotStore, content_digest
+from flows.snapshots.store import content_digest
 from flows.sources.base import SourceRead
 from flows.steps.data.folds import TrainingHistory
 from flows.steps.fitting.fit import fit_booster
-from flows.steps.tracking.mlflow_run import Tracker, tracker_of
 from flows.steps.tracking.training_record import format_window
 from flows.steps.tracking.version_tags import git_commit
 from flows.steps.training.train import TrainingOutcome, history_start, train_model
-from flows.steps.training.training_steps import Progress
+from flows.steps.training.training_steps import Progress, TrainingStores
 from flows.steps.tuning.folds import TuningFold, TuningFolds, tuning_folds
 from flows.steps.tuning.mlflow_trials import PARENT, TrialRuns
 from flows.steps.tuning.search import Attempt, Batch, Trial, best_trial, in_threads, search
@@ -122,11 +119,9 @@ def tune_model(
     read: SourceRead,
     as_of: datetime,
     *,
-    settings: Settings,
-    registry: ModelRegistry,
+    stores: TrainingStores,
     batch: Batch = in_threads,
     progress: Progress | None = None,
-    tracker: Tracker | None = None,
 ) -> TuningOutcome:
     """Search, and resume where an earlier search of the same data, settings and policy ended.
 
@@ -135,11 +130,9 @@ def tune_model(
         policy: what is tried, on what budget.
         read: the whole history that may be used, with the labels known at ``as_of``.
         as_of: business time of the search; later labels are not looked at.
-        settings: environment prefix and folders.
-        registry: whose runs the trials become.
+        stores: whose runs the trials become, and whose folder keeps the search.
         batch: how fits are spread; plain threads by default.
         progress: told of each round.
-        tracker: where runs are logged; none takes the registry's own.
 
     Raises:
         TooFewRows: the history holds no fold before the test fold.
@@ -153,9 +146,11 @@ def tune_model(
     folds = tuning_folds(usecase, policy, history, history_start(usecase, history, read.window))
     digest = content_digest(usecase, read)
     search_facts = _search_facts(usecase, policy, folds, digest)
-    journal = settings.root / "tuning" / f"{usecase.name}-{sha256_hex(canonical_json(search_facts))[:16]}.journal"
-    name = settings.model_name(usecase.name)
-    runs = TrialRuns(tracker or tracker_of(registry), name, f"{usecase.name} tuning as of {as_of:%Y-%m-%d %H:%M}")
+    journal = (
+        stores.settings.root / "tuning" / f"{usecase.name}-{sha256_hex(canonical_json(search_facts))[:16]}.journal"
+    )
+    name = stores.settings.model_name(usecase.name)
+    runs = TrialRuns(stores.runs, name, f"{usecase.name} tuning as of {as_of:%Y-%m-%d %H:%M}")
     with _open_search(journal, runs, {"usecase": usecase.name, "as_of": as_of.isoformat()}) as (log, run_id):
         runs.params(run_id, {**_run_parameters(search_facts, folds), "git_commit": git_commit() or "none"})
 
@@ -195,22 +190,15 @@ def train_winner(
     read: SourceRead,
     as_of: datetime,
     *,
-    settings: Settings,
-    registry: ModelRegistry,
-    snapshots: SnapshotStore,
+    stores: TrainingStores,
     progress: Progress | None = None,
-    tracker: Tracker | None = None,
 ) -> TrainingOutcome:
     """A training like any other, with the settings of the winner; see
     :func:`flows.steps.training.train.train_model`.
     """
-    run_tracker = tracker or tracker_of(registry)
-    outcome = train_model(
-        tuned.usecase, read, as_of, settings=settings, registry=registry, snapshots=snapshots,
-        progress=progress, tracker=run_tracker,
-    )  # fmt: skip
+    outcome = train_model(tuned.usecase, read, as_of, stores=stores, progress=progress)
     with suppress(RegistryUnavailable):  # the model is registered; where its run is shown is not worth a failure
-        run_tracker.log(outcome.run_id, tags={PARENT: tuned.run_id})
+        stores.runs.log(outcome.run_id, tags={PARENT: tuned.run_id})
     return outcome
 
 

@@ -16,6 +16,7 @@ from flows.steps.data.import_history import load_history
 from flows.steps.data.read_history import read_history
 from flows.steps.data.split import days_needed
 from flows.steps.training.train import TrainingOutcome, train_model
+from flows.steps.training.training_steps import TrainingStores
 from monitoring.performance.gates import judge_gates
 from monitoring.store import memory_store
 from tests.support.registries import mlflow_registry
@@ -38,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Training
     yield (
         train_model(
             CHURN, history.read, history.as_of,
-            settings=settings, registry=registry, snapshots=SnapshotStore(settings.snapshots),
+            stores=TrainingStores(settings, registry, SnapshotStore(settings.snapshots)),
         ),
         MlflowClient(registry.uri),
     )  # fmt: skip

@@ -73,10 +73,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
 
 def trained(workers: Cluster, shop: Workshop, usecase: UseCase | None = None) -> Any:
     window = history_window(open_source(small()), small(), AS_OF)
-    return train_on_cluster(
-        workers, SourceCall(usecase or small(), None), window, rows=100_000, settings=shop.settings,
-        registry=shop.registry, snapshots=shop.snapshots, tracker=shop.tracker,
-    )  # fmt: skip
+    return train_on_cluster(workers, SourceCall(usecase or small(), None), window, rows=100_000, stores=shop.stores)
 
 
 def test_rows_and_features_are_those_of_one_process_to_the_bit(workers: Cluster, shop: Workshop) -> None:
@@ -151,10 +148,7 @@ def test_what_a_draw_let_through_weighs_on_a_cluster_as_in_one_process(
         window = history_window(source, blocking, until)
         one = Workshop(tmp_path / "single").train(blocking, until, read=source.read(window, until))
     call = SourceCall(blocking, "log", log_url=url)
-    two = train_on_cluster(
-        workers, call, window, rows=20_000, settings=shop.settings, registry=shop.registry, snapshots=shop.snapshots,
-        tracker=shop.tracker,
-    )  # fmt: skip
+    two = train_on_cluster(workers, call, window, rows=20_000, stores=shop.stores)
     weight = {row.event_id: row.weight for row in shop.snapshots.load(two.snapshot.digest).labels.itertuples()}
     assert set(weight.values()) == {1.0, 1.0 / blocked.SHARE}
     kept = Workshop(tmp_path / "single").snapshots.load(one.snapshot.digest).labels

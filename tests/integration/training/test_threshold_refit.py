@@ -40,8 +40,7 @@ def refit(shop: Workshop, as_of: object = MONTH_END) -> Refit:
     (parent,) = (v.ref for v in shop.registry.versions("dev-fraud") if v.ref.version == "1")
     model = ScoringModel.load(shop.registry.fetch(parent, shop.settings.root / "fetched"))
     return refit_threshold(
-        tight(), parent, model, history(as_of), as_of,  # type: ignore[arg-type]  # a datetime
-        registry=shop.registry, snapshots=shop.snapshots, tracker=shop.tracker,
+        tight(), parent, model, history(as_of), as_of, shop.stores  # type: ignore[arg-type]  # a datetime
     )  # fmt: skip
 
 

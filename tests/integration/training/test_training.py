@@ -30,7 +30,7 @@ from flows.steps.tracking import training_record
 from flows.steps.tracking.mlflow_run import MlflowTracker, Tracker
 from flows.steps.training.evaluate_version import evaluate_version
 from flows.steps.training.train import TrainingOutcome, train_model
-from flows.steps.training.training_steps import STEPS
+from flows.steps.training.training_steps import STEPS, TrainingStores
 from monitoring.core.calendar import TimeWindow
 from tests.support import registries
 from tests.support.builders import fraud, tiny_model
@@ -77,18 +77,16 @@ class Workshop:
         self.tracker: Tracker = FakeTracker(folder / "runs")
         self.snapshots = SnapshotStore(self.settings.snapshots)
 
+    @property
+    def stores(self) -> TrainingStores:
+        return TrainingStores(self.settings, self.registry, self.snapshots, self.tracker)
+
     def train(self, usecase: UseCase | None = None, as_of: datetime = AS_OF, **more: Any) -> TrainingOutcome:
         read = more.pop("read", None) or history(as_of)
-        return train_model(
-            usecase or small(), read, as_of, settings=self.settings, registry=self.registry,
-            snapshots=self.snapshots, tracker=self.tracker, **more,
-        )  # fmt: skip
+        return train_model(usecase or small(), read, as_of, stores=self.stores, **more)
 
     def evaluate(self, ref: ModelRef, as_of: datetime = AS_OF) -> Any:
-        return evaluate_version(
-            small(), ref, as_of, settings=self.settings, registry=self.registry,
-            snapshots=self.snapshots, tracker=self.tracker,
-        )  # fmt: skip
+        return evaluate_version(small(), ref, as_of, self.stores)
 
     @property
     def run(self) -> dict[str, Any]:
