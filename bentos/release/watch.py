@@ -28,6 +28,7 @@ from bentos.usecase.definition import UseCase
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Check
 from monitoring.performance.cost import prices_of
+from monitoring.policies.label_rules import LabelRules
 from monitoring.rollout.post_promotion_watch import (
     AlertCounts,
     Answers,
@@ -229,9 +230,9 @@ def daily_harm(store: Store, usecase: UseCase, model: str, term: WatchTerm, as_o
     old_label, new_label = labels_of(usecase, model, term)
     money = usecase.cost.false_negative
     columns = {money: usecase.column(money).type} if isinstance(money, str) else {}
-    blocks = usecase.intervention.blocks_flagged
     window = TimeWindow(start, end)
-    rows = store.log.paired(usecase.name, old_label, new_label, window, as_of, usecase.label, calendar, columns, blocks)
+    rules = LabelRules(usecase.label, calendar, usecase.intervention.blocks_flagged)
+    rows = store.log.paired(usecase.name, (old_label, new_label), window, as_of, rules, columns)
     if "unseen" in rows and float(rows["unseen"].sum()) > 0.0:
         return np.zeros(0)
     prices = prices_of(usecase.cost, rows, _cap(store, usecase.name, old_label, new_label))

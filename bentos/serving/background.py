@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bentos.api.labels import Contradictions
@@ -48,13 +49,20 @@ def supervisor() -> int:
     return int(os.environ.get(_SUPERVISOR) or os.getppid())
 
 
+@dataclass(frozen=True)
+class ReplicaName:
+    """Which process of which model: ``usecase`` names the log, ``model`` the registered model."""
+
+    usecase: str
+    model: str
+    replica: str
+
+
 class Attendant:
     """Follows the labels table, says what is served, forgets old answers.
 
     Args:
-        usecase: name in the log.
-        model: registered model.
-        replica: name of this process among the replicas.
+        name: of this process among the replicas.
         store: gives the database, or raises while it is away.
         slot: what is active here.
         keeper: whose windows the labels feed.
@@ -65,9 +73,7 @@ class Attendant:
 
     def __init__(
         self,
-        usecase: str,
-        model: str,
-        replica: str,
+        name: ReplicaName,
         store: Callable[[], Store],
         slot: Slot,
         keeper: WindowKeeper,
@@ -75,9 +81,7 @@ class Attendant:
         post: Post,
         answered_since_us: Callable[[], int],
     ) -> None:
-        self._usecase = usecase
-        self._model = model
-        self._replica = replica
+        self._usecase, self._model, self._replica = name.usecase, name.model, name.replica
         self._store = store
         self._slot = slot
         self._keeper = keeper

@@ -38,7 +38,7 @@ from bentos.scoring.future_bound import FutureBound, FutureGuard, Receipt
 from bentos.scoring.intake import Intake, machine_time_us
 from bentos.scoring.recent_times import RecentTimes
 from bentos.scoring.scorer import Answer, Scorer
-from bentos.serving.background import Attendant
+from bentos.serving.background import Attendant, ReplicaName
 from bentos.serving.overrides import StandingOrders
 from bentos.serving.role_watcher import Slot
 from bentos.serving.version_check import Examiner, Permission
@@ -136,8 +136,8 @@ class Runtime:
             self.model, self._registry, self._examiner, self.keeper, external, self._office_changed, self.orders
         )
         self.attendant = Attendant(
-            self.usecase.name, self.model, self.replica, self._store, self.slot, self.keeper, self._contradictions,
-            self.post, self._answered_since,
+            ReplicaName(self.usecase.name, self.model, self.replica), self._store, self.slot, self.keeper,
+            self._contradictions, self.post, self._answered_since,
         )  # fmt: skip
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from monitoring.core.calendar import BusinessCalendar
 from monitoring.core.measured import StoredResult
 from monitoring.performance.cost import Prices
 from monitoring.policies import LabelPolicy
+from monitoring.policies.label_rules import LabelRules
 
 MIN_LABELS = 50
 """Labels below which the exponential with the same mean stands in for the observed delays."""
@@ -161,8 +161,7 @@ def build_ledger(
     statements: pd.DataFrame,
     curve: ArrivalCurve,
     as_of: datetime,
-    policy: LabelPolicy,
-    calendar: BusinessCalendar,
+    rules: LabelRules,
     blocked_ids: Collection[str] = (),
 ) -> tuple[LedgerDay, ...]:
     """Each day of ``events``, oldest first.
@@ -172,11 +171,12 @@ def build_ledger(
         labels: what counts of each event: event_id, y, observed_at, conflict.
         statements: every statement up to ``as_of``: event_id, y, source.
         curve: of :func:`arrival_curve`.
-        as_of, policy, calendar: as everywhere.
+        as_of, rules: as everywhere.
         blocked_ids: ids of events that were blocked: without a label they are unknown.
     """
     if events.empty:
         return ()
+    policy, calendar = rules.policy, rules.calendar
     table = events.merge(labels[["event_id", "y", "observed_at", "conflict"]], on="event_id", how="left")
     conflict = table["conflict"].eq(True).to_numpy()  # NaN where no label came
     is_labelled = (table["y"].notna() & ~conflict).to_numpy()
@@ -238,8 +238,7 @@ def sum_decision_costs(
     labels: pd.DataFrame,
     prices: Prices,
     as_of: datetime,
-    policy: LabelPolicy,
-    calendar: BusinessCalendar,
+    rules: LabelRules,
     blocked_ids: Collection[str] = (),
 ) -> tuple[DecisionCosts, DecisionCosts]:
     """What decisions cost: (provisional, final).
@@ -251,9 +250,10 @@ def sum_decision_costs(
         answers: event_id, event_time, decision of answered events.
         labels: event_id, y, conflict.
         prices: prices, one for each row of ``answers`` where they differ.
-        as_of, policy, calendar: as everywhere.
+        as_of, rules: as everywhere.
         blocked_ids: ids of events that were blocked: without a label they enter no figure but their own count.
     """
+    policy, calendar = rules.policy, rules.calendar
     label_rows = pd.Index(labels["event_id"]).get_indexer(pd.Index(answers["event_id"]))
     has_label = label_rows >= 0
     y, conflict = np.zeros(len(answers), dtype=np.int64), np.zeros(len(answers), dtype=bool)

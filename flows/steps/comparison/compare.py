@@ -29,6 +29,7 @@ from monitoring.core.verdict import Check as GateCheck
 from monitoring.core.verdict import Verdict, at_most
 from monitoring.performance.capacity import CapacityCurve, capacity_curve
 from monitoring.performance.cost import prices_of
+from monitoring.policies.label_rules import LabelRules
 
 if TYPE_CHECKING:
     from bentos.promotion.context import ReleaseContext
@@ -153,12 +154,12 @@ def compare(
     start = calendar.start_of(plan.first_day)
     window = TimeWindow(start, max(as_of, calendar.end_of(plan.first_day)))
     column_types = {name: usecase.column(name).type for name in plan.columns}
+    rules = LabelRules(plan.label_policy, calendar, plan.blocks_flagged)
 
     def read(until: datetime) -> pd.DataFrame:
         return store.log.paired(
-            usecase.name, pair.champion, pair.challenger, TimeWindow(start, until), as_of, plan.label_policy, calendar,
-            column_types, plan.blocks_flagged,
-        )  # fmt: skip
+            usecase.name, (pair.champion, pair.challenger), TimeWindow(start, until), as_of, rules, column_types
+        )
 
     rows = read(window.end)
     frozen_days = store.comparisons.days(stored.id, as_of)
@@ -247,17 +248,8 @@ def provisional_costs(
     cost_column = plan.cost_model.false_negative
     column_types = {cost_column: usecase.column(cost_column).type} if isinstance(cost_column, str) else {}
     window = TimeWindow(start, as_of)
-    rows = store.log.paired(
-        usecase.name,
-        pair.champion,
-        pair.challenger,
-        window,
-        as_of,
-        open_policy,
-        calendar,
-        column_types,
-        plan.blocks_flagged,
-    )
+    rules = LabelRules(open_policy, calendar, plan.blocks_flagged)
+    rows = store.log.paired(usecase.name, (pair.champion, pair.challenger), window, as_of, rules, column_types)
     weight = np.ones(len(rows))
     if plan.blocks_flagged:
         if (rows["unseen"] > 0.0).any():

@@ -29,6 +29,7 @@ from monitoring.core.calendar import TimeWindow
 from monitoring.core.measured import Measurement
 from monitoring.core.verdict import Verdict
 from monitoring.performance.capacity import CapacityCurve
+from monitoring.policies.label_rules import LabelRules
 from monitoring.reports.dossier import Dossier, ModelFacts, write_dossier
 
 if TYPE_CHECKING:
@@ -284,13 +285,10 @@ def compare_both_groups(
     blocks = usecase.intervention.blocks_flagged
     rows = store.log.paired(
         usecase.name,
-        champion,
-        challenger,
+        (champion, challenger),
         TimeWindow(business_time_before(usecase.calendar, end, GROUPS_PERIOD), end),
         as_of,
-        usecase.label,
-        usecase.calendar,
+        LabelRules(usecase.label, usecase.calendar, blocks),
         {name: usecase.column(name).type for name in columns},
-        blocks,
     )
     return compare_groups(rows, usecase.fairness, champion, challenger, labelled=not blocks)

@@ -22,6 +22,7 @@ from monitoring.performance.label_maturity import (
     build_ledger,
     sum_decision_costs,
 )
+from monitoring.policies.label_rules import LabelRules
 
 if TYPE_CHECKING:
     from bentos.usecase.definition import UseCase
@@ -122,7 +123,8 @@ def read_label_status(store: Store, usecase: UseCase, as_of: datetime, days: int
     window = TimeWindow(min(start, as_of), full_window.end)
     blocked_ids = blocked_events(store, usecase, window, as_of)
     ledger_days = build_ledger(
-        recent, labels, store.labels.history(usecase.name, as_of), curve, as_of, policy, calendar, blocked_ids
+        recent, labels, store.labels.history(usecase.name, as_of), curve, as_of,
+        LabelRules(policy, calendar), blocked_ids,
     )  # fmt: skip
     provisional, final = costs(store, usecase, window, as_of, blocked_ids)
     return LabelStatus(
@@ -141,4 +143,4 @@ def costs(
     answers = answers[answers["origin"] == "live"].reset_index(drop=True)
     labels = store.labels.resolved_labels(usecase.name, as_of, usecase.label, window)
     prices = prices_of(usecase.cost, add_cost_column(store, usecase, window, answers))
-    return sum_decision_costs(answers, labels, prices, as_of, usecase.label, usecase.calendar, blocked_ids)
+    return sum_decision_costs(answers, labels, prices, as_of, LabelRules(usecase.label, usecase.calendar), blocked_ids)

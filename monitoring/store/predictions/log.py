@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from sqlalchemy import Connection, Select, and_, func, or_, select
 
-from monitoring.core.calendar import BusinessCalendar, TimeWindow
+from monitoring.core.calendar import TimeWindow
 from monitoring.errors import StoreError
-from monitoring.policies import LabelPolicy
+from monitoring.policies.label_rules import LabelRules
 from monitoring.store.database.day_partitions import prepare_days
 from monitoring.store.database.engine import Database
 from monitoring.store.database.frames import (
@@ -209,20 +209,15 @@ class PredictionLog:
     def paired(
         self,
         usecase: str,
-        champion: str,
-        challenger: str,
+        models: tuple[str, str],
         window: TimeWindow,
         as_of: datetime,
-        label: LabelPolicy,
-        calendar: BusinessCalendar,
+        rules: LabelRules,
         columns: Mapping[str, str] | None = None,
-        selective: bool = False,
     ) -> pd.DataFrame:
         """Matured events that both models scored, see :func:`monitoring.store.predictions.paired.paired`."""
         with self._database.read() as connection:
-            return pairs.paired(
-                connection, usecase, (champion, challenger), window, as_of, label, calendar, columns or {}, selective
-            )
+            return pairs.paired(connection, usecase, models, window, as_of, rules, columns or {})
 
 
 def read_plan(connection: Connection, plan_id: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from sqlalchemy.sql.selectable import FromClause
 
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
 from monitoring.policies import LabelPolicy
+from monitoring.policies.label_rules import LabelRules
 from monitoring.stats.label_weights import label_weights
 from monitoring.store.database.frames import columns_of, decode_bodies, fetch, floats, texts, times, to_us
 from monitoring.store.database.records import split_label
@@ -60,15 +61,13 @@ def paired(
     models: tuple[str, str],
     window: TimeWindow,
     as_of: datetime,
-    label: LabelPolicy,
-    calendar: BusinessCalendar,
+    rules: LabelRules,
     columns: Mapping[str, str],
-    selective: bool = False,
 ) -> pd.DataFrame:
     """Events of the window that have matured, that both models scored, with their label at ``as_of``.
 
     A model has scored an event when it answered it, or scored it in shadow. An event has matured when
-    its whole business day lies at least ``label.matures_after`` before ``as_of``; an early label does
+    its whole business day lies at least ``matures_after`` before ``as_of``; an early label does
     not let a younger event in.
 
     Args:
@@ -77,18 +76,17 @@ def paired(
         models: labels of champion (``a``) and challenger (``b``), for example ``dev-fraud/3``.
         window: span of event time; its end is cut at the last matured day.
         as_of: business time of the reader; labels observed later are not seen.
-        label: maturity, meaning of an absent label, ranks of sources.
-        calendar: what a day is.
+        rules: when a label is final, and what a day is. Where flagged events are blocked they add ``weight`` and
+            ``unseen`` behind the threshold and flag columns (:func:`monitoring.stats.label_weights.label_weights`),
+            and keep blocked events without a label.
         columns: further event columns, name to declared type.
-        selective: whether flagged events are blocked: adds ``weight`` and ``unseen`` behind the threshold and
-            flag columns (:func:`monitoring.stats.label_weights.label_weights`), and keeps blocked events without a
-            label.
 
     Returns:
         event_id, event_time, day (midnight without zone), score_a, threshold_a, flag_a, score_b,
         threshold_b, flag_b, y (int8), observed_at (NaT where absence means negative), then ``columns``;
         in the order of event time. ``attrs["counts"]`` is a :class:`PairedCounts`.
     """
+    label, calendar, selective = rules.policy, rules.calendar, rules.selective
     end = min(window.end, calendar.matured_until(as_of, label.matures_after))
     bounds = (to_us(window.start), to_us(end))
     rows = fetch(connection, _query(usecase, models, bounds, bool(columns), selective))

@@ -21,6 +21,7 @@ from bentos.registry.mlflow import MlflowRegistry
 from bentos.schema.event_schema import EventSchema
 from flows.sources import open_source
 from monitoring.core.calendar import TimeWindow
+from monitoring.policies.label_rules import LabelRules
 from monitoring.store import LabelRecord
 from monitoring.store.database.frames import to_us
 from tests.integration.platform.test_cli import said
@@ -118,12 +119,10 @@ def pairs_of(world: World) -> pd.DataFrame:
     workspace = world.workspace
     return workspace.store.log.paired(
         workspace.usecase.name,
-        f"{workspace.model}/1",
-        f"{workspace.model}/2",
+        (f"{workspace.model}/1", f"{workspace.model}/2"),
         TimeWindow(world.day(0), world.day(DAYS)),
         world.day(DAYS + 3),
-        workspace.usecase.label,
-        workspace.usecase.calendar,
+        LabelRules(workspace.usecase.label, workspace.usecase.calendar),
         {"amount": "float", "customer_id": "identifier", "terminal_id": "identifier"},
     )
 

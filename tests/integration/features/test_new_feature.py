@@ -22,6 +22,7 @@ from bentos.registry.ports import ModelRef
 from bentos.release.routing_changes import RoutingContext
 from monitoring.core.calendar import TimeWindow
 from monitoring.core.verdict import Verdict
+from monitoring.policies.label_rules import LabelRules
 from tests.integration.service.test_canary import scribing, until
 from tests.support.builders import fraud, label_frame, tiny_model
 from tests.support.processes.servers import SCHEMA, House, Server, event, serving
@@ -147,8 +148,8 @@ def test_every_row_that_the_comparison_pairs_was_scored_on_warm_windows(server: 
         with place.workspace.store() as store:
             pending = store.shadow.progress("fraud", f"{place.workspace.model}/1").pending
             frame = store.log.paired(
-                "fraud", f"{place.workspace.model}/1", f"{place.workspace.model}/2", YEAR,
-                START + timedelta(days=200), fraud().label, fraud().calendar,
+                "fraud", (f"{place.workspace.model}/1", f"{place.workspace.model}/2"), YEAR,
+                START + timedelta(days=200), LabelRules(fraud().label, fraud().calendar),
             )  # fmt: skip
         return frame if pending == 0 and len(frame) >= 24 else None
 

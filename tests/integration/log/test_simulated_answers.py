@@ -12,6 +12,7 @@ from bentos.model.calibration import Threshold
 from bentos.registry.ports import ModelRef
 from flows.steps.tracking.training_record import threshold_figures
 from monitoring.core.calendar import BusinessCalendar
+from monitoring.policies.label_rules import LabelRules
 from monitoring.store import memory_store
 from tests.support.builders import fraud, tiny_model
 from tests.support.log.logged import at, days
@@ -35,7 +36,7 @@ def test_each_event_is_logged_with_the_threshold_of_its_amount_by_champion_and_s
     log_answers(store, usecase, LoadedVersion(ModelRef("dev-fraud", "1"), model), arrived)
     log_shadow(store, usecase, LoadedVersion(ModelRef("dev-fraud", "2"), tiny_model(threshold=0.3)), arrived)
     rows = store.log.paired(
-        "fraud", "dev-fraud/1", "dev-fraud/2", days(0, 1), at(30), usecase.label, BusinessCalendar()
+        "fraud", ("dev-fraud/1", "dev-fraud/2"), days(0, 1), at(30), LabelRules(usecase.label, BusinessCalendar()),
     )  # fmt: skip
     store.close()
     assert rows["threshold_a"].tolist() == pytest.approx([0.7, 0.14, 0.014])

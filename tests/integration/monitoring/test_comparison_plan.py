@@ -32,6 +32,7 @@ from monitoring.comparison.judge import judge_plan
 from monitoring.comparison.plan import ComparisonPlan
 from monitoring.errors import JournalConflict, MonitoringError
 from monitoring.policies import CostModel
+from monitoring.policies.label_rules import LabelRules
 from monitoring.store import Report, Store
 from tests.support.builders import fraud
 from tests.support.fakes import FakeRegistry
@@ -237,7 +238,8 @@ def test_plan_rows_and_frozen_days_give_the_verdict_again_bit_for_bit(arena: Are
     (stored,) = arena.store.comparisons.list("fraud")
     duel = arena.duel(15)
     window_rows = arena.store.log.paired(
-        "fraud", duel.champion, duel.challenger, _window(), at(15), stored.plan.label_policy, stored.plan.calendar,
+        "fraud", (duel.champion, duel.challenger), _window(), at(15),
+        LabelRules(stored.plan.label_policy, stored.plan.calendar),
         {name: arena.usecase.column(name).type for name in stored.plan.columns},
     )  # fmt: skip
     again = judge_plan(stored.plan, window_rows, arena.store.comparisons.days(stored.id, at(15)), as_of=at(15))

@@ -23,6 +23,7 @@ from bentos.registry.routing_policy import Router, RoutingPolicy, parse_arms
 from bentos.release.routing_changes import RoutingContext
 from flows.cli import main
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
+from monitoring.policies.label_rules import LabelRules
 from tests.support.builders import fraud, tiny_model
 from tests.support.processes.servers import PROJECT, House, Server, event, serving
 
@@ -93,7 +94,11 @@ def pairs(workspace: House) -> pd.DataFrame:
     usecase = fraud()
     with workspace.store() as store:
         return store.log.paired(
-            "fraud", f"{workspace.model}/1", f"{workspace.model}/2", YEAR, LATER, usecase.label, BusinessCalendar()
+            "fraud",
+            (f"{workspace.model}/1", f"{workspace.model}/2"),
+            YEAR,
+            LATER,
+            LabelRules(usecase.label, BusinessCalendar()),
         )
 
 

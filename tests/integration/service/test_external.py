@@ -23,6 +23,7 @@ from bentos.usecase.definition import UseCase
 from bentos.usecase.loading import builtin_usecases, load_usecase
 from monitoring.core.calendar import BusinessCalendar, TimeWindow
 from monitoring.core.verdict import Verdict
+from monitoring.policies.label_rules import LabelRules
 from tests.integration.service.test_canary import scribing, until
 from tests.support.builders import tiny_model
 from tests.support.processes.servers import House, Server, event, serving
@@ -73,7 +74,12 @@ class Place:
     def pairs(self) -> pd.DataFrame:
         with self.workspace.store() as store:
             return store.log.paired(
-                "fraud", VENDOR, MODEL, YEAR, LATER, self.usecase.label, BusinessCalendar(), {"vendor_score": "float"}
+                "fraud",
+                (VENDOR, MODEL),
+                YEAR,
+                LATER,
+                LabelRules(self.usecase.label, BusinessCalendar()),
+                {"vendor_score": "float"},
             )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from monitoring.core.calendar import BusinessCalendar
+from monitoring.policies.label_rules import LabelRules
 from monitoring.store import PairedCounts, Store
 from tests.support.log.logged import (
     CHALLENGER,
@@ -27,14 +28,9 @@ CALENDAR = BusinessCalendar()
 
 
 def paired(store: Store, as_of: float, **changes: Any) -> pd.DataFrame:
-    arguments: dict[str, Any] = {
-        "champion": CHAMPION,
-        "challenger": CHALLENGER,
-        "window": days(0, 60),
-        "label": POLICY,
-        "calendar": CALENDAR,
-    }
-    return store.log.paired("fraud", as_of=at(as_of), **arguments | changes)
+    models = (changes.pop("champion", CHAMPION), changes.pop("challenger", CHALLENGER))
+    rules = LabelRules(changes.pop("label", POLICY), changes.pop("calendar", CALENDAR), changes.pop("selective", False))
+    return store.log.paired("fraud", models, changes.pop("window", days(0, 60)), at(as_of), rules, **changes)
 
 
 def test_an_event_that_both_scored_is_one_row_with_both_sides(store: Store) -> None:

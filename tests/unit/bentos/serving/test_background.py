@@ -14,7 +14,7 @@ import pytest
 
 from bentos.api.labels import Contradictions
 from bentos.registry.ports import ModelRef
-from bentos.serving.background import Attendant
+from bentos.serving.background import Attendant, ReplicaName
 from bentos.serving.role_watcher import View
 from monitoring.errors import StoreUnavailable
 from monitoring.store import LabelRecord, Store, StoredLabel, memory_store
@@ -38,7 +38,7 @@ class Place:
         )
         self.said = Contradictions()
         self.attendant = Attendant(
-            "fraud", "dev-fraud", "r1", self.database, self.slot, self.keeper, self.said, _now, lambda: 0
+            ReplicaName("fraud", "dev-fraud", "r1"), self.database, self.slot, self.keeper, self.said, _now, lambda: 0
         )
 
     @staticmethod

@@ -21,6 +21,7 @@ from monitoring.performance.label_maturity import (
     sum_decision_costs,
 )
 from monitoring.policies import LabelPolicy
+from monitoring.policies.label_rules import LabelRules
 from tests.support.vectors import digits
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -95,7 +96,7 @@ def test_without_a_complete_cohort_nothing_is_expected() -> None:
     frame = events(0.0)
     curve = arrival_curve(frame, known(frame, (0, 1, 1.0)), day(3), policy())
     assert (curve.basis, curve.point_days, curve.share) == ("none", None, None)
-    (one,) = build_ledger(frame, known(frame, (0, 1, 1.0)), statements(), curve, day(3), policy(), CALENDAR)
+    (one,) = build_ledger(frame, known(frame, (0, 1, 1.0)), statements(), curve, day(3), LabelRules(policy(), CALENDAR))
     assert one.expected_share is None
 
 
@@ -115,13 +116,13 @@ def test_each_day_tells_what_is_open() -> None:
     curve = arrival_curve(old, known(old, *[(i, 1, 2.0) for i in range(5)]), day(15), policy())
     labels = pd.concat([known(frame, (0, 1, 1.0), (1, 0, 9.0)), known(frame, (2, 1, 1.0), conflict=True)])
     unknown = policy(absent_after_maturity="unknown")
-    first, second = build_ledger(frame, labels, statements(), curve, day(15), unknown, CALENDAR)
+    first, second = build_ledger(frame, labels, statements(), curve, day(15), LabelRules(unknown, CALENDAR))
     assert (first.events, first.matured, first.labelled, first.positives) == (4, True, 2, 1)
     assert (first.immature, first.unknown, first.late) == (0, 1, 1)
     assert (first.conflicting, first.conflicting_amount) == (1, 10.0)
     assert first.observed_share == 0.75
     assert (second.matured, second.immature, second.unknown) == (False, 1, 0)
-    negative = build_ledger(frame, labels, statements(), curve, day(15), policy(), CALENDAR)
+    negative = build_ledger(frame, labels, statements(), curve, day(15), LabelRules(policy(), CALENDAR))
     assert negative[0].unknown == 0
 
 
@@ -137,7 +138,7 @@ def test_provisional_and_final_costs_are_never_added_up() -> None:
     frame = events(0.1, 0.2, 0.3, 12.1, 12.2)
     frame["decision"] = [False, True, False, False, True]
     labels = known(frame, (0, 1, 1.0), (3, 1, 1.0))
-    provisional, final = sum_decision_costs(frame, labels, Prices(100.0, 1.0), day(15), policy(), CALENDAR)
+    provisional, final = sum_decision_costs(frame, labels, Prices(100.0, 1.0), day(15), LabelRules(policy(), CALENDAR))
     assert (final.labelled, final.missed, final.false_alarms, final.cost) == (3, 1, 1, 101.0)
     # The flagged young event without a label is no false alarm yet.
     assert (provisional.labelled, provisional.missed, provisional.false_alarms, provisional.cost) == (1, 1, 0, 100.0)
