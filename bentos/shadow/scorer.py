@@ -75,6 +75,21 @@ class ShadowResult:
         )
 
 
+@dataclass(frozen=True)
+class ChildLimits:
+    """How the processes of the models are run.
+
+    Attributes:
+        loader: ``module:function`` that loads a model in the child.
+        chunk: rows of one request.
+        score_seconds: longest time for one request.
+    """
+
+    loader: str = "bentos.shadow.worker:load_model"
+    chunk: int = 1000
+    score_seconds: float = 5.0
+
+
 class ShadowScorer:
     """Scores what is pending for every watched role. Not thread-safe; close it when done.
 
@@ -84,9 +99,7 @@ class ShadowScorer:
         usecase: name in the log.
         model: name in the registry.
         cache: folder for copies of model files.
-        loader: ``module:function`` that loads a model in the child.
-        chunk: rows of one request.
-        score_seconds: longest time for one request.
+        limits: of the models' processes.
     """
 
     def __init__(
@@ -96,19 +109,14 @@ class ShadowScorer:
         usecase: str,
         model: str,
         cache: Path,
-        *,
-        loader: str = "bentos.shadow.worker:load_model",
-        chunk: int = 1000,
-        score_seconds: float = 5.0,
+        limits: ChildLimits | None = None,
     ) -> None:
         self._store = store
         self._registry = registry
         self._usecase = usecase
         self._model = model
         self._cache = ModelCache(cache)
-        self._loader = loader
-        self._chunk = chunk
-        self._score_seconds = score_seconds
+        self._limits = limits or ChildLimits()
         self._targets: dict[ModelRef, _ShadowModel] = {}
         self._looked = -_ROLE_SECONDS
         self._names: dict[str, tuple[str, ...]] = {}
@@ -157,8 +165,8 @@ class ShadowScorer:
             target.advance_at, target.after = time.monotonic() + _ADVANCE_SECONDS, 0
             self._store.shadow.advance(self._usecase, target.ref.label)
         newest = self._store.shadow.newest_row()
-        rows = self._store.shadow.pending(self._usecase, target.ref.label, self._chunk, target.after)
-        after = rows[-1].row_id if len(rows) == self._chunk else newest
+        rows = self._store.shadow.pending(self._usecase, target.ref.label, self._limits.chunk, target.after)
+        after = rows[-1].row_id if len(rows) == self._limits.chunk else newest
         if not rows:
             target.after = after
             return ShadowResult()
@@ -169,7 +177,7 @@ class ShadowScorer:
         self._store.shadow.append(records)
         target.after = after if len(records) == len(rows) else target.after
         errors = sum(record.error is not None for record in records)
-        return ShadowResult(len(records) - errors, errors, failures, full=len(rows) == self._chunk)
+        return ShadowResult(len(records) - errors, errors, failures, full=len(rows) == self._limits.chunk)
 
     def _child(self, target: _ShadowModel) -> ModelChild | None:
         """The seat's process; none when it cannot be had now (its rows stay pending)."""
@@ -177,7 +185,7 @@ class ShadowScorer:
             return target.child
         try:
             folder, digest = self._cache.fetch(self._registry, target.ref)
-            target.child = ModelChild(folder, digest, self._loader, score_seconds=self._score_seconds)
+            target.child = ModelChild(folder, digest, self._limits.loader, score_seconds=self._limits.score_seconds)
         except (ChildFailed, IncumbentError, OSError) as exc:
             log.error("%s cannot be loaded for its shadow: %s", target.ref.label, type(exc).__name__)
             target.give_up()

@@ -98,20 +98,40 @@ class PlannedComparison:
     fixed: SampleSize
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """What is compared on.
+
+    Attributes:
+        discordance: share of the positives that only one of the models catches.
+        prevalence: share of the events that are positive.
+        events_per_day: events of a day.
+    """
+
+    discordance: float
+    prevalence: float
+    events_per_day: float
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """How many comparisons are simulated, over how many days at most."""
+
+    trials: int = 2000
+    horizon: int = 730
+    seed: int = 7
+
+
 def plan_under_rule(
     effect: float,
-    discordance: float,
-    prevalence: float,
-    events_per_day: float,
+    traffic: Traffic,
     policy: PromotionPolicy,
     *,
     maturity_days: float = 0.0,
     power: float = 0.8,
-    trials: int = 2000,
-    horizon: int = 730,
-    seed: int = 7,
+    simulation: Simulation | None = None,
 ) -> PlannedComparison:
-    """How long the rule of the policy takes to see an effect, by simulating ``trials`` comparisons.
+    """How long the rule of the policy takes to see an effect, by simulating comparisons.
 
     The recall checks decide: a lower bound above zero (or the margin), a point estimate that is worth
     it, the minimum of days and positives.
@@ -119,14 +139,21 @@ def plan_under_rule(
     Raises:
         ValueError: an effect outside 0..1 or larger than the discordance, shares outside 0..1, no traffic.
     """
+    discordance, prevalence, events_per_day = traffic.discordance, traffic.prevalence, traffic.events_per_day
+    simulation = simulation or Simulation()
     _check_inputs(effect, discordance, prevalence, events_per_day, power)
     per_day = prevalence * events_per_day
     fixed_size = plan_comparison(
         effect, discordance, prevalence,
         events_per_day=events_per_day, maturity_days=maturity_days, alpha=policy.alpha, power=power,
     )  # fmt: skip
-    days = min(horizon, max(policy.max_shadow_days, policy.min_matured_days, 8 * (fixed_size.exposure_days or 0)) + 30)
-    positives, recall_gains = SimulatedTraffic(per_day, discordance, effect).draw(trials, days, seed)
+    days = min(
+        simulation.horizon,
+        max(policy.max_shadow_days, policy.min_matured_days, 8 * (fixed_size.exposure_days or 0)) + 30,
+    )
+    positives, recall_gains = SimulatedTraffic(per_day, discordance, effect).draw(
+        simulation.trials, days, simulation.seed
+    )
     promotion_day = first_day(promoting_days(positives, recall_gains, policy))
     power_by_day = np.array([np.mean((promotion_day > 0) & (promotion_day <= day)) for day in range(1, days + 1)])
     exposure = _first_reaching_day(power_by_day >= power)

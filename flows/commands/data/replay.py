@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> CommandResult:
         raise UsageRefused("--batch: at least 1 event")
     enter_home(args)
     from flows.sources import open_source
-    from flows.steps.operations.replay_days import replay_days
+    from flows.steps.operations.replay_days import ReplayOptions, replay_days
     from flows.steps.operations.replay_events import ReplayClient
     from flows.workspace.progress import progress
     from flows.workspace.workspace import open_workspace
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> CommandResult:
     with ReplayClient(args.service, usecase) as client, progress("replay") as bar:
         tally = replay_days(
             client, source, TimeWindow(start, end), workspace.store, parse_instant(args.as_of, usecase),
-            batch=args.batch, labels=not args.without_labels, progress=bar,
+            ReplayOptions(args.batch, not args.without_labels), bar,
         )  # fmt: skip
     text = f"{tally.answered} of {tally.events} events were answered, {tally.labels} labels reported"
     if tally.reasons:

@@ -33,16 +33,18 @@ def run(args: argparse.Namespace) -> CommandResult:
     from datetime import timedelta
 
     from flows.steps.comparison.traffic_estimate import discordance_for, require_figure
-    from monitoring.comparison.sample_size import plan_under_rule
+    from monitoring.comparison.sample_size import Traffic, plan_under_rule
 
     usecase = usecase_of(args)
     log_outlook = _read_outlook(args)
     try:
         plan = plan_under_rule(
             args.effect,
-            discordance_for(args.effect, args.discordance, log_outlook.discordance)[0],
-            require_figure("prevalence", args.prevalence, log_outlook.prevalence),
-            require_figure("events_per_day", args.events_per_day, log_outlook.events_per_day),
+            Traffic(
+                discordance_for(args.effect, args.discordance, log_outlook.discordance)[0],
+                require_figure("prevalence", args.prevalence, log_outlook.prevalence),
+                require_figure("events_per_day", args.events_per_day, log_outlook.events_per_day),
+            ),
             usecase.promotion,
             maturity_days=usecase.label.matures_after / timedelta(days=1),
             power=args.power,

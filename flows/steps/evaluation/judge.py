@@ -88,29 +88,34 @@ class Judgement:
         return replace(self, evidence=evidence, verdict=replace(self.verdict, challenger=label, evidence_digest=digest))
 
 
+@dataclass(frozen=True)
+class GateCase:
+    """What a twin is judged under: policies, where the champion is, and the business time of the judgement."""
+
+    usecase: UseCase
+    registry: ModelRegistry
+    as_of: datetime
+
+
 def judge_twin(
-    usecase: UseCase,
+    case: GateCase,
     twin: ScoringModel,
     label: str,
     folds: Folds,
     history: TrainingHistory,
-    registry: ModelRegistry,
-    name: str,
-    as_of: datetime,
     rows_of: BuildTestRows | None = None,
 ) -> Judgement:
     """Measure the twin on the test fold, the incumbent on the same rows, and judge.
 
     Args:
-        usecase: policies.
+        case: what it is judged under.
         twin: the model that the gates look at.
-        label: how the evidence names it.
+        label: how the evidence names it, with the champion's name: ``dev-fraud/3``.
         folds: rows with the twin's features.
         history: events and labels, for an incumbent with other features.
-        registry, name: where the champion is.
-        as_of: business time of the judgement.
         rows_of: makes the test rows with an incumbent's features; by default out of ``history``.
     """
+    usecase, as_of = case.usecase, case.as_of
     latency_ms = single_event_p99_ms(usecase, twin, history.events)
     if usecase.untimed:
         # The champion was fitted on these very rows: a comparison with it needs live traffic.
@@ -119,7 +124,7 @@ def judge_twin(
         notes = (note, *weight_notes(usecase, folds.every))
         return Judgement(judge_gates(evidence, None, usecase.gates, as_of=as_of), evidence, None, notes)
     evidence = candidate_evidence(usecase, twin, label, folds.train, folds.test, folds.matured_rows, latency_ms)
-    incumbent, notes = measure_incumbent(usecase, registry, name, label, history, folds.test, rows_of)
+    incumbent, notes = measure_incumbent(usecase, case.registry, label, history, folds.test, rows_of)
     notes += weight_notes(usecase, folds.calibration, folds.test)
     return Judgement(judge_gates(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)
 
@@ -127,7 +132,6 @@ def judge_twin(
 def measure_incumbent(
     usecase: UseCase,
     registry: ModelRegistry,
-    name: str,
     own_label: str,
     history: TrainingHistory,
     test: Fold,
@@ -141,7 +145,7 @@ def measure_incumbent(
     Returns:
         The evidence, or none when nobody else is active or can be measured, and notes on its fairness.
     """
-    ref = registry.roles(name).get("champion")
+    ref = registry.roles(own_label.rpartition("/")[0]).get("champion")
     if ref is None and usecase.incumbent is not None:
         label = f"external/{usecase.incumbent.column}"
         scored_fold = score_external(usecase, test)

@@ -71,17 +71,29 @@ class ReplayResult:
         }
 
 
+@dataclass(frozen=True)
+class ReplayOptions:
+    """How a window is sent.
+
+    Attributes:
+        batch: events of one request.
+        labels: whether labels are reported too.
+        patience: seconds to wait for the labels of a day.
+    """
+
+    batch: int = 100
+    labels: bool = True
+    patience: float = PATIENCE
+
+
 def replay_days(
     client: ReplayClient,
     source: EventSource,
     window: TimeWindow,
     store: Store,
     as_of: datetime | None = None,
-    *,
-    batch: int = 100,
-    labels: bool = True,
+    options: ReplayOptions | None = None,
     progress: Progress = lambda result, total: None,
-    patience: float = PATIENCE,
 ) -> ReplayResult:
     """Send a window of a source through a service; one day is held in memory, and the labels still to come.
 
@@ -91,16 +103,14 @@ def replay_days(
         window: event times.
         store: the service's database, to see labels arrive.
         as_of: events and labels of later times are left out.
-        batch: events of one request.
-        labels: whether labels are reported too.
+        options: how it is sent.
         progress: told of each day.
-        patience: seconds to wait for the labels of a day.
 
     Raises:
         SourceError: a day cannot be read.
         FlowRefused: the labels of a day did not reach the windows; is the scribe running?
     """
-    result, pending_labels = ReplayResult(window), empty_labels()
+    result, pending_labels, options = ReplayResult(window), empty_labels(), options or ReplayOptions()
     days = list(_days(window))
     for number, day in enumerate(days):
         source_read = _read_day(source, day, as_of)
@@ -111,12 +121,12 @@ def replay_days(
                 if len(pending_labels)
                 else source_read.revisions
             )
-        if labels:
+        if options.labels:
             is_due = (pending_labels["observed_at"] < day.end).to_numpy()
-            _post_labels(client, store, pending_labels[is_due], result, patience)
+            _post_labels(client, store, pending_labels[is_due], result, options.patience)
             pending_labels = pending_labels[~is_due]
         if source_read is not None:
-            tally = client.send(source_read.events, batch)
+            tally = client.send(source_read.events, options.batch)
             result.events += tally.sent
             result.answered += tally.answered
             result.versions += tally.versions

@@ -14,7 +14,7 @@ from bentos.usecase.definition import UseCase
 from flows.errors import EvaluationError
 from flows.snapshots.store import SnapshotStore
 from flows.steps.data.folds import TrainingHistory, build_fold
-from flows.steps.evaluation.judge import Folds, Judgement, judge_twin
+from flows.steps.evaluation.judge import Folds, GateCase, Judgement, judge_twin
 from flows.steps.tracking import training_record
 from flows.steps.tracking.mlflow_run import Tracker
 from flows.steps.training.training_data import full_window
@@ -118,6 +118,6 @@ def _judge_again(
     as_of: datetime,
 ) -> Judgement:
     """Measure the version and the champion on the same test rows, and judge it by the gates."""
-    found = judge_twin(usecase, twin, ref.label, folds, known, registry, ref.name, as_of)
+    found = judge_twin(GateCase(usecase, registry, as_of), twin, ref.label, folds, known)
     log_judgement(found)
     return found

@@ -98,7 +98,7 @@ def refit_threshold(
         run_tracker, parent.name, f"threshold of {parent.label} as of {as_of:%Y-%m-%d %H:%M}", tags
     ) as run_id:
         label = f"{parent.name}/refit-{refitted.contract_digest[:12]}"
-        judgement = _judge_refit(usecase, refitted, label, (first, second, test), history, registry, parent.name, as_of)
+        judgement = _judge_refit(usecase, refitted, label, (first, second, test), history, registry, as_of)
         figures = threshold_figures(refitted.threshold)
         run_tracker.log(run_id, {"data_digest": snapshot.digest}, figures, {"gates": judgement.verdict.outcome})
         if judgement.verdict.outcome != "pass":
@@ -170,7 +170,7 @@ def _next_patch(versions: list[VersionInfo], parent: str) -> str:
 
 def _judge_refit(
     usecase: UseCase, refitted: ScoringModel, label: str, folds: tuple[Fold, Fold, Fold], history: TrainingHistory,
-    registry: ModelRegistry, name: str, as_of: datetime,
+    registry: ModelRegistry, as_of: datetime,
 ) -> Judgement:  # fmt: skip
     """The gates on the last third; the baseline learns from the thirds before it."""
     first, second, test = folds
@@ -183,7 +183,7 @@ def _judge_refit(
     rows = refitted.metadata.rows + sum(len(fold) for fold in folds)
     latency_ms = single_event_p99_ms(usecase, refitted, history.events)
     evidence = candidate_evidence(usecase, refitted, label, earlier, test, rows, latency_ms)
-    incumbent, notes = measure_incumbent(usecase, registry, name, label, history, test)
+    incumbent, notes = measure_incumbent(usecase, registry, label, history, test)
     notes += weight_notes(usecase, *folds)
     judgement = Judgement(judge_gates(evidence, incumbent, usecase.gates, as_of=as_of), evidence, incumbent, notes)
     return replace(judgement, notes=judgement.notes + constant_feature_notes(earlier, refitted.plan))

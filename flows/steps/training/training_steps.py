@@ -19,7 +19,7 @@ from bentos.usecase.definition import UseCase
 from flows.snapshots.store import SnapshotRef, SnapshotStore
 from flows.sources.base import SourceRead
 from flows.steps.evaluation.evaluate import constant_feature_notes
-from flows.steps.evaluation.judge import Folds, Judgement, judge_twin
+from flows.steps.evaluation.judge import Folds, GateCase, Judgement, judge_twin
 from flows.steps.tracking import training_record, version_tags
 from flows.steps.tracking.mlflow_run import Tracker, tracker_of
 from flows.steps.training.training_data import Material
@@ -142,8 +142,8 @@ def judge_fitted_twin(job: Job, material: Material, folds: Folds, twin: ScoringM
     job.tell(3)
     label = f"{job.name}/twin-{twin.booster_digest[:12]}"
     found = judge_twin(
-        job.usecase, twin, label, folds, material.known, job.registry, job.name, job.as_of, material.rows_of
-    )  # fmt: skip
+        GateCase(job.usecase, job.registry, job.as_of), twin, label, folds, material.known, material.rows_of
+    )
     log_judgement(found)
     return replace(found, notes=found.notes + constant_feature_notes(folds.train, material.recipe.plan))
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sqlalchemy import select
 
-from bentos.shadow.scorer import ShadowScorer
+from bentos.shadow.scorer import ChildLimits, ShadowScorer
 from monitoring.core.hashing import canonical_json, sha256_hex
 from monitoring.store import PlanRecord, ScoreRecord, Store, memory_store
 from monitoring.store.database.frames import to_us
@@ -49,8 +49,8 @@ def registry(tmp_path: Path) -> FakeRegistry:
 
 
 def scorer(log: Store, registry: FakeRegistry, folder: Path, loader: str, **changes: object) -> ShadowScorer:
-    names = {"loader": f"tests.support.log.shadow_faults:{loader}"} | changes
-    made = ShadowScorer(log, registry, "fraud", "dev-fraud", folder / "cache", **names)  # type: ignore[arg-type]  # by name
+    limits = ChildLimits(f"tests.support.log.shadow_faults:{loader}", **changes)  # type: ignore[arg-type]  # by name
+    made = ShadowScorer(log, registry, "fraud", "dev-fraud", folder / "cache", limits)
     made.run_once()  # begins to watch
     return made
 

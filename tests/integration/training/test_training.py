@@ -244,7 +244,7 @@ def measured_against(first: First, shop: Workshop, usecase: UseCase) -> tuple[An
     read = history()
     known = TrainingHistory.at(usecase, read.events, read.labels, read.revisions, AS_OF)
     test = build_fold(usecase, FeaturePlan.of(usecase), known, first.outcome.split.test)
-    return measure_incumbent(usecase, shop.registry, "dev-fraud", "dev-fraud/9", known, test)
+    return measure_incumbent(usecase, shop.registry, "dev-fraud/9", known, test)
 
 
 def test_a_champion_that_was_fitted_on_the_test_rows_is_left_to_the_comparison(first: First, shop: Workshop):

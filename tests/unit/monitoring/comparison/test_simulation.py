@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from monitoring.comparison.sample_size import plan_under_rule
+from monitoring.comparison.sample_size import Simulation, Traffic, plan_under_rule
 from monitoring.comparison.simulation import (
     SimulatedTraffic,
     daily_bounds,
@@ -68,12 +68,14 @@ def test_an_effect_beyond_the_discordance_is_refused() -> None:
     with pytest.raises(ValueError, match="discordance"):
         SimulatedTraffic(10.0, 0.1, 0.2).draw(1, 1, 0)
     with pytest.raises(ValueError, match="effect"):
-        plan_under_rule(0.2, 0.1, 0.01, 1000, POLICY)
+        plan_under_rule(0.2, Traffic(0.1, 0.01, 1000), POLICY)
 
 
 @pytest.mark.parametrize("policy", [POLICY, DECIDING])
 def test_a_plan_reaches_its_power_in_comparisons_that_it_has_not_seen(policy: PromotionPolicy) -> None:
-    plan = plan_under_rule(0.02, 0.06, 0.005, 20_000, policy, maturity_days=7, power=0.8, trials=1500)
+    plan = plan_under_rule(
+        0.02, Traffic(0.06, 0.005, 20_000), policy, maturity_days=7, power=0.8, simulation=Simulation(1500)
+    )
     assert plan.exposure_days is not None
     positives, gained = SimulatedTraffic(100.0, 0.06, 0.02).draw(600, plan.exposure_days, 12345)
     ended = first_day(promoting_days(positives, gained, policy))
@@ -82,19 +84,19 @@ def test_a_plan_reaches_its_power_in_comparisons_that_it_has_not_seen(policy: Pr
 
 
 def test_a_plan_names_positives_events_and_calendar_days() -> None:
-    plan = plan_under_rule(0.02, 0.06, 0.005, 20_000, POLICY, maturity_days=7, trials=500)
+    plan = plan_under_rule(0.02, Traffic(0.06, 0.005, 20_000), POLICY, maturity_days=7, simulation=Simulation(500))
     assert plan.fixed.positives == 1175
     assert plan.exposure_days is not None
     assert plan.exposure_days >= POLICY.min_matured_days
     assert plan.positives == plan.exposure_days * 100
     assert plan.events == plan.exposure_days * 20_000
     assert plan.calendar_days == plan.exposure_days + 7
-    smaller = plan_under_rule(0.015, 0.06, 0.005, 20_000, POLICY, trials=500)
+    smaller = plan_under_rule(0.015, Traffic(0.06, 0.005, 20_000), POLICY, simulation=Simulation(500))
     assert smaller.exposure_days is not None
     assert smaller.exposure_days > plan.exposure_days
 
 
 def test_a_gain_below_what_is_asked_is_never_found() -> None:
-    plan = plan_under_rule(0.005, 0.06, 0.005, 20_000, POLICY, trials=200, horizon=90)
+    plan = plan_under_rule(0.005, Traffic(0.06, 0.005, 20_000), POLICY, simulation=Simulation(200, 90))
     assert plan.exposure_days is None
     assert plan.calendar_days is None

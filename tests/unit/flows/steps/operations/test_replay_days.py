@@ -9,7 +9,7 @@ import pytest
 from bentos.usecase.loading import load_usecase
 from flows.errors import FlowRefused, NoData
 from flows.sources.base import SourceRead
-from flows.steps.operations.replay_days import replay_days
+from flows.steps.operations.replay_days import ReplayOptions, replay_days
 from flows.steps.operations.replay_events import ReplayTally
 from monitoring.core.calendar import TimeWindow
 from monitoring.store import LabelRecord, memory_store
@@ -85,7 +85,7 @@ def test_labels_go_out_before_the_day_on_which_they_become_known() -> None:
 
 def test_events_alone_can_be_replayed() -> None:
     service = Service()
-    done = replay_days(service, Source(), WINDOW, service.store, labels=False)  # type: ignore[arg-type]  # a stand-in
+    done = replay_days(service, Source(), WINDOW, service.store, options=ReplayOptions(labels=False))  # type: ignore[arg-type]  # a stand-in
     assert all(isinstance(part, list) for part in service.heard)
     assert (done.events, done.labels) == (5, 0)
 
@@ -93,7 +93,7 @@ def test_events_alone_can_be_replayed() -> None:
 def test_labels_that_reach_no_database_end_the_replay_with_a_reason() -> None:
     service = Service(scribe=False)
     with pytest.raises(FlowRefused, match="scribe"):
-        replay_days(service, Source(), WINDOW, service.store, patience=0.1)  # type: ignore[arg-type]  # a stand-in
+        replay_days(service, Source(), WINDOW, service.store, options=ReplayOptions(patience=0.1))  # type: ignore[arg-type]  # a stand-in
 
 
 def test_refused_labels_are_counted() -> None:
