@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> CommandResult:
 def _up(args: argparse.Namespace) -> CommandResult:
     from flows.stack.local_stack import Ports, running, start_all, to_stderr
     from flows.stack.retry import retry_given_up
+    from bentos.api.key_gate import make_gate
     from flows.workspace.installation import foreign_settings
     from flows.workspace.progress import progress
     from flows.workspace.roster import settle_roster
@@ -48,6 +49,7 @@ def _up(args: argparse.Namespace) -> CommandResult:
         return CommandResult(
             {"started_again": restarted_parts}, f"already up; started again: {', '.join(restarted_parts)}"
         )
+    make_gate(home.settings, args.host)  # refused before anything is started, not by the service in the middle of it
     prepare = partial(settle_roster, home, references)  # not before the home is ours: a running stack follows the file
     with running(home, Ports.find(settled=True, host=args.host), outlive=args.detach, prepare=prepare) as stack:
         with progress("stack") as bar:

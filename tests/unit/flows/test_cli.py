@@ -266,3 +266,13 @@ def test_at_a_terminal_a_table_is_folded_to_its_width_and_its_heading_is_bold(tm
     assert "\x1b[1m" in text
     assert max(map(len, lines)) <= 60
     assert sum(line.count("word") for line in lines) == 40
+
+
+def test_a_stack_for_other_machines_without_keys_is_refused_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("INCUMBENT_HOME", str(tmp_path))
+    assert main(["up", "--host", "0.0.0.0", "--detach"]) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("incumbent up: the service would listen on 0.0.0.0, so requests need API keys: ")
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
