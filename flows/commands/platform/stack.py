@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> CommandResult:
 
 
 def _up(args: argparse.Namespace) -> CommandResult:
+    from bentos.api.key_gate import make_gate
     from flows.stack.local_stack import Ports, running, start_all, to_stderr
     from flows.stack.retry import retry_given_up
-    from bentos.api.key_gate import make_gate
     from flows.workspace.installation import foreign_settings
     from flows.workspace.progress import progress
     from flows.workspace.roster import settle_roster
