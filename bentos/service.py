@@ -1,8 +1,8 @@
 """The Bento: ``bentoml serve bentos.service:Incumbent`` serves the use case of ``INCUMBENT_USECASE``.
 
-The only module that imports bentoml. Its APIs say what exists; the front door
+The only module that imports bentoml. What paths exist stands in :mod:`bentos.api.routes`; the front door
 (:mod:`bentos.api.front_door`), the outermost link of the same chain, answers most of them before the
-framework's own layers run. ``/score/list`` passes through BentoML's adaptive batching.
+framework's own layers run. BentoML is told of one API, ``/score/list``: its rows pass through adaptive batching.
 
 Heavy imports wait until the worker needs them: what this module imports, the master process holds too.
 """
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import bentoml
-import msgspec
 import yaml
 from _bentoml_sdk import Service
 from bentoml.validators import ContentType
@@ -39,6 +38,9 @@ if TYPE_CHECKING:
 
 NAMESPACE = "incumbent"
 enter_folder()  # before anything counts: a worker imports this module first
+
+from bentos.api.routes import LIST  # noqa: E402  # it brings the metrics, which look for the folder when they are made
+
 BATCH_ROWS = 256
 """Rows scored in one go for lists: longer ones would hold up single events."""
 
@@ -86,13 +88,13 @@ class FrontedService(Service):  # type: ignore[misc]  # the base has no type inf
 
         gate = make_gate(read_settings(), listening_address())
         app = super().to_asgi(is_main)
-        is_known = _known_paths(app.routes).__contains__
+        known = _known_paths(app.routes)
         app.add_middleware(
             FrontDoor,
             runtime=runtime,
             tally=_tally,
             tickets=tickets(),
-            known=is_known,
+            known=known,
             index=INDEX,
             shortcut=install(),
             gate=gate,
@@ -169,10 +171,7 @@ def _redeem(number: Any) -> Event:
 _OBJECT = WithJsonSchema({"type": "object"})
 Row = Annotated[Any, PlainValidator(_redeem), _OBJECT]
 Json = ContentType("application/json")
-EventBody = Annotated[dict[str, Any], Json]
-EventBodies = Annotated[list[dict[str, Any]], Json]
 Rows = Annotated[list[Row], Json]
-Answer = Annotated[dict[str, Any], Json]
 Answers = Annotated[list[dict[str, Any]], Json]
 
 
@@ -257,35 +256,9 @@ class Incumbent:
 
         return label_text(text, self.runtime.scope)
 
-    @bentoml.api(route="/score")
-    async def score(self, event: EventBody, /) -> Answer:
-        """Score one event."""
-        answer: dict[str, Any] = msgspec.json.decode(await self.runtime.submit(self.runtime.schema.event(event)))
-        return answer
-
-    @bentoml.api(route="/score/batch")
-    async def score_batch(self, events: EventBodies, /) -> Answers:
-        """Score a list of events."""
-        from bentos.scoring.scorer import row_answers
-
-        return row_answers(self.runtime.score, [self.runtime.schema.event(event) for event in events])
-
-    @bentoml.api(route="/score/list", batchable=True, max_batch_size=BATCH_ROWS)
+    @bentoml.api(route=LIST.path, batchable=True, max_batch_size=BATCH_ROWS)
     async def score_list(self, events: Rows, /) -> Answers:
         """Score a list through BentoML's adaptive batching; never raises: a batch carries rows of several requests."""
         from bentos.scoring.scorer import row_answers
 
         return row_answers(self.runtime.score, events)
-
-    @bentoml.api(route="/events")
-    async def events(self, events: EventBodies, /) -> Answer:
-        """Take events that are not to be scored."""
-        conflicts, refusals = self.runtime.take_events([self.runtime.schema.event(event) for event in events])
-        accepted = len(events) - len(conflicts) - len(refusals)
-        return {"accepted": accepted, "conflicts": conflicts, "refused": refusals.to_json()}
-
-    @bentoml.api(route="/labels")
-    async def labels(self, labels: EventBody, /) -> Answer:
-        """Take one label or a list of labels."""
-        receipt: dict[str, Any] = msgspec.json.decode(self.runtime.take_labels(msgspec.json.encode(labels)))
-        return receipt

@@ -1,9 +1,9 @@
 """The front door: the outermost link of the Bento's middleware chain.
 
-It answers what is asked often (``/score``, ``/score/batch``, ``/events``, ``/labels``, ``/model``)
-without passing through the framework's metrics, tracing, timeout and concurrency layers, which cost
-more than the model does; it does their work itself, counted in bulk. Everything else passes through
-to the Bento, except
+It answers the paths that have a handler in the table (:mod:`bentos.api.routes`) without passing
+through the framework's metrics, tracing, timeout and concurrency layers, which cost more than the
+model does; it does their work itself, counted in bulk. Everything else passes through to the Bento,
+except
 
 * an unknown path: answered here, because BentoML counts requests by raw path and would keep a time
   series for each,
@@ -20,41 +20,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from itertools import chain
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from bentos import http_errors
-from bentos.api.events import Taken
+from bentos.api import routes
 from bentos.api.key_gate import Gate
 from bentos.api.list_scheduler import ListScheduler
 from bentos.api.list_tickets import Tickets, own_errors, replay, with_json_body
 from bentos.api.ports import RequestCounter, ServingRuntime
+from bentos.api.routes import LIST, METRICS, Route, routes_by_path
 from bentos.errors import AccessError, ModelNotReady
-from bentos.http_errors import ASGIApp, HttpReply, Receive, Scope, Send, log_fault, problem
-from bentos.scoring.future_bound import Receipt, Refusals
+from bentos.http_errors import ASGIApp, HttpProblem, HttpReply, Receive, Scope, Send, log_fault, problem
 from monitoring.metrics import serving as metrics
 
 if TYPE_CHECKING:
     from bentos.api.ports import Shortcut
 
 
-SCORE: Final = "/score"
-BATCH: Final = "/score/batch"
-LIST: Final = "/score/list"
-EVENTS: Final = "/events"
-LATE: Final = "/late"
-ACTIONS: Final = "/actions"
-LABELS: Final = "/labels"
-MODEL: Final = "/model"
-METRICS: Final = "/metrics"
 _SWEEP_SECONDS: Final = 0.1  # often, so that what was counted since is moved in less than a millisecond
-AT_ONCE: Final = 128
-"""Events of a list that are worked on in one go, some 4 ms."""
-EXPLAINED_AT_ONCE: Final = 4
-"""The same for events that are explained, which takes ten times as long."""
 
 
 class FrontDoor:
@@ -65,7 +52,7 @@ class FrontDoor:
         desk: gives the runtime, or none while it is being built.
         tally: makes the request counter once the chain below is complete.
         tickets: where rows of ``/score/list`` wait.
-        known: whether a path leads anywhere.
+        known: paths beside the table that lead anywhere.
         index: HTML behind ``/``.
         shortcut: the road past ASGI, which is told whom to ask.
         gate: checks API keys; none lets everybody in.
@@ -77,7 +64,7 @@ class FrontDoor:
         runtime: Callable[[], ServingRuntime | None],
         tally: Callable[[ASGIApp], RequestCounter],
         tickets: Tickets,
-        known: Callable[[str], bool],
+        known: AbstractSet[str],
         index: bytes = b"",
         shortcut: Shortcut | None = None,
         gate: Gate | None = None,
@@ -87,21 +74,14 @@ class FrontDoor:
         self._desk = runtime
         self._tally = tally(app)
         self._tickets = tickets
-        self._known = known
         self._index = index
         self._in_flight = 0
         self._reading: dict[asyncio.Task[Any], float] = {}
         self._sweeper: asyncio.Task[None] | None = None
-        self._list_scheduler = ListScheduler()
-        self._answers: dict[str, Callable[[ServingRuntime, Scope, Receive], Coroutine[Any, Any, HttpReply]]] = {
-            SCORE: self._score,
-            BATCH: self._batch,
-            EVENTS: self._events,
-            LATE: self._late,
-            LABELS: self._labels,
-            ACTIONS: self._actions,
-            MODEL: self._model,
-        }
+        self.lists = ListScheduler()
+        table = routes_by_path(routes.ROUTES)
+        self._handled = {path: route for path, route in table.items() if route.handler is not None}
+        self._known = table.keys() | known
         if shortcut is not None:
             shortcut.door = self
 
@@ -117,24 +97,29 @@ class FrontDoor:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        if path in self._answers:
-            await self._timed(self._answers[path], path, scope, receive, send)
-        elif path == LIST:
-            await self._list(scope, receive, send)
+        route = self._handled.get(path)
+        if route is not None:
+            await self._timed(route, scope, receive, send)
+        elif path == LIST.path:
+            await self._list(LIST, scope, receive, send)
         else:
-            try:
-                self._gate.admit(path, scope["headers"])
-            except AccessError as exc:
-                await http_errors.reply(send, *refuse(exc, path if self._known(path) else "other"))
-            else:
-                await self._other_path(path, scope, receive, send)
+            await self._beside(path, scope, receive, send)
+
+    async def _beside(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Everything that has no handler here, once the key is checked."""
+        try:
+            self._gate.admit(path, scope["headers"])
+        except AccessError as exc:
+            await http_errors.reply(send, *refuse(exc, path if path in self._known else "other"))
+        else:
+            await self._other_path(path, scope, receive, send)
 
     async def _other_path(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """The page, what the Bento answers itself, and paths that lead nowhere."""
         if path == "/":
             await http_errors.page(send, self._index)
-        elif self._known(path):
-            if path == METRICS:
+        elif path in self._known:
+            if path == METRICS.path:
                 self._tally.flush()
                 self._observe()
             await self._app(scope, receive, send)
@@ -142,24 +127,21 @@ class FrontDoor:
             metrics.REFUSED_REQUESTS.labels("other", http_errors.NOT_FOUND.code).inc()
             await http_errors.reply(send, *http_errors.refusal(problem(http_errors.NOT_FOUND)))
 
-    async def _timed(
-        self,
-        answer: Callable[[ServingRuntime, Scope, Receive], Coroutine[Any, Any, HttpReply]],
-        path: str,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
+    async def _timed(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer here: count, limit, translate errors."""
+        assert route.handler is not None
         start = time.perf_counter()
         try:
-            reply = await answer(self.admit(path, scope["headers"]), scope, receive)
+            runtime = self.admit(route.path, scope["headers"])
+            if scope["method"] != route.method:
+                raise _wrong_method(route)
+            reply = await route.handler(self, runtime, scope, receive)
         except Exception as exc:
-            reply = refuse(exc, path)
+            reply = refuse(exc, route.path)
         finally:
             self.leave()
         await http_errors.reply(send, *reply)
-        self._tally.add(path, reply.status, time.perf_counter() - start)
+        self._tally.add(route.path, reply.status, time.perf_counter() - start)
 
     def _observe(self) -> None:
         if (runtime := self._desk()) is not None:
@@ -195,75 +177,36 @@ class FrontDoor:
         """See :func:`refuse`."""
         return refuse(error, path)
 
-    async def _score(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
-        explain = http_errors.flag(scope, "explain")
-        body = await self._ready_body(runtime, scope, receive)
-        event = runtime.schema.decode(body)
-        if not explain:
-            return HttpReply(200, await runtime.submit(event))
-        (answer,) = await self._list_scheduler.run(
-            runtime, [event], 1, lambda part: runtime.explained(part[0]), receive
-        )
-        return HttpReply(200, answer)
-
-    async def _batch(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
-        explain = http_errors.flag(scope, "explain")
-        body = await self._ready_body(runtime, scope, receive)
-        events = runtime.schema.decode_many(body, runtime.max_batch)
-        size = EXPLAINED_AT_ONCE if explain else AT_ONCE
-        row_lists = await self._list_scheduler.run(
-            runtime, events, size, lambda part: runtime.rows(part, explain), receive
-        )
-        return HttpReply(200, b"[%b]" % b",".join(chain.from_iterable(row_lists)))
-
-    async def _events(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
-        body = await self._ready_body(runtime, scope, receive)
-        many = body.lstrip(b" \t\r\n")[:1] == b"["
-        events = runtime.schema.decode_many(body, runtime.max_batch) if many else [runtime.schema.decode(body)]
-        parts = await self._list_scheduler.run(runtime, events, AT_ONCE, runtime.take_events, receive)
-        return _taken(receipt(parts, len(events), many))
-
-    async def _late(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
-        return _taken(runtime.take_late(await self._ready_body(runtime, scope, receive)))
-
-    async def _labels(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
-        return HttpReply(200, runtime.take_labels(await self._body(runtime, scope, receive)))
-
-    async def _actions(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
-        return HttpReply(200, runtime.take_actions(await self._body(runtime, scope, receive)))
-
-    async def _model(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> HttpReply:
-        _only(scope, "GET")
-        return HttpReply(200, runtime.model_card())
-
-    async def _list(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _list(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         start = time.perf_counter()
         with contextlib.ExitStack() as after:
             after.callback(self.leave)
             try:
-                runtime = self.admit(LIST, scope["headers"])
-                body = await self._ready_body(runtime, scope, receive)
+                runtime = self.admit(route.path, scope["headers"])
+                if scope["method"] != route.method:
+                    raise _wrong_method(route)
+                body = await self.body_when_ready(runtime, scope, receive)
                 events = runtime.schema.decode_many(body, runtime.max_batch)
-                after.enter_context(self._list_scheduler.hold(len(events), runtime))
+                after.enter_context(self.lists.hold(len(events), runtime))
             except Exception as exc:
-                reply = refuse(exc, LIST)
+                reply = refuse(exc, route.path)
                 await http_errors.reply(send, *reply)
-                self._tally.add(LIST, reply.status, time.perf_counter() - start)
+                self._tally.add(route.path, reply.status, time.perf_counter() - start)
                 return
             numbers = self._tickets.issue(events)
             after.callback(self._tickets.void, numbers)
             # BentoML counts this one: it passes through all its layers.
-            await self._app(with_json_body(scope), replay(msgspec.json.encode(numbers)), own_errors(send, LIST))
+            await self._app(with_json_body(scope), replay(msgspec.json.encode(numbers)), own_errors(send, route.path))
 
-    async def _ready_body(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> bytes:
-        body = await self._body(runtime, scope, receive)
+    async def body_when_ready(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> bytes:
+        """The request's body, or 503 while no verified model is active."""
+        body = await self.body(runtime, scope, receive)
         if not runtime.ready():
             raise problem(http_errors.NOT_READY)
         return body
 
-    async def _body(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> bytes:
+    async def body(self, runtime: ServingRuntime, scope: Scope, receive: Receive) -> bytes:
         """The request's body, within its limits of type, size and time."""
-        _only(scope, "POST")
         http_errors.check_headers(scope["headers"], runtime.body_limit)
         task = asyncio.current_task()
         assert task is not None
@@ -302,21 +245,5 @@ def refuse(error: Exception, path: str) -> HttpReply:
     return reply
 
 
-def receipt(parts: Sequence[Taken], events: int, many: bool) -> Receipt:
-    """What became of a list of ``events`` that was taken in parts of :data:`AT_ONCE`."""
-    conflicts = [number * AT_ONCE + at for number, part in enumerate(parts) for at in part.conflicts]
-    refusals = Refusals()
-    for number, part in enumerate(parts):
-        refusals |= part.refused.shifted(number * AT_ONCE)
-    return Receipt(events - len(conflicts) - len(refusals), conflicts, refusals, many)
-
-
-def _taken(result: Receipt) -> HttpReply:
-    if result.conflicts and not result.many:
-        raise problem(http_errors.CONFLICT, "this event id was sent before, with another body")
-    return HttpReply(200, result.body())
-
-
-def _only(scope: Scope, method: str) -> None:
-    if scope["method"] != method:
-        raise problem(http_errors.METHOD, f"{scope['path']} answers {method}", ((b"allow", method.encode()),))
+def _wrong_method(route: Route) -> HttpProblem:
+    return problem(http_errors.METHOD, f"{route.path} answers {route.method}", ((b"allow", route.method.encode()),))

@@ -1,8 +1,8 @@
 """Who may ask what: the API keys in front of every path.
 
 Keys are off while the service listens on this machine alone, and needed as soon as it listens on any
-other address, or on one that cannot be told. What a path needs is one table; a path that is not in it
-needs some valid key, so that a new path is never open by mistake. A probe carries no key, and
+other address, or on one that cannot be told. What a path needs stands in its row of :mod:`bentos.api.routes`; a path
+that is not in the table needs some valid key, so that a new path is never open by mistake. A probe carries no key, and
 ``/metrics`` holds rates and versions, no event: both stay open (``INCUMBENT_METRICS_ACCESS=admin`` closes
 the latter).
 
@@ -22,24 +22,14 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from bentos import http_errors
+from bentos.api import routes
+from bentos.api.routes import METRICS
 from bentos.errors import HostRefused, KeyFileError, OriginRefused
 from bentos.keys import KeyRing
 from bentos.keys import Scope as KeyScope
 from bentos.settings import Settings
 from monitoring.core.hosts import MISDIRECTED, AllowedHosts, is_loopback
 
-OPEN: Final = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
-"""Paths that never need a key (``/metrics`` may be closed by a setting)."""
-NEEDS: Final[dict[str, KeyScope]] = {
-    "/score": "score",
-    "/score/batch": "score",
-    "/score/list": "score",
-    "/events": "score",
-    "/actions": "score",
-    "/late": "score",
-    "/labels": "label",
-}
-"""Scope that a path asks for. Other paths (``/model``, the API page) take any valid key."""
 _KNOWN_HOSTS: Final = 64
 _BEARER: Final = b"bearer "
 
@@ -65,8 +55,13 @@ class Gate:
         self._hosts = hosts
         self._known: set[bytes | None] = set()
         self._clock = clock
-        self._open = OPEN if metrics_scope is None else OPEN - {"/metrics"}
-        self._needs = NEEDS if metrics_scope is None else {**NEEDS, "/metrics": metrics_scope}
+        scopes = {route.path: route.scope for route in routes.ROUTES}
+        if metrics_scope is not None:
+            scopes[METRICS.path] = metrics_scope
+        self._open = frozenset(path for path, scope in scopes.items() if scope == "open")
+        self._needs: dict[str, KeyScope] = {
+            path: scope for path, scope in scopes.items() if scope != "open" and scope != "any"
+        }
 
     @property
     def closed(self) -> bool:

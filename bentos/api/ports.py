@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from bentos.api.events import Taken
-from bentos.http_errors import HttpReply, RawHeaders
-from bentos.schema.event_schema import Event, EventSchema
-from bentos.scoring.batcher import Waiter
-from bentos.scoring.future_bound import Receipt
+if TYPE_CHECKING:  # names in annotations alone
+    import asyncio
+
+    from bentos.api.events import Taken
+    from bentos.http_errors import HttpReply, RawHeaders
+    from bentos.schema.event_schema import Event, EventSchema
+    from bentos.scoring.batcher import Waiter
+    from bentos.scoring.future_bound import Receipt
 
 
 class ServingRuntime(Protocol):

@@ -23,12 +23,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from bentos import http_errors
 from bentos.api.ports import SHORTCUT, Shortcut
+from bentos.api.routes import SCORE
 from bentos.http_errors import problem
 
 log = logging.getLogger("incumbent.http")
 
-_PATH: Final = "/score"
-_RAW_PATH: Final = b"/score"
+_PATH: Final = SCORE.path
+_RAW_PATH: Final = _PATH.encode()
+_METHOD: Final = SCORE.method.encode()
 _UNUSUAL: Final = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"content-encoding"))
 _PARTS: Final = (
     "on_message_begin", "on_header", "on_headers_complete", "on_body", "on_message_complete", "on_response_complete",
@@ -194,7 +196,7 @@ class Wire(HttpToolsProtocol):
             return False
         if self.pipeline or not (self.cycle is None or self.cycle.response_complete):
             return False
-        if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
+        if self.parser.get_method() != _METHOD or self.parser.get_http_version() != "1.1":
             return False
         json = False
         for name, value in self.headers:

@@ -19,7 +19,8 @@ from bentos import http_errors
 from bentos.api.front_door import FrontDoor
 from bentos.api.key_gate import Gate
 from bentos.api.list_tickets import Tickets
-from bentos.api.openapi import ERRORS, openapi
+from bentos.api.openapi import openapi
+from bentos.api.routes import ROUTES
 from bentos.errors import AnswerPending, WindowsUnavailable
 from bentos.keys import Scope, add_key
 from bentos.registry.ports import ModelRef
@@ -176,7 +177,7 @@ def replies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replies]:
 
 def test_the_document_shows_every_error_of_every_path() -> None:
     assert {(path, code) for path, _, code, _ in SHOWN} == {
-        (p, kind.code) for p, kinds in ERRORS.items() for kind in kinds
+        (route.path, kind.code) for route in ROUTES for kind in route.errors
     }
     assert {code for _, _, code, _ in SHOWN} == {kind.code for kind in http_errors.ERRORS} - {
         http_errors.NOT_FOUND.code
@@ -256,7 +257,7 @@ async def ask_faulty(path: str, code: str) -> httpx.Response:
         await send({"type": "http.response.body", "body": b"t-errors 57.16"})
 
     gate = Gate(None, hosts=AllowedHosts(frozenset({"x"}))) if code in FORGED else None
-    door = FrontDoor(framework, lambda: Faulty(code), lambda _: Silent(), Tickets(), lambda _: True, gate=gate)  # type: ignore[arg-type,return-value]  # a desk that only fails
+    door = FrontDoor(framework, lambda: Faulty(code), lambda _: Silent(), Tickets(), frozenset(), gate=gate)  # type: ignore[arg-type,return-value]  # a desk that only fails
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app=door), base_url="http://x", headers=FORGED.get(code)
     ) as client:

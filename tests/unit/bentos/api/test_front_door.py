@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bentos.api import front_door
+from bentos.api import handlers
 from bentos.api.events import Taken
 from bentos.api.front_door import FrontDoor
 from bentos.api.list_tickets import Tickets
@@ -109,7 +109,7 @@ class House:
             lambda: self.desk,
             lambda app: self.counted,
             self.tickets,
-            {"/livez", "/metrics", "/score/batch", "/score/list"}.__contains__,
+            frozenset({"/docs.json"}),
             b"<html></html>",
         )
 
@@ -227,9 +227,9 @@ def test_a_list_is_refused_while_too_many_events_of_others_wait_and_alone_it_is_
     async def steps(workspace: House) -> None:
         assert workspace.desk is not None
         workspace.desk.capacity = 9
-        with workspace.door._list_scheduler.hold(1, workspace.desk):
+        with workspace.door.lists.hold(1, workspace.desk):
             assert (await workspace.ask(path, many(3)))[0] == 200
-        with workspace.door._list_scheduler.hold(2, workspace.desk):
+        with workspace.door.lists.hold(2, workspace.desk):
             status, body, headers = await workspace.ask(path, many(3))
             assert (status, body["error"]["code"], headers[b"retry-after"]) == (429, "busy", b"1")
         workspace.desk.list_capacity = 1
@@ -242,7 +242,7 @@ def test_the_lists_of_the_framework_count_as_waiting_too() -> None:
     held: list[int] = []
 
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
-        held.append(workspace.door._list_scheduler._held)
+        held.append(workspace.door.lists._held)
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"[]"})
 
@@ -251,9 +251,9 @@ def test_the_lists_of_the_framework_count_as_waiting_too() -> None:
     async def steps(workspace: House) -> None:
         assert workspace.desk is not None
         assert (await workspace.ask("/score/list", many(3)))[0] == 200
-        with workspace.door._list_scheduler.hold(2, workspace.desk):
+        with workspace.door.lists.hold(2, workspace.desk):
             assert (await workspace.ask("/score/list", many(3)))[1]["error"]["code"] == "busy"
-        assert (workspace.door._list_scheduler._held, len(workspace.tickets), workspace.door._in_flight) == (0, 0, 0)
+        assert (workspace.door.lists._held, len(workspace.tickets), workspace.door._in_flight) == (0, 0, 0)
 
     play(steps, workspace)
     assert held == [3]
@@ -262,7 +262,7 @@ def test_the_lists_of_the_framework_count_as_waiting_too() -> None:
 def test_a_list_that_takes_too_long_ends_with_504_and_a_client_that_left_is_not_worked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(front_door, "AT_ONCE", 1)
+    monkeypatch.setattr(handlers, "AT_ONCE", 1)
 
     async def steps(workspace: House) -> None:
         assert workspace.desk is not None
@@ -277,7 +277,7 @@ def test_a_list_that_takes_too_long_ends_with_504_and_a_client_that_left_is_not_
 
         await workspace.ask("/score/batch", many(3), receive=leaves)
         assert workspace.desk.parts == [1]
-        assert (workspace.door._list_scheduler._held, workspace.door._in_flight) == (0, 0)
+        assert (workspace.door.lists._held, workspace.door._in_flight) == (0, 0)
 
     play(steps)
 
@@ -366,7 +366,7 @@ def _list(*names: str) -> bytes:
 
 
 def test_a_list_is_answered_in_parts_and_single_events_come_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_door, "AT_ONCE", 2)
+    monkeypatch.setattr(handlers, "AT_ONCE", 2)
 
     async def steps(workspace: House) -> None:
         assert workspace.desk is not None
@@ -399,7 +399,7 @@ def test_an_answer_is_explained_where_the_query_asks_for_it() -> None:
 
 
 def test_events_are_taken_one_or_many_and_conflicts_are_named_by_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(front_door, "AT_ONCE", 2)
+    monkeypatch.setattr(handlers, "AT_ONCE", 2)
 
     async def steps(workspace: House) -> None:
         assert (await workspace.ask("/events"))[:2] == (200, {"accepted": 1, "conflicts": []})

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bentos.api.key_gate import NEEDS, OPEN, Gate, is_loopback, keys_needed, listening_address, make_gate, token_of
+from bentos.api.key_gate import Gate, is_loopback, keys_needed, listening_address, make_gate, token_of
+from bentos.api.routes import ROUTES
 from bentos.errors import (
     AccessError,
     HostRefused,
@@ -24,6 +25,17 @@ from bentos.settings import read_settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
+NEEDS: dict[str, Scope] = {
+    "/score": "score",
+    "/score/batch": "score",
+    "/score/list": "score",
+    "/events": "score",
+    "/actions": "score",
+    "/late": "score",
+    "/labels": "label",
+}
+OPEN = {"/livez", "/readyz", "/healthz", "/metrics"}
+
 
 def headers(token: str | None) -> list[tuple[bytes, bytes]]:
     return [] if token is None else [(b"host", b"x"), (b"authorization", b"Bearer " + token.encode())]
@@ -32,6 +44,12 @@ def headers(token: str | None) -> list[tuple[bytes, bytes]]:
 def gate(folder: Path, *scopes: Scope, closed_metrics: bool = False) -> tuple[Gate, str]:
     _, token = add_key(folder / "keys.json", "a test", scopes, NOW)
     return Gate(KeyRing.load(folder / "keys.json"), "admin" if closed_metrics else None), token
+
+
+def test_every_path_of_the_table_stands_here_with_its_scope() -> None:
+    """So that a slip in the table opens nothing unseen."""
+    scopes = {route.path: route.scope for route in ROUTES}
+    assert scopes == {**NEEDS, **dict.fromkeys(OPEN, "open"), "/model": "any"}
 
 
 def test_without_a_ring_everybody_passes() -> None:

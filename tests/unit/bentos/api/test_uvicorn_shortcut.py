@@ -86,7 +86,7 @@ class House:
         self.counted = Counted()
         self.door = FrontDoor(
             self._inner, lambda: self.desk, lambda app: self.counted, Tickets(),  # type: ignore[arg-type, return-value]  # a part of a desk is enough
-            {"/livez"}.__contains__, shortcut=ports.SHORTCUT,
+            frozenset(), shortcut=ports.SHORTCUT,
         )  # fmt: skip
         settings: dict[str, Any] = {"timeout_keep_alive": keep_alive, "http": uvicorn_shortcut.Wire, "loop": "uvloop"}
         self.server = uvicorn.Server(uvicorn.Config(self.door, lifespan="off", log_config=None, port=0, **settings))
