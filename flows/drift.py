@@ -9,7 +9,7 @@ from flows.notify.port import send_notice
 from flows.runs.artifacts import emit
 from flows.runs.operation import operation
 from flows.runs.run_record import record_run
-from flows.steps.drift.check import check_drift, version_to_check
+from flows.steps.drift.check import check_drift, read_drift_inputs, version_to_check
 from flows.steps.drift.recent_cost import daily_cost
 from flows.steps.reports.drift_pages import write_drift_page
 from flows.views.reports import drift_event, drift_view
@@ -40,17 +40,16 @@ def drift(
         ref = version_to_check(workspace.store, workspace.registry, workspace.model, workspace.usecase, run.as_of)
         model = workspace.load(ref)
         last_report = workspace.store.reports.latest(workspace.usecase.name, "drift", as_of=run.as_of)
-        finding = check_drift(workspace.store, workspace.usecase, ref, model, run.as_of, skew=skew, aftermath=aftermath)
-        changed = finding.known and (last_report is None or last_report.outcome != finding.outcome)
-        writes_page = html == "always" or (html == "on_change" and changed)
-        page = (
-            write_drift_page(
-                workspace.store, workspace.snapshots, workspace.settings.reports, workspace.usecase, model, finding
-            )
-            if writes_page
-            else None
+        inputs = read_drift_inputs(
+            workspace.store, workspace.usecase, ref, model, run.as_of, skew=skew, aftermath=aftermath
         )
-        payload = finding.to_json() | {"money": daily_cost(workspace.store, workspace.usecase, run.as_of)}
+        finding = check_drift(workspace.store, workspace.usecase, ref, model, inputs)
+        changed = finding.known and (last_report is None or last_report.outcome != finding.outcome)
+        page = None
+        if html == "always" or (html == "on_change" and changed):
+            folder = workspace.settings.reports
+            page = write_drift_page(workspace.snapshots, folder, workspace.usecase, model, finding, inputs)
+        payload = finding.to_json() | {"money": daily_cost(workspace.usecase, inputs.answers)}
         run.keep("drift", finding.outcome, payload, model=ref.label, html=page)
         if changed and finding.raised:
             send_notice(workspace, "drift", finding.outcome, ", ".join(finding.alarm.features) or "score", run.as_of)

@@ -216,7 +216,7 @@ def matured_answers(
     matured_until = pd.Timestamp(calendar.matured_until(as_of, policy.matures_after))
     old_answers = answers[answers["event_time"] < matured_until]
     known_labels = labels[labels["observed_at"] <= pd.Timestamp(as_of)]
-    y = label_events(old_answers["event_id"], known_labels, policy, unknown)
+    y = label_events(old_answers["event_id"], known_labels.set_index("event_id")["y"], policy, unknown)
     matured_rows = old_answers[y.notna()].copy()
     matured_rows["y"] = y[y.notna()].astype("int8")
     matured_rows["day"] = calendar.days_of(matured_rows["event_time"])
@@ -224,20 +224,20 @@ def matured_answers(
 
 
 def label_events(
-    ids: pd.Series[Any], labels: pd.DataFrame, policy: LabelPolicy, unknown: Collection[str] = ()
+    ids: pd.Series[Any], y_by_event: pd.Series[Any], policy: LabelPolicy, unknown: Collection[str] = ()
 ) -> pd.Series[Any]:
     """The label of each event; where the policy says that absence means negative, 0 for those without one.
 
     Args:
         ids: of the events.
-        labels: ``event_id`` and ``y``, one row per event.
+        y_by_event: what is known, by event id, one row per event.
         policy: what absence means.
         unknown: ids of events whose missing label is no negative: they were blocked.
 
     Returns:
         0 and 1 with the index of ``ids``, NaN where the truth is unknown.
     """
-    y = ids.map(labels.set_index("event_id")["y"])
+    y = ids.map(y_by_event)
     return y.mask(y.isna() & ~ids.isin(unknown), 0.0) if policy.absent_after_maturity == "negative" else y
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -36,22 +37,34 @@ def bands_differ(feature: FeatureDrift, evidently_psi: float, policy: DriftPolic
     return feature.band != _evidently_band(evidently_psi, policy)
 
 
+@dataclass(frozen=True)
+class DriftHeading:
+    """What stands over Evidently's part of a page.
+
+    Attributes:
+        title: of the page.
+        report, alarm: our own findings.
+        sections: further parts, as HTML.
+        policy: its bands are what Evidently's PSI is held against.
+    """
+
+    title: str = "Drift report"
+    report: DriftReport | None = None
+    alarm: DriftAlarm | None = None
+    sections: Sequence[Markup] = ()
+    policy: DriftPolicy = DEFAULT_POLICY
+
+
 def drift_header(
-    title: str,
-    report: DriftReport | None,
-    alarm: DriftAlarm | None,
-    values: Mapping[str, float],
-    left_out: Sequence[str],
-    rows: tuple[int, int],
-    sections: Sequence[Markup] = (),
-    policy: DriftPolicy = DEFAULT_POLICY,
+    heading: DriftHeading, values: Mapping[str, float], left_out: Sequence[str], rows: tuple[int, int]
 ) -> Markup:
     """Our own verdict, and why Evidently's figures may say otherwise."""
+    report = heading.report
     shown = report is not None and bool(report.features)
     return render(
-        "drift_header.html", title=title, verdict=_verdict(report, alarm), sections=sections, rows=rows,
-        table=_table(report, values) if report is not None and shown else "",
-        reasons=_reasons(report, values, policy) if report is not None and shown else (),
+        "drift_header.html", title=heading.title, verdict=_verdict(report, heading.alarm), sections=heading.sections,
+        rows=rows, table=_table(report, values) if report is not None and shown else "",
+        reasons=_reasons(report, values, heading.policy) if report is not None and shown else (),
         sampled=bool(values), disagreement=DISAGREEMENT, left_out=left_out,
     )  # fmt: skip
 

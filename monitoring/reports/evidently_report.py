@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from monitoring.drift.feature_drift import DriftAlarm, DriftReport
 from monitoring.errors import ReportFailed
-from monitoring.policies import DriftPolicy
-from monitoring.reports.drift_header import DEFAULT_POLICY, bands_differ, drift_header, report_features
+from monitoring.reports.drift_header import DriftHeading, bands_differ, drift_header, report_features
 from monitoring.reports.html import STYLE, write_comparison_report, write_page, write_text
 from monitoring.reports.render import render
 
-__all__ = ["DriftReportInfo", "evidently_default", "evidently_psi", "write_comparison_report", "write_drift_report"]
+__all__ = [
+    "DriftHeading", "DriftPage", "DriftReportInfo", "evidently_default", "evidently_psi", "write_comparison_report",
+    "write_drift_report",
+]  # fmt: skip
 
 MAX_ROWS = 20_000
 
@@ -47,66 +48,63 @@ class DriftReportInfo:
     tests: Mapping[str, int]
 
 
-def write_drift_report(
-    path: Path,
-    reference: pd.DataFrame,
-    current: pd.DataFrame,
-    *,
-    numerical: Sequence[str],
-    categorical: Sequence[str] = (),
-    report: DriftReport | None = None,
-    alarm: DriftAlarm | None = None,
-    target: str | None = None,
-    prediction: str | None = None,
-    score: str | None = None,
-    title: str = "Drift report",
-    max_rows: int = MAX_ROWS,
-    seed: int = 7,
-    sections: Sequence[Markup] = (),
-    matured: pd.DataFrame | None = None,
-    policy: DriftPolicy = DEFAULT_POLICY,
-) -> DriftReportInfo:
+@dataclass(frozen=True, eq=False)
+class DriftPage:
+    """What a page is made of.
+
+    Attributes:
+        reference, current: rows of the reference period and of the window.
+        numerical, categorical: feature columns of both tables.
+        heading: our own verdict.
+        target, prediction, score: columns with 0/1 label, 0/1 decision and score, for the part on
+            classification quality; it is left out unless both tables hold both classes.
+        matured: rows of which the truth is known (``y decision score``), for a part on classification
+            quality of its own: the rows of the window are mostly too young to have labels. Left out
+            where they hold one class.
+    """
+
+    reference: pd.DataFrame
+    current: pd.DataFrame
+    numerical: Sequence[str]
+    categorical: Sequence[str] = ()
+    heading: DriftHeading = field(default_factory=DriftHeading)
+    target: str | None = None
+    prediction: str | None = None
+    score: str | None = None
+    matured: pd.DataFrame | None = None
+
+
+def write_drift_report(path: Path, page: DriftPage, *, max_rows: int = MAX_ROWS, seed: int = 7) -> DriftReportInfo:
     """Write one self-contained page on a bounded, seeded sample.
 
     Args:
         path: the HTML file.
-        reference, current: rows of the reference period and of the window.
-        numerical, categorical: feature columns of both tables.
-        report, alarm: our own findings for the header.
-        target, prediction, score: columns with 0/1 label, 0/1 decision and score, for the part on
-            classification quality; it is left out unless both tables hold both classes.
-        title: of the page.
+        page: what it is made of.
         max_rows: rows of each table that Evidently sees.
         seed: of the sample.
-        sections: further parts of the header, as HTML.
-        matured: rows of which the truth is known (``y decision score``), for a part on classification
-            quality of its own: the rows of the window are mostly too young to have labels. Left out
-            where they hold one class.
-        policy: its bands are what Evidently's PSI is held against.
 
     Raises:
         ReportFailed: when Evidently cannot make the report; the cause is attached.
     """
-    samples = [_sample(frame, max_rows, seed) for frame in (reference, current)]
-    usable, left_out = _split_usable(samples, [*numerical, *categorical])
+    heading, samples = page.heading, [_sample(frame, max_rows, seed) for frame in (page.reference, page.current)]
+    usable, left_out = _split_usable(samples, [*page.numerical, *page.categorical])
     rows = (len(samples[0]), len(samples[1]))
     if not usable:
-        body = drift_header(title, report, alarm, {}, left_out, rows, sections, policy)
-        return DriftReportInfo(write_page(path, title, body), rows, left_out, (), {})
-    quality = _quality_columns(samples, target, prediction, score)
+        body = drift_header(heading, {}, left_out, rows)
+        return DriftReportInfo(write_page(path, heading.title, body), rows, left_out, (), {})
+    quality = _quality_columns(samples, page.target, page.prediction, page.score)
+    columns = [[c for c in names if c in usable] for names in (page.numerical, page.categorical)]
     try:
-        html, values, tests = _run_evidently(
-            samples, [c for c in numerical if c in usable], [c for c in categorical if c in usable], quality
-        )
-        matured_section = _matured_quality(matured, max_rows, seed)
+        html, values, tests = _run_evidently(samples, columns[0], columns[1], quality)
+        matured_section = _matured_quality(page.matured, max_rows, seed)
     except Exception as exc:
         raise ReportFailed(f"Evidently could not make {path.name}: {type(exc).__name__}: {exc}") from exc
-    header = drift_header(title, report, alarm, values, left_out, rows, sections, policy)
-    page = html.replace("<body>", f"<body><style>{STYLE}</style>{header}", 1)
-    head, body_end, page_rest = page.rpartition("</body>")
-    written = write_text(path, f"{head}{matured_section}{body_end}{page_rest}")
-    compared_features = [f for f in report_features(report) if f.name in values]
-    disagreeing = tuple(f.name for f in compared_features if bands_differ(f, values[f.name], policy))
+    header = drift_header(heading, values, left_out, rows)
+    text = html.replace("<body>", f"<body><style>{STYLE}</style>{header}", 1)
+    head, body_end, rest = text.rpartition("</body>")
+    written = write_text(path, f"{head}{matured_section}{body_end}{rest}")
+    compared_features = [f for f in report_features(heading.report) if f.name in values]
+    disagreeing = tuple(f.name for f in compared_features if bands_differ(f, values[f.name], heading.policy))
     return DriftReportInfo(written, rows, left_out, disagreeing, tests)
 
 

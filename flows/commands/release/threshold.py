@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from flows.commands.common import (
@@ -103,7 +104,7 @@ def _refit(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
 
 
 def _show(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
-    from flows.steps.drift.check import add_cost_column_over_span, matured_rows
+    from flows.steps.drift.matured_answers import read_matured_answers
     from flows.workspace.clock import business_time
     from monitoring.performance.cost import expected_gain, prices_of
     from monitoring.performance.thresholds import cost_curve
@@ -112,10 +113,9 @@ def _show(workspace: Workspace, args: argparse.Namespace) -> CommandResult:
     model = workspace.load(ref)
     cut, curve, basis = model.threshold, model.cost_curve, "the fold that chose the threshold"
     as_of = business_time(parse_instant(args.as_of, workspace.usecase))
-    rows = add_cost_column_over_span(
-        workspace.store, workspace.usecase, matured_rows(workspace.store, workspace.usecase, as_of, 28)
-    )
-    rows = rows[rows["model"] == ref.label] if len(rows) else rows
+    length = timedelta(days=28)
+    rows = read_matured_answers(workspace.store, workspace.usecase, as_of, length).matured(length)
+    rows = rows[rows["model"] == ref.label]
     if len(rows):
         prices, basis = prices_of(workspace.usecase.cost, rows), "matured answers"
         ranked = rows["score"] if cut.amount is None else expected_gain(rows["score"], prices)

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bentos.registry.ports import ModelRef, ModelRegistry
 from bentos.usecase.definition import UseCase
-from flows.sources.labels import blocked_events
 from flows.steps.data.split import business_time_before
 from flows.steps.drift.data_quality import measure_data_quality
+from flows.steps.drift.matured_answers import (
+    CURRENT,
+    REFERENCE,
+    MaturedAnswers,
+    event_column,
+    read_matured_answers,
+    reference_window,
+)
 from flows.steps.drift.over_time import Aftermath, measure_aftermath
-from flows.steps.drift.served_windows import WindowDrift, features_by_event, measure_window
+from flows.steps.drift.served_windows import ServedWindow, measure_window
 from flows.steps.fitting.contributions import mean_contributions
 from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
@@ -29,9 +36,8 @@ from monitoring.drift.feature_drift import DriftAlarm, DriftReport, combine_wind
 from monitoring.drift.feature_skew import SkewReport, feature_skew
 from monitoring.performance.cost import prices_of
 from monitoring.performance.fairness import FairnessReport, assess_fairness
-from monitoring.performance.measure import Performance, RowGroups, matured_answers, measure
+from monitoring.performance.measure import Performance, RowGroups, measure
 from monitoring.stats.distances import ndcg
-from monitoring.stats.label_weights import label_weights
 from monitoring.store.predictions.answered_batches import newest_champion
 
 if TYPE_CHECKING:
@@ -140,7 +146,26 @@ def version_to_check(store: Store, registry: ModelRegistry, model: str, usecase:
     return ref or registry.resolve(model, "champion")
 
 
-def check_drift(
+@dataclass(frozen=True, eq=False)
+class DriftInputs:
+    """Everything that a check reads of the log's answers, each set once.
+
+    Attributes:
+        as_of: business time of the check.
+        windows: the policy's windows, oldest first; the newest holds its features where skew was asked for.
+        answers: with what is known of their truth.
+        reference: the champion's first matured days, or none.
+        aftermath: whether matured days are looked at one by one, estimated and watched by detectors.
+    """
+
+    as_of: datetime
+    windows: tuple[ServedWindow, ...]
+    answers: MaturedAnswers
+    reference: TimeWindow | None
+    aftermath: bool
+
+
+def read_drift_inputs(
     store: Store,
     usecase: UseCase,
     ref: ModelRef,
@@ -149,37 +174,49 @@ def check_drift(
     *,
     skew: bool = True,
     aftermath: bool = True,
-) -> DriftFinding:
-    """Compare each of the policy's windows with the model's reference and combine them.
+) -> DriftInputs:
+    """Read what a check looks at.
 
     Without ``aftermath`` no matured day is looked at one by one, nothing is estimated, and no detector runs.
     """
-    windows = windows_before(usecase, as_of)
-    window_drifts = [measure_window(store, usecase, model, window) for window in windows]
-    reports = tuple(window_drift.report for window_drift in window_drifts)
+    *older, newest = windows_before(usecase, as_of)
+    windows = [measure_window(store, usecase, model, window) for window in older]
+    windows.append(measure_window(store, usecase, model, newest, with_features=skew))
+    reference = reference_window(store, usecase, ref, as_of) if aftermath else None
+    length = CURRENT + REFERENCE if aftermath else CURRENT
+    answers = read_matured_answers(store, usecase, as_of, length, reference)
+    return DriftInputs(as_of, tuple(windows), answers, reference, aftermath)
+
+
+def check_drift(
+    store: Store, usecase: UseCase, ref: ModelRef, model: ScoringModel, inputs: DriftInputs
+) -> DriftFinding:
+    """Compare each of the policy's windows with the model's reference and combine them."""
+    reports, answers = tuple(window.report for window in inputs.windows), inputs.answers
+    newest = inputs.windows[-1]
     return DriftFinding(
         ref.label,
-        as_of,
+        inputs.as_of,
         reports,
         combine_windows(reports, usecase.drift),
-        matured_performance(store, usecase, as_of, model=ref.label),
-        measure_skew(store, usecase, model, windows[-1]) if skew else None,
-        matured_fairness(store, usecase, as_of),
-        measure_aftermath(store, usecase, ref, model, as_of) if aftermath else None,
-        attribution_drift(model, window_drifts[-1], usecase.drift.min_rows),
-        _quality(store, usecase, as_of),
+        matured_performance(usecase, answers, ref.label),
+        None if newest.features is None else measure_skew(store, usecase, model, newest),
+        matured_fairness(usecase, answers),
+        measure_aftermath(store, usecase, ref, model, answers, inputs.reference) if inputs.aftermath else None,
+        attribution_drift(model, newest, usecase.drift.min_rows),
+        _quality(store, usecase, inputs.as_of),
     )
 
 
-def attribution_drift(model: ScoringModel, window_drift: WindowDrift, min_rows: int) -> Attribution | None:
+def attribution_drift(model: ScoringModel, window: ServedWindow, min_rows: int) -> Attribution | None:
     """The ranking of what the model leans on in a window, against the one frozen with its reference."""
     reference = model.profile.importance
-    if not reference or window_drift.report.rows < min_rows:
+    if not reference or window.report.rows < min_rows:
         return None
-    current = mean_contributions(model.booster, window_drift.sample)
+    current = mean_contributions(model.booster, window.explained)
     names = model.profile.names
     changes = sorted(zip(names, reference, current, strict=True), key=lambda row: -abs(row[2] - row[1]))
-    return Attribution(ndcg(reference, current), len(window_drift.sample), tuple(changes[:5]))
+    return Attribution(ndcg(reference, current), len(window.explained), tuple(changes[:5]))
 
 
 @step(name="check data quality", run_name="check the data quality of {usecase.name}", tags=("database",), retried=True)
@@ -190,124 +227,50 @@ def _quality(store: Store, usecase: UseCase, as_of: datetime) -> QualityReport:
     return measure_data_quality(store, usecase.name, usecase.calendar, as_of, usecase.drift.stale_after, last_quality)
 
 
-@step(
-    name="measure the matured week",
-    run_name="measure the matured week of {usecase.name}",
-    tags=("database",),
-    retried=True,
-)
-def matured_performance(
-    store: Store, usecase: UseCase, as_of: datetime, days: int = 7, model: str | None = None
-) -> Performance | None:
-    """What was achieved in the latest ``days`` whose labels have all matured; none without an answer.
+@step(name="measure the matured week", run_name="measure the matured week of {usecase.name}")
+def matured_performance(usecase: UseCase, answers: MaturedAnswers, model: str) -> Performance | None:
+    """What a model achieved in the latest matured week, by its own answers; none without an answer.
 
-    With a model, by its own answers: those of the champion before say nothing about it.
+    Where flagged events are blocked, what was let through stands for what was not.
     """
-    window, rows = _matured_rows(store, usecase, as_of, days)
-    if model is not None and len(rows):
-        rows = rows[rows["model"] == model].reset_index(drop=True)
+    rows = answers.matured()
+    rows = rows[rows["model"] == model]
+    if blocks := usecase.intervention.blocks_flagged:
+        rows = rows[rows["weight"] > 0.0]
     if rows.empty:
         return None
-    cost_rows = add_cost_column(store, usecase, window, rows)
-    if usecase.intervention.blocks_flagged:
-        return _weighted_performance(store, usecase, as_of, window, cost_rows)
-    prices = prices_of(usecase.cost, cost_rows)
-    return measure(rows["y"], rows["score"], rows["decision"], prices, groups=RowGroups(rows["day"]))
+    prices, weight = prices_of(usecase.cost, rows), rows["weight"] if blocks else None
+    return measure(rows["y"], rows["score"], rows["decision"], prices, groups=RowGroups(rows["day"]), weight=weight)
 
 
-def _weighted_performance(
-    store: Store, usecase: UseCase, as_of: datetime, window: TimeWindow, rows: pd.DataFrame
-) -> Performance | None:
-    """The same where flagged events are blocked: what was let through stands for what was not."""
-    actions = store.actions.latest(usecase.name, as_of, window).set_index("event_id")["action"]
-    labels = store.labels.resolved_labels(usecase.name, as_of, usecase.label, window)
-    has_label = rows["event_id"].isin(labels["event_id"])
-    actual_actions = rows["event_id"].map(actions).tolist()
-    weight, _ = label_weights(rows["action"].tolist(), rows["propensity"], actual_actions, has_label)
-    has_weight = weight > 0.0
-    weighted_rows = rows[has_weight].reset_index(drop=True)
-    if weighted_rows.empty:
-        return None
-    prices = prices_of(usecase.cost, weighted_rows)
-    return measure(
-        weighted_rows["y"],
-        weighted_rows["score"],
-        weighted_rows["decision"],
-        prices,
-        groups=RowGroups(weighted_rows["day"]),
-        weight=weight[has_weight],
-    )
-
-
-@step(name="compare groups", run_name="compare the groups of {usecase.name}", tags=("database",), retried=True)
-def matured_fairness(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> FairnessReport | None:
-    """The decisions of the latest matured ``days`` by sensitive group and slice; none without rows or groups.
+@step(name="compare groups", run_name="compare the groups of {usecase.name}")
+def matured_fairness(usecase: UseCase, answers: MaturedAnswers) -> FairnessReport | None:
+    """The decisions of the latest matured week by sensitive group and slice; none without rows or groups.
 
     Where flagged events are blocked only rates of flags are compared: recall by group hangs on labels that nobody
     will learn.
     """
     columns = dict.fromkeys((*usecase.fairness.sensitive, *usecase.fairness.slices))
-    if not columns:
-        return None
-    window, rows = _matured_rows(store, usecase, as_of, days)
-    if usecase.intervention.blocks_flagged:
-        # Who was flagged is known of everybody, what they were only of those who were let through.
-        rows = store.log.answers(usecase.name, window).assign(y=0)
-    if rows.empty:
-        return None
-    column_types = {usecase.event_id: "identifier"} | {name: usecase.column(name).type for name in columns}
-    events = store.log.events(usecase.name, window, column_types)
-    rows_with_groups = rows.merge(events.rename(columns={usecase.event_id: "event_id"}), on="event_id", how="left")
     has_labels = not usecase.intervention.blocks_flagged
-    return assess_fairness(
-        rows_with_groups[list(columns)],
-        rows_with_groups["y"],
-        rows_with_groups["decision"],
-        usecase.fairness,
-        labelled=has_labels,
-    )
-
-
-def matured_rows(store: Store, usecase: UseCase, as_of: datetime, days: int = 7) -> pd.DataFrame:
-    """The answers of the latest matured ``days`` with their label ``y``."""
-    return _matured_rows(store, usecase, as_of, days)[1]
-
-
-def _matured_rows(store: Store, usecase: UseCase, as_of: datetime, days: int) -> tuple[TimeWindow, pd.DataFrame]:
-    end = usecase.calendar.matured_until(as_of, usecase.label.matures_after)
-    window = TimeWindow(business_time_before(usecase.calendar, end, timedelta(days=days)), end)
-    answers = store.log.answers(usecase.name, window)
-    labels = store.labels.known(usecase.name, as_of, usecase.label, window)
-    blocked_ids = blocked_events(store, usecase, window, as_of)
-    return window, matured_answers(answers, labels, as_of, usecase.label, usecase.calendar, blocked_ids)
-
-
-def add_cost_column(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with the event column that a miss costs, where the policy names one."""
-    cost = usecase.cost.false_negative
-    if not isinstance(cost, str):
-        return rows
-    events = store.log.events(usecase.name, window, {usecase.event_id: "identifier", cost: usecase.column(cost).type})
-    return rows.merge(events.rename(columns={usecase.event_id: "event_id"}), on="event_id", how="left")
-
-
-def add_cost_column_over_span(store: Store, usecase: UseCase, rows: pd.DataFrame) -> pd.DataFrame:
-    """The same for rows of any days."""
-    if rows.empty:
-        return rows
-    first, last = rows["event_time"].min().to_pydatetime(), rows["event_time"].max().to_pydatetime()
-    return add_cost_column(store, usecase, TimeWindow(first, last + timedelta(microseconds=1)), rows)
+    # Who was flagged is known of everybody, what they were only of those who were let through.
+    rows = answers.matured() if has_labels else answers.latest().assign(y=0)
+    if not columns or rows.empty:
+        return None
+    groups = pd.DataFrame({name: event_column(rows, name) for name in columns})
+    return assess_fairness(groups, rows["y"], rows["decision"], usecase.fairness, labelled=has_labels)
 
 
 @step(
     name="recompute features",
-    run_name="recompute the features of {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}",
+    run_name="recompute the features of the newest window of {usecase.name}",
     tags=("database",),
     retried=True,
 )
-def measure_skew(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow) -> SkewReport:
+def measure_skew(store: Store, usecase: UseCase, model: ScoringModel, newest: ServedWindow) -> SkewReport:
     """Build the window's features again from the logged raw events and compare them bit by bit."""
-    logged_features = features_by_event(store, usecase, model, window)
+    window, logged_features = newest.report.window, newest.features
+    assert window is not None
+    assert logged_features is not None
     context = TimeWindow(window.start - usecase.longest_window, window.end)
     events = store.log.events(usecase.name, context, {c.name: c.type for c in usecase.columns})
     statements = store.labels.history(usecase.name, as_of=window.end)

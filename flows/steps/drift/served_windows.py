@@ -7,9 +7,8 @@ does not depend on how the rows were cut.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pandas as pd
@@ -21,7 +20,7 @@ from flows.workspace.step import step
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.feature_drift import DriftReport, report_window
 from monitoring.drift.window_counts import WindowCounter
-from monitoring.store.predictions.answered_batches import CHUNK, AnsweredPart, read_answered_parts
+from monitoring.store.predictions.answered_batches import CHUNK, read_answered_parts
 
 if TYPE_CHECKING:
     from bentos.model.booster import Matrix
@@ -32,24 +31,25 @@ if TYPE_CHECKING:
 log = logging.getLogger("incumbent.flows")
 
 
+SAMPLE_ROWS: Final = 20_000
+"""Rows of a window that its page shows."""
+
+
 @dataclass(frozen=True, eq=False)
-class WindowDrift:
-    """One window against a model's reference.
+class ServedWindow:
+    """One window against a model's reference, read once for everything that is said of it.
 
     Attributes:
         report: its drift.
         sample: some of its rows, float32 in the order of the model's plan.
+        explained: fewer of them, for what the model leans on.
+        features: every row by event id where they were asked for, else none.
     """
 
     report: DriftReport
     sample: Matrix
-
-
-def read_parts(
-    store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow, chunk: int = CHUNK
-) -> Iterator[AnsweredPart]:
-    """The answered events of a window with the features of one model as logged."""
-    return read_answered_parts(store.database, usecase.name, window, model.plan.names, chunk)
+    explained: Matrix
+    features: pd.DataFrame | None = None
 
 
 @step(
@@ -63,34 +63,32 @@ def measure_window(
     usecase: UseCase,
     model: ScoringModel,
     window: TimeWindow,
-    rows: int = EXPLAINED_ROWS,
+    *,
+    rows: int = SAMPLE_ROWS,
     chunk: int = CHUNK,
-) -> WindowDrift:
-    """Count a window against the model's reference, ``chunk`` rows at a time, and keep at most ``rows`` of it."""
-    counter, sample = WindowCounter(model.profile), RowSample(rows)
-    for part in read_parts(store, usecase, model, window, chunk):
+    with_features: bool = False,
+) -> ServedWindow:
+    """Count a window against the model's reference, ``chunk`` rows at a time, and keep at most ``rows`` of it.
+
+    ``with_features`` keeps every row as well: feature skew compares them one by one.
+    """
+    counter, sample, frames = WindowCounter(model.profile), RowSample(rows), []
+    for part in read_answered_parts(store.database, usecase.name, window, model.plan.names, chunk):
         values = part.features.to_numpy()
         # Another version may have answered some of these events: its scores have another distribution.
         counter.add(part.features, model.score(values).calibrated, usecase.calendar.days_of(part.times))
         sample.add(values)
+        if with_features:
+            frames.append(part.features.set_index(part.ids))
     report = report_window(counter, usecase.drift, window)
-    days = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
-    log.info("read %d answers of %s: %s", report.rows, days, report.status)
-    return WindowDrift(report, sample.rows(len(model.plan.names)))
-
-
-def sample_window(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow, rows: int) -> pd.DataFrame:
-    """At most ``rows`` of a window's feature rows."""
-    sample = RowSample(rows)
-    for part in read_parts(store, usecase, model, window):
-        sample.add(part.features.to_numpy())
-    return pd.DataFrame(sample.rows(len(model.plan.names)), columns=list(model.plan.names))
-
-
-def features_by_event(store: Store, usecase: UseCase, model: ScoringModel, window: TimeWindow) -> pd.DataFrame:
-    """Every feature row of a window, by event id."""
-    frames = [part.features.set_index(part.ids) for part in read_parts(store, usecase, model, window)]
-    return pd.concat(frames) if frames else pd.DataFrame(columns=list(model.plan.names), dtype="float32")
+    log.info(
+        "read %d answers of %s: %s", report.rows, f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}", report.status
+    )
+    width = len(model.plan.names)
+    features = pd.concat(frames) if frames else pd.DataFrame(columns=list(model.plan.names), dtype="float32")
+    return ServedWindow(
+        report, sample.rows(width), sample.rows(width, EXPLAINED_ROWS), features if with_features else None
+    )
 
 
 class RowSample:
@@ -111,14 +109,19 @@ class RowSample:
 
     def add(self, rows: NDArray[np.float32]) -> None:
         """Consider some rows."""
-        keys = np.concatenate([self._keys, self._random.random(len(rows))])
+        self._keys = np.concatenate([self._keys, self._random.random(len(rows))])
         all_rows = rows if self._rows is None else np.concatenate([self._rows, rows])
-        if len(keys) > self._size:
-            # Those with the smallest keys stay, so nothing depends on how many rows there will be.
-            sample_index = np.sort(np.argpartition(keys, self._size)[: self._size])
-            keys, all_rows = keys[sample_index], all_rows[sample_index]
-        self._keys, self._rows = keys, np.array(all_rows, dtype=np.float32)  # a copy: the part may go
+        chosen = self._smallest(self._size)
+        self._keys, self._rows = self._keys[chosen], np.array(all_rows[chosen], dtype=np.float32)  # the part may go
 
-    def rows(self, width: int) -> NDArray[np.float32]:
-        """The sample; ``width`` columns where nothing was added."""
-        return np.empty((0, width), dtype=np.float32) if self._rows is None else self._rows
+    def rows(self, width: int, size: int | None = None) -> NDArray[np.float32]:
+        """The sample, or what it would be with a smaller ``size``; ``width`` columns where nothing was added."""
+        if self._rows is None:
+            return np.empty((0, width), dtype=np.float32)
+        return self._rows if size is None else self._rows[self._smallest(size)]
+
+    def _smallest(self, size: int) -> NDArray[np.intp] | slice:
+        """Those with the smallest keys stay, so nothing depends on how many rows there will be."""
+        if len(self._keys) <= size:
+            return slice(None)
+        return np.sort(np.argpartition(self._keys, size)[:size])

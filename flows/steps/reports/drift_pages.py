@@ -13,8 +13,7 @@ from markupsafe import Markup
 from bentos.usecase.definition import UseCase
 from flows.errors import SnapshotError
 from flows.snapshots.store import SnapshotStore
-from flows.steps.drift.check import DriftFinding, matured_rows
-from flows.steps.drift.served_windows import sample_window
+from flows.steps.drift.check import DriftFinding, DriftInputs
 from flows.steps.evaluation.level_names import category_levels, name_levels
 from flows.workspace.step import step
 from monitoring.errors import ReportFailed
@@ -23,7 +22,6 @@ from monitoring.reports.render import paragraph
 
 if TYPE_CHECKING:
     from bentos.model.scoring_model import ScoringModel
-    from monitoring.store import Store
 
 REFERENCE_ROWS = 20_000
 log = logging.getLogger("incumbent.flows")
@@ -31,44 +29,45 @@ log = logging.getLogger("incumbent.flows")
 
 @step(name="write the page", run_name="write the drift page of {finding.model}", tags=("files",))
 def write_drift_page(
-    store: Store,
     snapshots: SnapshotStore,
     folder: Path,
     usecase: UseCase,
     model: ScoringModel,
     finding: DriftFinding,
+    inputs: DriftInputs,
 ) -> Path | None:
     """Write the Evidently page of the newest window; none where it cannot be made, for it decides nothing.
 
     A window with too few rows has a page without Evidently's part, and so has one whose reference rows are gone.
     """
-    from monitoring.reports.evidently_report import MAX_ROWS, write_drift_report
+    from monitoring.reports.evidently_report import DriftHeading, DriftPage, write_drift_report
 
-    window = finding.latest.window
-    if window is None:
+    if finding.latest.window is None:
         return None
     path = folder / "drift" / f"{finding.model.replace('/', '-')}-{finding.as_of:%Y%m%dT%H%M}.html"
-    levels = category_levels(model)
+    levels, names = category_levels(model), model.plan.names
     reference, note = _reference(snapshots, model)
-    current = sample_window(store, usecase, model, window, MAX_ROWS if finding.latest.status == "ok" else 0)
+    sample = inputs.windows[-1].sample if finding.latest.status == "ok" else inputs.windows[-1].sample[:0]
+    heading = DriftHeading(
+        f"Drift of {finding.model} as of {finding.as_of:%Y-%m-%d %H:%M}",
+        finding.latest,
+        finding.alarm,
+        [*note, *page_sections(finding, usecase)],
+        usecase.drift,
+    )
+    page = DriftPage(
+        name_levels(reference, levels),
+        name_levels(pd.DataFrame(sample, columns=list(names)), levels),
+        numerical=[name for name in names if name not in levels],
+        categorical=list(levels),
+        heading=heading,
+        matured=inputs.answers.matured(),
+    )
     try:
-        info = write_drift_report(
-            path,
-            name_levels(reference, levels),
-            name_levels(current, levels),
-            numerical=[name for name in model.plan.names if name not in levels],
-            categorical=list(levels),
-            report=finding.latest,
-            alarm=finding.alarm,
-            title=f"Drift of {finding.model} as of {finding.as_of:%Y-%m-%d %H:%M}",
-            sections=[*note, *page_sections(finding, usecase)],
-            matured=matured_rows(store, usecase, finding.as_of),
-            policy=usecase.drift,
-        )
+        return write_drift_report(path, page).path
     except ReportFailed as exc:
         log.warning("no drift page: %s", exc)
         return None
-    return info.path
 
 
 def _reference(snapshots: SnapshotStore, model: ScoringModel) -> tuple[pd.DataFrame, list[Markup]]:

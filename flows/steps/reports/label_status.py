@@ -137,10 +137,17 @@ def costs(
     store: Store, usecase: UseCase, window: TimeWindow, as_of: datetime, blocked_ids: Collection[str]
 ) -> tuple[DecisionCosts, DecisionCosts]:
     """What the answers of a window cost: (provisional, final); ``blocked_ids`` events were blocked."""
-    from flows.steps.drift.check import add_cost_column
-
     answers = store.log.answers(usecase.name, window, as_of)
     answers = answers[answers["origin"] == "live"].reset_index(drop=True)
     labels = store.labels.resolved_labels(usecase.name, as_of, usecase.label, window)
-    prices = prices_of(usecase.cost, add_cost_column(store, usecase, window, answers))
+    prices = prices_of(usecase.cost, _add_cost_column(store, usecase, window, answers))
     return sum_decision_costs(answers, labels, prices, as_of, LabelRules(usecase.label, usecase.calendar), blocked_ids)
+
+
+def _add_cost_column(store: Store, usecase: UseCase, window: TimeWindow, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with the event column that a miss costs, where the policy names one."""
+    cost = usecase.cost.false_negative
+    if not isinstance(cost, str):
+        return rows
+    events = store.log.events(usecase.name, window, {usecase.event_id: "identifier", cost: usecase.column(cost).type})
+    return rows.merge(events.rename(columns={usecase.event_id: "event_id"}), on="event_id", how="left")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from sqlalchemy import Select, and_, or_, select
+from sqlalchemy import Select, select
 
 from monitoring.core.calendar import TimeWindow
 from monitoring.store.database.engine import Database
-from monitoring.store.database.frames import columns_of, fetch, texts, times, to_us
+from monitoring.store.database.frames import columns_of, decode_bodies, fetch, floats, texts, times, to_us
 from monitoring.store.database.records import model_label
 from monitoring.store.database.tables import predictions
 from monitoring.store.predictions.log import read_plan, unpack_features
+from monitoring.store.predictions.pages import read_pages
 
 CHUNK: Final = 20_000
 
@@ -45,21 +46,60 @@ def read_answered_parts(
     """
     c = predictions.c
     query = _answered_query(usecase, window, c.row_id, c.event_time, c.event_id, c.plan_id, c.features)
-    query = query.where(c.features.is_not(None), c.plan_id.is_not(None)).order_by(c.event_time, c.row_id).limit(chunk)
+    query = query.where(c.features.is_not(None), c.plan_id.is_not(None))
     plans: dict[str, tuple[str, ...]] = {}
-    from_bound: Any = c.event_time >= to_us(window.start)
-    while True:
-        with database.read() as connection:
-            rows = fetch(connection, query.where(from_bound))
-            for plan_id in {row[3] for row in rows} - set(plans):
+    for rows in read_pages(database, query, to_us(window.start), chunk):
+        for plan_id in {row[3] for row in rows} - set(plans):
+            with database.read() as connection:
                 plans[plan_id] = read_plan(connection, plan_id)
-        if rows:
-            yield _decode_part(rows, plans, feature_names)
-        if len(rows) < chunk:
-            return
-        last_row, last_time = rows[-1][:2]
-        past_last_row = or_(c.event_time > last_time, and_(c.event_time == last_time, c.row_id > last_row))
-        from_bound = and_(c.event_time >= last_time, past_last_row)  # the plain bound leaves out earlier days' tables
+        yield _decode_part(rows, plans, feature_names)
+
+
+def read_decision_parts(
+    database: Database, usecase: str, window: TimeWindow, columns: Mapping[str, str], chunk: int = CHUNK
+) -> Iterator[pd.DataFrame]:
+    """Answers of the window with columns of their events, ``chunk`` at a time, in the order of the log.
+
+    Args:
+        database, usecase, window: which answers.
+        columns: name to declared type of the event columns; one that has the name of a column below gets the
+            ending ``_event``.
+        chunk: most rows of a part.
+
+    Yields:
+        event_id, event_time, model (label ``name/version``), score, decision (bool), action, propensity, and columns.
+    """
+    c = predictions.c
+    query = _answered_query(
+        usecase, window, c.row_id, c.event_time, c.event_id, c.model + "/" + c.version, c.score, c.decision, c.action,
+        c.propensity, *([c.body] if columns else []),
+    )  # fmt: skip
+    shared: dict[str, str] = {}
+    for rows in read_pages(database, query, to_us(window.start), chunk):
+        _, event_times, ids, models, scores, decisions, actions, propensities, *bodies = zip(*rows, strict=True)
+        frame = pd.DataFrame(
+            {
+                "event_id": texts(ids),
+                "event_time": times(event_times),
+                "model": _share_texts(texts(models), shared),
+                "score": floats(scores),
+                "decision": np.array(decisions, dtype=bool),
+                "action": _share_texts(texts(actions), shared),
+                "propensity": floats(propensities),
+            }
+        )
+        values = decode_bodies(bodies[0], columns) if columns else {}
+        for name, column in values.items():
+            plain = _share_texts(column, shared) if isinstance(column, pd.Series) else column
+            frame[f"{name}_event" if name in frame.columns else name] = plain
+        yield frame
+
+
+def _share_texts(values: pd.Series, shared: dict[str, str]) -> pd.Series:
+    """The same texts, each kept once however many rows hold it."""
+    if values.dtype != object:
+        return values
+    return texts([shared.setdefault(value, value) if isinstance(value, str) else value for value in values])
 
 
 def newest_champion(database: Database, usecase: str, window: TimeWindow, model: str) -> str | None:

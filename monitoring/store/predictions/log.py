@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Select, and_, func, or_, select
+from sqlalchemy import Connection, Select, func, select
 
 from monitoring.core.calendar import TimeWindow
 from monitoring.errors import StoreError
@@ -33,6 +33,7 @@ from monitoring.store.database.records import AppendResult, PlanRecord, ScoreRec
 from monitoring.store.database.tables import plans, predictions
 from monitoring.store.predictions import paired as pairs
 from monitoring.store.predictions.insert import insert_plans, insert_scores
+from monitoring.store.predictions.pages import read_pages
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _STORED_EVENT: Final = [predictions.c[name] for name in StoredEvent.__struct_fields__]
 _ANSWER_TEXTS: Final = ("version", "alias", "plan_id")
 _HISTORY_CHUNK: Final = 10_000
+_EVENTS_PAGE: Final = 20_000
 
 
 class PredictionLog:
@@ -105,9 +107,12 @@ class PredictionLog:
         """
         import pandas as pd
 
-        with self._database.read() as connection:
-            rows = fetch(connection, _in_window(select(predictions.c.body), usecase, window, as_of))
-        return pd.DataFrame(decode_bodies([row[0] for row in rows], columns), columns=list(columns))
+        c = predictions.c
+        query = _in_window(select(c.row_id, c.event_time, c.body), usecase, window, as_of).order_by(None)
+        pages = read_pages(self._database, query, to_us(window.start), _EVENTS_PAGE)
+        parts = [pd.DataFrame(decode_bodies([row[2] for row in rows], columns)) for rows in pages]
+        parts = parts or [pd.DataFrame(decode_bodies([], columns))]
+        return pd.concat(parts, ignore_index=True)[list(columns)]
 
     def answers(self, usecase: str, window: TimeWindow, as_of: datetime | None = None) -> pd.DataFrame:
         """What was answered in the window; only rows that carry a score.
@@ -164,18 +169,9 @@ class PredictionLog:
     def stream(self, usecase: str, since_us: int = 0, chunk: int = 10_000) -> Iterator[list[StoredEvent]]:
         """All events from ``since_us`` (event time) on, in the order (event time, arrival), in lists."""
         c = predictions.c
-        query = select(c.row_id, *_STORED_EVENT).where(c.usecase == usecase)
-        query = query.order_by(c.event_time, c.row_id).limit(chunk)
-        after = c.event_time >= since_us
-        while True:
-            with self._database.read() as connection:
-                rows = fetch(connection, query.where(after))
-            if not rows:
-                return
-            yield [_stored_event(row) for row in rows]
-            last_row, last_time = rows[-1][0], rows[-1][2]
-            later = or_(c.event_time > last_time, and_(c.event_time == last_time, c.row_id > last_row))
-            after = and_(c.event_time >= last_time, later)  # the plain bound leaves out earlier days' tables
+        query = select(c.row_id, c.event_time, *_STORED_EVENT).where(c.usecase == usecase)
+        for rows in read_pages(self._database, query, since_us, chunk):
+            yield [_stored_event(row[2:]) for row in rows]
 
     def span(self, usecase: str, before: datetime | None = None) -> tuple[int, datetime, datetime] | None:
         """How many events there are (before an event time), the first and the last event time; ``None`` without any."""
@@ -249,7 +245,9 @@ def _in_window(query: Select[Any], usecase: str, window: TimeWindow, as_of: date
 
 
 def _stored_event(row: tuple[Any, ...]) -> StoredEvent:
-    _, event_id, event_time, received_at, origin, body, score, threshold, decision, model, version, alias, action = row
+    _, _, event_id, event_time, received_at, origin, body, score, threshold, decision, model, version, alias, action = (
+        row
+    )
     is_flagged = None if decision is None else bool(decision)
     return StoredEvent(
         event_id, event_time, received_at, origin, body, score, threshold, is_flagged, model, version, alias, action

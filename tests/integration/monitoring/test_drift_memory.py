@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from bentos.registry.ports import ModelRef
-from flows.steps.drift.served_windows import WindowDrift, features_by_event, measure_window, sample_window
+from flows.steps.drift.served_windows import ServedWindow, measure_window
 from monitoring.core.calendar import TimeWindow
 from monitoring.drift.feature_drift import compare_profile
 from monitoring.store import Store, open_store
@@ -48,12 +48,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     opened.close()
 
 
-def look(store: Store, rows: int, chunk: int) -> WindowDrift:
+def look(store: Store, rows: int, chunk: int) -> ServedWindow:
     return measure_window(store, fraud(), MODEL, window(rows), rows=100, chunk=chunk)
 
 
 def test_a_window_that_is_read_in_parts_has_the_report_of_the_whole(store: Store) -> None:
-    whole = features_by_event(store, fraud(), MODEL, window(ROWS))
+    whole = measure_window(store, fraud(), MODEL, window(ROWS), with_features=True).features
+    assert whole is not None
     days = pd.Series(pd.Timestamp("2026-03-02"), index=whole.index).astype("datetime64[ns]")
     scores = MODEL.score(whole.to_numpy()).calibrated
     expected = compare_profile(MODEL.profile, whole, fraud().drift, scores, days=days, window=window(ROWS))
@@ -78,6 +79,8 @@ def test_memory_does_not_grow_with_the_window(store: Store) -> None:
 
 
 def test_a_page_gets_a_bounded_sample(store: Store) -> None:
-    found = sample_window(store, fraud(), MODEL, window(ROWS), 700)
-    assert (len(found), tuple(found.columns)) == (700, MODEL.plan.names)
-    assert len(sample_window(store, fraud(), MODEL, window(300), 700)) == 300
+    found = measure_window(store, fraud(), MODEL, window(ROWS), rows=1700)
+    assert found.sample.shape == (1700, len(MODEL.plan.names))
+    few = measure_window(store, fraud(), MODEL, window(ROWS), rows=1000)
+    assert found.explained.tolist() == few.sample.tolist(), "a part of the sample is the smaller sample"
+    assert len(measure_window(store, fraud(), MODEL, window(300), rows=700).sample) == 300

@@ -14,7 +14,7 @@ from bentos.registry.ports import ModelRef
 from bentos.usecase.definition import UseCase
 from flows.snapshots.store import SnapshotStore
 from flows.sources.base import SourceRead
-from flows.steps.drift.check import check_drift
+from flows.steps.drift.check import check_drift, read_drift_inputs
 from flows.steps.evaluation.level_names import category_levels, name_levels
 from flows.steps.reports.drift_pages import write_drift_page
 from monitoring.core.calendar import TimeWindow
@@ -66,9 +66,10 @@ def page_of(tmp_path: Path, usecase: UseCase, *, forget: bool = False) -> str:
     features = model.plan.build(live, label_frame(), as_of)
     store = memory_store()
     log_answers(store, usecase, LoadedVersion(REF, model), EventBatch(live, features.to_numpy(), as_of))
-    finding = check_drift(store, usecase, REF, model, as_of, skew=False, aftermath=False)
+    inputs = read_drift_inputs(store, usecase, REF, model, as_of, skew=False, aftermath=False)
+    finding = check_drift(store, usecase, REF, model, inputs)
     where = tmp_path / "gone" if forget else snapshots.folder
-    written = write_drift_page(store, SnapshotStore(where), tmp_path / "reports", usecase, model, finding)
+    written = write_drift_page(SnapshotStore(where), tmp_path / "reports", usecase, model, finding, inputs)
     store.close()
     assert written is not None
     return written.read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """Evidently's report under our own header, on a real Evidently."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from monitoring.drift.feature_drift import combine_windows, compare_profile
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.errors import ReportFailed
 from monitoring.policies import DriftPolicy
-from monitoring.reports.evidently_report import write_drift_report
+from monitoring.reports.evidently_report import DriftHeading, DriftPage, write_drift_report
 
 POLICY = DriftPolicy()
 NUMBERS = ["amount", "count"]
@@ -42,20 +43,17 @@ def test_the_report_holds_our_verdict_evidently_and_the_reason_they_differ(tmp_p
     report = compare_profile(PROFILE, CURRENT, POLICY)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        info = write_drift_report(
-            tmp_path / "drift.html",
+        page = DriftPage(
             REFERENCE,
             CURRENT,
             numerical=[*NUMBERS, "empty"],
             categorical=["channel"],
-            report=report,
-            alarm=combine_windows([report], POLICY),
+            heading=DriftHeading("Drift of dev-fraud/1", report, combine_windows([report], POLICY)),
             target="y",
             prediction="flag",
             score="score",
-            title="Drift of dev-fraud/1",
-            max_rows=800,
         )
+        info = write_drift_report(tmp_path / "drift.html", page, max_rows=800)
     html = info.path.read_text(encoding="utf-8")
     assert "Drift of dev-fraud/1" in html
     assert "This window:" in html
@@ -69,9 +67,8 @@ def test_the_report_holds_our_verdict_evidently_and_the_reason_they_differ(tmp_p
 
 def test_a_window_that_evidently_cannot_take_still_has_a_page(tmp_path: Path) -> None:
     report = compare_profile(PROFILE, CURRENT.head(0), POLICY)
-    info = write_drift_report(
-        tmp_path / "drift.html", REFERENCE, CURRENT.head(0), numerical=NUMBERS, categorical=["channel"], report=report
-    )
+    page = DriftPage(REFERENCE, CURRENT.head(0), NUMBERS, ["channel"], DriftHeading(report=report))
+    info = write_drift_report(tmp_path / "drift.html", page)
     html = info.path.read_text(encoding="utf-8")
     assert "Insufficient data: 0 rows" in html
     assert info.tests == {}
@@ -79,15 +76,8 @@ def test_a_window_that_evidently_cannot_take_still_has_a_page(tmp_path: Path) ->
 
 
 def test_one_class_leaves_the_quality_part_out(tmp_path: Path) -> None:
-    info = write_drift_report(
-        tmp_path / "drift.html",
-        REFERENCE.assign(y=0),
-        CURRENT,
-        numerical=NUMBERS,
-        target="y",
-        prediction="flag",
-        score="score",
-    )
+    page = DriftPage(REFERENCE.assign(y=0), CURRENT, NUMBERS, target="y", prediction="flag", score="score")
+    info = write_drift_report(tmp_path / "drift.html", page)
     assert info.path.exists()
 
 
@@ -103,7 +93,7 @@ def test_what_evidently_refuses_is_an_error_of_ours(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(monitoring.reports.evidently_report, "_run_evidently", broken)
     with pytest.raises(ReportFailed, match="bad column"):
-        write_drift_report(tmp_path / "drift.html", REFERENCE, CURRENT, numerical=NUMBERS)
+        write_drift_report(tmp_path / "drift.html", DriftPage(REFERENCE, CURRENT, NUMBERS))
     assert not (tmp_path / "drift.html").exists()
 
 
@@ -121,10 +111,10 @@ def test_the_page_says_for_each_feature_why_evidently_s_band_is_another(tmp_path
     profile = ReferenceProfile.fit(reference, None, POLICY, importance=[1.0, 3.0])
     report = compare_profile(profile, current, POLICY)
     assert [f.band for f in report.features] == ["warning", "severe"]
+    heading = DriftHeading(report=report, sections=["<section><h2>A part of ours</h2></section>"])
     info = write_drift_report(
-        tmp_path / "drift.html", reference, current, numerical=["amount", "delay"], report=report,
-        sections=["<section><h2>A part of ours</h2></section>"],
-    )  # fmt: skip
+        tmp_path / "drift.html", DriftPage(reference, current, ["amount", "delay"], heading=heading)
+    )
     html = info.path.read_text(encoding="utf-8")
     assert set(info.disagree) == {"amount", "delay"}
     assert "severe here, none there: missing values went from 0.0% to 50.0%, and Evidently leaves them out" in html
@@ -137,12 +127,13 @@ def test_the_page_says_for_each_feature_why_evidently_s_band_is_another(tmp_path
 def test_matured_rows_have_a_part_on_classification_quality(tmp_path: Path) -> None:
     plain = ["amount", "count"]
     matured = CURRENT[["y", "score"]].assign(decision=CURRENT["flag"].astype(bool))
-    arguments = {"numerical": plain, "report": compare_profile(PROFILE, CURRENT, POLICY)}
-    info = write_drift_report(tmp_path / "one.html", REFERENCE, CURRENT[plain], matured=matured, **arguments)
+    heading = DriftHeading(report=compare_profile(PROFILE, CURRENT, POLICY))
+    page = DriftPage(REFERENCE, CURRENT[plain], plain, heading=heading, matured=matured)
+    info = write_drift_report(tmp_path / "one.html", page)
     html = info.path.read_text(encoding="utf-8")
     assert "Classification quality of 1,000 matured rows" in html
     assert "<iframe" in html
     assert "Recall" in html
     one_class = matured.assign(y=0)
-    info = write_drift_report(tmp_path / "two.html", REFERENCE, CURRENT[plain], matured=one_class, **arguments)
+    info = write_drift_report(tmp_path / "two.html", replace(page, matured=one_class))
     assert "do not hold both classes" in info.path.read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from flows.sources.log import LogSource
 from flows.steps.comparison.compare import compare, renew_plan
 from flows.steps.comparison.replay_verdict import find_verdict, record_verdict, replay_decision
 from flows.steps.drift.check import matured_fairness
+from flows.steps.drift.matured_answers import read_matured_answers
 from flows.steps.drift.recent_cost import daily_cost
 from flows.steps.reports.label_status import read_label_status
 from flows.steps.reports.month import build_month_report
@@ -189,7 +190,7 @@ def test_what_was_blocked_is_a_negative_nowhere(arena: Arena) -> None:
     month = build_month_report(store, usecase, at(0).date(), at(12))
     assert month.unlabelled == 120 - 2
     assert month.final is not None
-    spent = {day["state"]: day for day in daily_cost(store, usecase, at(12))["days"]}
+    spent = {day["state"]: day for day in daily_cost(usecase, read_matured_answers(store, usecase, at(12)))["days"]}
     assert (spent["provisional"]["alerts"], spent["provisional"]["positives"]) == (10, 5)
     assert arena.compare(12).provisional is None
     events = store.log.event_frame("fraud", days(0, 12), at(12), {})
@@ -215,7 +216,7 @@ def test_fairness_of_a_use_case_that_blocks_compares_flags_alone(arena: Arena) -
         ]  # fmt: skip
         arena.store.log.append(rows)
         arena.store.labels.add([label(n, 1, day + 1) for n in range(day * 40, day * 40 + 40, 5)], usecase.label)
-    report = matured_fairness(arena.store, usecase, at(15))
+    report = matured_fairness(usecase, read_matured_answers(arena.store, usecase, at(15)))
     assert report is not None
     assert [one.flagged for one in report.slices] == [35, 35]
     assert all(one.recall.value is None and one.precision.value is None for one in report.slices)

@@ -25,6 +25,7 @@ from flows.rollback import rollback
 from flows.runs.parameters import LOG, SourceChoice
 from flows.runs.run_record import call
 from flows.scoring import scoring
+from flows.steps.drift.matured_answers import read_matured_answers
 from flows.steps.drift.recent_cost import daily_cost
 from flows.steps.reports import dossier
 from flows.steps.reports.month import build_month_report
@@ -321,9 +322,10 @@ def test_a_month_is_reported_final_and_provisional_apart(world: World) -> None:
 
 def test_alerts_of_young_days_are_counted_where_an_absent_label_means_nothing(world: World) -> None:
     usecase, store = world.workspace.usecase, world.workspace.store
-    negative = daily_cost(store, usecase, world.day(6))["days"]
+    negative = daily_cost(usecase, read_matured_answers(store, usecase, world.day(6)))["days"]
     label = usecase.label.model_copy(update={"absent_after_maturity": "unknown"})
-    unknown = daily_cost(store, usecase.model_copy(update={"label": label}), world.day(6))["days"]
+    unsure = usecase.model_copy(update={"label": label})
+    unknown = daily_cost(unsure, read_matured_answers(store, unsure, world.day(6)))["days"]
     assert [(day["day"], day["alerts"], day["rows"]) for day in unknown] == [
         (day["day"], day["alerts"], day["rows"]) for day in negative
     ]

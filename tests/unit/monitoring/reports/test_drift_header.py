@@ -6,7 +6,7 @@ import pandas as pd
 from monitoring.drift.feature_drift import DriftReport, compare_profile
 from monitoring.drift.reference_profile import ReferenceProfile
 from monitoring.policies import DriftPolicy
-from monitoring.reports.drift_header import bands_differ, drift_header
+from monitoring.reports.drift_header import DriftHeading, bands_differ, drift_header
 
 STRICT, LAX = DriftPolicy(), DriftPolicy(psi_warning=0.5, psi_severe=0.8, ks_warning=0.9)
 
@@ -19,7 +19,7 @@ def moved(policy: DriftPolicy) -> DriftReport:
 
 
 def header(policy: DriftPolicy, theirs: float) -> str:
-    return drift_header("Drift", moved(policy), None, {"amount": theirs}, (), (4000, 4000), policy=policy)
+    return drift_header(DriftHeading("Drift", moved(policy), policy=policy), {"amount": theirs}, (), (4000, 4000))
 
 
 def test_the_bands_of_evidently_s_figures_are_those_of_the_policy() -> None:

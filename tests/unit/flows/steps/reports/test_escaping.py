@@ -25,7 +25,7 @@ from monitoring.policies import CostModel
 from monitoring.policies.promotion import PromotionPolicy
 from monitoring.reports import drift_sections
 from monitoring.reports.dossier import Dossier, ModelFacts, write_dossier
-from monitoring.reports.drift_header import drift_header
+from monitoring.reports.drift_header import DriftHeading, drift_header
 from monitoring.reports.html import write_comparison_report, write_page
 from monitoring.reports.render import note, section, subtitle, table
 from monitoring.reports.svg_charts import ChartLine as Series
@@ -70,7 +70,7 @@ def drift(folder: Path) -> Path:
         table([EVIL], [[EVIL]], classed=0), line_chart([Series(EVIL, [0.0, 1.0])], [EVIL, EVIL]),
         bar_chart([(EVIL[:20], 1.0, 2.0)], (EVIL, EVIL)),
     ]  # fmt: skip
-    return write_page(folder / "page.html", EVIL, drift_header(EVIL, None, None, {}, [EVIL], (1, 1), parts))
+    return write_page(folder / "page.html", EVIL, drift_header(DriftHeading(EVIL, sections=parts), {}, [EVIL], (1, 1)))
 
 
 def event(folder: Path) -> Path:
