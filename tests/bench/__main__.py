@@ -61,6 +61,9 @@ def configure(_: str, parser: argparse.ArgumentParser) -> None:
     drift.add_argument("--columns", type=int, default=20, metavar="N", help="features (20)")
     drift.add_argument("--reference", type=int, default=100_000, metavar="N", help="reference rows (100,000)")
     common_arguments(drift)
+    check = names.add_parser("drift-check", help="a drift check over a week of the log: time, memory, rows")
+    check.add_argument("--rows", type=int, default=1_000_000, metavar="N", help="answers of the week (1,000,000)")
+    common_arguments(check)
     batch = names.add_parser("batch", help="a table scored in chunks, beside a bare loop over the same file")
     batch.add_argument("--rows", type=int, default=2_000_000, metavar="N", help="rows of the table (2,000,000)")
     common_arguments(batch)
@@ -123,6 +126,8 @@ def run(args: argparse.Namespace) -> CommandResult:
         return _windows(args, home)
     if args.name == "batch":
         return _batch(args, home)
+    if args.name == "drift-check":
+        return _drift_check(args, home)
     if args.name == "scale":
         return _scale(args, home)
     measured = {"handbook": _handbook, "features": _features, "tuning": _tuning}[args.name]
@@ -173,6 +178,18 @@ def _batch(args: argparse.Namespace, home: Home) -> CommandResult:
     with contextlib.redirect_stdout(sys.stderr), progress("bench batch") as bar:
         found = bench_batch(home.root / "bench", args.rows, bar.tell).to_json()
     return CommandResult(found, table(list(found.items())))
+
+
+def _drift_check(args: argparse.Namespace, home: Home) -> CommandResult:
+    from flows.workspace.progress import progress
+    from tests.bench.speed.drift_check import bench_drift_check
+
+    if args.rows < 7:
+        raise UsageRefused("bench drift-check needs --rows 7 or more: one answer a day")
+    with contextlib.redirect_stdout(sys.stderr), progress("bench drift-check") as bar:
+        found = bench_drift_check(home.root / "bench" / "drift", args.rows, bar.tell).to_json()
+    lines = [(f"{kind}.{name}", value) for kind in ("figures", "whole") for name, value in found[kind].items()]
+    return CommandResult(found, table([("rows", found["rows"]), *lines]))
 
 
 def _scale(args: argparse.Namespace, home: Home) -> CommandResult:

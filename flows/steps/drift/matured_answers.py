@@ -159,14 +159,8 @@ def _labelled_parts(store: Store, usecase: UseCase, window: TimeWindow, as_of: d
         yield part.drop(columns=["action", "propensity"]).assign(**added)
 
 
-_NO_ROWS: Final = pd.DataFrame(
-    {
-        "event_id": pd.Series(dtype="string[pyarrow]"),
-        "event_time": pd.Series(dtype="datetime64[us, UTC]"),
-        "model": pd.Series(dtype=object),
-        "score": pd.Series(dtype=float),
-        "decision": pd.Series(dtype=bool),
-        "day": pd.Series(dtype="datetime64[ns]"),
-        "y": pd.Series(dtype="float32"),
-    }
-)
+_TYPES: Final = {
+    "event_id": "string[pyarrow]", "event_time": "datetime64[us, UTC]", "model": "object", "score": "float64",
+    "decision": "bool", "day": "datetime64[ns]", "y": "float32", "weight": "float64",
+}  # fmt: skip
+_NO_ROWS: Final = pd.DataFrame(columns=list(_TYPES)).astype(_TYPES)
