@@ -11,6 +11,8 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export BENTOML_DO_NOT_TRACK := True
+# Without kept byte code each process that a test or the demo starts compiles our modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: decisions docs setup demo test test-slow lint bench bench-full up lock clean help
 

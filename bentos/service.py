@@ -204,10 +204,9 @@ class Incumbent:
         from bentos.api.key_gate import make_gate
         from bentos.home_lock import hold_service
         from bentos.schema.id_hashing import require_hash_key
-        from bentos.schema.lookups import require_lookups
-        from bentos.serving.background import name_supervisor
         from bentos.serving.metrics_folder import VARIABLE, candidate_folders, make_folder
         from bentos.serving.other_homes import name_home, require_only_home
+        from bentos.serving.supervisor import name_supervisor
         from bentos.settings import read_settings
         from bentos.usecase.loading import load_usecase
 
@@ -217,7 +216,10 @@ class Incumbent:
             os.environ.update(settings.absolute_paths())
             usecase = load_usecase(settings.usecase)
             require_hash_key(usecase, settings)
-            require_lookups(usecase, settings.lookups(usecase.name))
+            if usecase.lookups:
+                from bentos.schema.lookups import require_lookups  # imports pandas
+
+                require_lookups(usecase, settings.lookups(usecase.name))
             if (address := _requested_address()) is not None:
                 make_gate(settings, address[0])
             listens_at = "http://{}:{}".format(*address) if address else ""

@@ -17,6 +17,8 @@ COPY bentos ./bentos
 COPY monitoring ./monitoring
 COPY flows ./flows
 RUN pip install --no-cache-dir --no-deps --no-build-isolation -e .
+# The users below cannot write here: without this each start would compile the rooms again.
+RUN python -m compileall -q bentos monitoring flows
 ENV DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false MLFLOW_DISABLE_TELEMETRY=true \
     INCUMBENT_HOME=/var/lib/incumbent PYTHONUNBUFFERED=1
 USER incumbent

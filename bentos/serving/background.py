@@ -21,6 +21,7 @@ from bentos.api.labels import Contradictions
 from bentos.scoring.active_models import ActiveModels
 from bentos.serving.other_homes import home_description
 from bentos.serving.role_watcher import Slot, View
+from bentos.serving.supervisor import supervisor
 from bentos.serving.window_history import batches
 from bentos.serving.window_keeper import WindowKeeper
 from monitoring.errors import MonitoringError
@@ -34,19 +35,6 @@ _HEARTBEAT_SECONDS: Final = 3.0
 _QUIET_SECONDS: Final = 60.0
 _LABELS_AT_ONCE: Final = 500
 Post = Callable[[Callable[[], None]], None]
-
-
-_SUPERVISOR: Final = "INCUMBENT_SERVICE_SUPERVISOR"
-
-
-def name_supervisor() -> None:
-    """Tell the workers that this process will start who their supervisor is."""
-    os.environ[_SUPERVISOR] = str(os.getpid())
-
-
-def supervisor() -> int:
-    """Process id of who started this worker, as it was named: it may have died before anybody here asked."""
-    return int(os.environ.get(_SUPERVISOR) or os.getppid())
 
 
 @dataclass(frozen=True)

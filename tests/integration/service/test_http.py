@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -352,3 +353,9 @@ def _raw(server: Server, request: bytes) -> httpx.Response:
     with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as connection:
         connection.sendall(request)
         return whole_answer(connection)
+
+
+def test_the_process_that_only_starts_workers_loads_no_library_of_data_or_databases(server: Server) -> None:
+    mapped = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "/pydantic_core/" in mapped  # the libraries of the process do stand here
+    assert not [name for name in ("numpy", "pandas", "pyarrow", "sqlalchemy", "xgboost") if f"/{name}/" in mapped]
