@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 from bentos import http_errors
 from bentos.api.ports import ServingRuntime
 from bentos.http_errors import HttpReply, Receive, Scope, problem
-from bentos.scoring.future_bound import Receipt, Refusals
 
 if TYPE_CHECKING:  # they bring pandas, and the master process reads the table too
     from bentos.api.events import Taken
     from bentos.api.list_scheduler import ListScheduler
+    from bentos.scoring.future_bound import Receipt
 
 AT_ONCE: Final = 128
 """Events of a list that are worked on in one go, some 4 ms."""
@@ -95,6 +95,8 @@ async def show_model(reader: RequestReader, runtime: ServingRuntime, scope: Scop
 def merge_parts(parts: Sequence[Taken], events: int, many: bool) -> Receipt:
     """What became of a list of ``events`` that was taken in parts of :data:`AT_ONCE`."""
     conflicts = [number * AT_ONCE + at for number, part in enumerate(parts) for at in part.conflicts]
+    from bentos.scoring.future_bound import Receipt, Refusals  # imports SQLAlchemy
+
     refusals = Refusals()
     for number, part in enumerate(parts):
         refusals |= part.refused.shifted(number * AT_ONCE)
