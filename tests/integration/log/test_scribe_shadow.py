@@ -132,7 +132,7 @@ def test_after_a_crash_a_new_process_goes_on_with_what_is_left(
     work = scorer(log, registry, tmp_path, "crashes", chunk=2)
     log.log.append(answered(1, 2, 3))
     assert (work.run_once().failures, log.shadow.progress("fraud", CHALLENGER).pending) == (1, 1)
-    work._loader = "tests.support.log.shadow_faults:sound"
+    work._limits = ChildLimits("tests.support.log.shadow_faults:sound")
     time.sleep(0.1)
     assert work.run_once().scored == 1
     work.close()
