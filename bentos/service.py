@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 NAMESPACE = "incumbent"
 enter_folder()  # before anything counts: a worker imports this module first
 
-from bentos.api.routes import LIST  # noqa: E402  # it brings the metrics, which look for the folder when they are made
+from bentos.api import routes  # noqa: E402  # it brings the metrics, which look for the folder when they are made
 
 BATCH_ROWS = 256
 """Rows scored in one go for lists: longer ones would hold up single events."""
@@ -157,7 +157,8 @@ def _tally(metrics_layer: Any) -> RequestTally:
             "runner_name": context.service_name or "",
         }
 
-    return RequestTally(instruments, labels)
+    answered = [route.path for route in routes.ROUTES if route.handler is not None]
+    return RequestTally(instruments, labels, endpoints=answered)
 
 
 def _redeem(number: Any) -> Event:
@@ -258,7 +259,7 @@ class Incumbent:
 
         return label_text(text, self.runtime.scope)
 
-    @bentoml.api(route=LIST.path, batchable=True, max_batch_size=BATCH_ROWS)
+    @bentoml.api(route=routes.LIST.path, batchable=True, max_batch_size=BATCH_ROWS)
     async def score_list(self, events: Rows, /) -> Answers:
         """Score a list through BentoML's adaptive batching; never raises: a batch carries rows of several requests."""
         from bentos.scoring.scorer import row_answers

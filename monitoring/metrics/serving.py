@@ -292,6 +292,7 @@ class RequestTally:
             ``http_response_code``), or none when metrics are off.
         labels: the other labels that they want.
         recent: counts the answers to single events too.
+        endpoints: their counts of 200 and 500 begin at 0, so that a rate sees the first of them.
     """
 
     def __init__(
@@ -299,7 +300,9 @@ class RequestTally:
         instruments: Callable[[], tuple[Any, Any] | None],
         labels: Callable[[], Mapping[str, str]],
         recent: RecentAnswers = RECENT_ANSWERS,
+        endpoints: Sequence[str] = (),
     ) -> None:
+        self._endpoints = endpoints
         self._instruments = instruments
         self._labels = labels
         self._recent = recent
@@ -313,9 +316,13 @@ class RequestTally:
 
     def flush(self) -> None:
         """Move what was counted into the instruments."""
-        if not self._seconds or (instruments := self._instruments()) is None:
+        if not (self._seconds or self._endpoints) or (instruments := self._instruments()) is None:
             return
         total, duration = instruments
+        endpoints, self._endpoints = self._endpoints, ()
+        for endpoint in endpoints:
+            for status in ("200", "500"):
+                total.labels(**self._labels(), endpoint=endpoint, http_response_code=status).inc(0)
         seconds_by_request, self._seconds = self._seconds, defaultdict(list)
         for (endpoint, status), seconds in seconds_by_request.items():
             labels = {**self._labels(), "endpoint": endpoint, "http_response_code": str(status)}

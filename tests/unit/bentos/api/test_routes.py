@@ -80,7 +80,7 @@ class Place:
         names = ["endpoint", "http_response_code"]
         total = Counter("requests", "Requests.", names, registry=self.registry)
         seconds = Histogram("seconds", "Seconds.", names, registry=self.registry)
-        self.tally = RequestTally(lambda: (total, seconds), dict)
+        self.tally = RequestTally(lambda: (total, seconds), dict, endpoints=("/check",))
         self.keys = {scope: add_key(folder / "keys.json", scope, (scope,), NOW)[1] for scope in ("label", "score")}
         door = Middleware(
             FrontDoor,
@@ -142,6 +142,14 @@ def test_a_path_of_one_row_is_counted_under_its_name_and_a_path_beside_it_is_not
     assert 'requests_total{endpoint="/check",http_response_code="200"} 1.0' in lines
     assert 'requests_total{endpoint="/check",http_response_code="401"} 1.0' in lines
     assert not [line for line in lines if '"/check/"' in line]
+
+
+def test_the_counts_of_a_path_begin_at_zero_so_that_a_rate_sees_the_first_fault(place: Place) -> None:
+    lines = place.metrics().splitlines()
+    assert [line for line in lines if line.startswith("requests_total")] == [
+        'requests_total{endpoint="/check",http_response_code="200"} 0.0',
+        'requests_total{endpoint="/check",http_response_code="500"} 0.0',
+    ]
 
 
 def test_a_path_of_one_row_is_in_the_document_with_its_errors(place: Place) -> None:
