@@ -321,8 +321,8 @@ class RequestTally:
         total, duration = instruments
         endpoints, self._endpoints = self._endpoints, ()
         for endpoint in endpoints:
-            for status in ("200", "500"):
-                total.labels(**self._labels(), endpoint=endpoint, http_response_code=status).inc(0)
+            for code in ("200", "500"):
+                total.labels(**self._labels(), endpoint=endpoint, http_response_code=code).inc(0)
         seconds_by_request, self._seconds = self._seconds, defaultdict(list)
         for (endpoint, status), seconds in seconds_by_request.items():
             labels = {**self._labels(), "endpoint": endpoint, "http_response_code": str(status)}
