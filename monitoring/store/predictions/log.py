@@ -171,7 +171,7 @@ class PredictionLog:
         c = predictions.c
         query = select(c.row_id, c.event_time, *_STORED_EVENT).where(c.usecase == usecase)
         for rows in read_pages(self._database, query, since_us, chunk):
-            yield [_stored_event(row[2:]) for row in rows]
+            yield [_stored_event(row) for row in rows]
 
     def span(self, usecase: str, before: datetime | None = None) -> tuple[int, datetime, datetime] | None:
         """How many events there are (before an event time), the first and the last event time; ``None`` without any."""

@@ -24,6 +24,7 @@ from monitoring.store import Report
 from tests.support.builders import tiny_model
 from tests.support.processes.prefect_api import prefect_api
 from tests.support.processes.servers import PROJECT, House
+from tests.support.releases import enter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PATIENCE = 240.0
@@ -96,6 +97,7 @@ class Office:
             "comparison", "promote", (), f"{model}/{challenger}", f"{model}/{champion}", now, ("it saves money",)
         )
         with self.workspace.store() as store:
+            enter(store, verdict)
             store.reports.add(Report("fraud", "comparison", now, "promote", {"verdict": verdict.to_json()}))
         return verdict
 
