@@ -38,7 +38,7 @@ def rows(n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def test_calibration_figures_have_the_published_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("monitoring.performance.measure.CALIBRATION_BINS", 5)
-    result = measure(Y, P, np.array(P) > 0.5, PRICES, repetitions=5)
+    result = measure(Y, P, np.array(P) > 0.5, PRICES, bootstrap=Bootstrap(5))
     for name, expected in (
         ("brier", ".11154"),
         ("log_loss", ".354441798"),
@@ -140,11 +140,11 @@ def test_a_performance_survives_json() -> None:
 
 def test_tied_scores_share_a_calibration_bin() -> None:
     y = np.array([0] * 50 + [1] * 50)
-    assert measure(y, np.full(100, 0.5), y > 0, repetitions=5).value("calibration_error") == pytest.approx(0.0)
+    assert measure(y, np.full(100, 0.5), y > 0, bootstrap=Bootstrap(5)).value("calibration_error") == pytest.approx(0.0)
 
 
 def test_where_nothing_is_expected_the_calibration_ratio_is_unknown() -> None:
-    assert measure([1, 0], [0.0, 0.0], [0, 0], repetitions=5).value("calibration_ratio") is None
+    assert measure([1, 0], [0.0, 0.0], [0, 0], bootstrap=Bootstrap(5)).value("calibration_ratio") is None
 
 
 def test_card_precision_counts_each_compromised_card_once() -> None:
