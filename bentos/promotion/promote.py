@@ -102,7 +102,7 @@ def rollback(
     patience: float = LEASE_SECONDS + 5,
     recheck: Callable[[], None] = lambda: None,
 ) -> ReleaseOutcome:
-    """Put ``@previous``, or the external incumbent that was replaced, active again; bar who leaves it.
+    """Make ``@previous``, or the external incumbent that was replaced, active again; bar who leaves it.
 
     Args:
         context: where roles and journal are, and whose input schema the restored champion must have.

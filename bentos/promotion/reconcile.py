@@ -32,7 +32,7 @@ _SERVES_EXTERNAL: Final = "0"
 def pin_previous(
     context: ReleaseContext, request: Request, patience: float, recheck: Callable[[], None] = lambda: None
 ) -> ReleaseOutcome:
-    """Put the journal's ``@previous``, or the external score, active again on every replica, without the registry.
+    """Make the journal's ``@previous``, or the external score, active again on every replica, without the registry.
 
     ``recheck`` raises under the lease where the rollback is not due any more.
 

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     release_options.add_argument("--wait", type=float, default=10.0, help="seconds to wait for the replicas")
     release_options.add_argument("--preview", action="store_true", help="say what would happen, change nothing")
     rollback_parser = commands.add_parser(
-        "rollback", parents=[shared, release_options], help="put @previous active again"
+        "rollback", parents=[shared, release_options], help="make @previous champion again"
     )
     rollback_parser.add_argument("--reason", required=True, help="what went wrong, in a few words")
     rollback_parser.set_defaults(run=_rollback)

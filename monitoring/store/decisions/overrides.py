@@ -1,6 +1,6 @@
 """Standing orders: what the journal tells a serving process beside the registry's aliases.
 
-A *pin* puts an active version while the registry cannot be written. *Explained* versions are those
+A *pin* makes a version answer while the registry cannot be written. *Explained* versions are those
 that the journal lets hold ``@champion``. A *threshold order* replaces the promoted threshold of one
 version for a while, and ends by itself. All three are read at once, by every replica, every second.
 """
