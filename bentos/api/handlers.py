@@ -94,9 +94,9 @@ async def show_model(reader: RequestReader, runtime: ServingRuntime, scope: Scop
 
 def merge_parts(parts: Sequence[Taken], events: int, many: bool) -> Receipt:
     """What became of a list of ``events`` that was taken in parts of :data:`AT_ONCE`."""
-    conflicts = [number * AT_ONCE + at for number, part in enumerate(parts) for at in part.conflicts]
     from bentos.scoring.future_bound import Receipt, Refusals  # imports SQLAlchemy
 
+    conflicts = [number * AT_ONCE + at for number, part in enumerate(parts) for at in part.conflicts]
     refusals = Refusals()
     for number, part in enumerate(parts):
         refusals |= part.refused.shifted(number * AT_ONCE)

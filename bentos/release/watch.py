@@ -79,9 +79,8 @@ def watched_term(store: Store, usecase: UseCase, model: str, now: datetime) -> W
     if not terms:
         return None
     version, _, seq = terms[-1]
-    lines = store.decisions.list(usecase.name, (_PROMOTION_KIND,), after=seq - 1)
-    line = next((entry for entry in lines if entry.seq == seq), None)
-    if version is None or line is None:
+    line = store.decisions.numbered(seq)
+    if version is None or line is None or (line.usecase, line.kind) != (usecase.name, _PROMOTION_KIND):
         return None
     from_version = line.payload["from_version"]
     if from_version is None and usecase.incumbent is None:

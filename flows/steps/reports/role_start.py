@@ -27,8 +27,7 @@ def describe_role_start(workspace: Workspace, role: str, version: str, as_of: da
         return None
     at, seq = starts[-1]
     since = f"since {at:%Y-%m-%d %H:%M}"
-    rows = workspace.store.decisions.list(workspace.usecase.name, after=seq - 1, limit=None)
-    decision = next((row for row in rows if row.seq == seq), None)
+    decision = workspace.store.decisions.numbered(seq)
     if decision is None:
         return since
     verb = _VERBS.get(decision.kind.partition(".")[0], "given the role by")

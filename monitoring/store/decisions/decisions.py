@@ -129,6 +129,12 @@ class Decisions:
             rows = fetch(connection, _select_decisions(usecase, kinds).order_by(desc(decisions.c.seq)).limit(1))
         return _decision(rows[0]) if rows else None
 
+    def numbered(self, seq: int) -> Decision | None:
+        """The row of that number; ``None`` where there is none."""
+        with self._database.read() as connection:
+            rows = fetch(connection, _select_decisions(None, ()).where(decisions.c.seq == seq))
+        return _decision(rows[0]) if rows else None
+
     def role_at(self, model: str, role: str, at: datetime) -> str | None:
         """The version that held the role at business time ``at``; ``None`` when nobody did."""
         return holder_at(self._database, model, role, at)

@@ -27,6 +27,7 @@ def test_each_decision_holds_the_hash_of_the_one_before(store: Store) -> None:
     assert (first.prev_hash, second.prev_hash) == ("0" * 64, first.hash)
     assert store.decisions.list() == [first, second]
     assert store.decisions.last() == second
+    assert [store.decisions.numbered(seq) for seq in (first.seq, second.seq, second.seq + 1)] == [first, second, None]
     assert store.decisions.verify() == []
 
 
